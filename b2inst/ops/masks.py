@@ -1,0 +1,102 @@
+"""Masks between RoIs, images and run-length codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.ops import roi_align
+
+_CHUNK = 8  # instances made float at a time when cropping full-size bitmaps
+
+
+def paste_window(
+    probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]
+) -> Tensor:
+    """Sample one RoI mask at the pixel centres of a window of the image.
+
+    Args:
+        probabilities: R×R in [0, 1], spread over ``box``.
+        box: 4, x1 y1 x2 y2 in image pixels.
+        window: (top, left, bottom, right) in whole pixels, ends exclusive.
+
+    Returns:
+        (bottom - top)×(right - left) float; 0 outside the box (bilinear, zero padding).
+    """
+    top, left, bottom, right = window
+    x1, y1, x2, y2 = box.unbind()
+    ys = (torch.arange(top, bottom, device=box.device) + 0.5 - y1) / (y2 - y1) * 2 - 1
+    xs = (torch.arange(left, right, device=box.device) + 0.5 - x1) / (x2 - x1) * 2 - 1
+    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
+    sampled = F.grid_sample(
+        probabilities[None, None].float(), grid[None].float(), align_corners=False
+    )
+    return sampled[0, 0]
+
+
+def box_window(box: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels a box touches, plus one around, inside an image of (height, width)."""
+    x1, y1, x2, y2 = box.tolist()
+    top, left = max(int(np.floor(y1)) - 1, 0), max(int(np.floor(x1)) - 1, 0)
+    bottom, right = min(int(np.ceil(y2)) + 1, size[0]), min(int(np.ceil(x2)) + 1, size[1])
+    return top, left, max(bottom, top), max(right, left)
+
+
+def paste_masks(
+    probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5
+) -> Tensor:
+    """Paste RoI masks into the image; only the pixels of each box are computed.
+
+    Args:
+        probabilities: N×R×R in [0, 1].
+        boxes: N×4 in image pixels; empty boxes give empty masks.
+        size: (height, width) of the image.
+        threshold: a pixel belongs to the mask where its probability is at least this.
+
+    Returns:
+        N×H×W bool.
+    """
+    masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
+    for mask, probability, box in zip(masks, probabilities, boxes, strict=True):
+        top, left, bottom, right = window = box_window(box, size)
+        if bottom > top and right > left and box[2] > box[0] and box[3] > box[1]:
+            soft = paste_window(probability, box, window)
+            mask[top:bottom, left:right] = soft >= threshold
+    return masks
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, roi_size: int) -> Tensor:
+    """Crop bitmaps to their boxes and resample them to R×R (RoIAlign, then >= 0.5).
+
+    Args:
+        masks: N×H×W uint8 or bool.
+        boxes: N×4 in the masks' pixels.
+
+    Returns:
+        N×R×R float, 0 or 1.
+    """
+    crops = [masks.new_zeros((0, roi_size, roi_size), dtype=torch.float32)]
+    for start in range(0, len(masks), _CHUNK):
+        chunk, chunk_boxes = masks[start : start + _CHUNK], boxes[start : start + _CHUNK]
+        index = torch.arange(len(chunk), device=boxes.device, dtype=boxes.dtype)[:, None]
+        rois = torch.cat([index, chunk_boxes], dim=1)
+        pooled = roi_align(chunk[:, None].float(), rois, roi_size, 1.0, 0, aligned=True)
+        crops.append((pooled[:, 0] >= 0.5).float())
+    return torch.cat(crops)
+
+
+def encode_rle(masks: Tensor) -> list[dict[str, Any]]:
+    """N×H×W bool masks as compressed COCO run-length codes with ``counts`` as str."""
+    columns = np.asfortranarray(masks.to(torch.uint8).cpu().numpy().transpose(1, 2, 0))
+    return [rle | {"counts": rle["counts"].decode()} for rle in coco_mask.encode(columns)]
+
+
+def decode_rle(codes: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Tensor:
+    """Compressed COCO run-length codes as N×H×W bool; ``size`` is needed when there is none."""
+    if not codes:
+        return torch.zeros((0, *(size or (0, 0))), dtype=torch.bool)
+    return torch.from_numpy(coco_mask.decode(codes)).permute(2, 0, 1).bool()
