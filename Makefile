@@ -1,0 +1,63 @@
+# b2inst: `make` alone lists the targets. Variables can be given on any of them:
+#   PROFILE  tiny (default) | smoke | small | coco-1x | coco-3x: data, model size, schedule
+#   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
+#   DATA     a COCO-format folder, for the profiles that read one
+
+PROFILE ?= tiny
+SEEDS ?= 0
+DATA ?=
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+# The user's own uv where it works, else one that setup puts into .venv.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup table1 lab test lint format lock clean
+
+help: ## this list
+	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv with the locked dependencies (done by the other targets as needed)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with: make setup PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
+	$(BIN)/b2inst table table1 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+
+lab: setup ## open the notebooks in JupyterLab
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(DATA) $(BIN)/jupyter lab notebooks
+
+# Two worker processes of one thread each: more threads only get in each other's way.
+test: export OMP_NUM_THREADS = 1
+test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
+	$(BIN)/pytest -n 2
+	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadfile notebooks
+
+lint: setup ## ruff, mypy, import-linter; notebooks without outputs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## mend what ruff can mend, strip notebook outputs
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+lock: ## resolve pyproject.toml anew into requirements.lock (hashes, no hosts)
+	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header \
+		--universal --python-version 3.11 --quiet --output-file requirements.lock
+
+clean: ## remove caches and smoke results; trained runs and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist results/smoke
+	find b2inst tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
