@@ -1,0 +1,35 @@
+"""Mask, boundary and box AP, prediction files and paired bootstrap intervals."""
+
+from __future__ import annotations
+
+from b2inst.evaluation.average_precision import (
+    COCO_AREAS,
+    AreaRanges,
+    Kind,
+    Metrics,
+    evaluate,
+)
+from b2inst.evaluation.errors import EvaluationError
+from b2inst.evaluation.inference import write_predictions
+from b2inst.evaluation.predictions import (
+    Prediction,
+    PredictionWriter,
+    read_predictions,
+    to_coco_json,
+    to_records,
+)
+
+__all__ = [
+    "COCO_AREAS",
+    "AreaRanges",
+    "EvaluationError",
+    "Kind",
+    "Metrics",
+    "Prediction",
+    "PredictionWriter",
+    "evaluate",
+    "read_predictions",
+    "to_coco_json",
+    "to_records",
+    "write_predictions",
+]

@@ -1,0 +1,91 @@
+"""Ground truth in the form the COCO evaluators take it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from faster_coco_eval import COCO
+
+from b2inst.evaluation.errors import EvaluationError
+
+#: A COCO annotation file, or what it holds.
+Annotations = str | Path | dict[str, Any]
+
+
+def load_ground_truth(annotations: Annotations) -> COCO:
+    """Read COCO ground truth for evaluation; nothing is changed but annotation ids.
+
+    Raises:
+        EvaluationError: the file is unreadable or not COCO's, or an annotation names an unknown
+            image or category or has no segmentation.
+    """
+    name = "annotations" if isinstance(annotations, dict) else str(annotations)
+    content = annotations if isinstance(annotations, dict) else _read_json(Path(annotations))
+    try:
+        images = [
+            image | {"height": int(image["height"]), "width": int(image["width"])}
+            for image in content["images"]
+        ]
+        image_ids = {image["id"] for image in images}
+        category_ids = {category["id"] for category in content["categories"]}
+        found = [
+            {"id": annotation.get("id"), "iscrowd": int(annotation.get("iscrowd", 0))}
+            | {key: annotation[key] for key in _FIELDS}
+            for annotation in content["annotations"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EvaluationError(
+            f"{name}: not COCO instance annotations ({error!r}); see `b2inst data check`"
+        ) from error
+    for number, annotation in enumerate(found, start=1):
+        where = f"{name}: annotation {annotation['id']}"
+        if annotation["image_id"] not in image_ids:
+            raise EvaluationError(
+                f"{where} is for image {annotation['image_id']}, which is not there; remove it"
+            )
+        if annotation["category_id"] not in category_ids:
+            raise EvaluationError(
+                f"{where} has category {annotation['category_id']}, which is not there; remove it"
+            )
+        if not annotation["segmentation"]:
+            raise EvaluationError(f"{where} has an empty segmentation; remove it")
+        # The evaluators mean "unmatched" by id 0, so no annotation may have it.
+        annotation["id"] = number
+    return _as_coco(images, found, content["categories"])
+
+
+def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
+    """The same ground truth on some of its images.
+
+    Raises:
+        EvaluationError: an image is not in it.
+    """
+    kept = set(image_ids)
+    unknown = sorted(kept - set(truth.imgs))
+    if unknown:
+        raise EvaluationError(f"image {unknown[0]} to evaluate on is not in the annotation file")
+    return _as_coco(
+        [image for image in truth.dataset["images"] if image["id"] in kept],
+        [found for found in truth.dataset["annotations"] if found["image_id"] in kept],
+        truth.dataset["categories"],
+    )
+
+
+_FIELDS = ("image_id", "category_id", "segmentation", "bbox", "area")
+
+
+def _as_coco(images: list[Any], annotations: list[Any], categories: list[Any]) -> COCO:
+    return COCO({"images": images, "annotations": annotations, "categories": categories})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EvaluationError(f"{path}: not readable as COCO annotations ({error})") from error
+    if not isinstance(content, dict):
+        raise EvaluationError(f"{path}: not COCO annotations (images, annotations, categories)")
+    return content

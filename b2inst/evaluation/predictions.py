@@ -1,0 +1,259 @@
+"""Prediction files: COCO results, one JSON object a line, gzipped (``predictions.jsonl.gz``).
+
+Masks become run-length codes as soon as an image is done, so memory does not grow with the number
+of images, and a file can be evaluated again without inference.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from torch import Tensor
+
+from b2inst.evaluation.errors import EvaluationError
+from b2inst.ops.masks import encode_rle
+from b2inst.structures import Instances
+
+#: One detection: ``image_id``, ``category_id`` (COCO's), ``score`` (ranking score),
+#: ``class_score``, ``iou_score`` and ``boundary_score`` where predicted, ``bbox`` (x y w h in
+#: pixels), ``segmentation`` (compressed run-length code).
+Prediction = dict[str, Any]
+
+_REMEDY = "predict again"
+
+
+class PredictionWriter:
+    """Streams predictions to ``path``; the file appears under its name only when complete.
+
+    A context manager: leaving it normally renames the temporary file, leaving it by an exception
+    removes it. Equal predictions give equal bytes.
+
+    Args:
+        path: file to write, ``….jsonl.gz``; missing folders are made.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.count = 0  #: detections written so far
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._partial.open("wb")
+        # No name and no time in the header: the bytes depend on the predictions alone.
+        self._gzip = gzip.GzipFile("", "wb", compresslevel=5, fileobj=self._file, mtime=0)
+        self._text = io.TextIOWrapper(self._gzip, encoding="utf-8", newline="\n")
+
+    def write(self, image_id: int, instances: Instances, category_ids: Sequence[int]) -> None:
+        """Append the detections of one image.
+
+        Args:
+            image_id: COCO's id of the image.
+            instances: N detections in pixels of the original image.
+            category_ids: COCO category id of each contiguous label.
+
+        Raises:
+            EvaluationError: a NaN or infinite score or box, or a label without category.
+        """
+        for record in to_records(image_id, instances, category_ids):
+            json.dump(record, self._text, separators=(",", ":"))
+            self._text.write("\n")
+            self.count += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        self._close_streams()
+        self._partial.replace(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written; an older file of that name stays as it is."""
+        self._close_streams()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def _close_streams(self) -> None:
+        self._text.close()
+        self._file.close()
+
+
+def to_records(
+    image_id: int, instances: Instances, category_ids: Sequence[int]
+) -> list[Prediction]:
+    """The detections of one image as COCO results.
+
+    Scores keep float32's precision, boxes a thousandth of a pixel. The order is the instances'.
+
+    Raises:
+        EvaluationError: a NaN or infinite score or box, or a label without category.
+    """
+    corners = instances.boxes.detach().double().cpu()
+    boxes = corners.clone()
+    boxes[:, 2:] -= corners[:, :2]  # x1 y1 x2 y2 → x y w h
+    columns = {
+        "score": _floats(instances.scores),
+        "class_score": _floats(instances.class_scores),
+        "iou_score": _floats(instances.iou_scores),
+        "boundary_score": _floats(instances.boundary_scores),
+    }
+    codes = encode_rle(instances.masks)
+    records = []
+    for i, label in enumerate(instances.labels.tolist()):
+        where = f"image {image_id}, detection {i}"
+        if not 0 <= label < len(category_ids):
+            raise EvaluationError(
+                f"{where}: label {label} has no category among the data's {len(category_ids)}; "
+                "evaluate on data with the model's classes"
+            )
+        record: Prediction = {"image_id": int(image_id), "category_id": int(category_ids[label])}
+        record |= {name: values[i] for name, values in columns.items() if values is not None}
+        record["bbox"] = [round(value, 3) for value in boxes[i].tolist()]
+        record["segmentation"] = codes[i]
+        _check_record(record, where)
+        records.append(record)
+    return records
+
+
+def read_predictions(path: str | Path) -> list[Prediction]:
+    """All detections of a prediction file, in the order written.
+
+    Raises:
+        EvaluationError: the file is missing, cut short or not of this format, or a detection lacks
+            a field or has a NaN; names file and line.
+    """
+    return list(iterate_predictions(path))
+
+
+def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
+    """As :func:`read_predictions`, one detection at a time."""
+    path = Path(path)
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no such prediction file; {_REMEDY}")
+    number = 0
+    try:
+        with _open_text(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                record = json.loads(line)
+                _check_record(record, f"{path} line {number}")
+                yield record
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EvaluationError(
+            f"{path} line {number + 1}: cannot be read ({error}); {_REMEDY}"
+        ) from error
+
+
+def to_coco_json(path: str | Path, out: str | Path) -> None:
+    """Write a prediction file as the one JSON list that other COCO tools read.
+
+    Raises:
+        EvaluationError: as :func:`read_predictions`.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for i, record in enumerate(iterate_predictions(path)):
+            file.write(",\n" if i else "\n")
+            json.dump(record, file, separators=(",", ":"))
+        file.write("\n]\n")
+    partial.replace(out)
+
+
+def check_against(
+    predictions: Iterable[Prediction],
+    sizes: Mapping[int, tuple[int, int]],
+    category_ids: Iterable[int],
+) -> None:
+    """Check predictions against the images and categories they are to be evaluated on.
+
+    COCO's evaluators accept most of these silently and count them in their own ways.
+
+    Args:
+        sizes: (height, width) of each image id.
+        category_ids: known COCO category ids.
+
+    Raises:
+        EvaluationError: a missing field, a NaN, an unknown image or category, or a mask whose size
+            is not its image's.
+    """
+    known = set(category_ids)
+    for i, record in enumerate(predictions):
+        where = f"prediction {i}"
+        _check_record(record, where)
+        image_id = record["image_id"]
+        if image_id not in sizes:
+            raise EvaluationError(
+                f"{where}: image_id {image_id} is not in the annotation file; "
+                "evaluate with the annotations the predictions were made for"
+            )
+        if record["category_id"] not in known:
+            raise EvaluationError(
+                f"{where}: category_id {record['category_id']} is not in the annotation file; "
+                "evaluate with the annotations the predictions were made for"
+            )
+        size = tuple(record["segmentation"]["size"])
+        if size != sizes[image_id]:
+            raise EvaluationError(
+                f"{where}: its mask is {size[0]}×{size[1]} (height×width) but image {image_id} "
+                f"is {sizes[image_id][0]}×{sizes[image_id][1]}; predict on the original images"
+            )
+
+
+def _check_record(record: Any, where: str) -> None:
+    """Raise EvaluationError unless ``record`` is a detection with finite numbers."""
+    try:
+        numbers = [*record["bbox"], record["score"], record.get("class_score", 0.0)]
+        height, width = record["segmentation"]["size"]
+        complete = (
+            len(record["bbox"]) == 4
+            and isinstance(record["segmentation"]["counts"], (str, bytes))
+            and all(isinstance(record[name], int) for name in ("image_id", "category_id"))
+            and all(isinstance(value, (int, float)) for value in (*numbers, height, width))
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise EvaluationError(
+            f"{where}: not a detection with image_id, category_id, score, bbox (x y w h) and "
+            f"segmentation (compressed run-length code); {_REMEDY}"
+        )
+    for name, values in (("score", numbers[4:]), ("bbox", numbers[:4])):
+        if not all(map(math.isfinite, values)):
+            raise EvaluationError(
+                f"{where}: {name} {record[name]} is not finite; the model has diverged or its "
+                "weights are damaged"
+            )
+    if min(numbers[2:4]) < 0:
+        raise EvaluationError(
+            f"{where}: bbox {record['bbox']} has a negative width or height; write x y w h"
+        )
+
+
+def _floats(values: Tensor | None) -> list[float] | None:
+    """Float32 values with the nine digits that tell them all apart."""
+    if values is None:
+        return None
+    return [float(f"{value:.9g}") for value in values.detach().float().cpu().tolist()]
+
+
+def _open_text(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8")
