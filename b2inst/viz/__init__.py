@@ -1,0 +1,1 @@
+"""Figures: instances on images, training curves, the paper's qualitative layout."""
