@@ -14,7 +14,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from b2inst.ops.masks import paste_masks
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
 Features = dict[int, Tensor]
@@ -24,6 +27,7 @@ class _Movable:
     """Moves and indexes the tensors of a dataclass together."""
 
     def to(self, device: torch.device | str) -> Self:
+        """The same with all tensors on a device."""
         moved = {
             f.name: value.to(device)
             for f in fields(self)  # type: ignore[arg-type]
@@ -91,6 +95,22 @@ class Bases(_Movable):
     maps: Tensor  #: B×K×h×w, unbounded
     stride: int  #: input pixels per cell of the basis grid
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
+
+
+@dataclass
+class RoIMasks(_PerInstance):
+    """Masks that live in their boxes."""
+
+    probabilities: Tensor  #: N×R×R in [0, 1]
+    boxes: Tensor  #: N×4, what each mask is spread over
+
+    def resized(self, size: int) -> Tensor:
+        """N×size×size probabilities, area-averaged (exact for divisors of R)."""
+        return F.adaptive_avg_pool2d(self.probabilities, size)
+
+    def paste(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """N×H×W bool masks in an image of (height, width), where the boxes are now ``boxes``."""
+        return paste_masks(self.probabilities, boxes, size)
 
 
 @dataclass

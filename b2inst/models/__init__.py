@@ -1,0 +1,6 @@
+"""Assembly of parts to models."""
+
+from b2inst.models.catalog import CATALOG, create_model
+from b2inst.models.segmenter import BasisSegmenter, Explanation, mask_score
+
+__all__ = ["CATALOG", "BasisSegmenter", "Explanation", "create_model", "mask_score"]

@@ -1,0 +1,157 @@
+"""BlendMask (Chen et al., CVPR 2020), and B2Inst on top of it, put together from parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from b2inst.modules.basis_head import BasisHead, SemanticHead
+from b2inst.modules.blender import Blender
+from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.fcos_head import FCOSHead
+from b2inst.modules.imagenet import load_imagenet
+from b2inst.modules.preprocessor import Preprocessor
+from b2inst.modules.resnet_fpn import ResNetFPN
+from b2inst.modules.scoring_head import ScoringHead
+from b2inst.modules.tiny_fpn import TinyFPN
+from b2inst.models.b2inst import with_boundary
+from b2inst.models.segmenter import BasisSegmenter
+
+
+#: Pixel statistics on the 0..255 scale: torchvision's weights (RGB) and MSRA's (BGR).
+IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+MSRA_BGR = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "bgr": True}
+
+
+def blendmask(
+    *,
+    backbone: str = "resnet50",
+    num_classes: int = 80,
+    num_bases: int = 4,
+    attention_size: int = 7,
+    boundary: Mapping[str, Any] | None = None,
+    scoring: Sequence[str] = (),
+    backbone_weights: str | None = None,
+    frozen_norm: bool | None = None,
+    msra: bool = False,
+    shorter: int = 800,
+    longer_max: int = 1333,
+) -> BasisSegmenter:
+    """BlendMask on a ResNet; with ``boundary`` and ``scoring`` it is B2Inst-BlendMask.
+
+    Args:
+        backbone: resnet18, resnet34, resnet50 or resnet101.
+        num_bases: K without the boundary basis.
+        attention_size: A; 7 in the paper, 14 as AdelaiDet ships BlendMask.
+        boundary: options of the boundary basis (``b2inst.models.b2inst.with_boundary``); None leaves it out.
+        scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
+        backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
+        frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
+        msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
+        shorter, longer_max: size at which ``predict`` looks at images.
+    """
+    frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
+    pyramid = ResNetFPN(resnet=backbone, frozen_norm=frozen, stride_in_1x1=msra)
+    if backbone_weights is not None:
+        load_imagenet(pyramid.body, backbone, backbone_weights)
+    width = pyramid.out_channels
+    shared = boundary is not None and boundary.get("branch_channels") == 0
+    basis_head = BasisHead(
+        in_channels=width,
+        num_bases=num_bases + shared,
+        auxiliary=SemanticHead(in_channels=width, num_classes=num_classes),
+    )
+    scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
+    return _assemble(
+        preprocessor=Preprocessor(
+            **(MSRA_BGR if msra else IMAGENET_RGB), shorter=shorter, longer_max=longer_max
+        ),
+        backbone=pyramid,
+        basis_head=basis_head,
+        boundary=boundary,
+        scoring_head=scorer,
+        attention_size=attention_size,
+        roi_size=56,
+        head={"in_channels": width, "num_classes": num_classes},
+    )
+
+
+def blendmask_tiny(
+    *,
+    num_classes: int = 8,
+    num_bases: int = 4,
+    attention_size: int = 7,
+    boundary: Mapping[str, Any] | None = None,
+    scoring: Sequence[str] = (),
+    shorter: int = 96,
+    longer_max: int = 160,
+    roi_size: int = 28,
+    basis_channels: int = 24,
+) -> BasisSegmenter:
+    """The same parts, narrow, on a backbone that learns from scratch on a CPU.
+
+    Differences from ``blendmask``: bases at stride 2, three levels, two-convolution towers, no
+    auxiliary semantic loss, batch norm trained everywhere.
+    """
+    pyramid = TinyFPN()
+    width = pyramid.out_channels
+    shared = boundary is not None and boundary.get("branch_channels") == 0
+    basis_head = BasisHead(
+        in_channels=width,
+        num_bases=num_bases + shared,
+        strides=(4,),
+        channels=basis_channels,
+        num_convs=2,
+    )
+    scorer = (
+        ScoringHead(
+            in_channels=width, branches=scoring, strides=(4,), channels=32, hidden=64
+        )
+        if scoring
+        else None
+    )
+    return _assemble(
+        preprocessor=Preprocessor(**IMAGENET_RGB, shorter=shorter, longer_max=longer_max),
+        backbone=pyramid,
+        basis_head=basis_head,
+        boundary=boundary,
+        scoring_head=scorer,
+        attention_size=attention_size,
+        roi_size=roi_size,
+        head={
+            "in_channels": width,
+            "num_classes": num_classes,
+            "strides": (8, 16, 32),
+            "sizes_of_interest": ((-1, 32), (32, 64), (64, 1e8)),
+            "num_convs": 2,
+        },
+    )
+
+
+def _assemble(
+    *,
+    preprocessor: Preprocessor,
+    backbone: nn.Module,
+    basis_head: BasisHead,
+    boundary: Mapping[str, Any] | None,
+    scoring_head: ScoringHead | None,
+    attention_size: int,
+    roi_size: int,
+    head: Mapping[str, Any],
+) -> BasisSegmenter:
+    bases: BasisHead | BoundaryBasis = basis_head
+    if boundary is not None:
+        bases = with_boundary(basis_head, in_channels=head["in_channels"], **boundary)
+    blender = Blender(
+        num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size
+    )
+    return BasisSegmenter(
+        preprocessor=preprocessor,
+        backbone=backbone,
+        instance_head=FCOSHead(num_coefficients=blender.num_coefficients, **head),
+        basis_head=bases,
+        assembler=blender,
+        scoring_head=scoring_head,
+    )

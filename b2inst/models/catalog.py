@@ -1,0 +1,61 @@
+"""Names of models, and the functions that build them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from b2inst.models.blendmask import blendmask, blendmask_tiny
+from b2inst.models.segmenter import BasisSegmenter
+
+Builder = Callable[..., BasisSegmenter]
+
+_B2INST: dict[str, Any] = {"boundary": {}, "scoring": ("iou", "boundary")}
+
+#: Every model by name: ``<family>-<variant>``.
+CATALOG: dict[str, Builder] = {
+    "blendmask-tiny": blendmask_tiny,
+    "blendmask-r18": partial(blendmask, backbone="resnet18"),
+    "blendmask-r34": partial(blendmask, backbone="resnet34"),
+    "blendmask-r50": partial(blendmask, backbone="resnet50"),
+    "blendmask-r101": partial(blendmask, backbone="resnet101"),
+}
+CATALOG |= {
+    f"b2inst-{name}": partial(builder, **_B2INST) for name, builder in tuple(CATALOG.items())
+}
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    class_names: tuple[str, ...] | None = None,
+    **options: Any,
+) -> BasisSegmenter:
+    """Build a model by name, with fresh weights.
+
+    Args:
+        name: a key of ``CATALOG``.
+        num_classes: C.
+        class_names: name of each label, carried along to results and saved weights.
+        options: of the family's builder, e.g. ``attention_size``, ``boundary``, ``scoring``.
+
+    Raises:
+        ValueError: an unknown name or option, with the known ones.
+    """
+    if name not in CATALOG:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
+    if class_names is not None and len(class_names) != num_classes:
+        raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+    try:
+        model = CATALOG[name](num_classes=num_classes, **options)
+    except TypeError as error:
+        raise ValueError(f"options of {name}: {error}") from error
+    model.class_names = class_names
+    # The weights to start from are no part of what the finished model is.
+    kept = {key: value for key, value in options.items() if key != "backbone_weights"}
+    if options.get("backbone_weights") is not None:
+        kept.setdefault("frozen_norm", True)
+    model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
+    return model

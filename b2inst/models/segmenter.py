@@ -1,0 +1,239 @@
+"""Four parts and how they meet: the paper's Figure 2."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as TF
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from b2inst.models.interfaces import Assembler, BasisPredictor, InstanceHead
+from b2inst.modules.preprocessor import Preprocessor, shorter_side_size
+from b2inst.modules.scoring_head import ScoringHead
+from b2inst.structures import Bases, Detections, Features, Instances, Positives, RoIMasks, Targets
+
+#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
+ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+@dataclass
+class Explanation:
+    """What lies behind the instances of one image."""
+
+    image: np.ndarray  #: H×W×3 uint8 RGB, as given
+    instances: Instances
+    detections: Detections  #: boxes in network-input pixels, with coefficients; same order
+    bases: Bases  #: of a batch of one
+    content: tuple[int, int]  #: (h, w) of the basis grid that the image covers; the rest is padding
+
+    @property
+    def boundary(self) -> Tensor | None:
+        """h×w boundary probability over the image, where the model predicts one."""
+        if self.bases.boundary_logits is None:
+            return None
+        height, width = self.content
+        return self.bases.boundary_logits[0, 0, :height, :width].sigmoid()
+
+
+class BasisSegmenter(nn.Module):
+    """A single-stage segmenter that composes instance coefficients with global bases.
+
+    No part knows the others: the instance head gives boxes and coefficients, the basis head gives
+    bases, the assembler makes masks of both, the scoring head (where there is one) rates them.
+
+    Args:
+        preprocessor: owns normalisation, channel order and the test size.
+        backbone: images to features by stride.
+        instance_head, basis_head, assembler: see ``b2inst.models.interfaces``.
+        scoring_head: without one, the ranking score is the classification score.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocessor: Preprocessor,
+        backbone: nn.Module,
+        instance_head: InstanceHead,
+        basis_head: BasisPredictor,
+        assembler: Assembler,
+        scoring_head: ScoringHead | None = None,
+    ) -> None:
+        super().__init__()
+        self.preprocessor = preprocessor
+        self.backbone = backbone
+        self.instance_head = instance_head
+        self.basis_head = basis_head
+        self.assembler = assembler
+        self.scoring_head = scoring_head
+        self.class_names: tuple[str, ...] | None = None
+        self.recipe: dict[str, Any] = {}
+
+    def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
+        """Losses by name; their plain sum is what training minimises.
+
+        Args:
+            images: B tensors 3×H×W uint8 RGB at the network's size.
+            targets: B, in the same pixels.
+        """
+        batch = self.preprocessor(images)
+        features: Features = self.backbone(batch.images)
+        outputs = self.instance_head(features)
+        losses, positives = self.instance_head.loss(outputs, targets)
+        bases = self.basis_head(features)
+        losses |= self.basis_head.loss(features, bases, targets)
+        losses |= self.assembler.loss(bases, positives, targets)
+        if self.scoring_head is not None:
+            losses |= self._scoring_loss(features, bases, positives, targets)
+        return losses
+
+    def _scoring_loss(
+        self, features: Features, bases: Bases, positives: Positives, targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Train the scoring head on the true boxes (paper §4.2), one mask for each object.
+
+        Each object is shown with the mask of its most central position. No gradient flows into
+        that mask: rating a mask should not bend it.
+        """
+        assert self.scoring_head is not None
+        order = positives.weights.argsort(stable=True)
+        chosen = positives.weights.new_full((sum(map(len, targets)),), -1, dtype=torch.int64)
+        chosen[positives.target_index[order]] = order  # the last write, the largest weight, stays
+        shown = (chosen >= 0).split([len(t) for t in targets])
+        boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
+        with torch.no_grad():
+            coefficients = positives.coefficients[chosen[chosen >= 0]]
+            masks = self.assembler.assemble(bases, boxes, coefficients)
+        truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
+        assert self.scoring_head is not None
+        return self.scoring_head.loss(features, boxes, masks, truths)
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[ImageLike]) -> list[Instances]:
+        """Instances of each image, ranked by score, in the image's own pixels.
+
+        Raises:
+            ValueError: an array that is not H×W×3 uint8.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
+        """
+        return [result[0] for result in self._run(images)]
+
+    @torch.inference_mode()
+    def explain(self, image: ImageLike) -> Explanation:
+        """Predict one image and keep what lies behind: bases, boundary, coefficients."""
+        ((instances, detections, bases, size),) = self._run([image])
+        content = (-(-size[0] // bases.stride), -(-size[1] // bases.stride))
+        return Explanation(read_image(image), instances, detections, bases, content)
+
+    def _run(
+        self, images: Sequence[ImageLike]
+    ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
+        if self.training:
+            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        if not images:
+            return []
+        arrays = [read_image(image) for image in images]
+        batch = self.preprocessor([self._resized(array) for array in arrays])
+        features: Features = self.backbone(batch.images)
+        detections = self.instance_head.detect(self.instance_head(features))
+        bases = self.basis_head(features)
+        boxes = [d.boxes for d in detections]
+        masks = self.assembler.assemble(bases, boxes, torch.cat([d.coefficients for d in detections]))
+        qualities: dict[str, Tensor] = {}
+        if self.scoring_head is not None:
+            logits = self.scoring_head(features, boxes, masks, batch.sizes)
+            qualities = {name: value.sigmoid() for name, value in logits.items()}
+
+        results = []
+        start = 0
+        for i, (array, detection) in enumerate(zip(arrays, detections, strict=True)):
+            rows = slice(start, start + len(detection))
+            start += len(detection)
+            instances, order = self._finish(
+                detection,
+                masks[rows],
+                {name: value[rows] for name, value in qualities.items()},
+                network_size=batch.sizes[i],
+                image_size=(array.shape[0], array.shape[1]),
+            )
+            own = Bases(
+                bases.maps[i : i + 1],
+                bases.stride,
+                None if bases.boundary_logits is None else bases.boundary_logits[i : i + 1],
+            )
+            results.append((instances, detection[order], own, batch.sizes[i]))
+        return results
+
+    def _finish(
+        self,
+        detections: Detections,
+        masks: RoIMasks,
+        qualities: dict[str, Tensor],
+        *,
+        network_size: tuple[int, int],
+        image_size: tuple[int, int],
+    ) -> tuple[Instances, Tensor]:
+        """Rank by Eq. 2 and bring boxes and masks to the image's pixels."""
+        height, width = image_size
+        scale = detections.boxes.new_tensor([width / network_size[1], height / network_size[0]])
+        boxes = detections.boxes * scale.repeat(2)
+        boxes = torch.stack(
+            [boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2
+        ).flatten(1)
+        scores = mask_score(detections.scores, qualities)
+        visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        order = scores.argsort(descending=True, stable=True)
+        order = order[visible[order]]
+        boxes = boxes[order]
+        instances = Instances(
+            boxes=boxes,
+            scores=scores[order],
+            class_scores=detections.scores[order],
+            labels=detections.labels[order],
+            masks=masks[order].paste(boxes, image_size),
+            iou_scores=qualities["iou"][order] if "iou" in qualities else None,
+            boundary_scores=qualities["boundary"][order] if "boundary" in qualities else None,
+            class_names=self.class_names,
+        )
+        return instances, order
+
+    def _resized(self, array: np.ndarray) -> Tensor:
+        size = shorter_side_size(
+            (array.shape[0], array.shape[1]), self.preprocessor.shorter, self.preprocessor.longer_max
+        )
+        image = Image.fromarray(array)
+        if size != (array.shape[0], array.shape[1]):
+            image = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR)
+        return TF.pil_to_tensor(image)
+
+
+def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
+    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
+
+    With one quality only, its geometric mean is itself; with none the class score ranks.
+    """
+    if not qualities:
+        return class_scores
+    product = torch.stack(list(qualities.values())).prod(0)
+    return class_scores * product ** (1 / len(qualities))
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as H×W×3 uint8 RGB; files and PIL images are turned upright by their EXIF tag."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"image array has shape {image.shape} and dtype {image.dtype}; "
+                "give H×W×3 uint8 in RGB order"
+            )
+        return image
+    if not isinstance(image, Image.Image):
+        with Image.open(Path(image)) as opened:
+            return read_image(opened)
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

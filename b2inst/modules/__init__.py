@@ -1,0 +1,1 @@
+"""The parts of a segmenter, one concept per file."""

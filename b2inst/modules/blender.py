@@ -1,0 +1,64 @@
+"""BlendMask's assembler: instance attention maps blend the bases in each RoI."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from b2inst.losses import mask_bce
+from b2inst.ops.masks import crop_masks
+from b2inst.structures import Bases, Positives, RoIMasks, Targets
+
+
+class Blender(nn.Module):
+    """Softmax over the bases of K attention maps A×A, spread over the RoI (BlendMask §3.1).
+
+    Args:
+        num_bases: K.
+        attention_size: A. The paper uses 7, the published BlendMask 14.
+        roi_size: R.
+    """
+
+    def __init__(self, *, num_bases: int, attention_size: int = 7, roi_size: int = 56) -> None:
+        super().__init__()
+        self.num_bases = num_bases
+        self.attention_size = attention_size
+        self.roi_size = roi_size
+
+    @property
+    def num_coefficients(self) -> int:
+        """D = K·A·A."""
+        return self.num_bases * self.attention_size**2
+
+    def attention(self, coefficients: Tensor) -> Tensor:
+        """P×D to the blending weights P×K×R×R, which sum to 1 over the bases."""
+        size = self.attention_size
+        maps = coefficients.view(-1, self.num_bases, size, size)
+        return F.interpolate(maps, self.roi_size, mode="bilinear", align_corners=False).softmax(1)
+
+    def pool(self, bases: Bases, boxes: list[Tensor]) -> Tensor:
+        """Bases inside each box, N×K×R×R; ``boxes`` are per image, in network-input pixels."""
+        return roi_align(
+            bases.maps, boxes, self.roi_size, 1 / bases.stride, sampling_ratio=1, aligned=True
+        )
+
+    def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> RoIMasks:
+        """Masks of the batch's instances.
+
+        Args:
+            boxes: per image, N in sum, in network-input pixels.
+            coefficients: N×D.
+        """
+        logits = (self.pool(bases, boxes) * self.attention(coefficients)).sum(1)
+        return RoIMasks(logits.sigmoid(), torch.cat(boxes))
+
+    def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
+        """Cross-entropy of every positive's mask in its true box, weighted by centerness."""
+        rois = self.pool(bases, [t.boxes for t in targets])
+        truths = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
+        index = positives.target_index
+        logits = (rois[index] * self.attention(positives.coefficients)).sum(1)
+        loss = mask_bce(logits, truths[index]) * positives.weights
+        return {"loss_mask": loss.sum() / positives.weight_sum}

@@ -1,0 +1,216 @@
+"""The instance head of BlendMask: FCOS with a vector of coefficients at every position."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from b2inst.losses import focal_loss, ltrb_giou_loss
+from b2inst.modules.fcos_targets import assign, locations
+from b2inst.modules.position_conv import PositionConv
+from b2inst.ops.distributed import mean_over_devices
+from b2inst.structures import Detections, Features, Positives, Targets
+
+
+@dataclass
+class DenseOutputs:
+    """What the head predicts at the S positions of all levels; levels in order, row by row."""
+
+    class_logits: Tensor  #: B×S×C
+    distances: Tensor  #: B×S×4, left top right bottom >= 0 in units of the level's stride
+    centerness_logits: Tensor  #: B×S
+    towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
+
+
+class FCOSHead(nn.Module):
+    """Classification, box and centerness towers shared over the levels.
+
+    Args:
+        in_channels: of the features.
+        num_classes: C.
+        num_coefficients: D, numbers per position whose meaning only the assembler knows.
+        strides: the features the head reads.
+        sizes_of_interest: per level, range of the largest box distance in pixels.
+        num_convs: 3×3 convolutions in each tower.
+        radius: of centre sampling, in strides.
+        score_threshold, pre_nms, nms_iou, max_detections: of inference.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        num_coefficients: int,
+        strides: Sequence[int] = (8, 16, 32, 64, 128),
+        sizes_of_interest: Sequence[tuple[float, float]] = (
+            (-1, 64),
+            (64, 128),
+            (128, 256),
+            (256, 512),
+            (512, 1e8),
+        ),
+        num_convs: int = 4,
+        radius: float = 1.5,
+        score_threshold: float = 0.05,
+        pre_nms: int = 1000,
+        nms_iou: float = 0.6,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.strides = tuple(strides)
+        self.sizes_of_interest = tuple(sizes_of_interest)
+        self.radius = radius
+        self.score_threshold = score_threshold
+        self.pre_nms = pre_nms
+        self.nms_iou = nms_iou
+        self.max_detections = max_detections
+
+        self.class_tower = _tower(in_channels, num_convs)
+        self.box_tower = _tower(in_channels, num_convs)
+        self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
+        self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
+        self.coefficients = PositionConv(in_channels, num_coefficients)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
+
+    def forward(self, features: Features) -> DenseOutputs:
+        """Features at (at least) the head's strides to predictions at every position."""
+        logits, distances, centerness, towers = [], [], [], []
+        for stride in self.strides:
+            class_tower = self.class_tower(features[stride])
+            box_tower = self.box_tower(features[stride])
+            logits.append(_flatten(self.class_logits(class_tower)))
+            distances.append(_flatten(F.relu(self.distances(box_tower))))
+            centerness.append(_flatten(self.centerness(box_tower)))
+            towers.append(box_tower)
+        return DenseOutputs(
+            torch.cat(logits, 1).float(),
+            torch.cat(distances, 1).float(),
+            torch.cat(centerness, 1).float().squeeze(2),
+            towers,
+        )
+
+    def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
+        """Coefficients at P positions: image in the batch and flat position, both P, to P×D."""
+        result = outputs.class_logits.new_zeros(len(position), self.coefficients.out_channels)
+        start = 0
+        for tower in outputs.towers:
+            height, width = tower.shape[-2:]
+            index = ((position >= start) & (position < start + height * width)).nonzero()[:, 0]
+            cell = position[index] - start
+            values = self.coefficients.at(tower, image[index], cell // width, cell % width)
+            result = result.index_copy(0, index, values.float())
+            start += height * width
+        return result
+
+    def loss(
+        self, outputs: DenseOutputs, targets: list[Targets]
+    ) -> tuple[dict[str, Tensor], Positives]:
+        """FCOS losses, and the positions whose masks are to be trained."""
+        assigned = assign(
+            self._points(outputs),
+            self.strides,
+            self.sizes_of_interest,
+            targets,
+            num_classes=self.num_classes,
+            radius=self.radius,
+        )
+        positive = assigned.labels != self.num_classes
+        image, position = positive.nonzero(as_tuple=True)
+        weights = assigned.centerness[positive]
+        num_positive = mean_over_devices(positive.sum().float()).clamp(min=1)
+        weight_sum = mean_over_devices(weights.sum()).clamp(min=1e-6)
+        losses = {
+            "loss_class": focal_loss(
+                outputs.class_logits.flatten(0, 1), assigned.labels.flatten()
+            )
+            / num_positive,
+            "loss_box": ltrb_giou_loss(
+                outputs.distances[positive], assigned.distances[positive], weights
+            )
+            / weight_sum,
+            "loss_centerness": F.binary_cross_entropy_with_logits(
+                outputs.centerness_logits[positive], weights, reduction="sum"
+            )
+            / num_positive,
+        }
+        counts = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
+        positives = Positives(
+            image_index=image,
+            target_index=assigned.target_index[positive] + counts[image],
+            coefficients=self.coefficients_at(outputs, image, position),
+            weights=weights,
+            weight_sum=float(weight_sum),
+        )
+        return losses, positives
+
+    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+        """Boxes, scores and coefficients of each image after non-maximum suppression.
+
+        Candidates are the (position, class) pairs whose class probability times centerness is
+        above the threshold; the score is the square root of that product, as published.
+        """
+        points = self._points(outputs)
+        xy = torch.cat(points)
+        counts = torch.tensor([len(p) for p in points], device=xy.device)
+        stride = torch.tensor(self.strides, device=xy.device).repeat_interleave(counts).float()
+        probabilities = outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
+        detections = []
+        for b, probability in enumerate(probabilities):
+            candidates = []
+            start = 0
+            for count in counts.tolist():
+                level = probability[start : start + count].flatten()
+                index = (level > self.score_threshold).nonzero()[:, 0]
+                if len(index) > self.pre_nms:
+                    index = index[level[index].topk(self.pre_nms, sorted=False).indices]
+                candidates.append(index + start * self.num_classes)
+                start += count
+            chosen = torch.cat(candidates)
+            position, labels = chosen // self.num_classes, chosen % self.num_classes
+            scores = probability.flatten()[chosen].sqrt()
+            reach = outputs.distances[b, position] * stride[position, None]
+            boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
+            keep = batched_nms(boxes, scores, labels, self.nms_iou)
+            if len(keep) > self.max_detections:
+                last = scores[keep[self.max_detections - 1]]
+                keep = keep[scores[keep] >= last]  # ties with the last one stay, as published
+            coefficients = self.coefficients_at(
+                outputs, torch.full_like(position[keep], b), position[keep]
+            )
+            detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))
+        return detections
+
+    def _points(self, outputs: DenseOutputs) -> list[Tensor]:
+        return [
+            locations((tower.shape[2], tower.shape[3]), stride, tower.device)
+            for stride, tower in zip(self.strides, outputs.towers, strict=True)
+        ]
+
+
+def _tower(channels: int, num_convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        layers += [
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.GroupNorm(min(32, channels // 4), channels),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _flatten(level: Tensor) -> Tensor:
+    """B×C×h×w to B×hw×C."""
+    return level.flatten(2).transpose(1, 2)

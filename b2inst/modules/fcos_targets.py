@@ -1,0 +1,95 @@
+"""Which positions of an FCOS head are trained for which object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from b2inst.structures import Targets
+
+
+@dataclass
+class FCOSTargets:
+    """Targets at every position, image after image, levels in order: B×(all positions)."""
+
+    labels: Tensor  #: B×S int64; num_classes means background
+    target_index: Tensor  #: B×S int64, row in the image's own targets; 0 where background
+    distances: Tensor  #: B×S×4, left top right bottom in units of the level's stride
+    centerness: Tensor  #: B×S in [0, 1]
+
+
+def locations(shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
+    """Centres (x, y) of a level's cells in input pixels, row by row: hw×2."""
+    ys = torch.arange(shape[0], device=device) * stride + stride // 2
+    xs = torch.arange(shape[1], device=device) * stride + stride // 2
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 2).float()
+
+
+def centerness(distances: Tensor) -> Tensor:
+    """FCOS Eq. 3: sqrt of the two ratios of opposite distances; ...×4 to ... in [0, 1]."""
+    horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
+    ratios = (
+        horizontal.amin(-1) / horizontal.amax(-1) * (vertical.amin(-1) / vertical.amax(-1))
+    )
+    return ratios.clamp(min=0).sqrt()
+
+
+def assign(
+    points: Sequence[Tensor],
+    strides: Sequence[int],
+    sizes_of_interest: Sequence[tuple[float, float]],
+    targets: Sequence[Targets],
+    *,
+    num_classes: int,
+    radius: float,
+) -> FCOSTargets:
+    """FCOS assignment with centre sampling.
+
+    A position is positive for a box when it lies strictly inside the box and inside the square
+    of ``radius`` strides around the box's centre, and the largest of its four distances is in the
+    level's size of interest (both ends included). Of several boxes the smallest wins, of equal
+    ones the first.
+
+    Args:
+        points: per level hw×2.
+        strides, sizes_of_interest: per level.
+        targets: of each image.
+    """
+    xy = torch.cat(list(points))
+    counts = torch.tensor([len(p) for p in points], device=xy.device)
+    stride = torch.tensor(strides, device=xy.device).repeat_interleave(counts).float()
+    interest = torch.tensor(sizes_of_interest, device=xy.device).repeat_interleave(counts, dim=0)
+
+    per_image = []
+    for target in targets:
+        boxes = target.boxes
+        if len(boxes) == 0:
+            zeros = xy.new_zeros(len(xy))
+            background = torch.full_like(zeros, num_classes, dtype=torch.int64)
+            per_image.append((background, zeros.long(), xy.new_zeros(len(xy), 4), zeros))
+            continue
+        lt = xy[:, None] - boxes[None, :, :2]
+        rb = boxes[None, :, 2:] - xy[:, None]
+        distances = torch.cat([lt, rb], dim=2)  # S×N×4
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        reach = radius * stride[:, None]
+        near = ((xy[:, None] - centre).abs() < reach[..., None]).all(2)
+        largest = distances.amax(2)
+        ok = (
+            (distances.amin(2) > 0)
+            & near
+            & (largest >= interest[:, :1])
+            & (largest <= interest[:, 1:])
+        )
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        cost = torch.where(ok, area.expand_as(ok), torch.inf)
+        smallest, index = cost.min(1)
+        labels = torch.where(smallest.isinf(), num_classes, target.labels[index])
+        chosen = distances[torch.arange(len(xy), device=xy.device), index]
+        score = torch.where(smallest.isinf(), 0.0, centerness(chosen))
+        per_image.append((labels, index, chosen / stride[:, None], score))
+    labels, index, distances, score = (torch.stack(column) for column in zip(*per_image, strict=True))
+    return FCOSTargets(labels, index, distances, score)

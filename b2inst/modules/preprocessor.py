@@ -1,0 +1,67 @@
+"""From RGB uint8 images to the network's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from b2inst.structures import ImageBatch
+
+
+def shorter_side_size(size: tuple[int, int], shorter: int, longer_max: int) -> tuple[int, int]:
+    """(height, width) with the shorter side at ``shorter``, unless the longer passes the limit."""
+    scale = shorter / min(size)
+    if scale * max(size) > longer_max:
+        scale = longer_max / max(size)
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
+class Preprocessor(nn.Module):
+    """Normalises images and pads them, right and bottom, to one size.
+
+    Padding follows normalisation, so padded pixels equal the mean colour.
+
+    Args:
+        mean, std: per channel on the 0..255 scale, in the network's channel order.
+        bgr: the network wants blue first (the MSRA weights of detectron2).
+        size_divisor: padded sides are multiples of this.
+        shorter, longer_max: the size at which ``predict`` looks at images.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        bgr: bool = False,
+        size_divisor: int = 32,
+        shorter: int = 800,
+        longer_max: int = 1333,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.bgr = bgr
+        self.size_divisor = size_divisor
+        self.shorter = shorter
+        self.longer_max = longer_max
+
+    def forward(self, images: list[Tensor]) -> ImageBatch:
+        """List of 3×H×W uint8 RGB tensors, already at the network's size, to one batch."""
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        height, width = (
+            -(-max(side) // self.size_divisor) * self.size_divisor
+            for side in zip(*sizes, strict=True)
+        )
+        padded = []
+        for image in images:
+            pixels = image.to(self.mean.device).float()
+            pixels = ((pixels.flip(0) if self.bgr else pixels) - self.mean) / self.std
+            padded.append(F.pad(pixels, (0, width - image.shape[2], 0, height - image.shape[1])))
+        return ImageBatch(torch.stack(padded), sizes)

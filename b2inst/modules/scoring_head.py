@@ -1,0 +1,121 @@
+"""The boundary-aware mask scoring head (paper §4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import MultiScaleRoIAlign
+
+from b2inst.ops.boundary import laplacian_boundary
+from b2inst.ops.quality import roi_mask_quality
+from b2inst.structures import Features, RoIMasks, Targets
+
+BRANCHES = ("iou", "boundary")
+
+
+class ScoringHead(nn.Module):
+    """Regresses how good each mask is, from the mask, its boundary and the RoI's features.
+
+    Four convolutions are shared; each quality has a fully connected branch of its own.
+
+    Args:
+        in_channels: of the features.
+        branches: which qualities are predicted: "iou" (S_IoU), "boundary" (S_boundary) or both.
+        strides: features the RoIs are pooled from, by box size.
+        roi_size: side of the RoIs; the mask and its boundary are resampled to it.
+        channels: of the four convolutions; the last halves the resolution.
+        hidden: width of the fully connected layers.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        branches: Sequence[str] = BRANCHES,
+        strides: Sequence[int] = (8, 16, 32),
+        roi_size: int = 14,
+        channels: int = 256,
+        hidden: int = 1024,
+    ) -> None:
+        super().__init__()
+        if not branches or not set(branches) <= set(BRANCHES):
+            raise ValueError(f"scoring branches {list(branches)}: choose from {list(BRANCHES)}")
+        self.roi_size = roi_size
+        self.pool = MultiScaleRoIAlign([str(s) for s in strides], roi_size, sampling_ratio=2)
+        layers: list[nn.Module] = []
+        for i in range(4):
+            width = in_channels + 2 if i == 0 else channels
+            layers += [nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1), nn.ReLU()]
+        self.convs = nn.Sequential(*layers)
+        cells = ((roi_size + 1) // 2) ** 2
+        self.branches = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(channels * cells, hidden),
+                    nn.ReLU(),
+                    nn.Linear(hidden, hidden),
+                    nn.ReLU(),
+                    nn.Linear(hidden, 1),
+                )
+                for name in BRANCHES
+                if name in branches
+            }
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        features: Features,
+        boxes: list[Tensor],
+        masks: RoIMasks,
+        sizes: list[tuple[int, int]],
+    ) -> dict[str, Tensor]:
+        """Predicted qualities of N masks.
+
+        Args:
+            boxes: per image, N in sum.
+            masks: the predicted masks in those boxes.
+            sizes: (height, width) of each image.
+
+        Returns:
+            Logits by branch, N each; their sigmoid is the quality in [0, 1].
+        """
+        pooled = self.pool({str(s): f for s, f in features.items()}, boxes, sizes)
+        mask = masks.resized(self.roi_size)
+        boundary = laplacian_boundary(mask >= 0.5, frame="constant")
+        x = torch.cat([pooled, mask[:, None].to(pooled), boundary[:, None].to(pooled)], dim=1)
+        x = self.convs(x).flatten(1)
+        return {name: branch(x)[:, 0].float() for name, branch in self.branches.items()}
+
+    def loss(
+        self,
+        features: Features,
+        boxes: list[Tensor],
+        masks: RoIMasks,
+        truths: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Regression to the true qualities at each box's own resolution.
+
+        Args:
+            boxes, masks: as in ``forward``.
+            truths: per image the true mask of each box, N×H×W.
+        """
+        sizes = [(t.shape[1], t.shape[2]) for t in truths]
+        logits = self(features, boxes, masks, sizes)
+        probabilities = masks.probabilities.split([len(b) for b in boxes])
+        measured = [
+            roi_mask_quality(*one) for one in zip(probabilities, boxes, truths, strict=True)
+        ]
+        iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
+        quality = {"iou": iou, "boundary": dice}
+        return {
+            f"loss_{name}_score": F.mse_loss(value.sigmoid(), quality[name], reduction="sum")
+            / max(len(value), 1)
+            for name, value in logits.items()
+        }

@@ -1,0 +1,49 @@
+"""A small backbone that trains from scratch on a CPU in minutes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, conv1x1
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork
+
+from b2inst.structures import Features
+
+
+class TinyFPN(nn.Module):
+    """One residual block a stage, a pyramid at strides 4 to 32.
+
+    Args:
+        widths: channels at strides 2, 4, 8, 16 and 32.
+        channels: of every level of the pyramid.
+    """
+
+    def __init__(
+        self, *, widths: Sequence[int] = (16, 32, 64, 96, 128), channels: int = 48
+    ) -> None:
+        super().__init__()
+        self.stem = Conv2dNormActivation(3, widths[0], stride=2)
+        self.stages = nn.ModuleList(
+            BasicBlock(
+                wide_in,
+                wide_out,
+                stride=2,
+                downsample=nn.Sequential(
+                    conv1x1(wide_in, wide_out, stride=2), nn.BatchNorm2d(wide_out)
+                ),
+            )
+            for wide_in, wide_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.fpn = FeaturePyramidNetwork(list(widths[1:]), channels)
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> Features:
+        """B×3×H×W, sides multiples of 32, to features at strides 4, 8, 16 and 32."""
+        x = self.stem(images)
+        levels: OrderedDict[str, Tensor] = OrderedDict()
+        for stride, stage in zip((4, 8, 16, 32), self.stages, strict=True):
+            x = stage(x)
+            levels[str(stride)] = x
+        return {int(stride): level for stride, level in self.fpn(levels).items()}

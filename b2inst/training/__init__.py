@@ -1,0 +1,7 @@
+"""Training: a visible loop that can stop and go on."""
+
+from b2inst.training.checkpoints import CheckpointError
+from b2inst.training.loop import NonFiniteLossError, train
+from b2inst.training.schedule import Schedule
+
+__all__ = ["CheckpointError", "NonFiniteLossError", "Schedule", "train"]

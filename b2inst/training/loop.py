@@ -1,0 +1,200 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from b2inst.data import CocoDataset, train_loader
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.structures import Targets
+from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
+from b2inst.training.interruption import Interruption
+from b2inst.training.schedule import Schedule
+from b2inst.weights import save_model
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss became NaN or infinite; the message names the losses and the images."""
+
+
+def train(
+    model: BasisSegmenter,
+    dataset: CocoDataset,
+    *,
+    schedule: Schedule,
+    seed: int,
+    out: Path,
+    device: str = "auto",
+    precision: Any = "32-true",
+    num_workers: int = 0,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> None:
+    """Train a model, or go on where an interrupted training stopped.
+
+    Model, optimiser, schedule, random state and the order of the data continue exactly.
+
+    Args:
+        out: folder of ``log.jsonl`` (a JSON object a line: iteration, lr, seconds, losses),
+            ``checkpoint.pt`` and, in the end, ``model.safetensors``.
+        device: "auto", "cpu", "cuda" (all GPUs that torchrun started us on).
+        precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
+        num_workers: processes that load data.
+        tensorboard: also write TensorBoard events into ``out``.
+
+    Raises:
+        NonFiniteLossError: with the last good checkpoint kept.
+        CheckpointError: a checkpoint of another model, or one that cannot be written.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    fabric = Fabric(
+        accelerator=device, devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)), precision=precision
+    )
+    fabric.launch()
+    fabric.seed_everything(seed, verbose=False)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+    optimizer, scheduler = schedule.optimizer_for(model)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    wrapped.train()
+
+    checkpoint = out / "checkpoint.pt"
+    facts = {"recipe": _plain(model.recipe), "schedule": _plain(schedule.model_dump())}
+    start = 0
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint, **facts)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["rng"])
+        start = state["iteration"]
+
+    def save(iteration: int) -> None:
+        if fabric.is_global_zero:
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+                "rng": torch.get_rng_state(),
+                "iteration": iteration,
+            }
+            save_checkpoint(checkpoint, state | facts)
+        fabric.barrier()
+
+    log = _Log(out, start, tensorboard) if fabric.is_global_zero else None
+    loader = train_loader(
+        dataset,
+        batch_size=schedule.batch_size,
+        seed=seed,
+        start_iteration=start,
+        num_workers=num_workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    batches = iter(loader)
+    bar = tqdm(
+        total=schedule.iterations,
+        initial=start,
+        disable=not (progress and fabric.is_global_zero),
+        unit="it",
+        mininterval=1,
+        desc=out.name,
+    )
+    began = time.perf_counter()
+    with Interruption() as interruption, bar:
+        for iteration in range(start, schedule.iterations):
+            images, targets = next(batches)
+            targets = [target.to(fabric.device) for target in targets]
+            losses: dict[str, Tensor] = wrapped(images, targets)
+            total = torch.stack(list(losses.values())).sum()
+            if not torch.isfinite(total):
+                raise _non_finite(iteration, losses, targets)
+            fabric.backward(total)
+            if schedule.clip_norm is not None:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=schedule.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            rate = scheduler.get_last_lr()[0]
+            scheduler.step()
+            bar.update()
+
+            done = iteration + 1
+            if log and (done % schedule.log_every == 0 or done == schedule.iterations):
+                values = {name: value.item() for name, value in losses.items()}
+                log.write(done, rate, time.perf_counter() - began, total.item(), values)
+                bar.set_postfix(loss=f"{total.item():.3f}")
+            if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
+                save(done)
+            if interruption.requested:
+                save(done)
+                raise KeyboardInterrupt(f"stopped after iteration {done}; run again to go on")
+    if log:
+        log.close()
+        save_model(model.eval(), out / "model.safetensors", category_ids=dataset.index.category_ids)
+        checkpoint.unlink(missing_ok=True)
+    fabric.barrier()
+
+
+def _non_finite(
+    iteration: int, losses: dict[str, Tensor], targets: list[Targets]
+) -> NonFiniteLossError:
+    values = {name: value.item() for name, value in losses.items()}
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    ids = [target.image_id for target in targets]
+    return NonFiniteLossError(
+        f"iteration {iteration}: {', '.join(bad) or 'the sum of losses'} not finite on images "
+        f"{ids}; losses {values}. Look at these images' annotations, lower the learning rate or "
+        "clip gradients (clip_norm); the last checkpoint is kept"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON, so that tuples and lists compare equal."""
+    return json.loads(json.dumps(value))
+
+
+class _Log:
+    """JSON lines, cut back to where training goes on, so that no iteration stands twice."""
+
+    def __init__(self, out: Path, start: int, tensorboard: bool) -> None:
+        path = out / "log.jsonl"
+        kept: list[str] = []
+        if path.exists() and start:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["iteration"] <= start]
+        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(out))
+
+    def write(
+        self, iteration: int, rate: float, seconds: float, total: float, losses: dict[str, float]
+    ) -> None:
+        record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
+        record |= {"total": total, **losses}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._writer:
+            for name, value in (("total", total), *losses.items()):
+                self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._writer:
+            self._writer.close()

@@ -1,0 +1,6 @@
+"""Weights in and out."""
+
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.files import load_model, load_weights, save_model
+
+__all__ = ["WeightsError", "load_model", "load_weights", "save_model"]

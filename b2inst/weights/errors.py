@@ -1,0 +1,5 @@
+"""Errors of weights files."""
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names the file, the cause, the remedy."""

@@ -1,0 +1,103 @@
+"""Our own weights files: safetensors with the model's recipe in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from b2inst.models.catalog import create_model
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.weights.errors import WeightsError
+
+_KEY = "b2inst"
+
+
+def save_model(
+    model: BasisSegmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
+) -> None:
+    """Write weights and recipe to one file, atomically.
+
+    Args:
+        category_ids: the data set's id of each label, for COCO-format results.
+    """
+    path = Path(path)
+    card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={_KEY: json.dumps(card)})
+    partial.replace(path)
+
+
+def load_model(
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
+) -> BasisSegmenter:
+    """The model of a weights file, ready to predict.
+
+    Raises:
+        WeightsError: a missing or damaged file, one not written by ``save_model``, or weights
+            that do not fit the recipe.
+    """
+    card, _ = _read(path, tensors=False)
+    names = card["class_names"]
+    model = create_model(
+        card["name"],
+        num_classes=card["num_classes"],
+        class_names=None if names is None else tuple(names),
+        **card["options"],
+    )
+    load_weights(model, path)
+    return model.to(device).eval()
+
+
+def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Recipe, class names and category ids of a weights file."""
+    return _read(path, tensors=False)[0]
+
+
+def load_weights(model: BasisSegmenter, path: str | os.PathLike[str]) -> None:
+    """Load weights into a model of the same architecture.
+
+    Raises:
+        WeightsError: as ``load_model``; for another architecture it lists what differs.
+    """
+    card, tensors = _read(path)
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in own]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, the model wants {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(
+            f"{path}: weights of {card['name']!r} do not fit "
+            f"{model.recipe.get('name', 'this model')!r}: {'; '.join(problems[:3])}{more}; "
+            "use load_model(path), which builds the model the file was saved from"
+        )
+    model.load_state_dict(tensors)
+
+
+def _read(
+    path: str | os.PathLike[str], *, tensors: bool = True
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            values = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    if _KEY not in metadata:
+        raise WeightsError(
+            f"{path}: holds no b2inst recipe; give a file written by b2inst.save_model"
+        )
+    return json.loads(metadata[_KEY]), values
