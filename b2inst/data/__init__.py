@@ -1,0 +1,40 @@
+"""Reading and checking COCO-format data, the procedural scenes, and batches for training."""
+
+from __future__ import annotations
+
+from b2inst.data.coco import Annotation, CocoIndex, ImageRecord, find_split, find_splits
+from b2inst.data.dataset import CocoDataset
+from b2inst.data.errors import DataError
+from b2inst.data.images import read_image
+from b2inst.data.loader import collate, eval_images, train_loader
+from b2inst.data.scene_files import write_scenes
+from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
+from b2inst.data.transforms import (
+    RandomTranspose,
+    ResizeShorterSide,
+    test_transforms,
+    train_transforms,
+)
+
+__all__ = [
+    "SCENES_VERSION",
+    "SCENE_CLASSES",
+    "Annotation",
+    "CocoDataset",
+    "CocoIndex",
+    "DataError",
+    "ImageRecord",
+    "RandomTranspose",
+    "ResizeShorterSide",
+    "Scene",
+    "collate",
+    "eval_images",
+    "find_split",
+    "find_splits",
+    "make_scene",
+    "read_image",
+    "test_transforms",
+    "train_loader",
+    "train_transforms",
+    "write_scenes",
+]

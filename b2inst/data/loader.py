@@ -1,0 +1,165 @@
+"""Batches for training, and images for evaluation.
+
+What is seen at iteration k depends on the seed and k alone: not on when the run was interrupted,
+nor on the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from b2inst.data.coco import CocoIndex, ImageRecord
+from b2inst.data.dataset import CocoDataset, open_record
+from b2inst.data.errors import DataError
+from b2inst.data.images import as_array
+from b2inst.data.raster import Bytes
+from b2inst.structures import Targets
+
+Sample = tuple[Tensor, Targets]
+Batch = tuple[list[Tensor], list[Targets]]
+_Position = tuple[int, int]  # position in the endless sequence of samples, index of the image
+
+
+def train_loader(
+    dataset: CocoDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    start_iteration: int = 0,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    aspect_grouping: bool = False,
+) -> DataLoader[Batch]:
+    """An endless loader of ``(images, targets)`` lists.
+
+    Every epoch is a new permutation; epochs follow each other without a break, so that a batch
+    may hold the end of one and the start of the next.
+
+    Args:
+        batch_size: images an iteration over all devices.
+        seed: of order and augmentation.
+        start_iteration: batches to leave out, for resuming.
+        rank: this process gets every ``world_size``-th image of the batch, from the rank-th on.
+        aspect_grouping: no batch mixes upright and wide images, which saves padding.
+
+    Raises:
+        DataError: there are no images.
+        ValueError: the batch does not divide by the number of processes.
+    """
+    if batch_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"batch_size {batch_size} does not divide over {world_size} processes; "
+            f"choose a multiple of {world_size}"
+        )
+    if not len(dataset):
+        raise DataError(f"{dataset.index.annotation_file}: no images to train on")
+    sampler = _EndlessBatches(
+        dataset.index,
+        batch_size=batch_size,
+        seed=seed,
+        start=start_iteration,
+        share=slice(rank, None, world_size),
+        aspect_grouping=aspect_grouping,
+    )
+    loader: DataLoader[Any] = DataLoader(
+        _Seeded(dataset, seed),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        persistent_workers=num_workers > 0,
+    )
+    return loader
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Lists, not one padded tensor: the model pads after normalising."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
+
+
+def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
+    """Each image of the index in order, as H×W×3 uint8 RGB at its own size.
+
+    Raises:
+        DataError: see ``open_record``.
+    """
+    for record in index.images:
+        yield record, as_array(open_record(record))
+
+
+class _Seeded(Dataset[Sample]):
+    """Gives each sample its own random numbers, by its position in the whole run."""
+
+    def __init__(self, dataset: CocoDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, position: _Position) -> Sample:
+        number, index = position
+        state = np.random.SeedSequence([self.seed, number, 1]).generate_state(1, np.uint64)
+        outside = torch.get_rng_state()  # the training loop's generator is left as it was
+        try:
+            torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
+            return self.dataset[index]
+        finally:
+            torch.set_rng_state(outside)
+
+
+class _EndlessBatches(Sampler[list[_Position]]):
+    def __init__(
+        self,
+        index: CocoIndex,
+        *,
+        batch_size: int,
+        seed: int,
+        start: int,
+        share: slice,
+        aspect_grouping: bool,
+    ) -> None:
+        self.images = len(index)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.share = share
+        self.wide = (
+            [image.width > image.height for image in index.images] if aspect_grouping else None
+        )
+
+    def __iter__(self) -> Iterator[list[_Position]]:
+        batches = (
+            self._straight() if self.wide is None else islice(self._grouped(), self.start, None)
+        )
+        for batch in batches:
+            yield batch[self.share]
+
+    def _positions(self, first: int) -> Iterator[_Position]:
+        epoch, skip = divmod(first, self.images)
+        while True:
+            order = np.random.default_rng([self.seed, epoch, 0]).permutation(self.images)
+            for place in range(skip, self.images):
+                yield epoch * self.images + place, int(order[place])
+            epoch, skip = epoch + 1, 0
+
+    def _straight(self) -> Iterator[list[_Position]]:
+        positions = self._positions(self.start * self.batch_size)
+        while True:
+            yield list(islice(positions, self.batch_size))
+
+    def _grouped(self) -> Iterator[list[_Position]]:
+        """Two baskets; whichever is full goes. Replayed from the start: a few µs a batch."""
+        assert self.wide is not None
+        baskets: tuple[list[_Position], list[_Position]] = ([], [])
+        for position in self._positions(0):
+            basket = baskets[self.wide[position[1]]]
+            basket.append(position)
+            if len(basket) == self.batch_size:
+                yield basket.copy()
+                basket.clear()

@@ -1,0 +1,190 @@
+"""Random outlines of the eight scene classes.
+
+A shape is a list of parts whose union is the object, drawn in a frame where the object about
+fills the unit disc, y downwards. Outlines are intricate on purpose (teeth, serration, holes,
+thin limbs): finding the object is easy, following its boundary is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Points = NDArray[np.float64]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """Closed contours (each k×2, x y) filled by the even-odd rule: an inner contour is a hole."""
+
+    contours: tuple[Points, ...]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """An open line (k×2, x y) of a given width with round ends and joins."""
+
+    points: Points
+    width: float
+
+
+Shape = list[Polygon | Stroke]
+
+
+@dataclass(frozen=True)
+class ShapeClass:
+    """A class of the scenes: its colour range and how one is drawn."""
+
+    name: str
+    hue: int  #: degrees; the class is told by its hue, see docs/data.md
+    tilt: float  #: largest rotation in radians
+    draw: Callable[[Rng], Shape]
+
+
+def _between(rng: Rng, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()
+
+
+def _polar(radius: Points | float, angle: Points) -> Points:
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _turn(n: int) -> Points:
+    """n angles once round, the end left out."""
+    return np.arange(n) * (2 * np.pi / n)
+
+
+def _along(points: Points, angle: float, length: float) -> Points:
+    return np.array([points[0] + length * np.cos(angle), points[1] + length * np.sin(angle)])
+
+
+def star(rng: Rng) -> Shape:
+    """5–9 points of uneven length, some stars with a notched waist."""
+    n = int(rng.integers(5, 10))
+    radius = np.empty(2 * n)
+    radius[0::2] = 0.85 + 0.3 * rng.random(n)
+    radius[1::2] = _between(rng, 0.38, 0.62)
+    return [Polygon((_polar(radius, _turn(2 * n)),))]
+
+
+def gear(rng: Rng) -> Shape:
+    """7–12 trapezoid teeth and a round or square hole."""
+    n = int(rng.integers(7, 13))
+    root = _between(rng, 0.68, 0.8)
+    radius = np.tile([root, 1.0, 1.0, root], n)
+    offset = np.tile([-0.27, -0.17, 0.17, 0.27], n) * (2 * np.pi / n)
+    outline = _polar(radius, np.repeat(_turn(n), 4) + offset)
+    sides = 4 if rng.random() < 0.25 else 24
+    hole = _polar(_between(rng, 0.22, 0.42), _turn(sides))
+    return [Polygon((outline, hole))]
+
+
+def leaf(rng: Rng) -> Shape:
+    """A bent, serrated lens on a stem."""
+    teeth = int(rng.integers(4, 9))
+    t = np.linspace(0, 1, 8 * teeth + 1)
+    serration = 1 + _between(rng, 0.12, 0.35) * (1 - (t * teeth) % 1 - 0.5)
+    half_width = _between(rng, 0.38, 0.6) * np.sin(np.pi * t**0.85) * serration
+    bend = _between(rng, -0.35, 0.35)
+    spine = np.stack([1.75 * t - 0.75, bend * (1 - (2 * t - 1) ** 2)], axis=1)
+    side = np.stack([np.zeros_like(t), half_width], axis=1)
+    stem = np.stack([[-1.15, _between(rng, -0.25, 0.25)], spine[0], spine[2]])
+    return [Polygon((np.concatenate([spine + side, (spine - side)[::-1]]),)), Stroke(stem, 0.1)]
+
+
+def crescent(rng: Rng) -> Shape:
+    """A disc less a shifted smaller disc: two sharp horns."""
+    inner = _between(rng, 0.68, 0.85)
+    shift = 1 - inner + _between(rng, 0.12, 0.3)
+    # The circles x²+y²=1 and (x-shift)²+y²=inner² meet at x = cos(horn).
+    x = (1 + shift**2 - inner**2) / (2 * shift)
+    horn = np.arccos(x)
+    inner_horn = np.arctan2(np.sin(horn), x - shift)
+    outside = _polar(1.0, np.linspace(horn, 2 * np.pi - horn, 40))
+    inside = _polar(inner, np.linspace(2 * np.pi - inner_horn, inner_horn, 32))
+    outline = np.concatenate([outside, inside + np.array([shift, 0.0])])
+    return [Polygon((outline + np.array([0.2, 0.0]),))]
+
+
+# Strokes of capital letters on a grid of 2 × 2 units, y downwards.
+_LETTERS: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
+    (((-0.7, 1), (0, -1), (0.7, 1)), ((-0.4, 0.3), (0.4, 0.3))),  # A
+    (((0.6, -1), (-0.6, -1), (-0.6, 1), (0.6, 1)), ((-0.6, 0), (0.4, 0))),  # E
+    (((0.6, -1), (-0.6, -1), (-0.6, 1)), ((-0.6, 0), (0.4, 0))),  # F
+    (((-0.6, -1), (-0.6, 1)), ((0.6, -1), (0.6, 1)), ((-0.6, 0), (0.6, 0))),  # H
+    (((-0.6, -1), (-0.6, 1)), ((0.6, -1), (-0.6, 0.1), (0.6, 1))),  # K
+    (((-0.8, 1), (-0.8, -1), (0, 0.4), (0.8, -1), (0.8, 1)),),  # M
+    (((-0.6, 1), (-0.6, -1), (0.6, 1), (0.6, -1)),),  # N
+    (((-0.6, 1), (-0.6, -1), (0.4, -1), (0.6, -0.5), (0.4, 0), (-0.6, 0), (0.6, 1)),),  # R
+    (((0.6, -0.8), (0, -1), (-0.6, -0.6), (0.6, 0.5), (0, 1), (-0.6, 0.8)),),  # S
+    (((-0.8, -1), (0.8, -1)), ((0, -1), (0, 1))),  # T
+    (((-0.8, -1), (-0.45, 1), (0, -0.3), (0.45, 1), (0.8, -1)),),  # W
+    (((-0.6, -1), (0.6, 1)), ((0.6, -1), (-0.6, 1))),  # X
+    (((-0.7, -1), (0, 0), (0.7, -1)), ((0, 0), (0, 1))),  # Y
+    (((-0.6, -1), (0.6, -1), (-0.6, 1), (0.6, 1)),),  # Z
+)
+
+
+def letter(rng: Rng) -> Shape:
+    """A capital of heavy strokes, often sheared like an italic."""
+    strokes = _LETTERS[int(rng.integers(len(_LETTERS)))]
+    width, shear = _between(rng, 0.3, 0.42), _between(rng, -0.25, 0.25)
+    italic = np.array([[1.0, 0.0], [shear, 1.0]])
+    return [Stroke(0.82 * np.array(points) @ italic, width) for points in strokes]
+
+
+def figure(rng: Rng) -> Shape:
+    """An articulated stick figure: head, trunk, two arms and two legs of two links each."""
+    hip, neck = np.array([0.0, 0.18]), np.array([_between(rng, -0.12, 0.12), -0.42])
+    head = neck + np.array([0.0, -0.3]) + _polar(0.24, _turn(20))
+    parts: Shape = [Polygon((head,)), Stroke(np.stack([neck, hip]), 0.34)]
+    for side in (-1, 1):
+        shoulder = _between(rng, -0.7, 0.9)
+        elbow = _along(neck, np.pi / 2 - side * (np.pi / 2 - shoulder), 0.46)
+        bend = shoulder + _between(rng, -1.2, 1.2)
+        hand = _along(elbow, np.pi / 2 - side * (np.pi / 2 - bend), 0.42)
+        parts.append(Stroke(np.stack([neck, elbow, hand]), 0.17))
+        thigh = np.pi / 2 - side * _between(rng, 0.1, 0.75)
+        knee = _along(hip, thigh, 0.48)
+        foot = _along(knee, thigh + _between(rng, -0.5, 0.5), 0.46)
+        parts.append(Stroke(np.stack([hip, knee, foot]), 0.21))
+    return parts
+
+
+def blob(rng: Rng) -> Shape:
+    """A closed curve of a few random harmonics."""
+    angle = _turn(72)
+    radius = np.full(72, 0.8)
+    for k in range(2, 8):
+        radius += _between(rng, 0.0, 0.42) / k * np.cos(k * angle + _between(rng, 0, 2 * np.pi))
+    return [Polygon((_polar(radius, angle),))]
+
+
+def ring(rng: Rng) -> Shape:
+    """A ring with a scalloped outside, a free hole and sometimes a gap."""
+    petals, depth = int(rng.integers(6, 12)), _between(rng, 0.05, 0.14)
+    gap = _between(rng, 0.4, 0.9) if rng.random() < 0.4 else 0.0
+    inner = _between(rng, 0.45, 0.62)
+    angle = gap / 2 + np.linspace(0, 2 * np.pi - gap, 97)
+    outside = _polar(0.95 - depth * (1 - np.abs(np.cos(petals * angle / 2))), angle)
+    inside = _polar(inner, angle)
+    if gap:
+        return [Polygon((np.concatenate([outside, inside[::-1]]),))]
+    return [Polygon((outside[:-1], inside[:-1]))]
+
+
+#: The classes in label order. Hues are at least 25° apart and jittered by far less.
+SHAPE_CLASSES: tuple[ShapeClass, ...] = (
+    ShapeClass("star", 55, np.pi, star),
+    ShapeClass("gear", 215, np.pi, gear),
+    ShapeClass("leaf", 110, np.pi, leaf),
+    ShapeClass("crescent", 270, np.pi, crescent),
+    ShapeClass("letter", 0, 0.5, letter),
+    ShapeClass("figure", 28, 0.5, figure),
+    ShapeClass("blob", 168, np.pi, blob),
+    ShapeClass("ring", 318, np.pi, ring),
+)

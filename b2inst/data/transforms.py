@@ -1,0 +1,111 @@
+"""Geometric augmentation of an image with its boxes and bitmaps, on torchvision's transforms v2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+
+def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
+    """(height, width) with the shorter side resized, the longer capped; rounded as detectron2."""
+    scale = shorter / min(height, width)
+    new_height, new_width = scale * height, scale * width
+    if (longest := max(new_height, new_width)) > longer_max:
+        new_height, new_width = new_height * longer_max / longest, new_width * longer_max / longest
+    return int(new_height + 0.5), int(new_width + 0.5)
+
+
+class ResizeShorterSide(v2.Transform):
+    """Resize an image to a shorter side, drawn anew for each image if there are several.
+
+    The image (PIL) is resized bilinearly with PIL's antialiasing, bitmaps by the nearest pixel.
+
+    Args:
+        shorter: pixels; one value, or several of which one is drawn with equal chances.
+        longer_max: pixels the longer side may have at most.
+    """
+
+    def __init__(self, shorter: int | Sequence[int], longer_max: int) -> None:
+        super().__init__()
+        self.shorter = (shorter,) if isinstance(shorter, int) else tuple(shorter)
+        self.longer_max = longer_max
+        if not self.shorter or min(self.shorter) < 1 or longer_max < 1:
+            raise ValueError(f"shorter={shorter}, longer_max={longer_max}: sizes must be positive")
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = v2.query_size(flat_inputs)
+        choice = int(torch.randint(len(self.shorter), ())) if len(self.shorter) > 1 else 0
+        size = resized_size(height, width, self.shorter[choice], self.longer_max)
+        return {"size": list(size), "same": size == (height, width)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if params["same"]:
+            return inpt
+        if isinstance(inpt, tv_tensors.Mask):
+            bitmaps = inpt.as_subclass(Tensor)
+            resized = F.resize_image(  # "exact" takes the pixel under the centre, as PIL does
+                bitmaps.reshape(-1, *bitmaps.shape[-2:]),
+                params["size"],
+                InterpolationMode.NEAREST_EXACT,
+            )
+            return tv_tensors.Mask(resized.reshape(*bitmaps.shape[:-2], *params["size"]))
+        return self._call_kernel(F.resize, inpt, params["size"])
+
+
+class RandomTranspose(v2.Transform):
+    """Swap rows and columns with probability p; with both flips it gives all eight orientations."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = p
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"apply": bool(torch.rand(()) < self.p)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if not params["apply"]:
+            return inpt
+        if isinstance(inpt, Image.Image):
+            return inpt.transpose(Image.Transpose.TRANSPOSE)
+        if isinstance(inpt, tv_tensors.BoundingBoxes):
+            height, width = inpt.canvas_size
+            swapped = inpt.as_subclass(Tensor)[:, [1, 0, 3, 2]]
+            return tv_tensors.BoundingBoxes(
+                swapped, format=inpt.format, canvas_size=(width, height)
+            )
+        return tv_tensors.wrap(inpt.as_subclass(Tensor).mT, like=inpt)
+
+
+def train_transforms(
+    *,
+    shorter: int | Sequence[int],
+    longer_max: int,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    transpose: float = 0.0,
+) -> v2.Transform:
+    """Resize, then flip; the last two are for data without an upright, such as the scenes.
+
+    Args:
+        flip: probability of a horizontal flip; likewise the others.
+    """
+    parts: list[v2.Transform] = [ResizeShorterSide(shorter, longer_max)]
+    if flip:
+        parts.append(v2.RandomHorizontalFlip(flip))
+    if vertical_flip:
+        parts.append(v2.RandomVerticalFlip(vertical_flip))
+    if transpose:
+        parts.append(RandomTranspose(transpose))
+    return v2.Compose(parts)
+
+
+def test_transforms(*, shorter: int, longer_max: int) -> v2.Transform:
+    """Resize only."""
+    return ResizeShorterSide(shorter, longer_max)
