@@ -1,0 +1,140 @@
+"""Two models on the same images, in the layout of the paper's Fig. 4.
+
+A row an image: ground truth, the baseline's instances, B2Inst's, and the boundary basis that
+B2Inst predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from pycocotools import mask as coco_mask
+
+from b2inst.data import CocoIndex, ImageRecord
+from b2inst.data.images import as_array, read_image
+from b2inst.evaluation import Prediction
+from b2inst.models.segmenter import Explanation
+from b2inst.ops.masks import decode_rle, encode_rle
+from b2inst.structures import Instances
+from b2inst.viz.choose import Choice, by_image
+from b2inst.viz.draw import Colour, Picture, draw_heat, draw_instances, palette
+from b2inst.viz.figure import new_figure
+
+
+class Explainer(Protocol):
+    """What the last column needs of a model."""
+
+    def explain(self, image: np.ndarray) -> Explanation:
+        """Predict one image (H×W×3 uint8 RGB) and keep its boundary map."""
+
+
+def qualitative_figure(
+    index: CocoIndex,
+    choices: Sequence[Choice],
+    first: Sequence[Prediction],
+    second: Sequence[Prediction],
+    *,
+    names: tuple[str, str],
+    model: Explainer | None = None,
+    score_threshold: float = 0.3,
+) -> Figure:
+    """Draw the chosen images: ground truth | first | second | boundary basis.
+
+    Args:
+        first, second: predictions of the two models.
+        names: what the models are called in the figure.
+        model: the second model, for its boundary basis; without one that column is left out.
+        score_threshold: predictions with a lower class score are not drawn. It is the class score
+            for both, since the scores of Eq. 2 are lower where qualities are predicted.
+    """
+    grouped = [by_image(predictions, score_threshold) for predictions in (first, second)]
+    records = {record.id: record for record in index.images}
+    rows = []
+    for choice in choices:
+        record = records[choice.image_id]
+        picture = as_array(read_image(record.path))
+        truth = truth_instances(index, record)
+        colours = palette(len(truth))
+        row = [draw_instances(picture, truth, colours=colours, captions=False)]
+        for found in grouped:
+            instances = as_instances(found[record.id], index, record)
+            own = matched_colours(instances, truth, colours)
+            row.append(
+                draw_instances(picture, instances, colours=own, captions=False, score_threshold=0)
+            )
+        if model is not None and (boundary := model.explain(picture).boundary) is not None:
+            row.append(draw_heat(boundary, row[0].shape[:2]))
+        rows.append(row)
+    columns = ["ground truth", *names, "boundary basis"]
+    labels = [f"image {c.image_id}\n{c.reason}\ngain {c.gain:+.2f}" for c in choices]
+    return picture_grid(rows, columns[: max(map(len, rows), default=0)], labels)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[Picture]], columns: Sequence[str], labels: Sequence[str]
+) -> Figure:
+    """Pictures in rows and columns, with a title over each column and a label before each row."""
+    width = 2.7
+    heights = [width * row[0].shape[0] / row[0].shape[1] for row in rows]
+    figure = new_figure(width * len(columns) + 0.4, sum(heights) + 0.25 + 0.05 * len(rows))
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights or None)
+    for line, pictures, label in zip(axes, rows, labels, strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture, interpolation="none" if picture.shape[0] < 600 else "antialiased")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        line[0].set_ylabel(label, fontsize=7)
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def as_instances(
+    predictions: Sequence[Prediction], index: CocoIndex, record: ImageRecord
+) -> Instances:
+    """What a prediction file holds of an image, as ``predict`` returned it."""
+    labels = {category: label for label, category in enumerate(index.category_ids)}
+    boxes = torch.tensor([p["bbox"] for p in predictions], dtype=torch.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Instances(
+        boxes=boxes,
+        scores=torch.tensor([p["score"] for p in predictions]),
+        class_scores=torch.tensor([p["class_score"] for p in predictions]),
+        labels=torch.tensor([labels[p["category_id"]] for p in predictions], dtype=torch.int64),
+        masks=decode_rle([p["segmentation"] for p in predictions], (record.height, record.width)),
+        class_names=index.class_names,
+    )
+
+
+def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
+    """The objects of an image that are no crowds, as instances of score 1."""
+    objects = [a for a in index.annotations[record.id] if not a.crowd]
+    masks = [a.mask(record.height, record.width) for a in objects]
+    empty = np.zeros((0, record.height, record.width), dtype=np.uint8)
+    ones = torch.ones(len(objects))
+    return Instances(
+        boxes=torch.tensor([a.box for a in objects], dtype=torch.float32).reshape(-1, 4),
+        scores=ones,
+        class_scores=ones,
+        labels=torch.tensor([a.label for a in objects], dtype=torch.int64),
+        masks=torch.from_numpy(np.stack(masks) if masks else empty).bool(),
+        class_names=index.class_names,
+    )
+
+
+def matched_colours(
+    instances: Instances, truth: Instances, colours: Sequence[Colour]
+) -> list[Colour]:
+    """The colour of the object that each instance overlaps most; a new one where none."""
+    spare = palette(len(truth) + len(instances))[len(truth) :]
+    if len(truth) == 0 or len(instances) == 0:
+        return spare
+    overlap = coco_mask.iou(encode_rle(instances.masks), encode_rle(truth.masks), [0] * len(truth))
+    return [
+        colours[row.argmax()] if row.max() > 0 else other
+        for row, other in zip(overlap, spare, strict=True)
+    ]
