@@ -9,6 +9,12 @@ from b2inst.evaluation.average_precision import (
     Metrics,
     evaluate,
 )
+from b2inst.evaluation.bootstrap import (
+    Interval,
+    paired_bootstrap,
+    paired_interval,
+    resample_ap,
+)
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.inference import write_predictions
 from b2inst.evaluation.predictions import (
@@ -23,12 +29,16 @@ __all__ = [
     "COCO_AREAS",
     "AreaRanges",
     "EvaluationError",
+    "Interval",
     "Kind",
     "Metrics",
     "Prediction",
     "PredictionWriter",
     "evaluate",
+    "paired_bootstrap",
+    "paired_interval",
     "read_predictions",
+    "resample_ap",
     "to_coco_json",
     "to_records",
     "write_predictions",

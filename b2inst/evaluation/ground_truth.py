@@ -19,8 +19,8 @@ def load_ground_truth(annotations: Annotations) -> COCO:
     """Read COCO ground truth for evaluation; nothing is changed but annotation ids.
 
     Raises:
-        EvaluationError: the file is unreadable or not COCO's, or an annotation names an unknown
-            image or category or has no segmentation.
+        EvaluationError: the file is unreadable, not COCO's or without images, or an annotation
+            names an unknown image or category or has no segmentation.
     """
     name = "annotations" if isinstance(annotations, dict) else str(annotations)
     content = annotations if isinstance(annotations, dict) else _read_json(Path(annotations))
@@ -40,6 +40,8 @@ def load_ground_truth(annotations: Annotations) -> COCO:
         raise EvaluationError(
             f"{name}: not COCO instance annotations ({error!r}); see `b2inst data check`"
         ) from error
+    if not images:
+        raise EvaluationError(f"{name}: has no images to evaluate on")
     for number, annotation in enumerate(found, start=1):
         where = f"{name}: annotation {annotation['id']}"
         if annotation["image_id"] not in image_ids:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from b2inst.data import CocoIndex, ImageRecord, eval_images
 from b2inst.evaluation.predictions import PredictionWriter
 from b2inst.structures import Instances
 
-if TYPE_CHECKING:
-    from b2inst.data import CocoIndex, ImageRecord
-
-    Sample = tuple[ImageRecord, np.ndarray]
+Sample = tuple[ImageRecord, np.ndarray]
 
 
 class Predictor(Protocol):
@@ -32,9 +29,8 @@ def write_predictions(
     path: str | Path,
     *,
     batch_size: int = 1,
-    max_images: int | None = None,
     progress: bool = True,
-) -> list[int]:
+) -> None:
     """Predict the images of a data set, one batch in memory at a time.
 
     Args:
@@ -43,29 +39,21 @@ def write_predictions(
         path: prediction file to write; it appears when all images are done.
         batch_size: images predicted together. Only neighbours of equal size are, so that no image
             is padded for another's sake and results do not depend on the batch size.
-        max_images: stop after this many images (default: all).
         progress: show a progress bar.
 
-    Returns:
-        Ids of the images predicted, for the ``image_ids`` of
-        :func:`b2inst.evaluation.evaluate`: images without detections leave no trace in the file.
+    Raises:
+        EvaluationError: the model predicts a NaN, or a label that the data have no category for.
+        DataError: an image cannot be read.
     """
-    from b2inst.data import eval_images
-
-    total = len(index.images) if max_images is None else min(max_images, len(index.images))
-    samples = islice(eval_images(index), total)
-    done: list[int] = []
     with (
         PredictionWriter(path) as writer,
-        tqdm(total=total, desc="predict", unit="image", disable=not progress) as bar,
+        tqdm(total=len(index), desc="predict", unit="image", disable=not progress) as bar,
     ):
-        for batch in equal_size_batches(samples, batch_size):
+        for batch in equal_size_batches(eval_images(index), batch_size):
             results = model.predict([image for _, image in batch])
             for (record, _), instances in zip(batch, results, strict=True):
                 writer.write(record.id, instances, index.category_ids)
-                done.append(record.id)
             bar.update(len(batch))
-    return done
 
 
 def equal_size_batches(samples: Iterator[Sample], batch_size: int) -> Iterator[list[Sample]]:
