@@ -1,0 +1,72 @@
+"""What README promises is there, and notebooks keep the house rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("Planned, not there yet")[0]
+
+
+@pytest.fixture(scope="module")
+def targets() -> set[str]:
+    """What `make` lists."""
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"^  (\w+) ", listed.stdout, flags=re.MULTILINE))
+
+
+def test_make_targets_of_the_readme_exist(targets: set[str]) -> None:
+    promised = set(re.findall(r"\bmake (\w+)", README))
+    contract = re.search(r"^make (\w+(?: \| \w+)+)", README, flags=re.MULTILINE)
+    assert contract is not None
+    promised |= set(contract.group(1).split(" | "))
+    assert promised <= targets
+
+
+def test_commands_of_the_readme_exist() -> None:
+    from typer.main import get_command
+
+    from b2inst.cli import app
+
+    root: Any = get_command(app)
+    words = re.findall(r"\bb2inst (data \w+|table|train|eval|predict)\b", README)
+    assert len(set(words)) >= 6
+    for command in words:
+        found = root
+        for word in command.split():
+            assert word in found.commands, f"b2inst {command}"
+            found = found.commands[word]
+
+
+def test_files_linked_from_the_readme_exist() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert missing == []
+
+
+def test_there_are_notebooks() -> None:
+    assert {path.stem for path in NOTEBOOKS} >= {"quickstart", "table1_ablation"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_thin(path: Path) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1, "one cell is tagged `parameters`"
+    for cell in code:
+        source = "".join(cell["source"])
+        assert len(source.splitlines()) <= 20
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert not re.search(r"^\s*(def|class) ", source, flags=re.MULTILINE)
+        assert cell in tagged or "environ" not in source
