@@ -28,7 +28,8 @@ class Choice:
 
     image_id: int
     reason: str
-    gain: float  #: how much better the second model delineates the objects both find, −1 to 1
+    #: How much better the second model delineates the objects both find, −1 to 1; None: no such.
+    gain: float | None
 
 
 def choose_images(
@@ -47,7 +48,7 @@ def choose_images(
 
     An image's gain is the mean, over the objects that both models find (same class, mask IoU at
     least 0.5), of the difference in √(mask IoU · boundary Dice), the quality that Eq. 2 predicts.
-    An image where they find none in common cannot be chosen.
+    Where too few images have such an object, others are drawn.
 
     Args:
         first, second: predictions for the images of ``index``.
@@ -69,12 +70,11 @@ def choose_images(
         if both.any():
             gains[record.id] = float((b - a)[both].mean())
     ranked = sorted(gains, key=lambda image_id: -gains[image_id])
-    rest = sorted(ranked[best:])
-    by_lot = rng.sample(rest, min(drawn, len(rest)))
-    return [
-        *(Choice(image_id, "largest gain", gains[image_id]) for image_id in ranked[:best]),
-        *(Choice(image_id, f"drawn by seed {seed}", gains[image_id]) for image_id in by_lot),
-    ]
+    chosen = [Choice(image_id, "largest gain", gains[image_id]) for image_id in ranked[:best]]
+    rest = sorted(ranked[best:]) or sorted(r.id for r in records if r.id not in gains)
+    for image_id in rng.sample(rest, min(best + drawn - len(chosen), len(rest))):
+        chosen.append(Choice(image_id, f"drawn by seed {seed}", gains.get(image_id)))
+    return chosen
 
 
 def object_quality(

@@ -70,7 +70,11 @@ def qualitative_figure(
             row.append(draw_heat(boundary, row[0].shape[:2]))
         rows.append(row)
     columns = ["ground truth", *names, "boundary basis"]
-    labels = [f"image {c.image_id}\n{c.reason}\ngain {c.gain:+.2f}" for c in choices]
+    gains = ["–" if c.gain is None else f"{c.gain:+.2f}" for c in choices]
+    labels = [
+        f"image {c.image_id}\n{c.reason}\ngain {gain}"
+        for c, gain in zip(choices, gains, strict=True)
+    ]
     return picture_grid(rows, columns[: max(map(len, rows), default=0)], labels)
 
 

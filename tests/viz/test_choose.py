@@ -53,6 +53,7 @@ def test_largest_gain_first_then_by_lot(index: CocoIndex) -> None:
     choices = choose_images(index, first, second, best=1, drawn=2)
     assert choices[0].image_id == 2
     assert choices[0].reason == "largest gain"
+    assert choices[0].gain is not None
     assert choices[0].gain > 0
     assert sorted(c.image_id for c in choices[1:]) == [1, 3]
     gains = {c.image_id: c.gain for c in choices}
@@ -64,9 +65,16 @@ def test_largest_gain_first_then_by_lot(index: CocoIndex) -> None:
 def test_missed_objects_do_not_count_as_gains(index: CocoIndex) -> None:
     first = [prediction(1, square(8, 4, 18))]
     second = [prediction(1, square(8, 4, 19)), prediction(2, square(8, 4, 20))]
-    assert [c.image_id for c in choose_images(index, first, second)] == [1]
+    best = choose_images(index, first, second, best=1, drawn=0)
+    assert [c.image_id for c in best] == [1]
+
+
+def test_where_nothing_is_found_images_are_drawn_all_the_same(index: CocoIndex) -> None:
+    choices = choose_images(index, [], [], best=2, drawn=1)
+    assert len({c.image_id for c in choices}) == 3
+    assert all(c.gain is None and c.reason == "drawn by seed 0" for c in choices)
 
 
 def test_few_images_are_looked_at_when_asked(index: CocoIndex) -> None:
     found = [prediction(i, torch.as_tensor(square(8, 4, 20))) for i in (1, 2, 3)]
-    assert len(choose_images(index, found, found, best=4, candidates=1)) <= 1
+    assert len(choose_images(index, found, found, best=4, candidates=1)) == 1
