@@ -1,8 +1,10 @@
-"""The figures of a table: training curves of its rows, two of its rows on the same images."""
+"""What stands beside a table: training curves, two of its rows on the same images, costs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pandas as pd
 
 from b2inst.evaluation import read_predictions
 from b2inst.experiments.datasets import load_split, prepare
@@ -57,6 +59,24 @@ def save_comparison(
     model = load_model(runs[1].model_path)
     figure = qualitative_figure(index, choices, a, b, names=names, model=model)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png")
+
+
+def cost_frame(result: TableResult) -> pd.DataFrame:
+    """A line a run: its row, seed, machine, minutes and peak memory, indexed by its hash."""
+    costs = result.provenance["runs"]
+    lines = {
+        name: {
+            "row": row.name,
+            "seed": costs[name]["seed"],
+            "device": costs[name]["device"],
+            "minutes": round(costs[name]["wall_seconds"] / 60, 1),
+            "peak memory [GB]": round((costs[name]["peak_memory_mb"] or 0) / 1000, 2) or None,
+            "commit": (costs[name]["commit"] or "unknown")[:12],
+        }
+        for row in result.rows
+        for name in row.runs
+    }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
 
 
 def _runs(result: TableResult, row: str, workspace: Workspace) -> list[Run]:
