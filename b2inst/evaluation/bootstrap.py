@@ -4,8 +4,9 @@ Two models are compared on the same images: every resample draws as many images 
 replacement, and both models' APs are computed on it. The spread of the difference is then free of
 how hard the drawn images are, which is most of the spread of either AP.
 
-AP is exact on each resample: an image drawn m times counts as m copies. The intervals are for the
-choice of *images*; how much a result varies with the training seed is seen in several runs' sd.
+AP is exact on each resample: an image drawn m times counts as m copies. (Only the order of
+detections of one image and category with equal scores is a choice.) The intervals are for the
+choice of *images*; how much a result varies with the training seed shows in several runs' sd.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def write_predictions(
         index: the images, and the COCO category id of each label.
         path: prediction file to write; it appears when all images are done.
         batch_size: images predicted together. Only neighbours of equal size are, so that no image
-            is padded for another's sake and results do not depend on the batch size.
+            is padded for another's sake and results depend on the batch size by rounding only.
         progress: show a progress bar.
 
     Raises:

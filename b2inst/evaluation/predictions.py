@@ -12,9 +12,10 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -44,8 +45,9 @@ class PredictionWriter:
         self.path = Path(path)
         self.count = 0  #: detections written so far
         self._partial = self.path.with_name(f".{self.path.name}.partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._partial.open("wb")
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("wb")
         # No name and no time in the header: the bytes depend on the predictions alone.
         self._gzip = gzip.GzipFile("", "wb", compresslevel=5, fileobj=self._file, mtime=0)
         self._text = io.TextIOWrapper(self._gzip, encoding="utf-8", newline="\n")
@@ -59,21 +61,28 @@ class PredictionWriter:
             category_ids: COCO category id of each contiguous label.
 
         Raises:
-            EvaluationError: a NaN or infinite score or box, or a label without category.
+            EvaluationError: a NaN or infinite score or box, a label without category, or the disk
+                is full.
         """
         for record in to_records(image_id, instances, category_ids):
-            json.dump(record, self._text, separators=(",", ":"))
-            self._text.write("\n")
+            with self._writing():
+                json.dump(record, self._text, separators=(",", ":"))
+                self._text.write("\n")
             self.count += 1
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        self._close_streams()
-        self._partial.replace(self.path)
+        with self._writing():
+            self._text.close()
+            self._file.close()
+            self._partial.replace(self.path)
 
     def discard(self) -> None:
         """Remove what was written; an older file of that name stays as it is."""
-        self._close_streams()
+        with suppress(OSError):  # what cannot be flushed is not wanted anyway
+            self._text.close()
+        with suppress(OSError):
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -85,14 +94,24 @@ class PredictionWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
+        if kind is not None:
             self.discard()
+            return
+        try:
+            self.close()
+        except EvaluationError:
+            self.discard()
+            raise
 
-    def _close_streams(self) -> None:
-        self._text.close()
-        self._file.close()
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EvaluationError(
+                f"{self.path}: cannot be written ({error.strerror}); free space or choose "
+                "another folder"
+            ) from error
 
 
 def to_records(
@@ -147,17 +166,16 @@ def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
     path = Path(path)
     if not path.is_file():
         raise EvaluationError(f"{path}: no such prediction file; {_REMEDY}")
-    number = 0
+    where = f"{path} line 1"
     try:
-        with _open_text(path) as lines:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
+                where = f"{path} line {number}"
                 record = json.loads(line)
-                _check_record(record, f"{path} line {number}")
+                _check_record(record, where)
                 yield record
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EvaluationError(
-            f"{path} line {number + 1}: cannot be read ({error}); {_REMEDY}"
-        ) from error
+        raise EvaluationError(f"{where}: cannot be read ({error}); {_REMEDY}") from error
 
 
 def to_coco_json(path: str | Path, out: str | Path) -> None:
@@ -253,7 +271,3 @@ def _floats(values: Tensor | None) -> list[float] | None:
     if values is None:
         return None
     return [float(f"{value:.9g}") for value in values.detach().float().cpu().tolist()]
-
-
-def _open_text(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8")

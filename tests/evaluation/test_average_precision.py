@@ -1,0 +1,285 @@
+"""AP against pycocotools, boundary AP against scipy and hand calculation, and the edge cases."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy.ndimage import binary_erosion
+
+from b2inst.evaluation import EvaluationError, Prediction, evaluate
+
+from .conftest import SIZE, annotation, box, dataset, prediction, random_pair
+
+AREAS = {"small": (0, 200), "medium": (200, 700), "large": (700, 1e10)}
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+class BoundaryEval(COCOeval):
+    """pycocotools' matching with overlaps of boundaries, the boundaries made by scipy."""
+
+    dilation = 0.02
+
+    def computeIoU(self, image_id: int, category_id: int) -> Any:
+        ious = np.array(super().computeIoU(image_id, category_id))
+        if not ious.size:
+            return []
+        truth = [coco_mask.decode(a["segmentation"]) for a in self._gts[image_id, category_id]]
+        found = sorted(self._dts[image_id, category_id], key=lambda d: -d["score"])
+        for j, (mask, found_truth) in enumerate(
+            zip(truth, self._gts[image_id, category_id], strict=True)
+        ):
+            if found_truth["iscrowd"]:
+                continue
+            for i, detection in enumerate(found[: self.params.maxDets[-1]]):
+                a, b = self.ring(coco_mask.decode(detection["segmentation"])), self.ring(mask)
+                union = (a | b).sum()
+                ious[i, j] = min(ious[i, j], (a & b).sum() / union if union else 0.0)
+        return ious
+
+    def ring(self, mask: np.ndarray) -> np.ndarray:
+        width = max(1, round(self.dilation * float(np.hypot(*mask.shape))))
+        square = np.ones((2 * width + 1, 2 * width + 1))
+        return mask.astype(bool) & ~binary_erosion(mask, square, border_value=0)
+
+
+def oracle(
+    truth: dict[str, Any],
+    predictions: list[Prediction],
+    kind: str,
+    *,
+    areas: dict[str, tuple[float, float]] = AREAS,
+) -> list[float | None]:
+    """The six APs by pycocotools in percent, as papers compute them."""
+    keep = "bbox" if kind == "bbox" else "segmentation"
+    results = [
+        {
+            "image_id": p["image_id"],
+            "category_id": p["category_id"],
+            "score": p["class_score" if kind == "bbox" else "score"],
+            keep: copy.deepcopy(p[keep]),
+        }
+        for p in predictions
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(truth)
+        coco.createIndex()
+        evaluator_class = BoundaryEval if kind == "boundary" else COCOeval
+        evaluator = evaluator_class(
+            coco, coco.loadRes(results), "bbox" if kind == "bbox" else "segm"
+        )
+        evaluator.params.areaRng = [[0, 1e10], *map(list, areas.values())]
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return [None if value < 0 else 100 * value for value in evaluator.stats[:6].tolist()]
+
+
+def assert_equal(ours: list[float | None], theirs: list[float | None]) -> None:
+    assert [v is None for v in ours] == [v is None for v in theirs]
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None]
+    np.testing.assert_allclose(*np.array(pairs, dtype=float).reshape(-1, 2).T, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [("segm", ""), ("bbox", "box_"), ("boundary", "boundary_")]
+)
+def test_equals_independent_evaluator(kind: str, prefix: str, seed: int) -> None:
+    truth, predictions = random_pair(seed)
+    metrics = evaluate(predictions, truth, area_ranges=AREAS)
+    expected = oracle(truth, predictions, kind)
+    assert sum(v is not None and 0 < v < 100 for v in expected) >= 5
+    assert_equal([metrics[prefix + name] for name in NAMES], expected)
+
+
+def test_equals_pycocotools_on_real_annotations() -> None:
+    """Polygons, uncompressed crowds and COCO's own size ranges, with made-up detections."""
+    folder = os.environ.get("B2INST_COCO_TINY")
+    if not folder:
+        pytest.skip("B2INST_COCO_TINY names no COCO subset")
+    file = Path(folder) / "annotations" / "instances_val2017.json"
+    truth = json.loads(file.read_text())
+    truth["images"] = truth["images"][:24]
+    some = {image["id"] for image in truth["images"]}
+    truth["annotations"] = [a for a in truth["annotations"] if a["image_id"] in some]
+    assert any(a["iscrowd"] for a in truth["annotations"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(file))
+    generator = np.random.default_rng(0)
+    predictions = []
+    for found in truth["annotations"]:
+        mask = np.roll(coco.annToMask(found), generator.integers(-3, 4, 2), axis=(0, 1))
+        predictions.append(
+            prediction(found["image_id"], found["category_id"], mask, *generator.random(2).tolist())
+        )
+    metrics = evaluate(predictions, file, image_ids=some)
+    areas = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
+    for kind, prefix in (("segm", ""), ("bbox", "box_")):
+        expected = oracle(truth, predictions, kind, areas=areas)
+        assert_equal([metrics[prefix + name] for name in NAMES], expected)
+
+
+def square(side: int, shift: int = 0) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=bool)
+    mask[10 : 10 + side, 10 + shift : 10 + side + shift] = True
+    return mask
+
+
+def test_boundary_ap_of_a_shifted_square() -> None:
+    """The image's diagonal is 120 pixels: boundaries are 2 pixels wide at 2 %, 4 at 3 %.
+
+    Moved by m pixels, a square of side s has IoU (s - m)/(s + m). Its boundary, of width d >= m,
+    overlaps by s(s - m) - (s - 2d)(s - 2d + m) of s² - (s - 2d)² pixels.
+    """
+    assert np.hypot(*SIZE) == 120
+    truth = dataset([annotation(1, 10, 2, square(40))], images=1)
+
+    moved_by_two = evaluate([prediction(10, 2, square(40, 2), 0.9)], truth)
+    assert moved_by_two["AP"] == pytest.approx(90)  # 38/42 = 0.905 reaches 9 of 10 thresholds
+    assert moved_by_two["boundary_AP"] == 0  # 152/456 = 1/3
+
+    moved_by_one = evaluate([prediction(10, 2, square(40, 1), 0.9)], truth, boundary_dilation=0.03)
+    assert moved_by_one["AP"] == pytest.approx(100)  # 39/41 = 0.951
+    assert moved_by_one["boundary_AP"] == pytest.approx(60)  # 504/648 = 0.778
+    assert moved_by_one["boundary_AP75"] == pytest.approx(100)
+
+
+def test_perfect_predictions_score_100(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    truth, _ = pair
+    perfect = [
+        prediction(a["image_id"], a["category_id"], coco_mask.decode(a["segmentation"]), 0.5)
+        for a in truth["annotations"]
+        if not a["iscrowd"]
+    ]
+    metrics = evaluate(perfect, truth, area_ranges=AREAS)
+    assert all(value == pytest.approx(100) for value in metrics.values())
+
+
+def test_boxes_are_ranked_by_the_class_score_masks_by_the_score(
+    pair: tuple[dict[str, Any], list[Prediction]],
+) -> None:
+    truth, predictions = pair
+    before = evaluate(predictions, truth)
+    other = [p | {"class_score": 1 - p["class_score"]} for p in predictions]
+    after = evaluate(other, truth)
+    for name in NAMES:
+        assert after[name] == before[name]
+        assert after[f"boundary_{name}"] == before[f"boundary_{name}"]
+    assert after["box_AP"] != before["box_AP"]
+    foreign = [{k: v for k, v in p.items() if k != "class_score"} for p in predictions]
+    alike = [p | {"class_score": p["score"]} for p in predictions]
+    assert evaluate(foreign, truth) == evaluate(alike, truth)
+
+
+def test_no_predictions_score_0(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    metrics = evaluate([], pair[0], area_ranges=AREAS)
+    assert len(metrics) == 18
+    assert set(metrics.values()) == {0.0}
+
+
+def test_without_annotations_there_is_no_ap() -> None:
+    found = [prediction(10, 2, square(20), 0.9)]
+    assert set(evaluate(found, dataset([], images=2)).values()) == {None}
+
+
+def test_an_empty_size_range_is_none(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    truth, predictions = pair
+    metrics = evaluate(predictions, truth)  # no ellipse has 96² pixels
+    assert metrics["APl"] is metrics["boundary_APl"] is metrics["box_APl"] is None
+    assert metrics["APs"] is not None
+    assert metrics["AP"] == evaluate(predictions, truth, area_ranges=AREAS)["AP"]
+
+
+def test_sizes_go_by_the_mask_not_by_its_box() -> None:
+    """A thin line has few pixels in a wide box: unmatched, it counts among the small only."""
+    line = np.zeros(SIZE, dtype=bool)
+    line[np.arange(60), np.arange(60)] = True
+    assert box(line)[2:] == [60, 60]
+    truth = dataset([annotation(1, 10, 2, square(40)), annotation(2, 11, 2, square(10))], images=2)
+    found = [
+        prediction(10, 2, line, 0.9),
+        prediction(10, 2, square(40), 0.8),
+        prediction(11, 2, square(10), 0.8),
+    ]
+    metrics = evaluate(found, truth)
+    assert metrics["APm"] == pytest.approx(100)
+    assert metrics["APs"] == pytest.approx(50)
+    assert_equal([metrics[f"box_{name}"] for name in NAMES], oracle(truth, found, "bbox", areas={
+        "small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10),
+    }))  # fmt: skip
+    assert metrics["box_APm"] == pytest.approx(50)
+
+
+def test_an_empty_mask_is_a_false_positive(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    truth, predictions = pair
+    empty = prediction(10, 2, np.zeros(SIZE, dtype=bool), 0.99)
+    metrics = evaluate([empty, *predictions], truth, area_ranges=AREAS)
+    assert_equal([metrics[n] for n in NAMES], oracle(truth, [empty, *predictions], "segm"))
+    before = evaluate(predictions, truth)
+    assert metrics["boundary_AP"] is not None
+    assert before["boundary_AP"] is not None
+    assert metrics["boundary_AP"] <= before["boundary_AP"]
+
+
+def test_annotation_id_0_counts() -> None:
+    """The evaluators take id 0 for "unmatched"."""
+    truth = dataset([annotation(0, 10, 2, square(20))], images=1)
+    assert evaluate([prediction(10, 2, square(20), 0.9)], truth)["AP"] == pytest.approx(100)
+
+
+def test_some_images_only(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    truth, predictions = pair
+    some = range(12, 22)
+    cut = truth | {
+        "images": [i for i in truth["images"] if i["id"] in some],
+        "annotations": [a for a in truth["annotations"] if a["image_id"] in some],
+    }
+    expected = evaluate([p for p in predictions if p["image_id"] in some], cut)
+    assert evaluate(predictions, truth, image_ids=some) == expected
+    assert expected != evaluate(predictions, truth)
+    with pytest.raises(EvaluationError, match="image 9 to evaluate on is not"):
+        evaluate(predictions, truth, image_ids=[9, 10])
+
+
+def test_input_is_left_alone(pair: tuple[dict[str, Any], list[Prediction]], tmp_path: Path) -> None:
+    truth, predictions = pair
+    copies = copy.deepcopy(pair)
+    file = tmp_path / "truth.json"
+    file.write_text(json.dumps(truth))
+    assert evaluate(predictions, truth) == evaluate(predictions, file)
+    assert (truth, predictions) == copies
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": float("nan")}, "prediction 0: score nan is not finite"),
+        ({"image_id": 5}, "prediction 0: image_id 5 is not in the annotation file"),
+        ({"category_id": 5}, "prediction 0: category_id 5 is not in the annotation file"),
+        ({"segmentation": {"size": [5, 5], "counts": "0"}}, "prediction 0: its mask is 5×5"),
+        ({"bbox": None}, "prediction 0: not a detection"),
+    ],
+)
+def test_bad_predictions_are_named(changes: dict[str, Any], message: str) -> None:
+    truth = dataset([annotation(1, 10, 2, square(20))], images=1)
+    with pytest.raises(EvaluationError, match=message):
+        evaluate([prediction(10, 2, square(20), 0.9) | changes], truth)
+
+
+def test_wrong_size_names_are_refused(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
+    with pytest.raises(EvaluationError, match="area_ranges has tiny, medium, large"):
+        evaluate(
+            [], pair[0], area_ranges={"tiny" if k == "small" else k: v for k, v in AREAS.items()}
+        )

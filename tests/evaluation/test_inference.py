@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from b2inst.data import CocoIndex, find_split, write_scenes
+from b2inst.evaluation import evaluate, read_predictions, write_predictions
+from b2inst.evaluation.inference import equal_size_batches
+from b2inst.structures import Instances
+
+
+class Oracle:
+    """A model that knows the answers, image by image in the order of the index."""
+
+    def __init__(self, index: CocoIndex) -> None:
+        self.images = iter(index.images)
+        self.index = index
+        self.batches: list[int] = []
+
+    def predict(self, images: list[Any]) -> list[Instances]:
+        self.batches.append(len(images))
+        return [self._answer(image) for image in images]
+
+    def _answer(self, image: np.ndarray) -> Instances:
+        record = next(self.images)
+        assert image.shape == (record.height, record.width, 3)
+        found = self.index.annotations[record.id]
+        masks = np.stack([a.mask(record.height, record.width) for a in found])
+        return Instances(
+            boxes=torch.tensor([a.box for a in found]),
+            scores=torch.full((len(found),), 0.5),
+            class_scores=torch.full((len(found),), 0.5),
+            labels=torch.tensor([a.label for a in found]),
+            masks=torch.from_numpy(masks).bool(),
+        )
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> CocoIndex:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, split="val", images=5, size=64, seed=0)
+    return CocoIndex.load(*find_split(root, "val"))
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, [1] * 5), (2, [2, 2, 1])])
+def test_a_model_that_knows_the_answers_scores_100(
+    index: CocoIndex, tmp_path: Path, batch_size: int, batches: list[int]
+) -> None:
+    model, path = Oracle(index), tmp_path / "p.jsonl.gz"
+    write_predictions(model, index, path, batch_size=batch_size, progress=False)
+    metrics = evaluate(read_predictions(path), index.annotation_file)
+    assert metrics["AP"] == metrics["boundary_AP"] == pytest.approx(100)
+    assert metrics["box_AP"] == pytest.approx(100)
+    assert model.batches == batches
+
+
+def test_an_interrupted_prediction_leaves_nothing(index: CocoIndex, tmp_path: Path) -> None:
+    class Broken(Oracle):
+        def predict(self, images: list[Any]) -> list[Instances]:
+            if len(self.batches) == 2:
+                raise RuntimeError("out of memory")
+            return super().predict(images)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        write_predictions(Broken(index), index, tmp_path / "p.jsonl.gz", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_hold_neighbours_of_equal_size() -> None:
+    sizes = [(4, 6), (4, 6), (4, 6), (6, 4), (4, 6), (4, 6)]
+    samples = [(i, np.zeros((*size, 3), dtype=np.uint8)) for i, size in enumerate(sizes)]
+    batches = equal_size_batches(iter(samples), 2)  # type: ignore[arg-type]
+    assert [[i for i, _ in batch] for batch in batches] == [[0, 1], [2], [3], [4, 5]]
