@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from b2inst.data.check import Report, SplitReport, check_coco, verify_images
 from b2inst.data.coco import Annotation, CocoIndex, ImageRecord, find_split, find_splits
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
@@ -25,8 +26,11 @@ __all__ = [
     "DataError",
     "ImageRecord",
     "RandomTranspose",
+    "Report",
     "ResizeShorterSide",
     "Scene",
+    "SplitReport",
+    "check_coco",
     "collate",
     "eval_images",
     "find_split",
@@ -36,5 +40,6 @@ __all__ = [
     "test_transforms",
     "train_loader",
     "train_transforms",
+    "verify_images",
     "write_scenes",
 ]

@@ -79,10 +79,11 @@ class CocoIndex:
         """
         found = inspect(annotation_file, image_dir)
         if found.problems and not skip_bad:
-            more = len(found.problems) - 1
+            others = len(found.problems) - 1
+            more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
             raise DataError(
-                f"{found.problems[0]}{f' (and {more} more problems)' if more else ''}; correct "
-                "the file (`b2inst data check` lists everything) or go on with --skip-bad"
+                f"{found.problems[0]}{more}; correct it (`b2inst data check` lists everything) "
+                "or go on with --skip-bad"
             )
         return cls(**vars(found.index) | {"skipped": found.problems + found.notes})
 

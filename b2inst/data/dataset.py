@@ -62,22 +62,24 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     def __getitem__(self, i: int) -> tuple[Tensor, Targets]:
         record = self.index.images[i]
         sample = self._decoded(i)
+        # Tensors over a cached sample's memory would let the caller change the cache.
+        tensor = torch.from_numpy if self._cache is None else torch.tensor
         image, shapes = self.transforms(
             sample.image,
             {
                 "boxes": tv_tensors.BoundingBoxes(
-                    torch.from_numpy(sample.boxes),
+                    tensor(sample.boxes),
                     format=tv_tensors.BoundingBoxFormat.XYXY,
                     canvas_size=(record.height, record.width),
                 ),
-                "masks": tv_tensors.Mask(torch.from_numpy(sample.masks)),
-                "semantic": tv_tensors.Mask(torch.from_numpy(sample.semantic)),
+                "masks": tv_tensors.Mask(tensor(sample.masks)),
+                "semantic": tv_tensors.Mask(tensor(sample.semantic)),
             },
         )
         boxes = shapes["boxes"].as_subclass(Tensor)
         masks = shapes["masks"].as_subclass(Tensor)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & masks.flatten(1).any(dim=1)
-        labels = torch.from_numpy(sample.labels)
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & masks.flatten(1).any(dim=1).bool()
+        labels = tensor(sample.labels)
         if not keep.all():
             boxes, masks, labels = boxes[keep], masks[keep], labels[keep]
         targets = Targets(
@@ -125,9 +127,16 @@ def open_record(record: ImageRecord) -> Image.Image:
         DataError: it cannot be read or is of another size than the annotations say.
     """
     image = read_image(record.path)
-    if (image.height, image.width) != (record.height, record.width):
-        raise DataError(
-            f"{record.path}: the image is {image.width}×{image.height} but its annotations say "
-            f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
-        )
+    if problem := size_problem(record, image.height, image.width):
+        raise DataError(problem)
     return image
+
+
+def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
+    """A line on an image whose size is not the one its annotations are for, or None."""
+    if (height, width) == (record.height, record.width):
+        return None
+    return (
+        f"{record.path}: the upright image is {width}×{height} but its annotations say "
+        f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
+    )

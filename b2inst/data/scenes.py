@@ -27,7 +27,7 @@ _RADIUS = (0.16, 0.33)  # of the side
 _NEAR = 0.7  # new objects placed beside one that is there
 _SAME_CLASS = 0.5  # of those: same class as the neighbour
 _SAME_COLOUR = 0.7  # of those: nearly its colour
-_LEAST_VISIBLE = 0.35  # of an object's own pixels
+_LEAST_VISIBLE = 0.45  # of an object's own pixels
 _LEAST_AREA = 0.006  # of the image
 _TRIES = 30
 _MARGIN = 3  # pixels around the unit disc in a tile, for parts that stick out
@@ -105,7 +105,7 @@ def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
     x, y = (margin + (size - 2 * margin) * rng.random(2)).tolist()
     if bodies and rng.random() < _NEAR:
         neighbour = bodies[int(rng.integers(len(bodies)))]
-        distance = (neighbour.radius + radius) * (0.5 + 0.4 * rng.random())
+        distance = (neighbour.radius + radius) * (0.6 + 0.4 * rng.random())
         angle = 2 * np.pi * rng.random()
         x = float(np.clip(neighbour.centre[0] + distance * np.cos(angle), margin, size - margin))
         y = float(np.clip(neighbour.centre[1] + distance * np.sin(angle), margin, size - margin))
@@ -117,7 +117,7 @@ def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
 
 
 def _colour(rng: Rng, label: int) -> tuple[float, float, float]:
-    hue = SHAPE_CLASSES[label].hue + 14 * (rng.random() - 0.5)
+    hue = SHAPE_CLASSES[label].hue + 10 * (rng.random() - 0.5)
     return hue / 360 % 1, 0.55 + 0.4 * rng.random(), 0.55 + 0.45 * rng.random()
 
 

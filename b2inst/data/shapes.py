@@ -50,12 +50,12 @@ def _between(rng: Rng, low: float, high: float) -> float:
 
 
 def _polar(radius: Points | float, angle: Points) -> Points:
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
 
 
 def _turn(n: int) -> Points:
     """n angles once round, the end left out."""
-    return np.arange(n) * (2 * np.pi / n)
+    return np.linspace(0, 2 * np.pi, n, endpoint=False)
 
 
 def _along(points: Points, angle: float, length: float) -> Points:
@@ -98,8 +98,8 @@ def leaf(rng: Rng) -> Shape:
 
 def crescent(rng: Rng) -> Shape:
     """A disc less a shifted smaller disc: two sharp horns."""
-    inner = _between(rng, 0.68, 0.85)
-    shift = 1 - inner + _between(rng, 0.12, 0.3)
+    inner = _between(rng, 0.6, 0.78)
+    shift = 1 - inner + _between(rng, 0.15, 0.35)
     # The circles x²+y²=1 and (x-shift)²+y²=inner² meet at x = cos(horn).
     x = (1 + shift**2 - inner**2) / (2 * shift)
     horn = np.arccos(x)
@@ -132,7 +132,7 @@ _LETTERS: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
 def letter(rng: Rng) -> Shape:
     """A capital of heavy strokes, often sheared like an italic."""
     strokes = _LETTERS[int(rng.integers(len(_LETTERS)))]
-    width, shear = _between(rng, 0.3, 0.42), _between(rng, -0.25, 0.25)
+    width, shear = _between(rng, 0.42, 0.56), _between(rng, -0.25, 0.25)
     italic = np.array([[1.0, 0.0], [shear, 1.0]])
     return [Stroke(0.82 * np.array(points) @ italic, width) for points in strokes]
 
@@ -140,18 +140,18 @@ def letter(rng: Rng) -> Shape:
 def figure(rng: Rng) -> Shape:
     """An articulated stick figure: head, trunk, two arms and two legs of two links each."""
     hip, neck = np.array([0.0, 0.18]), np.array([_between(rng, -0.12, 0.12), -0.42])
-    head = neck + np.array([0.0, -0.3]) + _polar(0.24, _turn(20))
-    parts: Shape = [Polygon((head,)), Stroke(np.stack([neck, hip]), 0.34)]
+    head = neck + np.array([0.0, -0.3]) + _polar(0.29, _turn(20))
+    parts: Shape = [Polygon((head,)), Stroke(np.stack([neck, hip]), 0.46)]
     for side in (-1, 1):
         shoulder = _between(rng, -0.7, 0.9)
         elbow = _along(neck, np.pi / 2 - side * (np.pi / 2 - shoulder), 0.46)
         bend = shoulder + _between(rng, -1.2, 1.2)
         hand = _along(elbow, np.pi / 2 - side * (np.pi / 2 - bend), 0.42)
-        parts.append(Stroke(np.stack([neck, elbow, hand]), 0.17))
+        parts.append(Stroke(np.stack([neck, elbow, hand]), 0.25))
         thigh = np.pi / 2 - side * _between(rng, 0.1, 0.75)
         knee = _along(hip, thigh, 0.48)
         foot = _along(knee, thigh + _between(rng, -0.5, 0.5), 0.46)
-        parts.append(Stroke(np.stack([hip, knee, foot]), 0.21))
+        parts.append(Stroke(np.stack([hip, knee, foot]), 0.29))
     return parts
 
 
@@ -179,12 +179,12 @@ def ring(rng: Rng) -> Shape:
 
 #: The classes in label order. Hues are at least 25° apart and jittered by far less.
 SHAPE_CLASSES: tuple[ShapeClass, ...] = (
-    ShapeClass("star", 55, np.pi, star),
+    ShapeClass("star", 58, np.pi, star),
     ShapeClass("gear", 215, np.pi, gear),
-    ShapeClass("leaf", 110, np.pi, leaf),
-    ShapeClass("crescent", 270, np.pi, crescent),
-    ShapeClass("letter", 0, 0.5, letter),
-    ShapeClass("figure", 28, 0.5, figure),
-    ShapeClass("blob", 168, np.pi, blob),
-    ShapeClass("ring", 318, np.pi, ring),
+    ShapeClass("leaf", 115, np.pi, leaf),
+    ShapeClass("crescent", 265, np.pi, crescent),
+    ShapeClass("letter", 354, 0.5, letter),
+    ShapeClass("figure", 30, 0.5, figure),
+    ShapeClass("blob", 170, np.pi, blob),
+    ShapeClass("ring", 310, np.pi, ring),
 )

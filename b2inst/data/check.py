@@ -1,0 +1,188 @@
+"""Checking a data set before training: every annotation and every image is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from b2inst.data.coco import CocoIndex, ImageRecord, Inspection, find_split, find_splits, inspect
+from b2inst.data.dataset import size_problem
+from b2inst.data.errors import DataError
+from b2inst.data.images import probe_image
+
+_SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What one split holds and what is wrong with it; counts are of what is sound."""
+
+    annotation_file: Path
+    images: int
+    empty_images: int  #: without any instance
+    annotations: int  #: instances, crowds left out
+    crowds: int
+    classes: dict[str, int]  #: instances by class, in label order
+    image_sides: tuple[int, int]  #: shortest and longest side, pixels
+    areas: tuple[float, float, float]  #: smallest, median and largest instance, pixels
+    sizes: tuple[int, int, int]  #: small, medium, large instances by COCO's ranges of area
+    notes: list[str]  #: harmless annotations that training leaves out
+    problems: list[str]
+
+    def __str__(self) -> str:
+        shortest, longest = self.image_sides
+        smallest, median, largest = self.areas
+        small, medium, large = self.sizes
+        lines = [
+            str(self.annotation_file),
+            f"  {self.images} images with sides of {shortest}–{longest} pixels, "
+            f"{self.empty_images} of them without instances",
+            f"  {self.annotations} instances and {self.crowds} crowd regions",
+            f"  instance area {smallest:.0f}–{largest:.0f} pixels, median {median:.0f}: "
+            f"{small} small, {medium} medium, {large} large",
+            f"  {len(self.classes)} classes: "
+            + ", ".join(f"{name} {count}" for name, count in self.classes.items()),
+        ]
+        lines += [f"  note: {note}; left out" for note in self.notes]
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Reports of the splits of a data set; ``print`` it."""
+
+    splits: list[SplitReport]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def problems(self) -> list[str]:
+        """All problems, a line each, the file first."""
+        return [problem for split in self.splits for problem in split.problems]
+
+    @property
+    def images(self) -> int:
+        return sum(split.images for split in self.splits)
+
+    @property
+    def annotations(self) -> int:
+        return sum(split.annotations for split in self.splits)
+
+    @property
+    def crowds(self) -> int:
+        return sum(split.crowds for split in self.splits)
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Instances by class over all splits."""
+        total: Counter[str] = Counter()
+        for split in self.splits:
+            total.update(split.classes)
+        return dict(total)
+
+    def __str__(self) -> str:
+        n = len(self.problems)
+        verdict = "ok" if self.ok else f"{n} problem{'s' if n > 1 else ''}"
+        return "\n".join([*map(str, self.splits), verdict])
+
+
+def check_coco(
+    root: Path | str | None = None,
+    *,
+    split: str | None = None,
+    annotation_file: Path | str | None = None,
+    image_dir: Path | str | None = None,
+    progress: bool = True,
+) -> Report:
+    """Read every annotation and every image of a data set.
+
+    Args:
+        root: folder laid out as COCO: ``annotations/instances_<split>.json``, ``<split>/``.
+        split: only this one (default: all that are there).
+        annotation_file, image_dir: for another layout, instead of ``root``.
+
+    Raises:
+        DataError: there is nothing to check, or a file that cannot be read at all.
+    """
+    if annotation_file is not None and image_dir is not None:
+        pairs = [(Path(annotation_file), Path(image_dir))]
+    elif root is None:
+        raise DataError("nothing to check: give a folder, or both annotation file and image folder")
+    else:
+        names = [split] if split is not None else find_splits(root)
+        if not names:
+            raise DataError(f"{root}: no annotations/instances_<split>.json to check")
+        pairs = [find_split(root, name) for name in names]
+    return Report([_check_split(inspect(*pair), progress) for pair in pairs])
+
+
+def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:
+    """Read every image of an index to its end, so that training will not stumble over one.
+
+    Takes a few milliseconds an image and thread.
+
+    Args:
+        skip_bad: leave unreadable images out and list them in ``skipped`` rather than raise.
+
+    Raises:
+        DataError: an image cannot be read or has another size than its annotations say.
+    """
+    bad = dict(_bad_images(index, progress))
+    if not bad:
+        return index
+    if not skip_bad:
+        raise DataError(next(iter(bad.values())))
+    kept = index.subset(image.id for image in index.images if image.id not in bad)
+    return replace(kept, skipped=index.skipped + list(bad.values()))
+
+
+def _bad_images(index: CocoIndex, progress: bool) -> Iterator[tuple[int, str]]:
+    """Image id and problem of each image that training could not use."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        problems = pool.map(_image_problem, index.images)
+        bar = tqdm(problems, desc="images", total=len(index), disable=not progress)
+        for record, problem in zip(index.images, bar, strict=True):
+            if problem:
+                yield record.id, problem
+
+
+def _image_problem(record: ImageRecord) -> str | None:
+    try:
+        return size_problem(record, *probe_image(record.path))
+    except DataError as error:
+        return str(error)
+
+
+def _check_split(found: Inspection, progress: bool) -> SplitReport:
+    index = found.index
+    annotations = [a for image in index.images for a in index.annotations[image.id]]
+    instances = [a for a in annotations if not a.crowd]
+    areas = np.array([a.area for a in instances] or [0.0])
+    small = sum(a.area < _SMALL for a in instances)
+    large = sum(a.area >= _MEDIUM for a in instances)
+    counts = Counter(a.label for a in instances)
+    sides = [side for image in index.images for side in (image.height, image.width)] or [0]
+    unreadable = [problem for _, problem in _bad_images(index, progress)]
+    return SplitReport(
+        annotation_file=index.annotation_file,
+        images=len(index),
+        empty_images=len(index) - len(index.annotated()),
+        annotations=len(instances),
+        crowds=len(annotations) - len(instances),
+        classes={name: counts[label] for label, name in enumerate(index.class_names)},
+        image_sides=(min(sides), max(sides)),
+        areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
+        sizes=(small, len(instances) - small - large, large),
+        notes=found.notes,
+        problems=found.problems + unreadable,
+    )

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from b2inst.data import CocoIndex, DataError, check_coco, verify_images, write_scenes
+
+
+def test_report_of_sound_data(content, write, tmp_path: Path) -> None:
+    write(content)
+    report = check_coco(tmp_path, progress=False)
+    assert report.ok
+    assert (report.images, report.annotations, report.crowds) == (3, 2, 1)
+    assert report.classes == {"dog": 0, "vase": 1, "kite": 1}
+    split = report.splits[0]
+    assert (split.empty_images, split.image_sides, split.areas) == (1, (20, 30), (80, 80, 80))
+    assert split.sizes == (2, 0, 0)
+    assert str(report).endswith("\nok")
+
+
+def test_all_splits_are_checked(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(tmp_path, split=split, images=2, size=32, seed=seed)
+    report = check_coco(tmp_path, progress=False)
+    assert report.ok
+    assert [split.images for split in report.splits] == [2, 2]
+    assert check_coco(tmp_path, split="val", progress=False).images == 2
+    (tmp_path / "val" / "000001.png").unlink()
+    assert "000001.png" in check_coco(tmp_path, progress=False).problems[0]
+
+
+def test_images_are_read_to_their_end(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    data = (image_dir / "b.png").read_bytes()
+    (image_dir / "b.png").write_bytes(data[: len(data) // 2])
+    Image.new("RGB", (20, 30)).save(image_dir / "c.png")
+    report = check_coco(annotation_file=annotation_file, image_dir=image_dir, progress=False)
+    assert not report.ok
+    assert len(report.problems) == 2
+    assert "b.png: unreadable image" in report.problems[0]
+    assert "c.png: the upright image is 20×30 but its annotations say 30×20" in report.problems[1]
+
+    index = CocoIndex.load(annotation_file, image_dir)
+    with pytest.raises(DataError, match=r"b.png: unreadable image"):
+        verify_images(index)
+    left = verify_images(index, skip_bad=True)
+    assert [image.id for image in left.images] == [7]
+    assert left.skipped == report.problems
+
+
+def test_verified_images_are_left_alone(content, write) -> None:
+    index = CocoIndex.load(*write(content))
+    assert verify_images(index) is index
+
+
+def test_nothing_to_check(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="to check"):
+        check_coco(tmp_path, progress=False)
+    with pytest.raises(DataError, match="nothing to check"):
+        check_coco(progress=False)
+
+
+def test_coco_is_sound(coco_tiny: Path) -> None:
+    report = check_coco(coco_tiny, split="val2017", progress=False)
+    assert report.ok, report.problems
+    assert report.crowds == 11

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from b2inst.data import CocoIndex, DataError, find_split, find_splits
+
+
+def test_labels_are_contiguous_in_order_of_category_id(content, write) -> None:
+    index = CocoIndex.load(*write(content))
+    assert index.category_ids == (2, 44, 90)
+    assert index.class_names == ("dog", "vase", "kite")
+    assert [a.label for a in index.annotations[7]] == [1, 0]
+    assert index.skipped == []
+
+
+def test_images_keep_the_order_of_the_file_and_may_lack_annotations(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    index = CocoIndex.load(annotation_file, image_dir)
+    assert [image.id for image in index.images] == [7, 3, 9]
+    assert index.images[0].path == image_dir / "a.png"
+    assert (index.images[0].height, index.images[0].width) == (20, 30)
+    assert index.annotations[9] == []
+    assert (index.annotation_file, index.image_dir) == (annotation_file, image_dir)
+
+
+def test_polygons_and_both_kinds_of_run_lengths(content, write) -> None:
+    index = CocoIndex.load(*write(content))
+    polygon, crowd = index.annotations[7]
+    (compressed,) = index.annotations[3]
+    expected = np.zeros((3, 20, 30), dtype=np.uint8)
+    expected[0, 3:13, 2:10] = 1
+    expected[1, :, 10:15] = 1
+    expected[2, :, 20:24] = 1
+    for annotation, mask in zip((polygon, crowd, compressed), expected, strict=True):
+        np.testing.assert_array_equal(annotation.mask(20, 30), mask)
+    assert (polygon.crowd, crowd.crowd) == (False, True)
+    assert polygon.box == (2, 3, 10, 13)
+
+
+def test_what_sticks_out_a_little_is_clipped(content, write) -> None:
+    content["annotations"][0] |= {
+        "bbox": [-1.0, 3.0, 32.0, 10.0],
+        "segmentation": [[-1, 3, 31, 3, 31, 13, -1, 13]],
+    }
+    annotation = CocoIndex.load(*write(content)).annotations[7][0]
+    assert annotation.box == (0, 3, 30, 13)
+    assert annotation.mask(20, 30).sum() == 300
+
+
+def test_annotated_leaves_out_images_without_instances(content, write) -> None:
+    content["annotations"][2]["iscrowd"] = 1
+    index = CocoIndex.load(*write(content))
+    assert [image.id for image in index.annotated().images] == [7]
+
+
+def test_subset(content, write) -> None:
+    index = CocoIndex.load(*write(content))
+    part = index.subset([9, 7])
+    assert [image.id for image in part.images] == [7, 9]
+    assert set(part.annotations) == {7, 9}
+    assert part.class_names == index.class_names
+    assert part.fingerprint != index.fingerprint
+    assert index.subset([3, 7, 9]).fingerprint == index.fingerprint
+    with pytest.raises(DataError, match="no image of id 8"):
+        index.subset([8])
+
+
+def test_fingerprint_follows_annotations_and_images(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    first = CocoIndex.load(annotation_file, image_dir).fingerprint
+    assert CocoIndex.load(annotation_file, image_dir).fingerprint == first
+    with (image_dir / "b.png").open("ab") as file:
+        file.write(b"x")
+    assert CocoIndex.load(annotation_file, image_dir).fingerprint != first
+    content["annotations"][0]["area"] = 81.0
+    assert CocoIndex.load(*write(content)).fingerprint != first
+
+
+def test_images_in_folders(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    (image_dir / "deep").mkdir()
+    (image_dir / "a.png").rename(image_dir / "deep" / "a.png")
+    content["images"][0]["file_name"] = "deep/a.png"
+    annotation_file.write_text(json.dumps(content))
+    assert CocoIndex.load(annotation_file, image_dir).images[0].path.is_file()
+
+
+def test_layout_of_coco(content, write, tmp_path: Path) -> None:
+    annotation_file, image_dir = write(content)
+    assert find_splits(tmp_path) == ["val"]
+    assert find_split(tmp_path, "val") == (annotation_file, image_dir)
+    with pytest.raises(DataError, match=r"instances_train.json.*splits found: val"):
+        find_split(tmp_path, "train")
+    image_dir.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="no such folder"):
+        find_split(tmp_path, "val")
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_agrees_with_pycocotools_on_coco(coco_tiny: Path, split: str) -> None:
+    index = CocoIndex.load(*find_split(coco_tiny, split))
+    oracle = COCO(str(index.annotation_file))
+    assert index.category_ids == tuple(sorted(oracle.getCatIds()))
+    assert sorted(image.id for image in index.images) == sorted(oracle.getImgIds())
+    for image in index.images[:10]:
+        expected = oracle.loadAnns(oracle.getAnnIds(image.id))
+        assert [a.id for a in index.annotations[image.id]] == [a["id"] for a in expected]
+        for ours, theirs in zip(index.annotations[image.id], expected, strict=True):
+            assert index.category_ids[ours.label] == theirs["category_id"]
+            mask = ours.mask(image.height, image.width)
+            np.testing.assert_array_equal(mask, oracle.annToMask(theirs))

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from b2inst.data import transforms
+from b2inst.data.transforms import RandomTranspose, ResizeShorterSide, resized_size
+
+sides = st.integers(1, 1200)
+
+
+def sample(height: int, width: int, boxes: list[list[float]]) -> tuple[Image.Image, dict[str, Any]]:
+    """An image whose red channel, masks and boxes show the same rectangles."""
+    masks = np.zeros((len(boxes), height, width), dtype=np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[int(y1) : int(y2), int(x1) : int(x2)] = 1
+    union = masks.any(axis=0).astype(np.uint8)
+    image = Image.fromarray(np.stack([union * 255, union * 0, union * 128], axis=2))
+    return image, {
+        "boxes": tv_tensors.BoundingBoxes(
+            torch.tensor(boxes).reshape(-1, 4), format="XYXY", canvas_size=(height, width)
+        ),
+        "masks": tv_tensors.Mask(torch.from_numpy(masks)),
+        "semantic": tv_tensors.Mask(torch.from_numpy(union)),
+    }
+
+
+@given(height=sides, width=sides, shorter=st.integers(1, 900), longer_max=st.integers(1, 1400))
+def test_size_rule(height: int, width: int, shorter: int, longer_max: int) -> None:
+    new = resized_size(height, width, shorter, longer_max)
+    scale = min(shorter / min(height, width), longer_max / max(height, width))
+    assert abs(new[0] - scale * height) <= 0.5 + 1e-6
+    assert abs(new[1] - scale * width) <= 0.5 + 1e-6
+    assert max(new) <= longer_max + 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (800, 1067)), ((427, 640), (800, 1199)), ((200, 640), (417, 1333))],
+)
+def test_sizes_of_the_coco_recipe(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size, 800, 1333) == expected
+
+
+def test_resize_is_that_of_pil() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    bits = (pixels[:, :, 0] > 128).astype(np.uint8)
+    image, masks = Image.fromarray(pixels), tv_tensors.Mask(torch.from_numpy(bits))
+    for shorter in (20, 61):
+        resized, bitmap = ResizeShorterSide(shorter, 1000)(image, masks)
+        expected = image.resize(resized.size, Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(np.asarray(resized), np.asarray(expected))
+        nearest = Image.fromarray(bits).resize(resized.size, Image.Resampling.NEAREST)
+        np.testing.assert_array_equal(bitmap.numpy(), np.asarray(nearest))
+
+
+def test_boxes_scale_with_the_image() -> None:
+    _, shapes = ResizeShorterSide(40, 1000)(*sample(20, 30, [[3.0, 4.0, 9.0, 14.0]]))
+    assert shapes["boxes"].tolist() == [[6, 8, 18, 28]]
+    assert shapes["boxes"].canvas_size == (40, 60)
+    assert shapes["masks"].shape == (1, 40, 60)
+    assert shapes["semantic"].shape == (40, 60)
+
+
+def test_no_instances() -> None:
+    everything = transforms.train_transforms(
+        shorter=40, longer_max=100, flip=1, vertical_flip=1, transpose=1
+    )
+    _, shapes = everything(*sample(20, 30, []))
+    assert shapes["boxes"].shape == (0, 4)
+    assert shapes["masks"].shape == (0, 60, 40)
+
+
+def test_several_sizes_are_drawn_evenly() -> None:
+    torch.manual_seed(0)
+    resize = ResizeShorterSide([20, 40, 60], 1000)
+    heights = [resize(Image.new("RGB", (30, 20))).height for _ in range(300)]
+    assert {h: heights.count(h) > 70 for h in heights} == {20: True, 40: True, 60: True}
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    height=st.integers(4, 30),
+    width=st.integers(4, 30),
+    data=st.data(),
+)
+def test_image_masks_and_boxes_stay_together(seed: int, height: int, width: int, data) -> None:
+    """After any mix of flips and transposes the box still is the tight box of its mask."""
+    x = sorted(data.draw(st.lists(st.integers(0, width), min_size=2, max_size=2, unique=True)))
+    y = sorted(data.draw(st.lists(st.integers(0, height), min_size=2, max_size=2, unique=True)))
+    turn = v2.Compose(
+        [v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5), RandomTranspose(0.5)]
+    )
+    torch.manual_seed(seed)
+    image, shapes = turn(
+        *sample(height, width, [[float(x[0]), float(y[0]), float(x[1]), float(y[1])]])
+    )
+    red = torch.from_numpy(np.asarray(image)[:, :, 0] > 0)
+    assert torch.equal(red, shapes["masks"][0] > 0)
+    assert torch.equal(shapes["masks"][0], shapes["semantic"])
+    rows, columns = np.nonzero(shapes["masks"][0].numpy())
+    tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert shapes["boxes"].tolist() == [tight]
+    assert shapes["boxes"].canvas_size == (image.height, image.width)
+
+
+def test_flips_and_transpose_reach_all_eight_orientations() -> None:
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
+    turn = transforms.train_transforms(
+        shorter=2, longer_max=2, flip=0.5, vertical_flip=0.5, transpose=0.5
+    )
+    torch.manual_seed(0)
+    assert len({turn(image).tobytes() for _ in range(100)}) == 8
+
+
+def test_the_test_transform_only_resizes() -> None:
+    image, shapes = sample(20, 30, [[3.0, 4.0, 9.0, 14.0]])
+    resized, _ = transforms.test_transforms(shorter=10, longer_max=100)(image, shapes)
+    assert resized.size == (15, 10)
+
+
+def test_wrong_sizes() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        ResizeShorterSide(0, 10)
+    with pytest.raises(ValueError, match="positive"):
+        ResizeShorterSide([], 10)

@@ -1,0 +1,158 @@
+"""Every kind of bad input is one clear line before training, or left out on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from b2inst.data import CocoIndex, DataError, check_coco
+
+NAN, INF = float("nan"), float("inf")
+Break = Callable[[dict[str, Any]], Any]
+
+
+def annotation(**fields: Any) -> Break:
+    return lambda content: content["annotations"][0].update(fields)
+
+
+def image(**fields: Any) -> Break:
+    return lambda content: content["images"][0].update(fields)
+
+
+def rle(counts: Any, size: tuple[int, int] = (20, 30)) -> Break:
+    return annotation(segmentation={"size": list(size), "counts": counts})
+
+
+# name: (how the file is broken, words of the message, images left, annotations left)
+BROKEN: dict[str, tuple[Break, str, int, int]] = {
+    "missing image": (image(file_name="gone.png"), "image 7 (gone.png) is missing", 2, 1),
+    "image without a name": (image(file_name=None), "image 7 has no file_name", 2, 1),
+    "image without height": (image(height=None), "has height None", 2, 1),
+    "image of negative width": (image(width=-3), "has width -3", 2, 1),
+    "image id a string": (image(id="7"), "image id '7' is not a whole number", 2, 1),
+    "duplicate image id": (image(id=3), "image id 3 occurs more than once", 2, 1),
+    "duplicate annotation id": (annotation(id=2), "annotation id 2 occurs more than once", 3, 2),
+    "duplicate category id": (
+        lambda content: content["categories"].append({"id": 2, "name": "cat"}),
+        "category id 2 occurs more than once",
+        3,
+        3,
+    ),
+    "category without a name": (
+        lambda content: content["categories"][2].pop("name"),
+        "category 90 has no name",
+        3,
+        2,
+    ),
+    "unknown image": (annotation(image_id=4), "unknown image, id 4", 3, 2),
+    "unknown category": (annotation(category_id=1), "unknown category, id 1", 3, 2),
+    "no iscrowd": (annotation(iscrowd=None), "iscrowd None; write 0", 3, 2),
+    "area NaN": (annotation(area=NAN), "area nan", 3, 2),
+    "no area": (annotation(area=None), "area None", 3, 2),
+    "box with NaN": (annotation(bbox=[NAN, 0, 3, 3]), "bbox [nan, 0, 3, 3]", 3, 2),
+    "infinite box": (annotation(bbox=[0, 0, INF, 3]), "four finite numbers", 3, 2),
+    "box of three numbers": (annotation(bbox=[0, 0, 3]), "four finite numbers", 3, 2),
+    "no box": (annotation(bbox=None), "bbox None", 3, 2),
+    "negative box": (annotation(bbox=[9, 3, -7, 10]), "negative side", 3, 2),
+    "box outside": (annotation(bbox=[2, 3, 40, 10]), "outside its 30×20 image", 3, 2),
+    "flat box of an object": (annotation(bbox=[2, 3, 0, 10]), "covers no pixel", 3, 2),
+    "no segmentation": (annotation(segmentation=None), "no segmentation", 3, 2),
+    "empty segmentation": (annotation(segmentation=[]), "empty segmentation", 3, 2),
+    "empty polygon": (annotation(segmentation=[[]]), "empty polygon", 3, 2),
+    "odd coordinates": (annotation(segmentation=[[1, 1, 5, 1, 5, 5, 1]]), "odd number", 3, 2),
+    "two points": (annotation(segmentation=[[1, 1, 5, 5]]), "at least 3", 3, 2),
+    "polygon of strings": (annotation(segmentation=[["1"] * 6]), "not finite numbers", 3, 2),
+    "polygon with NaN": (annotation(segmentation=[[1, 1, 5, 1, NAN, 5]]), "not finite", 3, 2),
+    "polygon not a list": (annotation(segmentation=[1, 1, 5, 1, 5, 5]), "not a list", 3, 2),
+    "polygon outside": (annotation(segmentation=[[1, 1, 50, 1, 50, 5]]), "x = 50, outside", 3, 2),
+    "polygon above": (annotation(segmentation=[[1, -9, 5, 1, 5, 5]]), "y = -9, outside", 3, 2),
+    "polygon of no area": (annotation(segmentation=[[4, 4, 9, 4, 4, 4]]), "no pixel", 3, 2),
+    "code of another size": (rle([600], (30, 20)), "size [30, 20]", 3, 2),
+    "code too short": (rle([200, 100]), "adding up to 300, not to the 600 pixels", 3, 2),
+    "code with a negative run": (rle([700, -100]), "adding up to 600", 3, 2),
+    "code of strings": (rle(["200", "400"]), "not whole numbers", 3, 2),
+    "code without counts": (rle(None), "counts of type NoneType", 3, 2),
+    "compressed code too short": (rle("12"), "adding up to 3, not to the 600", 3, 2),
+    "garbled code": (rle("\x01\x02"), "broken run-length code", 3, 2),
+    "code of no area": (rle([600]), "covers no pixel", 3, 2),
+    "entry not an object": (lambda c: c["annotations"].append(5), "is 5, not an object", 3, 3),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_input(name: str, content, write) -> None:
+    break_, words, images, annotations = BROKEN[name]
+    break_(content)
+    annotation_file, image_dir = write(content)
+    with pytest.raises(DataError) as error:
+        CocoIndex.load(annotation_file, image_dir)
+    message = str(error.value)
+    assert message.startswith(f"{annotation_file}: ")
+    assert words in message
+    assert "--skip-bad" in message
+    assert "\n" not in message
+
+    index = CocoIndex.load(annotation_file, image_dir, skip_bad=True)
+    assert len(index.images) == images
+    assert sum(map(len, index.annotations.values())) == annotations
+    assert words in "\n".join(index.skipped)
+
+    report = check_coco(annotation_file=annotation_file, image_dir=image_dir, progress=False)
+    assert not report.ok
+    assert words in str(report)
+
+
+def test_several_problems_are_counted(content, write) -> None:
+    content["annotations"][0]["image_id"] = 4
+    content["annotations"][1]["category_id"] = 4
+    with pytest.raises(DataError, match=r"annotation 1 .*\(and 1 more problem\)"):
+        CocoIndex.load(*write(content))
+
+
+def test_annotations_smaller_than_a_pixel_are_left_out_quietly(content, write) -> None:
+    """COCO's train2017 has two of these, 918 and 2206849; they must not stop a training."""
+    content["annotations"][0] |= {
+        "segmentation": [[9.98, 8.56, 15.52, 8.56, 15.52, 8.56, 11.09, 8.56]],
+        "area": 0.0,
+        "bbox": [9.98, 8.56, 5.54, 0.0],
+    }
+    annotation_file, image_dir = write(content)
+    index = CocoIndex.load(annotation_file, image_dir)
+    assert [a.id for a in index.annotations[7]] == [2]
+    assert index.skipped == [f"{annotation_file}: annotation 1 (image 7) covers no pixel"]
+    report = check_coco(annotation_file=annotation_file, image_dir=image_dir, progress=False)
+    assert report.ok
+    assert "note: " in str(report)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[]", "has no list 'images'"),
+        ('{"images": [], "annotations": []}', "has no list 'categories'"),
+        ('{"images": [], "annotations": [], "categories": []}', "no categories"),
+    ],
+)
+def test_files_that_are_no_coco(text: str, words: str, content, write) -> None:
+    annotation_file, image_dir = write(content)
+    annotation_file.write_text(text)
+    with pytest.raises(DataError, match=words):
+        CocoIndex.load(annotation_file, image_dir, skip_bad=True)
+
+
+def test_missing_files(content, write, tmp_path) -> None:
+    annotation_file, image_dir = write(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        CocoIndex.load(tmp_path / "no.json", image_dir)
+    with pytest.raises(DataError, match="no such image folder"):
+        CocoIndex.load(annotation_file, tmp_path / "no")
+
+
+def test_an_empty_image_file_is_missing(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    (image_dir / "c.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"image 9 \(c.png\) is missing"):
+        CocoIndex.load(annotation_file, image_dir)
