@@ -66,8 +66,10 @@ class ScoringHead(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        for branch in self.branches.values():
+            nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
     def forward(
         self,
@@ -102,6 +104,9 @@ class ScoringHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Regression to the true qualities at each box's own resolution.
 
+        Cross-entropy with the quality as soft target: least where the prediction equals it, and
+        with a gradient everywhere, while the squared error of a sigmoid dies when it saturates.
+
         Args:
             boxes, masks: as in ``forward``.
             truths: per image the true mask of each box, N×H×W.
@@ -115,7 +120,9 @@ class ScoringHead(nn.Module):
         iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
         quality = {"iou": iou, "boundary": dice}
         return {
-            f"loss_{name}_score": F.mse_loss(value.sigmoid(), quality[name], reduction="sum")
+            f"loss_{name}_score": F.binary_cross_entropy_with_logits(
+                value, quality[name], reduction="sum"
+            )
             / max(len(value), 1)
             for name, value in logits.items()
         }
