@@ -1,0 +1,187 @@
+"""What data a run is trained and evaluated on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from b2inst.data import SCENES_VERSION, DataError, find_split, find_splits
+from b2inst.experiments.errors import SpecError
+from b2inst.experiments.yaml_spec import Spec
+
+#: ``train`` is learned from, ``val`` is tuned on, ``test`` is reported on.
+SplitName = Literal["train", "val", "test"]
+
+
+class ScenesSplit(Spec):
+    """Procedural scenes made by one seed."""
+
+    images: PositiveInt
+    seed: NonNegativeInt
+
+
+class ScenesData(Spec):
+    """Procedural scenes, square, written where they are missing."""
+
+    kind: Literal["scenes"] = "scenes"
+    version: str = SCENES_VERSION
+    size: int = Field(ge=32)  #: side of an image in pixels
+    train: ScenesSplit
+    val: ScenesSplit
+    test: ScenesSplit
+    #: Areas in pixels² where medium and large instances begin; COCO's leave "large" empty here.
+    area_bounds: tuple[float, float] = (32**2, 96**2)
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> Self:
+        seeds = [self.train.seed, self.val.seed, self.test.seed]
+        if len(set(seeds)) < 3:
+            raise ValueError(
+                f"train, val and test are made from seeds {seeds}: give each split its own, "
+                "or the model is judged on scenes it has seen"
+            )
+        return self
+
+    @property
+    def report_split(self) -> SplitName:
+        """The split that tables report on."""
+        return "test"
+
+    def split_label(self, split: SplitName) -> str:
+        """Name of the split on disk and in tables."""
+        return split
+
+    @property
+    def name(self) -> str:
+        """Folder name: the generator's version, the size, and what tells these scenes apart."""
+        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SCENE_SPLITS]
+        digest = hashlib.sha256(repr((self.version, self.size, counts)).encode()).hexdigest()
+        return f"{self.version}-{self.size}px-{digest[:8]}"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images; how areas are binned does not."""
+        return self.model_dump(mode="json", exclude={"area_bounds"})
+
+
+_SCENE_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+class SplitFiles(Spec):
+    """A split that is not laid out as COCO's folders are."""
+
+    annotations: Path
+    images: Path
+
+
+class CocoData(Spec):
+    """A COCO-format folder: ``annotations/instances_<split>.json`` beside ``<split>/``.
+
+    What is hashed is the content of the annotation files, not where they lie: a folder may be
+    moved, and two data sets of the same name are not taken for each other.
+    """
+
+    kind: Literal["coco"] = "coco"
+    root: Path | None = None
+    train: str | SplitFiles = "train2017"
+    val: str | SplitFiles = "val2017"
+    skip_bad: bool = False  #: leave out what cannot be used instead of stopping
+    #: Of the annotation file of each split; filled in by ``identified``.
+    sha256: dict[str, str] = Field(default_factory=dict)
+    area_bounds: tuple[float, float] = (32**2, 96**2)
+
+    @property
+    def report_split(self) -> SplitName:
+        """The split that tables report on (the test-dev server is closed)."""
+        return "val"
+
+    def split_label(self, split: SplitName) -> str:
+        """Name of the split on disk and in tables."""
+        part = self._part(split)
+        return part if isinstance(part, str) else split
+
+    def files(self, split: SplitName) -> tuple[Path, Path]:
+        """(annotation file, image folder) of a split.
+
+        Raises:
+            SpecError: no folder was given. DataError: the split is not in it.
+        """
+        part = self._part(split)
+        if isinstance(part, SplitFiles):
+            return part.annotations, part.images
+        if self.root is None:
+            raise SpecError(
+                "this needs a COCO-format folder (annotations/instances_<split>.json beside "
+                "<split>/): name one with --data DIR, or make … DATA=DIR"
+            )
+        return find_split(self.root, part)
+
+    def identified(self) -> CocoData:
+        """The same data with the SHA-256 of its annotation files filled in."""
+        sha256 = {}
+        for split in ("train", "val"):
+            annotations, _ = self.files(split)
+            try:
+                with annotations.open("rb") as file:
+                    sha256[split] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise DataError(f"{annotations}: cannot be read ({error.strerror})") from None
+        return self.model_copy(update={"sha256": sha256})
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images and annotations; call on ``identified`` data."""
+        return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256}
+
+    def _part(self, split: SplitName) -> str | SplitFiles:
+        if split == "test":
+            raise SpecError(
+                "COCO-format data has the splits train and val here; evaluate on --split val"
+            )
+        return self.train if split == "train" else self.val
+
+
+DataSpec = Annotated[ScenesData | CocoData, Field(discriminator="kind")]
+
+
+def coco_folder(
+    root: Path, *, train: str | None = None, val: str | None = None, skip_bad: bool = False
+) -> CocoData:
+    """The data of a COCO-format folder; splits that are not named are found.
+
+    Args:
+        train, val: a split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
+
+    Raises:
+        SpecError: there are no annotations, or several that could be meant.
+    """
+    return CocoData(
+        root=root,
+        train=_parse_split(train) if train else _find(root, ("train2017", "train"), "train"),
+        val=_parse_split(val) if val else _find(root, ("val2017", "val", "valid", "test"), "val"),
+        skip_bad=skip_bad,
+    )
+
+
+def _parse_split(text: str) -> str | SplitFiles:
+    annotations, found, images = text.partition(".json:")
+    if not found:
+        return text
+    return SplitFiles(annotations=Path(annotations + ".json"), images=Path(images))
+
+
+def _find(root: Path, wanted: tuple[str, ...], role: str) -> str:
+    splits = find_splits(root)
+    for name in wanted:
+        if name in splits:
+            return name
+    if not splits:
+        raise SpecError(
+            f"{root}: no annotations/instances_<split>.json in it; a COCO-format folder has these "
+            "beside a folder <split>/ with the images"
+        )
+    raise SpecError(
+        f"{root}: which split is for {role}? It has {', '.join(splits)}; name one with "
+        f"--{role}-split (or ANNOTATIONS.json:IMAGE_FOLDER for another layout)"
+    )

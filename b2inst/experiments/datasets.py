@@ -1,0 +1,84 @@
+"""From a data spec to images on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from b2inst.data import SCENES_VERSION, CocoDataset, CocoIndex, train_transforms, write_scenes
+from b2inst.experiments.data_spec import CocoData, ScenesData, SplitName
+from b2inst.experiments.errors import SpecError
+from b2inst.experiments.run_spec import Augmentation
+
+
+def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
+    """Write scenes that are missing; find the annotation files of a COCO-format folder.
+
+    Args:
+        folder: where procedural scenes lie or are written (one sub-folder a data spec).
+
+    Returns:
+        The data, identified by their content (``CocoData.identified``).
+
+    Raises:
+        SpecError: scenes of another version of the generator. DataError: no such data.
+    """
+    if isinstance(data, CocoData):
+        return data.identified()
+    if data.version != SCENES_VERSION:
+        raise SpecError(
+            f"data.version: these scenes are {data.version}, this package draws {SCENES_VERSION}; "
+            "use the release of b2inst that draws them, or leave the key out"
+        )
+    for split in ("train", "val", "test"):
+        part = getattr(data, split)
+        write_scenes(
+            folder / data.name, split=split, images=part.images, size=data.size, seed=part.seed
+        )
+    return data
+
+
+def load_split(data: ScenesData | CocoData, split: SplitName, folder: Path) -> CocoIndex:
+    """Read and check the annotations of a split of prepared data.
+
+    Raises:
+        DataError: something in it is wrong, and the data's ``skip_bad`` is not set.
+    """
+    if isinstance(data, CocoData):
+        annotations, images = data.files(split)
+        return CocoIndex.load(annotations, images, skip_bad=data.skip_bad)
+    root = folder / data.name
+    return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
+
+
+def training_set(index: CocoIndex, augmentation: Augmentation, *, cache: bool) -> CocoDataset:
+    """The images of a split as training sees them."""
+    transforms = train_transforms(
+        shorter=augmentation.shorter,
+        longer_max=augmentation.longer_max,
+        flip=augmentation.horizontal_flip,
+        vertical_flip=augmentation.vertical_flip,
+        transpose=augmentation.transpose,
+    )
+    return CocoDataset(index, transforms, cache=cache)
+
+
+def ground_truth(index: CocoIndex, *, skip_bad: bool) -> Path | dict[str, Any]:
+    """What predictions for ``index`` are evaluated on: its file, with ``skip_bad`` its sound part.
+
+    Without ``skip_bad`` the file is taken as it is, so that the numbers are COCO's own.
+    """
+    if not skip_bad:
+        return index.annotation_file
+    content: dict[str, Any] = json.loads(index.annotation_file.read_bytes())
+    sound = {
+        "images": {image.id for image in index.images},
+        "annotations": {a.id for found in index.annotations.values() for a in found},
+        "categories": set(index.category_ids),
+    }
+    for key, ids in sound.items():
+        # A dictionary, since of entries with the same id the first one is sound.
+        entries = {e["id"]: e for e in reversed(content[key]) if isinstance(e, dict) and "id" in e}
+        content[key] = [entries[i] for i in sorted(ids)]
+    return content

@@ -1,0 +1,222 @@
+"""A table's result as text: Markdown, CSV and LaTeX, and as a data frame for notebooks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+
+#: Printed where there is no number: an empty size range, a cell the paper does not have.
+NOTHING = "–"
+
+_HEADINGS = {
+    "AP50": "AP₅₀",
+    "AP75": "AP₇₅",
+    "APs": "AP_S",
+    "APm": "AP_M",
+    "APl": "AP_L",
+    "boundary_AP": "boundary AP",
+    "box_AP": "box AP",
+}
+_LATEX = {
+    "AP50": r"AP$_{50}$",
+    "AP75": r"AP$_{75}$",
+    "APs": r"AP$_S$",
+    "APm": r"AP$_M$",
+    "APl": r"AP$_L$",
+    "boundary_AP": "boundary AP",
+    "box_AP": "box AP",
+}
+
+
+def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
+    """Write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``; returns the files by ending."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {end: folder / f"{result.table}.{end}" for end in ("json", "md", "csv", "tex")}
+    result.save(files["json"])
+    files["md"].write_text(to_markdown(result), encoding="utf-8")
+    files["csv"].write_text(to_csv(result), encoding="utf-8")
+    files["tex"].write_text(to_latex(result), encoding="utf-8")
+    return files
+
+
+def to_frame(result: TableResult) -> pd.DataFrame:
+    """Rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in result.rows:
+        for source, cells in _lines(row):
+            lines[row.name, source] = {c: cells(c) for c in result.columns}
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=result.columns)
+    frame.index = pd.MultiIndex.from_tuples(list(lines), names=["row", ""])
+    return frame.rename(columns=_HEADINGS)
+
+
+def to_markdown(result: TableResult) -> str:
+    """A summary by row, then all cells, then what they were measured on."""
+    provenance = result.provenance
+    first = result.columns[0]
+    summary = [["row", f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]]
+    boundary = "boundary_AP" in result.columns
+    if boundary:
+        summary[0] += ["boundary AP ours", "Δ boundary AP [95 %]"]
+    for row in result.rows:
+        line = [row.name, _paper(row, first), _paper_delta(result, row, first)]
+        line += [_ours(row, first), _delta(row, first)]
+        if boundary:
+            line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
+        summary.append(line)
+    full = [["row", "", *(_HEADINGS.get(c, c) for c in result.columns)]]
+    for row in result.rows:
+        for i, (source, cells) in enumerate(_lines(row)):
+            name = row.name if i == 0 else ""
+            full.append([name, source, *(cells(c) for c in result.columns)])
+    return "\n".join(
+        [
+            f"# {result.table}: {provenance['title']}",
+            "",
+            f"Profile `{result.profile}`. Paper: {provenance['source']}.",
+            "",
+            *_markdown_lines(summary),
+            "",
+            *_markdown_lines(full),
+            "",
+            explain(result),
+            "",
+        ]
+    )
+
+
+def to_csv(result: TableResult) -> str:
+    """A line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta, delta_low, …"""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ("ours_mean", "ours_sd", "n", "delta", "delta_low", "delta_high", "base", "status")
+    writer.writerow(["row", "metric", "paper", *names])
+    for row in result.rows:
+        for column in result.columns:
+            ours = row.ours.get(column, Measured(mean=None, sd=None, n=0))
+            delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
+            low, high = delta.ci95 or (None, None)
+            numbers = [ours.mean, ours.sd, ours.n, delta.mean, low, high]
+            rounded = [round(v, 4) if isinstance(v, float) else v for v in numbers]
+            paper = row.paper.get(column)
+            writer.writerow([row.name, column, paper, *rounded, delta.base, row.status])
+    return out.getvalue()
+
+
+def to_latex(result: TableResult) -> str:
+    """A ``tabular`` for booktabs, ready to be put into a ``table``."""
+    heads = " & ".join(_LATEX.get(c, c) for c in result.columns)
+    lines = [
+        rf"% {result.table}, profile {result.profile}, commit {result.provenance.get('commit')}",
+        rf"\begin{{tabular}}{{ll{'r' * len(result.columns)}}}",
+        r"\toprule",
+        rf" & & {heads} \\",
+    ]
+    for row in result.rows:
+        lines.append(r"\midrule")
+        for i, (source, cells) in enumerate(_lines(row)):
+            name = _escape(row.name) if i == 0 else ""
+            values = " & ".join(_escape(cells(c)) for c in result.columns)
+            lines.append(rf"{name} & {_escape(source)} & {values} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def explain(result: TableResult) -> str:
+    """What the numbers are and what they were measured on, in a paragraph."""
+    provenance = result.provenance
+    seeds = provenance.get("seeds") or []
+    if not seeds:
+        return "Nothing has been run yet: the cells of the paper only."
+    spread = (
+        f"mean ± sd over seeds {', '.join(map(str, seeds))}"
+        if len(seeds) > 1
+        else f"seed {seeds[0]} alone"
+    )
+    medium, large = provenance["area_bounds"]
+    dirty = " with local changes" if provenance.get("dirty") else ""
+    return (
+        f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
+        f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to the "
+        f"base row on the same images and seeds, with its 95 % interval by a paired bootstrap "
+        f"over images ({provenance['resamples']} resamples); how much results vary from "
+        f"seed to seed is not in it but in the sd. Small, medium and large part at areas of {medium:g} "
+        f"and {large:g} pixels². The paper's cells are on COCO: on other data compare the "
+        f"differences, not the levels. {NOTHING}: no such instances, or no such cell. Code: commit "
+        f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
+    )
+
+
+def _lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
+    """(source, function from column to cell) of each line that a row has."""
+    lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
+    if row.status == "published only":
+        return lines
+    lines.append(("ours", lambda c: _ours(row, c)))
+    if row.delta:
+        base = next(iter(row.delta.values())).base
+        lines.append((f"Δ {base}", lambda c: _delta(row, c)))
+    return lines
+
+
+def _paper(row: ResultRow, column: str) -> str:
+    value = row.paper.get(column)
+    return f"{value:.1f}" if isinstance(value, (int, float)) else NOTHING
+
+
+def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
+    bases = {delta.base for other in result.rows for delta in other.delta.values()}
+    if row.name in bases or len(bases) != 1:
+        return NOTHING
+    here, there = row.paper.get(column), result.row(bases.pop()).paper.get(column)
+    if not isinstance(here, (int, float)) or not isinstance(there, (int, float)):
+        return NOTHING
+    return _signed(here - there)
+
+
+def _ours(row: ResultRow, column: str) -> str:
+    if row.status != "run":
+        return row.status if row.status == "not run" else NOTHING
+    cell = row.ours[column]
+    if cell.mean is None:
+        return NOTHING
+    spread = "" if cell.sd is None else f" ± {cell.sd:.1f}"
+    return f"{cell.mean:.1f}{spread} ({cell.n})"
+
+
+def _delta(row: ResultRow, column: str) -> str:
+    delta = row.delta.get(column)
+    if delta is None or delta.mean is None or delta.ci95 is None:
+        return NOTHING
+    low, high = delta.ci95
+    return f"{_signed(delta.mean)} [{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _markdown_lines(cells: list[list[str]]) -> list[str]:
+    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
+    return [head, "|" + "---|" * len(cells[0]), *body]
+
+
+def _escape(text: str) -> str:
+    for plain, latex in (
+        ("\\", r"\textbackslash{}"),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("#", r"\#"),
+        ("±", r"$\pm$"),
+        ("Δ", r"$\Delta$"),
+        ("−", "$-$"),
+        ("–", "--"),
+    ):
+        text = text.replace(plain, latex)
+    return text

@@ -1,0 +1,160 @@
+"""The main job, end to end: from a table's name to its numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from b2inst.experiments.data_spec import CocoData, SplitName
+from b2inst.experiments.datasets import load_split, prepare
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.pool import run_all
+from b2inst.experiments.profile import load_profile
+from b2inst.experiments.rendering import write_table
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import build_model, disk_need, is_complete, is_stale, warn_of_stale
+from b2inst.experiments.store import Run, check_space, open_run
+from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.table_spec import load_table
+from b2inst.experiments.tables import build_table, keep_earlier, save_runs
+from b2inst.experiments.workspace import Workspace
+
+
+def make_table(
+    name: str,
+    *,
+    profile: str = "tiny",
+    seeds: Sequence[int] | None = None,
+    data: CocoData | None = None,
+    split: SplitName | None = None,
+    workspace: Workspace | None = None,
+    machine: Resources | None = None,
+    train: bool = True,
+    rerun: bool = False,
+    progress: bool = True,
+) -> TableResult:
+    """Run what is missing of a table, and write it to ``results/<profile>/<table>/``.
+
+    Runs that are there are read back: an interrupted call is continued by the same call.
+
+    Args:
+        name: a table ("table1") or the path of its YAML file.
+        profile: a profile ("tiny") or the path of its YAML file.
+        seeds: one run of each row for each (default: the profile's).
+        data: a COCO-format folder to use in place of the profile's data.
+        split: evaluated on this one (default: the one that is reported on). Another one's table
+            goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
+        machine: how to use the machine (default: as the profile says).
+        train: False runs nothing: the stored table is rendered again, whoever made it; without
+            one, rows say "not run".
+        rerun: train anew the runs that were made by other code; the old ones are kept aside.
+
+    Raises:
+        ExperimentError, DataError: the plan cannot be carried out; raised before any training.
+        RunError: a run failed; the others were completed, and the table shows them.
+        KeyboardInterrupt: stopped; what has been done is kept.
+    """
+    workspace = workspace or Workspace.here()
+    table = load_table(name, workspace=workspace)
+    plan = load_profile(profile, data=data, workspace=workspace)
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    part = split or plan.data.report_split
+    specs = table.run_specs(plan, tuple(plan.seeds if seeds is None else seeds))
+    folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
+
+    target = workspace.results / plan.name / folder
+
+    def finish() -> TableResult:
+        result = build_table(table, plan, specs, workspace, split=part)
+        return _write(result, workspace, target)
+
+    if not train:
+        stored = target / f"{table.name}.json"
+        if not stored.is_file():
+            return finish()
+        result = TableResult.load(stored)
+        write_table(result, target)
+        return result
+
+    runs = _runs(specs, workspace)
+    if rerun:
+        for _, run in runs.values():
+            if is_stale(run):
+                run.set_aside()
+    warn_of_stale({label: run for label, (_, run) in runs.items()})
+    missing = {
+        label: spec for label, (spec, run) in runs.items() if not is_complete(run, spec, part)
+    }
+    if missing:
+        check_plan(missing.values(), workspace, part)
+        try:
+            run_all(
+                missing,
+                workspace,
+                split=part,
+                machine=machine or plan.machine,
+                progress=progress,
+            )
+        except (RunError, KeyboardInterrupt):
+            if any(is_complete(run, spec, part) for spec, run in runs.values()):
+                finish()
+            raise
+    return finish()
+
+
+def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName) -> None:
+    """Find what would go wrong, before hours of training: data, models, disk space.
+
+    Raises:
+        DataError: something is wrong with the annotations. SpecError: a model cannot be built.
+        RunError: there is no room on the disk.
+    """
+    specs = list(specs)
+    data = specs[0].data
+    names = {}
+    for part in dict.fromkeys(("train", split)):
+        index = load_split(data, part, workspace.data)
+        names[part] = index.class_names
+        if index.skipped:
+            lines = "\n".join(index.skipped)
+            warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=3)
+    if names["train"] != names[split]:
+        raise SpecError(
+            f"split {data.split_label(split)} has other categories than "
+            f"{data.split_label('train')}; give both the same list of categories"
+        )
+    needs: dict[str, float] = {}
+    for spec in specs:
+        key = repr((spec.model, spec.options))
+        if key not in needs:
+            needs[key] = disk_need(build_model(spec, class_names=names["train"]))
+    total = sum(needs[repr((spec.model, spec.options))] for spec in specs)
+    check_space(workspace.runs, total)
+
+
+def _runs(
+    specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace
+) -> dict[str, tuple[RunSpec, Run]]:
+    """Each run once, by the label that progress and errors name it by."""
+    found: dict[str, tuple[RunSpec, Run]] = {}
+    for row, row_specs in specs.items():
+        for spec in row_specs:
+            run = open_run(workspace.runs, spec)
+            if run not in (other for _, other in found.values()):
+                found[f"{row} seed {spec.seed}"] = (spec, run)
+    return found
+
+
+def _write(result: TableResult, workspace: Workspace, target: Path) -> TableResult:
+    kept = keep_earlier(result, target)
+    if kept is not None:
+        warnings.warn(
+            f"{workspace.shown(target)} now shows the {result.seeds} seed(s) of this call; the "
+            f"table of more seeds that was there is kept as {kept.name}",
+            stacklevel=4,
+        )
+    save_runs(result, workspace)
+    write_table(result, target)
+    return result

@@ -1,0 +1,56 @@
+"""What a run is: everything that decides its weights, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
+
+from b2inst.experiments.data_spec import DataSpec
+from b2inst.experiments.yaml_spec import Spec
+from b2inst.training import Schedule
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Augmentation(Spec):
+    """How training images vary: a shorter side drawn from several, flips."""
+
+    shorter: tuple[PositiveInt, ...] = Field(min_length=1)  #: pixels; one is drawn for each image
+    longer_max: PositiveInt  #: pixels; caps the longer side
+    horizontal_flip: Probability = 0.5
+    vertical_flip: Probability = 0.0  #: for scenes, which have no up
+    transpose: Probability = 0.0
+
+
+class RunSpec(Spec):
+    """One training: model, data, schedule and seed.
+
+    Two specs with the same ``hash`` are the same run. How often a run logs, on which split it is
+    evaluated and where its data lie are not part of what it is.
+    """
+
+    model: str  #: name in the catalog, e.g. "b2inst-blendmask-tiny"
+    options: dict[str, JsonValue] = Field(default_factory=dict)  #: arguments of its builder
+    data: DataSpec
+    augmentation: Augmentation
+    schedule: Schedule
+    precision: Precision = "32-true"
+    seed: NonNegativeInt
+
+    def identity(self) -> dict[str, Any]:
+        """What is hashed, as JSON values."""
+        content = self.model_dump(mode="json", exclude={"data"})
+        for habit in ("log_every", "checkpoint_every"):
+            content["schedule"].pop(habit, None)
+        return {**content, "data": self.data.identity()}
+
+    @cached_property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity's canonical JSON."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,265 @@
+"""One run, from wherever it stands to its metrics."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from b2inst import create_model, load_model
+from b2inst.data import CocoIndex
+from b2inst.evaluation import evaluate, read_predictions, resample_ap, write_predictions
+from b2inst.experiments.data_spec import CocoData, SplitName
+from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
+from b2inst.experiments.provenance import recorded
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.store import Run, RunStatus, check_space, open_run, write_json
+from b2inst.experiments.table_spec import COLUMNS
+from b2inst.experiments.workspace import Workspace
+from b2inst.models import BasisSegmenter
+from b2inst.training import train
+
+#: Bootstrap resamples of the images that intervals are read from; the same for every run.
+RESAMPLES = 1000
+_RESAMPLING_SEED = 0
+
+#: Training sets that are no larger than this when decoded are kept in memory.
+_CACHED_BYTES = 500e6
+
+
+class StaleRunWarning(UserWarning):
+    """A stored run was made by code that is not today's."""
+
+
+def run(
+    spec: RunSpec,
+    workspace: Workspace,
+    *,
+    split: SplitName | None = None,
+    machine: Resources | None = None,
+    progress: bool = True,
+) -> Run:
+    """Train, predict and evaluate whatever of it is missing.
+
+    Args:
+        spec: what to run; its data must be prepared (``datasets.prepare``).
+        split: evaluated on this one (default: the data's ``report_split``).
+        machine: batches, loading processes, device; a run is one job whatever ``jobs`` says.
+
+    Raises:
+        RunError: the run is in another process's hands, or the disk is full.
+        SpecError: the model cannot be built as the spec says.
+        KeyboardInterrupt: stopped; a later call continues.
+    """
+    machine = machine or Resources()
+    current = open_run(workspace.runs, spec)
+    # Of several processes that torchrun started, the first does all that is not training.
+    first = int(os.environ.get("RANK", "0")) == 0
+    with current.locked() if first else nullcontext():
+        if current.status is not RunStatus.TRAINED:
+            warn_of_stale({spec.model: current})
+            _train(spec, current, workspace, machine, progress=progress, first=first)
+        if not first:
+            return current
+        part = split or spec.data.report_split
+        if needs_evaluation(current, spec, part):
+            _evaluate(spec, current, workspace, part, machine, progress=progress)
+    return current
+
+
+def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
+    """Whether nothing of the run is missing."""
+    return run.status is RunStatus.TRAINED and not needs_evaluation(run, spec, split)
+
+
+def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
+    """Whether metrics are missing, or measured by other code or in other bins than today's."""
+    metrics = run.metrics(spec.data.split_label(split))
+    return metrics is None or any(
+        metrics.get(key) != value for key, value in _evaluation_settings(spec).items()
+    )
+
+
+def is_stale(run: Run) -> bool:
+    """Whether other code than today's has worked on the run's weights."""
+    then = run.provenance().get("code", {}).get("training")
+    return then is not None and then != code_fingerprint(TRAINING_CODE)
+
+
+def warn_of_stale(runs: Mapping[str, Run]) -> None:
+    """Warn, once and loudly, of those of the runs that other code has made; named by label."""
+    stale = [f"{label} ({run.hash})" for label, run in runs.items() if is_stale(run)]
+    if stale:
+        warnings.warn(
+            f"{len(stale)} of {len(runs)} runs were made by other code than today's, so this code "
+            f"may give other numbers: {', '.join(stale)}. Code is fingerprint "
+            f"{code_fingerprint(TRAINING_CODE)} now; train them anew with --rerun",
+            StaleRunWarning,
+            stacklevel=2,
+        )
+
+
+def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmenter:
+    """The untrained model of a run, its initial weights drawn from the run's seed.
+
+    Raises:
+        SpecError: the catalog has no such model, or it has no such option.
+    """
+    torch.manual_seed(spec.seed)
+    try:
+        return create_model(
+            spec.model, num_classes=len(class_names), class_names=class_names, **spec.options
+        )
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
+
+
+def disk_need(model: BasisSegmenter) -> float:
+    """Bytes a run of ``model`` may write at most.
+
+    The weights once, and a checkpoint (weights and up to two optimiser moments) twice over, since
+    a new one is written before the old one goes; 50 MB for log and predictions.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    return 7 * weights + 50e6
+
+
+def _train(
+    spec: RunSpec,
+    run: Run,
+    workspace: Workspace,
+    machine: Resources,
+    *,
+    progress: bool,
+    first: bool,
+) -> None:
+    data = prepare(spec.data, workspace.data)
+    index = load_split(data, "train", workspace.data).annotated()
+    model = build_model(spec, class_names=index.class_names)
+    check_space(run.folder, disk_need(model))
+    decoded = sum(
+        image.height * image.width * (4 + len(index.annotations[image.id]))
+        for image in index.images
+    )
+    dataset = training_set(index, spec.augmentation, cache=decoded <= _CACHED_BYTES)
+    # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
+    schedule = spec.schedule if run.status is RunStatus.NEW else run.spec().schedule
+    if first and run.status is RunStatus.NEW:
+        write_json(run.spec_path, spec.model_dump(mode="json"))
+    facts = {
+        "spec_hash": spec.hash,
+        "seed": spec.seed,
+        "data": {**run.provenance().get("data", {}), "train": _describe(index)},
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    with recorded(run, "train", facts) if first else nullcontext():
+        train(
+            model,
+            dataset,
+            schedule=schedule,
+            seed=spec.seed,
+            out=run.folder,
+            device=machine.device,
+            precision=spec.precision,
+            num_workers=machine.workers,
+            progress=progress,
+        )
+    if first and not run.model_path.is_file():
+        raise RunError(f"{run.model_path}: training ended without it; run again")
+
+
+def _evaluate(
+    spec: RunSpec,
+    run: Run,
+    workspace: Workspace,
+    split: SplitName,
+    machine: Resources,
+    *,
+    progress: bool,
+) -> None:
+    label = spec.data.split_label(split)
+    predictions = run.predictions_path(label)
+    data = prepare(spec.data, workspace.data)
+    index = load_split(data, split, workspace.data)
+    skip_bad = isinstance(data, CocoData) and data.skip_bad
+    facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
+    if not predictions.is_file():
+        model = load_model(run.model_path, device=_device(machine.device))
+        if model.class_names != index.class_names:
+            raise SpecError(
+                f"{index.annotation_file}: its categories are not those trained on "
+                f"({len(index.class_names)} and {len(model.class_names or ())}, or other names); "
+                "give both splits the same categories"
+            )
+        with recorded(run, f"predict {label}", facts):
+            write_predictions(
+                model, index, predictions, batch_size=machine.batch, progress=progress
+            )
+    with recorded(run, f"evaluate {label}", facts):
+        detections, truth = read_predictions(predictions), ground_truth(index, skip_bad=skip_bad)
+        ranges = area_ranges(spec.data.area_bounds)
+        metrics = evaluate(detections, truth, area_ranges=ranges)
+        resampled = resample_ap(
+            detections,
+            truth,
+            metrics=COLUMNS,
+            resamples=RESAMPLES,
+            seed=_RESAMPLING_SEED,
+            area_ranges=ranges,
+        )
+        _save_arrays(run.resampled_path(label), resampled)
+    write_json(
+        run.metrics_path(label),
+        {
+            "split": label,
+            "images": len(index.images),
+            **_evaluation_settings(spec),
+            "metrics": metrics,
+        },
+    )
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **single)
+    partial.replace(path)
+
+
+def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    """Areas in pixels² of small, medium and large instances; nothing is larger than 10¹⁰."""
+    return {"small": (0, bounds[0]), "medium": bounds, "large": (bounds[1], 1e10)}
+
+
+def _describe(index: CocoIndex) -> dict[str, Any]:
+    return {
+        "fingerprint": index.fingerprint,
+        "images": len(index.images),
+        "annotations": sum(map(len, index.annotations.values())),
+        "classes": len(index.class_names),
+        "skipped": index.skipped,
+    }
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _evaluation_settings(spec: RunSpec) -> dict[str, Any]:
+    return {
+        "area_bounds": list(spec.data.area_bounds),
+        "resamples": RESAMPLES,
+        "code": code_fingerprint(EVALUATION_CODE),
+    }

@@ -1,0 +1,70 @@
+"""A table's numbers: the paper's beside ours (the JSON of design.md §7)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from b2inst.experiments.store import read_json, write_json
+from b2inst.experiments.yaml_spec import parse_spec
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Measured(_Part):
+    """A metric over seeds, in percent; None where nothing was measured."""
+
+    mean: float | None
+    sd: float | None  #: sample standard deviation; None for one seed
+    n: int  #: seeds
+
+
+class Difference(_Part):
+    """A metric less that of the base row, in percent points, over the seeds both have."""
+
+    mean: float | None
+    ci95: tuple[float, float] | None  #: paired bootstrap over images
+    base: str
+
+
+class ResultRow(_Part):
+    """One row."""
+
+    name: str
+    paper: dict[str, float | str]  #: cells, and under "source" their place in the paper
+    ours: dict[str, Measured] = {}
+    delta: dict[str, Difference] = {}
+    runs: list[str] = []  #: hashes, in the order of the seeds
+    status: Literal["run", "not run", "published only"]
+
+
+class TableResult(_Part):
+    """A table, with all that its renderings show."""
+
+    table: str
+    profile: str
+    columns: list[str]
+    rows: list[ResultRow]
+    provenance: dict[str, Any]
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of the row that has most."""
+        return max((len(row.runs) for row in self.rows), default=0)
+
+    def row(self, name: str) -> ResultRow:
+        """A row by name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> TableResult:
+        """Read what ``save`` wrote: tables are rendered again without any run at hand."""
+        return parse_spec(cls, read_json(path), source=str(path))

@@ -1,0 +1,167 @@
+"""From finished runs to a table and its files under ``results/``."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from b2inst.evaluation import paired_interval
+from b2inst.experiments.data_spec import SplitName
+from b2inst.experiments.profile import Profile
+from b2inst.experiments.provenance import describe_machine, now
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import RESAMPLES, is_complete
+from b2inst.experiments.store import Run, open_run, write_json
+from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+from b2inst.experiments.table_spec import Row, TableSpec
+from b2inst.experiments.workspace import Workspace
+
+
+def build_table(
+    table: TableSpec,
+    profile: Profile,
+    specs: Mapping[str, Sequence[RunSpec]],
+    workspace: Workspace,
+    *,
+    split: SplitName,
+) -> TableResult:
+    """Put the paper's cells and ours side by side; what has not been run says so.
+
+    Args:
+        specs: the runs of each row that is trained, on prepared data, in the order of the seeds.
+    """
+    done = {
+        name: {
+            spec.seed: run
+            for spec in row_specs
+            if is_complete(run := open_run(workspace.runs, spec), spec, split)
+        }
+        for name, row_specs in specs.items()
+    }
+    label = profile.data.split_label(split)
+    rows = [_row(table, row, done, label) for row in table.rows]
+    runs = {run.hash: run for row_runs in done.values() for run in row_runs.values()}
+    return TableResult(
+        table=table.name,
+        profile=profile.name,
+        columns=list(table.columns),
+        rows=rows,
+        provenance={
+            **describe_machine(),
+            "rendered": now(),
+            "source": table.source,
+            "title": table.title,
+            "split": label,
+            "images": _agreed(runs, label, "images"),
+            "area_bounds": list(profile.data.area_bounds),
+            "seeds": sorted({seed for row_runs in done.values() for seed in row_runs}),
+            "resamples": RESAMPLES,
+            "runs": {run.hash: _cost(run) for run in runs.values()},
+        },
+    )
+
+
+def save_runs(result: TableResult, workspace: Workspace) -> None:
+    """Write ``results/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics."""
+    for name in dict.fromkeys(name for row in result.rows for name in row.runs):
+        run = Run(workspace.runs / name)
+        label = result.provenance["split"]
+        spec = run.spec()
+        content = {
+            "hash": run.hash,
+            "spec": spec.identity(),
+            "provenance": run.provenance(),
+            "evaluation": run.metrics(label),
+            "predictions": workspace.shown(run.predictions_path(label)),
+        }
+        write_json(workspace.results / result.profile / "runs" / f"{name}.json", content)
+
+
+def keep_earlier(result: TableResult, folder: Path) -> Path | None:
+    """Keep a stored table that rests on more seeds than ``result``, which is about to replace it.
+
+    Returns:
+        Where it is kept now: ``<table>.<n>-seeds.json`` beside it; None if there was none.
+    """
+    path = folder / f"{result.table}.json"
+    if not path.is_file() or (earlier := TableResult.load(path)).seeds <= result.seeds:
+        return None
+    kept = folder / f"{result.table}.{earlier.seeds}-seeds.json"
+    shutil.copyfile(path, kept)
+    return kept
+
+
+def _row(
+    table: TableSpec, row: Row, done: Mapping[str, Mapping[int, Run]], label: str
+) -> ResultRow:
+    paper: dict[str, float | str] = dict(row.paper)
+    if row.source is not None:
+        paper["source"] = row.source
+    runs = done.get(row.name, {})
+    status: Literal["run", "not run", "published only"] = (
+        "published only" if row.model is None else "run" if runs else "not run"
+    )
+    base = done.get(table.base, {})
+    return ResultRow(
+        name=row.name,
+        paper=paper,
+        ours={column: _measured(runs.values(), column, label) for column in table.columns}
+        if runs
+        else {},
+        delta=_differences(runs, base, table, label) if row.name != table.base else {},
+        runs=[run.hash for run in runs.values()],
+        status=status,
+    )
+
+
+def _measured(runs: Any, column: str, label: str) -> Measured:
+    values = [
+        value
+        for run in runs
+        if (value := (run.metrics(label) or {})["metrics"].get(column)) is not None
+    ]
+    return Measured(
+        mean=statistics.fmean(values) if values else None,
+        sd=statistics.stdev(values) if len(values) > 1 else None,
+        n=len(values),
+    )
+
+
+def _differences(
+    runs: Mapping[int, Run], base: Mapping[int, Run], table: TableSpec, label: str
+) -> dict[str, Difference]:
+    seeds = [seed for seed in runs if seed in base]
+    if not seeds:
+        return {}
+    ours = [runs[seed].resampled(label) for seed in seeds]
+    theirs = [base[seed].resampled(label) for seed in seeds]
+    differences = {}
+    for column in table.columns:
+        interval = paired_interval([r[column] for r in ours], [r[column] for r in theirs])
+        differences[column] = Difference(
+            mean=None if interval is None else interval.mean,
+            ci95=None if interval is None else (interval.low, interval.high),
+            base=table.base,
+        )
+    return differences
+
+
+def _agreed(runs: Mapping[str, Run], label: str, key: str) -> Any:
+    values = {(run.metrics(label) or {}).get(key) for run in runs.values()}
+    return values.pop() if len(values) == 1 else None
+
+
+def _cost(run: Run) -> dict[str, Any]:
+    provenance = run.provenance()
+    steps = provenance.get("steps", {}).values()
+    return {
+        "seed": provenance.get("seed"),
+        "commit": provenance.get("commit"),
+        "dirty": provenance.get("dirty"),
+        "device": provenance.get("device"),
+        "wall_seconds": round(sum(step["wall_seconds"] for step in steps), 1),
+        "peak_memory_mb": max((step.get("peak_memory_mb") or 0 for step in steps), default=None),
+    }

@@ -1,0 +1,71 @@
+"""A run as a process of its own: ``python -m b2inst.experiments.worker SPEC.json --root DIR``.
+
+It can be started by hand or by a cluster's scheduler as well. With ``--with-parent`` it stops when
+its standard input closes, so that it never outlives the process that started it, however that
+process ends.
+"""
+
+from __future__ import annotations
+
+import _thread
+import argparse
+import os
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import run
+from b2inst.experiments.store import read_json
+from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.yaml_spec import parse_spec
+
+#: Exit status of a process that was told to stop, as shells report Ctrl-C.
+STOPPED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Work on one run until it is complete; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m b2inst.experiments.worker")
+    parser.add_argument("spec", type=Path, help="RunSpec as JSON")
+    parser.add_argument("--root", type=Path, required=True, help="workspace (runs/, data/)")
+    parser.add_argument("--split", default=None, choices=["train", "val", "test"])
+    parser.add_argument("--machine", type=Path, help="Resources as JSON")
+    parser.add_argument("--with-parent", action="store_true", help="stop when stdin closes")
+    given = parser.parse_args(arguments)
+    if given.with_parent:
+        threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    warnings.simplefilter("ignore")  # the parent has warned once for all runs
+    try:
+        spec = parse_spec(RunSpec, read_json(given.spec), source=str(given.spec))
+        machine = None
+        if given.machine is not None:
+            machine = parse_spec(Resources, read_json(given.machine), source=str(given.machine))
+        run(
+            spec,
+            Workspace(given.root),
+            split=given.split,
+            machine=machine,
+            progress=False,
+        )
+    except KeyboardInterrupt:
+        return STOPPED
+    except Exception as error:
+        if not type(error).__module__.startswith("b2inst."):
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _stop_at_end_of_input() -> None:
+    # os.read, since a thread that waits in sys.stdin keeps its lock and so the interpreter's end.
+    while os.read(0, 4096):
+        pass
+    _thread.interrupt_main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
