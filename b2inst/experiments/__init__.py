@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from b2inst.experiments.data_spec import CocoData, ScenesData, SplitName, coco_folder
 from b2inst.experiments.errors import ExperimentError, RunError, SpecError
+from b2inst.experiments.notebook import execute
 from b2inst.experiments.profile import Profile, load_profile
-from b2inst.experiments.rendering import to_csv, to_frame, to_latex, to_markdown, write_table
+from b2inst.experiments.rendering import (
+    to_csv,
+    to_frame,
+    to_latex,
+    to_markdown,
+    to_text,
+    write_table,
+)
 from b2inst.experiments.reproduce import make_table
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import Augmentation, RunSpec
@@ -33,6 +41,7 @@ __all__ = [
     "TableSpec",
     "Workspace",
     "coco_folder",
+    "execute",
     "load_profile",
     "load_table",
     "make_table",
@@ -42,5 +51,6 @@ __all__ = [
     "to_frame",
     "to_latex",
     "to_markdown",
+    "to_text",
     "write_table",
 ]

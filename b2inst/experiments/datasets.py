@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from b2inst.data import SCENES_VERSION, CocoDataset, CocoIndex, train_transforms, write_scenes
+from b2inst.data import (
+    SCENES_VERSION,
+    CocoDataset,
+    CocoIndex,
+    train_transforms,
+    verify_images,
+    write_scenes,
+)
 from b2inst.experiments.data_spec import CocoData, ScenesData, SplitName
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.run_spec import Augmentation
@@ -39,15 +46,23 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
     return data
 
 
-def load_split(data: ScenesData | CocoData, split: SplitName, folder: Path) -> CocoIndex:
+def load_split(
+    data: ScenesData | CocoData, split: SplitName, folder: Path, *, verify: bool = False
+) -> CocoIndex:
     """Read and check the annotations of a split of prepared data.
+
+    Args:
+        verify: also read each image of a COCO-format folder to its end. Where ``skip_bad`` is set
+            this is always done, since it decides which images are left out.
 
     Raises:
         DataError: something in it is wrong, and the data's ``skip_bad`` is not set.
     """
     if isinstance(data, CocoData):
-        annotations, images = data.files(split)
-        return CocoIndex.load(annotations, images, skip_bad=data.skip_bad)
+        index = CocoIndex.load(*data.files(split), skip_bad=data.skip_bad)
+        if verify or data.skip_bad:
+            index = verify_images(index, skip_bad=data.skip_bad)
+        return index
     root = folder / data.name
     return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,12 +15,15 @@ from tqdm import tqdm
 
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.errors import RunError
+from b2inst.experiments.processes import child_environment
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, RunStatus, open_run, write_json
 from b2inst.experiments.worker import STOPPED
 from b2inst.experiments.workspace import Workspace
 
+#: What Python is to run for a run.
+_WORKER = ("-m", "b2inst.experiments.worker")
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself before it is ended.
 _GRACE_SECONDS = 15.0
@@ -98,11 +100,6 @@ def _start(
     orders = {"spec": spec, "machine": machine}
     for name, order in orders.items():
         write_json(run.folder / f"order.{name}.json", order.model_dump(mode="json"))
-    environment = dict(os.environ)
-    if machine.threads is not None:
-        count = str(machine.threads)
-        environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-        environment["OMP_WAIT_POLICY"] = "passive"  # waiting threads yield to the other runs
     launcher = [sys.executable]
     if machine.devices > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone"]
@@ -110,8 +107,7 @@ def _start(
     with run.output_path.open("ab") as output:
         popen = subprocess.Popen(
             [
-                *(*launcher, "-m", "b2inst.experiments.worker"),
-                str(run.folder / "order.spec.json"),
+                *(*launcher, *_WORKER, str(run.folder / "order.spec.json")),
                 *("--machine", str(run.folder / "order.machine.json")),
                 *("--root", str(workspace.root)),
                 *("--split", split),
@@ -120,7 +116,7 @@ def _start(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=child_environment(threads=machine.threads),
             # Ctrl-C in the terminal reaches this process only, which then stops the others.
             start_new_session=True,
         )

@@ -58,37 +58,54 @@ def to_frame(result: TableResult) -> pd.DataFrame:
 
 def to_markdown(result: TableResult) -> str:
     """A summary by row, then all cells, then what they were measured on."""
-    provenance = result.provenance
-    first = result.columns[0]
-    summary = [["row", f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]]
-    boundary = "boundary_AP" in result.columns
-    if boundary:
-        summary[0] += ["boundary AP ours", "Δ boundary AP [95 %]"]
-    for row in result.rows:
-        line = [row.name, _paper(row, first), _paper_delta(result, row, first)]
-        line += [_ours(row, first), _delta(row, first)]
-        if boundary:
-            line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
-        summary.append(line)
-    full = [["row", "", *(_HEADINGS.get(c, c) for c in result.columns)]]
-    for row in result.rows:
-        for i, (source, cells) in enumerate(_lines(row)):
-            name = row.name if i == 0 else ""
-            full.append([name, source, *(cells(c) for c in result.columns)])
     return "\n".join(
         [
-            f"# {result.table}: {provenance['title']}",
+            f"# {result.table}: {result.provenance['title']}",
             "",
-            f"Profile `{result.profile}`. Paper: {provenance['source']}.",
+            f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
             "",
-            *_markdown_lines(summary),
+            *_markdown_lines(_summary(result)),
             "",
-            *_markdown_lines(full),
+            *_markdown_lines(_all_cells(result)),
             "",
             explain(result),
             "",
         ]
     )
+
+
+def to_text(result: TableResult) -> str:
+    """The summary by row, for a terminal."""
+    cells = _summary(result)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+    return "\n".join(lines)
+
+
+def _summary(result: TableResult) -> list[list[str]]:
+    first = result.columns[0]
+    lines = [["row", f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]]
+    boundary = "boundary_AP" in result.columns
+    if boundary:
+        lines[0] += ["boundary AP ours", "Δ ours [95 %]"]
+    for row in result.rows:
+        line = [row.name, _paper(row, first), _paper_delta(result, row, first)]
+        line += [_ours(row, first), _delta(row, first)]
+        if boundary:
+            line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
+        lines.append(line)
+    return lines
+
+
+def _all_cells(result: TableResult) -> list[list[str]]:
+    lines = [["row", "", *(_HEADINGS.get(c, c) for c in result.columns)]]
+    for row in result.rows:
+        for i, (source, cells) in enumerate(_lines(row)):
+            name = row.name if i == 0 else ""
+            lines.append([name, source, *(cells(c) for c in result.columns)])
+    return lines
 
 
 def to_csv(result: TableResult) -> str:
@@ -145,9 +162,9 @@ def explain(result: TableResult) -> str:
         f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to the "
         f"base row on the same images and seeds, with its 95 % interval by a paired bootstrap "
         f"over images ({provenance['resamples']} resamples); how much results vary from "
-        f"seed to seed is not in it but in the sd. Small, medium and large part at areas of {medium:g} "
-        f"and {large:g} pixels². The paper's cells are on COCO: on other data compare the "
-        f"differences, not the levels. {NOTHING}: no such instances, or no such cell. Code: commit "
+        f"seed to seed is not in it but in the sd. Small, medium and large part at areas of "
+        f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
+        f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
 

@@ -115,7 +115,7 @@ def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName)
     data = specs[0].data
     names = {}
     for part in dict.fromkeys(("train", split)):
-        index = load_split(data, part, workspace.data)
+        index = load_split(data, part, workspace.data, verify=True)
         names[part] = index.class_names
         if index.skipped:
             lines = "\n".join(index.skipped)

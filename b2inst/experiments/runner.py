@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,29 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
+def check_classes(model: BasisSegmenter, index: CocoIndex) -> None:
+    """See that a model's classes are those of the data.
+
+    Raises:
+        SpecError: they are not; names the first that differs.
+    """
+    ours, theirs = model.class_names or (), index.class_names
+    if ours != theirs:
+        pairs = enumerate(zip_longest(ours, theirs))
+        place, (one, other) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise SpecError(
+            f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
+            f"model ({len(theirs)} and {len(ours)} in all); give data of the same categories"
+        )
+
+
+def resolve_device(name: str) -> str:
+    """ "auto" is the GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def disk_need(model: BasisSegmenter) -> float:
     """Bytes a run of ``model`` may write at most.
 
@@ -193,13 +217,8 @@ def _evaluate(
     skip_bad = isinstance(data, CocoData) and data.skip_bad
     facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
     if not predictions.is_file():
-        model = load_model(run.model_path, device=_device(machine.device))
-        if model.class_names != index.class_names:
-            raise SpecError(
-                f"{index.annotation_file}: its categories are not those trained on "
-                f"({len(index.class_names)} and {len(model.class_names or ())}, or other names); "
-                "give both splits the same categories"
-            )
+        model = load_model(run.model_path, device=resolve_device(machine.device))
+        check_classes(model, index)
         with recorded(run, f"predict {label}", facts):
             write_predictions(
                 model, index, predictions, batch_size=machine.batch, progress=progress
@@ -249,12 +268,6 @@ def _describe(index: CocoIndex) -> dict[str, Any]:
         "classes": len(index.class_names),
         "skipped": index.skipped,
     }
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _evaluation_settings(spec: RunSpec) -> dict[str, Any]:

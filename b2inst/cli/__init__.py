@@ -1,0 +1,38 @@
+"""The command line: ``b2inst --help``.
+
+The commands import what they need when they are called, so that mistyped options are told at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import typer
+
+from b2inst.cli import data, experiments, models
+from b2inst.cli.errors import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
+)
+app.command()(experiments.table)
+app.command()(experiments.train)
+app.command("eval")(models.evaluate_weights)
+app.command()(models.predict)
+
+data_app = typer.Typer(no_args_is_help=True, help="Make and check data in COCO format.")
+data_app.command()(data.scenes)
+data_app.command()(data.check)
+app.add_typer(data_app, name="data")
+
+
+@app.callback()
+def _settings() -> None:
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+
+
+__all__ = ["app"]

@@ -1,0 +1,135 @@
+"""``b2inst table`` and ``b2inst train``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from b2inst.cli.metrics import metrics_text
+from b2inst.cli.options import (
+    DataOption,
+    DeviceOption,
+    DevicesOption,
+    ProfileOption,
+    SkipBadOption,
+    Split,
+    TrainSplitOption,
+    ValSplitOption,
+    coco_data,
+    parse_options,
+    parse_seeds,
+)
+
+
+def table(
+    name: Annotated[str, typer.Argument(help="Table, such as table1, or path of its YAML file.")],
+    profile: ProfileOption = "tiny",
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Such as 0,1,2 (default: the profile's).")
+    ] = None,
+    data: DataOption = None,
+    train_split: TrainSplitOption = None,
+    val_split: ValSplitOption = None,
+    skip_bad: SkipBadOption = False,
+    split: Annotated[
+        Split | None, typer.Option("--split", help="Evaluate on this (default: as reported).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Runs at a time (default: the profile's).")
+    ] = None,
+    device: DeviceOption = None,
+    devices: DevicesOption = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Train anew the runs that other code has made.")
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Train nothing: render the stored table again.")
+    ] = False,
+    notebook: Annotated[
+        bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
+    ] = True,
+) -> None:
+    """Train and evaluate what is missing of a table of the paper, and write it to results/."""
+    from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
+    from b2inst.experiments.table_spec import load_table
+
+    workspace = Workspace.here()
+    chosen = coco_data(data, train_split, val_split, skip_bad)
+    numbers = parse_seeds(seeds)
+    plan = load_profile(profile, data=chosen, workspace=workspace)
+    asked = {"jobs": jobs, "device": device, "devices": devices}
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    result = make_table(
+        name,
+        profile=profile,
+        seeds=numbers,
+        data=chosen,
+        split=split,
+        workspace=workspace,
+        machine=machine,
+        train=not render,
+        rerun=rerun,
+    )
+    typer.echo(to_text(result))
+    folder = workspace.results / result.profile
+    folder /= result.table if split is None else f"{result.table}-{split}"
+    typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
+
+    source = load_table(name, workspace=workspace).notebook
+    # The notebook makes the table again by its parameters, which know no more than these.
+    plain = not (render or split or train_split or val_split or skip_bad)
+    if notebook and plain and source is not None:
+        path = workspace.root / "notebooks" / source
+        _, page = execute(
+            path,
+            folder / f"{result.table}.ipynb",
+            {
+                "profile": profile,
+                "seeds": ",".join(map(str, numbers or plan.seeds)),
+                "data": str(data.resolve()) if data is not None else "",
+            },
+            folder=workspace.root,
+        )
+        typer.echo(f"{workspace.shown(page)}: the table with figures")
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="Model, such as b2inst-blendmask-tiny.")],
+    profile: ProfileOption = "tiny",
+    data: DataOption = None,
+    train_split: TrainSplitOption = None,
+    val_split: ValSplitOption = None,
+    skip_bad: SkipBadOption = False,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", min=1, help="Default: the profile's.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="Model option as NAME=YAML, such as scoring=[iou]."),
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train a model with a profile's schedule, and evaluate it; continues where it stopped."""
+    from b2inst.experiments import Workspace, load_profile, run
+    from b2inst.experiments.datasets import prepare
+    from b2inst.experiments.reproduce import check_plan
+
+    workspace = Workspace.here()
+    plan = load_profile(
+        profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
+    )
+    changed: dict[str, Any] = {"data": prepare(plan.data, workspace.data)}
+    if iterations is not None:
+        changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
+    plan = plan.model_copy(update=changed)
+    spec = plan.run_spec(model.removesuffix(f"-{plan.variant}"), parse_options(option), seed)
+    spec = spec.model_copy(update={"model": model})
+    split = plan.data.report_split
+    check_plan([spec], workspace, split)
+    machine = plan.machine.model_copy(update={"device": device} if device else {})
+    done = run(spec, workspace, split=split, machine=machine)
+    label = plan.data.split_label(split)
+    typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
+    typer.echo(f"{workspace.shown(done.model_path)}: the weights")

@@ -1,0 +1,84 @@
+"""``b2inst eval`` and ``b2inst predict``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from b2inst.cli.metrics import metrics_text
+from b2inst.cli.options import DeviceOption, SkipBadOption
+
+
+def evaluate_weights(
+    weights: Annotated[
+        Path, typer.Argument(help="model.safetensors, or a predictions.jsonl.gz made before.")
+    ],
+    data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="Annotation file, for another layout.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Image folder, for another layout.")
+    ] = None,
+    skip_bad: SkipBadOption = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    device: DeviceOption = None,
+) -> None:
+    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
+    from b2inst.data import CocoIndex, find_split
+    from b2inst.evaluation import evaluate, read_predictions, write_predictions
+    from b2inst.experiments.datasets import ground_truth
+    from b2inst.experiments.runner import check_classes, resolve_device
+    from b2inst.experiments.store import write_json
+    from b2inst.weights import load_model
+
+    if annotations is None or images is None:
+        if data is None:
+            raise typer.BadParameter("give --data, or both --annotations and --images")
+        annotations, images = find_split(data, split)
+    index = CocoIndex.load(annotations, images, skip_bad=skip_bad)
+    with tempfile.TemporaryDirectory() as temporary:
+        predictions = weights
+        if not weights.name.endswith(".jsonl.gz"):
+            model = load_model(weights, device=resolve_device(device or "auto"))
+            check_classes(model, index)
+            predictions = (out or Path(temporary)) / "predictions.jsonl.gz"
+            write_predictions(model, index, predictions, batch_size=batch)
+        metrics = evaluate(read_predictions(predictions), ground_truth(index, skip_bad=skip_bad))
+    typer.echo(metrics_text(metrics))
+    if out is not None:
+        write_json(out / "metrics.json", metrics)
+        typer.echo(f"{out}: predictions.jsonl.gz, metrics.json")
+
+
+def predict(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for pictures and predictions.json.")],
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")
+    ] = 0.3,
+    device: DeviceOption = None,
+) -> None:
+    """Find instances in images: a picture of each, and all detections as one COCO-format file."""
+    from b2inst.experiments.runner import resolve_device
+    from b2inst.viz.predict import find_images, predict_files
+    from b2inst.weights import load_model
+    from b2inst.weights.files import model_card
+
+    model = load_model(weights, device=resolve_device(device or "auto"))
+    pictures = predict_files(
+        model,
+        find_images(images),
+        out,
+        category_ids=model_card(weights)["category_ids"],
+        score_threshold=threshold,
+    )
+    typer.echo(f"{out}: {len(pictures)} pictures, predictions.json")

@@ -1,0 +1,75 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+
+if TYPE_CHECKING:
+    from b2inst.experiments import CocoData
+
+Split = Literal["train", "val", "test"]
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="COCO-format folder to use instead of the profile's data."),
+]
+TrainSplitOption = Annotated[
+    str | None,
+    typer.Option("--train-split", help="Split of --data to train on, or ANNOTATIONS.json:FOLDER."),
+]
+ValSplitOption = Annotated[
+    str | None,
+    typer.Option("--val-split", help="Split of --data to evaluate on, or ANNOTATIONS.json:FOLDER."),
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
+DevicesOption = Annotated[
+    int | None, typer.Option("--devices", min=1, help="GPUs of a run (by torchrun).")
+]
+
+
+def coco_data(
+    data: Path | None, train: str | None, val: str | None, skip_bad: bool
+) -> CocoData | None:
+    """The COCO-format folder that the options name, if they name one."""
+    from b2inst.experiments import coco_folder
+
+    if data is None:
+        if train or val or skip_bad:
+            raise typer.BadParameter("--train-split, --val-split and --skip-bad go with --data")
+        return None
+    return coco_folder(data, train=train, val=val, skip_bad=skip_bad)
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+    """Seeds from ``0,1,2``."""
+    if text is None:
+        return None
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise typer.BadParameter(f"--seeds {text}: give different numbers from 0 on, as 0,1,2")
+    return seeds
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Model options from ``NAME=YAML``."""
+    options = {}
+    for pair in pairs or []:
+        name, found, value = pair.partition("=")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            found = ""
+        if not found:
+            raise typer.BadParameter(f"--option {pair}: write NAME=VALUE, the value as YAML")
+    return options

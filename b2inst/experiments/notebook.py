@@ -1,0 +1,105 @@
+"""Running a notebook as a program: papermill, with the strictness it lacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.processes import child_environment
+
+
+def execute(
+    notebook: Path,
+    out: Path,
+    parameters: Mapping[str, Any],
+    *,
+    folder: Path,
+    time_limit: float = 3600.0,
+) -> tuple[Path, Path]:
+    """Execute a notebook with parameters; write it with its outputs, and as HTML beside.
+
+    What takes long belongs into the run store, where it can be continued: a notebook cannot.
+
+    Args:
+        out: the ``.ipynb`` to write.
+        parameters: values for names that the cell tagged ``parameters`` assigns.
+        folder: working folder of the kernel.
+        time_limit: seconds for the whole of it, past which the kernel is ended; papermill's own
+            limits are for a cell each and do not catch a kernel that hangs.
+
+    Returns:
+        The notebook and the HTML file.
+
+    Raises:
+        SpecError: no such notebook, or it has no parameter of a given name.
+        RunError: a cell failed, or the time is over; the notebook as far as it came is written.
+    """
+    _check_parameters(notebook, parameters)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "papermill", str(notebook.resolve()), str(out.resolve())),
+        *("--parameters_yaml", json.dumps(dict(parameters))),  # JSON is YAML
+        *("--kernel", "python3", "--cwd", str(folder.resolve())),
+        *("--no-progress-bar", "--start-timeout", "120"),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=time_limit,
+            env=child_environment(),
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"{notebook}: not done after {time_limit:g} s, so it was ended; see {out} for how far "
+            "it came, and run again (finished runs are read back)"
+        ) from None
+    if done.returncode != 0:
+        reason = _error_in(out) or (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RunError(f"{notebook}: {reason}; see {out}")
+    return out, to_html(out)
+
+
+def to_html(notebook: Path) -> Path:
+    """Write an executed notebook as one HTML file beside it, pictures inside."""
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter().from_filename(str(notebook))
+    page = notebook.with_suffix(".html")
+    page.write_text(body, encoding="utf-8")
+    return page
+
+
+def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    # papermill itself only warns of a name that nothing reads.
+    from papermill import inspect_notebook
+
+    if not notebook.is_file():
+        raise SpecError(f"{notebook}: no such notebook")
+    known = inspect_notebook(str(notebook))
+    if unknown := [name for name in parameters if name not in known]:
+        raise SpecError(
+            f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+        )
+
+
+def _error_in(notebook: Path) -> str | None:
+    """The error that a written notebook stopped at, in one line."""
+    if not notebook.is_file():
+        return None
+    for cell in json.loads(notebook.read_text(encoding="utf-8")).get("cells", []):
+        for output in cell.get("outputs", []):
+            if output.get("output_type") == "error":
+                text = " ".join(str(output["evalue"]).split())
+                return f"{output['ename']}: {text}"
+    return None
