@@ -24,10 +24,10 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
     Returns:
         ...×H×W bool.
     """
+    if masks.numel() == 0:
+        return masks.bool()
     height, width = masks.shape[-2:]
     flat = masks.reshape(-1, 1, height, width).float()
-    if flat.numel() == 0:
-        return masks.bool()
     padded = F.pad(flat, (1, 1, 1, 1), mode=frame)
     response = F.conv2d(padded, _KERNEL.to(padded)[None, None])
     # Exact arithmetic on 0/1 masks: the smallest positive response is 1.
