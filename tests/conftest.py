@@ -1,0 +1,57 @@
+"""What tests of several layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from b2inst.structures import Targets
+
+settings.register_profile("b2inst", deadline=None)  # a busy machine is no defect
+settings.load_profile("b2inst")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes a minute or so; run with `pytest -m slow`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("-m"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; run with `pytest -m slow`"))
+
+
+MakeTargets = Callable[..., Targets]
+
+
+@pytest.fixture(scope="session")
+def make_targets() -> MakeTargets:
+    """A function: size and tight boxes (x1 y1 x2 y2, whole pixels) to targets with full masks."""
+
+    def make(
+        size: tuple[int, int],
+        boxes: Sequence[tuple[int, int, int, int]],
+        labels: Sequence[int] | None = None,
+        image_id: int = 0,
+    ) -> Targets:
+        masks = np.zeros((len(boxes), *size), np.uint8)
+        semantic = np.zeros(size, np.uint8)
+        names = [0] * len(boxes) if labels is None else list(labels)
+        for mask, (x1, y1, x2, y2), label in zip(masks, boxes, names, strict=True):
+            mask[y1:y2, x1:x2] = 1
+            semantic[mask.astype(bool)] = label + 1
+        return Targets(
+            image_id=image_id,
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor(names, dtype=torch.int64),
+            masks=torch.from_numpy(masks),
+            semantic=torch.from_numpy(semantic),
+        )
+
+    return make

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+
+from b2inst.ops.masks import (
+    box_window,
+    crop_masks,
+    decode_rle,
+    encode_rle,
+    paste_masks,
+    paste_window,
+)
+
+SIZE = (24, 31)
+coordinates = st.floats(-20, 45, width=32)
+boxes = st.tuples(coordinates, coordinates, st.floats(0.25, 40), st.floats(0.25, 40)).map(
+    lambda b: torch.tensor([b[0], b[1], b[0] + b[2], b[1] + b[3]])
+)
+
+
+def sampled(soft: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear samples of a soft mask at the centres of all pixels; zeros around the mask."""
+    x1, y1, x2, y2 = box.astype(np.float64)
+    side = len(soft)
+    ys = (np.arange(size[0]) + 0.5 - y1) / (y2 - y1) * side - 0.5
+    xs = (np.arange(size[1]) + 0.5 - x1) / (x2 - x1) * side - 0.5
+    grid = np.meshgrid(ys, xs, indexing="ij")
+    return ndimage.map_coordinates(
+        soft.astype(np.float64), grid, order=1, mode="grid-constant", cval=0
+    )
+
+
+@given(boxes)
+def test_window_holds_every_pixel_of_the_box_and_few_others(box: torch.Tensor) -> None:
+    top, left, bottom, right = box_window(box, SIZE)
+    x1, y1, x2, y2 = box.tolist()
+    for first, last, low, high, end in (
+        (top, bottom, y1, y2, SIZE[0]),
+        (left, right, x1, x2, SIZE[1]),
+    ):
+        touched = [i for i in range(end) if i + 1 > low and i < high]
+        assert last >= first
+        assert set(touched) <= set(range(first, last))
+        if last > first:
+            assert first >= 0
+            assert last <= end
+            assert first >= low - 2
+            assert last <= max(high + 2, 0)
+
+
+@given(boxes, st.integers(0, 99))
+def test_a_window_of_a_pasted_mask_is_bilinear(box: torch.Tensor, seed: int) -> None:
+    soft = np.random.default_rng(seed).random((7, 7), np.float32)
+    got = paste_window(torch.from_numpy(soft), box, (0, 0, *SIZE))
+    assert got.shape == SIZE
+    # Coordinates of up to 40/0.25 box sides are rounded in float32.
+    np.testing.assert_allclose(got, sampled(soft, box.numpy(), SIZE), atol=2e-3)
+
+
+@given(boxes, st.integers(0, 99))
+def test_pasting_only_looks_at_the_box_but_misses_nothing(box: torch.Tensor, seed: int) -> None:
+    soft = np.random.default_rng(seed).random((14, 14), np.float32)
+    got = paste_masks(torch.from_numpy(soft)[None], box[None], SIZE)
+    assert got.dtype == torch.bool
+    expected = sampled(soft, box.numpy(), SIZE)
+    certain = abs(expected - 0.5) > 2e-3
+    assert (got[0].numpy() == (expected >= 0.5))[certain].all()
+
+
+def test_half_belongs_to_the_mask() -> None:
+    pasted = paste_masks(torch.full((1, 4, 4), 0.5), torch.tensor([[2.0, 1, 6, 5]]), (8, 8))
+    assert pasted[0].nonzero().tolist() == [[y, x] for y in range(1, 5) for x in range(2, 6)]
+
+
+@pytest.mark.parametrize(
+    "box", [(3, 3, 3, 9), (3, 3, 9, 3), (9, 9, 3, 3), (50, 50, 60, 60), (-9, -9, -1, -1)]
+)
+def test_empty_and_outside_boxes_give_empty_masks(box: tuple[int, ...]) -> None:
+    pasted = paste_masks(torch.ones(1, 5, 5), torch.tensor([box], dtype=torch.float32), SIZE)
+    assert pasted.shape == (1, *SIZE)
+    assert not pasted.any()
+
+
+def test_no_masks() -> None:
+    assert paste_masks(torch.zeros(0, 5, 5), torch.zeros(0, 4), SIZE).shape == (0, *SIZE)
+    assert crop_masks(torch.zeros(0, *SIZE, dtype=torch.uint8), torch.zeros(0, 4), 7).shape == (
+        (0, 7, 7)
+    )
+
+
+@given(
+    st.integers(0, 99), st.integers(1, 4), st.integers(1, 4), st.integers(0, 6), st.integers(0, 4)
+)
+def test_a_crop_to_whole_blocks_is_their_majority(
+    seed: int, high: int, wide: int, x: int, y: int
+) -> None:
+    """Adaptive sampling looks at every pixel once, so a bin is the mean of its pixels."""
+    mask = np.random.default_rng(seed).random((24, 30)) < 0.5
+    box = torch.tensor([[x, y, x + 5 * wide, y + 5 * high]], dtype=torch.float32)
+    means = mask[y : y + 5 * high, x : x + 5 * wide].reshape(5, high, 5, wide).mean((1, 3))
+    got = crop_masks(torch.from_numpy(mask)[None], box, 5)
+    assert got.dtype == torch.float32
+    assert got[0].numpy().tolist() == (means >= 0.5).astype(float).tolist()
+
+
+def ellipse(
+    size: tuple[int, int], centre: tuple[float, float], radii: tuple[float, float]
+) -> np.ndarray:
+    ys, xs = np.mgrid[: size[0], : size[1]] + 0.5
+    return ((ys - centre[0]) / radii[0]) ** 2 + ((xs - centre[1]) / radii[1]) ** 2 <= 1
+
+
+@given(
+    st.tuples(st.floats(0, 96), st.floats(0, 128)),
+    st.tuples(st.floats(4, 40), st.floats(4, 40)),
+    st.sampled_from([28, 56]),
+)
+def test_paste_undoes_crop(
+    centre: tuple[float, float], radii: tuple[float, float], side: int
+) -> None:
+    """Also where the image's border cuts the object; IoU at least 0.85 from 4 pixels on."""
+    mask = ellipse((96, 128), centre, radii)
+    ys, xs = mask.nonzero()
+    if len(ys) == 0 or np.ptp(ys) < 3 or np.ptp(xs) < 3:
+        return
+    box = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], dtype=torch.float32)
+    back = paste_masks(crop_masks(torch.from_numpy(mask)[None], box, side), box, mask.shape)
+    back = back[0].numpy()
+    assert (back & mask).sum() / (back | mask).sum() >= 0.85
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (95, 127), (40, 60), (0, 127)])
+def test_one_pixel_survives_crop_and_paste(corner: tuple[int, int]) -> None:
+    mask = torch.zeros(1, 96, 128, dtype=torch.uint8)
+    mask[0, corner[0], corner[1]] = 1
+    box = torch.tensor([[corner[1], corner[0], corner[1] + 1, corner[0] + 1]], dtype=torch.float32)
+    crop = crop_masks(mask, box, 28)
+    assert crop.mean() >= 0.25
+    assert paste_masks(crop, box, (96, 128)).equal(mask.bool())
+
+
+def test_many_large_bitmaps_are_never_float_together(largest_float: Callable[..., int]) -> None:
+    masks = torch.ones(30, 800, 1333, dtype=torch.uint8)
+    boxes = torch.tensor([[100.0, 100, 200, 160]]).expand(30, 4)
+    assert largest_float(crop_masks, masks, boxes, 56) <= 8 * 800 * 1333
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20))))
+def test_rle_there_and_back(masks: np.ndarray) -> None:
+    codes = encode_rle(torch.from_numpy(masks))
+    assert [list(code["size"]) for code in codes] == [list(masks.shape[1:])] * len(masks)
+    assert all(isinstance(code["counts"], str) for code in codes)
+    as_bytes = [{**code, "counts": code["counts"].encode()} for code in codes]
+    assert coco_mask.area(as_bytes).tolist() == masks.sum((1, 2)).tolist()
+    assert decode_rle(codes).numpy().tolist() == masks.tolist()
+
+
+def test_rle_of_no_masks() -> None:
+    assert encode_rle(torch.zeros(0, 5, 6, dtype=torch.bool)) == []
+    nothing = decode_rle([], (5, 6))
+    assert nothing.shape == (0, 5, 6)
+    assert nothing.dtype == torch.bool
