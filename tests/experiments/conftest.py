@@ -1,0 +1,117 @@
+"""Specs and fabricated runs for the tests of the experiments package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import b2inst
+from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import RESAMPLES
+from b2inst.experiments.store import Run, open_run, write_json
+from b2inst.experiments.table_spec import COLUMNS
+from b2inst.experiments.workspace import Workspace
+
+#: Folder of the shipped YAML files.
+SPECS = Path(b2inst.__file__).parents[1] / "experiments"
+
+TINY_SPEC = {
+    "model": "blendmask-tiny",
+    "options": {"attention_size": 7, "shorter": 48, "longer_max": 48},
+    "data": {
+        "kind": "scenes",
+        "size": 48,
+        "train": {"images": 4, "seed": 1},
+        "val": {"images": 2, "seed": 2},
+        "test": {"images": 3, "seed": 3},
+        "area_bounds": [120, 200],
+    },
+    "augmentation": {"shorter": [48], "longer_max": 48, "transpose": 0.5},
+    "schedule": {
+        "iterations": 3,
+        "batch_size": 2,
+        "optimizer": "adamw",
+        "learning_rate": 0.001,
+        "policy": "one-cycle",
+        "warmup_iterations": 1,
+        "log_every": 1,
+        "checkpoint_every": 1,
+    },
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def specs() -> Path:
+    """Folder of the shipped table specs; profiles are below it."""
+    return SPECS
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    """A run of seconds on 48-pixel scenes."""
+    return RunSpec.model_validate(TINY_SPEC)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty place of work."""
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def one_thread() -> object:
+    """Sums in the order that processes with one thread have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+FakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def fake_run() -> FakeRun:
+    """Writes the files of a finished run with given metrics; resamples scatter by one point."""
+
+    def write(
+        spec: RunSpec, runs: Path, metrics: Mapping[str, float | None], split: str = "test"
+    ) -> Run:
+        run = open_run(runs, spec)
+        write_json(run.spec_path, spec.model_dump(mode="json"))
+        provenance = {
+            "seed": spec.seed,
+            "commit": "c" * 40,
+            "dirty": False,
+            "device": "cpu",
+            "code": {"training": code_fingerprint(TRAINING_CODE)},
+            "steps": {"train": {"wall_seconds": 2.0, "peak_memory_mb": 3.0}},
+        }
+        write_json(run.provenance_path, provenance)
+        values = {column: metrics.get(column) for column in COLUMNS}
+        content = {
+            "split": split,
+            "images": 3,
+            "area_bounds": list(spec.data.area_bounds),
+            "resamples": RESAMPLES,
+            "code": code_fingerprint(EVALUATION_CODE),
+            "metrics": values,
+        }
+        write_json(run.metrics_path(split), content)
+        noise = np.random.default_rng(spec.seed).normal(size=RESAMPLES)
+        arrays = {
+            column: np.array([np.nan] * (RESAMPLES + 1) if v is None else [v, *(v + noise)])
+            for column, v in values.items()
+        }
+        np.savez(run.resampled_path(split), **arrays)
+        run.predictions_path(split).touch()
+        run.model_path.touch()
+        return run
+
+    return write

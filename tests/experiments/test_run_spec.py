@@ -1,0 +1,86 @@
+"""Two specs are the same run if and only if what decides the weights is the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from b2inst.experiments.run_spec import RunSpec
+
+
+def _changed(spec: RunSpec, path: str, value: Any) -> RunSpec:
+    content = spec.model_dump(mode="json")
+    *parents, last = path.split(".")
+    place = content
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return RunSpec.model_validate(content)
+
+
+def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
+    content = json.loads(spec.model_dump_json())
+    del content["data"]["area_bounds"]
+    del content["schedule"]["log_every"], content["schedule"]["checkpoint_every"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert spec.hash == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", 1),
+        ("model", "blendmask-r50"),
+        ("options.attention_size", 14),
+        ("options.scoring", ["iou"]),
+        ("schedule.iterations", 4),
+        ("schedule.clip_norm", 1.0),
+        ("augmentation.horizontal_flip", 0.0),
+        ("data.train.images", 5),
+        ("data.version", "scenes-v0"),
+        ("precision", "bf16-mixed"),
+    ],
+)
+def test_what_decides_the_weights_changes_the_hash(spec: RunSpec, path: str, value: Any) -> None:
+    assert _changed(spec, path, value).hash != spec.hash
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("schedule.log_every", 7),
+        ("schedule.checkpoint_every", 7),
+        ("data.area_bounds", [1, 2]),
+    ],
+)
+def test_habits_do_not(spec: RunSpec, path: str, value: Any) -> None:
+    assert _changed(spec, path, value).hash == spec.hash
+
+
+def test_order_of_keys_does_not_matter(spec: RunSpec) -> None:
+    content = spec.model_dump(mode="json")
+    turned = {key: content[key] for key in reversed(content)}
+    turned["options"] = dict(reversed(content["options"].items()))
+    assert RunSpec.model_validate(turned).hash == spec.hash
+
+
+def test_survives_json(spec: RunSpec) -> None:
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.hash == spec.hash
+
+
+def test_unknown_and_impossible_values_are_errors(spec: RunSpec) -> None:
+    for path, value in (
+        ("colour", "red"),
+        ("augmentation.zoom", 2),
+        ("augmentation.shorter", []),
+        ("augmentation.transpose", 1.5),
+        ("seed", -1),
+    ):
+        with pytest.raises(ValidationError):
+            _changed(spec, path, value)
