@@ -12,14 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-
-def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
-    """(height, width) with the shorter side resized, the longer capped; rounded as detectron2."""
-    scale = shorter / min(height, width)
-    new_height, new_width = scale * height, scale * width
-    if (longest := max(new_height, new_width)) > longer_max:
-        new_height, new_width = new_height * longer_max / longest, new_width * longer_max / longest
-    return int(new_height + 0.5), int(new_width + 0.5)
+from b2inst.ops.resize import resized_size
 
 
 class ResizeShorterSide(v2.Transform):

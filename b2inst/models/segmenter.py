@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from b2inst.models.interfaces import Assembler, BasisPredictor, InstanceHead
-from b2inst.modules.preprocessor import Preprocessor, shorter_side_size
+from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.scoring_head import ScoringHead
+from b2inst.ops.resize import resized_size
 from b2inst.structures import Bases, Detections, Features, Instances, Positives, RoIMasks, Targets
 
 #: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
@@ -144,7 +145,9 @@ class BasisSegmenter(nn.Module):
         detections = self.instance_head.detect(self.instance_head(features))
         bases = self.basis_head(features)
         boxes = [d.boxes for d in detections]
-        masks = self.assembler.assemble(bases, boxes, torch.cat([d.coefficients for d in detections]))
+        masks = self.assembler.assemble(
+            bases, boxes, torch.cat([d.coefficients for d in detections])
+        )
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
             logits = self.scoring_head(features, boxes, masks, batch.sizes)
@@ -204,11 +207,10 @@ class BasisSegmenter(nn.Module):
         return instances, order
 
     def _resized(self, array: np.ndarray) -> Tensor:
-        size = shorter_side_size(
-            (array.shape[0], array.shape[1]), self.preprocessor.shorter, self.preprocessor.longer_max
-        )
+        height, width = array.shape[:2]
+        size = resized_size(height, width, self.preprocessor.shorter, self.preprocessor.longer_max)
         image = Image.fromarray(array)
-        if size != (array.shape[0], array.shape[1]):
+        if size != (height, width):
             image = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR)
         return TF.pil_to_tensor(image)
 

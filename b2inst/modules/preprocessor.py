@@ -11,14 +11,6 @@ from torch import Tensor, nn
 from b2inst.structures import ImageBatch
 
 
-def shorter_side_size(size: tuple[int, int], shorter: int, longer_max: int) -> tuple[int, int]:
-    """(height, width) with the shorter side at ``shorter``, unless the longer passes the limit."""
-    scale = shorter / min(size)
-    if scale * max(size) > longer_max:
-        scale = longer_max / max(size)
-    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
-
-
 class Preprocessor(nn.Module):
     """Normalises images and pads them, right and bottom, to one size.
 

@@ -37,9 +37,9 @@ def sample(height: int, width: int, boxes: list[list[float]]) -> tuple[Image.Ima
 def test_size_rule(height: int, width: int, shorter: int, longer_max: int) -> None:
     new = resized_size(height, width, shorter, longer_max)
     scale = min(shorter / min(height, width), longer_max / max(height, width))
-    assert abs(new[0] - scale * height) <= 0.5 + 1e-6
-    assert abs(new[1] - scale * width) <= 0.5 + 1e-6
-    assert max(new) <= longer_max + 0.5
+    assert abs(new[0] - max(scale * height, 1)) <= 0.5 + 1e-6  # no side is lost
+    assert abs(new[1] - max(scale * width, 1)) <= 0.5 + 1e-6
+    assert max(new) <= max(longer_max, 1) + 0.5
 
 
 @pytest.mark.parametrize(
