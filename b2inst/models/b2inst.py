@@ -9,7 +9,7 @@ from b2inst.modules.boundary_basis import BoundaryBasis
 
 
 def with_boundary(
-    basis_head: BasisHead, *, in_channels: int, branch_channels: int = 16, **options: Any
+    basis_head: BasisHead, *, in_channels: int, branch_channels: int, **options: Any
 ) -> BoundaryBasis:
     """Add the holistic boundary basis to a basis head (paper §4.1, design (e) of Table 2).
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from b2inst.models.b2inst import with_boundary
+from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.basis_head import BasisHead, SemanticHead
 from b2inst.modules.blender import Blender
 from b2inst.modules.boundary_basis import BoundaryBasis
@@ -16,9 +18,6 @@ from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.resnet_fpn import ResNetFPN
 from b2inst.modules.scoring_head import ScoringHead
 from b2inst.modules.tiny_fpn import TinyFPN
-from b2inst.models.b2inst import with_boundary
-from b2inst.models.segmenter import BasisSegmenter
-
 
 #: Pixel statistics on the 0..255 scale: torchvision's weights (RGB) and MSRA's (BGR).
 IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -45,7 +44,7 @@ def blendmask(
         backbone: resnet18, resnet34, resnet50 or resnet101.
         num_bases: K without the boundary basis.
         attention_size: A; 7 in the paper, 14 as AdelaiDet ships BlendMask.
-        boundary: options of the boundary basis (``b2inst.models.b2inst.with_boundary``); None leaves it out.
+        boundary: options of the boundary basis (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
@@ -74,6 +73,7 @@ def blendmask(
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=56,
+        branch_channels=64,
         head={"in_channels": width, "num_classes": num_classes},
     )
 
@@ -106,9 +106,7 @@ def blendmask_tiny(
         num_convs=2,
     )
     scorer = (
-        ScoringHead(
-            in_channels=width, branches=scoring, strides=(4,), channels=32, hidden=64
-        )
+        ScoringHead(in_channels=width, branches=scoring, strides=(4,), channels=32, hidden=64)
         if scoring
         else None
     )
@@ -120,6 +118,7 @@ def blendmask_tiny(
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=roi_size,
+        branch_channels=16,
         head={
             "in_channels": width,
             "num_classes": num_classes,
@@ -139,14 +138,14 @@ def _assemble(
     scoring_head: ScoringHead | None,
     attention_size: int,
     roi_size: int,
+    branch_channels: int,
     head: Mapping[str, Any],
 ) -> BasisSegmenter:
     bases: BasisHead | BoundaryBasis = basis_head
     if boundary is not None:
-        bases = with_boundary(basis_head, in_channels=head["in_channels"], **boundary)
-    blender = Blender(
-        num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size
-    )
+        options = {"branch_channels": branch_channels, **boundary}
+        bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
+    blender = Blender(num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size)
     return BasisSegmenter(
         preprocessor=preprocessor,
         backbone=backbone,

@@ -112,7 +112,6 @@ class BasisSegmenter(nn.Module):
             coefficients = positives.coefficients[chosen[chosen >= 0]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
-        assert self.scoring_head is not None
         return self.scoring_head.loss(features, boxes, masks, truths)
 
     @torch.inference_mode()

@@ -46,8 +46,7 @@ class BasisHead(nn.Module):
 
     def forward(self, features: Features) -> Bases:
         refined = [
-            block(features[stride])
-            for block, stride in zip(self.refine, self.strides, strict=True)
+            block(features[stride]) for block, stride in zip(self.refine, self.strides, strict=True)
         ]
         size = refined[0].shape[-2:]
         x = reduce(torch.add, (refined[0], *(_resize(level, size) for level in refined[1:])))

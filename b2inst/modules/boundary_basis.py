@@ -24,7 +24,7 @@ class BoundaryBasis(nn.Module):
         basis_head: predicts the bases. Without ``branch`` its last map is the boundary.
         branch: a basis head of one map, the boundary's own; then ``basis_head`` predicts the
             others only.
-        detach: the mask loss does not train the boundary through its use as a basis.
+        detach: the mask loss does not bend the boundary through its use as a basis.
         bce_weight, dice_weight, crisp_weight: of the three losses (paper §4.1); 0 leaves one out.
     """
 
@@ -33,7 +33,7 @@ class BoundaryBasis(nn.Module):
         *,
         basis_head: BasisHead,
         branch: BasisHead | None = None,
-        detach: bool = False,
+        detach: bool = True,
         bce_weight: float = 1.0,
         dice_weight: float = 1.0,
         crisp_weight: float = 0.0,
@@ -63,10 +63,7 @@ class BoundaryBasis(nn.Module):
         logits = bases.boundary_logits
         assert logits is not None
         truth = torch.stack(
-            [
-                boundary_target(t.masks, stride=bases.stride, size=logits.shape[-2:])
-                for t in targets
-            ]
+            [boundary_target(t.masks, stride=bases.stride, size=logits.shape[-2:]) for t in targets]
         )
         logits = logits[:, 0].float()
         probabilities = logits.sigmoid()

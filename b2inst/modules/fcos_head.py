@@ -133,9 +133,7 @@ class FCOSHead(nn.Module):
         num_positive = mean_over_devices(positive.sum().float()).clamp(min=1)
         weight_sum = mean_over_devices(weights.sum()).clamp(min=1e-6)
         losses = {
-            "loss_class": focal_loss(
-                outputs.class_logits.flatten(0, 1), assigned.labels.flatten()
-            )
+            "loss_class": focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
             / num_positive,
             "loss_box": ltrb_giou_loss(
                 outputs.distances[positive], assigned.distances[positive], weights
@@ -166,7 +164,9 @@ class FCOSHead(nn.Module):
         xy = torch.cat(points)
         counts = torch.tensor([len(p) for p in points], device=xy.device)
         stride = torch.tensor(self.strides, device=xy.device).repeat_interleave(counts).float()
-        probabilities = outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
+        probabilities = (
+            outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
+        )
         detections = []
         for b, probability in enumerate(probabilities):
             candidates = []

@@ -31,9 +31,7 @@ def locations(shape: tuple[int, int], stride: int, device: torch.device) -> Tens
 def centerness(distances: Tensor) -> Tensor:
     """FCOS Eq. 3: sqrt of the two ratios of opposite distances; ...×4 to ... in [0, 1]."""
     horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
-    ratios = (
-        horizontal.amin(-1) / horizontal.amax(-1) * (vertical.amin(-1) / vertical.amax(-1))
-    )
+    ratios = horizontal.amin(-1) / horizontal.amax(-1) * (vertical.amin(-1) / vertical.amax(-1))
     return ratios.clamp(min=0).sqrt()
 
 
@@ -91,5 +89,7 @@ def assign(
         chosen = distances[torch.arange(len(xy), device=xy.device), index]
         score = torch.where(smallest.isinf(), 0.0, centerness(chosen))
         per_image.append((labels, index, chosen / stride[:, None], score))
-    labels, index, distances, score = (torch.stack(column) for column in zip(*per_image, strict=True))
+    labels, index, distances, score = (
+        torch.stack(column) for column in zip(*per_image, strict=True)
+    )
     return FCOSTargets(labels, index, distances, score)

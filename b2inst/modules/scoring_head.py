@@ -11,7 +11,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.quality import roi_mask_quality
-from b2inst.structures import Features, RoIMasks, Targets
+from b2inst.structures import Features, RoIMasks
 
 BRANCHES = ("iou", "boundary")
 
@@ -48,7 +48,10 @@ class ScoringHead(nn.Module):
         layers: list[nn.Module] = []
         for i in range(4):
             width = in_channels + 2 if i == 0 else channels
-            layers += [nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1), nn.ReLU()]
+            layers += [
+                nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1),
+                nn.ReLU(),
+            ]
         self.convs = nn.Sequential(*layers)
         cells = ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict(

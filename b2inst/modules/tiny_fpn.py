@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
@@ -34,7 +35,7 @@ class TinyFPN(nn.Module):
                     conv1x1(wide_in, wide_out, stride=2), nn.BatchNorm2d(wide_out)
                 ),
             )
-            for wide_in, wide_out in zip(widths[:-1], widths[1:], strict=True)
+            for wide_in, wide_out in pairwise(widths)
         )
         self.fpn = FeaturePyramidNetwork(list(widths[1:]), channels)
         self.out_channels = channels

@@ -14,9 +14,7 @@ from torchvision.ops import roi_align
 _CHUNK = 8  # instances made float at a time when cropping full-size bitmaps
 
 
-def paste_window(
-    probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]
-) -> Tensor:
+def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     """Sample one RoI mask at the pixel centres of a window of the image.
 
     Args:

@@ -1,5 +1,7 @@
 """Training: a visible loop that can stop and go on."""
 
+from __future__ import annotations
+
 from b2inst.training.checkpoints import CheckpointError
 from b2inst.training.loop import NonFiniteLossError, train
 from b2inst.training.schedule import Schedule

@@ -126,7 +126,7 @@ def train(
                 fabric.clip_gradients(wrapped, optimizer, max_norm=schedule.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            rate = scheduler.get_last_lr()[0]
+            rate = float(scheduler.get_last_lr()[0])
             scheduler.step()
             bar.update()
 

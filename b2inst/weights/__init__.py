@@ -1,5 +1,7 @@
 """Weights in and out."""
 
+from __future__ import annotations
+
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import load_model, load_weights, save_model
 
