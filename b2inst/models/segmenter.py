@@ -104,12 +104,13 @@ class BasisSegmenter(nn.Module):
         """
         assert self.scoring_head is not None
         order = positives.weights.argsort(stable=True)
-        chosen = positives.weights.new_full((sum(map(len, targets)),), -1, dtype=torch.int64)
-        chosen[positives.target_index[order]] = order  # the last write, the largest weight, stays
-        shown = (chosen >= 0).split([len(t) for t in targets])
+        places = torch.arange(len(order), device=order.device)
+        last = order.new_full((sum(map(len, targets)),), -1)  # place of its largest weight
+        last = last.scatter_reduce(0, positives.target_index[order], places, "amax")
+        shown = (last >= 0).split([len(t) for t in targets])
         boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
         with torch.no_grad():
-            coefficients = positives.coefficients[chosen[chosen >= 0]]
+            coefficients = positives.coefficients[order[last[last >= 0]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
         return self.scoring_head.loss(features, boxes, masks, truths)
@@ -149,7 +150,7 @@ class BasisSegmenter(nn.Module):
         )
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
-            logits = self.scoring_head(features, boxes, masks, batch.sizes)
+            logits = self.scoring_head(features, boxes, masks)
             qualities = {name: value.sigmoid() for name, value in logits.items()}
 
         results = []

@@ -79,19 +79,21 @@ class ScoringHead(nn.Module):
         features: Features,
         boxes: list[Tensor],
         masks: RoIMasks,
-        sizes: list[tuple[int, int]],
     ) -> dict[str, Tensor]:
         """Predicted qualities of N masks.
 
         Args:
-            boxes: per image, N in sum.
+            boxes: per image, N in sum, in network-input pixels.
             masks: the predicted masks in those boxes.
-            sizes: (height, width) of each image.
 
         Returns:
             Logits by branch, N each; their sigmoid is the quality in [0, 1].
         """
-        pooled = self.pool({str(s): f for s, f in features.items()}, boxes, sizes)
+        # The pooler infers the strides from the first size it is given, and keeps them: only the
+        # padded size, which all features divide, gives them right for every image.
+        stride, finest = next(iter(features.items()))
+        padded = (finest.shape[-2] * stride, finest.shape[-1] * stride)
+        pooled = self.pool({str(s): f for s, f in features.items()}, boxes, [padded] * len(boxes))
         mask = masks.resized(self.roi_size)
         boundary = laplacian_boundary(mask >= 0.5, frame="constant")
         x = torch.cat([pooled, mask[:, None].to(pooled), boundary[:, None].to(pooled)], dim=1)
@@ -114,8 +116,7 @@ class ScoringHead(nn.Module):
             boxes, masks: as in ``forward``.
             truths: per image the true mask of each box, N×H×W.
         """
-        sizes = [(t.shape[1], t.shape[2]) for t in truths]
-        logits = self(features, boxes, masks, sizes)
+        logits = self(features, boxes, masks)
         probabilities = masks.probabilities.split([len(b) for b in boxes])
         measured = [
             roi_mask_quality(*one) for one in zip(probabilities, boxes, truths, strict=True)
