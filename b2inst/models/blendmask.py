@@ -20,8 +20,8 @@ from b2inst.modules.scoring_head import ScoringHead
 from b2inst.modules.tiny_fpn import TinyFPN
 
 #: Pixel statistics on the 0..255 scale: torchvision's weights (RGB) and MSRA's (BGR).
-IMAGENET_RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
-MSRA_BGR = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "bgr": True}
+IMAGENET_RGB: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+MSRA_BGR: dict[str, Any] = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "bgr": True}
 
 
 def blendmask(

@@ -63,7 +63,12 @@ class BoundaryBasis(nn.Module):
         logits = bases.boundary_logits
         assert logits is not None
         truth = torch.stack(
-            [boundary_target(t.masks, stride=bases.stride, size=logits.shape[-2:]) for t in targets]
+            [
+                boundary_target(
+                    t.masks, stride=bases.stride, size=(logits.shape[-2], logits.shape[-1])
+                )
+                for t in targets
+            ]
         )
         logits = logits[:, 0].float()
         probabilities = logits.sigmoid()
