@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import b2inst
+from b2inst.experiments.datasets import prepare
 from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import RESAMPLES
+from b2inst.experiments.runner import RESAMPLES, run
 from b2inst.experiments.store import Run, open_run, write_json
 from b2inst.experiments.table_spec import COLUMNS
 from b2inst.experiments.workspace import Workspace
@@ -52,7 +53,7 @@ def specs() -> Path:
     return SPECS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec() -> RunSpec:
     """A run of seconds on 48-pixel scenes."""
     return RunSpec.model_validate(TINY_SPEC)
@@ -64,13 +65,18 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-@pytest.fixture
-def one_thread() -> object:
-    """Sums in the order that processes with one thread have."""
+@pytest.fixture(scope="session")
+def finished(
+    spec: RunSpec, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunSpec, Workspace, Run]:
+    """One real run, trained and evaluated in this process, on one thread."""
+    workspace = Workspace(tmp_path_factory.mktemp("finished"))
+    prepare(spec.data, workspace.data)
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
+    torch.set_num_threads(1)  # sums in the order that a worker with one thread has
+    done = run(spec, workspace, progress=False)
     torch.set_num_threads(before)
+    return spec, workspace, done
 
 
 FakeRun = Callable[..., Run]

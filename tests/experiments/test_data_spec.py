@@ -85,7 +85,7 @@ def test_other_layouts_by_explicit_paths(folder: Path) -> None:
 
 
 def test_missing_folder_and_files(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no annotations/instances_<split>.json in it"):
+    with pytest.raises(SpecError, match=r"no annotations/instances_<split>\.json in it"):
         coco_folder(tmp_path / "nowhere")
     with pytest.raises(SpecError, match="--data DIR"):
         CocoData().files("val")

@@ -28,7 +28,11 @@ def _read(tmp_path: Path, text: str) -> Profile:
     [
         ("variant:", "varient:", ["'varient'", "did you mean 'variant'", "'variant' is missing"]),
         ("batch_size:", "batchsize:", ["'schedule.batchsize'", "did you mean 'batch_size'"]),
-        ("  size: 48", "  sizes: 48", ["'data.scenes.sizes'", "did you mean 'size'", "area_bounds"]),
+        (
+            "  size: 48",
+            "  sizes: 48",
+            ["'data.scenes.sizes'", "did you mean 'size'", "area_bounds"],
+        ),
         ("{images: 8, seed: 1}", "{image: 8, seed: 1}", ["train.image'", "did you mean 'images'"]),
         ("iterations: 6", "iterations: six", ["'schedule.iterations'", "(got 'six')"]),
         ("seed: 2}", "seed: 1}", ["seeds [1, 1, 3]", "give each split its own"]),

@@ -1,0 +1,81 @@
+"""From a data spec to images on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from b2inst.data import DataError, write_scenes
+from b2inst.evaluation import evaluate
+from b2inst.experiments.data_spec import ScenesData, coco_folder
+from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
+from b2inst.experiments.errors import SpecError
+from b2inst.experiments.run_spec import RunSpec
+
+
+def test_scenes_are_written_once(spec: RunSpec, tmp_path: Path) -> None:
+    data = prepare(spec.data, tmp_path)
+    assert isinstance(data, ScenesData)
+    counts = {split: len(load_split(data, split, tmp_path)) for split in ("train", "val", "test")}
+    assert counts == {"train": 4, "val": 2, "test": 3}
+    file = tmp_path / data.name / "annotations/instances_train.json"
+    written = file.stat().st_mtime_ns
+    assert prepare(spec.data, tmp_path) == data
+    assert file.stat().st_mtime_ns == written
+
+
+def test_scenes_of_another_version_cannot_be_made(spec: RunSpec, tmp_path: Path) -> None:
+    old = spec.data.model_copy(update={"version": "scenes-v0"})
+    with pytest.raises(SpecError, match="these scenes are scenes-v0, this package draws"):
+        prepare(old, tmp_path)
+
+
+def test_training_images_vary_as_the_spec_says(spec: RunSpec, tmp_path: Path) -> None:
+    data = prepare(spec.data, tmp_path)
+    index = load_split(data, "train", tmp_path)
+    augmentation = spec.augmentation.model_copy(update={"shorter": (32, 64), "longer_max": 64})
+    dataset = training_set(index, augmentation, cache=True)
+    sizes = {tuple(dataset[0][0].shape) for _ in range(30)}
+    assert sizes == {(3, 32, 32), (3, 64, 64)}
+
+
+@pytest.fixture
+def spoilt(tmp_path: Path) -> Path:
+    """A COCO-format folder; of val, one annotation is bad and one image is cut off."""
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(tmp_path, split=split, images=3, size=32, seed=seed)
+    file = tmp_path / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["category_id"] = 99
+    file.write_text(json.dumps(content))
+    image = tmp_path / "val/000002.png"
+    image.write_bytes(image.read_bytes()[:100])
+    return tmp_path
+
+
+def test_bad_data_stop_or_are_left_out(spoilt: Path) -> None:
+    with pytest.raises(DataError, match=r"99.*--skip-bad"):
+        load_split(coco_folder(spoilt), "val", spoilt)
+    index = load_split(coco_folder(spoilt, skip_bad=True), "val", spoilt)
+    assert len(index) == 2
+    assert len(index.skipped) == 2
+
+
+def test_truth_less_what_was_skipped_can_be_evaluated_on(spoilt: Path) -> None:
+    index = load_split(coco_folder(spoilt, skip_bad=True), "val", spoilt)
+    truth = ground_truth(index, skip_bad=True)
+    assert isinstance(truth, dict)
+    assert len(truth["images"]) == 2
+    assert len(truth["annotations"]) == sum(map(len, index.annotations.values()))
+    perfect = [
+        {key: a[key] for key in ("image_id", "category_id", "segmentation", "bbox")} | {"score": 1}
+        for a in truth["annotations"]
+    ]
+    assert evaluate(perfect, truth)["AP"] == pytest.approx(100)
+
+
+def test_sound_truth_is_the_file_itself(spoilt: Path) -> None:
+    index = load_split(coco_folder(spoilt), "train", spoilt, verify=True)
+    assert ground_truth(index, skip_bad=False) == spoilt / "annotations/instances_train.json"

@@ -1,0 +1,193 @@
+"""Runs as processes: side by side, stopped cleanly, none of them taking others with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from b2inst.experiments import pool
+from b2inst.experiments.datasets import prepare
+from b2inst.experiments.errors import RunError
+from b2inst.experiments.pool import last_iteration, run_all
+from b2inst.experiments.processes import child_environment
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import run
+from b2inst.experiments.store import Run, RunStatus, open_run, write_json
+from b2inst.experiments.workspace import Workspace
+
+#: Stands in for the worker: notes when it ran, then ends as the run's seed says.
+FAKE = """
+import json, os, sys, time
+from pathlib import Path
+order = Path(sys.argv[1])
+seed = json.loads(order.read_text())["seed"]
+note = order.parent / "note.json"
+begun = time.time()
+note.write_text(json.dumps({"begun": begun, "threads": os.environ.get("OMP_NUM_THREADS")}))
+if seed == 7:
+    print("a first line"); print("DataError: images/7.png: not readable"); sys.exit(1)
+if seed == 8:
+    os.kill(os.getpid(), 9)
+if seed == 9:
+    while os.read(0, 10): pass
+    (order.parent / "stopped").touch(); sys.exit(130)
+time.sleep(0.4)
+note.write_text(json.dumps({"begun": begun, "ended": time.time()}))
+"""
+
+
+@pytest.fixture
+def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(FAKE)
+    monkeypatch.setattr(pool, "_WORKER", (str(script),))
+
+
+def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
+    return {f"row seed {seed}": spec.model_copy(update={"seed": seed}) for seed in seeds}
+
+
+def _run_all(specs: dict[str, RunSpec], workspace: Workspace, **machine: int) -> None:
+    run_all(specs, workspace, split="test", machine=Resources(**machine), progress=False)
+
+
+def _note(workspace: Workspace, spec: RunSpec) -> dict[str, float]:
+    note: dict[str, float] = json.loads(
+        (open_run(workspace.runs, spec).folder / "note.json").read_text()
+    )
+    return note
+
+
+@pytest.mark.usefixtures("fake_worker")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_as_many_at_a_time_as_there_are_jobs(
+    spec: RunSpec, workspace: Workspace, jobs: int
+) -> None:
+    specs = _specs(spec, 0, 1, 2)
+    _run_all(specs, workspace, jobs=jobs)
+    notes = [_note(workspace, spec) for spec in specs.values()]
+    together = max(
+        sum(other["begun"] <= note["begun"] < other["ended"] for other in notes) for note in notes
+    )
+    assert together == jobs
+
+
+@pytest.mark.usefixtures("fake_worker")
+def test_one_failure_does_not_stop_the_others(spec: RunSpec, workspace: Workspace) -> None:
+    specs = _specs(spec, 7, 8, 0, 1)
+    with pytest.raises(RunError) as error:
+        _run_all(specs, workspace, jobs=1)
+    message = str(error.value)
+    assert message.startswith("2 of 4 runs did not complete (2 did, and are kept): ")
+    assert "row seed 7: DataError: images/7.png: not readable" in message
+    assert f"runs/{specs['row seed 7'].hash}/output.txt" in message
+    assert "row seed 8: was killed by the system" in message
+    assert all("ended" in _note(workspace, specs[f"row seed {seed}"]) for seed in (0, 1))
+
+
+@pytest.mark.usefixtures("fake_worker")
+def test_threads_are_settled_before_the_process_starts(
+    spec: RunSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    specs = _specs(spec, 7)
+    for threads, expected in ((3, "3"), (None, "5")):
+        with pytest.raises(RunError):
+            run_all(
+                specs,
+                workspace,
+                split="test",
+                machine=Resources(threads=threads),
+                progress=False,
+            )
+        assert _note(workspace, specs["row seed 7"])["threads"] == expected
+
+
+@pytest.mark.usefixtures("fake_worker")
+def test_ctrl_c_stops_the_processes(spec: RunSpec, workspace: Workspace) -> None:
+    specs = _specs(spec, 9, 0)
+    folder = open_run(workspace.runs, specs["row seed 9"]).folder
+
+    def press_when_it_runs() -> None:
+        _wait_for(lambda: (folder / "note.json").is_file())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press_when_it_runs).start()
+    with pytest.raises(KeyboardInterrupt):
+        _run_all(specs, workspace, jobs=1)
+    assert (folder / "stopped").is_file()
+    assert not open_run(workspace.runs, specs["row seed 0"]).folder.exists()
+
+
+def test_a_worker_that_is_stopped_then_killed_leaves_a_run_that_goes_on(
+    spec: RunSpec, tmp_path: Path
+) -> None:
+    schedule = spec.schedule.model_copy(update={"iterations": 30})
+    spec = spec.model_copy(update={"schedule": schedule})
+    whole, broken = Workspace(tmp_path / "whole"), Workspace(tmp_path / "broken")
+    for workspace in (whole, broken):
+        prepare(spec.data, workspace.data)
+    began = open_run(broken.runs, spec)
+    order = began.folder / "order.json"
+    write_json(order, spec.model_dump(mode="json"))
+
+    def start() -> subprocess.Popen[bytes]:
+        command = ["-m", "b2inst.experiments.worker", str(order), "--root", str(broken.root)]
+        return subprocess.Popen(
+            [sys.executable, *command, "--with-parent"],
+            stdin=subprocess.PIPE,
+            env=child_environment(threads=1),
+        )
+
+    worker = start()
+    _wait_for(lambda: last_iteration(began.log_path) >= 3)
+    assert worker.stdin is not None
+    worker.stdin.close()  # as when the parent ends, however it does
+    assert worker.wait(60) == 130
+    stopped_at = last_iteration(began.log_path)
+    assert began.status is RunStatus.STARTED
+
+    worker = start()
+    _wait_for(lambda: last_iteration(began.log_path) >= stopped_at + 3)
+    worker.kill()
+    worker.wait()
+    assert worker.stdin is not None
+    worker.stdin.close()
+    assert began.status is RunStatus.STARTED
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    resumed, straight = (run(spec, w, progress=False) for w in (broken, whole))
+    torch.set_num_threads(threads)
+    ours, theirs = load_file(resumed.model_path), load_file(straight.model_path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert resumed.metrics("test") == straight.metrics("test")
+    assert [line["iteration"] for line in resumed.log()] == list(range(1, 31))
+
+
+def test_progress_reads_the_last_whole_line(tmp_path: Path) -> None:
+    log = Run(tmp_path).log_path
+    assert last_iteration(log) == 0
+    log.write_text('{"iteration": 10}\n{"iteration": 20}\n{"iter')
+    assert last_iteration(log) == 20
+    log.write_text("".join(f'{{"iteration": {i}, "pad": "{"x" * 90}"}}\n' for i in range(500)))
+    assert last_iteration(log) == 499
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
