@@ -19,7 +19,8 @@ from b2inst.evaluation import Prediction
 from b2inst.ops.masks import decode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
 
-_FOUND = 0.5  # mask IoU from which an object counts as found
+_FOUND = 0.5  # mask IoU with an object, from which it counts as found
+_SAME = 0.5  # mask IoU of two instances, from which they are taken for the same
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def choose_images(
     drawn: int = 1,
     seed: int = 0,
     candidates: int = 500,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.4,
     progress: bool = False,
 ) -> list[Choice]:
     """The images with the largest gain of the second model, and some drawn by lot.
@@ -56,16 +57,19 @@ def choose_images(
         drawn: how many images drawn from the others, whatever their gain.
         seed: of the draw.
         candidates: of more images than this, so many are looked at, drawn by ``seed``.
-        score_threshold: predictions with a lower class score are left out, here as in the figure.
+        score_threshold: of what is shown (see ``shown``); what is not does not count here.
     """
     rng = random.Random(seed)
     records = list(index.images)
     if len(records) > candidates:
         records = rng.sample(records, candidates)
-    grouped = [by_image(predictions, score_threshold) for predictions in (first, second)]
+    grouped = [by_image(predictions) for predictions in (first, second)]
     gains: dict[int, float] = {}
     for record in tqdm(records, desc="choose images", unit="image", disable=not progress):
-        a, b = (object_quality(index, record, found[record.id]) for found in grouped)
+        a, b = (
+            object_quality(index, record, shown(found[record.id], score_threshold))
+            for found in grouped
+        )
         both = ~(a.isnan() | b.isnan())
         if both.any():
             gains[record.id] = float((b - a)[both].mean())
@@ -105,12 +109,34 @@ def object_quality(
     return quality
 
 
-def by_image(
-    predictions: Sequence[Prediction], score_threshold: float
-) -> defaultdict[int, list[Prediction]]:
-    """Predictions of at least this class score by image id, the best-ranked first."""
+def shown(predictions: Sequence[Prediction], score_threshold: float) -> list[Prediction]:
+    """What a figure shows of an image: no weak instances, and one only where several lie.
+
+    Of instances that cover each other (mask IoU of at least 0.5, whatever their class) the
+    best-ranked is shown.
+
+    Args:
+        predictions: of one image.
+        score_threshold: least class score. It is the class score for all models, since the
+            ranking scores of Eq. 2 are lower where qualities are predicted.
+
+    Returns:
+        The best-ranked first.
+    """
+    strong = [p for p in predictions if p["class_score"] >= score_threshold]
+    ranked = sorted(strong, key=lambda p: -p["score"])
+    codes = [p["segmentation"] for p in ranked]
+    overlap = coco_mask.iou(codes, codes, [0] * len(codes)) if codes else np.zeros((0, 0))
+    kept: list[int] = []
+    for i in range(len(ranked)):
+        if not kept or overlap[i, kept].max() < _SAME:
+            kept.append(i)
+    return [ranked[i] for i in kept]
+
+
+def by_image(predictions: Sequence[Prediction]) -> defaultdict[int, list[Prediction]]:
+    """Predictions by image id; images without any have an empty list."""
     found: defaultdict[int, list[Prediction]] = defaultdict(list)
-    for prediction in sorted(predictions, key=lambda p: -p["score"]):
-        if prediction["class_score"] >= score_threshold:
-            found[prediction["image_id"]].append(prediction)
+    for prediction in predictions:
+        found[prediction["image_id"]].append(prediction)
     return found

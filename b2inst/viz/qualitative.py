@@ -20,7 +20,7 @@ from b2inst.evaluation import Prediction
 from b2inst.models.segmenter import Explanation
 from b2inst.ops.masks import decode_rle, encode_rle
 from b2inst.structures import Instances
-from b2inst.viz.choose import Choice, by_image
+from b2inst.viz.choose import Choice, by_image, shown
 from b2inst.viz.draw import Colour, Picture, draw_heat, draw_instances, palette
 from b2inst.viz.figure import new_figure
 
@@ -40,7 +40,7 @@ def qualitative_figure(
     *,
     names: tuple[str, str],
     model: Explainer | None = None,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.4,
 ) -> Figure:
     """Draw the chosen images: ground truth | first | second | boundary basis.
 
@@ -48,10 +48,9 @@ def qualitative_figure(
         first, second: predictions of the two models.
         names: what the models are called in the figure.
         model: the second model, for its boundary basis; without one that column is left out.
-        score_threshold: predictions with a lower class score are not drawn. It is the class score
-            for both, since the scores of Eq. 2 are lower where qualities are predicted.
+        score_threshold: least class score of an instance that is drawn (see ``shown``).
     """
-    grouped = [by_image(predictions, score_threshold) for predictions in (first, second)]
+    grouped = [by_image(predictions) for predictions in (first, second)]
     records = {record.id: record for record in index.images}
     rows = []
     for choice in choices:
@@ -61,7 +60,7 @@ def qualitative_figure(
         colours = palette(len(truth))
         row = [draw_instances(picture, truth, colours=colours, captions=False)]
         for found in grouped:
-            instances = as_instances(found[record.id], index, record)
+            instances = as_instances(shown(found[record.id], score_threshold), index, record)
             own = matched_colours(instances, truth, colours)
             row.append(
                 draw_instances(picture, instances, colours=own, captions=False, score_threshold=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from b2inst.data import CocoIndex
-from b2inst.viz.choose import by_image, choose_images, object_quality
+from b2inst.viz.choose import by_image, choose_images, object_quality, shown
 
 from .conftest import prediction, square
 
@@ -38,13 +38,29 @@ def test_images_without_objects_have_no_quality(index: CocoIndex) -> None:
     assert len(object_quality(index, index.images[3], [prediction(4, square(0, 0, 5))])) == 0
 
 
-def test_by_image_leaves_weak_ones_out_and_ranks() -> None:
-    masks = [square(0, 0, side) for side in (5, 6, 7)]
-    found = by_image(
-        [prediction(1, mask, score=s) for mask, s in zip(masks, (0.5, 0.2, 0.8), strict=True)], 0.3
-    )
-    assert [p["score"] for p in found[1]] == [0.8, 0.5]
-    assert found[2] == []
+def test_weak_instances_are_not_shown_and_the_best_ranked_comes_first() -> None:
+    places = [square(0, 0, 5), square(20, 0, 6), square(0, 20, 7)]
+    found = [prediction(1, m, score=s) for m, s in zip(places, (0.6, 0.2, 0.8), strict=True)]
+    assert [p["score"] for p in shown(found, 0.3)] == [0.8, 0.6]
+
+
+def test_it_is_the_class_score_that_must_not_be_weak() -> None:
+    rated = prediction(1, square(0, 0, 5), score=0.9) | {"score": 0.1}
+    assert shown([rated], 0.5) == [rated]
+
+
+def test_of_instances_in_one_place_the_best_ranked_is_shown() -> None:
+    found = [
+        prediction(1, square(8, 4, 18), score=0.6),
+        prediction(1, square(8, 4, 20), category=3, score=0.9),
+        prediction(1, square(8, 4, 10), score=0.7),  # a part of it, IoU 1/4
+    ]
+    assert [p["score"] for p in shown(found, 0.3)] == [0.9, 0.7]
+
+
+def test_predictions_are_grouped_by_image() -> None:
+    found = by_image([prediction(i, square(0, 0, 5)) for i in (2, 1, 2)])
+    assert [len(found[i]) for i in (1, 2, 3)] == [1, 2, 0]
 
 
 def test_largest_gain_first_then_by_lot(index: CocoIndex) -> None:
