@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from b2inst.modules.scoring_head import ScoringHead
+from b2inst.ops.quality import roi_mask_quality
+from b2inst.structures import RoIMasks
+
+
+def make_head(**options: object) -> ScoringHead:
+    torch.manual_seed(0)
+    return ScoringHead(in_channels=6, channels=8, hidden=16, **options)  # type: ignore[arg-type]
+
+
+def features(height: int = 64, width: int = 96) -> dict[int, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        s: torch.randn(2, 6, height // s, width // s, generator=generator) for s in (8, 16, 32, 64)
+    }
+
+
+BOXES = [torch.tensor([[4.0, 4, 40, 60], [0, 0, 96, 64]]), torch.tensor([[50.0, 10, 51, 11]])]
+
+
+def masks(boxes: list[torch.Tensor]) -> RoIMasks:
+    every = torch.cat(boxes)
+    return RoIMasks(
+        torch.rand(len(every), 28, 28, generator=torch.Generator().manual_seed(1)), every
+    )
+
+
+def truths(boxes: list[torch.Tensor]) -> list[torch.Tensor]:
+    result = []
+    for some in boxes:
+        bitmaps = torch.zeros(len(some), 64, 96, dtype=torch.uint8)
+        for bitmap, (x1, y1, x2, y2) in zip(bitmaps, some.int().tolist(), strict=True):
+            bitmap[y1:y2, x1:x2] = 1
+        result.append(bitmaps)
+    return result
+
+
+@pytest.mark.parametrize("branches", [("iou",), ("boundary",), ("iou", "boundary")])
+def test_a_logit_for_each_branch_and_mask(branches: tuple[str, ...]) -> None:
+    logits = make_head(branches=branches)(features(), BOXES, masks(BOXES))
+    assert set(logits) == set(branches)
+    assert all(value.shape == (3,) for value in logits.values())
+
+
+@pytest.mark.parametrize("branches", [(), ("dice",), ("iou", "dice")])
+def test_unknown_branches_are_named(branches: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"choose from \['iou', 'boundary'\]"):
+        make_head(branches=branches)
+
+
+def test_each_mask_is_rated_by_itself() -> None:
+    head = make_head()
+    together = head(features(), BOXES, masks(BOXES))
+    second = [BOXES[0][:0], BOXES[1]]
+    alone = head(features(), second, masks(BOXES)[2:])
+    for name, value in alone.items():
+        torch.testing.assert_close(value, together[name][2:])
+
+
+def test_loss_is_least_where_the_prediction_is_the_true_quality() -> None:
+    """Cross-entropy with soft targets: no gradient at the quality, some everywhere else."""
+    head = make_head()
+    boxes, given = BOXES, masks(BOXES)
+    for name, index in (("iou", 0), ("boundary", 1)):
+        quality = torch.cat(
+            [
+                roi_mask_quality(p, b, t)[index]
+                for p, b, t in zip(
+                    given.probabilities.split([2, 1]), boxes, truths(boxes), strict=True
+                )
+            ]
+        ).clamp(0.01, 0.99)
+        assert (quality > 0.01).any()
+        for shift, sign in ((0.0, 0), (1.0, 1), (-1.0, -1)):
+            logits = (quality.logit() + shift).requires_grad_()
+            head.forward = lambda *_, n=name, v=logits: {n: v}  # type: ignore[method-assign]
+            loss = head.loss(features(), boxes, given, truths(boxes))[f"loss_{name}_score"]
+            (gradient,) = torch.autograd.grad(loss, logits)
+            inside = (quality > 0.01) & (quality < 0.99)
+            torch.testing.assert_close(
+                gradient[inside].sign() * (gradient[inside].abs() > 1e-6),
+                torch.full_like(gradient[inside], sign),
+            )
+
+
+def test_no_objects_no_loss() -> None:
+    nothing = [torch.zeros(0, 4), torch.zeros(0, 4)]
+    losses = make_head().loss(features(), nothing, masks(nothing), truths(nothing))
+    assert {name: value.item() for name, value in losses.items()} == {
+        "loss_iou_score": 0,
+        "loss_boundary_score": 0,
+    }
+    torch.stack(list(losses.values())).sum().backward()
+
+
+def test_the_image_seen_first_does_not_matter() -> None:
+    """Strides come from the padded features, not from sizes like 40×90 that are padded to 64×96."""
+    fresh, used = make_head(), make_head()
+    small = [torch.tensor([[4.0, 4, 20, 20]]), torch.zeros(0, 4)]
+    used(features(32, 32), small, masks(small))
+    for name, value in fresh(features(), BOXES, masks(BOXES)).items():
+        torch.testing.assert_close(used(features(), BOXES, masks(BOXES))[name], value)
+    assert used.pool.scales == [1 / 8, 1 / 16, 1 / 32]
