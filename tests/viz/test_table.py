@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from b2inst.experiments import (
+    Resources,
+    RunError,
+    RunSpec,
+    TableResult,
+    Workspace,
+    load_profile,
+    run,
+)
+from b2inst.experiments.datasets import prepare
+from b2inst.experiments.table_result import ResultRow
+from b2inst.viz.table import cost_frame, save_comparison, save_curves
+
+ROWS = {"baseline": "blendmask", "HBB": "b2inst-blendmask"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResult, Workspace]:
+    """Two rows of the smoke profile, really run, and a third that was not."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("B2INST_COCO_TINY", raising=False)
+        plan = load_profile("smoke", workspace=workspace)
+    plan = plan.model_copy(
+        update={
+            "data": prepare(plan.data, workspace.data),
+            "schedule": plan.schedule.model_copy(update={"iterations": 2}),
+        }
+    )
+    specs: dict[str, RunSpec] = {
+        row: plan.run_spec(family, {}, seed=0) for row, family in ROWS.items()
+    }
+    machine = Resources(threads=1, device="cpu")
+    runs = {
+        row: run(spec, workspace, machine=machine, progress=False) for row, spec in specs.items()
+    }
+    costs = {
+        "seed": 0,
+        "commit": "0123456789abcdef",
+        "device": "cpu",
+        "wall_seconds": 90.0,
+        "peak_memory_mb": 1500.0,
+    }
+    result = TableResult(
+        table="table1",
+        profile="smoke",
+        columns=["AP"],
+        rows=[
+            *(
+                ResultRow(name=row, paper={}, runs=[of.hash], status="run")
+                for row, of in runs.items()
+            ),
+            ResultRow(name="HBB+BS", paper={}, status="not run"),
+        ],
+        provenance={"split": "test", "runs": {of.hash: costs for of in runs.values()}},
+    )
+    return result, workspace
+
+
+def test_curves_lie_beside_the_table(made: tuple[TableResult, Workspace]) -> None:
+    result, workspace = made
+    path = save_curves(result, workspace)
+    assert path == workspace.results / "smoke" / "table1" / "curves.png"
+    with Image.open(path) as image:
+        assert image.width > image.height > 100
+
+
+def test_two_rows_are_compared_with_the_second_ones_boundary(
+    made: tuple[TableResult, Workspace],
+) -> None:
+    result, workspace = made
+    sizes = {}
+    for second in ("HBB", "baseline"):
+        path = save_comparison(
+            result, workspace, first="baseline", second=second, names=("BlendMask", "B2Inst")
+        )
+        with Image.open(path) as image:
+            sizes[second] = image.size
+    assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
+    assert sizes["HBB"][0] > sizes["baseline"][0], "one column more: the boundary basis"
+
+
+def test_a_row_that_was_not_run_cannot_be_compared(
+    made: tuple[TableResult, Workspace], tmp_path: Path
+) -> None:
+    result, workspace = made
+    with pytest.raises(RunError, match=r"HBB\+BS.*make table1 PROFILE=smoke"):
+        save_comparison(result, workspace, first="baseline", second="HBB+BS", names=("a", "b"))
+    with pytest.raises(RunError, match="baseline"):
+        save_curves(result, Workspace(tmp_path))
+
+
+def test_costs_are_told_by_run(made: tuple[TableResult, Workspace]) -> None:
+    result, _ = made
+    frame = cost_frame(result)
+    assert frame["row"].tolist() == list(ROWS)
+    assert frame["minutes"].tolist() == [1.5, 1.5]
+    assert frame["peak memory [GB]"].tolist() == [1.5, 1.5]
