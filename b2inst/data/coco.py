@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -95,7 +95,7 @@ class CocoIndex:
             if any(not a.crowd for a in found)
         )
 
-    def subset(self, image_ids: Collection[int] | Any) -> CocoIndex:
+    def subset(self, image_ids: Iterable[int]) -> CocoIndex:
         """Only the images of these ids, in the order of the file."""
         wanted = set(image_ids)
         if unknown := wanted - self.annotations.keys():

@@ -75,6 +75,7 @@ def train_loader(
         num_workers=num_workers,
         collate_fn=collate,
         persistent_workers=num_workers > 0,
+        generator=torch.Generator().manual_seed(seed),  # else it draws from the global one
     )
     return loader
 

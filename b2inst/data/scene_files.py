@@ -52,6 +52,8 @@ def write_scenes(
         (work / "images").mkdir()
         content = _write_images(work / "images", spec, progress)
         (work / "annotations.json").write_text(json.dumps(content))
+        if _is_there(annotation_file, image_dir, spec):  # another process was faster
+            return annotation_file
         if image_dir.exists():  # left by a call that was cut off between the two renames
             image_dir.rename(work / "old")
         (work / "images").rename(image_dir)

@@ -102,3 +102,6 @@ def train_transforms(
 def test_transforms(*, shorter: int, longer_max: int) -> v2.Transform:
     """Resize only."""
     return ResizeShorterSide(shorter, longer_max)
+
+
+test_transforms.__test__ = False  # type: ignore[attr-defined]  # for pytest: not a test

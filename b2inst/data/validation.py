@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from b2inst.data.segmentation import Segmentation, rasterise, run_lengths
 
@@ -94,9 +95,11 @@ def is_void(annotation: Entry, height: int, width: int) -> bool:
 
 def _extent(polygon: list[float]) -> float:
     """Pixels a polygon must about cover; rasterising all of them would take minutes on COCO."""
-    xs, ys = np.array(polygon[0::2]), np.array(polygon[1::2])
-    area = abs(float(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1)))) / 2
-    return area if min(np.ptp(xs), np.ptp(ys)) >= 1 else 0.0
+    points = np.array([*polygon, *polygon[:2]], dtype=np.float64).reshape(-1, 2)
+    if (points.max(axis=0) - points.min(axis=0)).min() < 1:
+        return 0.0
+    xs, ys = points[:, 0], points[:, 1]
+    return abs(float(xs[:-1] @ ys[1:] - xs[1:] @ ys[:-1])) / 2  # shoelace formula
 
 
 def _id_problem(kind: str, entry: object, seen: Container[int]) -> str | None:
@@ -148,15 +151,27 @@ def _polygon_problem(polygon: object, height: int, width: int) -> str | None:
         return f"has a polygon of {len(polygon)} coordinates, an odd number"
     if len(polygon) < 6:
         return f"has a polygon of {len(polygon) // 2} points; it takes at least 3"
-    if not all(map(_is_number, polygon)):
+    points = _points(polygon)
+    if points is None:
         return "has a polygon with coordinates that are not finite numbers"
-    for axis, limit, values in (("x", width, polygon[0::2]), ("y", height, polygon[1::2])):
-        for value in (min(values), max(values)):
+    for corner in (points.min(axis=0), points.max(axis=0)):
+        for axis, limit, value in zip("xy", (width, height), corner.tolist(), strict=True):
             if not -BORDER_TOLERANCE <= value <= limit + BORDER_TOLERANCE:
                 return (
                     f"has a polygon point at {axis} = {value:g}, outside its {width}×{height} image"
                 )
     return None
+
+
+def _points(polygon: list[Any]) -> NDArray[np.float64] | None:
+    """k×2, or None if there is anything but finite numbers."""
+    try:
+        points = np.array(polygon)
+    except ValueError:  # lists in it
+        return None
+    if points.ndim != 1 or points.dtype.kind not in "if" or not np.isfinite(points).all():
+        return None
+    return points.reshape(-1, 2).astype(np.float64)
 
 
 def _rle_problem(code: Segmentation, height: int, width: int) -> str | None:

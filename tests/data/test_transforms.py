@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from b2inst.data import transforms
-from b2inst.data.transforms import RandomTranspose, ResizeShorterSide, resized_size
+from b2inst.data import RandomTranspose, ResizeShorterSide, test_transforms, train_transforms
+from b2inst.data.transforms import resized_size
 
 sides = st.integers(1, 1200)
 
@@ -71,9 +71,7 @@ def test_boxes_scale_with_the_image() -> None:
 
 
 def test_no_instances() -> None:
-    everything = transforms.train_transforms(
-        shorter=40, longer_max=100, flip=1, vertical_flip=1, transpose=1
-    )
+    everything = train_transforms(shorter=40, longer_max=100, flip=1, vertical_flip=1, transpose=1)
     _, shapes = everything(*sample(20, 30, []))
     assert shapes["boxes"].shape == (0, 4)
     assert shapes["masks"].shape == (0, 60, 40)
@@ -115,16 +113,14 @@ def test_image_masks_and_boxes_stay_together(seed: int, height: int, width: int,
 
 def test_flips_and_transpose_reach_all_eight_orientations() -> None:
     image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
-    turn = transforms.train_transforms(
-        shorter=2, longer_max=2, flip=0.5, vertical_flip=0.5, transpose=0.5
-    )
+    turn = train_transforms(shorter=2, longer_max=2, flip=0.5, vertical_flip=0.5, transpose=0.5)
     torch.manual_seed(0)
     assert len({turn(image).tobytes() for _ in range(100)}) == 8
 
 
 def test_the_test_transform_only_resizes() -> None:
     image, shapes = sample(20, 30, [[3.0, 4.0, 9.0, 14.0]])
-    resized, _ = transforms.test_transforms(shorter=10, longer_max=100)(image, shapes)
+    resized, _ = test_transforms(shorter=10, longer_max=100)(image, shapes)
     assert resized.size == (15, 10)
 
 

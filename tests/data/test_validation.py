@@ -64,6 +64,8 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
     "odd coordinates": (annotation(segmentation=[[1, 1, 5, 1, 5, 5, 1]]), "odd number", 3, 2),
     "two points": (annotation(segmentation=[[1, 1, 5, 5]]), "at least 3", 3, 2),
     "polygon of strings": (annotation(segmentation=[["1"] * 6]), "not finite numbers", 3, 2),
+    "polygon of lists": (annotation(segmentation=[[[1], 1, 5, 1, 5, 5]]), "not finite", 3, 2),
+    "polygon of points": (annotation(segmentation=[[[1, 1]] * 6]), "not finite", 3, 2),
     "polygon with NaN": (annotation(segmentation=[[1, 1, 5, 1, NAN, 5]]), "not finite", 3, 2),
     "polygon not a list": (annotation(segmentation=[1, 1, 5, 1, 5, 5]), "not a list", 3, 2),
     "polygon outside": (annotation(segmentation=[[1, 1, 50, 1, 50, 5]]), "x = 50, outside", 3, 2),
