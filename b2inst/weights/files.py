@@ -25,13 +25,23 @@ def save_model(
 
     Args:
         category_ids: the data set's id of each label, for COCO-format results.
+
+    Raises:
+        WeightsError: the folder cannot be written or the disk is full; an earlier file stays.
     """
     path = Path(path)
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={_KEY: json.dumps(card)})
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, metadata={_KEY: json.dumps(card)})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{path}: weights could not be written ({error}); free disk space or choose another "
+            "folder"
+        ) from error
 
 
 def load_model(
@@ -40,17 +50,23 @@ def load_model(
     """The model of a weights file, ready to predict.
 
     Raises:
-        WeightsError: a missing or damaged file, one not written by ``save_model``, or weights
-            that do not fit the recipe.
+        WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
+            another version, or weights that do not fit the recipe.
     """
     card, _ = _read(path, tensors=False)
-    names = card["class_names"]
-    model = create_model(
-        card["name"],
-        num_classes=card["num_classes"],
-        class_names=None if names is None else tuple(names),
-        **card["options"],
-    )
+    try:
+        names = card["class_names"]
+        model = create_model(
+            card["name"],
+            num_classes=card["num_classes"],
+            class_names=None if names is None else tuple(names),
+            **card["options"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: holds a model that cannot be built ({error}); load it with the version of "
+            "b2inst that wrote it"
+        ) from error
     load_weights(model, path)
     return model.to(device).eval()
 

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import b2inst.weights.files
+from b2inst.models import BasisSegmenter, create_model
+from b2inst.weights import WeightsError, load_model, load_weights, save_model
+from b2inst.weights.files import model_card
+
+NAMES = ("star", "gear", "leaf")
+
+
+@pytest.fixture(scope="module")
+def model() -> BasisSegmenter:
+    torch.manual_seed(0)
+    model = create_model(
+        "b2inst-blendmask-tiny",
+        num_classes=3,
+        class_names=NAMES,
+        scoring=("iou",),
+        boundary={"branch_channels": 8},
+    )
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def saved(model: BasisSegmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_model(model, path, category_ids=(1, 5, 9))
+    return path
+
+
+def test_there_and_back(model: BasisSegmenter, saved: Path) -> None:
+    again = load_model(saved)
+    assert not again.training
+    assert again.class_names == NAMES
+    assert json.dumps(again.recipe) == json.dumps(model.recipe)
+    assert list(again.state_dict()) == list(model.state_dict())
+    assert all(value.equal(again.state_dict()[name]) for name, value in model.state_dict().items())
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    one, other = model.predict([image])[0], again.predict([image])[0]
+    assert one.scores.equal(other.scores)
+    assert one.masks.equal(other.masks)
+
+
+def test_card(saved: Path) -> None:
+    card = model_card(saved)
+    assert card["name"] == "b2inst-blendmask-tiny"
+    assert card["class_names"] == list(NAMES)
+    assert card["category_ids"] == [1, 5, 9]
+
+
+def test_without_class_names(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(create_model("blendmask-tiny", num_classes=2), path)
+    assert load_model(str(path)).class_names is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors"]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no such weights file"):
+        load_model(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 5000, -1])
+def test_truncated_file(saved: Path, tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match=r"cut\.safetensors: not a readable safetensors file"):
+        load_model(path)
+
+
+def test_file_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match=r"other\.safetensors: holds no b2inst recipe"):
+        load_model(path)
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("blendmask-tiny", {}, r"missing basis_head\.refine.* more"),
+        ("b2inst-blendmask-tiny", {}, r"missing scoring_head\.branches\.boundary.* more"),
+        (
+            "b2inst-blendmask-tiny",
+            {"scoring": ("iou",), "boundary": {"branch_channels": 8}, "attention_size": 14},
+            r"instance_head\.coefficients\.weight is \(245, 48, 3, 3\), the model wants \(980",
+        ),
+    ],
+)
+def test_weights_of_another_architecture(
+    saved: Path, name: str, options: dict[str, object], message: str
+) -> None:
+    other = create_model(name, num_classes=3, **options)
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(WeightsError, match=message) as caught:
+        load_weights(other, saved)
+    assert str(saved) in str(caught.value)
+    assert "use load_model(path)" in str(caught.value)
+    assert all(value.equal(other.state_dict()[key]) for key, value in before.items())
+
+
+def recipe(path: Path, **changes: object) -> None:
+    card = {"name": "blendmask-tiny", "num_classes": 2, "options": {}, "class_names": None}
+    save_file({"weight": torch.zeros(3)}, path, metadata={"b2inst": json.dumps(card | changes)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "mask-r-cnn"}, "unknown model 'mask-r-cnn'"),
+        ({"options": {"radius": 3}}, "radius"),
+        ({"class_names": ["one"]}, "1 class names for 2 classes"),
+        ({}, r"missing backbone\.stem"),
+    ],
+)
+def test_recipe_of_another_version(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "future.safetensors"
+    recipe(path, **changes)
+    with pytest.raises(WeightsError, match=rf"future\.safetensors: .*{message}"):
+        load_model(path)
+
+
+def test_no_space_leaves_the_earlier_file(
+    model: BasisSegmenter, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    shutil.copy(saved, path)
+
+    def fail(tensors: object, partial: Path, **_: object) -> None:
+        Path(partial).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(b2inst.weights.files, "save_file", fail)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: .*No space left.*free disk space"):
+        save_model(model, path)
+    assert path.read_bytes() == saved.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_folder_that_is_not_there(model: BasisSegmenter, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="could not be written"):
+        save_model(model, tmp_path / "nowhere" / "model.safetensors")
