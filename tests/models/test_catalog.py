@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from b2inst.models import CATALOG, BasisSegmenter, create_model
+from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.fcos_head import FCOSHead
+
+
+def create(name: str, **options: Any) -> BasisSegmenter:
+    """Without memory for weights, so that the large ones are quick too."""
+    with torch.device("meta"):
+        return create_model(name, num_classes=80, **options)
+
+
+def parameters(module: torch.nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+@pytest.mark.parametrize("name", sorted(CATALOG))
+def test_every_name_builds(name: str) -> None:
+    model = create(name)
+    assert (model.scoring_head is not None) == name.startswith("b2inst-")
+    assert isinstance(model.basis_head, BoundaryBasis) == name.startswith("b2inst-")
+    assert model.recipe == {"name": name, "num_classes": 80, "options": {}}
+
+
+def test_the_names_of_the_contract_are_there() -> None:
+    families = ("blendmask", "b2inst-blendmask")
+    assert set(CATALOG) >= {f"{f}-{v}" for f in families for v in ("tiny", "r50", "r101")}
+
+
+def test_blendmask_is_as_large_as_the_published_one() -> None:
+    """Millions of parameters as blendmask_facts.md counts them; frozen norms are no parameters."""
+    model = create("blendmask-r50", attention_size=14, frozen_norm=True)
+    head = model.instance_head
+    assert isinstance(head, FCOSHead)
+    assert parameters(model.backbone) == pytest.approx(27.32, abs=0.06)
+    assert parameters(head) - parameters(head.coefficients) == pytest.approx(4.92, abs=0.005)
+    assert parameters(head.coefficients) == pytest.approx(1.81, abs=0.005)
+    assert parameters(model.basis_head) == pytest.approx(1.93, abs=0.005)
+
+
+@pytest.mark.parametrize("size", [7, 14])
+def test_attention_size_sets_the_number_of_coefficients(size: int) -> None:
+    head = create("blendmask-r50", attention_size=size).instance_head
+    assert isinstance(head, FCOSHead)
+    assert head.coefficients.out_channels == 4 * size * size
+
+
+def test_rows_of_table_1_differ_by_parts_alone() -> None:
+    baseline = create("blendmask-tiny")
+    boundary = create("blendmask-tiny", boundary={})
+    iou = create("blendmask-tiny", scoring=("iou",))
+    full = create("b2inst-blendmask-tiny")
+    assert isinstance(baseline.basis_head, BasisHead)
+    assert isinstance(boundary.basis_head, BoundaryBasis)
+    assert boundary.basis_head.num_bases == baseline.basis_head.num_bases + 1
+    assert iou.scoring_head is not None
+    assert set(iou.scoring_head.branches) == {"iou"}
+    both = create("blendmask-tiny", boundary={}, scoring=("iou", "boundary"))
+    assert set(both.state_dict()) == set(full.state_dict())
+
+
+def test_a_boundary_without_its_own_branch_is_one_more_map_of_the_basis_head() -> None:
+    head = create("blendmask-tiny", boundary={"branch_channels": 0}).basis_head
+    assert isinstance(head, BoundaryBasis)
+    assert head.branch is None
+    assert head.basis_head.num_bases == head.num_bases == 5
+    own = create("blendmask-tiny", boundary={"branch_channels": 8}).basis_head
+    assert isinstance(own, BoundaryBasis)
+    assert own.branch is not None
+    assert (own.basis_head.num_bases, own.branch.num_bases) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("blendmask-r5", {}, r"unknown model 'blendmask-r5'; known: .*blendmask-r50"),
+        ("blendmask-tiny", {"atention_size": 7}, r"options of blendmask-tiny: .*atention_size"),
+        ("blendmask-tiny", {"boundary": {"wight": 1}}, r"options of blendmask-tiny: .*wight"),
+        ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
+        ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),
+        ("blendmask-r18", {"msra": True}, r"bottleneck ResNet"),
+        ("blendmask-r50", {"backbone_weights": "coco"}, r"'coco': choose 'imagenet' or None"),
+    ],
+)
+def test_wrong_names_and_options_are_said_clearly(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        create(name, **options)
+
+
+def test_the_recipe_says_what_was_built_but_not_what_weights_it_started_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("b2inst.models.blendmask.load_imagenet", lambda *_: None)
+    model = create("blendmask-r18", backbone_weights="imagenet", attention_size=14)
+    assert model.recipe["options"] == {"attention_size": 14, "frozen_norm": True}
+    again = create("blendmask-r18", **model.recipe["options"])
+    assert set(again.state_dict()) == set(model.state_dict())
