@@ -31,10 +31,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
-	$(BIN)/b2inst table table1 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(DATA))
+	$(BIN)/b2inst table table1 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
 lab: setup ## open the notebooks in JupyterLab
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(DATA) $(BIN)/jupyter lab notebooks
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks
 
 # Two worker processes of one thread each: more threads only get in each other's way.
 test: export OMP_NUM_THREADS = 1
