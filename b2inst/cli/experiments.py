@@ -116,6 +116,7 @@ def train(
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.reproduce import check_plan
 
+    options = parse_options(option)
     workspace = Workspace.here()
     plan = load_profile(
         profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
@@ -124,7 +125,7 @@ def train(
     if iterations is not None:
         changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
     plan = plan.model_copy(update=changed)
-    spec = plan.run_spec(model.removesuffix(f"-{plan.variant}"), parse_options(option), seed)
+    spec = plan.run_spec(model.removesuffix(f"-{plan.variant}"), options, seed)
     spec = spec.model_copy(update={"model": model})
     split = plan.data.report_split
     check_plan([spec], workspace, split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def execute(
     command = [
         *(sys.executable, "-m", "papermill", str(notebook.resolve()), str(out.resolve())),
         *("--parameters_yaml", json.dumps(dict(parameters))),  # JSON is YAML
-        *("--kernel", "python3", "--cwd", str(folder.resolve())),
+        *("--kernel", "python3", "--language", "python", "--cwd", str(folder.resolve())),
         *("--no-progress-bar", "--start-timeout", "120"),
     ]
     try:
@@ -82,15 +83,24 @@ def to_html(notebook: Path) -> Path:
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     # papermill itself only warns of a name that nothing reads.
-    from papermill import inspect_notebook
-
     if not notebook.is_file():
         raise SpecError(f"{notebook}: no such notebook")
-    known = inspect_notebook(str(notebook))
+    known = _parameters_of(notebook)
     if unknown := [name for name in parameters if name not in known]:
         raise SpecError(
             f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
         )
+
+
+def _parameters_of(notebook: Path) -> list[str]:
+    """Names that the cell tagged ``parameters`` assigns."""
+    names = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            for statement in ast.parse("".join(cell["source"])).body:
+                if isinstance(statement, ast.Assign):
+                    names += [name.id for name in statement.targets if isinstance(name, ast.Name)]
+    return names
 
 
 def _error_in(notebook: Path) -> str | None:

@@ -1,0 +1,202 @@
+"""The command line as users script it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import b2inst.experiments
+from b2inst.cli import app
+from b2inst.cli.errors import STOPPED
+from b2inst.data import write_scenes
+from b2inst.evaluation import read_predictions
+from b2inst.experiments.errors import RunError
+from b2inst.experiments.table_result import ResultRow, TableResult
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+
+
+def _call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def _error(*arguments: object) -> str:
+    """The one line a command fails with."""
+    result = _call(*arguments)
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(tmp_path / "coco", split=split, images=3, size=48, seed=seed)
+    return tmp_path / "coco"
+
+
+def test_help_names_the_commands() -> None:
+    text = _call("--help").output
+    for command in ("table", "train", "eval", "predict", "data"):
+        assert command in text
+
+
+def test_scenes_and_check(tmp_path: Path) -> None:
+    made = _call("data", "scenes", "d", "--images", 2, "--size", 32, "--seed", 5)
+    assert made.exit_code == 0
+    assert (tmp_path / "d/annotations/instances_train.json").is_file()
+    checked = _call("data", "check", "d")
+    assert checked.exit_code == 0
+    assert "2 images" in checked.output
+    file = tmp_path / "d/annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["image_id"] = 77
+    file.write_text(json.dumps(content))
+    checked = _call("data", "check", "d")
+    assert checked.exit_code == 1
+    assert "77" in checked.output
+    layout = ["--annotations", file, "--images", tmp_path / "d/train"]
+    assert _call("data", "check", *layout).exit_code == 1
+
+
+def test_mistakes_are_one_line() -> None:
+    assert "no table 'table9'" in _error("table", "table9")
+    assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")
+    assert "blendmask-huge" in _error("train", "blendmask-huge", "--profile", "smoke")
+    assert "which split" not in _error("table", "table1", "--data", "nowhere")
+    assert "x.safetensors" in _error("predict", "x.safetensors", "a.png", "--out", "o")
+    assert "no annotations" in _error("data", "check", "nowhere")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["table", "table1", "--seeds", "0,x"],
+        ["table", "table1", "--seeds", "1,1"],
+        ["table", "table1", "--skip-bad"],
+        ["train", "blendmask-tiny", "--option", "scoring"],
+        ["eval", "x.safetensors"],
+        ["data", "scenes", "d", "--images", "0"],
+    ],
+)
+def test_wrong_use_is_told_as_such(arguments: list[str]) -> None:
+    assert _call(*arguments).exit_code == 2
+
+
+def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
+    trained = _call(
+        *("train", "b2inst-blendmask-tiny", "--profile", "smoke", "--data", coco),
+        *("--iterations", 2, "--option", "scoring=[iou]", "--seed", 3),
+    )
+    assert trained.exit_code == 0, trained.output
+    (weights,) = (tmp_path / "runs").glob("*/model.safetensors")
+    assert f"{weights.relative_to(tmp_path)}: the weights" in trained.output
+    assert len((weights.parent / "log.jsonl").read_text().splitlines()) == 2
+    spec = json.loads((weights.parent / "spec.json").read_text())
+    assert (spec["seed"], spec["options"]["scoring"]) == (3, ["iou"])
+
+    evaluated = _call("eval", weights, "--data", coco, "--split", "val", "--out", "kept")
+    assert evaluated.exit_code == 0, evaluated.output
+    table = "\n".join(trained.stdout.splitlines()[:4])
+    assert table.split()[0] == "AP"
+    assert table in evaluated.stdout
+    predictions = tmp_path / "kept/predictions.jsonl.gz"
+    again = _call("eval", predictions, "--data", coco, "--split", "val")
+    assert table in again.stdout
+
+    predicted = _call("predict", weights, coco / "val", "--out", "found", "--threshold", 0)
+    assert predicted.exit_code == 0, predicted.output
+    names = {path.name for path in (tmp_path / "found").iterdir()}
+    assert names == {"000000.png", "000001.png", "000002.png", "predictions.json"}
+    content = json.loads((tmp_path / "found/predictions.json").read_text())
+    assert len(content["annotations"]) == len(read_predictions(predictions))
+
+
+def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:
+    model = b2inst.create_model("blendmask-tiny", num_classes=2, class_names=("cat", "dog"))
+    b2inst.save_model(model, tmp_path / "m.safetensors")
+    assert "category 0 is" in _error("eval", "m.safetensors", "--data", coco, "--split", "val")
+
+
+class Table:
+    """Stands in for ``make_table``."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.given: dict[str, Any] = {}
+
+    def __call__(self, name: str, **given: Any) -> TableResult:
+        self.given = given
+        if self.error is not None:
+            raise self.error
+        row = ResultRow(name="baseline", paper={"AP": 35.8}, status="not run")
+        return TableResult(
+            table=name, profile=given["profile"], columns=["AP"], rows=[row], provenance={}
+        )
+
+
+def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Path) -> None:
+    table = Table()
+    monkeypatch.setattr(b2inst.experiments, "make_table", table)
+    result = _call(
+        *("table", "table1", "--profile", "smoke", "--seeds", "0,2", "--jobs", 3, "--rerun"),
+        *("--data", coco, "--skip-bad", "--device", "cpu", "--no-notebook"),
+    )
+    assert result.exit_code == 0, result.output
+    assert table.given["seeds"] == (0, 2)
+    assert table.given["rerun"] is True
+    assert table.given["train"] is True
+    assert (table.given["data"].root, table.given["data"].skip_bad) == (coco, True)
+    machine = table.given["machine"]
+    assert (machine.jobs, machine.device, machine.threads) == (3, "cpu", 1)
+    assert "baseline" in result.output
+    assert "results/smoke/table1" in result.output
+    _call("table", "table1", "--render")
+    assert table.given["train"] is False
+
+
+def test_the_notebook_is_run_with_the_same_choice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, coco: Path
+) -> None:
+    executed: list[Any] = []
+
+    def execute(notebook: Path, out: Path, parameters: Any, *, folder: Path) -> Any:
+        executed.append((notebook, out, parameters))
+        return out, out.with_suffix(".html")
+
+    monkeypatch.setattr(b2inst.experiments, "make_table", Table())
+    monkeypatch.setattr(b2inst.experiments, "execute", execute)
+    result = _call("table", "table1", "--profile", "smoke", "--data", coco)
+    assert "results/smoke/table1/table1.html" in result.output
+    ((notebook, out, parameters),) = executed
+    assert notebook.name == "table1_ablation.ipynb"
+    assert out == tmp_path / "results/smoke/table1/table1.ipynb"
+    assert parameters == {"profile": "smoke", "seeds": "0", "data": str(coco)}
+    for option in (["--split", "val"], ["--render"]):
+        _call("table", "table1", "--profile", "smoke", *option)
+    assert len(executed) == 1
+
+
+def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(RunError("HBB seed 0: no disk space"))
+    monkeypatch.setattr(b2inst.experiments, "make_table", table)
+    assert _error("table", "table1") == "error: HBB seed 0: no disk space"
+    table.error = KeyboardInterrupt()
+    result = _call("table", "table1")
+    assert result.exit_code == STOPPED
+    assert "run the same command again" in result.stderr
+    table.error = OSError(28, "No space left on device", "runs/x")
+    assert "no disk space left (runs/x)" in _error("table", "table1")
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(b2inst.experiments, "make_table", Table(ZeroDivisionError()))
+    assert isinstance(_call("table", "table1").exception, ZeroDivisionError)

@@ -1,0 +1,96 @@
+"""Notebooks as programs: strict about names, limited in time, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from b2inst.experiments import notebook as module
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.notebook import execute, to_html
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Doubles its parameter, and fails on "bad"."""
+    v4 = nbformat.v4
+    parameters = v4.new_code_cell('word = "one"\ntimes = 2', metadata={"tags": ["parameters"]})
+    work = v4.new_code_cell('assert word != "bad", "not this\\nword"\nprint(word * times)')
+    path = tmp_path / "in.ipynb"
+    nbformat.write(v4.new_notebook(cells=[parameters, work]), path)
+    return path
+
+
+def test_a_notebook_is_executed_with_its_parameters(source: Path, tmp_path: Path) -> None:
+    out, page = execute(source, tmp_path / "out/done.ipynb", {"word": "ab"}, folder=tmp_path)
+    cells = nbformat.read(out, as_version=4).cells
+    assert cells[-1].outputs[0].text == "abab\n"
+    assert page == tmp_path / "out/done.html"
+    assert "abab" in page.read_text()
+
+
+def test_unknown_parameters_are_errors(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no parameter wrod; it has word, times"):
+        execute(source, tmp_path / "out.ipynb", {"wrod": "ab"}, folder=tmp_path)
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_missing_notebook(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"x\.ipynb: no such notebook"):
+        execute(tmp_path / "x.ipynb", tmp_path / "out.ipynb", {}, folder=tmp_path)
+
+
+class Papermill:
+    """Stands in for the process: writes ``written`` and ends with ``returncode``."""
+
+    def __init__(self, returncode: int, written: dict[str, Any] | None = None) -> None:
+        self.returncode = returncode
+        self.written = written
+        self.stderr = "Traceback …\nKeyError: kernel\n"
+
+    def __call__(self, command: list[str], **arguments: Any) -> Any:
+        if self.written is not None:
+            Path(command[4]).write_text(json.dumps(self.written))
+        return self
+
+
+def test_a_failing_cell_is_told_with_the_notebook_that_shows_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = {"output_type": "error", "ename": "AssertionError", "evalue": "not this\nword"}
+    cells = [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [error]}]
+    monkeypatch.setattr(subprocess, "run", Papermill(1, {"cells": cells}))
+    out = tmp_path / "out.ipynb"
+    with pytest.raises(RunError, match=rf"AssertionError: not this word; see {out}"):
+        execute(source, out, {"word": "bad"}, folder=tmp_path)
+
+
+def test_papermill_itself_fails(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", Papermill(1))
+    with pytest.raises(RunError, match="KeyError: kernel"):
+        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+
+
+def test_time_is_limited(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], *, timeout: float, **_: Any) -> Any:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(module.subprocess, "run", hangs)
+    with pytest.raises(RunError, match="not done after 5 s"):
+        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path, time_limit=5)
+
+
+def test_html_holds_the_pictures(tmp_path: Path) -> None:
+    v4 = nbformat.v4
+    pixel = "iVBORw0KGgo="
+    cell = v4.new_code_cell("1", outputs=[v4.new_output("display_data", {"image/png": pixel})])
+    path = tmp_path / "a.ipynb"
+    nbformat.write(v4.new_notebook(cells=[cell]), path)
+    assert f"data:image/png;base64,{pixel}" in to_html(path).read_text()

@@ -1,0 +1,140 @@
+"""What a reader sees of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.experiments.rendering import (
+    explain,
+    to_csv,
+    to_frame,
+    to_latex,
+    to_markdown,
+    to_text,
+    write_table,
+)
+from b2inst.experiments.table_result import TableResult
+
+
+def _cell(mean: float | None, sd: float | None = None, n: int = 1) -> dict[str, Any]:
+    return {"mean": mean, "sd": sd, "n": n}
+
+
+@pytest.fixture
+def result() -> TableResult:
+    delta = {"mean": -0.31, "ci95": (-1.0, 0.44), "base": "baseline"}
+    empty = {"mean": None, "ci95": None, "base": "baseline"}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": "baseline",
+            "paper": {"AP": 35.8, "APl": 51.1, "source": "row 1"},
+            "ours": {"AP": _cell(40.26, 0.44, 3), "APl": _cell(None, n=0), "boundary_AP": _cell(9)},
+            "runs": ["a", "b", "c"],
+            "status": "run",
+        },
+        {
+            "name": "HBB & more_of_it",
+            "paper": {"AP": 36.2, "APl": 51.3},
+            "ours": {"AP": _cell(39.95), "APl": _cell(None, n=0), "boundary_AP": _cell(8.96)},
+            "delta": {"AP": delta, "APl": empty, "boundary_AP": delta},
+            "runs": ["d"],
+            "status": "run",
+        },
+        {"name": "later", "paper": {"AP": 36.8}, "status": "not run"},
+        {"name": "theirs", "paper": {"AP": 34.6}, "status": "published only"},
+    ]
+    provenance = {
+        "title": "A title",
+        "source": "a paper",
+        "seeds": [0, 1, 2],
+        "split": "test",
+        "images": 500,
+        "resamples": 1000,
+        "area_bounds": [500, 800],
+        "commit": "0123456789abcdef",
+        "dirty": True,
+    }
+    return TableResult.model_validate(
+        {
+            "table": "table1",
+            "profile": "tiny",
+            "columns": ["AP", "APl", "boundary_AP"],
+            "rows": rows,
+            "provenance": provenance,
+        }
+    )
+
+
+def test_markdown(result: TableResult) -> None:
+    lines = to_markdown(result).splitlines()
+    assert lines[0] == "# table1: A title"
+    head = next(i for i, line in enumerate(lines) if line.startswith("| row"))
+    assert lines[head + 2 : head + 6] == [
+        "| baseline | 35.8 | – | 40.3 ± 0.4 (3) | – | 9.0 (1) | – |",
+        "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, +0.4] "
+        "| 9.0 (1) | −0.3 [−1.0, +0.4] |",
+        "| later | 36.8 | +1.0 | not run | – | not run | – |",
+        "| theirs | 34.6 | −1.2 | – | – | – | – |",
+    ]
+    assert "|  | Δ baseline | −0.3 [−1.0, +0.4] | – | −0.3 [−1.0, +0.4] |" in lines
+    assert "| theirs | paper | 34.6 | – | – |" in lines
+    assert "-1" not in "".join(line for line in lines if "ours" in line)  # no sentinel of COCO's
+
+
+def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
+    text = explain(result)
+    for part in ("seeds 0, 1, 2", "500 images", "`test`", "1000", "500 and 800", "0123456789ab "):
+        assert part in text
+    assert "with local changes" in text
+    provenance = {**result.provenance, "seeds": [4]}
+    assert "seed 4 alone" in explain(result.model_copy(update={"provenance": provenance}))
+    provenance = {**result.provenance, "seeds": []}
+    assert "Nothing has been run" in explain(result.model_copy(update={"provenance": provenance}))
+
+
+def test_csv_has_a_line_a_cell(result: TableResult) -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(result))))
+    assert len(lines) == 4 * 3
+    first, hbb = lines[0], lines[3]
+    assert (first["row"], first["metric"], first["paper"]) == ("baseline", "AP", "35.8")
+    assert (first["ours_mean"], first["ours_sd"], first["n"]) == ("40.26", "0.44", "3")
+    assert (hbb["delta"], hbb["delta_low"], hbb["delta_high"]) == ("-0.31", "-1.0", "0.44")
+    assert (hbb["base"], hbb["ours_sd"]) == ("baseline", "")
+    assert (lines[6]["status"], lines[6]["ours_mean"]) == ("not run", "")
+
+
+def test_latex_is_escaped_and_regular(result: TableResult) -> None:
+    text = to_latex(result)
+    assert r"HBB \& more\_of\_it & paper & 36.2" in text
+    assert r"$-$0.3 [$-$1.0, +0.4]" in text
+    assert r"40.3 $\pm$ 0.4 (3)" in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in body} == {4}
+
+
+def test_frame_is_as_printed(result: TableResult) -> None:
+    frame = to_frame(result)
+    assert list(frame.columns) == ["AP", "AP_L", "boundary AP"]
+    assert frame.loc[("baseline", "ours"), "AP"] == "40.3 ± 0.4 (3)"
+    assert frame.loc[("later", "ours"), "AP"] == "not run"
+    assert ("theirs", "ours") not in frame.index
+
+
+def test_text_lines_up(result: TableResult) -> None:
+    lines = to_text(result).splitlines()
+    assert len(lines) == 5
+    place = lines[0].index("AP paper")
+    assert [line[place : place + 4] for line in lines[1:]] == ["35.8", "36.2", "36.8", "34.6"]
+
+
+def test_files_are_rendered_from_the_json_alone(result: TableResult, tmp_path: Path) -> None:
+    files = write_table(result, tmp_path / "a")
+    again = write_table(TableResult.load(files["json"]), tmp_path / "b")
+    assert files.keys() == {"json", "md", "csv", "tex"}
+    for end in files:
+        assert files[end].read_bytes() == again[end].read_bytes()

@@ -1,0 +1,251 @@
+"""``make table1``, with runs that are fabricated instead of trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.data import DataError, write_scenes
+from b2inst.experiments import reproduce
+from b2inst.experiments.data_spec import coco_folder
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.reproduce import make_table
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.runner import build_model
+from b2inst.experiments.store import Run, open_run, read_json, write_json
+from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.table_spec import load_table
+from b2inst.experiments.workspace import Workspace
+
+ROWS = [row.name for row in load_table("table1").rows]
+
+
+class Fabricator:
+    """Stands in for ``run_all``; what is in ``failing`` fails, after ``limit`` runs Ctrl-C."""
+
+    def __init__(self, fake_run: Any) -> None:
+        self.fake_run = fake_run
+        self.calls: list[list[str]] = []
+        self.failing: set[str] = set()
+        self.limit = 100
+        self.machine: Resources | None = None
+
+    def __call__(
+        self, specs: Any, workspace: Workspace, *, split: str, machine: Resources, progress: bool
+    ) -> None:
+        self.calls.append(list(specs))
+        self.machine = machine
+        for done, (label, spec) in enumerate(specs.items()):
+            if done == self.limit:
+                raise KeyboardInterrupt
+            if label not in self.failing:
+                label_of_split = spec.data.split_label(split)
+                self.fake_run(spec, workspace.runs, {"AP": 40.0 + done}, label_of_split)
+        if self.failing:
+            raise RunError("1 of 5 runs did not complete")
+
+
+@pytest.fixture(autouse=True)
+def _scenes_as_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+
+
+_models: dict[str, Any] = {}
+
+
+def _build_once(spec: RunSpec, *, class_names: tuple[str, ...]) -> Any:
+    key = repr((spec.model, spec.options, class_names))
+    if key not in _models:
+        _models[key] = build_model(spec, class_names=class_names)
+    return _models[key]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, fake_run: Any) -> Fabricator:
+    fabricator = Fabricator(fake_run)
+    monkeypatch.setattr(reproduce, "build_model", _build_once)
+    monkeypatch.setattr(reproduce, "run_all", fabricator)
+    return fabricator
+
+
+def _smoke(workspace: Workspace, **arguments: Any) -> TableResult:
+    return make_table("table1", profile="smoke", workspace=workspace, **arguments)
+
+
+def test_every_row_is_run_once_and_read_back(workspace: Workspace, runs: Fabricator) -> None:
+    result = _smoke(workspace, seeds=(0, 1))
+    assert runs.calls == [[f"{row} seed {seed}" for row in ROWS for seed in (0, 1)]]
+    assert {row.status for row in result.rows} == {"run"}
+    folder = workspace.results / "smoke"
+    names = {path.name for path in (folder / "table1").iterdir()}
+    assert names == {f"table1.{end}" for end in ("json", "md", "csv", "tex")}
+    assert len(list((folder / "runs").iterdir())) == 10
+
+    again = _smoke(workspace, seeds=(0, 1))
+    assert len(runs.calls) == 1
+    assert again.rows == result.rows
+
+
+def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace, seeds=(0,))
+    _smoke(workspace, seeds=(0, 1))
+    assert runs.calls[1] == [f"{row} seed 1" for row in ROWS]
+
+
+def test_rows_that_are_the_same_run_are_run_once(
+    workspace: Workspace, runs: Fabricator, specs: Path, tmp_path: Path
+) -> None:
+    text = (specs / "table1.yaml").read_text()
+    (tmp_path / "twice.yaml").write_text(
+        text + "  - {name: again, model: b2inst-blendmask, options: {scoring: []}}\n"
+    )
+    result = make_table(str(tmp_path / "twice.yaml"), profile="smoke", workspace=workspace)
+    assert len(runs.calls[0]) == 5
+    assert result.row("again").runs == result.row("HBB").runs
+
+
+def test_a_failed_row_is_told_and_the_others_are_shown(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    runs.failing = {"HBB seed 0"}
+    with pytest.raises(RunError):
+        _smoke(workspace)
+    result = TableResult.load(workspace.results / "smoke/table1/table1.json")
+    assert [row.status for row in result.rows] == ["run", "not run", "run", "run", "run"]
+    runs.failing = set()
+    assert {row.status for row in _smoke(workspace).rows} == {"run"}
+    assert runs.calls[1] == ["HBB seed 0"]
+
+
+def test_ctrl_c_keeps_what_is_done(workspace: Workspace, runs: Fabricator) -> None:
+    runs.limit = 2
+    with pytest.raises(KeyboardInterrupt):
+        _smoke(workspace)
+    runs.limit = 100
+    _smoke(workspace)
+    assert runs.calls[1] == [f"{row} seed 0" for row in ROWS[2:]]
+
+
+def test_a_table_of_others_survives_a_first_call_that_is_interrupted(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    _smoke(workspace, seeds=(0, 1, 2))
+    shutil.rmtree(workspace.runs)  # as in a fresh clone: results, but no runs
+    stored = workspace.results / "smoke/table1/table1.json"
+    before = stored.read_bytes()
+    runs.limit = 0
+    with pytest.raises(KeyboardInterrupt):
+        _smoke(workspace)
+    assert stored.read_bytes() == before
+
+    runs.limit = 100
+    with pytest.warns(UserWarning, match=r"now shows the 1 seed.*kept as table1\.3-seeds\.json"):
+        _smoke(workspace)
+    assert (stored.parent / "table1.3-seeds.json").read_bytes() == before
+    assert TableResult.load(stored).seeds == 1
+
+
+def test_rendering_needs_no_run(workspace: Workspace, runs: Fabricator) -> None:
+    first = _smoke(workspace, seeds=(0, 1, 2))
+    shutil.rmtree(workspace.runs)
+    markdown = workspace.results / "smoke/table1/table1.md"
+    text = markdown.read_text()
+    markdown.unlink()
+    assert _smoke(workspace, train=False) == first
+    assert markdown.read_text() == text
+    assert len(runs.calls) == 1
+
+
+def test_without_runs_and_results_rows_say_not_run(workspace: Workspace, runs: Fabricator) -> None:
+    result = _smoke(workspace, train=False)
+    assert {row.status for row in result.rows} == {"not run"}
+    assert runs.calls == []
+
+
+def test_another_split_does_not_touch_what_is_reported(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    _smoke(workspace, split="val")
+    folders = {path.name for path in (workspace.results / "smoke").iterdir()}
+    assert folders == {"runs", "table1-val"}
+    _smoke(workspace)
+    assert len(runs.calls[1]) == 5  # to be evaluated on test
+
+
+def test_runs_of_other_code_warn_until_they_are_rerun(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    result = _smoke(workspace)
+    run = open_run(workspace.runs, _spec_of(result, "HBB", workspace))
+    content = read_json(run.provenance_path)
+    write_json(run.provenance_path, {**content, "code": {"training": "0" * 12}})
+    with pytest.warns(UserWarning, match=r"1 of 5 runs were made by other code.*HBB seed 0"):
+        _smoke(workspace)
+    assert len(runs.calls) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _smoke(workspace, rerun=True)
+    assert runs.calls[1] == ["HBB seed 0"]
+    assert len(list(workspace.runs.glob(f"{run.hash}.until-*"))) == 1
+
+
+def _spec_of(result: TableResult, row: str, workspace: Workspace) -> Any:
+    return Run(workspace.runs / result.row(row).runs[0]).spec()
+
+
+def test_machine_is_the_profiles_unless_given(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace)
+    assert runs.machine == Resources(jobs=2, threads=1, batch=4)
+    _smoke(workspace, seeds=(5,), machine=Resources(jobs=7))
+    assert runs.machine == Resources(jobs=7)
+
+
+def test_mistakes_are_found_before_any_training(
+    workspace: Workspace,
+    runs: Fabricator,
+    specs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (specs / "table1.yaml").read_text()
+    (tmp_path / "bad.yaml").write_text(text.replace("scoring: [iou]", "scorings: [iou]"))
+    with pytest.raises(SpecError, match="scorings"):
+        make_table(str(tmp_path / "bad.yaml"), profile="smoke", workspace=workspace)
+
+    coco = tmp_path / "coco"
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(coco, split=split, images=2, size=32, seed=seed)
+    image = coco / "val/000001.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:99])
+    with pytest.raises(DataError, match=r"000001\.png"):
+        _smoke(workspace, data=coco_folder(coco))
+    image.write_bytes(whole)
+    file = coco / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"][3]["name"] = "walrus"
+    file.write_text(json.dumps(content))
+    with pytest.raises(SpecError, match="other categories"):
+        _smoke(workspace, data=coco_folder(coco))
+
+    usage = type("Usage", (), {"free": 1e6})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(RunError, match="no disk space"):
+        _smoke(workspace)
+    assert runs.calls == []
+
+
+def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_path: Path) -> None:
+    coco = tmp_path / "coco"
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(coco, split=split, images=2, size=32, seed=seed)
+    (coco / "train/000001.png").unlink()
+    with pytest.warns(UserWarning, match=r"entries are left out:\n.*000001\.png"):
+        _smoke(workspace, data=coco_folder(coco, skip_bad=True))
+    assert len(runs.calls[0]) == 5

@@ -1,0 +1,122 @@
+"""From runs to the machine-readable table of the public contract."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.experiments.profile import Profile, load_profile
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.store import read_json
+from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.table_spec import COLUMNS, TableSpec, load_table
+from b2inst.experiments.tables import build_table, keep_earlier, save_runs
+from b2inst.experiments.workspace import Workspace
+
+#: AP by row and seed; boundary AP is ten less, and there is no large instance.
+AP = {"baseline": [40.0, 41.0, 42.0], "HBB": [41.0, 41.5, 42.0], "HBB+BS+MS": [44.0, 43.0]}
+
+Plan = tuple[TableSpec, Profile, dict[str, tuple[RunSpec, ...]]]
+
+
+@pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+    table, profile = load_table("table1"), load_profile("smoke")
+    return table, profile, table.run_specs(profile, (0, 1, 2))
+
+
+@pytest.fixture
+def result(plan: Plan, workspace: Workspace, fake_run: Any) -> TableResult:
+    """Two rows of three seeds, one of two, two not run."""
+    table, profile, specs = plan
+    for row, values in AP.items():
+        for spec, ap in zip(specs[row], values, strict=False):
+            metrics = dict.fromkeys(COLUMNS, ap) | {"boundary_AP": ap - 10, "APl": None}
+            fake_run(spec, workspace.runs, metrics)
+    return build_table(table, profile, specs, workspace, split="test")
+
+
+def test_means_and_sample_sd_over_seeds(result: TableResult) -> None:
+    for row, values in AP.items():
+        cell = result.row(row).ours["AP"]
+        assert cell.mean == pytest.approx(statistics.mean(values))
+        assert cell.sd == pytest.approx(statistics.stdev(values))
+        assert cell.n == len(values) == len(result.row(row).runs)
+    empty = result.row("baseline").ours["APl"]
+    assert (empty.mean, empty.sd, empty.n) == (None, None, 0)
+
+
+def test_one_seed_has_no_sd(plan: Plan, workspace: Workspace, fake_run: Any) -> None:
+    table, profile, specs = plan
+    fake_run(specs["HBB"][1], workspace.runs, {"AP": 1.0})
+    cell = build_table(table, profile, specs, workspace, split="test").row("HBB").ours["AP"]
+    assert (cell.mean, cell.sd, cell.n) == (1.0, None, 1)
+
+
+def test_differences_are_over_common_seeds_and_paired(result: TableResult) -> None:
+    assert result.row("baseline").delta == {}
+    delta = result.row("HBB+BS+MS").delta["AP"]
+    assert delta.base == "baseline"
+    assert delta.mean == pytest.approx(((44 - 40) + (43 - 41)) / 2, abs=1e-4)
+    # The fabricated resamples scatter alike for runs of one seed: paired, nothing is left of it.
+    assert delta.ci95 == pytest.approx((delta.mean, delta.mean), abs=1e-3)
+    assert result.row("HBB").delta["APl"].ci95 is None
+
+
+def test_rows_not_run_say_so(result: TableResult) -> None:
+    row = result.row("HBB+MS")
+    assert (row.status, row.ours, row.delta, row.runs) == ("not run", {}, {}, [])
+    assert row.paper["AP"] == 36.6
+
+
+def test_json_is_the_contracts(result: TableResult, tmp_path: Path) -> None:
+    result.save(tmp_path / "t.json")
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert content.keys() == {"table", "profile", "columns", "rows", "provenance"}
+    assert (content["table"], content["profile"]) == ("table1", "smoke")
+    assert content["columns"] == list(COLUMNS)
+    row = content["rows"][1]
+    assert row.keys() == {"name", "paper", "ours", "delta", "runs", "status"}
+    assert row["name"] == "HBB"
+    assert row["paper"]["AP"] == 36.2
+    assert row["paper"]["source"] == "Table 1, row 2"
+    assert row["ours"]["AP"] == {"mean": 41.5, "sd": 0.5, "n": 3}
+    assert row["ours"]["boundary_AP"]["mean"] == 31.5
+    assert row["delta"]["AP"].keys() == {"mean", "ci95", "base"}
+    assert len(row["delta"]["AP"]["ci95"]) == 2
+    assert all(len(name) == 12 for name in row["runs"])
+    assert row["status"] == "run"
+    assert {"commit", "dirty", "split", "seeds", "versions", "runs"} <= content["provenance"].keys()
+    assert content["provenance"]["images"] == 3
+    assert TableResult.load(tmp_path / "t.json") == result
+
+
+def test_each_run_has_a_record_of_its_own(result: TableResult, workspace: Workspace) -> None:
+    save_runs(result, workspace)
+    folder = workspace.results / "smoke/runs"
+    names = {name for row in result.rows for name in row.runs}
+    assert {path.stem for path in folder.iterdir()} == names
+    name = result.row("HBB").runs[2]
+    record = read_json(folder / f"{name}.json")
+    assert record["spec"]["seed"] == 2
+    assert record["provenance"]["commit"] == "c" * 40
+    assert record["evaluation"]["metrics"]["AP"] == 42.0
+    assert record["predictions"] == f"runs/{name}/test/predictions.jsonl.gz"
+    assert str(workspace.root) not in json.dumps(record)
+
+
+def test_a_table_of_more_seeds_is_kept(result: TableResult, tmp_path: Path) -> None:
+    assert keep_earlier(result, tmp_path) is None
+    result.save(tmp_path / "table1.json")
+    assert keep_earlier(result, tmp_path) is None  # as many seeds: the newer one counts
+    fewer = result.model_copy(
+        update={"rows": [row.model_copy(update={"runs": row.runs[:1]}) for row in result.rows]}
+    )
+    kept = keep_earlier(fewer, tmp_path)
+    assert kept == tmp_path / "table1.3-seeds.json"
+    assert TableResult.load(kept) == result
