@@ -65,10 +65,20 @@ def execute(
             f"{notebook}: not done after {time_limit:g} s, so it was ended; see {out} for how far "
             "it came, and run again (finished runs are read back)"
         ) from None
+    _forget_paths(out)
     if done.returncode != 0:
         reason = _error_in(out) or (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RunError(f"{notebook}: {reason}; see {out}")
     return out, to_html(out)
+
+
+def _forget_paths(notebook: Path) -> None:
+    """Drop the paths of this machine that papermill notes down: results are committed."""
+    if notebook.is_file():
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        for key in ("input_path", "output_path"):
+            content["metadata"].get("papermill", {}).pop(key, None)
+        notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def to_html(notebook: Path) -> Path:
