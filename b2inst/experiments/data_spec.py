@@ -102,6 +102,11 @@ class CocoData(Spec):
         part = self._part(split)
         return part if isinstance(part, str) else split
 
+    @property
+    def name(self) -> str:
+        """What tells these data apart, once they are ``identified``."""
+        return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
+
     def files(self, split: SplitName) -> tuple[Path, Path]:
         """(annotation file, image folder) of a split.
 
@@ -157,7 +162,7 @@ def coco_folder(
         SpecError: there are no annotations, or several that could be meant.
     """
     return CocoData(
-        root=root,
+        root=root.resolve(),  # a run's spec is read again from other folders
         train=_parse_split(train) if train else _find(root, ("train2017", "train"), "train"),
         val=_parse_split(val) if val else _find(root, ("val2017", "val", "valid", "test"), "val"),
         skip_bad=skip_bad,

@@ -59,24 +59,22 @@ def make_table(
     workspace = workspace or Workspace.here()
     table = load_table(name, workspace=workspace)
     plan = load_profile(profile, data=data, workspace=workspace)
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     part = split or plan.data.report_split
-    specs = table.run_specs(plan, tuple(plan.seeds if seeds is None else seeds))
     folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
-
     target = workspace.results / plan.name / folder
-
-    def finish() -> TableResult:
-        result = build_table(table, plan, specs, workspace, split=part)
-        return _write(result, workspace, target)
-
     if not train:
         stored = target / f"{table.name}.json"
         if not stored.is_file():
-            return finish()
+            return _write(build_table(table, plan, {}, workspace, split=part), workspace, target)
         result = TableResult.load(stored)
         write_table(result, target)
         return result
+
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    specs = table.run_specs(plan, tuple(plan.seeds if seeds is None else seeds))
+
+    def finish() -> TableResult:
+        return _write(build_table(table, plan, specs, workspace, split=part), workspace, target)
 
     runs = _runs(specs, workspace)
     if rerun:
@@ -151,8 +149,9 @@ def _write(result: TableResult, workspace: Workspace, target: Path) -> TableResu
     kept = keep_earlier(result, target)
     if kept is not None:
         warnings.warn(
-            f"{workspace.shown(target)} now shows the {result.seeds} seed(s) of this call; the "
-            f"table of more seeds that was there is kept as {kept.name}",
+            f"{workspace.shown(target)} now shows this call's {result.seeds} seed(s) on "
+            f"{result.provenance['data']}; the table that was there, of more seeds or other data, "
+            f"is kept as {kept.name}",
             stacklevel=4,
         )
     save_runs(result, workspace)

@@ -54,6 +54,7 @@ def build_table(
             "rendered": now(),
             "source": table.source,
             "title": table.title,
+            "data": profile.data.name,
             "split": label,
             "images": _agreed(runs, label, "images"),
             "area_bounds": list(profile.data.area_bounds),
@@ -81,15 +82,23 @@ def save_runs(result: TableResult, workspace: Workspace) -> None:
 
 
 def keep_earlier(result: TableResult, folder: Path) -> Path | None:
-    """Keep a stored table that rests on more seeds than ``result``, which is about to replace it.
+    """Keep a stored table that ``result`` is about to replace but does not supersede.
+
+    That is one of more seeds, or of other data.
 
     Returns:
-        Where it is kept now: ``<table>.<n>-seeds.json`` beside it; None if there was none.
+        Where it is kept now, beside it: ``<table>.<n>-seeds.json`` or ``<table>.<data>.json``;
+        None if there was none.
     """
     path = folder / f"{result.table}.json"
-    if not path.is_file() or (earlier := TableResult.load(path)).seeds <= result.seeds:
+    if not path.is_file():
         return None
-    kept = folder / f"{result.table}.{earlier.seeds}-seeds.json"
+    earlier = TableResult.load(path)
+    ours = result.provenance.get("data")
+    theirs = earlier.provenance.get("data", ours)
+    if ours == theirs and earlier.seeds <= result.seeds:
+        return None
+    kept = folder / f"{result.table}.{f'{earlier.seeds}-seeds' if ours == theirs else theirs}.json"
     shutil.copyfile(path, kept)
     return kept
 

@@ -145,7 +145,9 @@ def test_a_table_of_others_survives_a_first_call_that_is_interrupted(
     assert stored.read_bytes() == before
 
     runs.limit = 100
-    with pytest.warns(UserWarning, match=r"now shows the 1 seed.*kept as table1\.3-seeds\.json"):
+    with pytest.warns(
+        UserWarning, match=r"now shows this call's 1 seed.*kept as table1\.3-seeds\.json"
+    ):
         _smoke(workspace)
     assert (stored.parent / "table1.3-seeds.json").read_bytes() == before
     assert TableResult.load(stored).seeds == 1
@@ -162,10 +164,14 @@ def test_rendering_needs_no_run(workspace: Workspace, runs: Fabricator) -> None:
     assert len(runs.calls) == 1
 
 
-def test_without_runs_and_results_rows_say_not_run(workspace: Workspace, runs: Fabricator) -> None:
-    result = _smoke(workspace, train=False)
+@pytest.mark.parametrize("profile", ["smoke", "coco-1x"])
+def test_without_runs_and_results_rows_say_not_run(
+    workspace: Workspace, runs: Fabricator, profile: str
+) -> None:
+    result = make_table("table1", profile=profile, workspace=workspace, train=False)
     assert {row.status for row in result.rows} == {"not run"}
     assert runs.calls == []
+    assert not workspace.data.exists()  # nor are data asked for
 
 
 def test_another_split_does_not_touch_what_is_reported(

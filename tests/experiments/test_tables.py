@@ -120,3 +120,12 @@ def test_a_table_of_more_seeds_is_kept(result: TableResult, tmp_path: Path) -> N
     kept = keep_earlier(fewer, tmp_path)
     assert kept == tmp_path / "table1.3-seeds.json"
     assert TableResult.load(kept) == result
+
+
+def test_a_table_of_other_data_is_kept(result: TableResult, tmp_path: Path) -> None:
+    result.save(tmp_path / "table1.json")
+    provenance = {**result.provenance, "data": "coco-12345678-12345678"}
+    other = result.model_copy(update={"provenance": provenance})
+    kept = keep_earlier(other, tmp_path)
+    assert kept == tmp_path / f"table1.{result.provenance['data']}.json"
+    assert TableResult.load(kept) == result
