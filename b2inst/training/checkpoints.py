@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,12 @@ def load_checkpoint(path: Path, *, recipe: dict[str, Any], schedule: dict[str, A
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not isinstance(state, dict):
+            raise TypeError(f"holds a {type(state).__name__}")
+    except Exception as error:  # a damaged file leads the unpickler to errors of any kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: unreadable checkpoint ({str(error).splitlines()[0]}); delete it to train anew"
+            f"{path}: unreadable checkpoint ({reason}); delete it to train anew"
         ) from error
     for what, mine in (("recipe", recipe), ("schedule", schedule)):
         theirs = state.get(what)

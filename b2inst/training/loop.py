@@ -16,8 +16,10 @@ from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
 from b2inst.models.segmenter import BasisSegmenter
+from b2inst.ops.distributed import mean_over_devices
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
+from b2inst.training.determinism import deterministic
 from b2inst.training.interruption import Interruption
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
@@ -113,7 +115,7 @@ def train(
         desc=out.name,
     )
     began = time.perf_counter()
-    with Interruption() as interruption, bar:
+    with deterministic(fabric.device), Interruption() as interruption, bar:
         for iteration in range(start, schedule.iterations):
             images, targets = next(batches)
             targets = [target.to(fabric.device) for target in targets]
@@ -137,7 +139,9 @@ def train(
                 bar.set_postfix(loss=f"{total.item():.3f}")
             if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
                 save(done)
-            if interruption.requested:
+            # All devices stop together, whichever was signalled first.
+            asked = torch.tensor(float(interruption.requested), device=fabric.device)
+            if mean_over_devices(asked) > 0:
                 save(done)
                 raise KeyboardInterrupt(f"stopped after iteration {done}; run again to go on")
     if log:
@@ -172,8 +176,10 @@ class _Log:
         path = out / "log.jsonl"
         kept: list[str] = []
         if path.exists() and start:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["iteration"] <= start]
+            # Without its line end, the last line was cut off with the training.
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line.rstrip() for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["iteration"] <= start]
         self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")

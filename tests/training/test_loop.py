@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from b2inst.data import CocoDataset
+from b2inst.models import BasisSegmenter
+from b2inst.training import CheckpointError, NonFiniteLossError, Schedule
+from b2inst.weights import load_model
+
+Run = Callable[..., dict[str, Any]]
+MakeDataset = Callable[..., CocoDataset]
+MakeModel = Callable[..., BasisSegmenter]
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(value.equal(other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Where an uninterrupted training lies, and its weights, once there is one."""
+    return {"out": tmp_path_factory.mktemp("whole")}
+
+
+@pytest.fixture
+def whole(finished: dict[str, Any], run: Run, dataset: MakeDataset) -> dict[str, Any]:
+    if "state" not in finished:
+        finished["state"] = run(finished["out"], dataset())
+    return finished
+
+
+def test_a_run_leaves_a_log_and_weights(
+    whole: dict[str, Any], schedule: Schedule, model: MakeModel
+) -> None:
+    out: Path = whole["out"]
+    assert sorted(p.name for p in out.iterdir()) == ["log.jsonl", "model.safetensors"]
+    lines = log(out)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for line in lines:
+        losses = {k: v for k, v in line.items() if k.startswith("loss_")}
+        assert len(losses) == 8
+        assert line["total"] == pytest.approx(sum(losses.values()), rel=1e-5)
+        assert line["lr"] == pytest.approx(0.01 * schedule.factor(int(line["iteration"]) - 1))
+    assert not equal(whole["state"], model().state_dict())
+    loaded = load_model(out / "model.safetensors")
+    assert equal(whole["state"], loaded.state_dict())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_gone_on_equals_uninterrupted(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path, number: int
+) -> None:
+    stopped = dataset(5, lambda: signal.raise_signal(number))  # in the third batch of two
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3; run again to go on"):
+        run(tmp_path, stopped)
+    assert (tmp_path / "checkpoint.pt").exists()
+    assert equal(run(tmp_path, dataset()), whole["state"])
+    assert log(tmp_path) == log(whole["out"])
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_cut_off_without_warning_goes_on_from_the_last_checkpoint(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    def die() -> None:
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(tmp_path, dataset(2 * 5, die))  # the sixth iteration; the last checkpoint is of the 4th
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"iteration": 6, "lo')  # a line that was being written
+    assert equal(run(tmp_path, dataset()), whole["state"])
+    assert log(tmp_path) == log(whole["out"])
+
+
+def test_stopped_after_the_last_iteration_only_the_weights_are_missing(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, dataset(11, lambda: signal.raise_signal(signal.SIGINT)))
+    assert equal(run(tmp_path, dataset()), whole["state"])
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_checkpoint_of_another_model_or_schedule_is_refused(
+    run: Run, dataset: MakeDataset, model: MakeModel, schedule: Schedule, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, dataset(1, lambda: signal.raise_signal(signal.SIGINT)))
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    other = model("blendmask-tiny")
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint\.pt: checkpoint of another model.*another folder"
+    ):
+        run(tmp_path, dataset(), model=other)
+    longer = schedule.model_copy(update={"iterations": 60})
+    with pytest.raises(CheckpointError, match="checkpoint of another schedule"):
+        run(tmp_path, dataset(), schedule=longer)
+    (tmp_path / "checkpoint.pt").write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: unreadable.*delete it"):
+        run(tmp_path, dataset())
+
+
+def test_a_loss_that_is_not_finite_names_itself_and_its_images(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    class Recording(BasisSegmenter):
+        def forward(self, images: Any, targets: Any) -> Any:
+            losses = super().forward(images, targets)
+            seen[:] = [target.image_id for target in targets]
+            if len(calls) == 3:
+                losses["loss_mask"] = losses["loss_mask"] * torch.nan
+            calls.append(1)
+            return losses
+
+    calls: list[int] = []
+    broken = model()
+    broken.__class__ = Recording
+    with pytest.raises(NonFiniteLossError) as caught:
+        run(tmp_path, dataset(), model=broken)
+    message = str(caught.value)
+    assert message.startswith(f"iteration 3: loss_mask not finite on images {seen};")
+    assert len(seen) == 2
+    assert (tmp_path / "checkpoint.pt").exists()
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_gradients_are_clipped_when_asked(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    plain = Schedule(
+        iterations=1, batch_size=2, learning_rate=1.0, momentum=0, weight_decay=0,
+        warmup_iterations=0, clip_norm=1e-3,
+    )  # fmt: skip
+    after = run(tmp_path, dataset(), schedule=plain)
+    before = dict(model().named_parameters())
+    step = torch.stack([(after[name] - p).norm() for name, p in before.items()]).norm()
+    assert step.item() == pytest.approx(1e-3, rel=0.02)
+
+
+def test_tensorboard_events(run: Run, dataset: MakeDataset, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(tmp_path, dataset(), schedule=Schedule(iterations=1, batch_size=1), tensorboard=True)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_bfloat16_trains_in_single_precision_weights(
+    run: Run, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    schedule = Schedule(iterations=1, batch_size=2, log_every=1)
+    state = run(tmp_path, dataset(), schedule=schedule, precision="bf16-mixed")
+    assert {t.dtype for t in state.values()} == {torch.float32, torch.int64}
+    assert torch.tensor(log(tmp_path)[0]["total"]).isfinite()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from b2inst.training import Schedule
+
+
+@pytest.mark.parametrize(
+    ("iteration", "factor"),
+    [
+        (0, 0.001),
+        (500, 0.5005),
+        (999, 0.999001),
+        (1000, 1),
+        (59_999, 1),
+        (60_000, 0.1),
+        (79_999, 0.1),
+        (80_000, 0.01),
+        (89_999, 0.01),
+    ],
+)
+def test_the_papers_schedule(iteration: int, factor: float) -> None:
+    assert Schedule().factor(iteration) == pytest.approx(factor)
+
+
+def test_one_cycle_is_a_warm_up_and_half_a_cosine() -> None:
+    schedule = Schedule(policy="one-cycle", iterations=110, warmup_iterations=10, milestones=())
+    assert schedule.factor(5) == pytest.approx(0.5005)
+    assert schedule.factor(10) == 1
+    assert schedule.factor(35) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert schedule.factor(60) == pytest.approx(0.5)
+    assert schedule.factor(110) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("policy", ["steps", "one-cycle"])
+def test_no_warm_up(policy: str) -> None:
+    assert Schedule(policy=policy, warmup_iterations=0).factor(0) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"milestones": (80, 60)},
+        {"iterations": 0},
+        {"learning_rate": 0},
+        {"optimizer": "lamb"},
+        {"learning_rat": 0.1},
+        {"warmup_factor": 0},
+    ],
+)
+def test_nonsense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Schedule(**wrong)  # type: ignore[arg-type]
+
+
+def network() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.Linear(4, 2))
+    net[3].requires_grad_(False)
+    return net
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_normalisation_is_not_decayed_and_frozen_parameters_are_left_out(
+    name: str, kind: type
+) -> None:
+    net = network()
+    optimizer, _ = Schedule(optimizer=name, weight_decay=0.05).optimizer_for(net)  # type: ignore[arg-type]
+    assert isinstance(optimizer, kind)
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    expected = {id(p): 0.05 for p in net[0].parameters()}
+    expected |= {id(p): 0.0 for layer in (net[1], net[2]) for p in layer.parameters()}
+    assert decay == expected
+
+
+def test_the_scheduler_follows_the_factor() -> None:
+    schedule = Schedule(learning_rate=0.5, iterations=8, warmup_iterations=2, milestones=(4, 6))
+    optimizer, scheduler = schedule.optimizer_for(network())
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([0.0005, 0.25025, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
