@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.errors import RunError
-from b2inst.experiments.processes import child_environment
+from b2inst.experiments.processes import STOPPED, child_environment
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, RunStatus, open_run, write_json
-from b2inst.experiments.worker import STOPPED
 from b2inst.experiments.workspace import Workspace
 
 #: What Python is to run for a run.

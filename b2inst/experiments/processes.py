@@ -7,6 +7,9 @@ from pathlib import Path
 
 import b2inst
 
+#: Exit status of a process that was told to stop, as shells report Ctrl-C.
+STOPPED = 130
+
 
 def child_environment(*, threads: int | None = None) -> dict[str, str]:
     """This process's environment, with which a child finds the same package, installed or not.

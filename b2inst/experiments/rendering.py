@@ -215,7 +215,8 @@ def _delta(row: ResultRow, column: str) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    text = f"{value:+.1f}".replace("-", "−")
+    return "+0.0" if text == "−0.0" else text
 
 
 def _markdown_lines(cells: list[list[str]]) -> list[str]:

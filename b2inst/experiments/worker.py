@@ -15,15 +15,13 @@ import threading
 import warnings
 from pathlib import Path
 
+from b2inst.experiments.processes import STOPPED
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import run
 from b2inst.experiments.store import read_json
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import parse_spec
-
-#: Exit status of a process that was told to stop, as shells report Ctrl-C.
-STOPPED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,9 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stop_at_end_of_input() -> None:
+def _stop_at_end_of_input(descriptor: int = 0) -> None:
     # os.read, since a thread that waits in sys.stdin keeps its lock and so the interpreter's end.
-    while os.read(0, 4096):
+    while os.read(descriptor, 4096):
         pass
     _thread.interrupt_main()
 

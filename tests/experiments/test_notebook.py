@@ -64,7 +64,7 @@ def test_a_failing_cell_is_told_with_the_notebook_that_shows_it(
 ) -> None:
     error = {"output_type": "error", "ename": "AssertionError", "evalue": "not this\nword"}
     cells = [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [error]}]
-    monkeypatch.setattr(subprocess, "run", Papermill(1, {"cells": cells}))
+    monkeypatch.setattr(subprocess, "run", Papermill(1, {"cells": cells, "metadata": {}}))
     out = tmp_path / "out.ipynb"
     with pytest.raises(RunError, match=rf"AssertionError: not this word; see {out}"):
         execute(source, out, {"word": "bad"}, folder=tmp_path)

@@ -27,7 +27,7 @@ def _cell(mean: float | None, sd: float | None = None, n: int = 1) -> dict[str, 
 
 @pytest.fixture
 def result() -> TableResult:
-    delta = {"mean": -0.31, "ci95": (-1.0, 0.44), "base": "baseline"}
+    delta = {"mean": -0.31, "ci95": (-1.0, -0.04), "base": "baseline"}
     empty = {"mean": None, "ci95": None, "base": "baseline"}
     rows: list[dict[str, Any]] = [
         {
@@ -76,12 +76,12 @@ def test_markdown(result: TableResult) -> None:
     head = next(i for i, line in enumerate(lines) if line.startswith("| row"))
     assert lines[head + 2 : head + 6] == [
         "| baseline | 35.8 | – | 40.3 ± 0.4 (3) | – | 9.0 (1) | – |",
-        "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, +0.4] "
-        "| 9.0 (1) | −0.3 [−1.0, +0.4] |",
+        "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, +0.0] "
+        "| 9.0 (1) | −0.3 [−1.0, +0.0] |",
         "| later | 36.8 | +1.0 | not run | – | not run | – |",
         "| theirs | 34.6 | −1.2 | – | – | – | – |",
     ]
-    assert "|  | Δ baseline | −0.3 [−1.0, +0.4] | – | −0.3 [−1.0, +0.4] |" in lines
+    assert "|  | Δ baseline | −0.3 [−1.0, +0.0] | – | −0.3 [−1.0, +0.0] |" in lines
     assert "| theirs | paper | 34.6 | – | – |" in lines
     assert "-1" not in "".join(line for line in lines if "ours" in line)  # no sentinel of COCO's
 
@@ -103,7 +103,7 @@ def test_csv_has_a_line_a_cell(result: TableResult) -> None:
     first, hbb = lines[0], lines[3]
     assert (first["row"], first["metric"], first["paper"]) == ("baseline", "AP", "35.8")
     assert (first["ours_mean"], first["ours_sd"], first["n"]) == ("40.26", "0.44", "3")
-    assert (hbb["delta"], hbb["delta_low"], hbb["delta_high"]) == ("-0.31", "-1.0", "0.44")
+    assert (hbb["delta"], hbb["delta_low"], hbb["delta_high"]) == ("-0.31", "-1.0", "-0.04")
     assert (hbb["base"], hbb["ours_sd"]) == ("baseline", "")
     assert (lines[6]["status"], lines[6]["ours_mean"]) == ("not run", "")
 
@@ -111,7 +111,7 @@ def test_csv_has_a_line_a_cell(result: TableResult) -> None:
 def test_latex_is_escaped_and_regular(result: TableResult) -> None:
     text = to_latex(result)
     assert r"HBB \& more\_of\_it & paper & 36.2" in text
-    assert r"$-$0.3 [$-$1.0, +0.4]" in text
+    assert r"$-$0.3 [$-$1.0, +0.0]" in text
     assert r"40.3 $\pm$ 0.4 (3)" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in body} == {4}
