@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Printed where there is no number: an empty size range, a cell the paper does not have.
 NOTHING = "–"
@@ -47,6 +49,8 @@ def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
 
 def to_frame(result: TableResult) -> pd.DataFrame:
     """Rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
+    import pandas as pd  # here, since every worker imports this module and none shows a table
+
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in result.rows:
         for source, cells in _lines(row):
