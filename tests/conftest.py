@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ settings.load_profile("b2inst")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts background jobs, and CI may start anything, with Ctrl-C ignored; tests that
+    # press it would wait forever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes a minute or so; run with `pytest -m slow`")
 
 
