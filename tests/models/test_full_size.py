@@ -33,10 +33,8 @@ def test_b2inst_trains_a_step_and_predicts_at_full_size(
 
     model.eval()
     assert isinstance(model.instance_head, FCOSHead)
-    torch.nn.init.constant_(
-        model.instance_head.class_logits.bias, 0.0
-    )  # so that there is something
+    torch.nn.init.zeros_(model.instance_head.class_logits.bias)  # so that something is found
     (found,) = model.predict([image])
-    assert len(found) >= 100
+    assert 0 < len(found) <= 100
     assert found.masks.shape == (len(found), 800, 1333)
     assert found.iou_scores is not None
