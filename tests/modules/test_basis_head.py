@@ -69,7 +69,7 @@ class TestSemanticHead:
         with torch.no_grad():
             head.project.bias.copy_(torch.tensor([0.0, 0, 0, 0, 5]))  # type: ignore[union-attr]
         # 30×30 pixels of a batch padded to 72×112: cells 0..3 are in the image, the rest is not.
-        target = make_targets((30, 30), [(1, 1, 25, 25)], [3])  # pixels 8, 16 and 24
+        target = make_targets((30, 30), [(5, 5, 25, 25)], [3])  # pixels 8, 16 and 24
         loss = head.loss(features(1), [target])["loss_semantic"]
         normaliser = math.log(math.exp(5) + 4)
         cells, hit = 9 * 14, 3 * 3

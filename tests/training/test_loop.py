@@ -71,6 +71,30 @@ def test_interrupted_and_gone_on_equals_uninterrupted(
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+class Noisy(BasisSegmenter):
+    """Draws random numbers while it trains, as one with dropout would."""
+
+    def forward(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
+        losses = super().forward(images, targets)
+        return {name: value * torch.rand(()) for name, value in losses.items()}
+
+
+def test_random_numbers_go_on_too(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    def noisy() -> BasisSegmenter:
+        made = model("blendmask-tiny")
+        made.__class__ = Noisy
+        return made
+
+    whole = run(tmp_path / "whole", dataset(), model=noisy())
+    stopped = dataset(5, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", stopped, model=noisy())
+    torch.manual_seed(123)
+    assert equal(run(tmp_path / "parts", dataset(), model=noisy()), whole)
+
+
 def test_cut_off_without_warning_goes_on_from_the_last_checkpoint(
     whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path
 ) -> None:
