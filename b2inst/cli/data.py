@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from b2inst.cli.options import AnnotationsOption, ImagesOption
+
 
 def scenes(
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
@@ -24,12 +26,8 @@ def scenes(
 def check(
     folder: Annotated[Path | None, typer.Argument(help="COCO-format folder.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this one.")] = None,
-    annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Annotation file, for another layout.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Image folder, for another layout.")
-    ] = None,
+    annotations: AnnotationsOption = None,
+    images: ImagesOption = None,
 ) -> None:
     """Read a data set to its last image, and print a report; exit 1 if something is wrong."""
     from b2inst.data import check_coco

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from b2inst.cli.metrics import metrics_text
-from b2inst.cli.options import DeviceOption, SkipBadOption
+from b2inst.cli.options import AnnotationsOption, DeviceOption, ImagesOption, SkipBadOption
 
 
 def evaluate_weights(
@@ -18,12 +18,8 @@ def evaluate_weights(
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
     split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
-    annotations: Annotated[
-        Path | None, typer.Option("--annotations", help="Annotation file, for another layout.")
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Image folder, for another layout.")
-    ] = None,
+    annotations: AnnotationsOption = None,
+    images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")

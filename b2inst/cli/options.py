@@ -73,3 +73,11 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         if not found:
             raise typer.BadParameter(f"--option {pair}: write NAME=VALUE, the value as YAML")
     return options
+
+
+AnnotationsOption = Annotated[
+    Path | None, typer.Option("--annotations", help="Annotation file, for another layout.")
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Image folder, for another layout.")
+]
