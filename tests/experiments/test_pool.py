@@ -168,10 +168,12 @@ def test_a_killed_worker_leaves_a_run_that_goes_on(spec: RunSpec, tmp_path: Path
 
 def test_a_worker_stops_when_its_parent_is_gone() -> None:
     reading, writing = os.pipe()
-    threading.Thread(target=_stop_at_end_of_input, args=(reading,)).start()
-    os.close(writing)  # as when the parent ends, however it does
-    with pytest.raises(KeyboardInterrupt):
-        _wait_for(lambda: False, seconds=10)
+    watcher = threading.Thread(target=_stop_at_end_of_input, args=(reading,))
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt):  # it may come at once, so nothing stands before it
+        os.close(writing)  # as when the parent ends, however it does
+        _wait_for(lambda: False, seconds=60)
+    watcher.join()
     os.close(reading)
 
 
