@@ -38,6 +38,7 @@ class FCOSHead(nn.Module):
         strides: the features the head reads.
         sizes_of_interest: per level, range of the largest box distance in pixels.
         num_convs: 3×3 convolutions in each tower.
+        num_shared_convs: before them, in one tower that both build on.
         radius: of centre sampling, in strides.
         score_threshold, pre_nms, nms_iou, max_detections: of inference.
     """
@@ -57,6 +58,7 @@ class FCOSHead(nn.Module):
             (512, 1e8),
         ),
         num_convs: int = 4,
+        num_shared_convs: int = 0,
         radius: float = 1.5,
         score_threshold: float = 0.05,
         pre_nms: int = 1000,
@@ -73,6 +75,7 @@ class FCOSHead(nn.Module):
         self.nms_iou = nms_iou
         self.max_detections = max_detections
 
+        self.shared_tower = _tower(in_channels, num_shared_convs)
         self.class_tower = _tower(in_channels, num_convs)
         self.box_tower = _tower(in_channels, num_convs)
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
@@ -89,8 +92,9 @@ class FCOSHead(nn.Module):
         """Features at (at least) the head's strides to predictions at every position."""
         logits, distances, centerness, towers = [], [], [], []
         for stride in self.strides:
-            class_tower = self.class_tower(features[stride])
-            box_tower = self.box_tower(features[stride])
+            shared = self.shared_tower(features[stride])
+            class_tower = self.class_tower(shared)
+            box_tower = self.box_tower(shared)
             logits.append(_flatten(self.class_logits(class_tower)))
             distances.append(_flatten(F.relu(self.distances(box_tower))))
             centerness.append(_flatten(self.centerness(box_tower)))

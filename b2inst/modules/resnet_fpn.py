@@ -1,4 +1,4 @@
-"""ResNet with a feature pyramid P3–P7, after FCOS, on torchvision's parts."""
+"""ResNet with a feature pyramid P3–P7 or P3–P6, after FCOS, on torchvision's parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from b2inst.structures import Features
 
@@ -18,6 +18,8 @@ _STAGES = {"layer2": "8", "layer3": "16", "layer4": "32"}
 class ResNetFPN(nn.Module):
     """C3–C5 of a ResNet, P3–P5 by top-down fusion, P6 and P7 by strided convolutions of P5.
 
+    ``strides`` are those of the levels, finest first.
+
     Args:
         resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
         frozen_norm: batch norm with fixed statistics and affine parameters, and no gradient for
@@ -25,6 +27,7 @@ class ResNetFPN(nn.Module):
         stride_in_1x1: put each stage's stride in its first 1×1 convolution (detectron2's MSRA
             weights) rather than in the 3×3 (torchvision's weights). Bottleneck ResNets only.
         channels: of every level of the pyramid.
+        top_levels: above P5: 2, or 1 for a pyramid that ends with P6.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class ResNetFPN(nn.Module):
         frozen_norm: bool,
         stride_in_1x1: bool = False,
         channels: int = 256,
+        top_levels: int = 2,
     ) -> None:
         super().__init__()
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
@@ -47,15 +51,32 @@ class ResNetFPN(nn.Module):
         if isinstance(body.layer1[0], _Bottleneck):
             widths = [getattr(body, stage)[-1].conv3.out_channels for stage in _STAGES]
         self.body = IntermediateLayerGetter(body, return_layers=dict(_STAGES))
-        self.fpn = FeaturePyramidNetwork(
-            widths, channels, extra_blocks=LastLevelP6P7(channels, channels)
-        )
+        if top_levels not in (1, 2):
+            raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
+        top = LastLevelP6P7 if top_levels == 2 else LastLevelP6
+        self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=top(channels, channels))
         self.out_channels = channels
+        self.strides = (8, 16, 32, 64, 128)[: 3 + top_levels]
 
     def forward(self, images: Tensor) -> Features:
-        """B×3×H×W, sides multiples of 32, to features at strides 8, 16, 32, 64 and 128."""
+        """B×3×H×W, sides multiples of 32, to features by stride."""
         levels = self.fpn(OrderedDict(self.body(images)))
-        return dict(zip((8, 16, 32, 64, 128), levels.values(), strict=True))
+        return dict(zip(self.strides, levels.values(), strict=True))
+
+
+class LastLevelP6(ExtraFPNBlock):
+    """P6 alone; otherwise as torchvision's ``LastLevelP6P7``."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        nn.init.kaiming_uniform_(self.p6.weight, a=1)
+        nn.init.zeros_(self.p6.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, results: list[Tensor], x: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        return [*results, self.p6(results[-1])], [*names, "p6"]
 
 
 _Bottleneck = resnet.Bottleneck

@@ -58,6 +58,19 @@ def test_outputs_by_level_row_by_row() -> None:
     assert (outputs.distances >= 0).all()
 
 
+def test_a_shared_tower_is_computed_before_both_others() -> None:
+    plain, shared = make_head(), make_head(num_shared_convs=2)
+    missing, unexpected = shared.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} == {"shared_tower"}
+    seen = {stride: shared.shared_tower(feature) for stride, feature in features().items()}
+    got, expected = shared(features()), plain(seen)
+    assert torch.equal(got.class_logits, expected.class_logits)
+    assert torch.equal(got.distances, expected.distances)
+    assert torch.equal(got.centerness_logits, expected.centerness_logits)
+    assert not torch.equal(got.class_logits, plain(features()).class_logits)
+
+
 def test_classes_start_at_a_prior_of_one_in_a_hundred() -> None:
     probabilities = make_head()(features()).class_logits.sigmoid()
     torch.testing.assert_close(

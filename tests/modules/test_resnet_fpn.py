@@ -28,6 +28,23 @@ def test_pyramid_of_a_resnet() -> None:
     assert list(got) == sorted(got)
 
 
+def test_a_pyramid_without_its_last_level_is_the_same_below() -> None:
+    full = ResNetFPN(resnet="resnet18", frozen_norm=False, channels=16).eval()
+    short = ResNetFPN(resnet="resnet18", frozen_norm=False, channels=16, top_levels=1).eval()
+    weights = full.state_dict()
+    p7 = {name for name in weights if ".p7." in name}
+    assert p7 == set(weights) - set(short.state_dict())
+    short.load_state_dict({name: value for name, value in weights.items() if name not in p7})
+    images = torch.rand(1, 3, 96, 160)
+    with torch.no_grad():
+        expected, got = full(images), short(images)
+    assert tuple(got) == short.strides == (8, 16, 32, 64)
+    for stride, feature in got.items():
+        assert torch.equal(feature, expected[stride])
+    with pytest.raises(ValueError, match="choose 1"):
+        ResNetFPN(resnet="resnet18", frozen_norm=False, top_levels=3)
+
+
 def test_frozen_norm_also_freezes_the_stem_and_the_first_stage() -> None:
     frozen = ResNetFPN(resnet="resnet18", frozen_norm=True)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in frozen.modules())
