@@ -35,6 +35,10 @@ def blendmask(
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     msra: bool = False,
+    top_levels: int = 2,
+    shared_convs: int = 0,
+    tower_convs: int = 4,
+    basis_convs: int = 3,
     shorter: int = 800,
     longer_max: int = 1333,
 ) -> BasisSegmenter:
@@ -49,17 +53,25 @@ def blendmask(
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
+        top_levels: of the pyramid above P5: 2, or 1 to leave out P7.
+        shared_convs, tower_convs: of the instance head, in the tower that both towers build on,
+            and in each of them.
+        basis_convs: of the basis head, before its upsampling.
         shorter, longer_max: size at which ``predict`` looks at images.
     """
     frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
-    pyramid = ResNetFPN(resnet=backbone, frozen_norm=frozen, stride_in_1x1=msra)
+    pyramid = ResNetFPN(
+        resnet=backbone, frozen_norm=frozen, stride_in_1x1=msra, top_levels=top_levels
+    )
     if backbone_weights is not None:
         load_imagenet(pyramid.body, backbone, backbone_weights)
     width = pyramid.out_channels
+    bounds = (64, 128, 256, 512)[: len(pyramid.strides) - 1]  # between levels, in pixels
     shared = boundary is not None and boundary.get("branch_channels") == 0
     basis_head = BasisHead(
         in_channels=width,
         num_bases=num_bases + shared,
+        num_convs=basis_convs,
         auxiliary=SemanticHead(in_channels=width, num_classes=num_classes),
     )
     scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
@@ -74,7 +86,14 @@ def blendmask(
         attention_size=attention_size,
         roi_size=56,
         branch_channels=64,
-        head={"in_channels": width, "num_classes": num_classes},
+        head={
+            "in_channels": width,
+            "num_classes": num_classes,
+            "strides": pyramid.strides,
+            "sizes_of_interest": tuple(zip((-1, *bounds), (*bounds, 1e8), strict=True)),
+            "num_convs": tower_convs,
+            "num_shared_convs": shared_convs,
+        },
     )
 
 

@@ -13,6 +13,16 @@ Builder = Callable[..., BasisSegmenter]
 
 _B2INST: dict[str, Any] = {"boundary": {}, "scoring": ("iou", "boundary")}
 
+#: The published real-time models: images of 550 pixels, fewer levels and convolutions.
+_550: dict[str, Any] = {
+    "top_levels": 1,
+    "shared_convs": 3,
+    "tower_convs": 0,
+    "basis_convs": 2,
+    "shorter": 550,
+    "longer_max": 916,
+}
+
 #: Every model by name: ``<family>-<variant>``.
 CATALOG: dict[str, Builder] = {
     "blendmask-tiny": blendmask_tiny,
@@ -20,6 +30,7 @@ CATALOG: dict[str, Builder] = {
     "blendmask-r34": partial(blendmask, backbone="resnet34"),
     "blendmask-r50": partial(blendmask, backbone="resnet50"),
     "blendmask-r101": partial(blendmask, backbone="resnet101"),
+    "blendmask-550-r50": partial(blendmask, backbone="resnet50", **_550),
 }
 CATALOG |= {
     f"b2inst-{name}": partial(builder, **_B2INST) for name, builder in tuple(CATALOG.items())
