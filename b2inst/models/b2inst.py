@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from b2inst.modules.basis_head import BasisHead
-from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
+from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 
 
 def with_boundary(
-    basis_head: BasisHead, *, in_channels: int, branch_channels: int, **options: Any
-) -> BoundaryBasis:
-    """Add the holistic boundary basis to a basis head (paper §4.1, design (e) of Table 2).
+    basis_head: BasisHead,
+    *,
+    in_channels: int,
+    branch_channels: int,
+    pyramid_strides: Sequence[int],
+    fused: bool = False,
+    local: bool = False,
+    as_basis: bool = True,
+    detach: bool = True,
+    **losses: Any,
+) -> BoundarySupervision:
+    """Add a supervised boundary to a basis head (paper §4.1).
+
+    The defaults are design (e) of Table 2, the holistic boundary basis. The others: (a) ``local``
+    and not ``as_basis``; (b) ``fused`` and not ``as_basis``; (c) ``fused``; (d) not ``as_basis``.
 
     Args:
         basis_head: the baseline's.
         in_channels: of the features.
         branch_channels: width of the boundary's own branch; 0 shares the basis head, whose last
             map then is the boundary.
-        options: of ``BoundaryBasis``.
+        pyramid_strides: levels a fused branch reads.
+        fused: the branch reads several levels of the pyramid, summed, instead of the finest.
+        local: the loss is taken in each instance's box, to its own boundary, instead of over the
+            image.
+        as_basis: the boundary joins the bases that masks are composed of.
+        detach: the mask loss does not bend the boundary through its use as a basis.
+        losses: weights, and the RoI size where local, of ``b2inst.modules.boundary_loss``.
     """
-    if not branch_channels:
-        return BoundaryBasis(basis_head=basis_head, **options)
-    branch = BasisHead(
-        in_channels=in_channels,
-        num_bases=1,
-        strides=basis_head.strides[:1],
-        channels=branch_channels,
-        num_convs=len(basis_head.convs),
-    )
-    return BoundaryBasis(basis_head=basis_head, branch=branch, **options)
+    branch = None
+    if branch_channels:
+        branch = BasisHead(
+            in_channels=in_channels,
+            num_bases=1,
+            strides=pyramid_strides if fused else basis_head.strides[:1],
+            channels=branch_channels,
+            num_convs=len(basis_head.convs),
+        )
+    elif fused:
+        raise ValueError("fused needs a branch of the boundary's own: give branch_channels")
+    criterion = (RoIBoundaryLoss if local else HolisticBoundaryLoss)(**losses)
+    if as_basis:
+        return BoundaryBasis(
+            basis_head=basis_head, branch=branch, criterion=criterion, detach=detach
+        )
+    return BoundarySupervision(basis_head=basis_head, branch=branch, criterion=criterion)

@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from b2inst.models.b2inst import with_boundary
+from b2inst.models.seeding import PartSeeds
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.basis_head import BasisHead, SemanticHead
 from b2inst.modules.blender import Blender
-from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.preprocessor import Preprocessor
@@ -48,7 +49,7 @@ def blendmask(
         backbone: resnet18, resnet34, resnet50 or resnet101.
         num_bases: K without the boundary basis.
         attention_size: A; 7 in the paper, 14 as AdelaiDet ships BlendMask.
-        boundary: options of the boundary basis (``with_boundary``); None leaves it out.
+        boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
@@ -60,22 +61,27 @@ def blendmask(
         shorter, longer_max: size at which ``predict`` looks at images.
     """
     frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
-    pyramid = ResNetFPN(
-        resnet=backbone, frozen_norm=frozen, stride_in_1x1=msra, top_levels=top_levels
-    )
+    seeds = PartSeeds()
+    with seeds.of("backbone"):
+        pyramid = ResNetFPN(
+            resnet=backbone, frozen_norm=frozen, stride_in_1x1=msra, top_levels=top_levels
+        )
     if backbone_weights is not None:
         load_imagenet(pyramid.body, backbone, backbone_weights)
     width = pyramid.out_channels
     bounds = (64, 128, 256, 512)[: len(pyramid.strides) - 1]  # between levels, in pixels
     shared = boundary is not None and boundary.get("branch_channels") == 0
-    basis_head = BasisHead(
-        in_channels=width,
-        num_bases=num_bases + shared,
-        num_convs=basis_convs,
-        auxiliary=SemanticHead(in_channels=width, num_classes=num_classes),
-    )
-    scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
+    with seeds.of("basis_head"):
+        basis_head = BasisHead(
+            in_channels=width,
+            num_bases=num_bases + shared,
+            num_convs=basis_convs,
+            auxiliary=SemanticHead(in_channels=width, num_classes=num_classes),
+        )
+    with seeds.of("scoring_head"):
+        scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
     return _assemble(
+        seeds=seeds,
         preprocessor=Preprocessor(
             **(MSRA_BGR if msra else IMAGENET_RGB), shorter=shorter, longer_max=longer_max
         ),
@@ -85,7 +91,7 @@ def blendmask(
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=56,
-        branch_channels=64,
+        boundary_defaults={"branch_channels": 64, "pyramid_strides": (8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,
@@ -114,22 +120,27 @@ def blendmask_tiny(
     Differences from ``blendmask``: bases at stride 2, three levels, two-convolution towers, no
     auxiliary semantic loss, batch norm trained everywhere.
     """
-    pyramid = TinyFPN()
+    seeds = PartSeeds()
+    with seeds.of("backbone"):
+        pyramid = TinyFPN()
     width = pyramid.out_channels
     shared = boundary is not None and boundary.get("branch_channels") == 0
-    basis_head = BasisHead(
-        in_channels=width,
-        num_bases=num_bases + shared,
-        strides=(4,),
-        channels=basis_channels,
-        num_convs=2,
-    )
-    scorer = (
-        ScoringHead(in_channels=width, branches=scoring, strides=(4,), channels=32, hidden=64)
-        if scoring
-        else None
-    )
+    with seeds.of("basis_head"):
+        basis_head = BasisHead(
+            in_channels=width,
+            num_bases=num_bases + shared,
+            strides=(4,),
+            channels=basis_channels,
+            num_convs=2,
+        )
+    with seeds.of("scoring_head"):
+        scorer = (
+            ScoringHead(in_channels=width, branches=scoring, strides=(4,), channels=32, hidden=64)
+            if scoring
+            else None
+        )
     return _assemble(
+        seeds=seeds,
         preprocessor=Preprocessor(**IMAGENET_RGB, shorter=shorter, longer_max=longer_max),
         backbone=pyramid,
         basis_head=basis_head,
@@ -137,7 +148,7 @@ def blendmask_tiny(
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=roi_size,
-        branch_channels=16,
+        boundary_defaults={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,
@@ -150,6 +161,7 @@ def blendmask_tiny(
 
 def _assemble(
     *,
+    seeds: PartSeeds,
     preprocessor: Preprocessor,
     backbone: nn.Module,
     basis_head: BasisHead,
@@ -157,18 +169,21 @@ def _assemble(
     scoring_head: ScoringHead | None,
     attention_size: int,
     roi_size: int,
-    branch_channels: int,
+    boundary_defaults: Mapping[str, Any],
     head: Mapping[str, Any],
 ) -> BasisSegmenter:
-    bases: BasisHead | BoundaryBasis = basis_head
+    bases: BasisHead | BoundarySupervision = basis_head
     if boundary is not None:
-        options = {"branch_channels": branch_channels, **boundary}
-        bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
+        options = {**boundary_defaults, **boundary}
+        with seeds.of("boundary"):
+            bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
     blender = Blender(num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size)
+    with seeds.of("instance_head"):
+        instance_head = FCOSHead(num_coefficients=blender.num_coefficients, **head)
     return BasisSegmenter(
         preprocessor=preprocessor,
         backbone=backbone,
-        instance_head=FCOSHead(num_coefficients=blender.num_coefficients, **head),
+        instance_head=instance_head,
         basis_head=bases,
         assembler=blender,
         scoring_head=scoring_head,

@@ -1,83 +1,88 @@
-"""The holistic boundary basis, HBB (paper §4.1)."""
+"""The boundary beside the bases, and as one of them: HBB (paper §4.1, Table 2)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.losses import crisp_boundary_loss, dice_loss
 from b2inst.modules.basis_head import BasisHead
-from b2inst.ops.boundary import boundary_target
+from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.structures import Bases, Features, Targets
 
 
-class BoundaryBasis(nn.Module):
-    """A basis head whose last basis is supervised with the boundary of all instances.
+class BoundarySupervision(nn.Module):
+    """A basis head, and beside its bases a boundary map that is supervised.
 
-    This is design (e) of Table 2: single-scale features, global supervision, and the prediction
-    used as one more basis.
+    The masks do not use the map: learning it shapes the features. These are designs (a), (b) and
+    (d) of Table 2, by what the branch reads and where the criterion looks.
 
     Args:
         basis_head: predicts the bases. Without ``branch`` its last map is the boundary.
-        branch: a basis head of one map, the boundary's own; then ``basis_head`` predicts the
-            others only.
-        detach: the mask loss does not bend the boundary through its use as a basis.
-        bce_weight, dice_weight, crisp_weight: of the three losses (paper §4.1); 0 leaves one out.
+        branch: a basis head of one map, the boundary's own; its ``strides`` say whether one level
+            of the pyramid feeds it or several, fused.
+        criterion: the losses of the map.
     """
 
     def __init__(
         self,
         *,
         basis_head: BasisHead,
-        branch: BasisHead | None = None,
-        detach: bool = True,
-        bce_weight: float = 1.0,
-        dice_weight: float = 1.0,
-        crisp_weight: float = 0.0,
+        branch: BasisHead | None,
+        criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
     ) -> None:
         super().__init__()
         self.basis_head = basis_head
         self.branch = branch
-        self.detach = detach
-        self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
+        self.criterion = criterion
 
     @property
     def num_bases(self) -> int:
-        return self.basis_head.num_bases + (0 if self.branch is None else self.branch.num_bases)
+        """K, as the assembler gets them."""
+        return self.basis_head.num_bases - (self.branch is None)
 
     def forward(self, features: Features) -> Bases:
         bases = self.basis_head(features)
         if self.branch is None:
-            maps, logits = bases.maps[:, :-1], bases.maps[:, -1:]
-        else:
-            maps, logits = bases.maps, self.branch(features).maps
-        used = logits.detach() if self.detach else logits
-        return replace(bases, maps=torch.cat([maps, used], dim=1), boundary_logits=logits)
+            return replace(bases, maps=bases.maps[:, :-1], boundary_logits=bases.maps[:, -1:])
+        return replace(bases, boundary_logits=self.branch(features).maps)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The basis head's own losses and those of the boundary, over the whole image."""
+        """The basis head's own losses and those of the boundary."""
+        assert bases.boundary_logits is not None
         losses = self.basis_head.loss(features, bases, targets)
-        logits = bases.boundary_logits
-        assert logits is not None
-        truth = torch.stack(
-            [
-                boundary_target(
-                    t.masks, stride=bases.stride, size=(logits.shape[-2], logits.shape[-1])
-                )
-                for t in targets
-            ]
-        )
-        logits = logits[:, 0].float()
-        probabilities = logits.sigmoid()
-        terms = {
-            "bce": F.binary_cross_entropy_with_logits(logits, truth),
-            "dice": dice_loss(probabilities, truth).mean(),
-            "crisp": crisp_boundary_loss(probabilities, truth).mean(),
-        }
-        for name, weight in self.weights.items():
-            if weight:
-                losses[f"loss_boundary_{name}"] = weight * terms[name]
-        return losses
+        return losses | self.criterion(bases.boundary_logits, bases.stride, targets)
+
+
+class BoundaryBasis(BoundarySupervision):
+    """The holistic boundary basis: the boundary map joins the bases, as the last of them.
+
+    Designs (c) and (e) of Table 2; (e) is B2Inst's.
+
+    Args:
+        basis_head, branch, criterion: as in ``BoundarySupervision``.
+        detach: the mask loss does not bend the boundary through its use as a basis.
+    """
+
+    def __init__(
+        self,
+        *,
+        basis_head: BasisHead,
+        branch: BasisHead | None,
+        criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
+        detach: bool = True,
+    ) -> None:
+        super().__init__(basis_head=basis_head, branch=branch, criterion=criterion)
+        self.detach = detach
+
+    @property
+    def num_bases(self) -> int:
+        return super().num_bases + 1
+
+    def forward(self, features: Features) -> Bases:
+        bases = super().forward(features)
+        boundary = bases.boundary_logits
+        assert boundary is not None
+        used = boundary.detach() if self.detach else boundary
+        return replace(bases, maps=torch.cat([bases.maps, used], dim=1))

@@ -81,12 +81,11 @@ class FCOSHead(nn.Module):
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
-        self.coefficients = PositionConv(in_channels, num_coefficients)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        _initialise(self)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
+        # After all else, whose weights then do not depend on how many numbers there are.
+        self.coefficients = PositionConv(in_channels, num_coefficients)
+        _initialise(self.coefficients)
 
     def forward(self, features: Features) -> DenseOutputs:
         """Features at (at least) the head's strides to predictions at every position."""
@@ -202,6 +201,13 @@ class FCOSHead(nn.Module):
             locations((tower.shape[2], tower.shape[3]), stride, tower.device)
             for stride, tower in zip(self.strides, outputs.towers, strict=True)
         ]
+
+
+def _initialise(part: nn.Module) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 def _tower(channels: int, num_convs: int) -> nn.Sequential:

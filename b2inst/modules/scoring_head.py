@@ -53,6 +53,7 @@ class ScoringHead(nn.Module):
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers)
+        _initialise(self.convs)  # before the branches: the same whichever they are
         cells = ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict(
             {
@@ -67,10 +68,7 @@ class ScoringHead(nn.Module):
                 if name in branches
             }
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        _initialise(self.branches)
         for branch in self.branches.values():
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
@@ -130,3 +128,10 @@ class ScoringHead(nn.Module):
             / max(len(value), 1)
             for name, value in logits.items()
         }
+
+
+def _initialise(layers: nn.Module) -> None:
+    for module in layers.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

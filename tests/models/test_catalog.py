@@ -7,7 +7,8 @@ import torch
 
 from b2inst.models import CATALOG, BasisSegmenter, create_model
 from b2inst.modules.basis_head import BasisHead
-from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
+from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.modules.fcos_head import FCOSHead
 
 
@@ -75,6 +76,58 @@ def test_a_boundary_without_its_own_branch_is_one_more_map_of_the_basis_head() -
     assert isinstance(own, BoundaryBasis)
     assert own.branch is not None
     assert (own.basis_head.num_bases, own.branch.num_bases) == (4, 1)
+
+
+#: Table 2's designs: the boundary's options; levels its branch reads; whether it joins the bases;
+#: what its loss sees.
+DESIGNS = {
+    "a": ({"local": True, "as_basis": False}, (4,), False, RoIBoundaryLoss),
+    "b": ({"fused": True, "as_basis": False}, (4, 8, 16, 32), False, HolisticBoundaryLoss),
+    "c": ({"fused": True}, (4, 8, 16, 32), True, HolisticBoundaryLoss),
+    "d": ({"as_basis": False}, (4,), False, HolisticBoundaryLoss),
+    "e": ({}, (4,), True, HolisticBoundaryLoss),
+}
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_the_designs_of_table_2_are_compositions(design: str) -> None:
+    options, strides, joins, criterion = DESIGNS[design]
+    model = create("b2inst-blendmask-tiny", scoring=(), boundary=options)
+    head = model.basis_head
+    assert isinstance(head, BoundarySupervision)
+    assert isinstance(head, BoundaryBasis) == joins
+    assert head.branch is not None
+    assert head.branch.strides == strides
+    assert isinstance(head.criterion, criterion)
+    assert model.assembler.num_coefficients == (4 + joins) * 49
+
+
+def test_a_fused_branch_of_a_resnet_reads_p3_to_p5() -> None:
+    head = create("b2inst-blendmask-r50", boundary={"fused": True}).basis_head
+    assert isinstance(head, BoundaryBasis)
+    assert head.branch is not None
+    assert head.branch.strides == (8, 16, 32)
+
+
+def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
+    def weights(name: str, seed: int = 3, **options: Any) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return create_model(name, num_classes=4, **options).state_dict()
+
+    baseline = weights("blendmask-tiny")
+    own = "instance_head.coefficients"
+    for options in ({}, {"scoring": ()}, {"boundary": {"fused": True}}, {"scoring": ("iou",)}):
+        other = weights("b2inst-blendmask-tiny", **options)
+        other = {k.replace("basis_head.basis_head", "basis_head"): v for k, v in other.items()}
+        shared = [k for k in baseline if not k.startswith(own)]
+        assert all(baseline[k].equal(other[k]) for k in shared)
+    full, one = weights("b2inst-blendmask-tiny"), weights("blendmask-tiny", scoring=("boundary",))
+    assert full["scoring_head.convs.0.weight"].equal(one["scoring_head.convs.0.weight"])
+    name = "backbone.stem.0.weight"
+    assert not baseline[name].equal(weights("blendmask-tiny", seed=4)[name])
+    torch.manual_seed(3)
+    first, second = (create_model("blendmask-tiny", num_classes=4) for _ in range(2))
+    assert not first.state_dict()[name].equal(second.state_dict()[name])
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
-from b2inst.modules.basis_head import BasisHead
-from b2inst.modules.boundary_basis import BoundaryBasis
-from b2inst.structures import Bases, Targets
+from b2inst.modules.basis_head import BasisHead, SemanticHead
+from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
+from b2inst.modules.boundary_loss import HolisticBoundaryLoss
+from b2inst.structures import Targets
 
 SIZE = (32, 48)
 
@@ -23,12 +22,16 @@ def features(batch: int = 2) -> dict[int, torch.Tensor]:
     return {8: torch.randn(batch, 6, 4, 6, generator=torch.Generator().manual_seed(0))}
 
 
-def shared(**options: Any) -> BoundaryBasis:
-    return BoundaryBasis(basis_head=basis_head(5), **options)
+def shared(**weights: float) -> BoundaryBasis:
+    criterion = HolisticBoundaryLoss(**weights)
+    return BoundaryBasis(basis_head=basis_head(5), branch=None, criterion=criterion)
 
 
 def branched(**options: Any) -> BoundaryBasis:
-    return BoundaryBasis(basis_head=basis_head(4), branch=basis_head(1), **options)
+    criterion = HolisticBoundaryLoss()
+    return BoundaryBasis(
+        basis_head=basis_head(4), branch=basis_head(1), criterion=criterion, **options
+    )
 
 
 @pytest.mark.parametrize("build", [shared, branched])
@@ -59,42 +62,53 @@ def test_detached_only_its_own_loss_trains_the_branch(
     assert weight.grad is not None
 
 
-def test_losses_are_those_of_the_boundaries_union(make_targets: Callable[..., Targets]) -> None:
-    head = shared(bce_weight=2.0, dice_weight=0.5, crisp_weight=0.25)
+@pytest.mark.parametrize("branch", [None, 1])
+def test_supervised_only_the_boundary_is_no_basis(
+    branch: int | None, make_targets: Callable[..., Targets]
+) -> None:
+    head = BoundarySupervision(
+        basis_head=basis_head(4 + (branch is None)),
+        branch=None if branch is None else basis_head(branch),
+        criterion=HolisticBoundaryLoss(),
+    )
     bases = head(features(1))
-    target = make_targets(SIZE, [(0, 0, 22, 22), (22, 4, 40, 30)])
-    truth = np.zeros((8, 12), bool)
-    for mask in target.masks.numpy():
-        small = mask[2::4, 2::4].astype(bool)  # cell centres
-        truth |= small & ~ndimage.binary_erosion(small, np.ones((3, 3)), border_value=1)
-    p = 1 / (1 + np.exp(-bases.maps[0, -1].detach().double().numpy()))
-    dice = (2 * (p * truth).sum() + 1) / ((p**2).sum() + truth.sum() + 1)
-    expected = {
-        "loss_boundary_bce": 2 * -np.where(truth, np.log(p), np.log(1 - p)).mean(),
-        "loss_boundary_dice": 0.5 * (1 - dice),
-        "loss_boundary_crisp": 0.25 * (1 / dice - 1),
-    }
-    losses = head.loss(features(1), bases, [target])
-    assert {name: value.item() for name, value in losses.items()} == pytest.approx(expected)
+    assert head.num_bases == bases.maps.shape[1] == 4
+    assert bases.boundary_logits is not None
+    with_basis = BoundaryBasis(
+        basis_head=head.basis_head, branch=head.branch, criterion=head.criterion
+    )(features(1))
+    assert with_basis.maps[:, :4].equal(bases.maps)
+    assert with_basis.maps[:, 4:].equal(bases.boundary_logits)
+    losses = head.loss(features(1), bases, [make_targets(SIZE, [(4, 4, 20, 20)])])
+    assert set(losses) == {"loss_boundary_bce", "loss_boundary_dice"}
 
 
-def test_a_loss_of_weight_zero_is_left_out(make_targets: Callable[..., Targets]) -> None:
-    head = branched(bce_weight=1.0, dice_weight=0.0, crisp_weight=0.0)
-    targets = [make_targets(SIZE, [(4, 4, 20, 20)])] * 2
-    assert set(head.loss(features(), head(features()), targets)) == {"loss_boundary_bce"}
+def test_a_fused_branch_reads_every_level_it_names() -> None:
+    levels = {8: torch.randn(1, 6, 4, 6), 16: torch.randn(1, 6, 2, 3).requires_grad_()}
+    fused = BasisHead(in_channels=6, num_bases=1, strides=(8, 16), channels=8, num_convs=1)
+    head = BoundaryBasis(
+        basis_head=basis_head(4), branch=fused, criterion=HolisticBoundaryLoss(), detach=False
+    )
+    bases = head(levels)
+    assert bases.boundary_logits is not None
+    bases.boundary_logits.square().sum().backward(retain_graph=True)
+    assert levels[16].grad is not None
+    assert levels[16].grad.abs().sum() > 0
+    levels[16].grad = None
+    bases.maps[:, :4].sum().backward()
+    assert levels[16].grad.abs().sum() == 0  # type: ignore[attr-defined]
 
 
-def test_right_predictions_cost_nothing(make_targets: Callable[..., Targets]) -> None:
-    target = make_targets(SIZE, [(4, 4, 28, 28)])
-    small = target.masks[0, 2::4, 2::4].bool().numpy()
-    truth = torch.from_numpy(small & ~ndimage.binary_erosion(small, np.ones((3, 3))))
-    logits = torch.where(truth, 40.0, -40.0)[None, None]
-    head = shared(crisp_weight=1.0)
-    losses = head.loss(features(1), Bases(logits, 4, logits), [target])
-    assert max(value.item() for value in losses.values()) == pytest.approx(0, abs=1e-6)
-
-
-def test_an_image_without_objects_has_no_boundary(make_targets: Callable[..., Targets]) -> None:
+def test_its_losses_stand_beside_those_of_the_basis_head(
+    make_targets: Callable[..., Targets],
+) -> None:
+    semantic = SemanticHead(in_channels=6, num_classes=3, channels=4)
     head = branched()
-    losses = head.loss(features(1), head(features(1)), [make_targets(SIZE, [])])
-    assert all(value.isfinite() for value in losses.values())
+    head.basis_head.auxiliary = semantic
+    target = make_targets(SIZE, [(4, 4, 20, 20)])
+    bases = head(features(1))
+    losses = head.loss(features(1), bases, [target])
+    assert bases.boundary_logits is not None
+    own = head.criterion(bases.boundary_logits, 4, [target])
+    assert set(losses) == {"loss_semantic", *own}
+    assert all(losses[name] == own[name] for name in own)
