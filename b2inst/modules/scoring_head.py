@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
+from torchvision.ops.poolers import LevelMapper
 
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.quality import roi_mask_quality
@@ -44,7 +46,9 @@ class ScoringHead(nn.Module):
         if not branches or not set(branches) <= set(BRANCHES):
             raise ValueError(f"scoring branches {list(branches)}: choose from {list(BRANCHES)}")
         self.roi_size = roi_size
-        self.pool = MultiScaleRoIAlign([str(s) for s in strides], roi_size, sampling_ratio=2)
+        self.strides = tuple(strides)
+        # By the rule of feature pyramids: a box of 224 pixels reads stride 16.
+        self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
         layers: list[nn.Module] = []
         for i in range(4):
             width = in_channels + 2 if i == 0 else channels
@@ -87,16 +91,35 @@ class ScoringHead(nn.Module):
         Returns:
             Logits by branch, N each; their sigmoid is the quality in [0, 1].
         """
-        # The pooler infers the strides from the first size it is given, and keeps them: only the
-        # padded size, which all features divide, gives them right for every image.
-        stride, finest = next(iter(features.items()))
-        padded = (finest.shape[-2] * stride, finest.shape[-1] * stride)
-        pooled = self.pool({str(s): f for s, f in features.items()}, boxes, [padded] * len(boxes))
+        pooled = self.pool(features, boxes)
         mask = masks.resized(self.roi_size)
         boundary = laplacian_boundary(mask >= 0.5, frame="constant")
         x = torch.cat([pooled, mask[:, None].to(pooled), boundary[:, None].to(pooled)], dim=1)
         x = self.convs(x).flatten(1)
         return {name: branch(x)[:, 0].float() for name, branch in self.branches.items()}
+
+    def pool(self, features: Features, boxes: list[Tensor]) -> Tensor:
+        """Features inside each box, N×C×R×R, from the level that suits its size.
+
+        torchvision's ``MultiScaleRoIAlign`` would do, were it not half a cell off the masks, which
+        are pooled with aligned corners.
+        """
+        levels = self.level(boxes)
+        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
+        rois = torch.cat([image, torch.cat(boxes)], dim=1)
+        rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
+        pooled = [
+            roi_align(
+                features[stride],
+                rois[at],
+                self.roi_size,
+                1 / stride,
+                sampling_ratio=2,
+                aligned=True,
+            )
+            for stride, at in zip(self.strides, rows, strict=True)
+        ]
+        return torch.cat(pooled)[torch.cat(rows).argsort()]
 
     def loss(
         self,

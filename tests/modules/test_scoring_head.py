@@ -98,11 +98,26 @@ def test_no_objects_no_loss() -> None:
     torch.stack(list(losses.values())).sum().backward()
 
 
-def test_the_image_seen_first_does_not_matter() -> None:
-    """Strides come from the padded features, not from sizes like 40×90 that are padded to 64×96."""
-    fresh, used = make_head(), make_head()
-    small = [torch.tensor([[4.0, 4, 20, 20]]), torch.zeros(0, 4)]
-    used(features(32, 32), small, masks(small))
-    for name, value in fresh(features(), BOXES, masks(BOXES)).items():
-        torch.testing.assert_close(used(features(), BOXES, masks(BOXES))[name], value)
-    assert used.pool.scales == [1 / 8, 1 / 16, 1 / 32]
+def test_features_lie_where_the_masks_do() -> None:
+    """A feature that holds its own cells' centres is pooled to the centres of the RoI's bins."""
+    ramps = {}
+    for stride in (8, 16, 32):
+        centres = stride * (torch.arange(640 // stride) + 0.5)
+        ramps[stride] = torch.stack(
+            [centres.expand(len(centres), -1).T, centres.expand(len(centres), -1)]
+        )[None]
+    box = torch.tensor([100.0, 130, 212, 242])
+    bins = (torch.arange(14) + 0.5) * 8
+    pooled = make_head().pool(ramps, [box[None]])[0]
+    torch.testing.assert_close(pooled[0], (130 + bins)[:, None].expand(14, 14))
+    torch.testing.assert_close(pooled[1], (100 + bins).expand(14, 14))
+
+
+def test_the_level_suits_the_size_of_the_box() -> None:
+    """FPN (Lin et al. 2017), Eq. 1: 224 pixels are of stride 16, each level is twice as large."""
+    levels = {s: torch.full((2, 1, 640 // s, 640 // s), float(s)) for s in (8, 16, 32)}
+    sides = [20, 100, 113, 223, 225, 447, 449, 600]
+    boxes = [torch.tensor([[0.0, 0, s, s] for s in part]) for part in (sides[::-1], sides)]
+    pooled = make_head().pool(levels, boxes)[:, 0, 7, 7].tolist()
+    strides = [8 if s < 224 else 16 if s < 448 else 32 for s in sides]
+    assert pooled == strides[::-1] + strides
