@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import json
 import os
-import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.fcos_head import FCOSHead
+from b2inst.weights.adelaidet import from_adelaidet, own_names
 
 
 @pytest.fixture
@@ -42,53 +43,11 @@ def picture() -> Callable[..., np.ndarray]:
     return make
 
 
-#: The published names and ours; what follows a name (".weight", ".running_mean", …) stays.
-NAMES = [
-    (r"backbone\.bottom_up\.stem\.conv1\.norm", "backbone.body.bn1"),
-    (r"backbone\.bottom_up\.stem\.conv1", "backbone.body.conv1"),
-    (r"backbone\.bottom_up\.res(\d)\.(\d)\.conv(\d)\.norm", r"backbone.body.res\1.\2.bn\3"),
-    (r"backbone\.bottom_up\.res(\d)\.(\d)\.conv(\d)", r"backbone.body.res\1.\2.conv\3"),
-    (r"backbone\.bottom_up\.res(\d)\.(\d)\.shortcut\.norm", r"backbone.body.res\1.\2.downsample.1"),
-    (r"backbone\.bottom_up\.res(\d)\.(\d)\.shortcut", r"backbone.body.res\1.\2.downsample.0"),
-    (r"backbone\.fpn_lateral(\d)", r"backbone.fpn.inner_blocks.level\1.0"),
-    (r"backbone\.fpn_output(\d)", r"backbone.fpn.layer_blocks.level\1.0"),
-    (r"backbone\.top_block\.p(\d)", r"backbone.fpn.extra_blocks.p\1"),
-    (r"proposal_generator\.fcos_head\.cls_tower", "instance_head.class_tower"),
-    (r"proposal_generator\.fcos_head\.bbox_tower", "instance_head.box_tower"),
-    (r"proposal_generator\.fcos_head\.cls_logits", "instance_head.class_logits"),
-    (r"proposal_generator\.fcos_head\.bbox_pred", "instance_head.distances"),
-    (r"proposal_generator\.fcos_head\.ctrness", "instance_head.centerness"),
-    (r"top_layer", "instance_head.coefficients"),
-    (r"basis_module\.refine", "basis_head.refine"),
-    (r"basis_module\.tower\.([012])", r"basis_head.convs.\1"),
-    (r"basis_module\.tower\.4", "basis_head.upsampled_conv"),
-    (r"basis_module\.tower\.5", "basis_head.project"),
-    (r"basis_module\.seg_head\.0", "basis_head.auxiliary.convs.0.0"),
-    (r"basis_module\.seg_head\.1", "basis_head.auxiliary.convs.0.1"),
-    (r"basis_module\.seg_head\.3", "basis_head.auxiliary.convs.1.0"),
-    (r"basis_module\.seg_head\.4", "basis_head.auxiliary.convs.1.1"),
-    (r"basis_module\.seg_head\.6", "basis_head.auxiliary.project"),
-]
-#: torchvision counts the ResNet's stages from 1, the pyramid's levels from 0.
-COUNTS = {f".res{n}.": f".layer{n - 1}." for n in (2, 3, 4, 5)}
-COUNTS |= {f".level{n}.": f".{n - 3}." for n in (3, 4, 5)}
-
-
-def rename(published: str) -> str:
-    """Our name of a published tensor; an error if no row of the table, or several, match it."""
-    for pattern, ours in NAMES:
-        name, changed = re.subn(rf"^{pattern}(?=\.)", ours, published)
-        if changed:
-            for theirs, own in COUNTS.items():
-                name = name.replace(theirs, own)
-            return name
-    raise KeyError(published)
-
-
 @pytest.fixture(scope="session")
 def own_name() -> Callable[[str], str]:
     """A function: the published BlendMask's name of a tensor to ours."""
-    return rename
+    spec = Path(os.environ["B2INST_REFERENCE"]) / "blendmask_attn14_spec.json"
+    return own_names(json.loads(spec.read_text())).__getitem__
 
 
 @pytest.fixture(scope="session")
@@ -97,20 +56,13 @@ def published_blendmask() -> Callable[[int], BasisSegmenter]:
 
     def build(attention_size: int) -> BasisSegmenter:
         folder = Path(os.environ["B2INST_REFERENCE"])
+        spec = f"blendmask_attn{attention_size}_spec.json"
         make = runpy.run_path(str(folder / "make_weights.py"))
-        published = make["make_state_dict"](
-            str(folder / f"blendmask_attn{attention_size}_spec.json"), 0
+        published = make["make_state_dict"](str(folder / spec), 0)
+        model = from_adelaidet(
+            {name: torch.from_numpy(value) for name, value in published.items()}, source=spec
         )
-        model = create_model(
-            "blendmask-r50",
-            num_classes=80,
-            attention_size=attention_size,
-            msra=True,
-            frozen_norm=True,
-            shorter=320,
-            longer_max=533,
-        )
-        model.load_state_dict({rename(k): torch.from_numpy(v) for k, v in published.items()})
+        model.preprocessor.shorter, model.preprocessor.longer_max = 320, 533
         return model
 
     return build

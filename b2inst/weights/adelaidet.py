@@ -1,0 +1,179 @@
+"""AdelaiDet's BlendMask checkpoints as models of ours."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from b2inst.models.catalog import create_model
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.weights.coco_classes import COCO_CLASS_NAMES
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.names import Table, grouped, translate
+
+_BODY = "backbone.bottom_up"
+
+#: The backbone, as detectron2 names it. torchvision counts the ResNet's stages from 1.
+BACKBONE_NAMES: Table = (
+    ("stem.conv1", "conv1"),
+    ("stem.conv1.norm", "bn1"),
+    ("res{n}.{block}.conv{i}", "layer{n-1}.{block}.conv{i}"),
+    ("res{n}.{block}.conv{i}.norm", "layer{n-1}.{block}.bn{i}"),
+    ("res{n}.{block}.shortcut", "layer{n-1}.{block}.downsample.0"),
+    ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
+)
+
+#: The published BlendMask. ``convs`` is the number of convolutions before the upsampling.
+NAMES: Table = (
+    *((f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES),
+    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
+    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
+    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
+    ("proposal_generator.fcos_head.share_tower.{i}", "instance_head.shared_tower.{i}"),
+    ("proposal_generator.fcos_head.cls_tower.{i}", "instance_head.class_tower.{i}"),
+    ("proposal_generator.fcos_head.bbox_tower.{i}", "instance_head.box_tower.{i}"),
+    ("proposal_generator.fcos_head.cls_logits", "instance_head.class_logits"),
+    ("proposal_generator.fcos_head.bbox_pred", "instance_head.distances"),
+    ("proposal_generator.fcos_head.ctrness", "instance_head.centerness"),
+    ("top_layer", "instance_head.coefficients"),
+    ("basis_module.refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
+    ("basis_module.tower.{convs+1}.{layer}", "basis_head.upsampled_conv.{layer}"),
+    ("basis_module.tower.{convs+2}", "basis_head.project"),
+    ("basis_module.tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
+    ("basis_module.seg_head.0", "basis_head.auxiliary.convs.0.0"),
+    ("basis_module.seg_head.1", "basis_head.auxiliary.convs.0.1"),
+    ("basis_module.seg_head.3", "basis_head.auxiliary.convs.1.0"),
+    ("basis_module.seg_head.4", "basis_head.auxiliary.convs.1.1"),
+    ("basis_module.seg_head.6", "basis_head.auxiliary.project"),
+)
+
+#: What a checkpoint may hold that a model needs not: the preprocessor has these constants.
+NOT_NEEDED = ("pixel_mean", "pixel_std")
+
+#: Blocks of a ResNet's stages, and its depth.
+_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}
+
+
+def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmenter:
+    """The model that a published BlendMask checkpoint holds, with its weights, ready to predict.
+
+    Depth, levels, number of classes, bases and attention size are read off the tensors; 80
+    classes are those of COCO.
+
+    Args:
+        tensors: the checkpoint's state dict.
+        source: what errors name as the place the tensors are from.
+
+    Raises:
+        WeightsError: not a BlendMask of a kind that can be built here, or tensors that are
+            missing, unknown or misshaped, all of them listed.
+    """
+    model = _build(tensors, source)
+    own = own_names(tensors)
+    wanted = model.state_dict()
+    unknown = [name for name in tensors if name not in NOT_NEEDED and own.get(name) not in wanted]
+    reached = set(own.values())
+    missing = [name for name in wanted if name not in reached]
+    constants = {"pixel_mean": model.preprocessor.mean, "pixel_std": model.preprocessor.std}
+    problems = [f"unknown {grouped(unknown)}"] if unknown else []
+    problems += [f"nothing for our {grouped(missing)}"] if missing else []
+    problems += [
+        f"{name} is {_size(tensors[name])}, ours is {_size(wanted[ours])}"
+        for name, ours in own.items()
+        if ours in wanted and tensors[name].shape != wanted[ours].shape
+    ]
+    problems += [
+        f"{name} is {tensors[name].flatten().tolist()}, ours is {value.flatten().tolist()}"
+        for name, value in constants.items()
+        if name in tensors and not _close(tensors[name], value)
+    ]
+    if problems:
+        raise WeightsError(
+            f"{source}: does not fit {model.recipe['name']}, the nearest model: "
+            f"{'; '.join(problems)}; give an unchanged checkpoint of AdelaiDet's R_50, R_101 or "
+            "550_R_50 BlendMask"
+        )
+    model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
+    return model.eval()
+
+
+def own_names(published: Iterable[str]) -> dict[str, str]:
+    """Our name of each of a checkpoint's tensors; those that are unknown are left out."""
+    names = list(published)
+    return translate(names, NAMES, convs=_last(names) - 2)
+
+
+def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
+    if deformable := next((name for name in tensors if re.search(r"[._]offset\.", name)), None):
+        raise WeightsError(
+            f"{source}: {deformable} is of a deformable convolution, which the models here do not "
+            "have; give one of AdelaiDet's models without 'dcn' in its name"
+        )
+    blocks = tuple(
+        len({name.split(".")[3] for name in tensors if name.startswith(f"{_BODY}.res{n}.")})
+        for n in (2, 3, 4, 5)
+    )
+    if blocks not in _DEPTHS:
+        raise WeightsError(
+            f"{source}: no BlendMask on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
+            "its stages res2 to res5); give one of AdelaiDet's R_50 or R_101 models"
+        )
+    trained_norm = f"{_BODY}.stem.conv1.norm.num_batches_tracked" in tensors
+    if trained_norm or "backbone.top_block.p6.weight" not in tensors:
+        found = "batch norm that was trained" if trained_norm else "no pyramid level P6"
+        raise WeightsError(
+            f"{source}: has {found}, as AdelaiDet's RT_ models, which cannot be built here; give "
+            "550_R_50_3x or one of the R_50 and R_101 models"
+        )
+    short = "backbone.top_block.p7.weight" not in tensors
+    classes = _channels(tensors, "proposal_generator.fcos_head.cls_logits.weight", source)
+    bases = _channels(tensors, f"basis_module.tower.{_last(tensors)}.weight", source)
+    coefficients = _channels(tensors, "top_layer.weight", source)
+    size = math.isqrt(coefficients // bases)
+    if bases * size**2 != coefficients:
+        raise WeightsError(
+            f"{source}: top_layer.weight has {coefficients} channels, which is no square attention "
+            f"map for each of {bases} bases"
+        )
+    try:
+        return create_model(
+            f"blendmask-{'550-' if short else ''}r{_DEPTHS[blocks]}",
+            num_classes=classes,
+            class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
+            num_bases=bases,
+            attention_size=size,
+            msra=True,
+            frozen_norm=True,
+        )
+    except ValueError as error:
+        raise WeightsError(f"{source}: {error}") from error
+
+
+def _last(names: Iterable[str]) -> int:
+    """Place of the last layer in the basis module's tower; 0 where there is none."""
+    found = (re.fullmatch(r"basis_module\.tower\.(\d+)\.\w+", name) for name in names)
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def _channels(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.ndim == 0 or len(tensor) == 0:
+        raise WeightsError(
+            f"{source}: no BlendMask of AdelaiDet's: {name} is missing or empty; give one of the "
+            "R_50 or R_101 models"
+        )
+    return len(tensor)
+
+
+def _close(tensor: Tensor, value: Tensor) -> bool:
+    return tensor.numel() == value.numel() and torch.allclose(
+        tensor.flatten().float(), value.flatten(), atol=0.01
+    )
+
+
+def _size(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
