@@ -17,6 +17,7 @@ from b2inst.evaluation.bootstrap import (
 )
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.inference import write_predictions
+from b2inst.evaluation.noise_band import NoiseBand, noise_band
 from b2inst.evaluation.predictions import (
     Prediction,
     PredictionWriter,
@@ -32,9 +33,11 @@ __all__ = [
     "Interval",
     "Kind",
     "Metrics",
+    "NoiseBand",
     "Prediction",
     "PredictionWriter",
     "evaluate",
+    "noise_band",
     "paired_bootstrap",
     "paired_interval",
     "read_predictions",

@@ -25,9 +25,10 @@ from b2inst.evaluation.average_precision import (
     load_pair,
     run_evaluator,
 )
+from b2inst.evaluation.boundary_overlap import boundary_overlaps
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.ground_truth import Annotations
-from b2inst.evaluation.matches import CategoryMatches, match
+from b2inst.evaluation.matches import CategoryMatches, Overlaps, match
 from b2inst.evaluation.predictions import Prediction
 
 #: Recall levels at which COCO reads the precision.
@@ -152,19 +153,23 @@ def resample_ap(
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
     ranges = {"all": (0.0, 1e5**2)} | dict(area_ranges or COCO_AREAS)
     evaluators: dict[Kind, COCOeval_faster] = {}
+    overlaps: dict[Kind, Overlaps] = {}
     precision: dict[tuple[Kind, str], np.ndarray] = {}
     values = {}
     for metric, (kind, area, thresholds) in zip(metrics, wanted, strict=True):
-        if kind not in evaluators:
-            evaluators[kind] = run_evaluator(
-                truth,
-                chosen,
-                kind=kind,
-                boundary_dilation=boundary_dilation,
-                area_ranges=area_ranges,
+        # Boundaries need the masks' matches first.
+        source: Kind = "bbox" if kind == "bbox" else "segm"
+        if source not in evaluators:
+            evaluators[source] = run_evaluator(truth, chosen, kind=source, area_ranges=area_ranges)
+        if kind not in overlaps:
+            evaluator = evaluators[source]
+            overlaps[kind] = (
+                boundary_overlaps(evaluator, chosen, boundary_dilation=boundary_dilation)
+                if kind == "boundary"
+                else evaluator.ious
             )
         if (kind, area) not in precision:
-            categories = match(evaluators[kind], area=ranges[area])
+            categories = match(evaluators[source], overlaps=overlaps[kind], area=ranges[area])
             precision[kind, area] = weighted_precision(categories, weights)
         values[metric] = 100 * precision[kind, area][:, thresholds].mean(axis=1)
     return values

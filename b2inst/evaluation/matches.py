@@ -9,7 +9,7 @@ own.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 #: IoU thresholds of COCO's AP, T = 10; AP50 is the first, AP75 the sixth.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+#: IoUs of detections (in descending order of score) × annotations, by image and category.
+Overlaps = Mapping[tuple[int, int], Any]
 
 _MAX_DETECTIONS = 100
 _ALL_AREAS = (0.0, 1e5**2)
@@ -34,18 +37,23 @@ class CategoryMatches:
 
 
 def match(
-    evaluator: COCOeval_faster, *, area: tuple[float, float] = _ALL_AREAS
+    evaluator: COCOeval_faster,
+    *,
+    overlaps: Overlaps | None = None,
+    area: tuple[float, float] = _ALL_AREAS,
 ) -> list[CategoryMatches]:
     """Match detections to annotations of an area range, by COCO's rules.
 
     Args:
         evaluator: of ``average_precision.run_evaluator``.
+        overlaps: matched by these (default: the evaluator's own).
         area: lowest and highest area in pixels²; what is outside is ignored.
 
     Returns:
         The categories that have annotations in the range. Images are in ascending order of id.
     """
     truth, predicted = evaluator.cocoGt, evaluator.cocoDt
+    ious = evaluator.ious if overlaps is None else overlaps
     annotations = _by_category_and_image(truth)
     detections = _by_category_and_image(predicted)
     positions = {image_id: i for i, image_id in enumerate(sorted(truth.imgs))}
@@ -60,7 +68,7 @@ def match(
             _match_image(
                 annotations[category_id].get(image_id, []),
                 candidates,
-                evaluator.ious[image_id, category_id],
+                ious[image_id, category_id],
                 area,
             )
             for image_id, candidates in sorted(detections[category_id].items())

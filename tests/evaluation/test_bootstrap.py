@@ -63,6 +63,31 @@ def test_equals_evaluating_copied_images(seed: int) -> None:
                 assert values[name][i] == pytest.approx(expected[name], abs=1e-9)
 
 
+@pytest.mark.parametrize("metric", ["AP", "boundary_AP", "boundary_AP75", "boundary_APm"])
+def test_the_interval_is_that_of_a_bootstrap_that_evaluates_again(metric: str) -> None:
+    truth, first = random_pair(0, images=15, crowds=0.15)
+    # Boxes are no masks: nothing of the interval may come from them.
+    second = [p | {"score": p["class_score"], "bbox": [0.0, 0.0, 1.0, 1.0]} for p in first]
+    resamples = 12
+    found = paired_bootstrap(
+        [first], [second], truth, metric=metric, resamples=resamples, area_ranges=AREAS
+    )
+    differences = []
+    for counts in draw_weights(len(truth["images"]), resamples=resamples, seed=0):
+        a, b = (
+            evaluate(records, copied, area_ranges=AREAS)[metric]
+            for copied, records in (with_copies(truth, p, counts) for p in (first, second))
+        )
+        assert a is not None
+        assert b is not None
+        differences.append(a - b)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.percentile(differences, [2.5, 97.5])), abs=1e-9
+    )
+    assert found.low < found.high
+
+
 def test_results_do_not_depend_on_how_the_work_is_cut(
     pair: tuple[dict[str, Any], list[Prediction]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
