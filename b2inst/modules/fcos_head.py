@@ -210,7 +210,9 @@ def _initialise(part: nn.Module) -> None:
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
-def _tower(channels: int, num_convs: int) -> nn.Sequential:
+def _tower(channels: int, num_convs: int) -> nn.Module:
+    if not num_convs:  # an empty Sequential is false, which torchvision takes for no child at all
+        return nn.Identity()
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         layers += [

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from b2inst.models import create_model
 from b2inst.training import Schedule
 
 
@@ -86,3 +87,16 @@ def test_the_scheduler_follows_the_factor() -> None:
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([0.0005, 0.25025, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+
+
+@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "b2inst-blendmask-550-r50"])
+def test_every_trainable_parameter_of_a_model_is_in_one_group(name: str) -> None:
+    with torch.device("meta"):
+        model = create_model(name, num_classes=3)
+    optimizer, _ = Schedule(iterations=10).optimizer_for(model)
+    decayed, others = (group["params"] for group in optimizer.param_groups)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {id(p) for p in decayed} | {id(p) for p in others} == {id(p) for p in trained}
+    assert len(decayed) + len(others) == len(trained)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    assert {id(p) for p in others} == {id(p) for m in norms for p in m.parameters()}
