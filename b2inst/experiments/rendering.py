@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 #: Printed where there is no number: an empty size range, a cell the paper does not have.
 NOTHING = "–"
+
+#: Printed after a difference that is inside the noise.
+NOISE = "≈"
 
 _HEADINGS = {
     "AP50": "AP₅₀",
@@ -117,24 +120,27 @@ def to_csv(result: TableResult) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     names = ("ours_mean", "ours_sd", "n", "delta", "delta_low", "delta_high", "base", "status")
-    writer.writerow(["row", "metric", "paper", *names])
+    noise = ("delta_sd", "band_low", "band_high", "inside_noise")
+    writer.writerow(["row", "metric", "paper", *names, *noise])
     for row in result.rows:
         for column in result.columns:
             ours = row.ours.get(column, Measured(mean=None, sd=None, n=0))
             delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
             low, high = delta.ci95 or (None, None)
             numbers = [ours.mean, ours.sd, ours.n, delta.mean, low, high]
-            rounded = [round(v, 4) if isinstance(v, float) else v for v in numbers]
+            band = [delta.sd, *(delta.band95 or (None, None))]
             paper = row.paper.get(column)
-            writer.writerow([row.name, column, paper, *rounded, delta.base, row.status])
+            cells = [row.name, column, paper, *_rounded(numbers), delta.base, row.status]
+            writer.writerow([*cells, *_rounded(band), _truth(delta.inside_noise)])
     return out.getvalue()
 
 
 def to_latex(result: TableResult) -> str:
-    """A ``tabular`` for booktabs, ready to be put into a ``table``."""
+    """A ``tabular`` for booktabs, ready to be put into a ``table``; a comment has the caption."""
     heads = " & ".join(_LATEX.get(c, c) for c in result.columns)
     lines = [
         rf"% {result.table}, profile {result.profile}, commit {result.provenance.get('commit')}",
+        f"% {explain(result)}",
         rf"\begin{{tabular}}{{ll{'r' * len(result.columns)}}}",
         r"\toprule",
         rf" & & {heads} \\",
@@ -164,13 +170,21 @@ def explain(result: TableResult) -> str:
     return (
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to the "
-        f"base row on the same images and seeds, with its 95 % interval by a paired bootstrap "
-        f"over images ({provenance['resamples']} resamples); how much results vary from "
-        f"seed to seed is not in it but in the sd. Small, medium and large part at areas of "
+        f"base row on the same images and seeds, with its 95 % interval: {_noise(result)} "
+        f"{NOISE}: the interval has zero in it, the difference may be noise. "
+        f"Small, medium and large part at areas of "
         f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
         f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
+
+
+def _noise(result: TableResult) -> str:
+    images = f"a paired bootstrap over images ({result.provenance['resamples']} resamples)"
+    if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
+        seeds = "Student's interval over the seeds' own differences (where there are several)"
+        return f"{images} and {seeds}, taken together."
+    return f"{images}; how much results vary from seed to seed is not in it."
 
 
 def _lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
@@ -212,10 +226,19 @@ def _ours(row: ResultRow, column: str) -> str:
 
 def _delta(row: ResultRow, column: str) -> str:
     delta = row.delta.get(column)
-    if delta is None or delta.mean is None or delta.ci95 is None:
+    if delta is None or delta.mean is None or delta.band95 is None:
         return NOTHING
-    low, high = delta.ci95
-    return f"{_signed(delta.mean)} [{_signed(low)}, {_signed(high)}]"
+    low, high = delta.band95
+    mark = f" {NOISE}" if delta.inside_noise else ""
+    return f"{_signed(delta.mean)} [{_signed(low)}, {_signed(high)}]{mark}"
+
+
+def _rounded(values: Sequence[float | None]) -> list[float | None]:
+    return [round(v, 4) if isinstance(v, float) else v for v in values]
+
+
+def _truth(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
 
 
 def _signed(value: float) -> str:
@@ -239,6 +262,7 @@ def _escape(text: str) -> str:
         ("Δ", r"$\Delta$"),
         ("−", "$-$"),
         ("–", "--"),
+        (NOISE, r"$\approx$"),
     ):
         text = text.replace(plain, latex)
     return text

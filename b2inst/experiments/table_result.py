@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from b2inst.experiments.store import read_json, write_json
 from b2inst.experiments.yaml_spec import parse_spec
@@ -27,8 +27,20 @@ class Difference(_Part):
     """A metric less that of the base row, in percent points, over the seeds both have."""
 
     mean: float | None
-    ci95: tuple[float, float] | None  #: paired bootstrap over images
+    ci95: tuple[float, float] | None  #: paired bootstrap over images, the trained models as given
     base: str
+    sd: float | None = None  #: of the seeds' own differences; None for one seed
+    band95: tuple[float, float] | None = None  #: noise of images and seeds (``noise_band``)
+    inside_noise: bool | None = None  #: whether the band has zero in it
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Tables stored before there was a band have the images' noise alone."""
+        if self.band95 is None:
+            self.band95 = self.ci95
+        if self.band95 is not None and self.inside_noise is None:
+            self.inside_noise = self.band95[0] <= 0 <= self.band95[1]
+        return self
 
 
 class ResultRow(_Part):

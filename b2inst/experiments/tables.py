@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from b2inst.evaluation import paired_interval
+from b2inst.evaluation import noise_band
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.profile import Profile
 from b2inst.experiments.provenance import describe_machine, now
@@ -149,11 +149,18 @@ def _differences(
     theirs = [base[seed].resampled(label) for seed in seeds]
     differences = {}
     for column in table.columns:
-        interval = paired_interval([r[column] for r in ours], [r[column] for r in theirs])
-        differences[column] = Difference(
-            mean=None if interval is None else interval.mean,
-            ci95=None if interval is None else (interval.low, interval.high),
-            base=table.base,
+        noise = noise_band([r[column] for r in ours], [r[column] for r in theirs])
+        differences[column] = (
+            Difference(mean=None, ci95=None, base=table.base)
+            if noise is None
+            else Difference(
+                mean=noise.band.mean,
+                ci95=(noise.images.low, noise.images.high),
+                base=table.base,
+                sd=noise.seed_sd,
+                band95=(noise.band.low, noise.band.high),
+                inside_noise=noise.inside,
+            )
         )
     return differences
 

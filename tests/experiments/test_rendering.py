@@ -28,6 +28,7 @@ def _cell(mean: float | None, sd: float | None = None, n: int = 1) -> dict[str, 
 @pytest.fixture
 def result() -> TableResult:
     delta = {"mean": -0.31, "ci95": (-1.0, -0.04), "base": "baseline"}
+    noisy = delta | {"sd": 0.9, "band95": (-2.55, 1.93), "inside_noise": True}
     empty = {"mean": None, "ci95": None, "base": "baseline"}
     rows: list[dict[str, Any]] = [
         {
@@ -41,7 +42,7 @@ def result() -> TableResult:
             "name": "HBB & more_of_it",
             "paper": {"AP": 36.2, "APl": 51.3},
             "ours": {"AP": _cell(39.95), "APl": _cell(None, n=0), "boundary_AP": _cell(8.96)},
-            "delta": {"AP": delta, "APl": empty, "boundary_AP": delta},
+            "delta": {"AP": delta, "APl": empty, "boundary_AP": noisy},
             "runs": ["d"],
             "status": "run",
         },
@@ -77,11 +78,11 @@ def test_markdown(result: TableResult) -> None:
     assert lines[head + 2 : head + 6] == [
         "| baseline | 35.8 | – | 40.3 ± 0.4 (3) | – | 9.0 (1) | – |",
         "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, +0.0] "
-        "| 9.0 (1) | −0.3 [−1.0, +0.0] |",
+        "| 9.0 (1) | −0.3 [−2.5, +1.9] ≈ |",
         "| later | 36.8 | +1.0 | not run | – | not run | – |",
         "| theirs | 34.6 | −1.2 | – | – | – | – |",
     ]
-    assert "|  | Δ baseline | −0.3 [−1.0, +0.0] | – | −0.3 [−1.0, +0.0] |" in lines
+    assert "|  | Δ baseline | −0.3 [−1.0, +0.0] | – | −0.3 [−2.5, +1.9] ≈ |" in lines
     assert "| theirs | paper | 34.6 | – | – |" in lines
     assert "-1" not in "".join(line for line in lines if "ours" in line)  # no sentinel of COCO's
 
@@ -91,10 +92,26 @@ def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
     for part in ("seeds 0, 1, 2", "500 images", "`test`", "1000", "500 and 800", "0123456789ab "):
         assert part in text
     assert "with local changes" in text
+    assert "≈: the interval has zero in it" in text
+    assert "Student's interval over the seeds' own differences" in text
     provenance = {**result.provenance, "seeds": [4]}
     assert "seed 4 alone" in explain(result.model_copy(update={"provenance": provenance}))
     provenance = {**result.provenance, "seeds": []}
     assert "Nothing has been run" in explain(result.model_copy(update={"provenance": provenance}))
+
+
+def test_tables_stored_before_there_was_a_band_have_the_images_noise(result: TableResult) -> None:
+    content = result.model_dump(mode="json")
+    for row in content["rows"]:
+        for delta in row["delta"].values():
+            for name in ("sd", "band95", "inside_noise"):
+                del delta[name]
+    content["rows"][1]["delta"]["AP"]["ci95"] = [-1.0, 0.2]
+    old = TableResult.model_validate(content)
+    text = to_markdown(old)
+    assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, +0.0] |" in text
+    assert "how much results vary from seed to seed is not in it" in text
+    assert "Student" not in text
 
 
 def test_csv_has_a_line_a_cell(result: TableResult) -> None:
@@ -104,14 +121,21 @@ def test_csv_has_a_line_a_cell(result: TableResult) -> None:
     assert (first["row"], first["metric"], first["paper"]) == ("baseline", "AP", "35.8")
     assert (first["ours_mean"], first["ours_sd"], first["n"]) == ("40.26", "0.44", "3")
     assert (hbb["delta"], hbb["delta_low"], hbb["delta_high"]) == ("-0.31", "-1.0", "-0.04")
-    assert (hbb["base"], hbb["ours_sd"]) == ("baseline", "")
+    assert (hbb["base"], hbb["ours_sd"], hbb["inside_noise"]) == ("baseline", "", "false")
+    noisy = lines[5]
+    assert (noisy["delta_low"], noisy["delta_high"]) == ("-1.0", "-0.04")
+    assert (noisy["band_low"], noisy["band_high"], noisy["delta_sd"]) == ("-2.55", "1.93", "0.9")
+    assert noisy["inside_noise"] == "true"
+    assert (first["inside_noise"], lines[4]["inside_noise"]) == ("", "")
     assert (lines[6]["status"], lines[6]["ours_mean"]) == ("not run", "")
 
 
 def test_latex_is_escaped_and_regular(result: TableResult) -> None:
     text = to_latex(result)
     assert r"HBB \& more\_of\_it & paper & 36.2" in text
-    assert r"$-$0.3 [$-$1.0, +0.0]" in text
+    assert r"$-$0.3 [$-$1.0, +0.0] &" in text
+    assert r"$-$0.3 [$-$2.5, +1.9] $\approx$ \\" in text
+    assert "≈: the interval has zero in it" in text.split(r"\begin")[0]
     assert r"40.3 $\pm$ 0.4 (3)" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in body} == {4}
@@ -121,6 +145,7 @@ def test_frame_is_as_printed(result: TableResult) -> None:
     frame = to_frame(result)
     assert list(frame.columns) == ["AP", "AP_L", "boundary AP"]
     assert frame.loc[("baseline", "ours"), "AP"] == "40.3 ± 0.4 (3)"
+    assert frame.loc[("HBB & more_of_it", "Δ baseline"), "boundary AP"] == "−0.3 [−2.5, +1.9] ≈"
     assert frame.loc[("later", "ours"), "AP"] == "not run"
     assert ("theirs", "ours") not in frame.index
 

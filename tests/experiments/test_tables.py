@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.run_spec import RunSpec
@@ -66,6 +67,29 @@ def test_differences_are_over_common_seeds_and_paired(result: TableResult) -> No
     # The fabricated resamples scatter alike for runs of one seed: paired, nothing is left of it.
     assert delta.ci95 == pytest.approx((delta.mean, delta.mean), abs=1e-3)
     assert result.row("HBB").delta["APl"].ci95 is None
+    assert result.row("HBB").delta["APl"].inside_noise is None
+
+
+def test_differences_within_the_noise_of_seeds_are_inside(result: TableResult) -> None:
+    # +1, +0.5 and 0: on these images for certain, over three seeds not.
+    delta = result.row("HBB").delta["AP"]
+    assert delta.ci95 == pytest.approx((0.5, 0.5), abs=1e-3)
+    assert delta.sd == pytest.approx(0.5, abs=1e-3)
+    low, high = stats.t.interval(0.95, 2, loc=0.5, scale=0.5 / 3**0.5)
+    assert delta.band95 == pytest.approx((low, high), abs=1e-2)
+    assert delta.inside_noise
+
+
+def test_with_one_seed_the_band_is_the_images(
+    plan: Plan, workspace: Workspace, fake_run: Any
+) -> None:
+    table, profile, specs = plan
+    fake_run(specs["baseline"][0], workspace.runs, {"AP": 1.0})
+    fake_run(specs["HBB"][0], workspace.runs, {"AP": 2.0})
+    delta = build_table(table, profile, specs, workspace, split="test").row("HBB").delta["AP"]
+    assert delta.sd is None
+    assert delta.band95 == delta.ci95 == pytest.approx((1.0, 1.0), abs=1e-3)
+    assert delta.inside_noise is False
 
 
 def test_rows_not_run_say_so(result: TableResult) -> None:
@@ -87,7 +111,8 @@ def test_json_is_the_contracts(result: TableResult, tmp_path: Path) -> None:
     assert row["paper"]["source"] == "Table 1, row 2"
     assert row["ours"]["AP"] == {"mean": 41.5, "sd": 0.5, "n": 3}
     assert row["ours"]["boundary_AP"]["mean"] == 31.5
-    assert row["delta"]["AP"].keys() == {"mean", "ci95", "base"}
+    assert {"mean", "ci95", "base"} < row["delta"]["AP"].keys()
+    assert row["delta"]["AP"]["inside_noise"] is True
     assert len(row["delta"]["AP"]["ci95"]) == 2
     assert all(len(name) == 12 for name in row["runs"])
     assert row["status"] == "run"
