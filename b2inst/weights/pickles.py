@@ -1,0 +1,148 @@
+"""Other people's checkpoints, read without running what may be hidden in them.
+
+A pickle is a program. What torch wrote is read with ``weights_only=True``; pickled numpy arrays
+(detectron2's and Caffe2's ``.pkl``, some of them written by Python 2) by an unpickler that knows
+nothing but such arrays.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from b2inst.weights.errors import WeightsError
+
+#: Numbers that arrays may be of, by the codes in pickles.
+_NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Tensors by name, from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
+
+    Where the file holds more (optimiser, author, …), only what is under "model" (in Caffe2's
+    files "blobs") is given.
+
+    Raises:
+        WeightsError: no such file, a damaged one, one that asks for anything but tensors and
+            plain values, or one without tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        content = _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged pickles raise anything
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):  # as torch says it
+            raise _refusal(path, refused[1]) from error
+        raise WeightsError(
+            f"{path}: not a readable checkpoint: damaged, cut short or something else "
+            f"({type(error).__name__}); download it again"
+        ) from error
+    for key in ("model", "blobs"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(
+            f"{path}: holds a {type(content).__name__} in place of tensors by name; give the file "
+            "of a checkpoint"
+        )
+    return {str(name): _tensor(value, name, path) for name, value in content.items()}
+
+
+def _read_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:  # torch does not compress
+            raise WeightsError(
+                f"{path}: would unpack to {unpacked} bytes, more than it is long, which torch's "
+                "files never do; download it again from where it was published"
+            )
+    with torch.serialization.safe_globals(_NUMPY_VALUES):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_pickle(path: Path) -> Any:
+    return _ArrayUnpickler(path).load()
+
+
+# Python's implementation, and from memory: C's, or a file, would allocate gigabytes for lengths
+# that a few bytes only claim.
+class _ArrayUnpickler(pickle._Unpickler):
+    """Knows the few names that pickled arrays of numbers consist of, as functions that can do
+    nothing else; any other name is refused before it is imported."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _KNOWN.get((module.replace("numpy._core", "numpy.core"), name))
+        if known is None:
+            raise _refusal(self._path, f"{module}.{name}")
+        return known
+
+
+def _empty_array(subtype: object, shape: object, typecode: object) -> np.ndarray:
+    """In place of numpy's ``_reconstruct``: what the pickle says next fills the array."""
+    return np.ndarray((0,), np.int8)
+
+
+def _dtype(code: str, align: object = False, copy: object = True) -> np.dtype:
+    if code not in _NUMBERS:
+        raise pickle.UnpicklingError(f"an array of {code!r}, not of numbers")
+    return np.dtype(code, False, True)
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """In place of ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    return text.encode("latin1")
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): "ndarray",  # a name only: nothing can be made of it
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _latin1,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+
+#: Schedulers and the like, saved beside the weights, may hold single numpy numbers.
+_scalar = np.float64(0).__reduce__()[0]
+_NUMPY_VALUES: list[Any] = [
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(code)) for code in sorted(_NUMBERS)),
+]
+
+
+def _tensor(value: object, name: object, path: Path) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.str[1:] in _NUMBERS:
+        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
+        return value.detach()
+    raise WeightsError(
+        f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers; give the "
+        "file of a checkpoint"
+    )
+
+
+def _refusal(path: Path, name: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: asks for {name}, which is more than tensors need and could run code; nothing was "
+        "run; get the file from where it was published, or do without it"
+    )
