@@ -9,8 +9,8 @@ docs/decisions.md says what follows. Targets, each the union over the instances 
 * Laplacian > 0: ours (paper §4.1), masks sampled at the grid's cell centres, then filtered.
 * BMask R-CNN: the published code's order. Filtered at full resolution, beyond the frame is
   background, clamped, above 0.1; resized by the nearest pixel.
-* STDC-Seg: the detail pyramid that grew out of it. The filter at strides 1, 2 and 4, each
-  brought back by the nearest pixel, summed with weights 6/10, 3/10 and 1/10, above 0.1; pooled.
+* STDC-Seg: its detail pyramid. The same filter at strides 1, 2 and 4, each brought back by the
+  nearest pixel, summed with weights 6/10, 3/10 and 1/10, above 0.1; pooled.
 * erosion, pooled: the mask without its erosion by 3×3; a cell counts if a pixel in it does.
 * boundary AP: the band it compares, 2 % of the image's diagonal wide, at cell centres.
 """

@@ -1,22 +1,41 @@
-"""What stands beside a table: training curves, two of its rows on the same images, costs."""
+"""What stands beside a table: designs, training curves, its rows on the same images, costs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from b2inst.evaluation import read_predictions
+from b2inst.data import CocoIndex
+from b2inst.evaluation import Prediction, read_predictions
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import RunError
+from b2inst.experiments.profile import load_profile
 from b2inst.experiments.store import Run
 from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.table_spec import TableSpec
 from b2inst.experiments.workspace import Workspace
-from b2inst.viz.choose import choose_images
+from b2inst.models import create_model
+from b2inst.viz.boundaries import boundary_figure
+from b2inst.viz.choose import Choice, choose_images
 from b2inst.viz.curves import training_curves
+from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.figure import save_figure
 from b2inst.viz.qualitative import qualitative_figure
+from b2inst.viz.wiring import find_wiring
 from b2inst.weights import load_model
+
+
+def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
+    """A diagram of each row's model, as ``designs.png``; the models are built, not trained."""
+    plan = load_profile(profile, workspace=workspace)
+    wirings = {}
+    for name, (spec, *_) in table.run_specs(plan, (0,)).items():
+        options: dict[str, Any] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
+        wirings[name] = find_wiring(create_model(spec.model, num_classes=1, **options))
+    path = workspace.results / profile / table.name / "designs.png"
+    return save_figure(diagram_figure(wirings), path)
 
 
 def save_curves(result: TableResult, workspace: Workspace) -> Path:
@@ -50,15 +69,35 @@ def save_comparison(
     Raises:
         RunError: a row was not run, or its run's folder is not here any more.
     """
-    runs = [_runs(result, row, workspace)[0] for row in (first, second)]
-    data = prepare(runs[0].spec().data, workspace.data)
-    index = load_split(data, data.report_split, workspace.data)
-    label = result.provenance["split"]
-    a, b = (read_predictions(run.predictions_path(label)) for run in runs)
-    choices = choose_images(index, a, b, best=best, drawn=drawn)
-    model = load_model(runs[1].model_path)
+    index, choices, a, b = _chosen(result, workspace, first, second, best, drawn)
+    model = load_model(_runs(result, second, workspace)[0].model_path)
     figure = qualitative_figure(index, choices, a, b, names=names, model=model)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png")
+
+
+def save_boundaries(
+    result: TableResult,
+    workspace: Workspace,
+    *,
+    first: str,
+    second: str,
+    best: int = 2,
+    drawn: int = 1,
+) -> Path:
+    """The boundary that each row predicts, by its first seed, as ``boundaries.png``.
+
+    Args:
+        first, second: names of the rows whose difference chooses the images (``choose_images``).
+        best, drawn: how many images by gain and by lot.
+
+    Raises:
+        RunError: one of the two was not run, or a run's folder is not here any more.
+    """
+    index, choices, *_ = _chosen(result, workspace, first, second, best, drawn)
+    runs = {row.name: _runs(result, row.name, workspace)[0] for row in result.rows if row.runs}
+    models = {name: load_model(run.model_path) for name, run in runs.items()}
+    figure = boundary_figure(index, choices, models)
+    return save_figure(figure, _folder(result, workspace) / "boundaries.png")
 
 
 def cost_frame(result: TableResult) -> pd.DataFrame:
@@ -77,6 +116,18 @@ def cost_frame(result: TableResult) -> pd.DataFrame:
         for name in row.runs
     }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
+
+
+def _chosen(
+    result: TableResult, workspace: Workspace, first: str, second: str, best: int, drawn: int
+) -> tuple[CocoIndex, list[Choice], list[Prediction], list[Prediction]]:
+    """The data that two rows report on, images of it to show, and what their first runs predict."""
+    runs = [_runs(result, row, workspace)[0] for row in (first, second)]
+    data = prepare(runs[0].spec().data, workspace.data)
+    index = load_split(data, data.report_split, workspace.data)
+    label = result.provenance["split"]
+    a, b = (list(read_predictions(run.predictions_path(label))) for run in runs)
+    return index, choose_images(index, a, b, best=best, drawn=drawn), a, b
 
 
 def _runs(result: TableResult, row: str, workspace: Workspace) -> list[Run]:

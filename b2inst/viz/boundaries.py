@@ -1,0 +1,49 @@
+"""The boundaries that several models predict for the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from b2inst.data import CocoIndex
+from b2inst.data.images import as_array, read_image
+from b2inst.models.segmenter import Explanation
+from b2inst.ops.boundary import laplacian_boundary
+from b2inst.viz.choose import Choice
+from b2inst.viz.draw import draw_heat, draw_instances, palette
+from b2inst.viz.qualitative import Explainer, picture_grid, truth_instances
+
+
+def boundary_figure(
+    index: CocoIndex, choices: Sequence[Choice], models: Mapping[str, Explainer]
+) -> Figure:
+    """Draw the chosen images: ground truth | target | the boundary of each model that has one.
+
+    Args:
+        models: by the name over their column. The target is at the first one's basis grid.
+    """
+    records = {record.id: record for record in index.images}
+    rows, columns = [], ["ground truth"]
+    for choice in choices:
+        record = records[choice.image_id]
+        picture = as_array(read_image(record.path))
+        truth = truth_instances(index, record)
+        row = [draw_instances(picture, truth, colours=palette(len(truth)), captions=False)]
+        found = {name: model.explain(picture) for name, model in models.items()}
+        maps = {name: e.boundary for name, e in found.items() if e.boundary is not None}
+        if maps:
+            first = found[next(iter(maps))]
+            maps = {"target": _target(truth.masks, first)} | maps
+        columns = ["ground truth", *maps]
+        rows.append(row + [draw_heat(values, row[0].shape[:2]) for values in maps.values()])
+    labels = [f"image {choice.image_id}\n{choice.reason}" for choice in choices]
+    return picture_grid(rows, columns, labels)
+
+
+def _target(masks: Tensor, explanation: Explanation) -> Tensor:
+    """The holistic boundary of N×H×W masks at the grid of an explanation, h×w."""
+    sampled = F.interpolate(masks[None].float(), explanation.content, mode="nearest-exact")[0]
+    return laplacian_boundary(sampled).any(0).float()
