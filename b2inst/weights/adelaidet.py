@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from b2inst.models.blendmask import MSRA_BGR
 from b2inst.models.catalog import create_model
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
@@ -78,7 +79,7 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
     unknown = [name for name in tensors if name not in NOT_NEEDED and own.get(name) not in wanted]
     reached = set(own.values())
     missing = [name for name in wanted if name not in reached]
-    constants = {"pixel_mean": model.preprocessor.mean, "pixel_std": model.preprocessor.std}
+    constants = {name: torch.tensor(MSRA_BGR[name.removeprefix("pixel_")]) for name in NOT_NEEDED}
     problems = [f"unknown {grouped(unknown)}"] if unknown else []
     problems += [f"nothing for our {grouped(missing)}"] if missing else []
     problems += [
@@ -87,7 +88,7 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
         if ours in wanted and tensors[name].shape != wanted[ours].shape
     ]
     problems += [
-        f"{name} is {tensors[name].flatten().tolist()}, ours is {value.flatten().tolist()}"
+        f"{name} is {tensors[name].flatten().tolist()}, ours is {value.tolist()}"
         for name, value in constants.items()
         if name in tensors and not _close(tensors[name], value)
     ]
@@ -171,7 +172,7 @@ def _channels(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
 
 def _close(tensor: Tensor, value: Tensor) -> bool:
     return tensor.numel() == value.numel() and torch.allclose(
-        tensor.flatten().float(), value.flatten(), atol=0.01
+        tensor.flatten().float(), value, atol=0.01
     )
 
 

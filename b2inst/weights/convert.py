@@ -1,0 +1,86 @@
+"""Published checkpoints to our own weights files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.weights.adelaidet import NOT_NEEDED, from_adelaidet
+from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.files import save_model
+from b2inst.weights.pickles import read_checkpoint
+
+#: Whose checkpoints can be converted.
+Publisher = Literal["adelaidet"]
+
+_READERS: dict[Publisher, Callable[..., BasisSegmenter]] = {"adelaidet": from_adelaidet}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a checkpoint; as text, a line each."""
+
+    source: Path
+    target: Path
+    model: BasisSegmenter
+    tensors: dict[str, Tensor]  #: that the checkpoint held
+
+    def __str__(self) -> str:
+        left = [name for name in NOT_NEEDED if name in self.tensors]
+        parts = Counter(name.split(".")[0] for name in self.model.state_dict())
+        counts = ", ".join(f"{part} {count}" for part, count in parts.items())
+        lines = [
+            f"{self.source}: {len(self.tensors)} tensors",
+            f"  renamed: {sum(parts.values())} ({counts})",
+            f"  not needed: {len(left)}" + (f" ({', '.join(left)})" if left else ""),
+            f"{self.target}: {_description(self.model)}",
+        ]
+        return "\n".join(lines)
+
+
+def convert(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, publisher: Publisher
+) -> Conversion:
+    """Write the model of a published checkpoint as a file for ``b2inst.load_model``.
+
+    Category ids are COCO's where the model has COCO's 80 classes; of others a checkpoint says
+    nothing, and they are counted from 1.
+
+    Args:
+        source: ``.pth`` or ``.pkl`` file.
+        target: the file to write.
+
+    Raises:
+        WeightsError: a file that cannot be read or written, or a model that cannot be built here;
+            nothing is written then.
+    """
+    source, target = Path(source), Path(target)
+    if not target.parent.is_dir():
+        raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
+    if target.exists() and target.samefile(source):
+        raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
+    tensors = read_checkpoint(source)
+    model = _READERS[publisher](tensors, source=str(source))
+    ids = tuple(range(1, model.recipe["num_classes"] + 1))
+    if model.class_names == COCO_CLASS_NAMES:
+        ids = COCO_CATEGORY_IDS
+    save_model(model, target, category_ids=ids)
+    return Conversion(source, target, model, tensors)
+
+
+def _description(model: BasisSegmenter) -> str:
+    options = model.recipe["options"]
+    size = options["attention_size"]
+    named = "COCO's" if model.class_names else "unnamed"
+    return (
+        f"{model.recipe['name']}, {model.recipe['num_classes']} classes ({named}), "
+        f"{options['num_bases']} bases, attention {size}×{size}"
+    )

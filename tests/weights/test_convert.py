@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from b2inst.cli import app
+from b2inst.weights import WeightsError, load_model
+from b2inst.weights.adelaidet import own_names
+from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from b2inst.weights.convert import convert
+from b2inst.weights.files import model_card
+
+
+@pytest.fixture(scope="module")
+def published(
+    checkpoint: Callable[..., dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Tensor]]:
+    """A file as AdelaiDet's training leaves it, and the weights in it."""
+    tensors = checkpoint(attention=7)
+    tensors["pixel_mean"] = torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1)
+    path = tmp_path_factory.mktemp("published") / "R_50_1x.pth"
+    torch.save({"model": tensors, "optimizer": {"state": {}}, "iteration": 89999}, path)
+    return path, tensors
+
+
+def test_there_and_back(published: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
+    """Converted, loaded and saved again the weights are bit for bit the published ones."""
+    source, tensors = published
+    out = tmp_path / "blendmask.safetensors"
+    call = CliRunner().invoke(app, ["convert", str(source), str(out), "--from", "adelaidet"])
+    assert call.exit_code == 0, call.output
+    count = len(tensors) - 1
+    assert f"{source}: {count + 1} tensors\n  renamed: {count} (" in call.stdout
+    assert "not needed: 1 (pixel_mean)" in call.stdout
+    assert f"{out}: blendmask-r50, 80 classes (COCO's), 4 bases, attention 7×7" in call.stdout
+
+    model = load_model(out)
+    assert model.class_names == COCO_CLASS_NAMES
+    assert model_card(out)["category_ids"] == list(COCO_CATEGORY_IDS)
+    own = model.state_dict()
+    assert len(own) == count
+    assert all(own[ours].equal(tensors[theirs]) for theirs, ours in own_names(tensors).items())
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    model.preprocessor.shorter = 64
+    result = model.predict([picture])[0]
+    assert len(result.scores) > 0
+    assert result.masks.shape[1:] == (64, 96)
+
+
+def test_categories_of_another_data_set_are_counted(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    tensors = dict(published[1])
+    for name in ("proposal_generator.fcos_head.cls_logits", "basis_module.seg_head.6"):
+        for last in (".weight", ".bias"):
+            tensors[name + last] = tensors[name + last][: 4 if "seg_head" in name else 3]
+    source, out = tmp_path / "own.pth", tmp_path / "own.safetensors"
+    torch.save(tensors, source)
+    assert "3 classes (unnamed)" in str(convert(source, out, publisher="adelaidet"))
+    assert model_card(out)["category_ids"] == [1, 2, 3]
+    assert model_card(out)["class_names"] is None
+
+
+def test_what_cannot_be_written_is_told_before_reading(tmp_path: Path) -> None:
+    source = tmp_path / "a.pth"
+    source.write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"there is no folder .*; make it first"):
+        convert(source, tmp_path / "none" / "a.safetensors", publisher="adelaidet")
+    with pytest.raises(WeightsError, match="would replace the checkpoint"):
+        convert(source, source, publisher="adelaidet")
+
+
+def test_a_refused_checkpoint_leaves_no_file(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+    (tmp_path / "cut.pth").write_bytes(published[0].read_bytes()[:100_000])
+    torch.save({"model": {"weight": torch.ones(3)}}, tmp_path / "other.pth")
+    for name in ("cut.pth", "other.pth", "none.pth"):
+        source = str(tmp_path / name)
+        result = CliRunner().invoke(app, ["convert", source, str(out), "--from", "adelaidet"])
+        assert result.exit_code == 1
+        (line,) = result.stderr.strip().splitlines()
+        assert line.startswith(f"error: {source}: ")
+    assert not out.exists()
+
+
+def test_only_known_publishers(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["convert", "a.pth", "b.safetensors", "--from", "caffe"])
+    assert result.exit_code == 2
+    assert "adelaidet" in result.stderr
