@@ -146,7 +146,7 @@ def to_records(
         record |= {name: values[i] for name, values in columns.items() if values is not None}
         record["bbox"] = [round(value, 3) for value in boxes[i].tolist()]
         record["segmentation"] = codes[i]
-        _check_record(record, where)
+        check_record(record, where)
         records.append(record)
     return records
 
@@ -172,7 +172,7 @@ def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
             for number, line in enumerate(lines, start=1):
                 where = f"{path} line {number}"
                 record = json.loads(line)
-                _check_record(record, where)
+                check_record(record, where)
                 yield record
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise EvaluationError(f"{where}: cannot be read ({error}); {_REMEDY}") from error
@@ -216,7 +216,7 @@ def check_against(
     known = set(category_ids)
     for i, record in enumerate(predictions):
         where = f"prediction {i}"
-        _check_record(record, where)
+        check_record(record, where)
         image_id = record["image_id"]
         if image_id not in sizes:
             raise EvaluationError(
@@ -236,7 +236,7 @@ def check_against(
             )
 
 
-def _check_record(record: Any, where: str) -> None:
+def check_record(record: Any, where: str) -> None:
     """Raise EvaluationError unless ``record`` is a detection with finite numbers."""
     try:
         numbers = [*record["bbox"], record["score"], record.get("class_score", 0.0)]

@@ -228,9 +228,14 @@ def _delta(row: ResultRow, column: str) -> str:
     delta = row.delta.get(column)
     if delta is None or delta.mean is None or delta.band95 is None:
         return NOTHING
-    low, high = delta.band95
-    mark = f" {NOISE}" if delta.inside_noise else ""
-    return f"{_signed(delta.mean)} [{_signed(low)}, {_signed(high)}]{mark}"
+    return difference_text(delta.mean, delta.band95)
+
+
+def difference_text(mean: float, band: tuple[float, float]) -> str:
+    """A difference with its interval, marked where the interval has zero in it."""
+    low, high = band
+    mark = f" {NOISE}" if low <= 0 <= high else ""
+    return f"{_signed(mean)} [{_signed(low)}, {_signed(high)}]{mark}"
 
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:

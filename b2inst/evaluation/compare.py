@@ -1,0 +1,119 @@
+"""Two models from their prediction files: differences of AP and the noise they carry."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from b2inst.evaluation.bootstrap import resample_ap
+from b2inst.evaluation.errors import EvaluationError
+from b2inst.evaluation.ground_truth import load_ground_truth
+from b2inst.evaluation.noise_band import NoiseBand, noise_band
+from b2inst.evaluation.predictions import check_against
+from b2inst.evaluation.results import read_results
+
+#: What is compared: mask, boundary and box AP.
+METRICS = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    *("boundary_AP", "boundary_AP50", "boundary_AP75"),
+    *("box_AP", "box_AP50", "box_AP75"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of two models, in percent; one value a file."""
+
+    first: list[float]
+    second: list[float]
+    difference: NoiseBand | None  #: second less first; None without ground truth
+
+
+def compare(
+    first: Sequence[Path],
+    second: Sequence[Path],
+    annotations: Path,
+    *,
+    metrics: Sequence[str] = METRICS,
+    resamples: int = 1000,
+    jobs: int | None = None,
+) -> dict[str, Comparison]:
+    """Compare two models on the same images, by metric.
+
+    Args:
+        first, second: prediction files (``read_results``), as many of each: one a training seed,
+            in the same order.
+        annotations: COCO annotation file that both were predicted for.
+        metrics: names as ``evaluate`` gives them.
+        resamples: of the images, for the bootstrap.
+        jobs: files evaluated at a time, each by a process (default: one a core; 1: this process).
+
+    Raises:
+        EvaluationError: a file is not valid, is for other images or categories, or there are not as
+            many of both; raised before any evaluation.
+    """
+    if len(first) != len(second):
+        raise EvaluationError(
+            f"{len(first)} and {len(second)} files to compare; give as many of each, one a seed"
+        )
+    files = [*first, *second]
+    check_files(files, annotations)
+    work = partial(_resample, annotations=annotations, metrics=metrics, resamples=resamples)
+    jobs = min(jobs or os.cpu_count() or 1, len(files))
+    if jobs == 1:
+        resampled = [work(file) for file in files]
+    else:
+        # Spawned, since a fork of a process with threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            resampled = list(pool.map(work, files))
+    result = {}
+    for metric in metrics:
+        values = [run[metric] for run in resampled]
+        a, b = values[: len(first)], values[len(first) :]
+        result[metric] = Comparison(
+            first=[float(v[0]) for v in a],
+            second=[float(v[0]) for v in b],
+            difference=noise_band(b, a),
+        )
+    return result
+
+
+def check_files(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
+    """Read each prediction file and see that all are for the images and categories of one data set.
+
+    Returns:
+        On how many images each has detections.
+
+    Raises:
+        EvaluationError: one is not valid, or two have no image in common.
+    """
+    truth = load_ground_truth(annotations)
+    sizes = {i: (image["height"], image["width"]) for i, image in truth.imgs.items()}
+    seen: dict[Path, set[int]] = {}
+    for file in files:
+        predictions = read_results(file)
+        try:
+            check_against(predictions, sizes, truth.cats)
+        except EvaluationError as error:
+            raise EvaluationError(f"{file}: {error} ({annotations})") from None
+        seen[file] = {record["image_id"] for record in predictions}
+        for other, images in seen.items():
+            if images and seen[file] and not images & seen[file]:
+                raise EvaluationError(
+                    f"{file}: has no image in common with {other}; predict both on the same images"
+                )
+    return {file: len(images) for file, images in seen.items()}
+
+
+def _resample(
+    file: Path, *, annotations: Path, metrics: Sequence[str], resamples: int
+) -> dict[str, np.ndarray]:
+    return resample_ap(read_results(file), annotations, metrics=metrics, resamples=resamples)
