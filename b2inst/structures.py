@@ -11,13 +11,15 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels, x2 and y2 exclusive.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
-from b2inst.ops.masks import paste_masks
+from b2inst.ops.frame_masks import Window, pixel_centres, sample_grid, window_above
+from b2inst.ops.masks import paste_masks, paste_window
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
 Features = dict[int, Tensor]
@@ -84,8 +86,8 @@ class Positives(_PerInstance):
     image_index: Tensor  #: P int64, image in the batch
     target_index: Tensor  #: P int64, row in the concatenation of the batch's targets
     coefficients: Tensor  #: P×D
-    weights: Tensor  #: P float, weight of each position in the mask loss
-    weight_sum: float  #: what the weighted mask loss is divided by (mean over devices)
+    weights: Tensor  #: P float in [0, 1], how central each position is to its target
+    weight_sum: float  #: what the sum of mask losses is divided by (mean over devices)
 
 
 @dataclass
@@ -93,13 +95,39 @@ class Bases(_Movable):
     """Global bases of a batch; the boundary basis, where there is one, is the last of ``maps``."""
 
     maps: Tensor  #: B×K×h×w, unbounded
-    stride: int  #: input pixels per cell of the basis grid
+    stride: float  #: input pixels per cell of the basis grid
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
+
+
+class Masks(Protocol):
+    """Soft masks of instances, as an assembler makes them, and what is asked of them."""
+
+    probabilities: Tensor  #: N×…, in [0, 1]
+    boxes: Tensor  #: N×4, in network-input pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> Self: ...
+
+    def resized(self, size: int) -> Tensor:
+        """N×size×size probabilities inside the boxes."""
+
+    def inside(self, i: int, window: Window) -> Tensor:
+        """Mask ``i`` in a window (top, left, bottom, right) of the network's input, bool."""
+
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        """N×H×W bool masks in an image.
+
+        Args:
+            boxes: N×4, where the boxes are in the image.
+            size: (height, width) of the image.
+            frame: (height, width) of the same image in the network's input.
+        """
 
 
 @dataclass
 class RoIMasks(_PerInstance):
-    """Masks that live in their boxes."""
+    """Masks that live in their boxes; a pixel belongs to one where its probability is >= 0.5."""
 
     probabilities: Tensor  #: N×R×R in [0, 1]
     boxes: Tensor  #: N×4, what each mask is spread over
@@ -108,9 +136,60 @@ class RoIMasks(_PerInstance):
         """N×size×size probabilities, area-averaged (exact for divisors of R)."""
         return F.adaptive_avg_pool2d(self.probabilities, size)
 
-    def paste(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    def inside(self, i: int, window: Window) -> Tensor:
+        """Mask ``i`` in a window of the network's input, bool."""
+        return paste_window(self.probabilities[i], self.boxes[i], window) >= 0.5
+
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         """N×H×W bool masks in an image of (height, width), where the boxes are now ``boxes``."""
         return paste_masks(self.probabilities, boxes, size)
+
+
+@dataclass
+class FrameMasks(_PerInstance):
+    """Masks on a grid over the whole network input; a pixel is in one where it is > 0.5.
+
+    Between the grid's cells probabilities are linear, beyond its borders constant.
+    """
+
+    probabilities: Tensor  #: N×h×w in [0, 1]
+    boxes: Tensor  #: N×4; they do not confine the masks
+    stride: float  #: input pixels per cell
+    origin: float  #: x and y of the first cell's centre, in input pixels
+
+    def resized(self, size: int) -> Tensor:
+        """N×size×size probabilities inside the boxes (RoIAlign, two samples a bin and side)."""
+        index = torch.arange(len(self), device=self.boxes.device)[:, None]
+        boxes = self.boxes - (self.origin - self.stride / 2)  # RoIAlign's first cell ends at stride
+        rois = torch.cat([index.to(boxes), boxes], dim=1)
+        maps = self.probabilities[:, None]
+        return roi_align(maps, rois, size, 1 / self.stride, sampling_ratio=2, aligned=True)[:, 0]
+
+    def inside(self, i: int, window: Window) -> Tensor:
+        """Mask ``i`` in a window of the network's input, bool."""
+        top, left, bottom, right = window
+        rows = self._cells(torch.arange(top, bottom) + 0.5)
+        columns = self._cells(torch.arange(left, right) + 0.5)
+        return sample_grid(self.probabilities[i], rows, columns) > 0.5
+
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        """N×H×W bool masks in an image of (height, width) ``size``.
+
+        Only the part of the image is looked at where a mask can be.
+        """
+        rows, columns = (
+            self._cells(pixel_centres(pixels, side))
+            for pixels, side in zip(size, frame, strict=True)
+        )
+        masks = torch.zeros((len(self), *size), dtype=torch.bool, device=self.boxes.device)
+        for mask, grid in zip(masks, self.probabilities, strict=True):
+            top, left, bottom, right = window_above(grid, rows, columns, 0.5)
+            soft = sample_grid(grid, rows[top:bottom], columns[left:right])
+            mask[top:bottom, left:right] = soft > 0.5
+        return masks
+
+    def _cells(self, coordinates: Tensor) -> Tensor:
+        return ((coordinates - self.origin) / self.stride).to(self.probabilities.device)
 
 
 @dataclass

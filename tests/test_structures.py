@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from scipy import ndimage
 
-from b2inst.structures import Detections, Instances, RoIMasks, Targets
+from b2inst.structures import Detections, FrameMasks, Instances, RoIMasks, Targets
 
 
 def detections(count: int) -> Detections:
@@ -65,3 +68,71 @@ def test_roi_masks_are_averaged_over_blocks(count: int) -> None:
     masks = RoIMasks(torch.rand(count, 28, 28), torch.zeros(count, 4))
     expected = masks.probabilities.reshape(count, 14, 2, 14, 2).mean((2, 4))
     torch.testing.assert_close(masks.resized(14), expected)
+
+
+def blobs(count: int, height: int, width: int) -> torch.Tensor:
+    """Smooth random maps in [0, 1]."""
+    noise = torch.randn(count, 1, height, width, generator=torch.Generator().manual_seed(0))
+    return (4 * F.avg_pool2d(noise, 5, stride=1, padding=2)).sigmoid()[:, 0]
+
+
+@pytest.mark.parametrize("size", [(75, 120), (30, 41), (200, 90)])
+def test_a_square_frame_is_spread_over_the_image(size: tuple[int, int]) -> None:
+    """YOLACT: the grid, a last cell less than whole, is resized to the image at once."""
+    maps = blobs(3, 24, 24)
+    masks = FrameMasks(maps, torch.zeros(3, 4), stride=95 / 24, origin=95 / 48)
+    expected = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    pasted = masks.paste(torch.zeros(3, 4), size, (95, 95))
+    decided = (expected - 0.5).abs() > 1e-5
+    assert pasted.dtype == torch.bool
+    assert pasted[decided].equal((expected > 0.5)[decided])
+    assert decided.float().mean() > 0.99
+
+
+@pytest.mark.parametrize("size", [(75, 120), (150, 240), (37, 59)])
+def test_a_padded_frame_with_aligned_cells_is_cut_and_resized(size: tuple[int, int]) -> None:
+    """CondInst: cell j is pixel 4j + 2 of the padded input; that is cut, and resized."""
+    frame, maps = (50, 80), blobs(3, 16, 24)  # padded to 64×96
+    axes = [((torch.arange(4 * n) - 2).clamp(min=0) / 4).numpy() for n in maps.shape[1:]]
+    places = np.meshgrid(*axes, indexing="ij")
+    enlarged = torch.stack(
+        [
+            torch.from_numpy(ndimage.map_coordinates(m, places, order=1, mode="nearest"))
+            for m in maps.numpy()
+        ]
+    )
+    cut = enlarged[None, :, : frame[0], : frame[1]]
+    expected = F.interpolate(cut, size, mode="bilinear", align_corners=False)[0]
+    masks = FrameMasks(maps, torch.zeros(3, 4), stride=4, origin=2.5)
+    pasted = masks.paste(torch.zeros(3, 4), size, frame)
+    decided = (expected - 0.5).abs() > 1e-5
+    assert pasted[decided].equal((expected > 0.5)[decided])
+    assert decided.float().mean() > 0.99
+
+
+def test_a_pixel_at_one_half_is_in_a_mask_of_a_box_and_not_in_one_of_the_frame() -> None:
+    half, box = torch.full((1, 8, 8), 0.5), torch.tensor([[0.0, 0, 8, 8]])
+    assert RoIMasks(half, box).paste(box, (8, 8), (8, 8)).all()
+    assert not FrameMasks(half, box, 1, 0.5).paste(box, (8, 8), (8, 8)).any()
+    window = (2, 2, 6, 6)
+    assert RoIMasks(half, box).inside(0, window).all()
+    assert not FrameMasks(half, box, 1, 0.5).inside(0, window).any()
+
+
+@pytest.mark.parametrize("origin", [2.0, 2.5])
+def test_masks_of_the_frame_are_read_where_their_boxes_are(origin: float) -> None:
+    """Cells that hold their own centre's x: each bin holds the mean of its two samples."""
+    centres = origin + 4 * torch.arange(40)
+    maps = (centres / 200).expand(1, 40, 40)
+    box = torch.tensor([[21.0, 30, 77, 100]])
+    masks = FrameMasks(maps, box, 4, origin)
+    bins = 21 + (torch.arange(14) + 0.5) * 4
+    torch.testing.assert_close(masks.resized(14), (bins / 200).expand(1, 14, 14))
+    pixels = masks.inside(0, (30, 21, 100, 150))  # above one half from x = 100 on
+    assert pixels.equal((torch.arange(21, 150) + 0.5 > 100).expand(70, -1))
+
+
+def test_no_masks_of_the_frame() -> None:
+    nothing = FrameMasks(torch.zeros(0, 8, 8), torch.zeros(0, 4), 4, 2)
+    assert nothing.resized(14).shape == (0, 14, 14)
+    assert nothing.paste(torch.zeros(0, 4), (30, 40), (32, 32)).shape == (0, 30, 40)

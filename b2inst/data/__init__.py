@@ -13,6 +13,7 @@ from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
 from b2inst.data.transforms import (
     RandomTranspose,
     ResizeShorterSide,
+    ResizeTo,
     test_transforms,
     train_transforms,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "RandomTranspose",
     "Report",
     "ResizeShorterSide",
+    "ResizeTo",
     "Scene",
     "SplitReport",
     "check_coco",

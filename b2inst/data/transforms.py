@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -42,14 +44,29 @@ class ResizeShorterSide(v2.Transform):
         if params["same"]:
             return inpt
         if isinstance(inpt, tv_tensors.Mask):
-            bitmaps = inpt.as_subclass(Tensor)
-            resized = F.resize_image(  # "exact" takes the pixel under the centre, as PIL does
-                bitmaps.reshape(-1, *bitmaps.shape[-2:]),
-                params["size"],
-                InterpolationMode.NEAREST_EXACT,
-            )
-            return tv_tensors.Mask(resized.reshape(*bitmaps.shape[:-2], *params["size"]))
+            return _resize_bitmaps(inpt, params["size"])
         return self._call_kernel(F.resize, inpt, params["size"])
+
+
+class ResizeTo(v2.Transform):
+    """Resize an image to one size, whatever its shape, bitmaps by the nearest pixel.
+
+    The image (PIL) is resized by OpenCV's bilinear without antialiasing, as published for YOLACT.
+
+    Args:
+        size: (height, width) in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, Image.Image):
+            return Image.fromarray(cv2.resize(np.asarray(inpt), self.size[::-1]))
+        if isinstance(inpt, tv_tensors.Mask):
+            return _resize_bitmaps(inpt, self.size)
+        return self._call_kernel(F.resize, inpt, list(self.size))
 
 
 class RandomTranspose(v2.Transform):
@@ -76,10 +93,19 @@ class RandomTranspose(v2.Transform):
         return tv_tensors.wrap(inpt.as_subclass(Tensor).mT, like=inpt)
 
 
+def _resize_bitmaps(masks: tv_tensors.Mask, size: Sequence[int]) -> tv_tensors.Mask:
+    bitmaps = masks.as_subclass(Tensor)
+    resized = F.resize_image(  # "exact" takes the pixel under the centre, as PIL does
+        bitmaps.reshape(-1, *bitmaps.shape[-2:]), list(size), InterpolationMode.NEAREST_EXACT
+    )
+    return tv_tensors.Mask(resized.reshape(*bitmaps.shape[:-2], *size))
+
+
 def train_transforms(
     *,
     shorter: int | Sequence[int],
     longer_max: int,
+    fixed_size: tuple[int, int] | None = None,
     flip: float = 0.5,
     vertical_flip: float = 0.0,
     transpose: float = 0.0,
@@ -87,9 +113,13 @@ def train_transforms(
     """Resize, then flip; the last two are for data without an upright, such as the scenes.
 
     Args:
+        shorter, longer_max: as in ``ResizeShorterSide``.
+        fixed_size: of a model that takes no other: (height, width), in place of these two.
         flip: probability of a horizontal flip; likewise the others.
     """
-    parts: list[v2.Transform] = [ResizeShorterSide(shorter, longer_max)]
+    parts: list[v2.Transform] = [
+        ResizeTo(fixed_size) if fixed_size else ResizeShorterSide(shorter, longer_max)
+    ]
     if flip:
         parts.append(v2.RandomHorizontalFlip(flip))
     if vertical_flip:

@@ -67,11 +67,22 @@ def load_split(
     return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
 
 
-def training_set(index: CocoIndex, augmentation: Augmentation, *, cache: bool) -> CocoDataset:
-    """The images of a split as training sees them."""
+def training_set(
+    index: CocoIndex,
+    augmentation: Augmentation,
+    *,
+    cache: bool,
+    fixed_size: tuple[int, int] | None = None,
+) -> CocoDataset:
+    """The images of a split as training sees them.
+
+    Args:
+        fixed_size: of a model that takes images of one size only (its preprocessor says so).
+    """
     transforms = train_transforms(
         shorter=augmentation.shorter,
         longer_max=augmentation.longer_max,
+        fixed_size=fixed_size,
         flip=augmentation.horizontal_flip,
         vertical_flip=augmentation.vertical_flip,
         transpose=augmentation.transpose,

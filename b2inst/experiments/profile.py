@@ -20,6 +20,7 @@ class OwnData(Spec):
     """What a profile changes when it is given a COCO-format folder instead of its scenes."""
 
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    families: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     augmentation: Augmentation
     env: str | None = None  #: environment variable that names such a folder
 
@@ -30,7 +31,9 @@ class Profile(Spec):
     name: str
     description: str
     variant: str  #: the second half of a model's name: "tiny", "r50"
-    options: dict[str, JsonValue] = Field(default_factory=dict)  #: model options of every row
+    options: dict[str, JsonValue] = Field(default_factory=dict)  #: model options of every row,
+    #: but for families that have their own: ``{yolact: {size: 96}}``, in place of all of these.
+    families: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     data: DataSpec
     own_data: OwnData | None = None
     augmentation: Augmentation
@@ -50,14 +53,16 @@ class Profile(Spec):
         changed: dict[str, Any] = {"data": data}
         if self.own_data is not None:
             changed["options"] = {**self.options, **self.own_data.options}
+            changed["families"] = {**self.families, **self.own_data.families}
             changed["augmentation"] = self.own_data.augmentation
         return self.model_copy(update=changed)
 
     def run_spec(self, family: str, options: dict[str, JsonValue], seed: int) -> RunSpec:
         """The run of a model family with its own options (they win over the profile's)."""
+        common = self.families.get(family.removeprefix("b2inst-"), self.options)
         return RunSpec(
             model=f"{family}-{self.variant}",
-            options={**self.options, **options},
+            options={**common, **options},
             data=self.data,
             augmentation=self.augmentation,
             schedule=self.schedule,

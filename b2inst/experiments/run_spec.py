@@ -18,7 +18,10 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Augmentation(Spec):
-    """How training images vary: a shorter side drawn from several, flips."""
+    """How training images vary: a shorter side drawn from several, flips.
+
+    A model whose images all have one size, as YOLACT's, is trained at that size.
+    """
 
     shorter: tuple[PositiveInt, ...] = Field(min_length=1)  #: pixels; one is drawn for each image
     longer_max: PositiveInt  #: pixels; caps the longer side

@@ -174,7 +174,12 @@ def _train(
         image.height * image.width * (4 + len(index.annotations[image.id]))
         for image in index.images
     )
-    dataset = training_set(index, spec.augmentation, cache=decoded <= _CACHED_BYTES)
+    dataset = training_set(
+        index,
+        spec.augmentation,
+        cache=decoded <= _CACHED_BYTES,
+        fixed_size=model.preprocessor.fixed_size,
+    )
     # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
     schedule = spec.schedule if run.status is RunStatus.NEW else run.spec().schedule
     if first and run.status is RunStatus.NEW:

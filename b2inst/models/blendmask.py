@@ -174,7 +174,7 @@ def _assemble(
 ) -> BasisSegmenter:
     bases: BasisHead | BoundarySupervision = basis_head
     if boundary is not None:
-        options = {**boundary_defaults, **boundary}
+        options = {"branch_convs": len(basis_head.convs), **boundary_defaults, **boundary}
         with seeds.of("boundary"):
             bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
     blender = Blender(num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size)

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
-from b2inst.structures import Bases, Detections, Features, Positives, RoIMasks, Targets
+from b2inst.structures import (
+    Bases,
+    Detections,
+    Features,
+    ImageBatch,
+    Masks,
+    Positives,
+    Targets,
+)
+
+
+class ImagePreprocessor(Protocol):
+    """At which size, and as which numbers, the network sees an image."""
+
+    mean: Tensor  #: of the channels, 3×1×1 on the scale 0 to 255, in the network's order
+    std: Tensor
+    bgr: bool  #: the network wants blue first
+    #: (height, width) that every image gets, whatever its shape; None where shapes are kept.
+    fixed_size: tuple[int, int] | None
+
+    def resized(self, image: np.ndarray) -> Tensor:
+        """H×W×3 uint8 RGB to 3×h×w RGB, 0 to 255, at the size that ``predict`` looks at."""
+
+    def __call__(self, images: list[Tensor]) -> ImageBatch:
+        """3×h×w RGB images, 0 to 255, already at the network's size, to one normalised batch."""
 
 
 class InstanceHead(Protocol):
-    """Boxes, classes and D coefficients per position; what these mean only the assembler knows."""
+    """Boxes, classes and D coefficients per position; what these mean only the assembler knows.
+
+    If an assembler needs to know more of a position, such as where it is, the head appends that
+    to the coefficients.
+    """
 
     def __call__(self, features: Features) -> Any:
         """Dense outputs, in a form of the head's own."""
@@ -22,16 +51,6 @@ class InstanceHead(Protocol):
         """Detections of each image, in network-input pixels."""
 
 
-class BasisPredictor(Protocol):
-    """Global bases of a batch."""
-
-    def __call__(self, features: Features) -> Bases:
-        """Features to bases."""
-
-    def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses on the bases themselves; none for plain bases."""
-
-
 class Assembler(Protocol):
     """Masks from bases and coefficients."""
 
@@ -39,7 +58,7 @@ class Assembler(Protocol):
     def num_coefficients(self) -> int:
         """D."""
 
-    def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> RoIMasks:
+    def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> Masks:
         """Masks of N instances: boxes per image, coefficients N×D."""
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:

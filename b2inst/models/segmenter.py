@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as TF
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from b2inst.models.interfaces import Assembler, BasisPredictor, InstanceHead
-from b2inst.modules.preprocessor import Preprocessor
+from b2inst.models.interfaces import Assembler, ImagePreprocessor, InstanceHead
+from b2inst.modules.basis_predictor import BasisPredictor
 from b2inst.modules.scoring_head import ScoringHead
-from b2inst.ops.resize import resized_size
-from b2inst.structures import Bases, Detections, Features, Instances, Positives, RoIMasks, Targets
+from b2inst.structures import Bases, Detections, Features, Instances, Masks, Positives, Targets
 
 #: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
 ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -50,16 +49,16 @@ class BasisSegmenter(nn.Module):
     bases, the assembler makes masks of both, the scoring head (where there is one) rates them.
 
     Args:
-        preprocessor: owns normalisation, channel order and the test size.
         backbone: images to features by stride.
-        instance_head, basis_head, assembler: see ``b2inst.models.interfaces``.
+        preprocessor, instance_head, assembler: see ``b2inst.models.interfaces``.
+        basis_head: see ``b2inst.modules.basis_predictor``.
         scoring_head: without one, the ranking score is the classification score.
     """
 
     def __init__(
         self,
         *,
-        preprocessor: Preprocessor,
+        preprocessor: ImagePreprocessor,
         backbone: nn.Module,
         instance_head: InstanceHead,
         basis_head: BasisPredictor,
@@ -129,7 +128,9 @@ class BasisSegmenter(nn.Module):
     def explain(self, image: ImageLike) -> Explanation:
         """Predict one image and keep what lies behind: bases, boundary, coefficients."""
         ((instances, detections, bases, size),) = self._run([image])
-        content = (-(-size[0] // bases.stride), -(-size[1] // bases.stride))
+        # The quotient of a fractional stride may be a last bit above a whole number of cells.
+        height, width = (math.ceil(side / bases.stride - 1e-6) for side in size)
+        content = (height, width)
         return Explanation(read_image(image), instances, detections, bases, content)
 
     def _run(
@@ -140,7 +141,7 @@ class BasisSegmenter(nn.Module):
         if not images:
             return []
         arrays = [read_image(image) for image in images]
-        batch = self.preprocessor([self._resized(array) for array in arrays])
+        batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         features: Features = self.backbone(batch.images)
         detections = self.instance_head.detect(self.instance_head(features))
         bases = self.basis_head(features)
@@ -176,7 +177,7 @@ class BasisSegmenter(nn.Module):
     def _finish(
         self,
         detections: Detections,
-        masks: RoIMasks,
+        masks: Masks,
         qualities: dict[str, Tensor],
         *,
         network_size: tuple[int, int],
@@ -199,20 +200,12 @@ class BasisSegmenter(nn.Module):
             scores=scores[order],
             class_scores=detections.scores[order],
             labels=detections.labels[order],
-            masks=masks[order].paste(boxes, image_size),
+            masks=masks[order].paste(boxes, image_size, network_size),
             iou_scores=qualities["iou"][order] if "iou" in qualities else None,
             boundary_scores=qualities["boundary"][order] if "boundary" in qualities else None,
             class_names=self.class_names,
         )
         return instances, order
-
-    def _resized(self, array: np.ndarray) -> Tensor:
-        height, width = array.shape[:2]
-        size = resized_size(height, width, self.preprocessor.shorter, self.preprocessor.longer_max)
-        image = Image.fromarray(array)
-        if size != (height, width):
-            image = TF.resize(image, list(size), interpolation=TF.InterpolationMode.BILINEAR)
-        return TF.pil_to_tensor(image)
 
 
 def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:

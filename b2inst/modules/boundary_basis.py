@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.basis_predictor import BasisPredictor
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.structures import Bases, Features, Targets
 
@@ -20,16 +20,16 @@ class BoundarySupervision(nn.Module):
 
     Args:
         basis_head: predicts the bases. Without ``branch`` its last map is the boundary.
-        branch: a basis head of one map, the boundary's own; its ``strides`` say whether one level
-            of the pyramid feeds it or several, fused.
+        branch: a basis head of one map, the boundary's own, on the same grid; it may read one
+            level of the pyramid or several, fused.
         criterion: the losses of the map.
     """
 
     def __init__(
         self,
         *,
-        basis_head: BasisHead,
-        branch: BasisHead | None,
+        basis_head: BasisPredictor,
+        branch: BasisPredictor | None,
         criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
     ) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class BoundaryBasis(BoundarySupervision):
     def __init__(
         self,
         *,
-        basis_head: BasisHead,
-        branch: BasisHead | None,
+        basis_head: BasisPredictor,
+        branch: BasisPredictor | None,
         criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
         detach: bool = True,
     ) -> None:

@@ -28,7 +28,7 @@ class HolisticBoundaryLoss(nn.Module):
         super().__init__()
         self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
 
-    def forward(self, logits: Tensor, stride: int, targets: list[Targets]) -> dict[str, Tensor]:
+    def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name.
 
         Args:
@@ -63,7 +63,7 @@ class RoIBoundaryLoss(nn.Module):
         self.roi_size = roi_size
         self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
 
-    def forward(self, logits: Tensor, stride: int, targets: list[Targets]) -> dict[str, Tensor]:
+    def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
         """As ``HolisticBoundaryLoss``; without instances the losses are 0."""
         boxes = [t.boxes for t in targets]
         pooled = roi_align(

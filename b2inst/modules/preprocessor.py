@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision.transforms.v2.functional as TF
+from PIL import Image
 from torch import Tensor, nn
 
+from b2inst.ops.resize import resized_size
 from b2inst.structures import ImageBatch
 
 
 class Preprocessor(nn.Module):
-    """Normalises images and pads them, right and bottom, to one size.
+    """Resizes images as they are shaped, normalises and pads them, right and bottom, to one size.
 
     Padding follows normalisation, so padded pixels equal the mean colour.
 
@@ -25,6 +29,7 @@ class Preprocessor(nn.Module):
 
     mean: Tensor
     std: Tensor
+    fixed_size: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -43,6 +48,15 @@ class Preprocessor(nn.Module):
         self.size_divisor = size_divisor
         self.shorter = shorter
         self.longer_max = longer_max
+
+    def resized(self, image: np.ndarray) -> Tensor:
+        """H×W×3 uint8 RGB to 3×h×w uint8 at the test size, bilinear with PIL's antialiasing."""
+        height, width = image.shape[:2]
+        size = resized_size(height, width, self.shorter, self.longer_max)
+        picture = Image.fromarray(image)
+        if size != (height, width):
+            picture = TF.resize(picture, list(size), interpolation=TF.InterpolationMode.BILINEAR)
+        return TF.pil_to_tensor(picture)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:
         """List of 3×H×W uint8 RGB tensors, already at the network's size, to one batch."""

@@ -12,8 +12,8 @@ from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from b2inst.ops.boundary import laplacian_boundary
-from b2inst.ops.quality import roi_mask_quality
-from b2inst.structures import Features, RoIMasks
+from b2inst.ops.quality import mask_quality
+from b2inst.structures import Features, Masks
 
 BRANCHES = ("iou", "boundary")
 
@@ -80,13 +80,13 @@ class ScoringHead(nn.Module):
         self,
         features: Features,
         boxes: list[Tensor],
-        masks: RoIMasks,
+        masks: Masks,
     ) -> dict[str, Tensor]:
         """Predicted qualities of N masks.
 
         Args:
             boxes: per image, N in sum, in network-input pixels.
-            masks: the predicted masks in those boxes.
+            masks: the predicted masks, with those boxes.
 
         Returns:
             Logits by branch, N each; their sigmoid is the quality in [0, 1].
@@ -125,7 +125,7 @@ class ScoringHead(nn.Module):
         self,
         features: Features,
         boxes: list[Tensor],
-        masks: RoIMasks,
+        masks: Masks,
         truths: list[Tensor],
     ) -> dict[str, Tensor]:
         """Regression to the true qualities at each box's own resolution.
@@ -138,10 +138,11 @@ class ScoringHead(nn.Module):
             truths: per image the true mask of each box, N×H×W.
         """
         logits = self(features, boxes, masks)
-        probabilities = masks.probabilities.split([len(b) for b in boxes])
-        measured = [
-            roi_mask_quality(*one) for one in zip(probabilities, boxes, truths, strict=True)
-        ]
+        measured = []
+        start = 0
+        for truth in truths:
+            measured.append(mask_quality(masks[start : start + len(truth)], truth))
+            start += len(truth)
         iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
         quality = {"iou": iou, "boundary": dice}
         return {

@@ -30,7 +30,7 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
     return inside & ~(rows[..., :-2] & rows[..., 1:-1] & rows[..., 2:])
 
 
-def boundary_target(masks: Tensor, *, stride: int, size: tuple[int, int]) -> Tensor:
+def boundary_target(masks: Tensor, *, stride: float, size: tuple[int, int]) -> Tensor:
     """Holistic boundary of all instances of an image, at the basis grid (paper §4.1).
 
     Each mask is sampled at the grid's cell centres, its Laplacian boundary taken there, and the
@@ -45,8 +45,10 @@ def boundary_target(masks: Tensor, *, stride: int, size: tuple[int, int]) -> Ten
     Returns:
         h×w float, 0 or 1.
     """
-    centre = stride // 2
-    sampled = masks[:, centre::stride, centre::stride]
+    rows, columns = (
+        ((torch.arange(cells, device=masks.device) + 0.5) * stride).long() for cells in size
+    )
+    sampled = masks[:, rows[rows < masks.shape[1]]][:, :, columns[columns < masks.shape[2]]]
     target = masks.new_zeros(size, dtype=torch.float32)
     boundary = laplacian_boundary(sampled).any(0)
     target[: boundary.shape[0], : boundary.shape[1]] = boundary

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from b2inst.ops.boundary import laplacian_boundary
-from b2inst.ops.masks import box_window, paste_window
+from b2inst.ops.masks import box_window
+from b2inst.structures import Masks
 
 EPSILON = 1e-5  #: the paper's soft term ε of Eq. 1
 
@@ -29,23 +30,23 @@ def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
     return (2 * overlap + EPSILON) / (total + EPSILON)
 
 
-def roi_mask_quality(probabilities: Tensor, boxes: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask IoU and boundary Dice of RoI masks at their boxes' own resolution (Eq. 1's h×w).
+def mask_quality(masks: Masks, truths: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask IoU and boundary Dice in each mask's box, at its own resolution (Eq. 1's h×w).
 
     Args:
-        probabilities: N×R×R in [0, 1].
-        boxes: N×4 in the pixels of ``truths``.
-        truths: N×H×W uint8 or bool, the true mask of each RoI.
+        masks: N, with boxes in the pixels of ``truths``.
+        truths: N×H×W uint8 or bool, the true mask of each.
 
     Returns:
         IoU (N) and boundary Dice (N), float in [0, 1]; 0 for a box outside the image.
     """
+    boxes = masks.boxes
     iou = torch.zeros(len(boxes), device=boxes.device)
     dice = torch.zeros(len(boxes), device=boxes.device)
-    for i, (probability, box) in enumerate(zip(probabilities, boxes, strict=True)):
+    for i, box in enumerate(boxes):
         top, left, bottom, right = window = box_window(box, (truths.shape[1], truths.shape[2]))
         if bottom > top and right > left and box[2] > box[0] and box[3] > box[1]:
-            predicted = paste_window(probability, box, window) >= 0.5
+            predicted = masks.inside(i, window)
             truth = truths[i, top:bottom, left:right].bool()
             iou[i] = mask_iou(predicted, truth)
             dice[i] = boundary_dice(predicted, truth)

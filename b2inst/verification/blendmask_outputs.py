@@ -16,6 +16,7 @@ from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead
 from b2inst.modules.fcos_targets import locations
+from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.resnet_fpn import ResNetFPN
 from b2inst.structures import Bases, Detections, Features, ImageBatch, Instances
 from b2inst.verification.blendmask_inputs import Sample
@@ -40,6 +41,7 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
     assert isinstance(blender, Blender)
     assert isinstance(backbone, ResNetFPN)
     preprocessor = model.preprocessor
+    assert isinstance(preprocessor, Preprocessor)
     preprocessor.shorter, preprocessor.longer_max = _test_size(samples)
     parts = {
         "batch": preprocessor,

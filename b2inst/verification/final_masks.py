@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from b2inst.ops.masks import box_window, decode_rle, paste_window
 from b2inst.verification.comparison import Comparison, failed
 
+#: A pixel belongs to the mask where its probability is at least this.
+THRESHOLD = 0.5
+
 #: Soft masks this close to the threshold decide nothing: end to end, and for equal soft masks.
 UNDECIDED = 1e-4
 ROUNDING = 1e-6
@@ -26,24 +29,29 @@ TOLERANCE = 0.005
 
 @dataclass
 class PublishedMasks:
-    """An image's published masks as bitmaps and as what they were pasted from."""
+    """An image's published masks, and what we make of the published masks in their boxes.
 
-    bitmaps: NDArray[np.bool_]  #: N×H×W
-    soft: NDArray[np.float32]  #: N×H×W, the published RoI masks pasted by us into published boxes
+    All are N×H×W bool.
+    """
+
+    bitmaps: NDArray[np.bool_]
+    pasted: NDArray[np.bool_]  #: the published RoI masks, pasted into the published boxes
+    undecided: NDArray[np.bool_]  #: where they are within ``UNDECIDED`` of the threshold
+    rounding: NDArray[np.bool_]  #: where they are within ``ROUNDING``
 
     def compare(self, name: str, ours: NDArray[np.bool_]) -> Comparison:
         """One minus the smallest IoU over the decided pixels of each mask."""
         if ours.shape != self.bitmaps.shape:
             return failed(name, f"ours are {len(ours)} masks", self.bitmaps.shape)
-        decided = np.abs(self.soft - 0.5) > UNDECIDED
-        different = ours != self.bitmaps
-        union = ((ours | self.bitmaps) & decided).sum((1, 2))
-        apart = (different & decided).sum((1, 2)) / np.maximum(union, 1)
-        left_out = int((different & ~decided).sum())
+        different = ours ^ self.bitmaps
+        apart = different & ~self.undecided
+        union = (ours | self.bitmaps) & ~self.undecided
+        errors = np.count_nonzero(apart, (1, 2)) / np.maximum(np.count_nonzero(union, (1, 2)), 1)
+        left_out = np.count_nonzero(different & self.undecided)
         return Comparison(
             name,
             self.bitmaps.shape,
-            float(apart.max(initial=0)),
+            float(errors.max(initial=0)),
             TOLERANCE,
             "1 - IoU",
             f"{left_out} undecided pixels that differ left out" if left_out else "",
@@ -51,11 +59,9 @@ class PublishedMasks:
 
     def compare_pasted(self, name: str) -> Comparison:
         """The published RoI masks, pasted and thresholded, are the published bitmaps."""
-        decided = np.abs(self.soft - 0.5) > ROUNDING
-        different = ((self.soft >= 0.5) != self.bitmaps) & decided
-        return Comparison(
-            name, self.bitmaps.shape, int(different.sum()), 0, "different", "of published RoIs"
-        )
+        different = np.count_nonzero((self.pasted ^ self.bitmaps) & ~self.rounding)
+        note = "published RoI masks in published boxes"
+        return Comparison(name, self.bitmaps.shape, different, 0, "different", note)
 
 
 def read_masks(
@@ -71,16 +77,22 @@ def read_masks(
     Raises:
         ValueError: not N codes of this size.
     """
-    if not isinstance(codes, list) or len(codes) != len(boxes) or len(rois) != len(boxes):
+    if not isinstance(codes, list) or len(codes) != len(boxes):
         raise ValueError(f"not {len(boxes)} run-length codes")
     for code in codes:
-        if not isinstance(code, dict) or list(code.get("size", ())) != list(size):
+        if not isinstance(code, dict) or code.get("size") != list(size):
             raise ValueError(f"a run-length code that is not of size {size[0]}×{size[1]}")
     bitmaps = decode_rle(codes, size).numpy()
-    soft = np.zeros(bitmaps.shape, np.float32)
-    for canvas, roi, box in zip(soft, torch.from_numpy(rois), torch.from_numpy(boxes), strict=True):
-        if torch.isfinite(box).all() and bool((box[2:] > box[:2]).all()):
-            top, left, bottom, right = window = box_window(box, size)
-            if bottom > top and right > left:
-                canvas[top:bottom, left:right] = paste_window(roi, box, window).numpy()
-    return PublishedMasks(bitmaps, soft)
+    pasted, undecided, rounding = (np.zeros(bitmaps.shape, bool) for _ in range(3))
+    for k, (roi, box) in enumerate(
+        zip(torch.from_numpy(rois), torch.from_numpy(boxes), strict=True)
+    ):
+        if not (box.isfinite().all() and (box[2:] > box[:2]).all()):
+            continue
+        top, left, bottom, right = window = box_window(box, size)
+        soft = paste_window(roi, box, window).numpy()
+        inside = np.s_[k, top:bottom, left:right]
+        pasted[inside] = soft >= THRESHOLD
+        undecided[inside] = np.abs(soft - THRESHOLD) <= UNDECIDED
+        rounding[inside] = np.abs(soft - THRESHOLD) <= ROUNDING
+    return PublishedMasks(bitmaps, pasted, undecided, rounding)

@@ -11,7 +11,13 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from b2inst.data import RandomTranspose, ResizeShorterSide, test_transforms, train_transforms
+from b2inst.data import (
+    RandomTranspose,
+    ResizeShorterSide,
+    ResizeTo,
+    test_transforms,
+    train_transforms,
+)
 from b2inst.data.transforms import resized_size
 
 sides = st.integers(1, 1200)
@@ -48,6 +54,34 @@ def test_size_rule(height: int, width: int, shorter: int, longer_max: int) -> No
 )
 def test_sizes_of_the_coco_recipe(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert resized_size(*size, 800, 1333) == expected
+
+
+def test_one_size_for_every_shape() -> None:
+    """Image, bitmaps and boxes are squeezed alike, each axis by its own factor."""
+    image, shapes = sample(40, 60, [[12, 10, 48, 30]])
+    for resize in (
+        ResizeTo((80, 30)),
+        train_transforms(shorter=7, longer_max=7, fixed_size=(80, 30), flip=0),
+    ):
+        squeezed, found = resize(image, shapes)
+        assert squeezed.size == (30, 80)
+        assert found["boxes"].tolist() == [[6, 20, 24, 60]]
+        expected = np.zeros((80, 30), np.uint8)
+        expected[20:60, 6:24] = 1
+        np.testing.assert_array_equal(found["masks"][0], expected)
+        np.testing.assert_array_equal(found["semantic"], expected)
+        red = np.asarray(squeezed)[:, :, 0] / 255
+        assert np.abs(red - expected)[22:58, 8:22].max() == 0
+        assert np.abs(red - expected).mean() < 0.05
+
+
+def test_squeezing_an_image_is_bilinear_without_antialiasing() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    floats = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(floats, (20, 20), mode="bilinear")[0]
+    squeezed = ResizeTo((20, 20))(Image.fromarray(pixels))
+    got = torch.from_numpy(np.array(squeezed)).permute(2, 0, 1).float()
+    assert (got - expected).abs().max() <= 1
 
 
 def test_resize_is_that_of_pil() -> None:

@@ -41,6 +41,15 @@ def test_training_images_vary_as_the_spec_says(spec: RunSpec, tmp_path: Path) ->
     assert sizes == {(3, 32, 32), (3, 64, 64)}
 
 
+def test_a_model_of_one_size_is_trained_at_that(spec: RunSpec, tmp_path: Path) -> None:
+    data = prepare(spec.data, tmp_path)
+    index = load_split(data, "train", tmp_path)
+    dataset = training_set(index, spec.augmentation, cache=True, fixed_size=(40, 40))
+    image, targets = dataset[0]
+    assert image.shape == (3, 40, 40)
+    assert targets.masks.shape[1:] == targets.semantic.shape == (40, 40)
+
+
 @pytest.fixture
 def spoilt(tmp_path: Path) -> Path:
     """A COCO-format folder; of val, one annotation is bad and one image is cut off."""

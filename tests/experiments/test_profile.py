@@ -105,3 +105,11 @@ def test_a_row_changes_the_model_only() -> None:
     assert row.model_dump(exclude={"model", "options"}) == base.model_dump(
         exclude={"model", "options"}
     )
+
+
+def test_a_family_may_have_options_of_its_own() -> None:
+    own = {"families": {"yolact": {"size": 64}}}
+    profile = load_profile("tiny").model_copy(update=own)
+    for family in ("yolact", "b2inst-yolact"):
+        assert profile.run_spec(family, {"scoring": []}, 0).options == {"size": 64, "scoring": []}
+    assert profile.run_spec("blendmask", {}, 0).options == profile.options

@@ -72,7 +72,7 @@ def test_no_instances(blender: Blender, bases: Bases) -> None:
     nothing = torch.zeros(0, 4)
     masks = blender.assemble(bases, [nothing, nothing], torch.zeros(0, blender.num_coefficients))
     assert masks.probabilities.shape == (0, R, R)
-    assert masks.paste(nothing, (64, 80)).shape == (0, 64, 80)
+    assert masks.paste(nothing, (64, 80), (64, 80)).shape == (0, 64, 80)
 
 
 def positives(blender: Blender, target_index: list[int], weights: list[float]) -> Positives:

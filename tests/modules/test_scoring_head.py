@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from b2inst.modules.scoring_head import ScoringHead
-from b2inst.ops.quality import roi_mask_quality
+from b2inst.ops.quality import mask_quality
 from b2inst.structures import RoIMasks
 
 
@@ -69,10 +69,8 @@ def test_loss_is_least_where_the_prediction_is_the_true_quality() -> None:
     for name, index in (("iou", 0), ("boundary", 1)):
         quality = torch.cat(
             [
-                roi_mask_quality(p, b, t)[index]
-                for p, b, t in zip(
-                    given.probabilities.split([2, 1]), boxes, truths(boxes), strict=True
-                )
+                mask_quality(m, t)[index]
+                for m, t in zip((given[:2], given[2:]), truths(boxes), strict=True)
             ]
         ).clamp(0.01, 0.99)
         assert (quality > 0.01).any()

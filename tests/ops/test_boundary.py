@@ -92,3 +92,11 @@ def test_no_float_map_of_full_size_is_made(largest_float: Callable[..., int]) ->
     masks = torch.ones(30, 800, 1333, dtype=torch.uint8)
     elements = largest_float(boundary_target, masks, stride=4, size=(200, 336))
     assert 0 < elements < masks.numel() / 12
+
+
+def test_cells_that_are_no_whole_number_of_pixels_are_sampled_at_their_centres() -> None:
+    """YOLACT's 138 cells over 550 pixels: what the nearest-exact rule of resizing picks."""
+    masks = torch.rand(3, 550, 550, generator=torch.Generator().manual_seed(0)) > 0.5
+    small = torch.nn.functional.interpolate(masks[None].float(), 138, mode="nearest-exact")[0]
+    got = boundary_target(masks, stride=550 / 138, size=(138, 138))
+    assert got.equal(laplacian_boundary(small).any(0).float())

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.ops.masks import crop_masks, paste_masks
-from b2inst.ops.quality import boundary_dice, mask_iou, roi_mask_quality
+from b2inst.ops.quality import boundary_dice, mask_iou, mask_quality
+from b2inst.structures import FrameMasks, RoIMasks
 
 pairs = hnp.arrays(bool, st.tuples(st.just(2), st.integers(1, 15), st.integers(1, 15)))
 
@@ -61,7 +62,7 @@ def test_roi_quality_is_that_of_the_pasted_masks(
         truth[y1:y2, x1:x2] = 1
     pasted = paste_masks(soft, boxes, (32, 40)).numpy()
 
-    iou, dice = roi_mask_quality(soft, boxes, truths)
+    iou, dice = mask_quality(RoIMasks(soft, boxes), truths)
     assert iou.shape == dice.shape == (len(boxes),)
     for i, truth in enumerate(truths.bool().numpy()):
         if not pasted[i].any() and not truth.any():
@@ -77,7 +78,20 @@ def test_a_perfect_mask_has_quality_1() -> None:
     truth[0, 10:38, 20:48] = True
     truth[0, 10:15, 20:30] = False
     box = torch.tensor([[20.0, 10, 48, 38]])  # 28 pixels: a bin is a pixel
-    iou, dice = roi_mask_quality(crop_masks(truth, box, 28), box, truth)
+    iou, dice = mask_quality(RoIMasks(crop_masks(truth, box, 28), box), truth)
+    assert iou.tolist() == [1]
+    assert dice.tolist() == [1]
+
+
+def test_of_a_mask_on_the_frame_what_is_in_its_box_counts() -> None:
+    cells = torch.zeros(1, 16, 16)
+    cells[0, 2:9, 5:12] = 1  # pixels 8 to 36 and 20 to 48
+    cells[0, 12:, :] = 1  # far below the box
+    box = torch.tensor([[20.0, 8, 48, 36]])
+    truth = torch.zeros(1, 64, 64, dtype=torch.bool)
+    truth[0, 8:36, 20:48] = True
+    nearest = FrameMasks(cells.repeat_interleave(4, 1).repeat_interleave(4, 2), box, 1, 0.5)
+    iou, dice = mask_quality(nearest, truth)
     assert iou.tolist() == [1]
     assert dice.tolist() == [1]
 
@@ -94,8 +108,7 @@ def test_a_one_pixel_wide_error_costs_the_boundary_more_than_the_area() -> None:
 @pytest.mark.parametrize("box", [(80, 80, 90, 90), (10, 10, 10, 20)])
 def test_boxes_without_pixels_have_quality_0(box: tuple[int, ...]) -> None:
     truth = torch.ones(1, 40, 40, dtype=torch.uint8)
-    iou, dice = roi_mask_quality(
-        torch.ones(1, 7, 7), torch.tensor([box], dtype=torch.float32), truth
-    )
+    masks = RoIMasks(torch.ones(1, 7, 7), torch.tensor([box], dtype=torch.float32))
+    iou, dice = mask_quality(masks, truth)
     assert iou.tolist() == [0]
     assert dice.tolist() == [0]

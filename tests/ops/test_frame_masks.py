@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from b2inst.ops.frame_masks import pixel_centres, sample_grid, window_above
+
+sides = st.integers(1, 12)
+positions = st.lists(st.floats(-3, 15, width=32), max_size=6).map(sorted)
+
+
+@given(sides, sides, positions, positions, st.integers(0, 99))
+def test_sampling_is_bilinear_and_constant_beyond_the_border(
+    height: int, width: int, rows: list[float], columns: list[float], seed: int
+) -> None:
+    grid = np.random.default_rng(seed).random((height, width))
+    got = sample_grid(torch.from_numpy(grid), torch.tensor(rows), torch.tensor(columns))
+    places = np.meshgrid(np.float32(rows), np.float32(columns), indexing="ij")
+    expected = ndimage.map_coordinates(grid, places, order=1, mode="nearest")
+    np.testing.assert_allclose(got, expected.reshape(len(rows), len(columns)), atol=1e-5)
+
+
+@given(sides, sides, positions, positions, st.integers(0, 99))
+def test_nothing_outside_the_window_is_above(
+    height: int, width: int, rows: list[float], columns: list[float], seed: int
+) -> None:
+    grid = torch.from_numpy(np.random.default_rng(seed).random((height, width)) ** 4)
+    ys, xs = torch.tensor(rows), torch.tensor(columns)
+    top, left, bottom, right = window_above(grid, ys, xs, 0.5)
+    soft = sample_grid(grid, ys, xs)
+    soft[top:bottom, left:right] = 0
+    assert not (soft > 0.5).any()
+
+
+def test_the_window_is_no_larger_than_a_cell_around() -> None:
+    grid = torch.zeros(8, 8)
+    grid[3, 4] = 1
+    cells = torch.arange(0, 8, 0.5)
+    assert window_above(grid, cells, cells, 0.5) == (5, 7, 8, 10)  # cells 2.5 to 3.5, 3.5 to 4.5
+    assert window_above(grid * 0.5, cells, cells, 0.5) == (0, 0, 0, 0)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_pixel_centres_are_those_of_bilinear_resizing(pixels: int, frame: int) -> None:
+    """A frame whose pixels hold their own centres, resized."""
+    ramp = (torch.arange(frame) + 0.5)[None, None]
+    expected = F.interpolate(ramp, pixels, mode="linear", align_corners=False)[0, 0]
+    torch.testing.assert_close(pixel_centres(pixels, frame), expected)
