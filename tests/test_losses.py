@@ -5,7 +5,14 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou
 
-from b2inst.losses import crisp_boundary_loss, dice_loss, focal_loss, ltrb_giou_loss, mask_bce
+from b2inst.losses import (
+    crisp_boundary_loss,
+    dice_loss,
+    focal_loss,
+    ltrb_giou_loss,
+    mask_bce,
+    mask_dice,
+)
 
 
 @pytest.fixture
@@ -98,6 +105,22 @@ def test_boundary_losses_are_zero_exactly_where_right(loss: object) -> None:
     assert (loss(1 - right, right) > 0.9).all()
     nothing = torch.zeros(2, 8, 8)
     assert loss(nothing, nothing).tolist() == [0, 0]
+
+
+def test_mask_dice_has_its_epsilon_in_the_denominator_alone(random: np.random.Generator) -> None:
+    p, t = random.random((3, 4, 5)), (random.random((3, 4, 5)) > 0.5).astype(float)
+    p[2] *= 1e-3
+    t[1] = 0
+    expected = [
+        1 - 2 * (a * b).sum() / ((a**2).sum() + (b**2).sum() + 1e-5)
+        for a, b in zip(p, t, strict=True)
+    ]
+    got = mask_dice(torch.from_numpy(p), torch.from_numpy(t.astype(np.uint8)))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert got[1] == 1
+    nothing = torch.zeros(1, 4, 5)
+    assert mask_dice(nothing, nothing) == 1
+    assert mask_dice(nothing[:0], nothing[:0]).shape == (0,)
 
 
 def test_crisp_loss_is_the_inverse_dice_and_punishes_a_miss_harder() -> None:

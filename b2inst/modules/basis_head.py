@@ -38,9 +38,9 @@ class BasisHead(nn.Module):
         super().__init__()
         self.num_bases = num_bases
         self.strides = tuple(strides)
-        self.refine = nn.ModuleList(_block(in_channels, channels) for _ in strides)
-        self.convs = nn.Sequential(*(_block(channels, channels) for _ in range(num_convs)))
-        self.upsampled_conv = _block(channels, channels)
+        self.refine = nn.ModuleList(conv_block(in_channels, channels) for _ in strides)
+        self.convs = nn.Sequential(*(conv_block(channels, channels) for _ in range(num_convs)))
+        self.upsampled_conv = conv_block(channels, channels)
         self.project = nn.Conv2d(channels, num_bases, 1)
         self.auxiliary = auxiliary
 
@@ -82,7 +82,9 @@ class SemanticHead(nn.Module):
         super().__init__()
         self.stride = stride
         self.weight = weight
-        self.convs = nn.Sequential(_block(in_channels, channels), _block(channels, channels))
+        self.convs = nn.Sequential(
+            conv_block(in_channels, channels), conv_block(channels, channels)
+        )
         self.project = nn.Conv2d(channels, num_classes + 1, 1)
 
     def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
@@ -94,7 +96,8 @@ class SemanticHead(nn.Module):
         return {"loss_semantic": self.weight * F.cross_entropy(logits, truth)}
 
 
-def _block(channels_in: int, channels_out: int) -> nn.Module:
+def conv_block(channels_in: int, channels_out: int) -> nn.Module:
+    """A 3×3 convolution without bias, batch norm and ReLU."""
     block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
     nn.init.kaiming_uniform_(block[0].weight, a=1)
     return block

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from b2inst.losses import focal_loss, ltrb_giou_loss
-from b2inst.modules.fcos_targets import assign, locations
+from b2inst.modules.fcos_targets import assign, box_centres, locations
 from b2inst.modules.position_conv import PositionConv
 from b2inst.ops.distributed import mean_over_devices
 from b2inst.structures import Detections, Features, Positives, Targets
@@ -40,6 +40,8 @@ class FCOSHead(nn.Module):
         num_convs: 3×3 convolutions in each tower.
         num_shared_convs: before them, in one tower that both build on.
         radius: of centre sampling, in strides.
+        centres: targets to the centres that sampling is around, as in ``fcos_targets.assign``.
+        level_scale: what the distances of a level go through, a module of its own for each level.
         score_threshold, pre_nms, nms_iou, max_detections: of inference.
     """
 
@@ -60,6 +62,8 @@ class FCOSHead(nn.Module):
         num_convs: int = 4,
         num_shared_convs: int = 0,
         radius: float = 1.5,
+        centres: Callable[[Targets], Tensor] = box_centres,
+        level_scale: Callable[[], nn.Module] = nn.Identity,
         score_threshold: float = 0.05,
         pre_nms: int = 1000,
         nms_iou: float = 0.6,
@@ -70,6 +74,7 @@ class FCOSHead(nn.Module):
         self.strides = tuple(strides)
         self.sizes_of_interest = tuple(sizes_of_interest)
         self.radius = radius
+        self.centres = centres
         self.score_threshold = score_threshold
         self.pre_nms = pre_nms
         self.nms_iou = nms_iou
@@ -81,6 +86,7 @@ class FCOSHead(nn.Module):
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
+        self.scales = nn.ModuleList(level_scale() for _ in strides)
         _initialise(self)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
         # After all else, whose weights then do not depend on how many numbers there are.
@@ -90,12 +96,12 @@ class FCOSHead(nn.Module):
     def forward(self, features: Features) -> DenseOutputs:
         """Features at (at least) the head's strides to predictions at every position."""
         logits, distances, centerness, towers = [], [], [], []
-        for stride in self.strides:
+        for stride, scale in zip(self.strides, self.scales, strict=True):
             shared = self.shared_tower(features[stride])
             class_tower = self.class_tower(shared)
             box_tower = self.box_tower(shared)
             logits.append(_flatten(self.class_logits(class_tower)))
-            distances.append(_flatten(F.relu(self.distances(box_tower))))
+            distances.append(_flatten(F.relu(scale(self.distances(box_tower)))))
             centerness.append(_flatten(self.centerness(box_tower)))
             towers.append(box_tower)
         return DenseOutputs(
@@ -129,6 +135,7 @@ class FCOSHead(nn.Module):
             targets,
             num_classes=self.num_classes,
             radius=self.radius,
+            centres=self.centres,
         )
         positive = assigned.labels != self.num_classes
         image, position = positive.nonzero(as_tuple=True)

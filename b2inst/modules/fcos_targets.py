@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,25 @@ def centerness(distances: Tensor) -> Tensor:
     return ratios.clamp(min=0).sqrt()
 
 
+def box_centres(targets: Targets) -> Tensor:
+    """Centres (x, y) of the objects' boxes: N×2."""
+    return (targets.boxes[:, :2] + targets.boxes[:, 2:]) / 2
+
+
+def mask_centroids(targets: Targets) -> Tensor:
+    """Means (x, y) of the pixel indices of the objects' masks: N×2.
+
+    As published, an index stands for its pixel, not half a pixel more; the centroid may lie
+    beside a concave object. An empty mask has its centroid at (0, 0).
+    """
+    masks = targets.masks
+    counts = [masks.sum(dim, dtype=torch.float32) for dim in (1, 2)]  # by column, by row
+    moments = [
+        count @ torch.arange(count.shape[1], device=count.device).float() for count in counts
+    ]
+    return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
+
+
 def assign(
     points: Sequence[Tensor],
     strides: Sequence[int],
@@ -43,11 +62,12 @@ def assign(
     *,
     num_classes: int,
     radius: float,
+    centres: Callable[[Targets], Tensor] = box_centres,
 ) -> FCOSTargets:
     """FCOS assignment with centre sampling.
 
-    A position is positive for a box when it lies strictly inside the box and inside the square
-    of ``radius`` strides around the box's centre, and the largest of its four distances is in the
+    A position is positive for a box when it lies strictly inside the box and inside the square of
+    ``radius`` strides around the object's centre, and the largest of its four distances is in the
     level's size of interest (both ends included). Of several boxes the smallest wins, of equal
     ones the first.
 
@@ -55,6 +75,7 @@ def assign(
         points: per level hw×2.
         strides, sizes_of_interest: per level.
         targets: of each image.
+        centres: an image's targets to the centre of each object, N×2.
     """
     xy = torch.cat(list(points))
     counts = torch.tensor([len(p) for p in points], device=xy.device)
@@ -72,9 +93,8 @@ def assign(
         lt = xy[:, None] - boxes[None, :, :2]
         rb = boxes[None, :, 2:] - xy[:, None]
         distances = torch.cat([lt, rb], dim=2)  # S×N×4
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         reach = radius * stride[:, None]
-        near = ((xy[:, None] - centre).abs() < reach[..., None]).all(2)
+        near = ((xy[:, None] - centres(target)).abs() < reach[..., None]).all(2)
         largest = distances.amax(2)
         ok = (
             (distances.amin(2) > 0)

@@ -207,3 +207,25 @@ def test_targets_are_counted_through_the_batch(make_targets: Callable[..., Targe
     _, positives = head.loss(head(features()), [first, second])
     assert set(positives.target_index[positives.image_index == 0].tolist()) == {0, 1}
     assert set(positives.target_index[positives.image_index == 1].tolist()) == {2}
+
+
+def test_a_scale_of_each_level_is_before_the_relu() -> None:
+    class Flip(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -2 * x
+
+    plain, flipped = make_head(), make_head(level_scale=Flip)
+    assert plain.state_dict().keys() == flipped.state_dict().keys()
+    box_tower = plain.box_tower(features()[16])
+    raw = plain.distances(box_tower).flatten(2).mT
+    torch.testing.assert_close(flipped(features()).distances[:, 48:], (-2 * raw).clamp(min=0))
+    torch.testing.assert_close(plain(features()).distances[:, 48:], raw.clamp(min=0))
+
+
+def test_centres_are_what_positives_lie_around(make_targets: Callable[..., Targets]) -> None:
+    target = make_targets((48, 64), [(0, 0, 48, 40)])
+    head = make_head(centres=lambda t: torch.tensor([[12.0, 12]]).expand(len(t), 2), radius=0.6)
+    _, positives = head.loss(head(features(1)), [target])
+    everywhere = make_head(radius=100)
+    _, all_ = everywhere.loss(everywhere(features(1)), [target])
+    assert 0 < len(positives) < len(all_)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from b2inst.modules.fcos_targets import assign, centerness, locations
+from b2inst.modules.fcos_targets import assign, box_centres, centerness, locations, mask_centroids
 from b2inst.structures import Targets
 
 STRIDES = (8, 16, 32)
@@ -117,3 +118,40 @@ def test_images_without_objects_are_background(make_targets: Callable[..., Targe
 def test_centerness_by_hand() -> None:
     distances = torch.tensor([[2.0, 2, 2, 2], [1, 2, 4, 2], [1, 1, 4, 9]])
     assert centerness(distances).tolist() == pytest.approx([1, 0.5, (1 / 36) ** 0.5])
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(0, 999))
+def test_centroids_are_scipys_centres_of_mass(n: int, height: int, width: int, seed: int) -> None:
+    masks = np.random.default_rng(seed).random((n, height, width)) < 0.4
+    masks[:, seed % height, seed % width] = True
+    target = Targets(
+        image_id=0,
+        boxes=torch.zeros(n, 4),
+        labels=torch.zeros(n, dtype=torch.int64),
+        masks=torch.from_numpy(masks.astype(np.uint8)),
+        semantic=torch.zeros(height, width, dtype=torch.uint8),
+    )
+    expected = [ndimage.center_of_mass(mask)[::-1] for mask in masks]
+    np.testing.assert_allclose(mask_centroids(target), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_centroid_of_an_empty_mask_is_the_origin(make_targets: Callable[..., Targets]) -> None:
+    target = make_targets((96, 128), [(8, 8, 40, 40), (60, 60, 80, 80)])
+    target.masks[1] = 0
+    assert mask_centroids(target).tolist() == [[23.5, 23.5], [0, 0]]
+    assert mask_centroids(make_targets((96, 128), [])).shape == (0, 2)
+
+
+def test_sampling_can_be_around_mask_centroids(make_targets: Callable[..., Targets]) -> None:
+    """An L, whose box has its centre at (24, 24) and whose centroid is at (14.4, 32.6)."""
+    target = make_targets((96, 128), [(0, 0, 48, 48)])
+    target.masks[0, :40, 8:] = 0  # a column and a row of 8 pixels are left
+
+    def positives(**options: Callable[[Targets], torch.Tensor]) -> list[list[float]]:
+        got = assign(points(), STRIDES, INTEREST, [target], num_classes=1, radius=0.65, **options)
+        return torch.cat(points())[got.labels[0] == 0].tolist()
+
+    # At stride 16, within 10.4 pixels; the object is too large for stride 8, too small for 32.
+    assert positives() == positives(centres=box_centres) == [[24, 24]]
+    assert positives(centres=mask_centroids) == [[8, 24], [24, 24], [8, 40], [24, 40]]
