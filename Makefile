@@ -14,7 +14,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 lab test lint format lock clean
+.PHONY: help setup table1 table2 lab test lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -32,6 +32,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
 	$(BIN)/b2inst table table1 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+
+table2: setup ## regenerate Table 2, five designs of the basis head; shares two rows with Table 1
+	$(BIN)/b2inst table table2 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
 lab: setup ## open the notebooks in JupyterLab
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks

@@ -45,5 +45,5 @@ def boundary_figure(
 
 def _target(masks: Tensor, explanation: Explanation) -> Tensor:
     """The holistic boundary of N×H×W masks at the grid of an explanation, h×w."""
-    sampled = F.interpolate(masks[None].float(), explanation.content, mode="nearest-exact")[0]
-    return laplacian_boundary(sampled).any(0).float()
+    sampled = F.interpolate(masks[:, None].float(), explanation.content, mode="nearest-exact")
+    return laplacian_boundary(sampled[:, 0]).any(0).float()

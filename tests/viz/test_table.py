@@ -12,11 +12,18 @@ from b2inst.experiments import (
     TableResult,
     Workspace,
     load_profile,
+    load_table,
     run,
 )
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.table_result import ResultRow
-from b2inst.viz.table import cost_frame, save_comparison, save_curves
+from b2inst.viz.table import (
+    cost_frame,
+    save_boundaries,
+    save_comparison,
+    save_curves,
+    save_designs,
+)
 
 ROWS = {"baseline": "blendmask", "HBB": "b2inst-blendmask"}
 
@@ -85,6 +92,23 @@ def test_two_rows_are_compared_with_the_second_ones_boundary(
             sizes[second] = image.size
     assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
     assert sizes["HBB"][0] > sizes["baseline"][0], "one column more: the boundary basis"
+
+
+def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    path = save_designs(load_table("table2"), "tiny", workspace)
+    assert path == tmp_path / "results" / "tiny" / "table2" / "designs.png"
+    with Image.open(path) as image:
+        assert image.width > image.height > 300
+    assert not workspace.runs.exists()
+
+
+def test_boundaries_of_the_rows_that_have_one(made: tuple[TableResult, Workspace]) -> None:
+    result, workspace = made
+    path = save_boundaries(result, workspace, first="baseline", second="HBB", best=1, drawn=1)
+    assert path == workspace.results / "smoke" / "table1" / "boundaries.png"
+    with Image.open(path) as image:
+        assert image.width > image.height, "three columns, two rows"
 
 
 def test_a_row_that_was_not_run_cannot_be_compared(

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from b2inst.data import CocoIndex
+from b2inst.models.segmenter import Explanation
+from b2inst.structures import Bases
+from b2inst.viz.boundaries import boundary_figure
+from b2inst.viz.choose import Choice
+from b2inst.viz.draw import draw_heat
+
+GRID = (20, 24)  # of images of 40×48: stride 2
+CHOICES = [Choice(1, "largest gain", 0.1), Choice(4, "drawn by seed 0", None)]
+
+
+class Model:
+    """Predicts the same boundary everywhere, or none."""
+
+    def __init__(self, logit: float | None) -> None:
+        self.logit = logit
+
+    def explain(self, image: np.ndarray) -> Explanation:
+        padded = (1, 1, 32, 32)
+        logits = None if self.logit is None else torch.full(padded, self.logit)
+        bases = Bases(torch.zeros(padded), stride=2, boundary_logits=logits)
+        nothing: Any = None
+        return Explanation(image, nothing, nothing, bases, content=GRID)
+
+
+def pictures(index: CocoIndex, models: dict[str, Model]) -> dict[str, list[np.ndarray]]:
+    """Title of each column → its pictures from top to bottom."""
+    axes = boundary_figure(index, CHOICES, models).axes
+    columns = [axis.get_title() for axis in axes if axis.get_title()]
+    shown = [axis.get_images()[0].get_array() for axis in axes]
+    return {
+        title: [np.asarray(p) for p in shown[i :: len(columns)]] for i, title in enumerate(columns)
+    }
+
+
+def test_target_and_each_models_map_stand_beside_the_truth(index: CocoIndex) -> None:
+    found = pictures(index, {"baseline": Model(None), "d": Model(-2.0), "e": Model(3.0)})
+    assert list(found) == ["ground truth", "target", "d", "e"]
+    size = found["ground truth"][0].shape[:2]
+    square = np.zeros(GRID, bool)
+    square[4:14, 2:12] = True  # the object's 8..28 and 4..24
+    edge = square & ~ndimage.binary_erosion(square, np.ones((3, 3)))
+    expected = draw_heat(torch.from_numpy(edge).float(), size)
+    assert (found["target"][0] == expected).all()
+    assert (found["target"][1] == draw_heat(torch.zeros(GRID), size)).all()
+    assert (found["e"][0] == draw_heat(torch.full(GRID, 3.0).sigmoid(), size)).all()
+    assert (found["d"][0] != found["e"][0]).any()
+
+
+def test_without_a_boundary_there_is_only_the_truth(index: CocoIndex) -> None:
+    assert list(pictures(index, {"baseline": Model(None)})) == ["ground truth"]
