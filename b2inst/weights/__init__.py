@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import load_model, load_weights, save_model
+from b2inst.weights.start import start_from
 
-__all__ = ["WeightsError", "load_model", "load_weights", "save_model"]
+__all__ = ["WeightsError", "load_model", "load_weights", "save_model", "start_from"]

@@ -53,7 +53,7 @@ def load_model(
         WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
             another version, or weights that do not fit the recipe.
     """
-    card, _ = _read(path, tensors=False)
+    card, _ = read_weights(path, tensors=False)
     try:
         names = card["class_names"]
         model = create_model(
@@ -73,7 +73,7 @@ def load_model(
 
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Recipe, class names and category ids of a weights file."""
-    return _read(path, tensors=False)[0]
+    return read_weights(path, tensors=False)[0]
 
 
 def load_weights(model: BasisSegmenter, path: str | os.PathLike[str]) -> None:
@@ -82,7 +82,7 @@ def load_weights(model: BasisSegmenter, path: str | os.PathLike[str]) -> None:
     Raises:
         WeightsError: as ``load_model``; for another architecture it lists what differs.
     """
-    card, tensors = _read(path)
+    card, tensors = read_weights(path)
     own = model.state_dict()
     problems = [f"missing {name}" for name in own if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in own]
@@ -101,9 +101,14 @@ def load_weights(model: BasisSegmenter, path: str | os.PathLike[str]) -> None:
     model.load_state_dict(tensors)
 
 
-def _read(
+def read_weights(
     path: str | os.PathLike[str], *, tensors: bool = True
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Recipe and, if asked for, tensors of a weights file.
+
+    Raises:
+        WeightsError: a missing or damaged file, or one not written by ``save_model``.
+    """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:

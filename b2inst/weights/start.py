@@ -1,0 +1,154 @@
+"""Starting a model from the weights of another: the baseline's, or a backbone's."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.modules.blender import Blender
+from b2inst.weights.backbones import from_detectron2
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.files import model_card, read_weights
+from b2inst.weights.names import grouped
+from b2inst.weights.pickles import read_checkpoint
+
+#: Attention logit of a basis that the blend did not have before: where the others' are at zero,
+#: the softmax over four of them gives it 0.5 % of the mask, and it still has a gradient.
+NEW_ATTENTION = -4.0
+
+#: Options of a model that must be those of the file it starts from.
+_ARRANGEMENT = ("num_bases", "attention_size", "msra", "frozen_norm")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was taken over; as text, a line each."""
+
+    path: Path
+    copied: tuple[str, ...]  #: our names
+    widened: tuple[str, ...]  #: ours that have more rows; the file's come first
+    fresh: tuple[str, ...]  #: ours that the file has nothing for
+    unused: tuple[str, ...]  #: the file's that have no place
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {len(self.copied)} tensors are the start",
+            f"  widened: {grouped(self.widened) or 'none'}",
+            f"  fresh: {_by_part(self.fresh)}",
+            f"  not used: {_by_part(self.unused)}",
+        ]
+        return "\n".join(lines)
+
+
+def start_from(model: BasisSegmenter, path: str | os.PathLike[str]) -> Start:
+    """Copy every tensor that fits by name and shape into a model that is to be trained.
+
+    A model with a boundary basis takes a baseline's weights: the convolution of the coefficients
+    gets the file's rows first. Of the new basis, attention starts at weight 0 and bias
+    ``NEW_ATTENTION``, so that masks hardly differ from the baseline's at first.
+
+    Args:
+        path: our own weights file, or detectron2's ImageNet weights of a ResNet (``.pkl``).
+
+    Raises:
+        WeightsError: a file that cannot be read, or one of another backbone.
+    """
+    path = Path(path)
+    tensors, msra = _read(path)
+    if msra != model.recipe.get("options", {}).get("msra", False):
+        raise WeightsError(
+            f"{path}: was trained {'in' if msra else 'without'} detectron2's arrangement, BGR and "
+            f"stride in the 1×1; build the model with msra={str(msra).lower()}"
+        )
+    own = model.state_dict()
+    ours = {_place(name, own): name for name in tensors}
+    copied, widened = [], []
+    with torch.no_grad():
+        for name in own.keys() & ours.keys():
+            source, target = tensors[ours[name]], own[name]
+            if source.shape == target.shape:
+                target.copy_(source)
+                copied.append(name)
+            elif _is_widened(name, source, target, model):
+                target[: len(source)] = source
+                if name.startswith("instance_head.coefficients."):
+                    target[len(source) :] = NEW_ATTENTION if name.endswith(".bias") else 0.0
+                widened.append(name)
+    taken = {*copied, *widened}
+    used = {ours[name] for name in taken}
+    start = Start(
+        path,
+        copied=tuple(name for name in own if name in copied),
+        widened=tuple(name for name in own if name in widened),
+        fresh=tuple(name for name in own if name not in taken and not _is_count(name)),
+        unused=tuple(name for name in tensors if name not in used and not _is_count(name)),
+    )
+    _check_backbone(start, model)
+    return start
+
+
+def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Options to build a model with that is to start from a file: its arrangement.
+
+    Raises:
+        WeightsError: as ``start_from``.
+    """
+    if Path(path).suffix == ".pkl":
+        return {"msra": True, "frozen_norm": True}
+    options = model_card(path)["options"]
+    return {name: options[name] for name in _ARRANGEMENT if name in options}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Tensors by the names of a model of ours, and whether they are in detectron2's arrangement."""
+    if path.suffix == ".pth":
+        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
+    if path.suffix == ".pkl":
+        return from_detectron2(read_checkpoint(path), source=str(path)), True
+    card, tensors = read_weights(path)
+    return tensors, bool(card["options"].get("msra", False))
+
+
+def _place(name: str, own: dict[str, Tensor]) -> str:
+    """A tensor's name here: with a boundary, the baseline's basis head is a part of a part."""
+    inner = name.replace("basis_head.", "basis_head.basis_head.", 1)
+    return inner if name not in own and inner in own else name
+
+
+def _is_widened(name: str, source: Tensor, target: Tensor, model: BasisSegmenter) -> bool:
+    part, _, _ = name.rpartition(".")
+    if source.shape[1:] != target.shape[1:] or len(source) > len(target):
+        return False
+    if part == "instance_head.coefficients" and isinstance(model.assembler, Blender):
+        return len(source) % model.assembler.attention_size**2 == 0
+    return part == "basis_head.basis_head.project"
+
+
+def _check_backbone(start: Start, model: BasisSegmenter) -> None:
+    def body(names: Iterable[str]) -> list[str]:
+        return [n for n in names if n.startswith("backbone.") and ".fpn." not in n]
+
+    fresh, unused = body(start.fresh), body(start.unused)
+    if fresh or unused:
+        found = f"nothing for {grouped(fresh)}" if fresh else f"no place for {grouped(unused)}"
+        raise WeightsError(
+            f"{start.path}: its backbone is not that of {model.recipe.get('name', 'the model')}: "
+            f"{found}; start from a model with the same backbone"
+        )
+
+
+def _is_count(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _by_part(names: Iterable[str]) -> str:
+    counts = Counter(".".join(name.split(".")[:2]) for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in counts.items()) or "none"
