@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from b2inst.models.blendmask import blendmask, blendmask_tiny
+from b2inst.models.condinst import condinst, condinst_tiny
 from b2inst.models.segmenter import BasisSegmenter
 
 Builder = Callable[..., BasisSegmenter]
@@ -31,6 +32,9 @@ CATALOG: dict[str, Builder] = {
     "blendmask-r50": partial(blendmask, backbone="resnet50"),
     "blendmask-r101": partial(blendmask, backbone="resnet101"),
     "blendmask-550-r50": partial(blendmask, backbone="resnet50", **_550),
+    "condinst-tiny": condinst_tiny,
+    "condinst-r50": partial(condinst, backbone="resnet50"),
+    "condinst-r101": partial(condinst, backbone="resnet101"),
 }
 CATALOG |= {
     f"b2inst-{name}": partial(builder, **_B2INST) for name, builder in tuple(CATALOG.items())

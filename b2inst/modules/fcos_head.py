@@ -155,12 +155,14 @@ class FCOSHead(nn.Module):
             / num_positive,
         }
         counts = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
+        probabilities = outputs.class_logits[positive].sigmoid()
         positives = Positives(
             image_index=image,
             target_index=assigned.target_index[positive] + counts[image],
             coefficients=self.coefficients_at(outputs, image, position),
             weights=weights,
             weight_sum=float(weight_sum),
+            scores=(probabilities.amax(1) * outputs.centerness_logits[positive].sigmoid()).detach(),
         )
         return losses, positives
 

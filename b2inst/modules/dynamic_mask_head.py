@@ -1,0 +1,116 @@
+"""CondInst's assembler: each instance has a small network of its own over the bases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from b2inst.losses import mask_dice
+from b2inst.modules.fcos_targets import locations
+from b2inst.modules.positive_sampling import at_random
+from b2inst.ops.aligned_bilinear import aligned_bilinear
+from b2inst.structures import Bases, FrameMasks, Positives, Targets
+
+
+class DynamicMaskHead(nn.Module):
+    """1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
+
+    Their input are the bases and, first, how far the instance is from each cell. An instance's
+    coefficients are all weights, layer by layer, each (out, in) row by row; then all biases; then
+    x, y and the size by which the distance is divided, in network-input pixels.
+
+    Args:
+        num_bases: K.
+        channels: between the layers.
+        num_layers: of the network.
+        upsampling: of its output, which then are the masks' logits.
+        sample: which of the positives are trained.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_bases: int = 8,
+        channels: int = 8,
+        num_layers: int = 3,
+        upsampling: int = 2,
+        sample: Callable[[Positives], Positives] = at_random,
+    ) -> None:
+        super().__init__()
+        widths = [2 + num_bases, *[channels] * (num_layers - 1), 1]
+        self.shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
+        self.upsampling = upsampling
+        self.sample = sample
+
+    @property
+    def num_coefficients(self) -> int:
+        """D."""
+        return sum(out * (wide_in + 1) for out, wide_in in self.shapes) + 3
+
+    def filters(self, coefficients: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """P×D to the weights (P×out×in) and biases (P×out×1) of the layers."""
+        sizes = [out * wide_in for out, wide_in in self.shapes] + [out for out, _ in self.shapes]
+        parts = coefficients[:, :-3].split(sizes, dim=1)
+        weights, biases = parts[: len(self.shapes)], parts[len(self.shapes) :]
+        return [
+            (weight.unflatten(1, shape), bias[:, :, None])
+            for weight, bias, shape in zip(weights, biases, self.shapes, strict=True)
+        ]
+
+    def offsets(self, bases: Bases, coefficients: Tensor) -> Tensor:
+        """Instance minus cell, x and y in units of the instance's size: P×2×hw."""
+        height, width = bases.maps.shape[-2:]
+        cells = locations((height, width), int(bases.stride), coefficients.device)
+        place, size = coefficients[:, -3:-1, None], coefficients[:, -1:, None]
+        return (place - cells.T) / size
+
+    def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
+        """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
+
+        Args:
+            image: P int64, each one's image in the batch.
+            coefficients: P×D.
+        """
+        x = torch.cat([self.offsets(bases, coefficients), bases.maps.flatten(2)[image]], dim=1)
+        layers = self.filters(coefficients)
+        for weight, bias in layers[:-1]:
+            x = F.relu(torch.baddbmm(bias, weight, x))
+        weight, bias = layers[-1]
+        return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
+
+    def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
+        """Masks of the batch's instances; their boxes do not confine them.
+
+        Args:
+            boxes: per image, N in sum, in network-input pixels.
+            coefficients: N×D.
+        """
+        counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
+        image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
+        masks = self._enlarged(self.logits(bases, image, coefficients)).sigmoid()
+        stride = self._stride(bases)
+        # The first cell is pixel stride // 2, whose centre is half a pixel further.
+        return FrameMasks(masks, torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5)
+
+    def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
+        """Mean Dice loss, over the whole padded image, of the positives that are sampled."""
+        chosen = self.sample(positives)
+        logits = self._enlarged(self.logits(bases, chosen.image_index, chosen.coefficients))
+        stride = self._stride(bases)
+        truths = logits.new_zeros((sum(map(len, targets)), *logits.shape[-2:]), dtype=torch.uint8)
+        for canvas, target in zip(truths.split([len(t) for t in targets]), targets, strict=True):
+            sampled = target.masks[:, stride // 2 :: stride, stride // 2 :: stride]
+            canvas[:, : sampled.shape[1], : sampled.shape[2]] = sampled
+        loss = mask_dice(logits.sigmoid(), truths[chosen.target_index])
+        return {"loss_mask": loss.sum() / max(len(loss), 1)}
+
+    def _stride(self, bases: Bases) -> int:
+        """Of the masks."""
+        return int(bases.stride) // self.upsampling
+
+    def _enlarged(self, logits: Tensor) -> Tensor:
+        return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]
