@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -109,14 +110,28 @@ def train(
         list[str] | None,
         typer.Option("--option", help="Model option as NAME=YAML, such as scoring=[iou]."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start", help="Weights to start from: of a model, or detectron2's R-50.pkl."
+        ),
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Train a model with a profile's schedule, and evaluate it; continues where it stopped."""
+    """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
+
+    With --start, options that belong to the file's weights (attention_size, msra, …) are the
+    file's, unless --option says otherwise.
+    """
     from b2inst.experiments import Workspace, load_profile, run
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.reproduce import check_plan
+    from b2inst.experiments.start_file import StartFile
+    from b2inst.weights.start import start_options
 
     options = parse_options(option)
+    if start is not None:
+        options = {**start_options(start), **options}
     workspace = Workspace.here()
     plan = load_profile(
         profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
@@ -126,7 +141,11 @@ def train(
         changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
     plan = plan.model_copy(update=changed)
     spec = plan.run_spec(model.removesuffix(f"-{plan.variant}"), options, seed)
-    spec = spec.model_copy(update={"model": model})
+    changed = {"model": model}
+    if start is not None:
+        changed["start"] = StartFile.of(start)
+        changed["options"] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
+    spec = spec.model_copy(update=changed)
     split = plan.data.report_split
     check_plan([spec], workspace, split)
     machine = plan.machine.model_copy(update={"device": device} if device else {})

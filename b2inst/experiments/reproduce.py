@@ -14,7 +14,14 @@ from b2inst.experiments.profile import load_profile
 from b2inst.experiments.rendering import write_table
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import build_model, disk_need, is_complete, is_stale, warn_of_stale
+from b2inst.experiments.runner import (
+    build_model,
+    disk_need,
+    is_complete,
+    is_stale,
+    start_weights,
+    warn_of_stale,
+)
 from b2inst.experiments.store import Run, check_space, open_run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import load_table
@@ -107,7 +114,8 @@ def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName)
 
     Raises:
         DataError: something is wrong with the annotations. SpecError: a model cannot be built.
-        RunError: there is no room on the disk.
+        WeightsError: a model cannot start from the given file. RunError: there is no room on the
+        disk.
     """
     specs = list(specs)
     data = specs[0].data
@@ -125,10 +133,12 @@ def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName)
         )
     needs: dict[str, float] = {}
     for spec in specs:
-        key = repr((spec.model, spec.options))
+        key = repr((spec.model, spec.options, spec.start))
         if key not in needs:
-            needs[key] = disk_need(build_model(spec, class_names=names["train"]))
-    total = sum(needs[repr((spec.model, spec.options))] for spec in specs)
+            model = build_model(spec, class_names=names["train"])
+            start_weights(model, spec)
+            needs[key] = disk_need(model)
+    total = sum(needs[repr((spec.model, spec.options, spec.start))] for spec in specs)
     check_space(workspace.runs, total)
 
 

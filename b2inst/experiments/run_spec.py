@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
 
 from b2inst.experiments.data_spec import DataSpec
+from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.yaml_spec import Spec
 from b2inst.training import Schedule
 
@@ -44,10 +45,13 @@ class RunSpec(Spec):
     schedule: Schedule
     precision: Precision = "32-true"
     seed: NonNegativeInt
+    start: StartFile | None = None  #: weights of another model to begin with
 
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
-        content = self.model_dump(mode="json", exclude={"data"})
+        content = self.model_dump(mode="json", exclude={"data", "start"})
+        if self.start is not None:
+            content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every"):
             content["schedule"].pop(habit, None)
         return {**content, "data": self.data.identity()}

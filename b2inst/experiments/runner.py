@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from b2inst import create_model, load_model
 from b2inst.data import CocoIndex
@@ -28,6 +29,8 @@ from b2inst.experiments.table_spec import COLUMNS
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import BasisSegmenter
 from b2inst.training import train
+from b2inst.weights import start_from
+from b2inst.weights.start import Start
 
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.
 RESAMPLES = 1000
@@ -124,6 +127,15 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
+def start_weights(model: BasisSegmenter, spec: RunSpec) -> Start | None:
+    """Put the weights that a run starts from into its model; None where there are none.
+
+    Raises:
+        SpecError: the file is gone or another one. WeightsError: it does not fit.
+    """
+    return None if spec.start is None else start_from(model, spec.start.unchanged())
+
+
 def check_classes(model: BasisSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
@@ -169,6 +181,7 @@ def _train(
     data = prepare(spec.data, workspace.data)
     index = load_split(data, "train", workspace.data).annotated()
     model = build_model(spec, class_names=index.class_names)
+    started = start_weights(model, spec)
     check_space(run.folder, disk_need(model))
     decoded = sum(
         image.height * image.width * (4 + len(index.annotations[image.id]))
@@ -190,6 +203,10 @@ def _train(
         "data": {**run.provenance().get("data", {}), "train": _describe(index)},
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+    if spec.start is not None and started is not None:
+        facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
+        if progress and first:
+            tqdm.write(str(started))
     with recorded(run, "train", facts) if first else nullcontext():
         train(
             model,

@@ -38,6 +38,15 @@ class Start:
     fresh: tuple[str, ...]  #: ours that the file has nothing for
     unused: tuple[str, ...]  #: the file's that have no place
 
+    def counts(self) -> dict[str, int]:
+        """How many tensors met which fate."""
+        return {
+            "copied": len(self.copied),
+            "widened": len(self.widened),
+            "fresh": len(self.fresh),
+            "unused": len(self.unused),
+        }
+
     def __str__(self) -> str:
         lines = [
             f"{self.path}: {len(self.copied)} tensors are the start",
@@ -101,7 +110,9 @@ def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         WeightsError: as ``start_from``.
     """
-    if Path(path).suffix == ".pkl":
+    path = Path(path)
+    _refuse_unconverted(path)
+    if path.suffix == ".pkl":
         return {"msra": True, "frozen_norm": True}
     options = model_card(path)["options"]
     return {name: options[name] for name in _ARRANGEMENT if name in options}
@@ -109,12 +120,16 @@ def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
     """Tensors by the names of a model of ours, and whether they are in detectron2's arrangement."""
-    if path.suffix == ".pth":
-        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
+    _refuse_unconverted(path)
     if path.suffix == ".pkl":
         return from_detectron2(read_checkpoint(path), source=str(path)), True
     card, tensors = read_weights(path)
     return tensors, bool(card["options"].get("msra", False))
+
+
+def _refuse_unconverted(path: Path) -> None:
+    if path.suffix == ".pth":
+        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
 
 
 def _place(name: str, own: dict[str, Tensor]) -> str:

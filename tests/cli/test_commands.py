@@ -16,6 +16,8 @@ from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.table_result import ResultRow, TableResult
+from b2inst.models import create_model
+from b2inst.weights import save_model
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,33 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
     assert names == {"000000.png", "000001.png", "000002.png", "predictions.json"}
     content = json.loads((tmp_path / "found/predictions.json").read_text())
     assert len(content["annotations"]) == len(read_predictions(predictions))
+
+
+def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> None:
+    """Its options are taken over, its content (not its place) says which run it is."""
+    classes = json.loads((coco / "annotations/instances_train.json").read_text())["categories"]
+    baseline = create_model("blendmask-tiny", num_classes=len(classes), attention_size=5)
+    for name in ("one", "same"):
+        save_model(baseline, tmp_path / f"{name}.safetensors")
+    common = ("--profile", "smoke", "--data", coco, "--iterations", 1)
+    for name in ("one", "same"):
+        start = tmp_path / f"{name}.safetensors"
+        call = _call("train", "b2inst-blendmask-tiny", *common, "--start", start)
+        assert call.exit_code == 0, call.output
+        if name == "one":
+            assert "one.safetensors: " in call.stdout
+            assert "widened: instance_head.coefficients.{weight, bias}" in call.stdout
+    (run,) = (tmp_path / "runs").iterdir()
+    spec, provenance = (json.loads((run / f"{n}.json").read_text()) for n in ("spec", "provenance"))
+    assert spec["options"]["attention_size"] == 5
+    assert spec["start"]["path"] == str(tmp_path / "one.safetensors")
+    assert provenance["start"]["sha256"] == spec["start"]["sha256"]
+    assert (provenance["start"]["widened"], provenance["start"]["unused"]) == (2, 0)
+
+    wrong = ("train", "blendmask-tiny", *common, "--start")
+    assert "none.safetensors: no such weights file" in _error(*wrong, "none.safetensors")
+    assert "a.pth: not a file of ours; b2inst convert" in _error(*wrong, "a.pth")
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:

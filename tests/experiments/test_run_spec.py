@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from b2inst.experiments.errors import SpecError
 from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.start_file import StartFile
 
 
 def _changed(spec: RunSpec, path: str, value: Any) -> RunSpec:
@@ -22,8 +25,14 @@ def _changed(spec: RunSpec, path: str, value: Any) -> RunSpec:
     return RunSpec.model_validate(content)
 
 
+def _started(spec: RunSpec, path: Path) -> RunSpec:
+    start = StartFile.of(path).model_dump(mode="json")
+    return RunSpec.model_validate({**spec.model_dump(mode="json"), "start": start})
+
+
 def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
     content = json.loads(spec.model_dump_json())
+    assert content.pop("start") is None
     del content["data"]["area_bounds"]
     del content["schedule"]["log_every"], content["schedule"]["checkpoint_every"]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -59,6 +68,36 @@ def test_what_decides_the_weights_changes_the_hash(spec: RunSpec, path: str, val
 )
 def test_habits_do_not(spec: RunSpec, path: str, value: Any) -> None:
     assert _changed(spec, path, value).hash == spec.hash
+
+
+def test_runs_without_a_start_are_those_they_were(spec: RunSpec) -> None:
+    """The hash as it was before runs could start from weights; stored runs are found by it."""
+    assert spec.hash == "b262b4cce3ac"
+
+
+def test_a_start_is_what_it_holds_not_where_it_lies(spec: RunSpec, tmp_path: Path) -> None:
+    for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
+        (tmp_path / name).write_bytes(content)
+    one, same, other = (_started(spec, tmp_path / name).hash for name in "abc")
+    assert one == same
+    assert len({spec.hash, one, other}) == 3
+
+
+def test_a_start_survives_json_and_is_checked(spec: RunSpec, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    started = _started(spec, path)
+    again = RunSpec.model_validate_json(started.model_dump_json())
+    assert again == started
+    assert again.start is not None
+    assert again.start.unchanged() == path
+    path.write_bytes(b"two")
+    with pytest.raises(SpecError, match="a: is not the file that the run was begun with"):
+        again.start.unchanged()
+    path.unlink()
+    for look in (again.start.unchanged, lambda: StartFile.of(path)):
+        with pytest.raises(SpecError, match="a: no such weights file"):
+            look()
 
 
 def test_order_of_keys_does_not_matter(spec: RunSpec) -> None:
