@@ -71,9 +71,9 @@ def to_markdown(result: TableResult) -> str:
             "",
             f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
             "",
-            *_markdown_lines(_summary(result)),
+            *markdown_lines(_summary(result)),
             "",
-            *_markdown_lines(_all_cells(result)),
+            *markdown_lines(_all_cells(result)),
             "",
             explain(result),
             "",
@@ -251,7 +251,8 @@ def _signed(value: float) -> str:
     return "+0.0" if text == "−0.0" else text
 
 
-def _markdown_lines(cells: list[list[str]]) -> list[str]:
+def markdown_lines(cells: list[list[str]]) -> list[str]:
+    """A table of which the first line is the head."""
     head, *body = ["| " + " | ".join(line) + " |" for line in cells]
     return [head, "|" + "---|" * len(cells[0]), *body]
 
