@@ -1,10 +1,12 @@
-"""AdelaiDet's BlendMask checkpoints as models of ours."""
+"""AdelaiDet's BlendMask and CondInst checkpoints as models of ours."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ BACKBONE_NAMES: Table = (
     ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
 )
 
-#: The published BlendMask. ``convs`` is the number of convolutions before the upsampling.
+#: The published models. ``last`` is the place of the last layer in the tower of the bases.
 NAMES: Table = (
     *((f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES),
     ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
@@ -40,29 +42,45 @@ NAMES: Table = (
     ("proposal_generator.fcos_head.cls_logits", "instance_head.class_logits"),
     ("proposal_generator.fcos_head.bbox_pred", "instance_head.distances"),
     ("proposal_generator.fcos_head.ctrness", "instance_head.centerness"),
+    ("proposal_generator.fcos_head.scales.{i}", "instance_head.scales.{i}"),
+    # BlendMask
     ("top_layer", "instance_head.coefficients"),
     ("basis_module.refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
-    ("basis_module.tower.{convs+1}.{layer}", "basis_head.upsampled_conv.{layer}"),
-    ("basis_module.tower.{convs+2}", "basis_head.project"),
+    ("basis_module.tower.{last-1}.{layer}", "basis_head.upsampled_conv.{layer}"),
+    ("basis_module.tower.{last}", "basis_head.project"),
     ("basis_module.tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
     ("basis_module.seg_head.0", "basis_head.auxiliary.convs.0.0"),
     ("basis_module.seg_head.1", "basis_head.auxiliary.convs.0.1"),
     ("basis_module.seg_head.3", "basis_head.auxiliary.convs.1.0"),
     ("basis_module.seg_head.4", "basis_head.auxiliary.convs.1.1"),
     ("basis_module.seg_head.6", "basis_head.auxiliary.project"),
+    # CondInst
+    ("controller", "instance_head.coefficients"),
+    ("mask_branch.refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
+    ("mask_branch.tower.{last}", "basis_head.project"),
+    ("mask_branch.tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
+    ("mask_branch.seg_head.{i}.{layer}", "basis_head.auxiliary.convs.{i}.{layer}"),
+    ("mask_branch.logits", "basis_head.auxiliary.project"),
 )
 
-#: What a checkpoint may hold that a model needs not: the preprocessor has these constants.
-NOT_NEEDED = ("pixel_mean", "pixel_std")
+#: What a checkpoint may hold of constants that our models have, too.
+_CONSTANTS: dict[str, Sequence[float]] = {
+    "pixel_mean": MSRA_BGR["mean"],
+    "pixel_std": MSRA_BGR["std"],
+    "mask_head.sizes_of_interest": (64, 128, 256, 512, 1024),
+}
+
+#: What a checkpoint may hold that a model needs not: those, and a counter.
+NOT_NEEDED = (*_CONSTANTS, "mask_head._iter")
 
 #: Blocks of a ResNet's stages, and its depth.
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}
 
 
 def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmenter:
-    """The model that a published BlendMask checkpoint holds, with its weights, ready to predict.
+    """The model that a published checkpoint holds, with its weights, ready to predict.
 
-    Depth, levels, number of classes, bases and attention size are read off the tensors; 80
+    Family, depth, levels, number of classes, bases and attention size are read off the tensors; 80
     classes are those of COCO.
 
     Args:
@@ -70,8 +88,8 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
         source: what errors name as the place the tensors are from.
 
     Raises:
-        WeightsError: not a BlendMask of a kind that can be built here, or tensors that are
-            missing, unknown or misshaped, all of them listed.
+        WeightsError: not a BlendMask or CondInst of a kind that can be built here, or tensors that
+            are missing, unknown or misshaped, all of them listed.
     """
     model = _build(tensors, source)
     own = own_names(tensors)
@@ -79,7 +97,6 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
     unknown = [name for name in tensors if name not in NOT_NEEDED and own.get(name) not in wanted]
     reached = set(own.values())
     missing = [name for name in wanted if name not in reached]
-    constants = {name: torch.tensor(MSRA_BGR[name.removeprefix("pixel_")]) for name in NOT_NEEDED}
     problems = [f"unknown {grouped(unknown)}"] if unknown else []
     problems += [f"nothing for our {grouped(missing)}"] if missing else []
     problems += [
@@ -88,15 +105,15 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
         if ours in wanted and tensors[name].shape != wanted[ours].shape
     ]
     problems += [
-        f"{name} is {tensors[name].flatten().tolist()}, ours is {value.tolist()}"
-        for name, value in constants.items()
-        if name in tensors and not _close(tensors[name], value)
+        f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
+        for name, values in _CONSTANTS.items()
+        if name in tensors and not _close(tensors[name], values)
     ]
     if problems:
         raise WeightsError(
             f"{source}: does not fit {model.recipe['name']}, the nearest model: "
             f"{'; '.join(problems)}; give an unchanged checkpoint of AdelaiDet's R_50, R_101 or "
-            "550_R_50 BlendMask"
+            "550_R_50 BlendMask or its R_50 or R_101 CondInst"
         )
     model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
     return model.eval()
@@ -105,10 +122,17 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
 def own_names(published: Iterable[str]) -> dict[str, str]:
     """Our name of each of a checkpoint's tensors; those that are unknown are left out."""
     names = list(published)
-    return translate(names, NAMES, convs=_last(names) - 2)
+    return translate(names, NAMES, last=_last(names))
 
 
 def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
+    dynamic = any(name.startswith(("mask_branch.", "controller.")) for name in tensors)
+    family = "CondInst" if dynamic else "BlendMask"
+    if dynamic and "boxinst" in PurePath(source).name.lower():
+        raise WeightsError(
+            f"{source}: is of BoxInst by its name, which is CondInst trained without masks, and "
+            "not among the models here; give one of AdelaiDet's CondInst models"
+        )
     if deformable := next((name for name in tensors if re.search(r"[._]offset\.", name)), None):
         raise WeightsError(
             f"{source}: {deformable} is of a deformable convolution, which the models here do not "
@@ -120,7 +144,7 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
     )
     if blocks not in _DEPTHS:
         raise WeightsError(
-            f"{source}: no BlendMask on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
+            f"{source}: no {family} on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
             "its stages res2 to res5); give one of AdelaiDet's R_50 or R_101 models"
         )
     trained_norm = f"{_BODY}.stem.conv1.norm.num_batches_tracked" in tensors
@@ -130,8 +154,24 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
             f"{source}: has {found}, as AdelaiDet's RT_ models, which cannot be built here; give "
             "550_R_50_3x or one of the R_50 and R_101 models"
         )
-    short = "backbone.top_block.p7.weight" not in tensors
+    options = _condinst(tensors, source) if dynamic else _blendmask(tensors, source)
+    short = not dynamic and "backbone.top_block.p7.weight" not in tensors
     classes = _channels(tensors, "proposal_generator.fcos_head.cls_logits.weight", source)
+    try:
+        return create_model(
+            f"{family.lower()}-{'550-' if short else ''}r{_DEPTHS[blocks]}",
+            num_classes=classes,
+            class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
+            msra=True,
+            frozen_norm=True,
+            **options,
+        )
+    except ValueError as error:
+        raise WeightsError(f"{source}: {error}") from error
+
+
+def _blendmask(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+    """Options of the builder."""
     bases = _channels(tensors, f"basis_module.tower.{_last(tensors)}.weight", source)
     coefficients = _channels(tensors, "top_layer.weight", source)
     size = math.isqrt(coefficients // bases)
@@ -140,23 +180,19 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
             f"{source}: top_layer.weight has {coefficients} channels, which is no square attention "
             f"map for each of {bases} bases"
         )
-    try:
-        return create_model(
-            f"blendmask-{'550-' if short else ''}r{_DEPTHS[blocks]}",
-            num_classes=classes,
-            class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
-            num_bases=bases,
-            attention_size=size,
-            msra=True,
-            frozen_norm=True,
-        )
-    except ValueError as error:
-        raise WeightsError(f"{source}: {error}") from error
+    return {"num_bases": bases, "attention_size": size}
+
+
+def _condinst(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+    """Options of the builder."""
+    bases = _channels(tensors, f"mask_branch.tower.{_last(tensors)}.weight", source)
+    return {"num_bases": bases, "semantic": "mask_branch.logits.weight" in tensors}
 
 
 def _last(names: Iterable[str]) -> int:
-    """Place of the last layer in the basis module's tower; 0 where there is none."""
-    found = (re.fullmatch(r"basis_module\.tower\.(\d+)\.\w+", name) for name in names)
+    """Place of the last layer in the tower of the bases; 0 where there is none."""
+    towers = re.compile(r"(?:basis_module|mask_branch)\.tower\.(\d+)\.\w+")
+    found = (towers.fullmatch(name) for name in names)
     return max((int(match[1]) for match in found if match), default=0)
 
 
@@ -164,15 +200,15 @@ def _channels(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
     tensor = tensors.get(name)
     if tensor is None or tensor.ndim == 0 or len(tensor) == 0:
         raise WeightsError(
-            f"{source}: no BlendMask of AdelaiDet's: {name} is missing or empty; give one of the "
-            "R_50 or R_101 models"
+            f"{source}: no BlendMask or CondInst of AdelaiDet's: {name} is missing or empty; give "
+            "one of the R_50 or R_101 models"
         )
     return len(tensor)
 
 
-def _close(tensor: Tensor, value: Tensor) -> bool:
-    return tensor.numel() == value.numel() and torch.allclose(
-        tensor.flatten().float(), value, atol=0.01
+def _close(tensor: Tensor, values: Sequence[float]) -> bool:
+    return tensor.numel() == len(values) and torch.allclose(
+        tensor.flatten().float(), torch.tensor(values, dtype=torch.float32), atol=0.01
     )
 
 

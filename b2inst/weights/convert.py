@@ -78,9 +78,9 @@ def convert(
 
 def _description(model: BasisSegmenter) -> str:
     options = model.recipe["options"]
-    size = options["attention_size"]
+    size = options.get("attention_size")
     named = "COCO's" if model.class_names else "unnamed"
     return (
         f"{model.recipe['name']}, {model.recipe['num_classes']} classes ({named}), "
-        f"{options['num_bases']} bases, attention {size}×{size}"
+        f"{options['num_bases']} bases" + (f", attention {size}×{size}" if size else "")
     )
