@@ -21,7 +21,8 @@ BRANCHES = ("iou", "boundary")
 class ScoringHead(nn.Module):
     """Regresses how good each mask is, from the mask, its boundary and the RoI's features.
 
-    Four convolutions are shared; each quality has a fully connected branch of its own.
+    Four convolutions are shared; each quality has a fully connected branch of its own. All are
+    normalised: without, a large learning rate left a branch with units that answer to nothing.
 
     Args:
         in_channels: of the features.
@@ -54,6 +55,7 @@ class ScoringHead(nn.Module):
             width = in_channels + 2 if i == 0 else channels
             layers += [
                 nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1),
+                nn.GroupNorm(min(32, channels // 4), channels),
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers)
@@ -63,8 +65,10 @@ class ScoringHead(nn.Module):
             {
                 name: nn.Sequential(
                     nn.Linear(channels * cells, hidden),
+                    nn.LayerNorm(hidden),
                     nn.ReLU(),
                     nn.Linear(hidden, hidden),
+                    nn.LayerNorm(hidden),
                     nn.ReLU(),
                     nn.Linear(hidden, 1),
                 )

@@ -98,5 +98,7 @@ def test_every_trainable_parameter_of_a_model_is_in_one_group(name: str) -> None
     trained = [p for p in model.parameters() if p.requires_grad]
     assert {id(p) for p in decayed} | {id(p) for p in others} == {id(p) for p in trained}
     assert len(decayed) + len(others) == len(trained)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm)
+    ]
     assert {id(p) for p in others} == {id(p) for m in norms for p in m.parameters()}
