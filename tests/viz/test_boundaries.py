@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
@@ -13,22 +14,23 @@ from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
 
-GRID = (20, 24)  # of images of 40×48: stride 2
 CHOICES = [Choice(1, "largest gain", 0.1), Choice(4, "drawn by seed 0", None)]
 
 
 class Model:
     """Predicts the same boundary everywhere, or none."""
 
-    def __init__(self, logit: float | None) -> None:
+    def __init__(self, logit: float | None, grid: tuple[int, int] = (20, 24)) -> None:
         self.logit = logit
+        self.grid = grid
 
     def explain(self, image: np.ndarray) -> Explanation:
         padded = (1, 1, 32, 32)
         logits = None if self.logit is None else torch.full(padded, self.logit)
-        bases = Bases(torch.zeros(padded), stride=2, boundary_logits=logits)
+        bases = Bases(torch.zeros(padded), stride=image.shape[0] // self.grid[0])
+        bases.boundary_logits = logits
         nothing: Any = None
-        return Explanation(image, nothing, nothing, bases, content=GRID)
+        return Explanation(image, nothing, nothing, bases, content=self.grid)
 
 
 def pictures(index: CocoIndex, models: dict[str, Model]) -> dict[str, list[np.ndarray]]:
@@ -41,17 +43,24 @@ def pictures(index: CocoIndex, models: dict[str, Model]) -> dict[str, list[np.nd
     }
 
 
-def test_target_and_each_models_map_stand_beside_the_truth(index: CocoIndex) -> None:
-    found = pictures(index, {"baseline": Model(None), "d": Model(-2.0), "e": Model(3.0)})
+@pytest.mark.parametrize(
+    ("grid", "rows", "columns"),  # cells whose centres lie in the object, 8..28 and 4..24
+    [((20, 24), slice(4, 14), slice(2, 12)), ((5, 6), slice(1, 3), slice(0, 3))],
+)
+def test_target_and_each_models_map_stand_beside_the_truth(
+    index: CocoIndex, grid: tuple[int, int], rows: slice, columns: slice
+) -> None:
+    models = {"baseline": Model(None), "d": Model(-2.0, grid), "e": Model(3.0, grid)}
+    found = pictures(index, models)
     assert list(found) == ["ground truth", "target", "d", "e"]
     size = found["ground truth"][0].shape[:2]
-    square = np.zeros(GRID, bool)
-    square[4:14, 2:12] = True  # the object's 8..28 and 4..24
-    edge = square & ~ndimage.binary_erosion(square, np.ones((3, 3)))
+    square = np.zeros(grid, bool)
+    square[rows, columns] = True
+    edge = square & ~ndimage.binary_erosion(square, np.ones((3, 3)), border_value=1)
     expected = draw_heat(torch.from_numpy(edge).float(), size)
     assert (found["target"][0] == expected).all()
-    assert (found["target"][1] == draw_heat(torch.zeros(GRID), size)).all()
-    assert (found["e"][0] == draw_heat(torch.full(GRID, 3.0).sigmoid(), size)).all()
+    assert (found["target"][1] == draw_heat(torch.zeros(grid), size)).all()
+    assert (found["e"][0] == draw_heat(torch.full(grid, 3.0).sigmoid(), size)).all()
     assert (found["d"][0] != found["e"][0]).any()
 
 
