@@ -93,3 +93,35 @@ def crisp_boundary_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     """
     p, t = probabilities.float().flatten(1), targets.flatten(1)
     return (p.square().sum(1) + t.square().sum(1) + 1) / (2 * (p * t).sum(1) + 1) - 1
+
+
+def hard_negative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the cross-entropy over positives and the hardest negatives (SSD; YOLACT).
+
+    Of each image there are three negatives for one positive, those least taken for background.
+
+    Args:
+        logits: B×S×(1+C), background first.
+        labels: B×S int64; 0 is background, negative labels are left out.
+    """
+    logits = logits.float()
+    with torch.no_grad():
+        hardness = torch.logsumexp(logits, dim=2) - logits[..., 0]
+        hardness = torch.where(labels == 0, hardness, 0.0)
+        rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+        wanted = (3 * (labels > 0).sum(1, keepdim=True)).clamp(max=labels.shape[1] - 1)
+        chosen = (labels > 0) | ((labels == 0) & (rank < wanted))
+    return F.cross_entropy(logits[chosen], labels[chosen], reduction="sum")
+
+
+def cropped_mask_bce(probabilities: Tensor, targets: Tensor, boxes: Tensor) -> Tensor:
+    """Cross-entropy of P×h×w masks that are 0 outside their boxes, divided by the box's area: P.
+
+    A target beyond the crop costs 100 a cell, where PyTorch stops the logarithm (YOLACT).
+
+    Args:
+        boxes: P×4 x1 y1 x2 y2, in cells.
+    """
+    loss = F.binary_cross_entropy(probabilities.float(), targets, reduction="none")
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return loss.sum((-2, -1)) / area

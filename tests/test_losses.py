@@ -7,8 +7,10 @@ from torchvision.ops import generalized_box_iou
 
 from b2inst.losses import (
     crisp_boundary_loss,
+    cropped_mask_bce,
     dice_loss,
     focal_loss,
+    hard_negative_cross_entropy,
     ltrb_giou_loss,
     mask_bce,
     mask_dice,
@@ -141,3 +143,35 @@ def test_low_precision_in_single_precision_out(dtype: torch.dtype) -> None:
     assert dice_loss(half, truth).dtype == torch.float32
     assert crisp_boundary_loss(half, truth).dtype == torch.float32
     assert ltrb_giou_loss(half[0], truth[0], torch.ones(4)).dtype == torch.float32
+
+
+def test_negatives_least_taken_for_background_count_three_for_a_positive() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 40, 4, generator=generator, dtype=torch.float64)
+    labels = torch.zeros(2, 40, dtype=torch.int64)
+    labels[0, [3, 11]] = torch.tensor([1, 3])
+    labels[0, 20:25] = -1  # left out, however hard
+    logits[0, 20:25, 2] = 9
+    cost = -logits.log_softmax(2)
+    expected = cost[0, 3, 1] + cost[0, 11, 3]
+    background = [i for i in range(40) if labels[0, i] == 0]
+    expected += sum(sorted((cost[0, i, 0] for i in background), reverse=True)[:6])
+    got = hard_negative_cross_entropy(logits, labels)
+    assert got.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_there_may_be_too_few_negatives() -> None:
+    logits = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1, 2, 0, 0, -1]])
+    expected = -logits.log_softmax(2)[0, torch.arange(4), labels[0, :4]].sum()
+    assert hard_negative_cross_entropy(logits, labels).item() == pytest.approx(expected.item())
+    assert hard_negative_cross_entropy(logits, torch.zeros_like(labels)).item() == 0
+
+
+def test_a_target_beyond_the_crop_costs_100() -> None:
+    probabilities = torch.tensor([[[0.5, 0.0, 0.0]], [[0.5, 0.25, 0.0]]])
+    targets = torch.tensor([[[1.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    boxes = torch.tensor([[0.0, 0, 2, 1], [0, 0, 4, 2]])
+    loss = cropped_mask_bce(probabilities, targets, boxes)
+    expected = [(np.log(2) + 100) / 2, (np.log(2) + np.log(4)) / 8]
+    assert loss.tolist() == pytest.approx(expected)

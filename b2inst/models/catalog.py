@@ -9,6 +9,7 @@ from typing import Any
 from b2inst.models.blendmask import blendmask, blendmask_tiny
 from b2inst.models.condinst import condinst, condinst_tiny
 from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.yolact import yolact, yolact_tiny
 
 Builder = Callable[..., BasisSegmenter]
 
@@ -32,6 +33,9 @@ CATALOG: dict[str, Builder] = {
     "blendmask-r50": partial(blendmask, backbone="resnet50"),
     "blendmask-r101": partial(blendmask, backbone="resnet101"),
     "blendmask-550-r50": partial(blendmask, backbone="resnet50", **_550),
+    "yolact-tiny": yolact_tiny,
+    "yolact-r50": partial(yolact, backbone="resnet50"),
+    "yolact-r101": partial(yolact, backbone="resnet101"),
     "condinst-tiny": condinst_tiny,
     "condinst-r50": partial(condinst, backbone="resnet50"),
     "condinst-r101": partial(condinst, backbone="resnet101"),

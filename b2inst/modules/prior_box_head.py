@@ -1,0 +1,170 @@
+"""YOLACT's instance head: classes, boxes and coefficients of prior boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from b2inst.losses import hard_negative_cross_entropy
+from b2inst.modules.position_conv import PositionConv
+from b2inst.modules.prior_boxes import decode, prior_boxes
+from b2inst.modules.prior_targets import PriorTargets, assign
+from b2inst.ops.distributed import mean_over_devices
+from b2inst.ops.fast_nms import fast_nms
+from b2inst.structures import Detections, Features, Positives, Targets
+
+#: Of the three squares at a cell: square roots of the aspect ratios that were meant.
+FACTORS = (1.0, 0.5**0.5, 2.0**0.5)
+
+
+@dataclass
+class PriorOutputs:
+    """What the head predicts for the S prior boxes; levels in order, row by row, then factors."""
+
+    class_logits: Tensor  #: B×S×(1+C), background first
+    offsets: Tensor  #: B×S×4, see ``prior_boxes.decode``
+    towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
+    priors: Tensor  #: S×4 centre x, y, width, height in parts of the image
+
+
+class PriorBoxHead(nn.Module):
+    """One convolution and three predictors beside each other, shared over the levels (YOLACT §4).
+
+    Args:
+        in_channels: of the features.
+        num_classes: C.
+        num_coefficients: D, numbers per prior whose meaning only the assembler knows.
+        side: of the square images, in pixels.
+        strides: the features the head reads.
+        scales: side of each level's prior boxes, in pixels.
+        factors: of the prior boxes at a cell.
+        box_weight: of the box loss.
+        score_threshold: a prior is a candidate if a class is more probable than this.
+        nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        num_coefficients: int,
+        side: int = 550,
+        strides: Sequence[int] = (8, 16, 32, 64, 128),
+        scales: Sequence[float] = (24, 48, 96, 192, 384),
+        factors: Sequence[float] = FACTORS,
+        box_weight: float = 1.5,
+        score_threshold: float = 0.05,
+        nms: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = fast_nms,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_coefficients = num_coefficients
+        self.side = side
+        self.strides = tuple(strides)
+        self.scales = tuple(scale / side for scale in scales)
+        self.factors = tuple(factors)
+        self.box_weight = box_weight
+        self.score_threshold = score_threshold
+        self.nms = nms
+        self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.class_logits = nn.Conv2d(in_channels, len(factors) * (1 + num_classes), 3, padding=1)
+        self.offsets = nn.Conv2d(in_channels, len(factors) * 4, 3, padding=1)
+        _initialise(self)
+        # After all else, whose weights then do not depend on how many numbers there are.
+        self.coefficients = PositionConv(in_channels, len(factors) * num_coefficients)
+        _initialise(self.coefficients)
+
+    def forward(self, features: Features) -> PriorOutputs:
+        """Features at (at least) the head's strides to predictions for every prior box."""
+        towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
+        shapes = [(tower.shape[2], tower.shape[3]) for tower in towers]
+        return PriorOutputs(
+            torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
+            torch.cat([self._by_prior(self.offsets(t)) for t in towers], dim=1).float(),
+            towers,
+            prior_boxes(shapes, self.scales, self.factors).to(towers[0].device),
+        )
+
+    def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
+        """Coefficients of P priors: image in the batch and number, both P, to P×D."""
+        each = len(self.factors)
+        result = outputs.class_logits.new_zeros(len(prior), self.num_coefficients)
+        cell, which = prior // each, prior % each
+        start = 0
+        for tower in outputs.towers:
+            height, width = tower.shape[-2:]
+            index = ((cell >= start) & (cell < start + height * width)).nonzero()[:, 0]
+            place = cell[index] - start
+            values = self.coefficients.at(tower, image[index], place // width, place % width)
+            own = values.unflatten(1, (each, -1))[torch.arange(len(index)), which[index]]
+            result = result.index_copy(0, index, own.float())
+            start += height * width
+        return result
+
+    def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
+        """What each prior box is trained for."""
+        boxes = [target.boxes / self.side for target in targets]
+        return assign(priors, boxes, [target.labels for target in targets])
+
+    def loss(
+        self, outputs: PriorOutputs, targets: list[Targets]
+    ) -> tuple[dict[str, Tensor], Positives]:
+        """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
+        assigned = self.targets(outputs.priors, targets)
+        positive = assigned.labels >= 0
+        image, prior = positive.nonzero(as_tuple=True)
+        count = mean_over_devices(positive.sum().float()).clamp(min=1)
+        box_loss = F.smooth_l1_loss(
+            outputs.offsets[positive], assigned.offsets[positive], reduction="sum"
+        )
+        losses = {
+            "loss_class": hard_negative_cross_entropy(outputs.class_logits, assigned.labels + 1)
+            / count,
+            "loss_box": self.box_weight * box_loss / count,
+        }
+        first = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
+        positives = Positives(
+            image_index=image,
+            target_index=assigned.target_index[positive] + first[image],
+            coefficients=self.coefficients_at(outputs, image, prior),
+            weights=assigned.overlaps[positive],
+            weight_sum=float(count),
+        )
+        return losses, positives
+
+    def detect(self, outputs: PriorOutputs) -> list[Detections]:
+        """Boxes, scores and coefficients of each image after non-maximum suppression."""
+        detections = []
+        probabilities = outputs.class_logits.softmax(-1)[..., 1:]
+        for b, probability in enumerate(probabilities):
+            candidates = (probability.amax(1) > self.score_threshold).nonzero()[:, 0]
+            scores = probability[candidates]
+            boxes = decode(outputs.offsets[b, candidates], outputs.priors[candidates])
+            rows, labels = self.nms(boxes, scores)
+            prior = candidates[rows]
+            detections.append(
+                Detections(
+                    boxes[rows] * self.side,
+                    scores[rows, labels],
+                    labels,
+                    self.coefficients_at(outputs, torch.full_like(prior, b), prior),
+                )
+            )
+        return detections
+
+    def _by_prior(self, level: Tensor) -> Tensor:
+        """B×(factors·numbers)×h×w to B×(h·w·factors)×numbers."""
+        values = level.unflatten(1, (len(self.factors), -1)).permute(0, 3, 4, 1, 2)
+        return values.flatten(1, 3)
+
+
+def _initialise(part: nn.Module) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

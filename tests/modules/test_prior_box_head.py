@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from b2inst.modules.prior_box_head import FACTORS, PriorBoxHead, PriorOutputs
+from b2inst.modules.prior_boxes import corners
+from b2inst.structures import Targets
+
+MakeTargets = Callable[..., Targets]
+SIDE, D, C = 64, 5, 3
+
+
+@pytest.fixture
+def head() -> PriorBoxHead:
+    torch.manual_seed(0)
+    return PriorBoxHead(
+        in_channels=6,
+        num_classes=C,
+        num_coefficients=D,
+        side=SIDE,
+        strides=(8, 16),
+        scales=(16, 32),
+    )
+
+
+@pytest.fixture
+def features() -> dict[int, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {s: torch.randn(2, 6, SIDE // s, SIDE // s, generator=generator) for s in (4, 8, 16)}
+
+
+def test_numbers_of_a_prior_lie_together(head: PriorBoxHead, features: dict[int, Tensor]) -> None:
+    """Level by level, row by row, prior by prior; of the channels each prior has a block."""
+    outputs = head(features)
+    count = 3 * (8 * 8 + 4 * 4)
+    assert outputs.class_logits.shape == (2, count, 1 + C)
+    assert outputs.offsets.shape == (2, count, 4)
+    assert outputs.priors.shape == (count, 4)
+    start, row, column, which = 3 * 64, 2, 1, 2
+    place = start + (row * 4 + column) * 3 + which
+    tower = F.relu(head.tower(features[16]))
+    logits = head.class_logits(tower)[:, which * (1 + C) : (which + 1) * (1 + C), row, column]
+    torch.testing.assert_close(outputs.class_logits[:, place], logits)
+    offsets = head.offsets(tower)[:, which * 4 : (which + 1) * 4, row, column]
+    torch.testing.assert_close(outputs.offsets[:, place], offsets)
+    expected = [(column + 0.5) / 4, (row + 0.5) / 4, *[32 / SIDE * FACTORS[which]] * 2]
+    assert outputs.priors[place].tolist() == pytest.approx(expected)
+
+
+def test_coefficients_of_few_priors_are_those_of_the_whole_map(
+    head: PriorBoxHead, features: dict[int, Tensor]
+) -> None:
+    outputs = head(features)
+    whole = torch.cat(
+        [
+            head.coefficients(tower).permute(0, 2, 3, 1).reshape(2, -1, D)
+            for tower in outputs.towers
+        ],
+        dim=1,
+    )
+    image = torch.tensor([1, 0, 0, 1, 1])
+    prior = torch.tensor([0, 7, 239, 192, 100])
+    torch.testing.assert_close(head.coefficients_at(outputs, image, prior), whole[image, prior])
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert head.coefficients_at(outputs, nothing, nothing).shape == (0, D)
+
+
+def certain(outputs: PriorOutputs, found: dict[int, int]) -> PriorOutputs:
+    """The same outputs with prior → class in the first image, background elsewhere."""
+    logits = torch.full_like(outputs.class_logits, -20.0)
+    logits[..., 0] = 0
+    for prior, label in found.items():
+        logits[0, prior] = torch.tensor([0.0, *[-20.0] * C])
+        logits[0, prior, 1 + label] = 2.0
+    return PriorOutputs(logits, torch.zeros_like(outputs.offsets), outputs.towers, outputs.priors)
+
+
+def test_detections_are_in_pixels_of_the_network(
+    head: PriorBoxHead, features: dict[int, Tensor]
+) -> None:
+    outputs = head(features)
+    found, nothing = head.detect(certain(outputs, {0: 2, 200: 0}))
+    assert sorted(found.labels.tolist()) == [0, 0, 1, 1, 2, 2]  # each box under every class
+    assert found.scores[:2].tolist() == pytest.approx([torch.tensor(2.0).sigmoid().item()] * 2)
+    assert (found.scores[2:] < head.score_threshold).all()
+    for prior, label in ((0, 2), (200, 0)):
+        (row,) = ((found.labels == label) & (found.scores > 0.5)).nonzero()[:, 0].tolist()
+        box = corners(outputs.priors[prior]) * SIDE
+        torch.testing.assert_close(found.boxes[row], box)
+        own = head.coefficients_at(outputs, torch.tensor([0]), torch.tensor([prior]))[0]
+        torch.testing.assert_close(found.coefficients[row], own)
+    assert len(nothing) == 0
+    assert nothing.coefficients.shape == (0, D)
+
+
+def test_suppression_is_handed_in(features: dict[int, Tensor]) -> None:
+    def last(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(len(boxes))[-1:]
+        return rows, torch.ones_like(rows)
+
+    head = PriorBoxHead(
+        in_channels=6,
+        num_classes=C,
+        num_coefficients=D,
+        side=SIDE,
+        strides=(8,),
+        scales=(16,),
+        nms=last,
+    )
+    outputs = head(features)
+    (found, nothing) = head.detect(certain(outputs, {3: 0, 30: 2}))
+    assert found.labels.tolist() == [1]
+    torch.testing.assert_close(found.boxes[0], corners(outputs.priors[30]) * SIDE)
+    assert len(nothing) == 0
+
+
+def test_losses_are_those_written_out(
+    head: PriorBoxHead, features: dict[int, Tensor], make_targets: MakeTargets
+) -> None:
+    outputs = head(features)
+    targets = [
+        make_targets((SIDE, SIDE), [(4, 4, 22, 20), (20, 30, 60, 62)], labels=[2, 0]),
+        make_targets((SIDE, SIDE), [(30, 8, 46, 24)], labels=[1]),
+    ]
+    losses, positives = head.loss(outputs, targets)
+    assigned = head.targets(outputs.priors, targets)
+    boxes = [t.boxes / SIDE for t in targets]
+    count = 0
+    classes = box = 0.0
+    expected_index = []
+    for b in range(2):
+        logits, state = outputs.class_logits[b].double(), assigned.labels[b]
+        positive = (state >= 0).nonzero()[:, 0]
+        count += len(positive)
+        cost = logits.logsumexp(1) - logits[:, 0]
+        hardest = sorted(
+            (s for s in range(len(state)) if state[s] == -1), key=lambda s: -cost[s].item()
+        )[: 3 * len(positive)]
+        classes += sum(cost[s].item() for s in hardest)
+        for s in positive.tolist():
+            classes += (logits[s].logsumexp(0) - logits[s, 1 + state[s]]).item()
+            k = int(assigned.target_index[b, s])
+            expected_index.append(k + (2 if b else 0))
+            x, y, w, h = box_convert(boxes[b][k], "xyxy", "cxcywh").tolist()
+            px, py, pw, ph = outputs.priors[s].tolist()
+            wanted = torch.tensor([(x - px) / pw / 0.1, (y - py) / ph / 0.1, w / pw, h / ph])
+            wanted[2:] = wanted[2:].log() / 0.2
+            off = (outputs.offsets[b, s] - wanted).abs()
+            box += torch.where(off < 1, off**2 / 2, off - 0.5).sum().item()
+    assert count > 3
+    assert losses["loss_class"].item() == pytest.approx(classes / count, rel=1e-4)
+    assert losses["loss_box"].item() == pytest.approx(1.5 * box / count, rel=1e-4)
+    assert positives.weight_sum == count
+    assert positives.target_index.tolist() == expected_index
+    assert positives.image_index.tolist() == sorted(positives.image_index.tolist())
+    assert ((positives.weights > 0) & (positives.weights <= 1)).all()
+
+
+def test_images_without_objects_cost_nothing(
+    head: PriorBoxHead, features: dict[int, Tensor], make_targets: MakeTargets
+) -> None:
+    losses, positives = head.loss(head(features), [make_targets((SIDE, SIDE), [])] * 2)
+    assert {name: value.item() for name, value in losses.items()} == {
+        "loss_class": 0,
+        "loss_box": 0,
+    }
+    assert len(positives) == 0
+    torch.stack(list(losses.values())).sum().backward()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.ops import box_iou
+
+from b2inst.modules.prior_boxes import corners, encode, prior_boxes
+from b2inst.modules.prior_targets import BACKGROUND, NEUTRAL, assign
+
+PRIORS = prior_boxes([(6, 6), (3, 3)], scales=(0.2, 0.4), factors=(1, 0.7, 1.4))
+
+objects = st.lists(
+    st.tuples(st.floats(0, 0.8), st.floats(0, 0.8), st.floats(0.05, 0.5), st.floats(0.05, 0.5)),
+    max_size=5,
+)
+
+
+def by_hand(overlaps: np.ndarray) -> tuple[list[int], list[int]]:
+    """State (object's row + 1, 0 background, -1 neutral) and object of every prior."""
+    count, priors = overlaps.shape
+    owner = [int(overlaps[:, s].argmax()) for s in range(priors)]
+    best = [float(overlaps[owner[s], s]) for s in range(priors)]
+    free_objects, free_priors = set(range(count)), set(range(priors))
+    while free_objects:
+        n, s = max(
+            ((n, s) for n in free_objects for s in free_priors),
+            key=lambda pair: (overlaps[pair], -pair[0], -pair[1]),
+        )
+        owner[s], best[s] = n, 2.0
+        free_objects.remove(n)
+        free_priors.remove(s)
+    state = [owner[s] + 1 if best[s] >= 0.5 else 0 if best[s] < 0.4 else -1 for s in range(priors)]
+    return state, owner
+
+
+@given(objects)
+def test_are_those_of_a_written_out_rule(given_objects: list[tuple[float, ...]]) -> None:
+    xywh = torch.tensor(given_objects, dtype=torch.float32).reshape(-1, 4)
+    boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+    labels = torch.arange(len(boxes)) + 10
+    found = assign(PRIORS, [boxes], [labels])
+    if not len(boxes):
+        assert (found.labels == BACKGROUND).all()
+        assert not found.offsets.any()
+        return
+    overlaps = box_iou(boxes, corners(PRIORS)).numpy()
+    state, owner = by_hand(overlaps)
+    expected = [s - 1 + 10 if s > 0 else BACKGROUND if s == 0 else NEUTRAL for s in state]
+    assert found.labels[0].tolist() == expected
+    positive = found.labels[0] >= 0
+    own = torch.tensor(owner)
+    assert found.target_index[0][positive].equal(own[positive])
+    torch.testing.assert_close(found.offsets[0][positive], encode(boxes[own], PRIORS)[positive])
+    assert not found.offsets[0][~positive].any()
+    torch.testing.assert_close(
+        found.overlaps[0], torch.from_numpy(overlaps[own.numpy(), np.arange(len(PRIORS))])
+    )
+
+
+def test_every_object_gets_a_prior_even_where_two_are_the_same() -> None:
+    box = torch.tensor([[0.1, 0.1, 0.13, 0.12]])
+    found = assign(PRIORS, [box.expand(3, -1)], [torch.arange(3)])
+    positive = found.labels[0] >= 0
+    assert sorted(found.labels[0][positive].tolist()) == [0, 1, 2]
+    assert sorted(found.target_index[0][positive].tolist()) == [0, 1, 2]
+
+
+def test_images_do_not_mix() -> None:
+    boxes = [torch.tensor([[0.1, 0.1, 0.4, 0.4]]), torch.zeros(0, 4)]
+    found = assign(PRIORS, boxes, [torch.tensor([3]), torch.zeros(0, dtype=torch.int64)])
+    assert (found.labels[0] == 3).any()
+    assert (found.labels[1] == BACKGROUND).all()
+    assert found.offsets.shape == (2, len(PRIORS), 4)
