@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from b2inst.cli import compare, data, experiments, models, verify, weights
+from b2inst.cli import bench, compare, data, experiments, models, verify, weights
 from b2inst.cli.errors import Commands
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)
 app.command()(compare.compare)
 app.command()(verify.verify)
+app.command()(bench.bench)
 app.command()(weights.convert)
 
 data_app = typer.Typer(no_args_is_help=True, help="Make and check data in COCO format.")

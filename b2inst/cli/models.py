@@ -65,13 +65,14 @@ def predict(
 ) -> None:
     """Find instances in images: a picture of each, and all detections as one COCO-format file."""
     from b2inst.experiments.runner import resolve_device
+    from b2inst.inference import optimise_for_inference
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
 
     model = load_model(weights, device=resolve_device(device or "auto"))
     pictures = predict_files(
-        model,
+        optimise_for_inference(model),
         find_images(images),
         out,
         category_ids=model_card(weights)["category_ids"],

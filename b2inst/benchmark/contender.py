@@ -1,0 +1,116 @@
+"""A model that takes part in a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from b2inst.benchmark.cost import gflops, peak_memory_mb
+from b2inst.benchmark.errors import BenchmarkError
+from b2inst.benchmark.samples import Sample
+from b2inst.benchmark.stages import StageClock
+from b2inst.benchmark.stand_in import StandIn
+from b2inst.inference import optimise_for_inference
+from b2inst.models import BasisSegmenter, create_model
+from b2inst.ops.masks import encode_rle
+from b2inst.weights import load_model
+
+_CLASSES = 80  # COCO's
+
+
+class Contender:
+    """Predicts samples, each timed by stage.
+
+    Args:
+        name: of the catalog, with fresh weights; or the path of a weights file.
+        options: of the builder, for a model with fresh weights.
+        size: (height, width) instead of the model's own test size.
+        device, dtype: where, and to what matrix products and convolutions are cast.
+        detections: of an image, where the weights are fresh.
+        now: seconds.
+        first: the sample whose operations are counted.
+
+    Raises:
+        BenchmarkError: no such model or option, or a size that the model cannot take.
+        WeightsError: no such weights file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        options: Mapping[str, Any],
+        size: tuple[int, int] | None,
+        device: torch.device,
+        dtype: torch.dtype,
+        detections: int,
+        now: Callable[[], float],
+        first: Sample,
+    ) -> None:
+        self.name = name
+        self.trained = name.endswith(".safetensors")
+        self.options = {} if self.trained else dict(options)
+        self.device = device
+        self.dtype = dtype
+        plain = load_model(name) if self.trained else _fresh(name, options)
+        if size is not None:
+            _resize(plain, size, name)
+        plain.to(device)
+        self.catalog_name = str(plain.recipe["name"])
+        self.parameters = sum(p.numel() for p in plain.parameters())
+        self._model = optimise_for_inference(plain)
+        self._stand_in = None if self.trained else StandIn(self._model, detections)
+        self._clock = StageClock(self._model, now)
+        self.network_sizes: list[tuple[int, int]] = []
+        self._model.backbone.register_forward_pre_hook(self._see)
+
+        # Of the model as it is defined: no operation is known by another name, or saved.
+        if not self.trained:
+            StandIn(plain, detections).sample = first
+        self.gflops = gflops(lambda: plain.predict([first.image]))
+
+    def predict(self, sample: Sample) -> tuple[dict[str, float], int]:
+        """From an image to run-length codes: seconds by stage, and the number of detections."""
+        if self._stand_in is not None:
+            self._stand_in.sample = sample
+        with self._clock.running(), self._cast():
+            (found,) = self._model.predict([sample.image])
+            self._clock.lap("paste")
+            encode_rle(found.masks)
+        return self._clock.seconds, len(found)
+
+    def peak_memory_mb(self, sample: Sample) -> float:
+        """Of one prediction, beyond the weights."""
+        return peak_memory_mb(lambda: self.predict(sample), self.device)
+
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+
+    def _see(self, _module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        height, width = inputs[0].shape[-2:]
+        self.network_sizes.append((height, width))
+
+
+def _fresh(name: str, options: Mapping[str, Any]) -> BasisSegmenter:
+    """A B2Inst and its baseline get the same weights in what they share."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return create_model(name, num_classes=_CLASSES, **options).eval()
+        except ValueError as error:
+            raise BenchmarkError(f"{error}; weights files end with .safetensors") from None
+
+
+def _resize(model: BasisSegmenter, size: tuple[int, int], name: str) -> None:
+    """Images are fitted into ``size``, or squeezed to it where the model does so."""
+    preprocessor: Any = model.preprocessor
+    if preprocessor.fixed_size is None:
+        preprocessor.shorter, preprocessor.longer_max = min(size), max(size)
+    elif size[0] == size[1]:
+        preprocessor.side, preprocessor.fixed_size = size[0], size
+    else:
+        raise BenchmarkError(f"{name}: looks at squares; give --size such as 550x550")

@@ -1,0 +1,69 @@
+"""Detections for models whose weights find nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from b2inst.benchmark.errors import BenchmarkError
+from b2inst.benchmark.samples import Sample
+from b2inst.models import BasisSegmenter
+from b2inst.structures import Detections, ImageBatch
+
+
+class StandIn:
+    """Gives an untrained model as many detections as a trained one, at objects that are there.
+
+    The head does all its work: its score threshold is put where ``count`` detections come out of
+    the first image. Then the boxes, which are noise, give way to those of the image's objects,
+    each several times and a little shifted. What comes after costs what it costs with a trained
+    model. The model keeps this: give it a copy of its own.
+    """
+
+    def __init__(self, model: BasisSegmenter, count: int) -> None:
+        self.count = count
+        self.sample: Sample | None = None  #: the image that is predicted next
+        self._head: Any = model.instance_head
+        self._detect = self._head.detect
+        vars(self._head)["detect"] = self._crowded
+        self._calibrated = False
+        self._network_size = (1, 1)
+        model.preprocessor.register_forward_hook(self._see)  # type: ignore[attr-defined]
+
+    def _see(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
+        (self._network_size,) = batch.sizes
+
+    def _crowded(self, outputs: Any) -> list[Detections]:
+        if not self._calibrated:
+            self._calibrate(outputs)
+            self._calibrated = True
+        (found,) = self._detect(outputs)
+        rows = torch.arange(self.count, device=found.boxes.device) % max(len(found), 1)
+        crowd = found[rows[: self.count if len(found) else 0]]
+        crowd.boxes = self._boxes()[: len(crowd)].to(found.boxes)
+        return [crowd]
+
+    def _calibrate(self, outputs: Any) -> None:
+        """The highest score threshold that lets ``count`` detections through, to a fifth."""
+        for threshold in np.geomspace(1, 1e-9, 91)[1:]:
+            self._head.score_threshold = float(threshold)
+            (found,) = self._detect(outputs)
+            if len(found) >= self.count:
+                return
+        raise BenchmarkError(
+            f"only {len(found)} detections at any score, not {self.count}; ask for fewer with "
+            "--detections, or give trained weights"
+        )
+
+    def _boxes(self) -> Tensor:
+        """``count`` boxes in network-input pixels, the same for every model at the same image."""
+        assert self.sample is not None
+        height, width = self.sample.image.shape[:2]
+        boxes = self.sample.boxes[np.arange(self.count) % len(self.sample.boxes)]
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        shift = 0.1 * sides * np.random.default_rng(0).uniform(-1, 1, boxes.shape)
+        scale = np.array([self._network_size[1] / width, self._network_size[0] / height])
+        return torch.from_numpy(((boxes + shift) * np.tile(scale, 2)).astype(np.float32))

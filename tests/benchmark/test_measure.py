@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import b2inst
+from b2inst.benchmark import Benchmark, BenchmarkError, Sample, benchmark, to_text
+from b2inst.benchmark.contender import Contender
+from b2inst.benchmark.stages import STAGES
+
+PAIR = ("blendmask-tiny", "b2inst-blendmask-tiny")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Who predicted, in order. Each prediction takes the milliseconds told by ``_took``."""
+    order: list[str] = []
+
+    def predict(self: Contender, sample: Sample) -> tuple[dict[str, float], int]:
+        order.append(self.name)
+        self.network_sizes.append((96, 128))
+        seconds = _took(self.name, int(sample.image[0, 0, 0]))
+        return dict.fromkeys(STAGES, 0.0) | {"backbone": seconds, "RLE": 0.5 * seconds}, 7
+
+    monkeypatch.setattr(Contender, "predict", predict)
+    return order
+
+
+def _took(name: str, i: int) -> float:
+    """A drifting machine; the B2Inst takes 10 to 21 % more, image by image."""
+    return 0.01 * (1 + i) * (1 + (0.10 + 0.01 * i) * name.startswith("b2inst"))
+
+
+@pytest.fixture
+def samples(sample: Callable[..., Sample]) -> list[Sample]:
+    made = [sample(seed=i) for i in range(12)]
+    for i, one in enumerate(made):
+        one.image[0, 0, 0] = i
+    return made
+
+
+def test_models_take_turns_and_are_compared_image_by_image(
+    calls: list[str], samples: list[Sample]
+) -> None:
+    result = benchmark(PAIR, samples=samples, detections=5, progress=False)
+    timed = calls[2 * 3 :]  # after three images of warm-up each
+    pairs = [tuple(timed[i : i + 2]) for i in range(0, 24, 2)]
+    assert pairs == [PAIR, PAIR[::-1]] * 6
+    base, ours = (result.speed(name) for name in PAIR)
+    expected = np.array([1.5e3 * _took(PAIR[0], i) for i in range(12)])
+    assert base.median_ms == pytest.approx(np.median(expected))
+    assert base.fps == pytest.approx(1e3 / np.median(expected))
+    assert base.p90_ms == pytest.approx(np.percentile(expected, 90))
+    assert base.stages_ms == pytest.approx(
+        {"backbone": np.median(expected) / 1.5, "RLE": np.median(expected) / 3}
+    )
+    assert (ours.detections, ours.network_size) == (7, (96, 128))
+    (overhead,) = result.overheads
+    assert (overhead.baseline, overhead.model) == PAIR
+    assert overhead.percent == pytest.approx(15.5)
+    assert overhead.ratio == pytest.approx(1 / 1.155)
+    # Ranks 3 and 10 of 12: a binomial of 12 fair coins is below 3 with probability 0.019.
+    assert overhead.percent_ci95 == pytest.approx((12.0, 19.0))
+
+
+def test_few_images_give_no_interval(calls: list[str], samples: list[Sample]) -> None:
+    result = benchmark(PAIR, samples=samples[:4], detections=5, progress=False)
+    (overhead,) = result.overheads
+    assert overhead.percent_ci95 is None
+    assert "too few images" in to_text(result)
+    assert benchmark(PAIR[1:], samples=samples[:2], progress=False).overheads == []
+
+
+@pytest.fixture(scope="module")
+def real() -> Benchmark:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    one = Sample(pixels, np.array([[8, 8, 40, 40]], np.float32))
+    return benchmark(PAIR, samples=[one] * 2, size=(64, 96), detections=6, progress=False)
+
+
+def test_what_is_measured_of_real_models(real: Benchmark) -> None:
+    base, ours = (real.speed(name) for name in PAIR)
+    for speed, name in ((base, PAIR[0]), (ours, PAIR[1])):
+        model = b2inst.create_model(name, num_classes=80)
+        assert speed.parameters == sum(p.numel() for p in model.parameters())
+        assert speed.detections == 6
+        assert speed.network_size == (64, 96)
+        assert sum(speed.stages_ms.values()) == pytest.approx(speed.median_ms, rel=0.5)
+        assert 0 < speed.gflops < 2
+        assert 1 < speed.peak_memory_mb < 500
+    assert set(ours.stages_ms) - set(base.stages_ms) == {"scoring"}
+    # The boundary's branch, the wider coefficients and the scoring head cost operations.
+    assert ours.gflops > 1.02 * base.gflops
+    assert (real.device, real.dtype, real.images) == ("cpu", "float32", 2)
+    assert real.stand_in_detections == 6
+
+
+def test_text_and_json(real: Benchmark) -> None:
+    text = to_text(real)
+    lines = text.splitlines()
+    assert "2 images (procedural scenes), one at a time; cpu, float32" in lines[0]
+    assert "6 detections" in lines[1]
+    assert all(name in lines[2] for name in PAIR)
+    (scoring,) = (line for line in lines if line.startswith("  scoring"))
+    assert scoring.split()[1] == "–"
+    content = real.to_json()
+    assert [entry["fps"] for entry in content["speeds"]] == [s.fps for s in real.speeds]
+    assert content["overheads"][0]["baseline"] == PAIR[0]
+
+
+def test_trained_weights_are_taken_as_they_are(
+    tmp_path: Path, sample: Callable[..., Sample]
+) -> None:
+    torch.manual_seed(0)
+    path = str(tmp_path / "model.safetensors")
+    b2inst.save_model(b2inst.create_model("blendmask-tiny", num_classes=3), path)
+    result = benchmark([path], samples=[sample()], options={"attention_size": 5}, progress=False)
+    assert result.speed(path).detections == 0  # fresh weights find nothing
+    assert result.stand_in_detections is None
+
+
+def test_what_cannot_be_measured(sample: Callable[..., Sample]) -> None:
+    one = [sample()]
+    with pytest.raises(BenchmarkError, match="each once"):
+        benchmark(["blendmask-tiny"] * 2, samples=one)
+    with pytest.raises(BenchmarkError, match="unknown model 'blendmask-huge'"):
+        benchmark(["blendmask-huge"], samples=one)
+    with pytest.raises(BenchmarkError, match="options of blendmask-tiny"):
+        benchmark(["blendmask-tiny"], options={"wings": 2}, samples=one)

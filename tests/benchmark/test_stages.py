@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from b2inst.benchmark.samples import Sample
+from b2inst.benchmark.stages import STAGES, StageClock
+from b2inst.models import BasisSegmenter, create_model
+
+
+class Time:
+    """Passes only where it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def delay(self, owner: object, method: str, seconds: float) -> None:
+        """``method`` takes that long from now on."""
+        call = getattr(owner, method)
+
+        def slow(*args: object) -> object:
+            self.seconds += seconds
+            return call(*args)
+
+        setattr(owner, method, slow)
+
+
+def _slowed(name: str, time: Time) -> BasisSegmenter:
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3).eval()
+    parts = [("preprocessor", "resized", 1.0), ("preprocessor", "forward", 2.0)]
+    parts += [("backbone", "forward", 4.0), ("instance_head", "forward", 8.0)]
+    parts += [("instance_head", "detect", 16.0), ("basis_head", "forward", 32.0)]
+    parts += [("assembler", "assemble", 64.0), ("scoring_head", "forward", 128.0)]
+    for part, method, seconds in parts:
+        if getattr(model, part) is not None:
+            time.delay(getattr(model, part), method, seconds)
+    return model
+
+
+@pytest.mark.parametrize("name", ["blendmask-tiny", "b2inst-blendmask-tiny"])
+def test_each_part_is_a_stage(name: str, sample: Callable[..., Sample]) -> None:
+    time = Time()
+    model = _slowed(name, time)
+    clock = StageClock(model, time)
+    for _ in range(2):  # a second prediction begins anew
+        with clock.running():
+            model.predict([sample().image])
+            time.seconds += 256.0
+            clock.lap("paste")
+            time.seconds += 512.0
+        assert tuple(clock.seconds) == STAGES
+        assert clock.seconds == {
+            "input": 3.0,
+            "backbone": 4.0,
+            "heads": 24.0,
+            "bases": 32.0,
+            "assembly": 64.0,
+            "scoring": 128.0 if name.startswith("b2inst") else 0.0,
+            "paste": 256.0,
+            "RLE": 512.0,
+        }
+
+
+def test_time_between_parts_belongs_to_the_later_one(sample: Callable[..., Sample]) -> None:
+    time = Time()
+    torch.manual_seed(0)
+    model = create_model("blendmask-tiny", num_classes=3).eval()
+    clock = StageClock(model, time)
+    time.delay(model.basis_head, "forward", 5.0)  # around the timed call: before it begins
+    with clock.running():
+        model.predict([sample().image])
+    assert clock.seconds["bases"] == 5.0
+    assert sum(clock.seconds.values()) == 5.0
