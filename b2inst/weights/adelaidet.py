@@ -16,7 +16,8 @@ from b2inst.models.catalog import create_model
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.names import Table, grouped, translate
+from b2inst.weights.fitting import load_published
+from b2inst.weights.names import Table, translate
 
 _BODY = "backbone.bottom_up"
 
@@ -93,29 +94,20 @@ def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmen
     """
     model = _build(tensors, source)
     own = own_names(tensors)
-    wanted = model.state_dict()
-    unknown = [name for name in tensors if name not in NOT_NEEDED and own.get(name) not in wanted]
-    reached = set(own.values())
-    missing = [name for name in wanted if name not in reached]
-    problems = [f"unknown {grouped(unknown)}"] if unknown else []
-    problems += [f"nothing for our {grouped(missing)}"] if missing else []
-    problems += [
-        f"{name} is {_size(tensors[name])}, ours is {_size(wanted[ours])}"
-        for name, ours in own.items()
-        if ours in wanted and tensors[name].shape != wanted[ours].shape
-    ]
-    problems += [
-        f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
-        for name, values in _CONSTANTS.items()
-        if name in tensors and not _close(tensors[name], values)
-    ]
-    if problems:
-        raise WeightsError(
-            f"{source}: does not fit {model.recipe['name']}, the nearest model: "
-            f"{'; '.join(problems)}; give an unchanged checkpoint of AdelaiDet's R_50, R_101 or "
-            "550_R_50 BlendMask or its R_50 or R_101 CondInst"
-        )
-    model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
+    load_published(
+        model,
+        tensors,
+        own,
+        not_needed=NOT_NEEDED,
+        problems=[
+            f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
+            for name, values in _CONSTANTS.items()
+            if name in tensors and not _close(tensors[name], values)
+        ],
+        source=source,
+        remedy="give an unchanged checkpoint of AdelaiDet's R_50, R_101 or 550_R_50 BlendMask or "
+        "its R_50 or R_101 CondInst",
+    )
     return model.eval()
 
 
@@ -210,7 +202,3 @@ def _close(tensor: Tensor, values: Sequence[float]) -> bool:
     return tensor.numel() == len(values) and torch.allclose(
         tensor.flatten().float(), torch.tensor(values, dtype=torch.float32), atol=0.01
     )
-
-
-def _size(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"

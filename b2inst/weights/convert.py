@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,16 +12,23 @@ from typing import Literal
 from torch import Tensor
 
 from b2inst.models.segmenter import BasisSegmenter
-from b2inst.weights.adelaidet import NOT_NEEDED, from_adelaidet
+from b2inst.weights import adelaidet, yolact
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import save_model
 from b2inst.weights.pickles import read_checkpoint
 
 #: Whose checkpoints can be converted.
-Publisher = Literal["adelaidet"]
+Publisher = Literal["adelaidet", "yolact"]
 
-_READERS: dict[Publisher, Callable[..., BasisSegmenter]] = {"adelaidet": from_adelaidet}
+_READERS: dict[Publisher, Callable[..., BasisSegmenter]] = {
+    "adelaidet": adelaidet.from_adelaidet,
+    "yolact": yolact.from_yolact,
+}
+_OWN_NAMES: dict[Publisher, Callable[[Iterable[str]], dict[str, str]]] = {
+    "adelaidet": adelaidet.own_names,
+    "yolact": yolact.own_names,
+}
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,10 @@ class Conversion:
     target: Path
     model: BasisSegmenter
     tensors: dict[str, Tensor]  #: that the checkpoint held
+    not_needed: list[str]  #: those of them that have no place in the model
 
     def __str__(self) -> str:
-        left = [name for name in NOT_NEEDED if name in self.tensors]
+        left = self.not_needed
         parts = Counter(name.split(".")[0] for name in self.model.state_dict())
         counts = ", ".join(f"{part} {count}" for part, count in parts.items())
         lines = [
@@ -73,14 +81,18 @@ def convert(
     if model.class_names == COCO_CLASS_NAMES:
         ids = COCO_CATEGORY_IDS
     save_model(model, target, category_ids=ids)
-    return Conversion(source, target, model, tensors)
+    reached = _OWN_NAMES[publisher](tensors)
+    left = [name for name in tensors if name not in reached]
+    return Conversion(source, target, model, tensors, left)
 
 
 def _description(model: BasisSegmenter) -> str:
     options = model.recipe["options"]
-    size = options.get("attention_size")
     named = "COCO's" if model.class_names else "unnamed"
-    return (
-        f"{model.recipe['name']}, {model.recipe['num_classes']} classes ({named}), "
-        f"{options['num_bases']} bases" + (f", attention {size}×{size}" if size else "")
-    )
+    facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({named})"]
+    facts += [f"{options['num_bases']} bases"]
+    if attention := options.get("attention_size"):
+        facts += [f"attention {attention}×{attention}"]
+    if size := model.preprocessor.fixed_size:
+        facts += [f"images of {size[0]}×{size[1]} pixels"]
+    return ", ".join(facts)
