@@ -110,6 +110,7 @@ def _checks(i: int, sample: Sample) -> dict[str, Check]:
     stored = np.packbits(sample.targets.masks.flatten(1).numpy(), axis=1)
     pixels = _resized(sample.original, (height, width))[:, :, ::-1]
     labels = sample.targets.labels.numpy()
+    objects = _object_map(sample)
 
     def polygons(name: str, _: Any) -> Comparison:
         return exact(packed)(name, stored)
@@ -121,10 +122,10 @@ def _checks(i: int, sample: Sample) -> dict[str, Check]:
         f"orig_bgr_{i}": original,
         f"resized_bgr_{i}": exact(pixels),
         f"gt_boxes_{i}": within(bounds, 1e-2, "px"),
-        f"gt_classes_{i}": exact(_classes(drawn, sample)),
+        f"gt_classes_{i}": exact(_classes(objects, sample)),
         f"gt_masks_packed_{i}": exact(packed),
         f"gt_masks_shape_{i}": exact(drawn.shape),
-        f"basis_sem_{i}": exact(_class_map(sample)),
+        f"basis_sem_{i}": exact(np.append(0, labels + 1)[objects]),
         f"images[{i}].image_id": described,
         f"images[{i}].orig_hw": exact(sample.original_size),
         f"images[{i}].resized_hw": exact(sample.resized_size),
@@ -138,30 +139,28 @@ def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
     return np.asarray(resized)
 
 
-def _class_map(sample: Sample) -> NDArray[np.uint8]:
-    """Class index + 1 of each pixel: drawn at the original size, later objects on top, resized."""
+def _object_map(sample: Sample) -> NDArray[np.int32]:
+    """Number of the object at each pixel, from 1; 0 is background.
+
+    Drawn at the original size, later objects on top, then resized to the nearest pixel.
+    """
     height, width = sample.original_size
     grow = np.array([width, height]) / np.array(sample.resized_size[::-1])
-    canvas = np.zeros((height, width), np.uint8)
-    for polygons, label in zip(sample.polygons, sample.targets.labels.tolist(), strict=True):
+    canvas = np.zeros((height, width), np.int32)
+    for number, polygons in enumerate(sample.polygons, start=1):
         # Rounded, or the noise of scaling forth and back moves points across pixels.
         original = [(points * grow).round(6) for points in polygons]
-        canvas[draw(original, height, width).astype(bool)] = (label + 1) % 256
+        canvas[draw(original, height, width).astype(bool)] = number
     size = sample.resized_size[::-1]
     return np.asarray(Image.fromarray(canvas).resize(size, Image.Resampling.NEAREST))
 
 
-def _classes(drawn: NDArray[np.uint8], sample: Sample) -> NDArray[np.int64]:
-    """The class most of each object's uncovered pixels have in the class map.
-
-    Of an object that later ones cover the map says nothing; its own label stands.
-    """
+def _classes(objects: NDArray[np.int32], sample: Sample) -> NDArray[np.int64]:
+    """The class each object has in the class map; its own label where others cover it wholly."""
     labels = sample.targets.labels.numpy().copy()
     semantic = sample.targets.semantic.numpy()
-    covered = np.zeros_like(semantic, dtype=bool)
-    for k in reversed(range(len(drawn))):
-        seen = semantic[drawn[k].astype(bool) & ~covered]
+    for k in range(len(labels)):
+        seen = semantic[objects == k + 1]
         if len(seen):
             labels[k] = np.bincount(seen).argmax() - 1
-        covered |= drawn[k].astype(bool)
     return labels

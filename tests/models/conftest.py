@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import json
-import os
-import runpy
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +8,6 @@ import torch
 
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.fcos_head import FCOSHead
-from b2inst.weights.adelaidet import from_adelaidet, own_names
 
 
 @pytest.fixture
@@ -41,28 +36,3 @@ def picture() -> Callable[..., np.ndarray]:
         return coarse.astype(np.uint8).repeat(8, 0).repeat(8, 1)[:height, :width].copy()
 
     return make
-
-
-@pytest.fixture(scope="session")
-def own_name() -> Callable[[str], str]:
-    """A function: the published BlendMask's name of a tensor to ours."""
-    spec = Path(os.environ["B2INST_REFERENCE"]) / "blendmask_attn14_spec.json"
-    return own_names(json.loads(spec.read_text())).__getitem__
-
-
-@pytest.fixture(scope="session")
-def published_blendmask() -> Callable[[int], BasisSegmenter]:
-    """A function: attention size to our BlendMask with the reference's weights."""
-
-    def build(attention_size: int) -> BasisSegmenter:
-        folder = Path(os.environ["B2INST_REFERENCE"])
-        spec = f"blendmask_attn{attention_size}_spec.json"
-        make = runpy.run_path(str(folder / "make_weights.py"))
-        published = make["make_state_dict"](str(folder / spec), 0)
-        model = from_adelaidet(
-            {name: torch.from_numpy(value) for name, value in published.items()}, source=spec
-        )
-        model.preprocessor.shorter, model.preprocessor.longer_max = 320, 533
-        return model
-
-    return build
