@@ -164,7 +164,7 @@ def resample_ap(
         if kind not in overlaps:
             evaluator = evaluators[source]
             overlaps[kind] = (
-                boundary_overlaps(evaluator, chosen, boundary_dilation=boundary_dilation)
+                boundary_overlaps(evaluator, boundary_dilation=boundary_dilation)
                 if kind == "boundary"
                 else evaluator.ious
             )

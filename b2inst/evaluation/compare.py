@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +65,17 @@ def compare(
             f"{len(first)} and {len(second)} files to compare; give as many of each, one a seed"
         )
     files = [*first, *second]
-    check_files(files, annotations)
+    check = partial(images_of, annotations=annotations)
     work = partial(_resample, annotations=annotations, metrics=metrics, resamples=resamples)
     jobs = min(jobs or os.cpu_count() or 1, len(files))
     if jobs == 1:
+        check_common(files, [check(file) for file in files])
         resampled = [work(file) for file in files]
     else:
         # Spawned, since a fork of a process with threads may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            check_common(files, list(pool.map(check, files)))
             resampled = list(pool.map(work, files))
     result = {}
     for metric in metrics:
@@ -86,31 +89,33 @@ def compare(
     return result
 
 
-def check_files(files: Sequence[Path], annotations: Path) -> dict[Path, int]:
-    """Read each prediction file and see that all are for the images and categories of one data set.
-
-    Returns:
-        On how many images each has detections.
+def images_of(file: Path, *, annotations: Path) -> set[int]:
+    """The images that a prediction file has detections on.
 
     Raises:
-        EvaluationError: one is not valid, or two have no image in common.
+        EvaluationError: it is not valid, or is for other images or categories.
     """
     truth = load_ground_truth(annotations)
     sizes = {i: (image["height"], image["width"]) for i, image in truth.imgs.items()}
-    seen: dict[Path, set[int]] = {}
-    for file in files:
-        predictions = read_results(file)
-        try:
-            check_against(predictions, sizes, truth.cats)
-        except EvaluationError as error:
-            raise EvaluationError(f"{file}: {error} ({annotations})") from None
-        seen[file] = {record["image_id"] for record in predictions}
-        for other, images in seen.items():
-            if images and seen[file] and not images & seen[file]:
-                raise EvaluationError(
-                    f"{file}: has no image in common with {other}; predict both on the same images"
-                )
-    return {file: len(images) for file, images in seen.items()}
+    predictions = read_results(file)
+    try:
+        check_against(predictions, sizes, truth.cats)
+    except EvaluationError as error:
+        raise EvaluationError(f"{file}: {error} ({annotations})") from None
+    return {record["image_id"] for record in predictions}
+
+
+def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
+    """See that prediction files can be for the same images.
+
+    Raises:
+        EvaluationError: two that have detections have them on no image in common.
+    """
+    for (file, own), (other, others) in combinations(zip(files, images, strict=True), 2):
+        if own and others and not own & others:
+            raise EvaluationError(
+                f"{other}: has no image in common with {file}; predict both on the same images"
+            )
 
 
 def _resample(

@@ -68,7 +68,7 @@ def ap_by_ranking(
     """
     truth, chosen = load_pair(predictions, annotations)
     evaluator = run_evaluator(truth, chosen, kind="segm")
-    overlaps = {"AP": evaluator.ious, "boundary_AP": boundary_overlaps(evaluator, chosen)}
+    overlaps = {"AP": evaluator.ious, "boundary_AP": boundary_overlaps(evaluator)}
     once = np.ones((1, len(truth.imgs)), dtype=np.int32)
     result: dict[str, dict[str, float | None]] = {metric: {} for metric in overlaps}
     for name, scores in rankings.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from b2inst.evaluation import EvaluationError, Prediction, evaluate, paired_bootstrap
-from b2inst.evaluation.compare import METRICS, check_files, compare
+from b2inst.evaluation.compare import METRICS, compare, images_of
 
 from .conftest import random_pair
 
@@ -76,13 +76,16 @@ def test_files_that_do_not_go_together(files: Files, tmp_path: Path) -> None:
         path.write_text(json.dumps([p for p in models["a0"] if p["image_id"] in ids]))
         halves.append(path)
     with pytest.raises(EvaluationError, match=r"high\.json: has no image in common with .*low"):
-        compare([halves[0]], [halves[1]], annotations)
+        compare([halves[0]], [halves[1]], annotations, jobs=1)
     for key, value in (("image_id", 999), ("category_id", 5)):
         wrong = tmp_path / "wrong.json"
         wrong.write_text(json.dumps([models["a0"][0] | {key: value}]))
         with pytest.raises(EvaluationError, match=rf"wrong\.json.*{key} {value} is not in the"):
-            compare([wrong], [paths["b0"]], annotations)
+            compare([wrong], [paths["b0"]], annotations, jobs=1)
     empty = tmp_path / "empty.json"
     empty.write_text("[]")
-    counts = check_files([empty, paths["a0"]], annotations)
-    assert counts == {empty: 0, paths["a0"]: len({p["image_id"] for p in models["a0"]})}
+    assert images_of(empty, annotations=annotations) == set()
+    images = {p["image_id"] for p in models["a0"]}
+    assert images_of(paths["a0"], annotations=annotations) == images
+    nothing = compare([empty], [halves[0]], annotations, metrics=["AP"], resamples=5, jobs=1)
+    assert nothing["AP"].first == [0.0]
