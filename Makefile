@@ -2,10 +2,12 @@
 #   PROFILE  tiny (default) | smoke | small | coco-1x | coco-3x: data, model size, schedule
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
+#   MODELS   what `bench` times
 
 PROFILE ?= tiny
 SEEDS ?= 0
 DATA ?=
+MODELS ?= blendmask-r50 b2inst-blendmask-r50
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +16,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 lab test lint format lock clean
+.PHONY: help setup table1 table2 bench lab test lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -35,6 +37,9 @@ table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is mi
 
 table2: setup ## regenerate Table 2, five designs of the basis head; shares two rows with Table 1
 	$(BIN)/b2inst table table2 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+
+bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/bench.json
+	$(BIN)/b2inst bench $(MODELS) $(if $(DATA),--data $(abspath $(DATA))) --json results/bench.json
 
 lab: setup ## open the notebooks in JupyterLab
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks

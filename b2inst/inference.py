@@ -12,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from b2inst.models import BasisSegmenter
 
-_LARGE = 1000  # cells of a map from which on Winograd's transforms pay
+_LARGE = 1000  # cells of a batch's maps from which on Winograd's transforms pay
 
 
 def optimise_for_inference(model: BasisSegmenter) -> BasisSegmenter:
@@ -50,7 +50,8 @@ class WinogradConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         suited = x.device.type == "cpu" and x.dtype == torch.float32
-        if suited and x.shape[-2] * x.shape[-1] >= _LARGE and not torch.is_autocast_enabled("cpu"):
+        large = x.shape[0] * x.shape[2] * x.shape[3] >= _LARGE
+        if suited and large and not torch.is_autocast_enabled("cpu"):
             return torch._nnpack_spatial_convolution(x, self.conv.weight, self.conv.bias, padding=1)
         return self.conv(x)
 

@@ -110,6 +110,12 @@ def test_a_model_in_training_is_refused() -> None:
         optimise_for_inference(create_model("blendmask-tiny", num_classes=3))
 
 
+def test_without_nnpack_the_convolutions_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.nnpack, "is_available", lambda: False)
+    fast = optimise_for_inference(create_model("blendmask-tiny", num_classes=3).eval())
+    assert not any(isinstance(module, WinogradConv) for module in fast.modules())
+
+
 @pytest.mark.parametrize("side", [12, 64])
 def test_winograd_is_the_convolution(side: int) -> None:
     torch.manual_seed(0)
