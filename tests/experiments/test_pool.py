@@ -170,9 +170,13 @@ def test_a_worker_stops_when_its_parent_is_gone() -> None:
     reading, writing = os.pipe()
     watcher = threading.Thread(target=_stop_at_end_of_input, args=(reading,))
     watcher.start()
-    with pytest.raises(KeyboardInterrupt):  # it may come at once, so nothing stands before it
+
+    def lose_parent() -> None:
         os.close(writing)  # as when the parent ends, however it does
         _wait_for(lambda: False, seconds=60)
+
+    with pytest.raises(KeyboardInterrupt):  # from the first moment: it may come at once
+        lose_parent()
     watcher.join()
     os.close(reading)
 
