@@ -59,7 +59,7 @@ class PublishedMasks:
 
     def compare_pasted(self, name: str) -> Comparison:
         """The published RoI masks, pasted and thresholded, are the published bitmaps."""
-        different = np.count_nonzero((self.pasted ^ self.bitmaps) & ~self.rounding)
+        different = int(np.count_nonzero((self.pasted ^ self.bitmaps) & ~self.rounding))
         note = "published RoI masks in published boxes"
         return Comparison(name, self.bitmaps.shape, different, 0, "different", note)
 
