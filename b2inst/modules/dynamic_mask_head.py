@@ -82,6 +82,10 @@ class DynamicMaskHead(nn.Module):
         weight, bias = layers[-1]
         return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
 
+    def enlarged(self, logits: Tensor) -> Tensor:
+        """Logits at the bases' cells to those of the masks: P×h×w to P×(2h)×(2w) for a factor 2."""
+        return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]
+
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
         """Masks of the batch's instances; their boxes do not confine them.
 
@@ -91,7 +95,7 @@ class DynamicMaskHead(nn.Module):
         """
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
         image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
-        masks = self._enlarged(self.logits(bases, image, coefficients)).sigmoid()
+        masks = self.enlarged(self.logits(bases, image, coefficients)).sigmoid()
         stride = self._stride(bases)
         # The first cell is pixel stride // 2, whose centre is half a pixel further.
         return FrameMasks(masks, torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5)
@@ -99,18 +103,26 @@ class DynamicMaskHead(nn.Module):
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Mean Dice loss, over the whole padded image, of the positives that are sampled."""
         chosen = self.sample(positives)
-        logits = self._enlarged(self.logits(bases, chosen.image_index, chosen.coefficients))
+        logits = self.enlarged(self.logits(bases, chosen.image_index, chosen.coefficients))
+        loss = mask_dice(logits.sigmoid(), self.truths(bases, targets)[chosen.target_index])
+        return {"loss_mask": loss.sum() / max(len(loss), 1)}
+
+    def truths(self, bases: Bases, targets: list[Targets]) -> Tensor:
+        """The batch's true masks, 0 or 1, at the cells of the padded image's masks: N×h×w uint8.
+
+        As published, a cell is one pixel of the true mask, not a mean.
+        """
         stride = self._stride(bases)
-        truths = logits.new_zeros((sum(map(len, targets)), *logits.shape[-2:]), dtype=torch.uint8)
-        for canvas, target in zip(truths.split([len(t) for t in targets]), targets, strict=True):
+        height, width = (self.upsampling * side for side in bases.maps.shape[-2:])
+        counts = [len(target) for target in targets]
+        truths = torch.zeros(
+            (sum(counts), height, width), dtype=torch.uint8, device=bases.maps.device
+        )
+        for canvas, target in zip(truths.split(counts), targets, strict=True):
             sampled = target.masks[:, stride // 2 :: stride, stride // 2 :: stride]
             canvas[:, : sampled.shape[1], : sampled.shape[2]] = sampled
-        loss = mask_dice(logits.sigmoid(), truths[chosen.target_index])
-        return {"loss_mask": loss.sum() / max(len(loss), 1)}
+        return truths
 
     def _stride(self, bases: Bases) -> int:
         """Of the masks."""
         return int(bases.stride) // self.upsampling
-
-    def _enlarged(self, logits: Tensor) -> Tensor:
-        return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from b2inst.verification import blendmask
+from b2inst.verification import blendmask, condinst
 from b2inst.verification.comparison import Comparison
 from b2inst.verification.errors import VerificationError
 from b2inst.verification.fixtures import Case, family, list_cases, read_case
@@ -15,7 +15,8 @@ __all__ = ["Comparison", "VerificationError", "list_cases", "report", "summary",
 
 #: What compares a case, by the first word of its name.
 FAMILIES: dict[str, Callable[[Case, Callable[[str], None]], list[Comparison]]] = {
-    "blendmask": blendmask.verify
+    "blendmask": blendmask.verify,
+    "condinst": condinst.verify,
 }
 
 

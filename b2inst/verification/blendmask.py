@@ -6,11 +6,13 @@ Names are those of the fixtures: an array's in the ``.npz``, a number's path in 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from b2inst.modules.blender import Blender
 from b2inst.verification.blendmask_detections import detection_checks
@@ -78,8 +80,10 @@ def compute(case: Case, samples: list[Sample], tell: Callable[[str], None]) -> O
 
 def compare_outputs(case: Case, samples: list[Sample], ours: Outputs) -> list[Comparison]:
     """Every array and every fact of the case."""
-    checks = _map_checks(case, ours.predictions)
-    checks |= _training_checks(ours.training)
+    checks = map_checks(case, {"input": ours.predictions.images} | ours.predictions.maps)
+    checks |= training_checks(ours.training)
+    for name, value in ours.training.statistics.items():
+        checks[f"train_bn_running_{name}_refine0"] = dense(value, LOSS)
     checks |= _fact_checks(case, ours)
     for i, sample in enumerate(samples):
         checks |= detection_checks(case, i, ours.predictions, sample)
@@ -88,16 +92,15 @@ def compare_outputs(case: Case, samples: list[Sample], ours: Outputs) -> list[Co
     return compare(published, checks)
 
 
-def _map_checks(case: Case, ours: Predictions) -> dict[str, Check]:
+def map_checks(case: Case, whole: Mapping[str, NDArray[Any]]) -> dict[str, Check]:
     """Dense maps; of some only every few cells are stored, as the end of their name says."""
-    whole = {"input": ours.images} | ours.maps
     stored = {name: _map_and_step(name) for name in case.arrays}
     absent = whole.keys() - {name for name, _ in stored.values()}
     checks: dict[str, Check] = {}
     for name, (of, step) in (stored | {name: (name, 1) for name in absent}).items():
         if of in whole:
             cells = whole[of][:, :, ::step, ::step]
-            checks[name] = exact(cells) if of == "input" else dense(cells, DENSE)
+            checks[name] = exact(cells) if of.endswith("input") else dense(cells, DENSE)
     return checks
 
 
@@ -106,13 +109,12 @@ def _map_and_step(name: str) -> tuple[str, int]:
     return (match["map"], int(match["step"])) if match else (name, 1)
 
 
-def _training_checks(ours: Training) -> dict[str, Check]:
+def training_checks(ours: Training) -> dict[str, Check]:
+    """What every FCOS model has: targets, losses, gradients; running statistics are not here."""
     checks: dict[str, Check] = {
         f"train_{name}": dense(value, TARGET) if value.dtype.kind == "f" else exact(value)
         for name, value in ours.targets.items()
     }
-    for name, value in ours.statistics.items():
-        checks[f"train_bn_running_{name}_refine0"] = dense(value, LOSS)
     for kind, losses in (("bitmask", ours.losses), ("polygon", ours.polygon_losses)):
         for name, loss in losses.items():
             checks[f"train_losses_{kind}.{name}"] = dense(loss, LOSS)

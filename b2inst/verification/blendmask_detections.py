@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,11 @@ _MATCHED = ("boxes", "scores", "classes")
 def detection_checks(case: Case, image: int, ours: Predictions, sample: Sample) -> dict[str, Check]:
     """The checks of an image's detections, instances and their masks."""
     found, final = ours.detections[image], ours.instances[image]
-    rows = _published_rows(case, f"det{image}", found)
-    final_rows = _published_rows(case, f"final{image}", final)
+    rows = published_rows(case, f"det{image}", found)
+    final_rows = published_rows(case, f"final{image}", final)
     checks: dict[str, Check] = {
         f"det{image}_boxes": within(found["boxes"][rows], BOX_TOLERANCE, "px"),
-        f"det{image}_scores": _ranked(found["scores"], rows),
+        f"det{image}_scores": ranked(found["scores"], rows),
         f"det{image}_classes": exact(found["classes"][rows]),
         f"det{image}_locations": exact(found["locations"][rows]),
         f"det{image}_levels": exact(found["levels"][rows]),
@@ -52,10 +53,10 @@ def detection_checks(case: Case, image: int, ours: Predictions, sample: Sample) 
         f"det{image}_masks56": dense(found["masks56"][rows], DENSE),
         f"det{image}_roi_bases_first8": dense(found["roi_bases"][rows[:8]], DENSE),
         f"final{image}_boxes": within(final["boxes"][final_rows], BOX_TOLERANCE, "px"),
-        f"final{image}_scores": _ranked(final["scores"], final_rows),
+        f"final{image}_scores": ranked(final["scores"], final_rows),
         f"final{image}_classes": exact(final["classes"][final_rows]),
     }
-    shown = match(found | {"boxes": _in_image(found["boxes"], sample)}, final)
+    shown = match(found | {"boxes": in_image(found["boxes"], sample)}, final)
     numbers = np.empty_like(rows)
     numbers[rows] = np.arange(len(rows))  # what the published numbering calls our detections
     index = numbers[shown][final_rows]
@@ -65,19 +66,32 @@ def detection_checks(case: Case, image: int, ours: Predictions, sample: Sample) 
 
 
 def _summary_checks(case: Case, image: int, ours: Predictions) -> dict[str, Check]:
+    found, final = ours.detections[image], ours.instances[image]
+    levels = [int(name.removeprefix("logits_")) for name in ours.maps if name.startswith("logits_")]
+    maps = {level: _published_maps(case, image, ours, level) for level in levels}
+    checks = count_checks(case, image, found, final, maps)
+    masks = case.like(f"det{image}_masks56", found["masks56"])
+    checks["soft_mask_within_1e4_of_half"] = exact(int((np.abs(masks - 0.5) < 1e-4).sum()))
+    return {f"detections_summary[{image}].{name}": check for name, check in checks.items()}
+
+
+def count_checks(
+    case: Case, image: int, found: Arrays, final: Arrays, maps: Mapping[int, tuple[Any, Any]]
+) -> dict[str, Check]:
     """The summary of an image's detections, counted again in the published arrays.
 
     Those are compared themselves; a count among almost equal numbers would not be the same for
     ours, or as sharp.
+
+    Args:
+        found, final: our detections and instances.
+        maps: published class logits (C×h×w) and centerness logits (1×h×w) of each level.
     """
-    found, final = ours.detections[image], ours.instances[image]
     scores = case.like(f"det{image}_scores", found["scores"])
     classes = case.like(f"det{image}_classes", found["classes"])
-    masks = case.like(f"det{image}_masks56", found["masks56"])
     areas = case.like(f"final{image}_mask_area", final["masks"].sum((1, 2)))
-    levels = [int(name.removeprefix("logits_")) for name in ours.maps if name.startswith("logits_")]
     detected = case.like(f"det{image}_levels", found["levels"])
-    products = [_products(case, image, ours, level) for level in levels]
+    products = [_product(*pair) for pair in maps.values()]
     checks: dict[str, Check] = {
         "n_det": exact(len(found["boxes"])),
         "n_final": exact(len(final["boxes"])),
@@ -85,9 +99,8 @@ def _summary_checks(case: Case, image: int, ours: Predictions) -> dict[str, Chec
         "closest_product_to_0_05": within(
             min(float(np.abs(p - THRESHOLD).min()) for p in products), 2e-8, ""
         ),
-        "levels": exact({str(level): int((detected == level).sum()) for level in levels}),
+        "levels": exact({str(level): int((detected == level).sum()) for level in maps}),
         "n_classes": exact(len(np.unique(classes))),
-        "soft_mask_within_1e4_of_half": exact(int((np.abs(masks - 0.5) < 1e-4).sum())),
         "empty_final_masks": exact(int((areas == 0).sum())),
         "score_max": dense(scores.max(), ROUNDING) if len(scores) else described,
         "score_min": dense(scores.min(), ROUNDING) if len(scores) else described,
@@ -95,15 +108,15 @@ def _summary_checks(case: Case, image: int, ours: Predictions) -> dict[str, Chec
     }
     if len(scores) > 1:
         checks["min_score_gap"] = dense(np.diff(np.sort(scores)).min(), ROUNDING)
-    return {f"detections_summary[{image}].{name}": check for name, check in checks.items()}
+    return checks
 
 
-def _published_rows(case: Case, prefix: str, ours: Arrays) -> Index:
+def published_rows(case: Case, prefix: str, ours: Arrays) -> Index:
     """Our row of each published one; where the numbers differ, ours as they are."""
     return match(ours, {name: case.like(f"{prefix}_{name}", ours[name]) for name in _MATCHED})
 
 
-def _ranked(ours: NDArray[Any], rows: Index) -> Check:
+def ranked(ours: NDArray[Any], rows: Index) -> Check:
     """Each one's score, and that all are in the same descending order."""
 
     def check(name: str, published: Any) -> Comparison:
@@ -113,7 +126,7 @@ def _ranked(ours: NDArray[Any], rows: Index) -> Check:
     return check
 
 
-def _in_image(boxes: NDArray[Any], sample: Sample) -> NDArray[Any]:
+def in_image(boxes: NDArray[Any], sample: Sample) -> NDArray[Any]:
     """Boxes of the resized image in pixels of the original one, clipped."""
     size = np.array(sample.original_size[::-1], np.float32)
     scale = size / np.array(sample.resized_size[::-1], np.float32)
@@ -152,10 +165,15 @@ def _mask_checks(
     }
 
 
-def _products(case: Case, image: int, ours: Predictions, level: int) -> NDArray[np.float32]:
-    """Class probability times centerness, by which candidates are chosen; C×h×w."""
+def _published_maps(case: Case, image: int, ours: Predictions, level: int) -> tuple[Any, Any]:
     logits, centerness = (
-        torch.from_numpy(case.like(f"{name}_{level}", ours.maps[f"{name}_{level}"])[image])
+        case.like(f"{name}_{level}", ours.maps[f"{name}_{level}"])[image]
         for name in ("logits", "ctr")
     )
-    return (logits.sigmoid() * centerness.sigmoid()).numpy()
+    return logits, centerness
+
+
+def _product(logits: Any, centerness: Any) -> NDArray[np.float32]:
+    """Class probability times centerness, by which candidates are chosen; C×h×w."""
+    product = torch.from_numpy(logits).sigmoid() * torch.from_numpy(centerness).sigmoid()
+    return product.numpy()

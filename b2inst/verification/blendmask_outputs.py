@@ -42,7 +42,7 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
     assert isinstance(backbone, ResNetFPN)
     preprocessor = model.preprocessor
     assert isinstance(preprocessor, Preprocessor)
-    preprocessor.shorter, preprocessor.longer_max = _test_size(samples)
+    preprocessor.shorter, preprocessor.longer_max = test_size(samples)
     parts = {
         "batch": preprocessor,
         "stages": backbone.body,
@@ -63,15 +63,17 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
             [len(b) for b in boxes]
         )
         found = [
-            _detected(d, i, head, seen["outputs"]) | _arrays(masks56=masks[i], roi_bases=rois[i])
+            _detected(d, i, head, seen["outputs"]) | arrays(masks56=masks[i], roi_bases=rois[i])
             for i, d in enumerate(detections)
         ]
-        maps = _feature_maps(seen["stages"], seen["features"]) | _head_maps(head, seen["outputs"])
+        maps = feature_maps(seen["stages"], seen["features"]) | head_maps(
+            head, seen["outputs"], "top"
+        )
     return Predictions(
         images=batch.images.numpy(),
-        maps=maps | _arrays(bases=bases.maps),
+        maps=maps | arrays(bases=bases.maps),
         detections=found,
-        instances=[_instance_arrays(found) for found in instances],
+        instances=[instance_arrays(found) for found in instances],
     )
 
 
@@ -104,24 +106,30 @@ def points(head: FCOSHead, outputs: DenseOutputs) -> list[Tensor]:
     ]
 
 
-def _test_size(samples: list[Sample]) -> tuple[int, int]:
+def test_size(samples: list[Sample]) -> tuple[int, int]:
     """The shorter side, and the limit of the longer one, with which the images were resized."""
     shorter = max(min(sample.resized_size) for sample in samples)
     limited = [max(s.resized_size) for s in samples if min(s.resized_size) < shorter]
     return shorter, max(limited or [max(s.resized_size) + 1 for s in samples])
 
 
-def _arrays(**tensors: Tensor) -> Arrays:
+def arrays(**tensors: Tensor) -> Arrays:
+    """Tensors as arrays, by name."""
     return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
-def _feature_maps(stages: dict[str, Tensor], features: Features) -> Arrays:
+def feature_maps(stages: dict[str, Tensor], features: Features) -> Arrays:
+    """The ResNet's stages and the pyramid's levels."""
     bottom_up = {f"res{level(int(stride))}": value for stride, value in stages.items()}
-    return _arrays(**bottom_up, **{f"p{level(s)}": value for s, value in features.items()})
+    return arrays(**bottom_up, **{f"p{level(s)}": value for s, value in features.items()})
 
 
-def _head_maps(head: FCOSHead, outputs: DenseOutputs) -> Arrays:
-    """The head's outputs by level; the coefficients, sparse in use, are computed everywhere."""
+def head_maps(head: FCOSHead, outputs: DenseOutputs, coefficients: str) -> Arrays:
+    """The head's outputs by level; the coefficients, sparse in use, are computed everywhere.
+
+    Args:
+        coefficients: what the published model calls them.
+    """
     maps: Arrays = {}
     shapes = [tower.shape[2:] for tower in outputs.towers]
     for name, values in (
@@ -131,9 +139,9 @@ def _head_maps(head: FCOSHead, outputs: DenseOutputs) -> Arrays:
     ):
         parts = values.split([h * w for h, w in shapes], dim=1)
         for stride, part, shape in zip(head.strides, parts, shapes, strict=True):
-            maps |= _arrays(**{f"{name}_{level(stride)}": part.mT.unflatten(2, shape)})
+            maps |= arrays(**{f"{name}_{level(stride)}": part.mT.unflatten(2, shape)})
     for stride, tower in zip(head.strides, outputs.towers, strict=True):
-        maps |= _arrays(**{f"top_{level(stride)}": head.coefficients(tower)})
+        maps |= arrays(**{f"{coefficients}_{level(stride)}": head.coefficients(tower)})
     return maps
 
 
@@ -150,7 +158,7 @@ def _detected(found: Detections, image: int, head: FCOSHead, outputs: DenseOutpu
     score = (probability * outputs.centerness_logits[image].sigmoid()[:, None]).sqrt()
     apart = (boxes - found.boxes[:, None]).abs().amax(2)
     position = (apart + (score[:, found.labels].T - found.scores[:, None]).abs()).argmin(1)
-    return _arrays(
+    return arrays(
         boxes=found.boxes,
         scores=found.scores,
         classes=found.labels,
@@ -160,5 +168,6 @@ def _detected(found: Detections, image: int, head: FCOSHead, outputs: DenseOutpu
     )
 
 
-def _instance_arrays(found: Instances) -> Arrays:
-    return _arrays(boxes=found.boxes, scores=found.scores, classes=found.labels, masks=found.masks)
+def instance_arrays(found: Instances) -> Arrays:
+    """Final instances of an image, by the published name's ending."""
+    return arrays(boxes=found.boxes, scores=found.scores, classes=found.labels, masks=found.masks)

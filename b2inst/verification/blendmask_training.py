@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,35 +53,59 @@ def train(model: BasisSegmenter, samples: list[Sample], names: Mapping[str, str]
     head, bases = model.instance_head, model.basis_head
     assert isinstance(head, FCOSHead)
     assert isinstance(bases, BasisHead)
+    step, seen = fcos_step(model, samples, names, LOSSES)
+    with torch.no_grad():
+        _, positives = head.loss(seen["outputs"], [sample.targets for sample in samples])
+        polygon_loss = _polygon_loss(model, seen["bases"], positives, samples)
+    norm = bases.refine[0][1]  # type: ignore[index]
+    return replace(
+        step,
+        polygon_losses=step.losses | {"loss_mask": polygon_loss},
+        statistics={"mean": norm.running_mean.numpy(), "var": norm.running_var.numpy()},
+    )
+
+
+def fcos_step(
+    model: BasisSegmenter,
+    samples: list[Sample],
+    names: Mapping[str, str],
+    losses: Mapping[str, str],
+) -> tuple[Training, dict[str, Any]]:
+    """The pass, without what is of one family, and what instance and basis head gave in it.
+
+    Args:
+        names, losses: published name of a tensor to ours, our name of a loss to the published.
+    """
+    head = model.instance_head
+    assert isinstance(head, FCOSHead)
     images = [torch.from_numpy(s.resized).permute(2, 0, 1).contiguous() for s in samples]
     targets = [sample.targets for sample in samples]
-    with watch({"outputs": head, "bases": bases}) as seen:
-        losses = model.train()(images, targets)
-    torch.stack(list(losses.values())).sum().backward()
+    with watch({"outputs": head, "bases": model.basis_head}) as seen:  # type: ignore[dict-item]
+        own_losses = model.train()(images, targets)
+    torch.stack(list(own_losses.values())).sum().backward()
     with torch.no_grad():
         _, positives = head.loss(seen["outputs"], targets)
-        polygon_loss = _polygon_loss(model, seen["bases"], positives, samples)
-    published = {LOSSES.get(name, name): value.item() for name, value in losses.items()}
     own = dict(model.named_parameters())
     parameters = {theirs: own[ours] for theirs, ours in names.items() if ours in own}
-    norm = bases.refine[0][1]  # type: ignore[index]
-    return Training(
-        targets=_targets(head, seen["outputs"], samples),
+    training = Training(
+        targets=target_arrays(head, seen["outputs"], samples),
         positives_per_object=positives.target_index.bincount(
             minlength=sum(map(len, targets))
         ).tolist(),
         normaliser=positives.weight_sum,
-        losses=published,
-        polygon_losses=published | {"loss_mask": polygon_loss},
-        statistics={"mean": norm.running_mean.numpy(), "var": norm.running_var.numpy()},
+        losses={losses.get(name, name): value.item() for name, value in own_losses.items()},
+        polygon_losses={},
+        statistics={},
         gradients={
             name: float(p.grad.norm()) for name, p in parameters.items() if p.grad is not None
         },
         without_gradient=[name for name, p in parameters.items() if p.grad is None],
     )
+    return training, seen
 
 
-def _targets(head: FCOSHead, outputs: DenseOutputs, samples: list[Sample]) -> Arrays:
+def target_arrays(head: FCOSHead, outputs: DenseOutputs, samples: list[Sample]) -> Arrays:
+    """What FCOS is trained to, at all positions and at the positives."""
     xy = points(head, outputs)
     targets = [sample.targets for sample in samples]
     assigned: FCOSTargets = assign(
@@ -90,29 +115,34 @@ def _targets(head: FCOSHead, outputs: DenseOutputs, samples: list[Sample]) -> Ar
         targets,
         num_classes=head.num_classes,
         radius=head.radius,
+        centres=head.centres,
     )
     counts = [len(p) for p in xy]
     batch = len(samples)
 
-    def published_order(values: Tensor) -> Tensor:
-        """B×S… to levels, then images, then positions."""
-        return torch.cat([part.flatten(0, 1) for part in values.split(counts, dim=1)])
+    def ordered(values: Tensor) -> Tensor:
+        return published_order(values, counts)
 
     levels = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
     first = torch.tensor([0] + [len(t) for t in targets]).cumsum(0)[:-1]
-    labels = published_order(assigned.labels)
+    labels = ordered(assigned.labels)
     positive = (labels != head.num_classes).nonzero()[:, 0]
     tensors = {
         "labels": labels,
-        "level": published_order(levels.expand(batch, -1)),
-        "im": published_order(torch.arange(batch)[:, None].expand(-1, sum(counts))),
+        "level": ordered(levels.expand(batch, -1)),
+        "im": ordered(torch.arange(batch)[:, None].expand(-1, sum(counts))),
         "pos_inds": positive,
-        "pos_gt_inds": published_order(assigned.target_index + first[:, None])[positive],
-        "pos_reg_targets": published_order(assigned.distances)[positive],
-        "pos_ctr": published_order(assigned.centerness)[positive],
-        "pos_loc": published_order(torch.cat(xy).expand(batch, -1, -1))[positive],
+        "pos_gt_inds": ordered(assigned.target_index + first[:, None])[positive],
+        "pos_reg_targets": ordered(assigned.distances)[positive],
+        "pos_ctr": ordered(assigned.centerness)[positive],
+        "pos_loc": ordered(torch.cat(xy).expand(batch, -1, -1))[positive],
     }
     return {name: value.numpy() for name, value in tensors.items()}
+
+
+def published_order(values: Tensor, counts: list[int]) -> Tensor:
+    """B×S… to levels, then images, then positions; ``counts`` are the positions of each level."""
+    return torch.cat([part.flatten(0, 1) for part in values.split(counts, dim=1)])
 
 
 def _polygon_loss(

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from b2inst.verification.errors import VerificationError
 
+#: Whose inputs a family's cases have where they are not its own.
+_INPUTS = {"condinst": "blendmask"}
+
 #: ``<family>_<what>_seed<number>``; all cases of a family share their inputs.
 _NAME = re.compile(r"(?P<spec>(?P<family>[a-z]+)_\w+)_seed(?P<seed>\d+)")
 
@@ -76,7 +79,7 @@ def read_case(folder: str | os.PathLike[str], name: str) -> Case:
         raise VerificationError(f"no case '{name}' in {folder}; cases there: {', '.join(cases)}")
     folder = Path(folder)
     source, spec_source = folder / f"{name}.npz", folder / f"{match['spec']}_spec.json"
-    inputs = folder / f"{match['family']}_inputs.npz"
+    inputs = folder / f"{_INPUTS.get(match['family'], match['family'])}_inputs.npz"
     return Case(
         name=name,
         source=source,
@@ -86,9 +89,19 @@ def read_case(folder: str | os.PathLike[str], name: str) -> Case:
         inputs=_read_arrays(inputs),
         inputs_source=inputs,
         images=_read_json(inputs.with_suffix(".json"), list),
-        spec=_read_json(spec_source, dict),
+        spec=read_spec(spec_source),
         spec_source=spec_source,
     )
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Shape and kind of every weight, by published name.
+
+    Raises:
+        VerificationError: a file that is missing or damaged.
+    """
+    spec: dict[str, Any] = _read_json(path, dict)
+    return spec
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
