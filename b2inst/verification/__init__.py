@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from b2inst.verification import blendmask, condinst
+from b2inst.verification import blendmask, condinst, yolact
 from b2inst.verification.comparison import Comparison
 from b2inst.verification.errors import VerificationError
 from b2inst.verification.fixtures import Case, family, list_cases, read_case
@@ -17,6 +17,7 @@ __all__ = ["Comparison", "VerificationError", "list_cases", "report", "summary",
 FAMILIES: dict[str, Callable[[Case, Callable[[str], None]], list[Comparison]]] = {
     "blendmask": blendmask.verify,
     "condinst": condinst.verify,
+    "yolact": yolact.verify,
 }
 
 

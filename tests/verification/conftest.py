@@ -194,7 +194,7 @@ def samples(case: Case) -> list[Sample]:
     return read_samples(case)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reference() -> Path:
     """The published fixtures, where they are."""
     if "B2INST_REFERENCE" not in os.environ:
