@@ -190,6 +190,14 @@ def test_a_file_cut_short_or_changed_is_told_in_a_line(
     assert not tensors or len(changed) == len(whole)
 
 
+def test_a_name_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x04\x8c\x03o\ns\x8c\x06system\x93.")
+    with pytest.raises(WeightsError, match=r"asks for o\\ns\.system, which") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_would_unpack_to_more_than_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     with (
