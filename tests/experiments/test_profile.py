@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from b2inst.data import write_scenes
 from b2inst.experiments.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.profile import load_profile
-from b2inst.models import CATALOG
+from b2inst.models import CATALOG, create_model
+from b2inst.modules.preprocessor import Preprocessor
 
 NAMES = ["smoke", "tiny", "small", "coco-1x", "coco-3x"]
 
@@ -26,6 +28,25 @@ def test_shipped_profile_names_models_that_exist(name: str, specs: Path) -> None
     assert profile.name == name
     assert f"blendmask-{profile.variant}" in CATALOG
     assert f"b2inst-blendmask-{profile.variant}" in CATALOG
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", ["blendmask", "condinst"])
+def test_shipped_profile_has_options_that_the_families_know(
+    name: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("blendmask", "condinst"):
+        monkeypatch.setattr(f"b2inst.models.{module}.load_imagenet", lambda *_: None)
+    profile = load_profile(name)
+    data = CocoData(root=Path("somewhere"))
+    for one in (profile, profile.with_data(data)):
+        spec = one.run_spec(family, {}, 0)
+        with torch.device("meta"):
+            model = create_model(spec.model, num_classes=3, **spec.options)
+        looked_at = spec.options["shorter"], spec.options["longer_max"]
+        preprocessor = model.preprocessor
+        assert isinstance(preprocessor, Preprocessor)
+        assert (preprocessor.shorter, preprocessor.longer_max) == looked_at
 
 
 def test_there_are_no_others(specs: Path) -> None:
