@@ -144,6 +144,6 @@ def _tensor(value: object, name: object, path: Path) -> Tensor:
 def _refusal(path: Path, name: str) -> WeightsError:
     shown = name.encode("unicode_escape").decode()  # a damaged name may hold anything
     return WeightsError(
-        f"{path}: asks for {shown}, which is more than tensors need and could run code; nothing was "
-        "run; get the file from where it was published, or do without it"
+        f"{path}: asks for {shown}, which is more than tensors need and could run code; nothing "
+        "was run; get the file from where it was published, or do without it"
     )
