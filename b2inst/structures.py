@@ -58,7 +58,7 @@ class _PerInstance(_Movable):
 class Targets(_Movable):
     """Ground truth of one image, in pixels of the network's input (resized, not padded).
 
-    Crowd regions are not instances; they only appear in ``semantic``.
+    Crowd regions are not instances; they only appear in ``semantic`` and ``crowds``.
     """
 
     image_id: int
@@ -66,6 +66,7 @@ class Targets(_Movable):
     labels: Tensor  #: N int64, contiguous, 0-based
     masks: Tensor  #: N×H×W uint8, 0 or 1
     semantic: Tensor  #: H×W uint8, 0 background, else class index + 1; later annotations on top
+    crowds: Tensor | None = None  #: M×4 float32, boxes of crowd regions, where they are known
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from b2inst.data.coco import CocoIndex, ImageRecord
+from b2inst.data.coco import Annotation, CocoIndex, ImageRecord
 from b2inst.data.errors import DataError
 from b2inst.data.images import read_image
 from b2inst.structures import Targets
@@ -30,6 +30,7 @@ class _Decoded:
     labels: NDArray[np.int64]  # N
     masks: NDArray[np.uint8]  # N×H×W
     semantic: NDArray[np.uint8]  # H×W
+    crowds: NDArray[np.float32]  # M×4
 
 
 class CocoDataset(Dataset[tuple[Tensor, Targets]]):
@@ -40,8 +41,9 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     transforms leave empty is dropped.
 
     Args:
-        transforms: called with a PIL image and a dict of ``boxes`` (tv_tensors.BoundingBoxes),
-            ``masks`` and ``semantic`` (tv_tensors.Mask); randomness from torch's generator.
+        transforms: called with a PIL image and a dict of ``boxes`` and ``crowds``
+            (tv_tensors.BoundingBoxes), ``masks`` and ``semantic`` (tv_tensors.Mask); randomness
+            from torch's generator.
         cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 70 kB).
 
     Raises:
@@ -64,14 +66,19 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         sample = self._decoded(i)
         # Tensors over a cached sample's memory would let the caller change the cache.
         tensor = torch.from_numpy if self._cache is None else torch.tensor
+
+        def boxes_of(values: NDArray[np.float32]) -> tv_tensors.BoundingBoxes:
+            return tv_tensors.BoundingBoxes(
+                tensor(values),
+                format=tv_tensors.BoundingBoxFormat.XYXY,
+                canvas_size=(record.height, record.width),
+            )
+
         image, shapes = self.transforms(
             sample.image,
             {
-                "boxes": tv_tensors.BoundingBoxes(
-                    tensor(sample.boxes),
-                    format=tv_tensors.BoundingBoxFormat.XYXY,
-                    canvas_size=(record.height, record.width),
-                ),
+                "boxes": boxes_of(sample.boxes),
+                "crowds": boxes_of(sample.crowds),
                 "masks": tv_tensors.Mask(tensor(sample.masks)),
                 "semantic": tv_tensors.Mask(tensor(sample.semantic)),
             },
@@ -88,6 +95,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
             labels=labels,
             masks=masks,
             semantic=shapes["semantic"].as_subclass(Tensor),
+            crowds=shapes["crowds"].as_subclass(Tensor),
         )
         return F.pil_to_tensor(image), targets
 
@@ -113,11 +121,16 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
                 n += 1
         return _Decoded(
             image=image,
-            boxes=np.array([a.box for a in instances], dtype=np.float32).reshape(-1, 4),
+            boxes=_boxes(instances),
             labels=np.array([a.label for a in instances], dtype=np.int64),
             masks=masks,
             semantic=semantic,
+            crowds=_boxes([a for a in annotations if a.crowd]),
         )
+
+
+def _boxes(annotations: Sequence[Annotation]) -> NDArray[np.float32]:
+    return np.array([a.box for a in annotations], dtype=np.float32).reshape(-1, 4)
 
 
 def open_record(record: ImageRecord) -> Image.Image:

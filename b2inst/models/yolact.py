@@ -35,7 +35,7 @@ def yolact(
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
     backbone_weights: str | None = None,
-    frozen_norm: bool = False,
+    frozen_norm: bool | None = None,
     max_masks: int = 100,
     cross_class_nms: bool = False,
 ) -> BasisSegmenter:
@@ -49,13 +49,15 @@ def yolact(
         boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
-        frozen_norm: fixed batch norm in the backbone, for fewer than six images on a device.
+        frozen_norm: fixed batch norm in the backbone; by default with weights to start from. YOLACT
+            fixes it where a device has fewer than six images.
         max_masks: of an image, masks that are trained at most.
         cross_class_nms: suppress between classes too, which is faster.
     """
+    frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
     seeds = PartSeeds()
     with seeds.of("backbone"):
-        pyramid = YolactFPN(resnet=backbone, frozen_norm=frozen_norm)
+        pyramid = YolactFPN(resnet=backbone, frozen_norm=frozen)
     if backbone_weights is not None:
         load_imagenet(pyramid.body, backbone, backbone_weights)
     width = pyramid.out_channels
@@ -99,9 +101,8 @@ def yolact_tiny(
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 
-    Differences from ``yolact``: prototypes at stride 2, three levels of prior boxes, no auxiliary
-    semantic loss, batch norm in the pyramid's backbone that is ``blendmask_tiny``'s. ``size`` is
-    a multiple of 32.
+    Differences from ``yolact``: the backbone of ``blendmask_tiny``, prototypes at stride 2, three
+    levels of prior boxes, no auxiliary semantic loss. ``size`` is a multiple of 32.
     """
     seeds = PartSeeds()
     with seeds.of("backbone"):

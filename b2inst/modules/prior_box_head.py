@@ -109,7 +109,9 @@ class PriorBoxHead(nn.Module):
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
         """What each prior box is trained for."""
         boxes = [target.boxes / self.side for target in targets]
-        return assign(priors, boxes, [target.labels for target in targets])
+        labels = [target.labels for target in targets]
+        crowds = [None if t.crowds is None else t.crowds / self.side for t in targets]
+        return assign(priors, boxes, labels, crowds)
 
     def loss(
         self, outputs: PriorOutputs, targets: list[Targets]

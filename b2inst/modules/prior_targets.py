@@ -29,26 +29,34 @@ def assign(
     priors: Tensor,
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
+    crowds: Sequence[Tensor | None],
     *,
     positive: float = 0.5,
     negative: float = 0.4,
+    in_crowd: float = 0.7,
 ) -> PriorTargets:
     """Assign priors to objects by IoU.
 
     A prior is positive for the object it overlaps most, from ``positive`` on; below ``negative``
     it is background. Then each object, in the order of its best overlap, gets the best prior
-    that no other one got in this way.
+    that no other one got in this way. What else lies in a crowd by more than ``in_crowd`` of its
+    area is neutral.
 
     Args:
         priors: S×4 centre x, y, width and height.
         boxes: of each image N×4 x1 y1 x2 y2, in the same units.
         labels: of each image N.
+        crowds: of each image M×4 boxes of crowd regions, if they are known.
     """
     found = [
         _assign_image(priors, own, classes, positive, negative)
         for own, classes in zip(boxes, labels, strict=True)
     ]
-    return PriorTargets(*(torch.stack(column) for column in zip(*found, strict=True)))
+    targets = PriorTargets(*(torch.stack(column) for column in zip(*found, strict=True)))
+    for own, regions in zip(targets.labels, crowds, strict=True):
+        if regions is not None and len(regions):
+            own[(own < 0) & (_share_inside(priors, regions) > in_crowd)] = NEUTRAL
+    return targets
 
 
 def _assign_image(
@@ -85,3 +93,10 @@ def _best_free(overlaps: Tensor) -> Tensor:
         left[:, prior[chosen]] = -1
         left[chosen] = -1
     return priors
+
+
+def _share_inside(priors: Tensor, regions: Tensor) -> Tensor:
+    """Largest part of each prior's area that is in one of the M regions: S."""
+    box = corners(priors)[:, None]
+    both = torch.minimum(box[..., 2:], regions[:, 2:]) - torch.maximum(box[..., :2], regions[:, :2])
+    return both.clamp(min=0).prod(-1).amax(1) / priors[:, 2:].prod(1)

@@ -46,6 +46,17 @@ def test_crowds_are_in_the_semantic_map_and_later_ones_on_top(content, write) ->
     assert targets.masks.sum() == 80
 
 
+def test_boxes_of_crowds_go_with_the_image(content, write) -> None:
+    x, y, width, height = content["annotations"][1]["bbox"]
+    double = ResizeShorterSide(40, 99)
+    _, targets = CocoDataset(CocoIndex.load(*write(content)), double)[0]
+    assert targets.crowds is not None
+    assert targets.crowds.tolist() == [[2 * x, 2 * y, 2 * (x + width), 2 * (y + height)]]
+    assert targets.to("meta").crowds.device.type == "meta"
+    _, none = CocoDataset(CocoIndex.load(*write(content)), double)[2]
+    assert none.crowds.shape == (0, 4)
+
+
 def test_no_annotations(content, write) -> None:
     image, targets = CocoDataset(CocoIndex.load(*write(content)), ResizeShorterSide(40, 99))[2]
     assert image.shape == (3, 40, 60)

@@ -49,6 +49,20 @@ def test_shipped_profile_has_options_that_the_families_know(
         assert (preprocessor.shorter, preprocessor.longer_max) == looked_at
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_of_models_can_be_built_by_its_options(name: str, specs: Path) -> None:
+    profile = load_profile(name)
+    for family in ("blendmask", "b2inst-yolact", "b2inst-condinst"):
+        spec = profile.run_spec(family, {}, 0)
+        options = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
+        with torch.device("meta"):
+            model = create_model(spec.model, num_classes=3, **options)
+        side = options.get("size")
+        assert model.preprocessor.fixed_size == (None if side is None else (side, side))
+        assert (side is not None) == ("yolact" in family)
+        assert "backbone_weights" in spec.options or not name.startswith("coco")
+
+
 def test_there_are_no_others(specs: Path) -> None:
     assert sorted(p.stem for p in (specs / "profiles").glob("*")) == sorted(NAMES)
 

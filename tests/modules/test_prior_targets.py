@@ -40,7 +40,7 @@ def test_are_those_of_a_written_out_rule(given_objects: list[tuple[float, ...]])
     xywh = torch.tensor(given_objects, dtype=torch.float32).reshape(-1, 4)
     boxes = torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
     labels = torch.arange(len(boxes)) + 10
-    found = assign(PRIORS, [boxes], [labels])
+    found = assign(PRIORS, [boxes], [labels], [None])
     if not len(boxes):
         assert (found.labels == BACKGROUND).all()
         assert not found.offsets.any()
@@ -61,7 +61,7 @@ def test_are_those_of_a_written_out_rule(given_objects: list[tuple[float, ...]])
 
 def test_every_object_gets_a_prior_even_where_two_are_the_same() -> None:
     box = torch.tensor([[0.1, 0.1, 0.13, 0.12]])
-    found = assign(PRIORS, [box.expand(3, -1)], [torch.arange(3)])
+    found = assign(PRIORS, [box.expand(3, -1)], [torch.arange(3)], [torch.zeros(0, 4)])
     positive = found.labels[0] >= 0
     assert sorted(found.labels[0][positive].tolist()) == [0, 1, 2]
     assert sorted(found.target_index[0][positive].tolist()) == [0, 1, 2]
@@ -69,7 +69,24 @@ def test_every_object_gets_a_prior_even_where_two_are_the_same() -> None:
 
 def test_images_do_not_mix() -> None:
     boxes = [torch.tensor([[0.1, 0.1, 0.4, 0.4]]), torch.zeros(0, 4)]
-    found = assign(PRIORS, boxes, [torch.tensor([3]), torch.zeros(0, dtype=torch.int64)])
+    found = assign(
+        PRIORS, boxes, [torch.tensor([3]), torch.zeros(0, dtype=torch.int64)], [None, None]
+    )
     assert (found.labels[0] == 3).any()
     assert (found.labels[1] == BACKGROUND).all()
     assert found.offsets.shape == (2, len(PRIORS), 4)
+
+
+def test_in_a_crowd_only_positives_are_trained() -> None:
+    box, crowd = torch.tensor([[0.1, 0.1, 0.4, 0.4]]), torch.tensor([[0.0, 0.05, 0.5, 0.6]])
+    elsewhere = torch.tensor([[0.9, 0.9, 1.0, 1.0]])
+    label = torch.tensor([1])
+    (plain,) = assign(PRIORS, [box], [label], [None]).labels
+    (found,) = assign(PRIORS, [box], [label], [torch.cat([elsewhere, crowd])]).labels
+    for prior, before, after in zip(corners(PRIORS).tolist(), plain, found, strict=True):
+        x1, y1, x2, y2 = prior
+        both = max(min(x2, 0.5) - max(x1, 0), 0) * max(min(y2, 0.6) - max(y1, 0.05), 0)
+        inside = both / ((x2 - x1) * (y2 - y1)) > 0.7
+        assert after == (NEUTRAL if inside and before < 0 else before)
+    assert (plain == BACKGROUND).sum() > (found == BACKGROUND).sum() > 0
+    assert (found >= 0).any()
