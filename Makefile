@@ -44,11 +44,12 @@ bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/benc
 lab: setup ## open the notebooks in JupyterLab
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks
 
-# Two worker processes of one thread each: more threads only get in each other's way.
+# Two worker processes of one thread each: more threads only get in each other's way. Notebooks one
+# after the other: their tables share runs, which are one process's at a time.
 test: export OMP_NUM_THREADS = 1
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(BIN)/pytest -n 2
-	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 -n 2 --dist loadfile notebooks
+	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
 
 lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/ruff check
