@@ -16,7 +16,7 @@ _LARGE = 1000  # cells of a batch's maps from which on Winograd's transforms pay
 
 
 def optimise_for_inference(model: BasisSegmenter) -> BasisSegmenter:
-    """A copy that only predicts: the same but for rounding, in two thirds of the time on a CPU.
+    """A copy that only predicts: the same but for rounding, in less time on a CPU.
 
     Batch norms are folded into the convolutions before them. On a CPU, 3×3 convolutions of large
     float32 maps take fewer multiplications by minimal filtering (Lavin & Gray, CVPR 2016), as

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import b2inst
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.processes import child_environment
 
@@ -73,9 +75,10 @@ def execute(
 
 
 def _forget_paths(notebook: Path) -> None:
-    """Drop the paths of this machine that papermill notes down: results are committed."""
+    """Drop paths of this machine, papermill's notes and those of warnings: results are committed."""
     if notebook.is_file():
-        content = json.loads(notebook.read_text(encoding="utf-8"))
+        package = f"{Path(b2inst.__file__).parents[1]}{os.sep}"
+        content = json.loads(notebook.read_text(encoding="utf-8").replace(package, ""))
         for key in ("input_path", "output_path"):
             content["metadata"].get("papermill", {}).pop(key, None)
         notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

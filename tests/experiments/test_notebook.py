@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
+import b2inst
 from b2inst.experiments import notebook as module
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.notebook import execute, to_html
@@ -32,6 +33,19 @@ def test_a_notebook_is_executed_with_its_parameters(source: Path, tmp_path: Path
     assert cells[-1].outputs[0].text == "abab\n"
     assert page == tmp_path / "out/done.html"
     assert "abab" in page.read_text()
+
+
+def test_a_warning_from_the_package_names_no_folder_of_this_machine(
+    source: Path, tmp_path: Path
+) -> None:
+    root = Path(b2inst.__file__).parents[1]
+    code = nbformat.v4.new_code_cell("import b2inst, sys\nprint(b2inst.__file__, file=sys.stderr)")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells.append(code)
+    nbformat.write(notebook, source)
+    out, page = execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+    assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "b2inst/__init__.py\n"
+    assert str(root) not in out.read_text() + page.read_text()
 
 
 def test_unknown_parameters_are_errors(source: Path, tmp_path: Path) -> None:
