@@ -75,7 +75,7 @@ def execute(
 
 
 def _forget_paths(notebook: Path) -> None:
-    """Drop paths of this machine, papermill's notes and those of warnings: results are committed."""
+    """Drop paths of this machine, those of warnings too: results are committed."""
     if notebook.is_file():
         package = f"{Path(b2inst.__file__).parents[1]}{os.sep}"
         content = json.loads(notebook.read_text(encoding="utf-8").replace(package, ""))
