@@ -16,7 +16,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 bench lab test lint format lock clean
+.PHONY: help setup table1 table2 table3 bench lab test lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -37,6 +37,9 @@ table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is mi
 
 table2: setup ## regenerate Table 2, five designs of the basis head; shares two rows with Table 1
 	$(BIN)/b2inst table table2 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+
+table3: setup ## regenerate Table 3: YOLACT, BlendMask and CondInst, each beside its B2Inst
+	$(BIN)/b2inst table table3 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
 bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/bench.json
 	$(BIN)/b2inst bench $(MODELS) $(if $(DATA),--data $(abspath $(DATA))) --json results/bench.json

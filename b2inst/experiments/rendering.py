@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+from b2inst.experiments.table_spec import COSTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,24 +20,19 @@ NOTHING = "–"
 #: Printed after a difference that is inside the noise.
 NOISE = "≈"
 
-_HEADINGS = {
-    "AP50": "AP₅₀",
-    "AP75": "AP₇₅",
-    "APs": "AP_S",
-    "APm": "AP_M",
-    "APl": "AP_L",
-    "boundary_AP": "boundary AP",
-    "box_AP": "box AP",
+_KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
+_AP = {
+    "AP": ("AP", "AP"),
+    "AP50": ("AP₅₀", "AP$_{50}$"),
+    "AP75": ("AP₇₅", "AP$_{75}$"),
+    "APs": ("AP_S", "AP$_S$"),
+    "APm": ("AP_M", "AP$_M$"),
+    "APl": ("AP_L", "AP$_L$"),
 }
-_LATEX = {
-    "AP50": r"AP$_{50}$",
-    "AP75": r"AP$_{75}$",
-    "APs": r"AP$_S$",
-    "APm": r"AP$_M$",
-    "APl": r"AP$_L$",
-    "boundary_AP": "boundary AP",
-    "box_AP": "box AP",
-}
+_HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, (head, _) in _AP.items()}
+_LATEX = {p + c: k + head for p, k in _KINDS.items() for c, (_, head) in _AP.items()}
+for _headings in (_HEADINGS, _LATEX):
+    _headings["parameters"] = "parameters (M)"
 
 
 def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
@@ -73,6 +69,7 @@ def to_markdown(result: TableResult) -> str:
             "",
             *markdown_lines(_summary(result)),
             "",
+            *(_markdown_costs(result)),
             *markdown_lines(_all_cells(result)),
             "",
             explain(result),
@@ -83,7 +80,11 @@ def to_markdown(result: TableResult) -> str:
 
 def to_text(result: TableResult) -> str:
     """The summary by row, for a terminal."""
-    cells = _summary(result)
+    text = _aligned(_summary(result))
+    return f"{text}\n\n{_aligned(_costs(result))}" if _has_costs(result) else text
+
+
+def _aligned(cells: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
@@ -92,7 +93,7 @@ def to_text(result: TableResult) -> str:
 
 
 def _summary(result: TableResult) -> list[list[str]]:
-    first = result.columns[0]
+    first = next(column for column in result.columns if column not in COSTS)
     lines = [["row", f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]]
     boundary = "boundary_AP" in result.columns
     if boundary:
@@ -104,6 +105,26 @@ def _summary(result: TableResult) -> list[list[str]]:
             line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
         lines.append(line)
     return lines
+
+
+def _has_costs(result: TableResult) -> bool:
+    return any(column in COSTS for column in result.columns)
+
+
+def _costs(result: TableResult) -> list[list[str]]:
+    """What rows cost: the paper's FPS and ours, and our other columns of costs."""
+    others = [c for c in result.columns if c in COSTS and c != "FPS"]
+    lines = [["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]"]]
+    lines[0] += [_HEADINGS.get(c, c) for c in others]
+    for row in result.rows:
+        line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
+        line += [_ours(row, "FPS"), _delta(row, "FPS")]
+        lines.append(line + [_ours(row, c) for c in others])
+    return lines
+
+
+def _markdown_costs(result: TableResult) -> list[str]:
+    return [*markdown_lines(_costs(result)), ""] if _has_costs(result) else []
 
 
 def _all_cells(result: TableResult) -> list[list[str]]:
@@ -167,16 +188,34 @@ def explain(result: TableResult) -> str:
     )
     medium, large = provenance["area_bounds"]
     dirty = " with local changes" if provenance.get("dirty") else ""
-    return (
+    several = len({row.base for row in result.rows} - {None}) > 1
+    base = "the row named (its own base)" if several else "the base row"
+    text = (
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
-        f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to the "
-        f"base row on the same images and seeds, with its 95 % interval: {_noise(result)} "
+        f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to {base} "
+        f"on the same images and seeds, with its 95 % interval: {_noise(result)} "
         f"{NOISE}: the interval has zero in it, the difference may be noise. "
         f"Small, medium and large part at areas of "
         f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
         f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
+    return " ".join([text, *_explained_costs(result), *filter(None, [provenance.get("note")])])
+
+
+def _explained_costs(result: TableResult) -> list[str]:
+    speed = result.provenance.get("speed")
+    if speed is None:
+        return []
+    return [
+        "FPS: images a second, one at a time, from the image as an array to the run-length codes "
+        f"of its full-size masks; median over {speed['images']} images ({speed['image_source']}), "
+        f"with the weights of seed {speed['seed']}, all rows in turn; {speed['device']}, "
+        f"{speed['dtype']}, CPU threads: {speed['threads']}. Δ of FPS: in percent of the base's, "
+        "the median over images, with its 95 % interval by ranks. The paper's FPS are of its "
+        "machine. Parameters in millions; GFLOPs: 10⁹ operations of convolutions and products for "
+        "the first image, two a multiply-add."
+    ]
 
 
 def _noise(result: TableResult) -> str:
@@ -194,8 +233,7 @@ def _lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
         return lines
     lines.append(("ours", lambda c: _ours(row, c)))
     if row.delta:
-        base = next(iter(row.delta.values())).base
-        lines.append((f"Δ {base}", lambda c: _delta(row, c)))
+        lines.append((f"Δ {row.base}", lambda c: _delta(row, c)))
     return lines
 
 
@@ -205,12 +243,13 @@ def _paper(row: ResultRow, column: str) -> str:
 
 
 def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
-    bases = {delta.base for other in result.rows for delta in other.delta.values()}
-    if row.name in bases or len(bases) != 1:
+    if row.base is None:
         return NOTHING
-    here, there = row.paper.get(column), result.row(bases.pop()).paper.get(column)
+    here, there = row.paper.get(column), result.row(row.base).paper.get(column)
     if not isinstance(here, (int, float)) or not isinstance(there, (int, float)):
         return NOTHING
+    if column == "FPS":
+        return f"{_signed(100 * (here / there - 1))} %"
     return _signed(here - there)
 
 
@@ -220,22 +259,31 @@ def _ours(row: ResultRow, column: str) -> str:
     cell = row.ours[column]
     if cell.mean is None:
         return NOTHING
+    if column in COSTS:
+        return _three_digits(cell.mean)
     spread = "" if cell.sd is None else f" ± {cell.sd:.1f}"
     return f"{cell.mean:.1f}{spread} ({cell.n})"
 
 
 def _delta(row: ResultRow, column: str) -> str:
     delta = row.delta.get(column)
-    if delta is None or delta.mean is None or delta.band95 is None:
+    if delta is None or delta.mean is None:
         return NOTHING
-    return difference_text(delta.mean, delta.band95)
+    unit = " %" if column == "FPS" else ""
+    if delta.band95 is None:
+        return f"{'+' if delta.mean >= 0 else '−'}{_three_digits(abs(delta.mean))}{unit}"
+    return difference_text(delta.mean, delta.band95, unit=unit)
 
 
-def difference_text(mean: float, band: tuple[float, float]) -> str:
+def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
     """A difference with its interval, marked where the interval has zero in it."""
     low, high = band
     mark = f" {NOISE}" if low <= 0 <= high else ""
-    return f"{_signed(mean)} [{_signed(low)}, {_signed(high)}]{mark}"
+    return f"{_signed(mean)}{unit} [{_signed(low)}, {_signed(high)}]{mark}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _rounded(values: Sequence[float | None]) -> list[float | None]:

@@ -19,9 +19,11 @@ from b2inst.experiments.runner import (
     disk_need,
     is_complete,
     is_stale,
+    resolve_device,
     start_weights,
     warn_of_stale,
 )
+from b2inst.experiments.speed import TableSpeed, table_speed
 from b2inst.experiments.store import Run, check_space, open_run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import load_table
@@ -80,8 +82,9 @@ def make_table(
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     specs = table.run_specs(plan, tuple(plan.seeds if seeds is None else seeds))
 
-    def finish() -> TableResult:
-        return _write(build_table(table, plan, specs, workspace, split=part), workspace, target)
+    def finish(speed: TableSpeed | None) -> TableResult:
+        built = build_table(table, plan, specs, workspace, split=part, speed=speed)
+        return _write(built, workspace, target)
 
     runs = _runs(specs, workspace)
     if rerun:
@@ -94,19 +97,27 @@ def make_table(
     }
     if missing:
         check_plan(missing.values(), workspace, part)
-        try:
-            run_all(
-                missing,
-                workspace,
+    machine = machine or plan.machine
+    speed = None
+    try:
+        if missing:
+            run_all(missing, workspace, split=part, machine=machine, progress=progress)
+        if table.costs:
+            speed = table_speed(
+                {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
+                table.bases,
+                target / "speed.json",
+                data=plan.data,
                 split=part,
-                machine=machine or plan.machine,
+                workspace=workspace,
+                device=resolve_device(machine.device),
                 progress=progress,
             )
-        except (RunError, KeyboardInterrupt):
-            if any(is_complete(run, spec, part) for spec, run in runs.values()):
-                finish()
-            raise
-    return finish()
+    except (RunError, KeyboardInterrupt):
+        if any(is_complete(run, spec, part) for spec, run in runs.values()):
+            finish(None)
+        raise
+    return finish(speed)
 
 
 def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName) -> None:

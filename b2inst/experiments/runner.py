@@ -25,7 +25,7 @@ from b2inst.experiments.provenance import recorded
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, RunStatus, check_space, open_run, write_json
-from b2inst.experiments.table_spec import COLUMNS
+from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import BasisSegmenter
 from b2inst.training import train
@@ -86,7 +86,7 @@ def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
 
 
 def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether metrics are missing, or measured by other code or in other bins than today's."""
+    """Whether metrics are missing, or not measured as today: which, by what code, in what bins."""
     metrics = run.metrics(spec.data.split_label(split))
     return metrics is None or any(
         metrics.get(key) != value for key, value in _evaluation_settings(spec).items()
@@ -252,7 +252,7 @@ def _evaluate(
         resampled = resample_ap(
             detections,
             truth,
-            metrics=COLUMNS,
+            metrics=METRICS,
             resamples=RESAMPLES,
             seed=_RESAMPLING_SEED,
             area_ranges=ranges,
@@ -296,5 +296,6 @@ def _evaluation_settings(spec: RunSpec) -> dict[str, Any]:
     return {
         "area_bounds": list(spec.data.area_bounds),
         "resamples": RESAMPLES,
+        "resampled": list(METRICS),
         "code": code_fingerprint(EVALUATION_CODE),
     }

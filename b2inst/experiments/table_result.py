@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Measured(_Part):
-    """A metric over seeds, in percent; None where nothing was measured."""
+    """A metric over seeds, AP in percent; None where nothing was measured."""
 
     mean: float | None
     sd: float | None  #: sample standard deviation; None for one seed
@@ -24,10 +24,15 @@ class Measured(_Part):
 
 
 class Difference(_Part):
-    """A metric less that of the base row, in percent points, over the seeds both have."""
+    """A metric less that of the base row, over the seeds both have.
+
+    AP in percent points, FPS in percent of the base row's.
+    """
 
     mean: float | None
-    ci95: tuple[float, float] | None  #: paired bootstrap over images, the trained models as given
+    #: The noise of the images, the trained models as given: by the paired bootstrap, of FPS by
+    #: the ranks of the images' own differences.
+    ci95: tuple[float, float] | None
     base: str
     sd: float | None = None  #: of the seeds' own differences; None for one seed
     band95: tuple[float, float] | None = None  #: noise of images and seeds (``noise_band``)
@@ -51,6 +56,7 @@ class ResultRow(_Part):
     ours: dict[str, Measured] = {}
     delta: dict[str, Difference] = {}
     runs: list[str] = []  #: hashes, in the order of the seeds
+    base: str | None = None  #: the row that differences are taken to
     status: Literal["run", "not run", "published only"]
 
 
@@ -62,6 +68,15 @@ class TableResult(_Part):
     columns: list[str]
     rows: list[ResultRow]
     provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _one_base(self) -> Self:
+        """Tables stored before rows named their base have one for all."""
+        bases = {delta.base for row in self.rows for delta in row.delta.values()}
+        if len(bases) == 1 and all(row.base is None for row in self.rows):
+            for row in self.rows:
+                row.base = next(iter(bases - {row.name}), None)
+        return self
 
     @property
     def seeds(self) -> int:

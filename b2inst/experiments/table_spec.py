@@ -11,8 +11,16 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, read_spec
 
-#: What a table shows of a run, in this order: mask AP by COCO's rules, then boundary and box AP.
-COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "boundary_AP", "box_AP")
+#: AP of a run by COCO's rules, as ``evaluate`` names it: of masks, boundaries and boxes.
+METRICS = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "boundary_AP",
+    *("box_AP", "box_AP50", "box_AP75", "box_APs", "box_APm", "box_APl"),
+)
+
+#: What a prediction costs: images a second, millions of parameters, 10⁹ operations an image. Only
+#: a table that has such a column measures it (``speed.py``).
+COSTS = ("FPS", "parameters", "GFLOPs")
 
 
 class Row(Spec):
@@ -23,7 +31,8 @@ class Row(Spec):
     options: dict[str, JsonValue] = Field(
         default_factory=dict
     )  #: what differs from the family's defaults
-    paper: dict[str, float] = Field(default_factory=dict)  #: the paper's cells, in percent
+    base: str | None = None  #: the row its differences are taken to, if not the table's
+    paper: dict[str, float] = Field(default_factory=dict)  #: the paper's cells, AP in percent
     source: str | None = None  #: place of the cells in the paper
 
 
@@ -33,9 +42,10 @@ class TableSpec(Spec):
     name: str
     title: str
     source: str  #: the paper's table and what it was measured on
-    columns: Annotated[tuple[str, ...], Field(min_length=1)] = COLUMNS
-    base: str  #: the row that differences are taken to
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] = METRICS
+    base: str | None = None  #: the row that differences are taken to where a row names no other
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    note: str | None = None  #: what a reader must know besides; shown under the table
     notebook: str | None = None  #: file in ``notebooks/`` that shows the table
 
     @model_validator(mode="after")
@@ -43,14 +53,32 @@ class TableSpec(Spec):
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"rows {names}: each needs a name of its own")
-        if self.base not in names:
-            raise ValueError(f"base '{self.base}' is not a row; rows are {', '.join(names)}")
-        if unknown := [c for c in self.columns if c not in COLUMNS]:
-            raise ValueError(f"unknown columns {unknown}; there are {', '.join(COLUMNS)}")
+        known = METRICS + COSTS
+        if unknown := [c for c in self.columns if c not in known]:
+            raise ValueError(f"unknown columns {unknown}; there are {', '.join(known)}")
+        for base in (self.base, *(row.base for row in self.rows)):
+            if base is not None and base not in names:
+                raise ValueError(f"base '{base}' is not a row; rows are {', '.join(names)}")
         for row in self.rows:
             if strange := [c for c in row.paper if c not in self.columns]:
                 raise ValueError(f"row '{row.name}': paper cells {strange} are in no column")
         return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns that are measured from predictions, for each seed."""
+        return tuple(column for column in self.columns if column in METRICS)
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The columns that are measured with the weights of each row's first seed."""
+        return tuple(column for column in self.columns if column in COSTS)
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """The row that each row's differences are taken to, for those that have one."""
+        named = {row.name: row.base or self.base for row in self.rows}
+        return {name: base for name, base in named.items() if base is not None and base != name}
 
     def run_specs(self, profile: Profile, seeds: tuple[int, ...]) -> dict[str, tuple[RunSpec, ...]]:
         """The runs of each row that is trained, in the order of the seeds."""

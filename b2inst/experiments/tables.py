@@ -14,6 +14,7 @@ from b2inst.experiments.profile import Profile
 from b2inst.experiments.provenance import describe_machine, now
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import RESAMPLES, is_complete
+from b2inst.experiments.speed import TableSpeed
 from b2inst.experiments.store import Run, open_run, write_json
 from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
 from b2inst.experiments.table_spec import Row, TableSpec
@@ -27,11 +28,13 @@ def build_table(
     workspace: Workspace,
     *,
     split: SplitName,
+    speed: TableSpeed | None = None,
 ) -> TableResult:
     """Put the paper's cells and ours side by side; what has not been run says so.
 
     Args:
         specs: the runs of each row that is trained, on prepared data, in the order of the seeds.
+        speed: what the columns of costs show; without it they are empty.
     """
     done = {
         name: {
@@ -42,7 +45,7 @@ def build_table(
         for name, row_specs in specs.items()
     }
     label = profile.data.split_label(split)
-    rows = [_row(table, row, done, label) for row in table.rows]
+    rows = [_row(table, row, done, label, speed) for row in table.rows]
     runs = {run.hash: run for row_runs in done.values() for run in row_runs.values()}
     return TableResult(
         table=table.name,
@@ -54,6 +57,7 @@ def build_table(
             "rendered": now(),
             "source": table.source,
             "title": table.title,
+            **({} if table.note is None else {"note": table.note}),
             "data": profile.data.name,
             "split": label,
             "images": _agreed(runs, label, "images"),
@@ -61,6 +65,7 @@ def build_table(
             "seeds": sorted({seed for row_runs in done.values() for seed in row_runs}),
             "resamples": RESAMPLES,
             "runs": {run.hash: _cost(run) for run in runs.values()},
+            **({} if speed is None else {"speed": speed.conditions()}),
         },
     )
 
@@ -104,7 +109,11 @@ def keep_earlier(result: TableResult, folder: Path) -> Path | None:
 
 
 def _row(
-    table: TableSpec, row: Row, done: Mapping[str, Mapping[int, Run]], label: str
+    table: TableSpec,
+    row: Row,
+    done: Mapping[str, Mapping[int, Run]],
+    label: str,
+    speed: TableSpeed | None,
 ) -> ResultRow:
     paper: dict[str, float | str] = dict(row.paper)
     if row.source is not None:
@@ -113,15 +122,20 @@ def _row(
     status: Literal["run", "not run", "published only"] = (
         "published only" if row.model is None else "run" if runs else "not run"
     )
-    base = done.get(table.base, {})
+    base = table.bases.get(row.name)
+    ours = {column: _measured(runs.values(), column, label) for column in table.columns}
+    delta = {} if base is None else _differences(runs, done.get(base, {}), base, table, label)
+    if speed is not None and runs:
+        ours |= {column: speed.costs(row.name)[column] for column in table.costs}
+    if speed is not None and base is not None and delta:
+        delta |= {column: speed.differences(row.name, base)[column] for column in table.costs}
     return ResultRow(
         name=row.name,
         paper=paper,
-        ours={column: _measured(runs.values(), column, label) for column in table.columns}
-        if runs
-        else {},
-        delta=_differences(runs, base, table, label) if row.name != table.base else {},
+        ours=ours if runs else {},
+        delta=delta,
         runs=[run.hash for run in runs.values()],
+        base=base,
         status=status,
     )
 
@@ -140,23 +154,23 @@ def _measured(runs: Any, column: str, label: str) -> Measured:
 
 
 def _differences(
-    runs: Mapping[int, Run], base: Mapping[int, Run], table: TableSpec, label: str
+    runs: Mapping[int, Run], others: Mapping[int, Run], base: str, table: TableSpec, label: str
 ) -> dict[str, Difference]:
-    seeds = [seed for seed in runs if seed in base]
+    seeds = [seed for seed in runs if seed in others]
     if not seeds:
         return {}
     ours = [runs[seed].resampled(label) for seed in seeds]
-    theirs = [base[seed].resampled(label) for seed in seeds]
+    theirs = [others[seed].resampled(label) for seed in seeds]
     differences = {}
-    for column in table.columns:
+    for column in table.metrics:
         noise = noise_band([r[column] for r in ours], [r[column] for r in theirs])
         differences[column] = (
-            Difference(mean=None, ci95=None, base=table.base)
+            Difference(mean=None, ci95=None, base=base)
             if noise is None
             else Difference(
                 mean=noise.band.mean,
                 ci95=(noise.images.low, noise.images.high),
-                base=table.base,
+                base=base,
                 sd=noise.seed_sd,
                 band95=(noise.band.low, noise.band.high),
                 inside_noise=noise.inside,

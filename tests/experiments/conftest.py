@@ -15,7 +15,7 @@ from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import RESAMPLES, run
 from b2inst.experiments.store import Run, open_run, write_json
-from b2inst.experiments.table_spec import COLUMNS
+from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
 
 #: Folder of the shipped YAML files.
@@ -100,12 +100,13 @@ def fake_run() -> FakeRun:
             "steps": {"train": {"wall_seconds": 2.0, "peak_memory_mb": 3.0}},
         }
         write_json(run.provenance_path, provenance)
-        values = {column: metrics.get(column) for column in COLUMNS}
+        values = {column: metrics.get(column) for column in METRICS}
         content = {
             "split": split,
             "images": 3,
             "area_bounds": list(spec.data.area_bounds),
             "resamples": RESAMPLES,
+            "resampled": list(METRICS),
             "code": code_fingerprint(EVALUATION_CODE),
             "metrics": values,
         }

@@ -14,7 +14,7 @@ from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import read_json
 from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.table_spec import COLUMNS, TableSpec, load_table
+from b2inst.experiments.table_spec import METRICS, TableSpec, load_table
 from b2inst.experiments.tables import build_table, keep_earlier, save_runs
 from b2inst.experiments.workspace import Workspace
 
@@ -37,7 +37,7 @@ def result(plan: Plan, workspace: Workspace, fake_run: Any) -> TableResult:
     table, profile, specs = plan
     for row, values in AP.items():
         for spec, ap in zip(specs[row], values, strict=False):
-            metrics = dict.fromkeys(COLUMNS, ap) | {"boundary_AP": ap - 10, "APl": None}
+            metrics = dict.fromkeys(METRICS, ap) | {"boundary_AP": ap - 10, "APl": None}
             fake_run(spec, workspace.runs, metrics)
     return build_table(table, profile, specs, workspace, split="test")
 
@@ -98,14 +98,15 @@ def test_rows_not_run_say_so(result: TableResult) -> None:
     assert row.paper["AP"] == 36.6
 
 
-def test_json_is_the_contracts(result: TableResult, tmp_path: Path) -> None:
+def test_json_is_the_contracts(result: TableResult, plan: Plan, tmp_path: Path) -> None:
+    table, _, _ = plan
     result.save(tmp_path / "t.json")
     content = json.loads((tmp_path / "t.json").read_text())
     assert content.keys() == {"table", "profile", "columns", "rows", "provenance"}
     assert (content["table"], content["profile"]) == ("table1", "smoke")
-    assert content["columns"] == list(COLUMNS)
+    assert content["columns"] == list(table.columns)
     row = content["rows"][1]
-    assert row.keys() == {"name", "paper", "ours", "delta", "runs", "status"}
+    assert row.keys() == {"name", "paper", "ours", "delta", "runs", "base", "status"}
     assert row["name"] == "HBB"
     assert row["paper"]["AP"] == 36.2
     assert row["paper"]["source"] == "Table 1, row 2"
