@@ -58,6 +58,10 @@ class Assembler(Protocol):
     def num_coefficients(self) -> int:
         """D."""
 
+    @property
+    def of_last_basis(self) -> Tensor:
+        """Which coefficients concern the last basis alone: D bool."""
+
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> Masks:
         """Masks of N instances: boxes per image, coefficients N×D."""
 

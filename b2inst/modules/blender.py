@@ -32,6 +32,12 @@ class Blender(nn.Module):
         """D = K·A·A."""
         return self.num_bases * self.attention_size**2
 
+    @property
+    def of_last_basis(self) -> Tensor:
+        """Which coefficients concern the last basis alone, its attention: D bool."""
+        basis = torch.arange(self.num_bases).repeat_interleave(self.attention_size**2)
+        return basis == self.num_bases - 1
+
     def attention(self, coefficients: Tensor) -> Tensor:
         """P×D to the blending weights P×K×R×R, which sum to 1 over the bases."""
         size = self.attention_size

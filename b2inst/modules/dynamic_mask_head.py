@@ -51,6 +51,14 @@ class DynamicMaskHead(nn.Module):
         """D."""
         return sum(out * (wide_in + 1) for out, wide_in in self.shapes) + 3
 
+    @property
+    def of_last_basis(self) -> Tensor:
+        """Which coefficients concern the last basis alone, weights of the first layer: D bool."""
+        concerns = torch.zeros(self.num_coefficients, dtype=torch.bool)
+        first, _ = self.filters(concerns[None])[0]
+        first[..., -1] = True
+        return concerns
+
     def filters(self, coefficients: Tensor) -> list[tuple[Tensor, Tensor]]:
         """P×D to the weights (P×out×in) and biases (P×out×1) of the layers."""
         sizes = [out * wide_in for out, wide_in in self.shapes] + [out for out, _ in self.shapes]

@@ -30,6 +30,11 @@ class LinearAssembler(nn.Module):
         """D = K; their hyperbolic tangent is what the bases are multiplied by."""
         return self.num_bases
 
+    @property
+    def of_last_basis(self) -> Tensor:
+        """Which coefficients concern the last basis alone: D bool."""
+        return torch.arange(self.num_bases) == self.num_bases - 1
+
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
         """Masks of the batch's instances, 0 outside their boxes.
 

@@ -34,7 +34,7 @@ class Start:
 
     path: Path
     copied: tuple[str, ...]  #: our names
-    widened: tuple[str, ...]  #: ours that have more rows; the file's come first
+    widened: tuple[str, ...]  #: ours that have more rows, those of one more basis
     fresh: tuple[str, ...]  #: ours that the file has nothing for
     unused: tuple[str, ...]  #: the file's that have no place
 
@@ -61,8 +61,9 @@ def start_from(model: BasisSegmenter, path: str | os.PathLike[str]) -> Start:
     """Copy every tensor that fits by name and shape into a model that is to be trained.
 
     A model with a boundary basis takes a baseline's weights: the convolution of the coefficients
-    gets the file's rows first. Of the new basis, attention starts at weight 0 and bias
-    ``NEW_ATTENTION``, so that masks hardly differ from the baseline's at first.
+    keeps the file's rows, and those of the new basis start at 0, where it changes no mask. Only in
+    BlendMask's softmax a 0 would have a say: there attention starts at weight 0 and bias
+    ``NEW_ATTENTION``, and masks hardly differ from the baseline's at first.
 
     Args:
         path: our own weights file, or detectron2's ImageNet weights of a ResNet (``.pkl``).
@@ -86,10 +87,11 @@ def start_from(model: BasisSegmenter, path: str | os.PathLike[str]) -> Start:
             if source.shape == target.shape:
                 target.copy_(source)
                 copied.append(name)
-            elif _is_widened(name, source, target, model):
-                target[: len(source)] = source
+            elif (new := _new_rows(name, source, target, model)) is not None:
+                target[~new] = source
                 if name.startswith("instance_head.coefficients."):
-                    target[len(source) :] = NEW_ATTENTION if name.endswith(".bias") else 0.0
+                    blends = isinstance(model.assembler, Blender) and name.endswith(".bias")
+                    target[new] = NEW_ATTENTION if blends else 0.0
                 widened.append(name)
     taken = {*copied, *widened}
     used = {ours[name] for name in taken}
@@ -138,13 +140,20 @@ def _place(name: str, own: dict[str, Tensor]) -> str:
     return inner if name not in own and inner in own else name
 
 
-def _is_widened(name: str, source: Tensor, target: Tensor, model: BasisSegmenter) -> bool:
+def _new_rows(name: str, source: Tensor, target: Tensor, model: BasisSegmenter) -> Tensor | None:
+    """Rows of ``target`` that are one more basis's, bool, if the others are ``source``'s."""
     part, _, _ = name.rpartition(".")
-    if source.shape[1:] != target.shape[1:] or len(source) > len(target):
-        return False
-    if part == "instance_head.coefficients" and isinstance(model.assembler, Blender):
-        return len(source) % model.assembler.attention_size**2 == 0
-    return part == "basis_head.basis_head.project"
+    if source.shape[1:] != target.shape[1:]:
+        return None
+    if part == "instance_head.coefficients":
+        # Repeated for each prior box of a cell; what is not predicted comes last.
+        every = model.assembler.of_last_basis
+        new = every.repeat(-(-len(target) // len(every)))[: len(target)]
+    elif part == "basis_head.basis_head.project":
+        new = torch.arange(len(target)) >= len(source)
+    else:
+        return None
+    return new if len(source) == int((~new).sum()) else None
 
 
 def _check_backbone(start: Start, model: BasisSegmenter) -> None:

@@ -14,6 +14,7 @@ import b2inst.weights.start
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.basis_head import BasisHead
 from b2inst.modules.fcos_head import FCOSHead
+from b2inst.structures import Bases
 from b2inst.weights import WeightsError, save_model, start_from
 from b2inst.weights.start import start_options
 
@@ -113,6 +114,49 @@ def test_every_weight_of_the_baseline_is_taken_over(
     assert "widened: instance_head.coefficients.{weight, bias}" in text
     assert "fresh: basis_head.branch (" in text
     assert "not used: none" in text
+
+
+@pytest.mark.parametrize("family", ["yolact", "condinst"])
+def test_a_new_basis_changes_no_mask_where_it_can_have_no_say(family: str, tmp_path: Path) -> None:
+    baseline = build(f"{family}-tiny")
+    head: Any = baseline.instance_head
+    with torch.no_grad():
+        head.class_logits.bias.zero_()
+        head.coefficients.weight.normal_(std=0.05)
+        if family == "condinst":
+            head.distances.bias.fill_(1.5)
+    head.max_detections = 15
+    path = save(baseline, tmp_path / "baseline.safetensors")
+    model = build(f"b2inst-{family}-tiny", seed=1)
+    start = start_from(model, path)
+    assert start.unused == ()
+    assert start.widened == ("instance_head.coefficients.weight", "instance_head.coefficients.bias")
+    own: Any = model.instance_head
+    assert len(own.coefficients.weight) > len(head.coefficients.weight)
+    assert difference(baseline, model) == 0
+
+
+@pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
+def test_the_coefficients_of_the_last_basis_are_those_that_matter_where_it_alone_is(
+    family: str,
+) -> None:
+    assembler = build(f"b2inst-{family}-tiny").assembler
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.zeros(1, getattr(assembler, "num_bases", 9), 24, 24)
+    maps[:, -1] = torch.randn(24, 24, generator=generator)
+    coefficients = torch.randn(1, assembler.num_coefficients, generator=generator)
+    if family == "condinst":
+        coefficients[:, -3:] = 40.0  # place and size
+    box = [torch.tensor([[4.0, 4.0, 80.0, 80.0]])]
+
+    def mask(bases: Tensor, numbers: Tensor) -> Tensor:
+        return assembler.assemble(Bases(bases, stride=4), box, numbers).probabilities
+
+    other = torch.where(assembler.of_last_basis, coefficients + 1, coefficients)
+    assert not mask(maps, coefficients).equal(mask(maps, other))
+    nothing = torch.zeros_like(maps)
+    if family != "blendmask":  # whose softmax lets every basis take from the others
+        assert mask(nothing, coefficients).equal(mask(nothing, other))
 
 
 def test_the_new_basis_learns_from_the_masks(
