@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import b2inst
 from b2inst.experiments.rendering import (
     explain,
     to_csv,
@@ -112,6 +113,100 @@ def test_tables_stored_before_there_was_a_band_have_the_images_noise(result: Tab
     assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, +0.0] |" in text
     assert "how much results vary from seed to seed is not in it" in text
     assert "Student" not in text
+
+
+@pytest.fixture
+def pairs(result: TableResult) -> TableResult:
+    """Two pairs, the second of one's own; FPS and parameters were measured."""
+
+    def row(name: str, fps: float, base: str | None = None, **paper: float) -> dict[str, Any]:
+        delta: dict[str, Any] = {}
+        if base is not None:
+            delta = {
+                "AP": {"mean": 1.0, "ci95": (0.5, 1.5), "base": base},
+                "FPS": {"mean": -6.21, "ci95": (-7.0, -5.96), "base": base},
+                "parameters": {"mean": 0.268, "ci95": None, "base": base},
+            }
+        ours = {"AP": _cell(30), "FPS": _cell(fps), "parameters": _cell(0.667)}
+        return {
+            "name": name,
+            "paper": paper,
+            "ours": ours,
+            "delta": delta,
+            "base": base,
+            "status": "run",
+        }
+
+    speed = {
+        "device": "A processor",
+        "dtype": "float32",
+        "threads": 2,
+        "images": 50,
+        "image_source": "split test",
+        "seed": 0,
+    }
+    rows = [
+        row("YOLACT", 123.4, FPS=45.3, AP=28.1),
+        row("B2Inst-YOLACT", 99.96, "YOLACT", FPS=42.5, AP=30.1),
+        row("CondInst", 1234.5),
+        row("B2Inst-CondInst", 0.4567, "CondInst"),
+    ]
+    return TableResult.model_validate(
+        {
+            "table": "table3",
+            "profile": "tiny",
+            "columns": ["FPS", "AP", "parameters"],
+            "rows": rows,
+            "provenance": {**result.provenance, "speed": speed, "note": "A note."},
+        }
+    )
+
+
+def test_each_row_is_shown_against_its_own_base(pairs: TableResult) -> None:
+    lines = to_markdown(pairs).splitlines()
+    assert "| B2Inst-YOLACT | 30.1 | +2.0 | 30.0 (1) | +1.0 [+0.5, +1.5] |" in lines
+    assert "| CondInst | – | – | 30.0 (1) | – |" in lines
+    assert "|  | Δ YOLACT | −6.2 % [−7.0, −6.0] | +1.0 [+0.5, +1.5] | +0.268 |" in lines
+    assert any(line.startswith("|  | Δ CondInst |") for line in lines)
+    assert "its own base" in explain(pairs)
+
+
+def test_costs_are_shown_to_three_digits_beside_the_papers(pairs: TableResult) -> None:
+    lines = to_markdown(pairs).splitlines()
+    head = lines.index("| row | FPS paper | Δ paper | FPS ours | Δ ours [95 %] | parameters (M) |")
+    assert lines[head + 2 : head + 6] == [
+        "| YOLACT | 45.3 | – | 123 | – | 0.667 |",
+        # 42.5 of 45.3 images a second
+        "| B2Inst-YOLACT | 42.5 | −6.2 % | 100 | −6.2 % [−7.0, −6.0] | 0.667 |",
+        "| CondInst | – | – | 1234 | – | 0.667 |",
+        "| B2Inst-CondInst | – | – | 0.457 | −6.2 % [−7.0, −6.0] | 0.667 |",
+    ]
+    text = explain(pairs)
+    for part in ("50 images (split test)", "A processor", "CPU threads: 2", "seed 0", "A note."):
+        assert part in text
+    assert "FPS" in to_text(pairs)
+    assert "A processor" in to_latex(pairs)
+    fps = list(csv.DictReader(io.StringIO(to_csv(pairs))))[3]
+    assert (fps["metric"], fps["delta"], fps["base"]) == ("FPS", "-6.21", "YOLACT")
+
+
+def test_tables_without_costs_do_not_speak_of_them(result: TableResult) -> None:
+    assert "FPS" not in to_markdown(result)
+
+
+RESULTS = Path(b2inst.__file__).parents[1] / "results"
+STORED = [
+    file
+    for file in sorted(RESULTS.glob("*/*/*.json"))
+    if file.stem == file.parent.name and file.parts[-3] != "smoke"  # smoke's are not committed
+]
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda file: str(file.relative_to(RESULTS)))
+def test_committed_tables_render_as_they_are(file: Path, tmp_path: Path) -> None:
+    for end, again in write_table(TableResult.load(file), tmp_path).items():
+        if end != "json":
+            assert again.read_text() == file.with_suffix(f".{end}").read_text()
 
 
 def test_csv_has_a_line_a_cell(result: TableResult) -> None:

@@ -153,6 +153,50 @@ def test_a_table_of_others_survives_a_first_call_that_is_interrupted(
     assert TableResult.load(stored).seeds == 1
 
 
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The rows of each time that a table was timed; the second time is interrupted."""
+    calls: list[list[str]] = []
+
+    def time(rows: Any, bases: Any, file: Path, **_: Any) -> None:
+        calls.append(list(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "table_speed", time)
+    return calls
+
+
+def test_only_tables_with_columns_of_costs_are_timed(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    _smoke(workspace)
+    assert timed == []
+    make_table("table3", profile="smoke", workspace=workspace)
+    assert timed == [[row.name for row in load_table("table3").rows]]
+
+
+def test_ctrl_c_while_timing_keeps_the_table(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    make_table("table3", profile="smoke", workspace=workspace)
+    stored = workspace.results / "smoke/table3/table3.json"
+    stored.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        make_table("table3", profile="smoke", workspace=workspace)
+    assert {row.status for row in TableResult.load(stored).rows} == {"run"}
+    assert len(runs.calls) == 1
+
+
+def test_runs_that_failed_are_not_timed(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    runs.failing = {"CondInst seed 0"}
+    with pytest.raises(RunError):
+        make_table("table3", profile="smoke", workspace=workspace)
+    assert timed == []
+
+
 def test_rendering_needs_no_run(workspace: Workspace, runs: Fabricator) -> None:
     first = _smoke(workspace, seeds=(0, 1, 2))
     shutil.rmtree(workspace.runs)

@@ -75,7 +75,7 @@ def test_metrics_are_measured_again_without_inference(
     assert done.metrics("test") == metrics
 
 
-def test_other_bins_or_evaluation_code_ask_for_new_metrics(
+def test_other_bins_metrics_or_evaluation_code_ask_for_new_metrics(
     finished: tuple[RunSpec, Workspace, Run],
 ) -> None:
     spec, _, done = finished
@@ -87,9 +87,13 @@ def test_other_bins_or_evaluation_code_ask_for_new_metrics(
 
     path = done.metrics_path("test")
     content = json.loads(path.read_text())
-    write_json(path, {**content, "code": "0" * 12})
-    assert not is_complete(done, spec, "test")
+    without = {key: value for key, value in content.items() if key != "resampled"}
+    for other in ({**content, "code": "0" * 12}, {**content, "resampled": ["AP"]}, without):
+        write_json(path, other)
+        assert not is_complete(done, spec, "test")
     write_json(path, content)
+    assert is_complete(done, spec, "test")
+    assert set(done.resampled("test")) == set(content["resampled"])
 
 
 def test_other_code_is_a_loud_warning(

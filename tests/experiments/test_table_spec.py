@@ -38,6 +38,8 @@ def test_rows_without_a_model_are_published_only(tmp_path: Path) -> None:
     [
         ("base: a", "base: z", "base 'z' is not a row; rows are a, b, c"),
         ("name: b", "name: a", "each needs a name of its own"),
+        ("base: a", "base: a\ncolumns: [AP, fps]", r"unknown columns \['fps'\]; there are .*FPS"),
+        ("paper: {AP: 2.0}", "base: z", "base 'z' is not a row; rows are a, b, c"),
         ("AP: 2.0", "AR: 2.0", r"row 'b': paper cells \['AR'\]"),
         ("base: a", "base: a\ncolumns: [AP, AP60]", r"unknown columns \['AP60'\]"),
     ],
@@ -45,6 +47,20 @@ def test_rows_without_a_model_are_published_only(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         _load(tmp_path, TABLE.replace(old, new))
+
+
+def test_a_row_may_name_its_own_base(tmp_path: Path) -> None:
+    assert _load(tmp_path, TABLE).bases == {"b": "a", "c": "a"}
+    own = TABLE.replace("name: c,", "name: c, base: b,")
+    assert _load(tmp_path, own).bases == {"b": "a", "c": "b"}
+    assert _load(tmp_path, own.replace("base: a\n", "")).bases == {"c": "b"}
+
+
+def test_columns_are_metrics_or_costs(tmp_path: Path) -> None:
+    assert _load(tmp_path, TABLE).costs == ()
+    table = _load(tmp_path, TABLE.replace("base: a", "base: a\ncolumns: [FPS, AP, GFLOPs]"))
+    assert table.metrics == ("AP",)
+    assert table.costs == ("FPS", "GFLOPs")
 
 
 def test_unknown_table_lists_the_known() -> None:

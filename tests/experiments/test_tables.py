@@ -80,6 +80,29 @@ def test_differences_within_the_noise_of_seeds_are_inside(result: TableResult) -
     assert delta.inside_noise
 
 
+def test_rows_have_the_base_they_name(workspace: Workspace, fake_run: Any) -> None:
+    table, profile = load_table("table3"), load_profile("smoke")
+    specs = table.run_specs(profile, (0,))
+    ap = {row: 10.0 * place for place, row in enumerate(specs, start=1)}
+    for row, (spec,) in specs.items():
+        if row != "CondInst":
+            fake_run(spec, workspace.runs, dict.fromkeys(METRICS, ap[row]))
+    result = build_table(table, profile, specs, workspace, split="test")
+    for row in ("B2Inst-YOLACT", "B2Inst-BlendMask*"):
+        delta = result.row(row).delta["box_APs"]
+        assert delta.base == result.row(row).base == row.removeprefix("B2Inst-")
+        assert delta.mean == pytest.approx(10.0, abs=1e-3)
+    # Baselines have no base, and a base that was not run no differences.
+    assert [result.row(row).base for row in ("YOLACT", "BlendMask*", "CondInst")] == [None] * 3
+    assert (result.row("B2Inst-CondInst").base, result.row("B2Inst-CondInst").delta) == (
+        "CondInst",
+        {},
+    )
+    # Nothing was timed: the cells of costs are empty.
+    assert result.row("YOLACT").ours["FPS"].mean is None
+    assert "FPS" not in result.row("B2Inst-YOLACT").delta
+
+
 def test_with_one_seed_the_band_is_the_images(
     plan: Plan, workspace: Workspace, fake_run: Any
 ) -> None:
