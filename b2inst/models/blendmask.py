@@ -79,7 +79,17 @@ def blendmask(
             auxiliary=SemanticHead(in_channels=width, num_classes=num_classes),
         )
     with seeds.of("scoring_head"):
-        scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
+        scorer = (
+            ScoringHead(
+                in_channels=width,
+                branches=scoring,
+                pooled_channels=64,
+                channels=64,
+                hidden=256,
+            )
+            if scoring
+            else None
+        )
     return _assemble(
         seeds=seeds,
         preprocessor=Preprocessor(
@@ -91,7 +101,7 @@ def blendmask(
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=56,
-        boundary_defaults={"branch_channels": 64, "pyramid_strides": (8, 16, 32)},
+        boundary_defaults={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,

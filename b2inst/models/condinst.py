@@ -71,7 +71,17 @@ def condinst(
             auxiliary=auxiliary if semantic else None,
         )
     with seeds.of("scoring_head"):
-        scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
+        scorer = (
+            ScoringHead(
+                in_channels=width,
+                branches=scoring,
+                pooled_channels=64,
+                channels=64,
+                hidden=256,
+            )
+            if scoring
+            else None
+        )
     return _assemble(
         seeds=seeds,
         preprocessor=Preprocessor(
@@ -82,7 +92,7 @@ def condinst(
         boundary=boundary,
         scoring_head=scorer,
         best_per_image=best_per_image,
-        boundary_defaults={"branch_channels": 64, "pyramid_strides": (8, 16, 32)},
+        boundary_defaults={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,

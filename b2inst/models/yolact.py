@@ -69,7 +69,17 @@ def yolact(
             auxiliary=ClassMapHead(in_channels=width, num_classes=num_classes),
         )
     with seeds.of("scoring_head"):
-        scorer = ScoringHead(in_channels=width, branches=scoring) if scoring else None
+        scorer = (
+            ScoringHead(
+                in_channels=width,
+                branches=scoring,
+                pooled_channels=32,
+                channels=32,
+                hidden=256,
+            )
+            if scoring
+            else None
+        )
     return _assemble(
         seeds=seeds,
         preprocessor=SquarePreprocessor(**PIXELS, side=size),
@@ -78,7 +88,7 @@ def yolact(
         boundary=boundary,
         scoring_head=scorer,
         max_masks=max_masks,
-        boundary_defaults={"branch_channels": 64, "pyramid_strides": (8, 16, 32)},
+        boundary_defaults={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,

@@ -29,6 +29,8 @@ class ScoringHead(nn.Module):
         branches: which qualities are predicted: "iou" (S_IoU), "boundary" (S_boundary) or both.
         strides: features the RoIs are pooled from, by box size.
         roi_size: side of the RoIs; the mask and its boundary are resampled to it.
+        pooled_channels: the features are projected to these before they are pooled, which is
+            linear: as if the first convolution began with a 1×1. By default pooled as they are.
         channels: of the four convolutions; the last halves the resolution.
         hidden: width of the fully connected layers.
     """
@@ -40,6 +42,7 @@ class ScoringHead(nn.Module):
         branches: Sequence[str] = BRANCHES,
         strides: Sequence[int] = (8, 16, 32),
         roi_size: int = 14,
+        pooled_channels: int | None = None,
         channels: int = 256,
         hidden: int = 1024,
     ) -> None:
@@ -50,9 +53,13 @@ class ScoringHead(nn.Module):
         self.strides = tuple(strides)
         # By the rule of feature pyramids: a box of 224 pixels reads stride 16.
         self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
+        self.project: nn.Module = nn.Identity()
+        if pooled_channels is not None:
+            self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
+            nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         layers: list[nn.Module] = []
         for i in range(4):
-            width = in_channels + 2 if i == 0 else channels
+            width = (pooled_channels or in_channels) + 2 if i == 0 else channels
             layers += [
                 nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1),
                 nn.GroupNorm(min(32, channels // 4), channels),
@@ -103,7 +110,7 @@ class ScoringHead(nn.Module):
         return {name: branch(x)[:, 0].float() for name, branch in self.branches.items()}
 
     def pool(self, features: Features, boxes: list[Tensor]) -> Tensor:
-        """Features inside each box, N×C×R×R, from the level that suits its size.
+        """Projected features inside each box, N×C×R×R, from the level that suits its size.
 
         torchvision's ``MultiScaleRoIAlign`` would do, were it not half a cell off the masks, which
         are pooled with aligned corners.
@@ -114,7 +121,7 @@ class ScoringHead(nn.Module):
         rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
         pooled = [
             roi_align(
-                features[stride],
+                self.project(features[stride]),
                 rois[at],
                 self.roi_size,
                 1 / stride,
