@@ -111,6 +111,18 @@ def test_features_lie_where_the_masks_do() -> None:
     torch.testing.assert_close(pooled[1], (100 + bins).expand(14, 14))
 
 
+def test_projecting_before_pooling_is_projecting_what_is_pooled() -> None:
+    """A 1×1 convolution after the pooling is what the docstring promises."""
+    head = make_head(pooled_channels=4)
+    boxes = [torch.tensor([[4.0, 4, 40, 60], [0, 0, 90, 64]]), torch.tensor([[9.0, 10, 600, 500]])]
+    plain = make_head().pool(features(640, 640), boxes)
+    weight = head.project.weight
+    assert isinstance(weight, torch.Tensor)
+    expected = torch.einsum("oi,nirc->norc", weight[:, :, 0, 0], plain)
+    torch.testing.assert_close(head.pool(features(640, 640), boxes), expected)
+    assert head(features(640, 640), boxes, masks(boxes))["iou"].shape == (3,)
+
+
 def test_the_level_suits_the_size_of_the_box() -> None:
     """FPN (Lin et al. 2017), Eq. 1: 224 pixels are of stride 16, each level is twice as large."""
     levels = {s: torch.full((2, 1, 640 // s, 640 // s), float(s)) for s in (8, 16, 32)}
