@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -112,7 +113,8 @@ def yolact_tiny(
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 
     Differences from ``yolact``: the backbone of ``blendmask_tiny``, prototypes at stride 2, three
-    levels of prior boxes, no auxiliary semantic loss. ``size`` is a multiple of 32.
+    levels of prior boxes, norms after the convolutions of prototypes and head, coefficients that
+    begin near 0, no auxiliary semantic loss. ``size`` is a multiple of 32.
     """
     seeds = PartSeeds()
     with seeds.of("backbone"):
@@ -125,6 +127,7 @@ def yolact_tiny(
             stride=4,
             channels=prototype_channels,
             num_convs=2,
+            norm=nn.BatchNorm2d,
         )
     with seeds.of("scoring_head"):
         scorer = (
@@ -147,6 +150,8 @@ def yolact_tiny(
             "side": size,
             "strides": (8, 16, 32),
             "scales": tuple(scale * size / 96 for scale in (20, 36, 64)),
+            "norm": partial(nn.GroupNorm, width // 4),
+            "coefficient_gain": 0.1,
         },
     )
 

@@ -42,6 +42,9 @@ class PriorBoxHead(nn.Module):
         strides: the features the head reads.
         scales: side of each level's prior boxes, in pixels.
         factors: of the prior boxes at a cell.
+        norm: of a number of channels, after the convolution; None, as published.
+        coefficient_gain: of the coefficients' initial weights; 1, as published. With less they all
+            begin near 0, where their hyperbolic tangent can still take either sign.
         box_weight: of the box loss.
         score_threshold: a prior is a candidate if a class is more probable than this.
         nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
@@ -57,6 +60,8 @@ class PriorBoxHead(nn.Module):
         strides: Sequence[int] = (8, 16, 32, 64, 128),
         scales: Sequence[float] = (24, 48, 96, 192, 384),
         factors: Sequence[float] = FACTORS,
+        norm: Callable[[int], nn.Module] | None = None,
+        coefficient_gain: float = 1.0,
         box_weight: float = 1.5,
         score_threshold: float = 0.05,
         nms: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = fast_nms,
@@ -71,13 +76,14 @@ class PriorBoxHead(nn.Module):
         self.box_weight = box_weight
         self.score_threshold = score_threshold
         self.nms = nms
-        self.tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.tower = tower if norm is None else nn.Sequential(tower, norm(in_channels))
         self.class_logits = nn.Conv2d(in_channels, len(factors) * (1 + num_classes), 3, padding=1)
         self.offsets = nn.Conv2d(in_channels, len(factors) * 4, 3, padding=1)
         _initialise(self)
         # After all else, whose weights then do not depend on how many numbers there are.
         self.coefficients = PositionConv(in_channels, len(factors) * num_coefficients)
-        _initialise(self.coefficients)
+        _initialise(self.coefficients, coefficient_gain)
 
     def forward(self, features: Features) -> PriorOutputs:
         """Features at (at least) the head's strides to predictions for every prior box."""
@@ -165,8 +171,8 @@ class PriorBoxHead(nn.Module):
         return values.flatten(1, 3)
 
 
-def _initialise(part: nn.Module) -> None:
+def _initialise(part: nn.Module, gain: float = 1.0) -> None:
     for module in part.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight)
+            nn.init.xavier_uniform_(module.weight, gain)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]

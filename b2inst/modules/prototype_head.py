@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class PrototypeHead(nn.Module):
             levels of the pyramid are rounded up and a cell is a little smaller.
         channels: hidden width.
         num_convs: 3×3 convolutions before the upsampling; one more follows it.
+        norm: of a number of channels, after each of these convolutions; None, as published.
         auxiliary: trained beside the prototypes, without a say in inference.
     """
 
@@ -41,6 +43,7 @@ class PrototypeHead(nn.Module):
         cell: float | None = None,
         channels: int = 256,
         num_convs: int = 3,
+        norm: Callable[[int], nn.Module] | None = None,
         auxiliary: Auxiliary | None = None,
     ) -> None:
         super().__init__()
@@ -48,10 +51,8 @@ class PrototypeHead(nn.Module):
         self.stride = stride
         self.cell = stride / 2 if cell is None else cell
         widths = [in_channels] + [channels] * num_convs
-        self.convs = nn.ModuleList(
-            nn.Conv2d(wide, channels, 3, padding=1) for wide in widths[:num_convs]
-        )
-        self.upsampled_conv = nn.Conv2d(widths[-1], channels, 3, padding=1)
+        self.convs = nn.ModuleList(_conv(wide, channels, norm) for wide in widths[:num_convs])
+        self.upsampled_conv = _conv(widths[-1], channels, norm)
         self.project = nn.Conv2d(channels, num_bases, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -70,3 +71,8 @@ class PrototypeHead(nn.Module):
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
         """The auxiliary head's loss; the prototypes themselves learn from the mask loss only."""
         return {} if self.auxiliary is None else self.auxiliary.loss(features, targets)
+
+
+def _conv(in_channels: int, channels: int, norm: Callable[[int], nn.Module] | None) -> nn.Module:
+    conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+    return conv if norm is None else nn.Sequential(conv, norm(channels))

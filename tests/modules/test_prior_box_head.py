@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from b2inst.modules.prior_box_head import FACTORS, PriorBoxHead, PriorOutputs
@@ -172,3 +174,28 @@ def test_images_without_objects_cost_nothing(
     }
     assert len(positives) == 0
     torch.stack(list(losses.values())).sum().backward()
+
+
+def test_a_norm_takes_the_scale_of_the_features_away(features: dict[int, Tensor]) -> None:
+    scaled = {stride: 100 * x for stride, x in features.items()}
+    options: dict[str, Any] = {"in_channels": 6, "num_classes": C, "num_coefficients": D}
+    options |= {"side": SIDE, "strides": (8, 16), "scales": (16, 32)}
+    close = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)
+    normed = PriorBoxHead(**options, norm=partial(nn.GroupNorm, 2))
+    close(normed(scaled).class_logits, normed(features).class_logits)
+    plain = PriorBoxHead(**options)
+    close(plain(scaled).class_logits, 100 * plain(features).class_logits)
+
+
+def test_coefficients_may_begin_near_zero() -> None:
+    options: dict[str, Any] = {"in_channels": 64, "num_classes": C, "num_coefficients": 32}
+    usual, small = (PriorBoxHead(**options, coefficient_gain=gain) for gain in (1.0, 0.1))
+
+    def spread(part: str) -> float:
+        ours, theirs = (
+            head.get_parameter(f"{part}.weight").std().item() for head in (small, usual)
+        )
+        return ours / theirs
+
+    assert spread("coefficients") == pytest.approx(0.1, rel=0.05)
+    assert spread("class_logits") == pytest.approx(1, rel=0.05)

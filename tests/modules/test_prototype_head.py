@@ -31,6 +31,12 @@ def test_is_the_published_sequence_of_layers() -> None:
     assert bases.stride == 4
 
 
+def test_norms_take_the_scale_of_the_features_away() -> None:
+    head = PrototypeHead(in_channels=6, num_bases=4, channels=5, norm=torch.nn.BatchNorm2d)
+    scaled = {stride: 100 * x for stride, x in features().items()}
+    torch.testing.assert_close(head(scaled).maps, head(features()).maps, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("num_convs", [0, 2])
 def test_cells_may_be_no_whole_number_of_pixels(num_convs: int) -> None:
     head = PrototypeHead(in_channels=6, num_bases=4, channels=5, cell=3.9, num_convs=num_convs)
