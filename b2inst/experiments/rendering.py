@@ -84,6 +84,11 @@ def to_text(result: TableResult) -> str:
     return f"{text}\n\n{_aligned(_costs(result))}" if _has_costs(result) else text
 
 
+def heading(column: str) -> str:
+    """What a column is called where it is shown."""
+    return _HEADINGS.get(column, column)
+
+
 def _aligned(cells: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -115,7 +120,7 @@ def _costs(result: TableResult) -> list[list[str]]:
     """What rows cost: the paper's FPS and ours, and our other columns of costs."""
     others = [c for c in result.columns if c in COSTS and c != "FPS"]
     lines = [["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]"]]
-    lines[0] += [_HEADINGS.get(c, c) for c in others]
+    lines[0] += [heading(c) for c in others]
     for row in result.rows:
         line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
         line += [_ours(row, "FPS"), _delta(row, "FPS")]
@@ -128,7 +133,7 @@ def _markdown_costs(result: TableResult) -> list[str]:
 
 
 def _all_cells(result: TableResult) -> list[list[str]]:
-    lines = [["row", "", *(_HEADINGS.get(c, c) for c in result.columns)]]
+    lines = [["row", "", *(heading(c) for c in result.columns)]]
     for row in result.rows:
         for i, (source, cells) in enumerate(_lines(row)):
             name = row.name if i == 0 else ""
@@ -243,14 +248,10 @@ def _paper(row: ResultRow, column: str) -> str:
 
 
 def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
-    if row.base is None:
+    difference = result.paper_difference(row.name, column)
+    if difference is None:
         return NOTHING
-    here, there = row.paper.get(column), result.row(row.base).paper.get(column)
-    if not isinstance(here, (int, float)) or not isinstance(there, (int, float)):
-        return NOTHING
-    if column == "FPS":
-        return f"{_signed(100 * (here / there - 1))} %"
-    return _signed(here - there)
+    return f"{_signed(difference)} %" if column == "FPS" else _signed(difference)
 
 
 def _ours(row: ResultRow, column: str) -> str:

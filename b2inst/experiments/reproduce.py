@@ -8,7 +8,7 @@ from pathlib import Path
 
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.errors import SpecError
 from b2inst.experiments.pool import run_all
 from b2inst.experiments.profile import load_profile
 from b2inst.experiments.rendering import write_table
@@ -113,7 +113,7 @@ def make_table(
                 device=resolve_device(machine.device),
                 progress=progress,
             )
-    except (RunError, KeyboardInterrupt):
+    except BaseException:
         if any(is_complete(run, spec, part) for spec, run in runs.values()):
             finish(None)
         raise

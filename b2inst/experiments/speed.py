@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel
@@ -36,6 +36,15 @@ class TableSpeed(BaseModel):
     measured: dict[str, Any]  #: what was timed: each row's weights, the images, by which code
     benchmark: Benchmark  #: its models are called by the names of their rows
     provenance: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read it.
+
+        Raises:
+            RunError: there is none, or it is damaged. SpecError: it is of another version.
+        """
+        return parse_spec(cls, read_json(path), source=str(path))
 
     def costs(self, row: str) -> dict[str, Measured]:
         """The cells of a row's columns of costs."""
@@ -109,10 +118,8 @@ def table_speed(
         "code": code_fingerprint(PREDICTION_CODE),
         "device": kind,
     }
-    if file.is_file():
-        content = read_json(file)
-        if content.get("measured") == measured:
-            return parse_spec(TableSpeed, content, source=str(file))
+    if file.is_file() and read_json(file).get("measured") == measured:
+        return TableSpeed.load(file)
     paths = {row: str(run.model_path) for row, run in rows.items()}
     result = benchmark(
         list(dict.fromkeys(paths.values())),  # rows may share a run

@@ -87,6 +87,15 @@ class TableResult(_Part):
         """A row by name."""
         return next(row for row in self.rows if row.name == name)
 
+    def paper_difference(self, name: str, column: str) -> float | None:
+        """The paper's cell less its base row's, FPS in percent of it; None without the two."""
+        row = self.row(name)
+        here = row.paper.get(column)
+        there = None if row.base is None else self.row(row.base).paper.get(column)
+        if not isinstance(here, (int, float)) or not isinstance(there, (int, float)):
+            return None
+        return 100 * (here / there - 1) if column == "FPS" else here - there
+
     def save(self, path: Path) -> None:
         """Write as JSON."""
         write_json(path, self.model_dump(mode="json"))

@@ -12,6 +12,7 @@ from b2inst.evaluation import Prediction, read_predictions
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.profile import load_profile
+from b2inst.experiments.speed import TableSpeed
 from b2inst.experiments.store import Run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import TableSpec
@@ -21,8 +22,10 @@ from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose_images
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
+from b2inst.viz.differences import differences_figure
 from b2inst.viz.figure import save_figure
 from b2inst.viz.qualitative import qualitative_figure
+from b2inst.viz.speed import speed_figure, stages_figure
 from b2inst.viz.wiring import find_wiring
 from b2inst.weights import load_model
 
@@ -98,6 +101,27 @@ def save_boundaries(
     models = {name: load_model(run.model_path) for name, run in runs.items()}
     figure = boundary_figure(index, choices, models)
     return save_figure(figure, _folder(result, workspace) / "boundaries.png")
+
+
+def save_differences(result: TableResult, workspace: Workspace) -> Path:
+    """Differences to the base rows with their bands, as ``differences.png``."""
+    return save_figure(differences_figure(result), _folder(result, workspace) / "differences.png")
+
+
+def save_speed(result: TableResult, workspace: Workspace) -> Path:
+    """AP against images a second, as ``speed.png``."""
+    return save_figure(speed_figure(result), _folder(result, workspace) / "speed.png")
+
+
+def save_stages(result: TableResult, workspace: Workspace) -> Path:
+    """Where the time of each row's predictions goes, as ``stages.png``.
+
+    Raises:
+        RunError: the rows' speed has not been measured.
+    """
+    folder = _folder(result, workspace)
+    speed = TableSpeed.load(folder / "speed.json")
+    return save_figure(stages_figure(speed.benchmark), folder / "stages.png")
 
 
 def cost_frame(result: TableResult) -> pd.DataFrame:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from matplotlib.text import Annotation
+
+from b2inst.benchmark import Benchmark, Overhead, Speed
+from b2inst.benchmark.stages import STAGES
+from b2inst.experiments import TableResult
+from b2inst.viz.speed import speed_figure, stages_figure
+
+
+def _cell(mean: float, sd: float | None = None) -> dict[str, Any]:
+    return {"mean": mean, "sd": sd, "n": 2}
+
+
+def _row(name: str, fps: float, ap: float, **more: Any) -> dict[str, Any]:
+    ours = {"FPS": _cell(fps), "AP": _cell(ap, 1.5), "boundary_AP": _cell(ap / 2)}
+    return {"name": name, "paper": {}, "ours": ours, "status": "run", **more}
+
+
+@pytest.fixture
+def result() -> TableResult:
+    rows = [
+        _row("a", 100.0, 40.0, paper={"FPS": 45.3, "AP": 28.1}),
+        _row("b", 90.0, 42.0, paper={"FPS": 42.5, "AP": 30.1}, base="a"),
+        _row("c", 80.0, 41.0),
+        _row("d", 70.0, 43.0, base="c"),
+        {"name": "e", "paper": {}, "base": "c", "status": "not run"},
+    ]
+    provenance = {"speed": {"device": "A processor"}}
+    content = {"table": "t", "profile": "tiny", "columns": ["FPS", "AP", "boundary_AP"]}
+    return TableResult.model_validate({**content, "rows": rows, "provenance": provenance})
+
+
+def _arrows(axis: Any) -> list[tuple[Any, Any]]:
+    """From, to."""
+    return [(text.xyann, text.xy) for text in axis.texts if isinstance(text, Annotation)]
+
+
+def test_arrows_lead_from_baselines(result: TableResult) -> None:
+    ours, boundary, paper = speed_figure(result).axes
+    assert _arrows(ours) == [((100.0, 40.0), (90.0, 42.0)), ((80.0, 41.0), (70.0, 43.0))]
+    assert _arrows(boundary)[0] == ((100.0, 20.0), (90.0, 21.0))
+    assert _arrows(paper) == [((45.3, 28.1), (42.5, 30.1))]
+    assert "A processor" in ours.get_title()
+    spread = [line for line in ours.lines if len(line.get_xdata()) == 2]
+    assert list(spread[0].get_ydata()) == [38.5, 41.5]
+    assert not [line for line in paper.lines if len(line.get_xdata()) == 2]
+
+
+def test_tables_that_were_not_timed_show_the_papers_points_alone(result: TableResult) -> None:
+    rows = [row.model_copy(update={"ours": {}}) for row in result.rows]
+    figure = speed_figure(result.model_copy(update={"rows": rows, "provenance": {}}))
+    assert [len(_arrows(axis)) for axis in figure.axes] == [0, 0, 1]
+
+
+def test_stages_are_stacked_to_the_whole() -> None:
+    def speed(name: str, stages: dict[str, float]) -> Speed:
+        return Speed(
+            model=name,
+            options={},
+            network_size=(96, 96),
+            detections=7,
+            median_ms=sum(stages.values()),
+            p90_ms=99.0,
+            stages_ms=stages,
+            parameters=1,
+            gflops=1.0,
+            peak_memory_mb=1.0,
+        )
+
+    base = speed("a", {"backbone": 5.0, "heads": 3.0, "paste": 2.0})
+    more = speed("b", {"backbone": 5.0, "heads": 3.0, "scoring": 4.0, "paste": 2.0})
+    overhead = Overhead(baseline="a", model="b", ratio=0.7, percent=40.0, percent_ci95=None)
+    figure = stages_figure(
+        Benchmark(
+            speeds=[base, more],
+            overheads=[overhead],
+            images=50,
+            image_source="",
+            stand_in_detections=None,
+            device="cpu",
+            dtype="float32",
+            threads=1,
+        )
+    )
+    (axis,) = figure.axes
+    assert [bars.get_label() for bars in axis.containers] == list(STAGES)
+    paste = axis.containers[STAGES.index("paste")]
+    assert [(bar.get_x(), bar.get_width()) for bar in paste] == [(8.0, 2.0), (12.0, 2.0)]
+    assert len({bars[0].get_facecolor() for bars in axis.containers}) == len(STAGES)
+    assert [text.get_text().strip() for text in axis.texts] == ["100 FPS", "71.4 FPS, +40.0 % time"]
