@@ -16,7 +16,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 bench lab test lint format lock clean
+.PHONY: help setup table1 table2 table3 figures report bench lab test lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -40,6 +40,12 @@ table2: setup ## regenerate Table 2, five designs of the basis head; shares two 
 
 table3: setup ## regenerate Table 3: YOLACT, BlendMask and CondInst, each beside its B2Inst
 	$(BIN)/b2inst table table3 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+
+figures: setup ## draw the paper's figures from the models that are trained: results/PROFILE/figures/
+	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+
+report: setup ## all results of PROFILE on one page, each number with its origin: results/PROFILE/index.html
+	$(BIN)/b2inst report --profile $(PROFILE)
 
 bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/bench.json
 	$(BIN)/b2inst bench $(MODELS) $(if $(DATA),--data $(abspath $(DATA))) --json results/bench.json

@@ -9,7 +9,17 @@ import warnings
 
 import typer
 
-from b2inst.cli import bench, compare, data, experiments, models, verify, weights
+from b2inst.cli import (
+    bench,
+    compare,
+    data,
+    experiments,
+    figures,
+    models,
+    report,
+    verify,
+    weights,
+)
 from b2inst.cli.errors import Commands
 
 app = typer.Typer(
@@ -20,6 +30,8 @@ app = typer.Typer(
     help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
 )
 app.command()(experiments.table)
+app.command()(figures.figures)
+app.command()(report.report)
 app.command()(experiments.train)
 app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)

@@ -18,12 +18,19 @@ from b2inst.viz.qualitative import Explainer, picture_grid, truth_instances
 
 
 def boundary_figure(
-    index: CocoIndex, choices: Sequence[Choice], models: Mapping[str, Explainer]
+    index: CocoIndex,
+    choices: Sequence[Choice],
+    models: Mapping[str, Explainer],
+    *,
+    across: int = 1,
+    width: float = 2.7,
+    note: str = "",
 ) -> Figure:
     """Draw the chosen images: ground truth | target | the boundary of each model that has one.
 
     Args:
         models: by the name over their column. The target is at the first one's basis grid.
+        across, width, note: as ``picture_grid`` takes them.
     """
     records = {record.id: record for record in index.images}
     rows, columns = [], ["ground truth"]
@@ -36,14 +43,14 @@ def boundary_figure(
         maps = {name: e.boundary for name, e in found.items() if e.boundary is not None}
         if maps:
             first = found[next(iter(maps))]
-            maps = {"target": _target(truth.masks, first)} | maps
+            maps = {"target": target_at(truth.masks, first)} | maps
         columns = ["ground truth", *maps]
         rows.append(row + [draw_heat(values, row[0].shape[:2]) for values in maps.values()])
     labels = [f"image {choice.image_id}\n{choice.reason}" for choice in choices]
-    return picture_grid(rows, columns, labels)
+    return picture_grid(rows, columns, labels, across=across, width=width, note=note)
 
 
-def _target(masks: Tensor, explanation: Explanation) -> Tensor:
+def target_at(masks: Tensor, explanation: Explanation) -> Tensor:
     """The holistic boundary of N×H×W masks at the grid of an explanation, h×w."""
     sampled = F.interpolate(masks[:, None].float(), explanation.content, mode="nearest-exact")
     return laplacian_boundary(sampled[:, 0]).any(0).float()

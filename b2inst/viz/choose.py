@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,7 @@ class Choice:
 
     image_id: int
     reason: str
-    #: How much better the second model delineates the objects both find, −1 to 1; None: no such.
-    gain: float | None
+    gain: float | None  #: how much better the second model is on it, as measured; None: not
 
 
 def choose_images(
@@ -59,10 +59,9 @@ def choose_images(
         candidates: of more images than this, so many are looked at, drawn by ``seed``.
         score_threshold: of what is shown (see ``shown``); what is not does not count here.
     """
-    rng = random.Random(seed)
     records = list(index.images)
     if len(records) > candidates:
-        records = rng.sample(records, candidates)
+        records = random.Random(seed).sample(records, candidates)
     grouped = [by_image(predictions) for predictions in (first, second)]
     gains: dict[int, float] = {}
     for record in tqdm(records, desc="choose images", unit="image", disable=not progress):
@@ -73,12 +72,39 @@ def choose_images(
         both = ~(a.isnan() | b.isnan())
         if both.any():
             gains[record.id] = float((b - a)[both].mean())
+    return pick(gains, (record.id for record in records), best=best, drawn=drawn, seed=seed)
+
+
+def pick(
+    gains: Mapping[int, float],
+    images: Iterable[int],
+    *,
+    best: int = 0,
+    worst: int = 0,
+    drawn: int = 0,
+    seed: int = 0,
+) -> list[Choice]:
+    """Images of largest gain, of largest loss, and some drawn by lot from the others.
+
+    Args:
+        gains: of the images where it is known. Of equal ones the first goes first.
+        images: ids of all images. Those without a gain are drawn where the others do not suffice.
+        best, worst, drawn: how many by gain, by loss and by lot; in this order they come back.
+        seed: of the draw.
+    """
     ranked = sorted(gains, key=lambda image_id: -gains[image_id])
+    last = ranked[best:][::-1][:worst]
     chosen = [Choice(image_id, "largest gain", gains[image_id]) for image_id in ranked[:best]]
-    rest = sorted(ranked[best:]) or sorted(r.id for r in records if r.id not in gains)
-    for image_id in rng.sample(rest, min(best + drawn - len(chosen), len(rest))):
-        chosen.append(Choice(image_id, f"drawn by seed {seed}", gains.get(image_id)))
-    return chosen
+    chosen += [
+        Choice(image_id, "largest loss" if gains[image_id] < 0 else "least gain", gains[image_id])
+        for image_id in last
+    ]
+    rest = sorted(set(ranked[best:]) - set(last)) or sorted(i for i in images if i not in gains)
+    count = min(best + worst + drawn - len(chosen), len(rest))
+    return chosen + [
+        Choice(image_id, f"drawn by seed {seed}", gains.get(image_id))
+        for image_id in random.Random(seed).sample(rest, count)
+    ]
 
 
 def object_quality(
@@ -90,23 +116,44 @@ def object_quality(
         N float, one for each object that is no crowd; NaN where none of its class has a mask IoU
         of at least 0.5.
     """
+    quality = []
+    for pair in pairs(index, record, predictions):
+        if pair.found is None:
+            quality.append(torch.nan)
+            continue
+        masks = decode_rle([pair.found, pair.truth])
+        iou, dice = mask_iou(masks[0], masks[1]), boundary_dice(masks[0], masks[1])
+        quality.append(float((iou * dice).sqrt()))
+    return torch.tensor(quality)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An object and the mask that was found for it, as run-length codes."""
+
+    truth: dict[str, Any]
+    found: dict[str, Any] | None  #: None: nothing of its class overlaps it by half
+
+
+def pairs(index: CocoIndex, record: ImageRecord, predictions: Sequence[Prediction]) -> list[Pair]:
+    """The objects of an image that are no crowds, each with the best prediction for it.
+
+    That is the one of its class with the largest mask IoU, where this is at least 0.5.
+    """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    quality = torch.full((len(objects),), torch.nan)
-    if not objects or not predictions:
-        return quality
     truths = [to_rle(a.segmentation, record.height, record.width) for a in objects]
+    if not objects or not predictions:
+        return [Pair(truth, None) for truth in truths]
     codes = [p["segmentation"] for p in predictions]
     overlap = coco_mask.iou(codes, truths, [0] * len(truths))
     classes = np.array([p["category_id"] for p in predictions])
+    result = []
     for i, (annotation, truth) in enumerate(zip(objects, truths, strict=True)):
         same = classes == index.category_ids[annotation.label]
         candidates = np.where(same, overlap[:, i], 0.0)
         best = int(candidates.argmax())
-        if candidates[best] >= _FOUND:
-            masks = decode_rle([codes[best], truth])
-            iou, dice = mask_iou(masks[0], masks[1]), boundary_dice(masks[0], masks[1])
-            quality[i] = (iou * dice).sqrt()
-    return quality
+        result.append(Pair(truth, codes[best] if candidates[best] >= _FOUND else None))
+    return result
 
 
 def shown(predictions: Sequence[Prediction], score_threshold: float) -> list[Prediction]:

@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,16 @@ def enlarge(picture: Picture, side: int) -> Picture:
     """
     scale = _scale(picture.shape[0], picture.shape[1], side)
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def to_grey(picture: Picture, *, pale: float = 0.0) -> Picture:
+    """Without colours, so that what is drawn on it has them for itself.
+
+    Args:
+        pale: how far towards white, 0 to 1.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None] * (1 - pale) + 255 * pale
+    return np.repeat(grey.round().astype(np.uint8), 3, axis=2)
 
 
 def draw_masks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -19,6 +20,11 @@ ROW_COLOURS = (
     "#56B4E9",
     "#F0E442",
 )
+
+#: Pixels an inch of pictures in print.
+PRINT_DPI = 200
+
+_COMMITTED = 2**20  # bytes of a PNG at most
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -35,4 +41,26 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
     image = Image.open(buffer).convert("RGB")
     few = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(path, format="PNG", optimize=True)
+    return path
+
+
+def save_print(figure: Figure, path: str | Path) -> Path:
+    """Write a PDF for print, with its text as text in embedded fonts, and a PNG of its name.
+
+    The PNG has at most 1 MiB: where ``PRINT_DPI`` gives more, fewer pixels are taken.
+
+    Args:
+        path: of the PNG; the PDF has its ending.
+
+    Returns:
+        The PNG.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: text can be searched and edited
+        dated = {"CreationDate": None}  # equal figures, equal bytes
+        figure.savefig(path.with_suffix(".pdf"), dpi=PRINT_DPI, metadata=dated)
+    dpi = PRINT_DPI
+    while save_figure(figure, path, dpi=dpi).stat().st_size > _COMMITTED:
+        dpi = dpi * 3 // 4
     return path

@@ -6,12 +6,13 @@ B2Inst predicted.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, ImageRecord
@@ -22,7 +23,7 @@ from b2inst.ops.masks import decode_rle, encode_rle
 from b2inst.structures import Instances
 from b2inst.viz.choose import Choice, by_image, shown
 from b2inst.viz.draw import Colour, Picture, draw_heat, draw_instances, palette
-from b2inst.viz.figure import new_figure
+from b2inst.viz.figure import PRINT_DPI, new_figure
 
 
 class Explainer(Protocol):
@@ -55,16 +56,9 @@ def qualitative_figure(
     rows = []
     for choice in choices:
         record = records[choice.image_id]
+        found = [shown(of[record.id], score_threshold) for of in grouped]
+        row = instance_row(index, record, found)
         picture = as_array(read_image(record.path))
-        truth = truth_instances(index, record)
-        colours = palette(len(truth))
-        row = [draw_instances(picture, truth, colours=colours, captions=False)]
-        for found in grouped:
-            instances = as_instances(shown(found[record.id], score_threshold), index, record)
-            own = matched_colours(instances, truth, colours)
-            row.append(
-                draw_instances(picture, instances, colours=own, captions=False, score_threshold=0)
-            )
         if model is not None and (boundary := model.explain(picture).boundary) is not None:
             row.append(draw_heat(boundary, row[0].shape[:2]))
         rows.append(row)
@@ -77,23 +71,93 @@ def qualitative_figure(
     return picture_grid(rows, columns[: max(map(len, rows), default=0)], labels)
 
 
+def instance_row(
+    index: CocoIndex,
+    record: ImageRecord,
+    models: Sequence[Sequence[Prediction]],
+    *,
+    side: int = 384,
+) -> list[Picture]:
+    """Ground truth, then what each model found; an object has one colour throughout.
+
+    Args:
+        models: for each what is to be drawn of its predictions (see ``shown``).
+        side: small images are enlarged by a whole factor to at least this shorter side.
+    """
+    picture = as_array(read_image(record.path))
+    truth = truth_instances(index, record)
+    colours = palette(len(truth))
+    row = [draw_instances(picture, truth, colours=colours, captions=False, side=side)]
+    for predictions in models:
+        found = as_instances(predictions, index, record)
+        own = matched_colours(found, truth, colours)
+        row.append(
+            draw_instances(
+                picture, found, colours=own, captions=False, score_threshold=0, side=side
+            )
+        )
+    return row
+
+
 def picture_grid(
-    rows: Sequence[Sequence[Picture]], columns: Sequence[str], labels: Sequence[str]
+    rows: Sequence[Sequence[Picture]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    *,
+    across: int = 1,
+    width: float = 2.7,
+    note: str = "",
 ) -> Figure:
-    """Pictures in rows and columns, with a title over each column and a label before each row."""
-    width = 2.7
-    heights = [width * row[0].shape[0] / row[0].shape[1] for row in rows]
-    figure = new_figure(width * len(columns) + 0.4, sum(heights) + 0.25 + 0.05 * len(rows))
-    axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights or None)
-    for line, pictures, label in zip(axes, rows, labels, strict=True):
-        for axis, picture in zip(line, pictures, strict=True):
-            axis.imshow(picture, interpolation="none" if picture.shape[0] < 600 else "antialiased")
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        line[0].set_ylabel(label, fontsize=7)
-    for axis, title in zip(axes[0], columns, strict=True):
-        axis.set_title(title, fontsize=9)
+    """Pictures in rows and columns, with a title over each column and a label before each row.
+
+    Args:
+        rows: one may have fewer pictures than there are columns.
+        across: so many rows stand side by side.
+        width: of a picture, in inches.
+        note: what is written below the whole.
+    """
+    total = across * (width * len(columns) + 0.4)
+    below = textwrap.wrap(note, round(total * 19)) if note else []
+    height = sum(_heights(rows, across, width)) + 0.25 + 0.05 * -(-len(rows) // across)
+    figure = new_figure(total, height + 0.14 * len(below))
+    fill_grid(figure, rows, columns, labels, across=across, width=width)
+    if below:
+        figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7)
     return figure
+
+
+def fill_grid(
+    figure: FigureBase,
+    rows: Sequence[Sequence[Picture]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    *,
+    across: int = 1,
+    width: float = 2.7,
+) -> None:
+    """As ``picture_grid``, into a figure or a part of one."""
+    heights, count = _heights(rows, across, width) or [width], len(columns)
+    axes = figure.subplots(len(heights), across * count, squeeze=False, height_ratios=heights)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        start = i % across * count
+        own = axes[i // across, start : start + count]
+        for axis, picture in zip(own, row, strict=False):
+            whole = picture.shape[1] <= width * PRINT_DPI
+            axis.imshow(picture, interpolation="none" if whole else "antialiased")
+        for axis in own[len(row) :]:  # else its title would stand elsewhere
+            axis.set_box_aspect(row[0].shape[0] / row[0].shape[1])
+        own[0].set_ylabel(label, fontsize=7)
+    for axis, title in zip(axes[0], list(columns) * across, strict=True):
+        axis.set_title(title, fontsize=9 if width > 1.5 else 7)
+
+
+def _heights(rows: Sequence[Sequence[Picture]], across: int, width: float) -> list[float]:
+    """Of each line, in inches."""
+    own = [width * row[0].shape[0] / row[0].shape[1] for row in rows]
+    return [max(own[i : i + across]) for i in range(0, len(own), across)]
 
 
 def as_instances(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from b2inst.data import CocoIndex
-from b2inst.viz.choose import by_image, choose_images, object_quality, shown
+from b2inst.viz.choose import Choice, by_image, choose_images, object_quality, pairs, pick, shown
 
 from .conftest import prediction, square
 
@@ -94,3 +94,35 @@ def test_where_nothing_is_found_images_are_drawn_all_the_same(index: CocoIndex) 
 def test_few_images_are_looked_at_when_asked(index: CocoIndex) -> None:
     found = [prediction(i, torch.as_tensor(square(8, 4, 20))) for i in (1, 2, 3)]
     assert len(choose_images(index, found, found, best=4, candidates=1)) == 1
+
+
+def test_gains_then_losses_then_the_lot() -> None:
+    gains = {1: 0.5, 2: -3.0, 3: 9.0, 4: 2.0, 5: -8.0, 6: 0.0}
+    chosen = pick(gains, gains, best=2, worst=1, drawn=2, seed=4)
+    assert chosen[:3] == [
+        Choice(3, "largest gain", 9.0),
+        Choice(4, "largest gain", 2.0),
+        Choice(5, "largest loss", -8.0),
+    ]
+    assert {c.image_id for c in chosen[3:]} < {1, 2, 6}
+    assert {c.reason for c in chosen[3:]} == {"drawn by seed 4"}
+    assert chosen == pick(gains, gains, best=2, worst=1, drawn=2, seed=4)
+
+
+def test_where_nothing_is_lost_the_least_gain_is_not_called_a_loss() -> None:
+    assert pick({1: 3.0, 2: 1.0}, (), worst=1) == [Choice(2, "least gain", 1.0)]
+
+
+def test_no_image_is_chosen_twice() -> None:
+    chosen = pick({1: 1.0, 2: -1.0}, (1, 2, 3), best=2, worst=2, drawn=2)
+    assert [c.image_id for c in chosen] == [1, 2, 3]
+
+
+def test_objects_are_paired_with_the_best_mask_of_their_class(index: CocoIndex) -> None:
+    good, better = square(8, 4, 17), square(8, 4, 19)
+    other = prediction(1, square(8, 4, 20), category=3)
+    (pair,) = pairs(index, index.images[0], [prediction(1, good), prediction(1, better), other])
+    assert pair.found == prediction(1, better)["segmentation"]
+    (missed,) = pairs(index, index.images[0], [other])
+    assert missed.found is None
+    assert missed.truth == pair.truth

@@ -1,0 +1,42 @@
+"""Boundary AP image by image: how much better one model is than another, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from b2inst.evaluation import Prediction
+from b2inst.evaluation.average_precision import load_pair, run_evaluator
+from b2inst.evaluation.bootstrap import weighted_precision
+from b2inst.evaluation.boundary_overlap import boundary_overlaps
+from b2inst.evaluation.ground_truth import Annotations
+from b2inst.evaluation.matches import match
+
+
+def boundary_ap_by_image(
+    predictions: list[Prediction],
+    annotations: Annotations,
+    *,
+    image_ids: Collection[int] | None = None,
+) -> dict[int, float]:
+    """Boundary AP in percent of each image, as if there were no other.
+
+    The AP of a few objects moves in large steps: it tells which images to look at, no more.
+
+    Args:
+        predictions, annotations, image_ids: as ``evaluate`` takes them.
+
+    Returns:
+        By image id; images without an object that counts are left out.
+
+    Raises:
+        EvaluationError: predictions or annotations are not valid, or do not belong together.
+    """
+    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    masks = run_evaluator(truth, chosen, kind="segm")
+    categories = match(masks, overlaps=boundary_overlaps(masks))
+    alone = np.eye(len(truth.imgs), dtype=np.int32)  # a weighting for each image
+    values = 100 * weighted_precision(categories, alone).mean(axis=1)
+    found = zip(sorted(truth.imgs), values.tolist(), strict=True)
+    return {image_id: value for image_id, value in found if not np.isnan(value)}
