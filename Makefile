@@ -16,7 +16,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 figures report bench lab test lint format lock clean
+.PHONY: help setup table1 table2 table3 figures report bench lab explorer test lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -50,8 +50,11 @@ report: setup ## all results of PROFILE on one page, each number with its origin
 bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/bench.json
 	$(BIN)/b2inst bench $(MODELS) $(if $(DATA),--data $(abspath $(DATA))) --json results/bench.json
 
-lab: setup ## open the notebooks in JupyterLab
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks
+lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
+
+explorer: setup ## the explorer as a page of its own, served by voila
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb
 
 # Two worker processes of one thread each: more threads only get in each other's way. Notebooks one
 # after the other: their tables share runs, which are one process's at a time.

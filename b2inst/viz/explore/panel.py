@@ -1,0 +1,285 @@
+"""The explorer's widgets: a thin layer that calls the package's functions and shows their PNGs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import ipywidgets as widgets
+
+from b2inst.data import DataError
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.viz.explore.figures import instance_rows, overview_rows
+from b2inst.viz.explore.models import Candidate, companion
+from b2inst.viz.explore.opening import Opening
+from b2inst.viz.explore.ranking import image_ap, paper_exponents, ranking_frame
+from b2inst.viz.explore.subjects import Subject, Subjects, uploaded_image
+from b2inst.viz.explore.tiles import Row, png, sheet
+from b2inst.viz.explore.view import look
+from b2inst.viz.explore.words import describe
+from b2inst.weights import load_model
+
+_LISTED = 12  # instances in the table of the ranking
+_STYLE = {"description_width": "90px"}
+_WIDE = {"width": "520px"}
+
+
+class Panel:
+    """The explorer as one widget, ``box``; every control can be used from the keyboard.
+
+    Args:
+        models: to choose from.
+        galleries: images to choose from, by name.
+        model: shown first.
+        opening: image of the first gallery and instance to begin with.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Candidate],
+        galleries: Mapping[str, Subjects],
+        *,
+        model: Candidate,
+        opening: Opening,
+    ) -> None:
+        self.models = {candidate.label: candidate for candidate in models}
+        self.galleries = galleries
+        self.uploaded: Subject | None = None
+        self._fitted: Candidate | None = None
+        self._quiet = False
+        self._make_controls(model, opening)
+        self._look(opening.instance)
+
+    def _make_controls(self, model: Candidate, opening: Opening) -> None:
+        labels, galleries = list(self.models), list(self.galleries)
+        beside = companion(list(self.models.values()), model).label
+        self.model = _dropdown("Model", labels, model.label)
+        self.beside = _dropdown("Beside it", labels, beside)
+        self.gallery = _dropdown("Images", galleries, galleries[0])
+        last = len(self.galleries[galleries[0]]) - 1
+        self.image = _whole("Image", 0, last, min(opening.image, last))
+        self.upload = widgets.FileUpload(accept="image/*", description="Own image …")
+        self.instance = _whole("Instance", 1, 1, 1)
+        self.basis = _dropdown("Basis", ["–"], "–")
+        self.factor = _decimal("times", 1.0)
+        self.reset = widgets.Button(description="All as trained")
+        self.exponents = {
+            name: _decimal(f"{title} to the", 1.0)
+            for name, title in (("class", "S_class"), ("iou", "S_IoU"), ("boundary", "S_boundary"))
+        }
+        self.paper = widgets.Button(description="Eq. 2 again")
+        self.overview, self.detail = (
+            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(2)
+        )
+        self.message, self.words, self.ap, self.table = (widgets.HTML() for _ in range(4))
+        for control in (self.model, self.beside, self.image):
+            control.observe(lambda _: self._react(self._look), "value")
+        self.gallery.observe(lambda _: self._react(self._enter_gallery), "value")
+        self.upload.observe(lambda _: self._react(self._take_upload), "value")
+        self.instance.observe(lambda _: self._react(self._draw_all), "value")
+        self.basis.observe(lambda _: self._react(self._choose_basis), "value")
+        self.factor.observe(lambda _: self._react(self._scale_basis), "value")
+        self.reset.on_click(lambda _: self._react(self._reset_bases))
+        for control in self.exponents.values():
+            control.observe(lambda _: self._react(self._draw_ranking), "value")
+        self.paper.on_click(lambda _: self._react(self._reset_exponents))
+
+    @property
+    def box(self) -> widgets.VBox:
+        """What to display."""
+        return widgets.VBox(
+            [
+                widgets.HBox([self.model, self.beside], layout=_WRAP),
+                widgets.HBox([self.gallery, self.image, self.upload], layout=_WRAP),
+                self.message,
+                self.overview,
+                _heading("One instance, basis by basis"),
+                widgets.HBox([self.instance, self.basis, self.factor, self.reset], layout=_WRAP),
+                self.words,
+                self.detail,
+                _heading("The ranking: S = S_class^a · S_IoU^b · S_boundary^c (Eq. 2: 1, ½, ½)"),
+                widgets.HBox([*self.exponents.values(), self.paper], layout=_WRAP),
+                self.ap,
+                self.table,
+            ]
+        )
+
+    def _react(self, action: Any) -> None:
+        """Answer a user's hand, but not what the panel itself sets meanwhile."""
+        if self._quiet:
+            return
+        try:
+            action()
+            self.message.value = ""
+        except DataError as error:
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    @property
+    def _instance(self) -> int:
+        return int(self.instance.value) - 1
+
+    @property
+    def _subject(self) -> Subject:
+        if self.uploaded is not None:
+            return self.uploaded
+        return self.galleries[self.gallery.value][self.image.value]
+
+    def _enter_gallery(self) -> None:
+        with self._quietly():
+            self.uploaded = None
+            self.image.disabled = False
+            self.image.value = 0
+            self.image.max = len(self.galleries[self.gallery.value]) - 1
+        self._look()
+
+    def _take_upload(self) -> None:
+        if self.upload.value:
+            file = self.upload.value[0]
+            self.uploaded = uploaded_image(file["name"], bytes(file["content"]))
+            self.image.disabled = True
+            self._look()
+
+    def _look(self, instance: int = 0) -> None:
+        """Show the models the image, and begin at an instance."""
+        chosen, other = self.models[self.model.value], self.models[self.beside.value]
+        subject = self._subject
+        self.view = look(_loaded(chosen), subject, name=chosen.short)
+        self.other = look(_loaded(other), subject, name=other.short)
+        with self._quietly():
+            self.instance.max = max(len(self.view.explanation.instances), 1)
+            self.instance.value = min(instance + 1, self.instance.max)
+            if chosen is not self._fitted:
+                self._fit(chosen)
+        paper = paper_exponents(self.view.explanation.instances)
+        self.ap_as_trained = image_ap(self.view, self.view.trained, paper)
+        self._draw_all()
+
+    def _fit(self, model: Candidate) -> None:
+        """Fit the controls to another model: its bases, the scores that it predicts."""
+        self._fitted = model
+        names = self.view.basis_names
+        self.factors = [1.0] * len(names)
+        self.basis.options = names
+        self.basis.value = names[-1]
+        self.factor.value = 1.0
+        paper = paper_exponents(self.view.explanation.instances)
+        for name, control in self.exponents.items():
+            control.disabled = name not in paper
+            control.value = paper.get(name, 0.0)
+
+    def _choose_basis(self) -> None:
+        with self._quietly():
+            self.factor.value = self.factors[self.basis.index]
+        self._write_words()
+
+    def _scale_basis(self) -> None:
+        self.factors[self.basis.index] = self.factor.value
+        self._draw_instance()
+
+    def _reset_bases(self) -> None:
+        self.factors = [1.0] * len(self.factors)
+        with self._quietly():
+            self.factor.value = 1.0
+        self._draw_instance()
+
+    def _reset_exponents(self) -> None:
+        with self._quietly():
+            for name, value in paper_exponents(self.view.explanation.instances).items():
+                self.exponents[name].value = value
+        self._draw_ranking()
+
+    def _draw_all(self) -> None:
+        found = len(self.view.explanation.instances)
+        rows = overview_rows(self.view, self._instance if found else None, self.other)
+        self.overview.value = png(sheet(rows))
+        self._draw_instance()
+
+    def _draw_instance(self) -> None:
+        self.outcome = self.view.recompose(self.factors)
+        rows: list[Row] = []
+        if len(self.outcome.instances):
+            rows = instance_rows(self.view, self.outcome, self._instance, self.factors, self.other)
+        self.detail.value = png(sheet(rows)) if rows else b""
+        self._write_words()
+        self._draw_ranking()
+
+    def _write_words(self) -> None:
+        if not len(self.outcome.instances):
+            self.words.value = "Nothing is found in this image."
+            return
+        lines = describe(self.view, self._instance, self.basis.index, self.factors)
+        self.words.value = _paragraphs(lines)
+
+    def _draw_ranking(self) -> None:
+        exponents = {name: control.value for name, control in self.exponents.items()}
+        frame = ranking_frame(self.view, self.outcome, exponents)
+        frame.insert(0, "instance", frame.index + 1)
+        self.table.value = _table(frame.head(_LISTED), self._instance)
+        after = image_ap(self.view, self.outcome, exponents)
+        self.ap.value = _paragraphs([_ap_line(self.ap_as_trained, after)])
+
+
+_WRAP = {"flex_flow": "row wrap"}
+
+
+@cache
+def _loaded(candidate: Candidate) -> BasisSegmenter:
+    return load_model(candidate.path)
+
+
+def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
+    if before["AP"] is None:
+        return "AP of this image: not known, since its objects are not, or are of other classes."
+    parts = [
+        f"{name.replace('_', ' ')} {before[name]:.1f} as trained → {after[name]:.1f} now"
+        for name in before
+    ]
+    return f"Of this image alone: {'; '.join(parts)}."
+
+
+def _table(frame: Any, instance: int) -> str:
+    def emphasised(row: Any) -> list[str]:
+        return ["font-weight: bold; background: #DCEBF7" * (row.name == instance)] * len(row)
+
+    styled = (
+        frame.style.apply(emphasised, axis=1).format(precision=2, na_rep="–").hide(axis="index")
+    )
+    return str(styled.to_html())
+
+
+def _paragraphs(lines: Sequence[str]) -> str:
+    text = "".join(f"<p style='margin:2px 0'>{html.escape(line)}</p>" for line in lines)
+    return f"<div style='max-width:1060px; line-height:1.45'>{text}</div>"
+
+
+def _heading(text: str) -> widgets.HTML:
+    return widgets.HTML(f"<h3 style='margin:14px 0 2px'>{html.escape(text)}</h3>")
+
+
+def _dropdown(description: str, options: Sequence[str], value: str) -> widgets.Dropdown:
+    return widgets.Dropdown(
+        description=description, options=options, value=value, style=_STYLE, layout=_WIDE
+    )
+
+
+def _whole(description: str, low: int, high: int, value: int) -> widgets.IntSlider:
+    return widgets.IntSlider(
+        description=description, min=low, max=high, value=value, style=_STYLE, layout=_WIDE
+    )
+
+
+def _decimal(description: str, value: float) -> widgets.FloatSlider:
+    return widgets.FloatSlider(
+        description=description, min=0.0, max=2.0, step=0.1, value=value, style=_STYLE
+    )

@@ -1,0 +1,104 @@
+"""The images to look at: a data set's, or one's own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from b2inst.data import CocoIndex, DataError
+from b2inst.data.images import as_array, read_image
+from b2inst.data.segmentation import to_rle
+from b2inst.structures import Instances
+from b2inst.viz.draw import Picture
+from b2inst.viz.qualitative import truth_instances
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An image, and its true objects where they are known."""
+
+    name: str
+    image: Picture
+    truth: Instances  #: of score 1; none where nothing is known
+    #: COCO annotations of this image alone, by which AP is measured; None where there are none.
+    annotations: dict[str, Any] | None = None
+
+
+class Gallery:
+    """The images of a data set, read when they are asked for."""
+
+    def __init__(self, index: CocoIndex) -> None:
+        self.index = index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> Subject:
+        index, record = self.index, self.index.images[i]
+        annotations = [
+            {
+                "id": a.id,
+                "image_id": record.id,
+                "category_id": index.category_ids[a.label],
+                "segmentation": to_rle(a.segmentation, record.height, record.width),
+                "bbox": [a.box[0], a.box[1], a.box[2] - a.box[0], a.box[3] - a.box[1]],
+                "area": a.area,
+                "iscrowd": int(a.crowd),
+            }
+            for a in index.annotations[record.id]
+        ]
+        categories = zip(index.category_ids, index.class_names, strict=True)
+        return Subject(
+            name=f"image {record.id}",
+            image=as_array(read_image(record.path)),
+            truth=truth_instances(index, record),
+            annotations={
+                "images": [{"id": record.id, "height": record.height, "width": record.width}],
+                "annotations": annotations,
+                "categories": [{"id": number, "name": name} for number, name in categories],
+            },
+        )
+
+
+def own_image(path: str | Path) -> Subject:
+    """An image file about which nothing is known.
+
+    Raises:
+        DataError: it is missing, or no image.
+    """
+    return _unknown(Path(path).name, read_image(path))
+
+
+def uploaded_image(name: str, content: bytes) -> Subject:
+    """The same of a file that came through the browser.
+
+    Raises:
+        DataError: it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            return _unknown(name, file.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"{name}: not an image that can be read ({error})") from None
+
+
+def _unknown(name: str, image: Image.Image) -> Subject:
+    array = as_array(image)
+    nothing = torch.zeros(0)
+    truth = Instances(
+        boxes=torch.zeros((0, 4)),
+        scores=nothing,
+        class_scores=nothing,
+        labels=nothing.long(),
+        masks=torch.zeros((0, *array.shape[:2]), dtype=torch.bool),
+    )
+    return Subject(name, array, truth)
+
+
+Subjects = Gallery | Sequence[Subject]

@@ -1,0 +1,176 @@
+"""A model before an image: what it found there, and what it would find with other bases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from b2inst.models.segmenter import BasisSegmenter, Explanation
+from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.ops.quality import boundary_dice, mask_iou
+from b2inst.structures import Features, Instances
+from b2inst.viz.explore.composition import Contributions, Extent, contributions, scaled, without
+from b2inst.viz.explore.subjects import Subject
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The instances of an image under a choice of bases, in the order of the view's."""
+
+    instances: Instances  #: scores are not ranked anew: see ``ranking``
+    iou: Tensor  #: N, of each mask with its object; NaN where it has none
+    dice: Tensor  #: N, boundary Dice (Eq. 1) with its object; NaN where it has none
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What switching one basis off does to one mask."""
+
+    pixels: int  #: of the mask before
+    changed: int  #: pixels that enter or leave the mask
+    iou: tuple[float, float]  #: with the object, before and after; NaN where there is none
+    dice: tuple[float, float]  #: boundary Dice, before and after
+
+
+@dataclass(frozen=True)
+class View:
+    """A model and what it made of an image; see ``look``."""
+
+    model: BasisSegmenter
+    subject: Subject
+    explanation: Explanation
+    features: Features
+    frame: tuple[int, int]  #: (height, width) of the image in the network's input
+    name: str = "model"  #: what pictures call it
+
+    @property
+    def num_bases(self) -> int:
+        """K."""
+        return self.explanation.bases.maps.shape[1]
+
+    @property
+    def basis_names(self) -> list[str]:
+        """K names; the boundary basis, where there is one, is the last."""
+        names = [f"basis {k + 1}" for k in range(self.num_bases)]
+        return names if self.boundary_basis is None else [*names[:-1], "boundary"]
+
+    @property
+    def boundary_basis(self) -> int | None:
+        """Place of the boundary among the bases; None where masks are made without it."""
+        return self.num_bases - 1 if isinstance(self.model.basis_head, BoundaryBasis) else None
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Image pixels per network-input pixel, along x and y."""
+        height, width = self.explanation.image.shape[:2]
+        return width / self.frame[1], height / self.frame[0]
+
+    @cached_property
+    def objects(self) -> Tensor:
+        """N int64: the true object, of whatever class, that each mask overlaps most; -1: none."""
+        masks, truths = self.explanation.instances.masks, self.subject.truth.masks
+        if not len(truths) or not len(masks):
+            return torch.full((len(masks),), -1)
+        overlap = torch.stack([mask_iou(masks, truth) for truth in truths], dim=1)
+        best, index = overlap.max(1)
+        return torch.where(best > 0, index, -1)
+
+    @cached_property
+    def trained(self) -> Outcome:
+        """The instances as they were predicted."""
+        return self.recompose([1.0] * self.num_bases)
+
+    @torch.inference_mode()
+    def recompose(self, factors: Sequence[float]) -> Outcome:
+        """Masks, their predicted scores and their true quality, with each basis times a factor.
+
+        The boxes, classes and coefficients stay. The scoring head sees the new masks.
+        """
+        found, instances = self.explanation.detections, self.explanation.instances
+        bases, boxes = scaled(self.explanation.bases, factors), [found.boxes]
+        masks = self.model.assembler.assemble(bases, boxes, found.coefficients)
+        rated = {}
+        if self.model.scoring_head is not None:
+            logits = self.model.scoring_head(self.features, boxes, masks)
+            rated = {f"{name}_scores": value.sigmoid() for name, value in logits.items()}
+        size = (self.explanation.image.shape[0], self.explanation.image.shape[1])
+        pasted = masks.paste(instances.boxes, size, self.frame)
+        iou, dice = self._quality(pasted, slice(None))
+        return Outcome(replace(instances, masks=pasted, **rated), iou, dice)
+
+    @torch.inference_mode()
+    def take_apart(self, instance: int, factors: Sequence[float]) -> Contributions:
+        """What each basis contributes to one mask."""
+        found = self.explanation.detections
+        return contributions(
+            self.model.assembler,
+            self.explanation.bases,
+            found.boxes[instance],
+            found.coefficients[instance],
+            factors,
+        )
+
+    @torch.inference_mode()
+    def switch_off(self, instance: int, basis: int) -> Effect:
+        """What one mask would be without one basis, the others as they were trained."""
+        one = slice(instance, instance + 1)
+        found, instances = self.explanation.detections[one], self.explanation.instances[one]
+        bases = scaled(self.explanation.bases, without([1.0] * self.num_bases, basis))
+        masks = self.model.assembler.assemble(bases, [found.boxes], found.coefficients)
+        size = (self.explanation.image.shape[0], self.explanation.image.shape[1])
+        after = masks.paste(instances.boxes, size, self.frame)
+        (iou, dice), (new_iou, new_dice) = (self._quality(m, one) for m in (instances.masks, after))
+        return Effect(
+            pixels=int(instances.masks.sum()),
+            changed=int((instances.masks ^ after).sum()),
+            iou=(float(iou), float(new_iou)),
+            dice=(float(dice), float(new_dice)),
+        )
+
+    def in_image(self, extent: Extent) -> Extent:
+        """Network-input pixels to pixels of the image."""
+        x, y = self.scale
+        return (extent[0] * x, extent[1] * x, extent[2] * y, extent[3] * y)
+
+    @property
+    def grid_extent(self) -> Extent:
+        """Where the basis grid lies, its padding too, in pixels of the image."""
+        height, width = self.explanation.bases.maps.shape[-2:]
+        return self._cells_extent(height, width)
+
+    @property
+    def content_extent(self) -> Extent:
+        """The same of the cells that the image covers."""
+        return self._cells_extent(*self.explanation.content)
+
+    def _cells_extent(self, height: int, width: int) -> Extent:
+        stride = self.explanation.bases.stride
+        return self.in_image((0.0, width * stride, 0.0, height * stride))
+
+    def _quality(self, masks: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Mask IoU and boundary Dice of N masks with their objects."""
+        objects, truths = self.objects[rows], self.subject.truth.masks
+        iou = torch.full((len(masks),), torch.nan)
+        dice = iou.clone()
+        for k in objects.unique().tolist():
+            if k >= 0:
+                own = objects == k
+                iou[own] = mask_iou(masks[own], truths[k])
+                dice[own] = boundary_dice(masks[own], truths[k])
+        return iou, dice
+
+
+@torch.inference_mode()
+def look(model: BasisSegmenter, subject: Subject, *, name: str = "model") -> View:
+    """Let a model predict an image, and keep all that the explorer moves.
+
+    Args:
+        name: what pictures call the model.
+    """
+    explanation = model.explain(subject.image)
+    batch = model.preprocessor([model.preprocessor.resized(subject.image)])
+    return View(model, subject, explanation, model.backbone(batch.images), batch.sizes[0], name)

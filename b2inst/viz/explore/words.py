@@ -1,0 +1,90 @@
+"""What a basis does to one mask, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from b2inst.ops.boundary import laplacian_boundary
+from b2inst.viz.explore.composition import Contributions
+from b2inst.viz.explore.lens import Lens
+from b2inst.viz.explore.view import Effect, View
+
+
+def describe(
+    view: View, instance: int, basis: int, factors: Sequence[float] | None = None
+) -> list[str]:
+    """Sentences on what one basis does to one mask: its weight, its places, what it changes.
+
+    Args:
+        factors: of the K bases, as in ``View.recompose`` (default: as trained).
+    """
+    apart = view.take_apart(instance, factors or [1.0] * view.num_bases)
+    name = view.basis_names[basis]
+    who = f"The {name} basis" if basis == view.boundary_basis else name.capitalize()
+    lines = [f"{who} {_weight(apart, basis)}"]
+    lines.append(_places(view, instance, apart, basis))
+    effect = view.switch_off(instance, basis)
+    lines.append(f"Switched off, the others as trained: {_change(effect)}")
+    if apart.whole.weights is None:
+        lines.append(
+            "CondInst's masks are no sum over the bases: each instance has a small network of its "
+            "own over all of them, so a contribution here is what is lost when the basis is left "
+            "out, and the contributions do not add up."
+        )
+    elif apart.whole.weights.shape[1] > 1:
+        lines.append(
+            "A basis that is off keeps its attention, on a map of zeros: there the sum moves "
+            "towards 0, which is the threshold."
+        )
+    return lines
+
+
+def regional_means(view: View, part: Tensor, apart: Contributions, mask: Tensor) -> list[float]:
+    """Mean of a contribution inside a mask (H×W bool), on its outline, and around it.
+
+    Only pixels that the contribution reaches count; NaN where there is none.
+    """
+    height, width = mask.shape
+    lens = Lens(view.subject.image, (0.0, float(width), 0.0, float(height)), width)
+    values = lens.sample(part.numpy(), view.in_image(apart.whole.extent))
+    outline = laplacian_boundary(mask, frame="constant").numpy()
+    inside = mask.numpy() & ~outline
+    reached = ~np.isnan(values)
+    regions = (inside & reached, outline & reached, reached & ~mask.numpy())
+    return [float(values[region].mean()) if region.any() else math.nan for region in regions]
+
+
+def _weight(apart: Contributions, basis: int) -> str:
+    share = f"makes up {apart.shares[basis]:.0%} of all that the bases contribute here"
+    if apart.whole.weights is None:
+        return f"{share}."
+    mean = float(apart.whole.weights[basis].mean())
+    if apart.whole.weights.shape[1] > 1:
+        return f"gets {mean:.0%} of the attention and {share}."
+    return f"has the coefficient {mean:+.2f} and {share}."
+
+
+def _places(view: View, instance: int, apart: Contributions, basis: int) -> str:
+    k = int(view.objects[instance])
+    known = k >= 0
+    mask = view.subject.truth.masks[k] if known else view.explanation.instances.masks[instance]
+    where = "true object" if known else "mask"
+    own = regional_means(view, apart.parts[basis], apart, mask)
+    total = regional_means(view, apart.whole.logits, apart, mask)
+    inside, outline, around = (f"{a:+.2f} of {b:+.1f}" for a, b in zip(own, total, strict=True))
+    return (
+        f"To the mask's logits (a pixel is in where they are above 0) it adds {outline} on the "
+        f"outline of the {where}, {inside} inside, {around} around it."
+    )
+
+
+def _change(effect: Effect) -> str:
+    pixels = f"{effect.changed} of {effect.pixels} pixels change"
+    if math.isnan(effect.iou[0]):
+        return f"{pixels}."
+    (iou, new_iou), (dice, new_dice) = effect.iou, effect.dice
+    return f"{pixels}; IoU {iou:.3f} → {new_iou:.3f}, boundary Dice {dice:.3f} → {new_dice:.3f}."

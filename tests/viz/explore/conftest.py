@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from b2inst.models import BasisSegmenter, create_model
+from b2inst.modules.fcos_head import FCOSHead
+from b2inst.modules.prior_box_head import PriorBoxHead
+from b2inst.ops.fast_nms import fast_nms
+from b2inst.structures import Instances
+from b2inst.viz.explore.subjects import Subject
+
+FAMILIES = ("blendmask", "yolact", "condinst")
+NAMES = ("a", "b", "c")
+
+_SMALL = {
+    "blendmask": {"shorter": 48, "longer_max": 64},
+    "yolact": {"size": 64, "num_bases": 9},
+    "condinst": {"shorter": 48, "longer_max": 64},
+}
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., BasisSegmenter]:
+    """A function: name to a small model with random weights that finds something anywhere."""
+
+    def make(name: str = "b2inst-blendmask-tiny") -> BasisSegmenter:
+        torch.manual_seed(0)
+        family = name.removeprefix("b2inst-").removesuffix("-tiny")
+        model = create_model(name, num_classes=3, class_names=NAMES, **_SMALL[family])
+        head = model.instance_head
+        if isinstance(head, FCOSHead):
+            torch.nn.init.constant_(head.class_logits.bias, 0.0)
+            torch.nn.init.constant_(head.distances.bias, 1.5)
+            head.max_detections = 6
+        elif isinstance(head, PriorBoxHead):
+            head.nms = partial(fast_nms, most=6)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def subject() -> Subject:
+    """A picture of 48×64 with two objects, the second in the lower right corner."""
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    masks = torch.zeros((2, 48, 64), dtype=torch.bool)
+    masks[0, 4:24, 6:30] = True
+    masks[1, 24:48, 34:64] = True
+    boxes = torch.tensor([[6.0, 4.0, 30.0, 24.0], [34.0, 24.0, 64.0, 48.0]])
+    ones, labels = torch.ones(2), torch.tensor([0, 2])
+    truth = Instances(boxes, ones, ones, labels, masks, class_names=NAMES)
+    image = coarse.repeat(8, 0).repeat(8, 1)
+    annotations = {
+        "images": [{"id": 5, "height": 48, "width": 64}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=11)],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 5,
+                "category_id": 11 + label,
+                "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "area": (x2 - x1) * (y2 - y1),
+                "iscrowd": 0,
+            }
+            for i, ((x1, y1, x2, y2), label) in enumerate(
+                zip(boxes.tolist(), labels.tolist(), strict=True), start=1
+            )
+        ],
+    }
+    return Subject("image 5", image, truth, annotations)
