@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from b2inst.viz.differences import differences_figure
 from b2inst.viz.figure import save_figure
 from b2inst.viz.qualitative import qualitative_figure
 from b2inst.viz.speed import speed_figure, stages_figure
+from b2inst.viz.strip import strip_figure
 from b2inst.viz.wiring import find_wiring
 from b2inst.weights import load_model
 
@@ -101,6 +103,34 @@ def save_boundaries(
     models = {name: load_model(run.model_path) for name, run in runs.items()}
     figure = boundary_figure(index, choices, models)
     return save_figure(figure, _folder(result, workspace) / "boundaries.png")
+
+
+def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> Path:
+    """All rows by their first seed, in the layout of the paper's Fig. 5, as ``qualitative.png``.
+
+    The images: of each row that has a base the one where it gains most over it
+    (``choose_images``), and some by lot.
+
+    Args:
+        drawn: how many by lot.
+
+    Raises:
+        RunError: a row was not run, or its run's folder is not here any more.
+    """
+    found: dict[str, list[Prediction]] = {}
+    choices: dict[int, Choice] = {}
+    pairs = [(row.base, row.name) for row in result.rows if row.base is not None]
+    for base, name in pairs:
+        last = (base, name) == pairs[-1]
+        index, chosen, found[base], found[name] = _chosen(
+            result, workspace, base, name, best=1, drawn=drawn if last else 0
+        )
+        for choice in chosen:
+            reason = f"{choice.reason}\n{name}"
+            choices.setdefault(choice.image_id, replace(choice, reason=reason))
+    models = {name: load_model(_runs(result, name, workspace)[0].model_path) for name in found}
+    figure = strip_figure(index, list(choices.values()), found, models)
+    return save_figure(figure, _folder(result, workspace) / "qualitative.png", dpi=144)
 
 
 def save_differences(result: TableResult, workspace: Workspace) -> Path:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from b2inst.experiments import (
     Resources,
+    Run,
     RunError,
     RunSpec,
     TableResult,
@@ -16,6 +17,7 @@ from b2inst.experiments import (
     run,
 )
 from b2inst.experiments.datasets import prepare
+from b2inst.experiments.speed import table_speed
 from b2inst.experiments.table_result import ResultRow
 from b2inst.viz.table import (
     cost_frame,
@@ -23,6 +25,10 @@ from b2inst.viz.table import (
     save_comparison,
     save_curves,
     save_designs,
+    save_differences,
+    save_speed,
+    save_stages,
+    save_strip,
 )
 
 ROWS = {"baseline": "blendmask", "HBB": "b2inst-blendmask"}
@@ -61,7 +67,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResult, Workspa
         columns=["AP"],
         rows=[
             *(
-                ResultRow(name=row, paper={}, runs=[of.hash], status="run")
+                ResultRow(
+                    name=row,
+                    paper={},
+                    runs=[of.hash],
+                    base="baseline" if row == "HBB" else None,
+                    status="run",
+                )
                 for row, of in runs.items()
             ),
             ResultRow(name="HBB+BS", paper={}, status="not run"),
@@ -92,6 +104,42 @@ def test_two_rows_are_compared_with_the_second_ones_boundary(
             sizes[second] = image.size
     assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
     assert sizes["HBB"][0] > sizes["baseline"][0], "one column more: the boundary basis"
+
+
+def test_pairs_side_by_side_each_with_an_image_and_one_by_lot(
+    made: tuple[TableResult, Workspace],
+) -> None:
+    result, workspace = made
+    sizes = []
+    for drawn in (0, 1):
+        path = save_strip(result, workspace, drawn=drawn)
+        assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sizes[0][0] == sizes[1][0], "truth, two models and a boundary"
+    assert sizes[1][1] > 1.5 * sizes[0][1], "one image more"
+
+
+def test_what_rows_cost_and_gain(made: tuple[TableResult, Workspace]) -> None:
+    result, workspace = made
+    folder = workspace.results / "smoke" / "table1"
+    assert save_differences(result, workspace) == folder / "differences.png"
+    assert save_speed(result, workspace) == folder / "speed.png"
+    with pytest.raises(RunError, match=r"speed\.json"):
+        save_stages(result, workspace)
+    runs = {row.name: Run(workspace.runs / row.runs[0]) for row in result.rows if row.runs}
+    table_speed(
+        runs,
+        {"HBB": "baseline"},
+        folder / "speed.json",
+        data=runs["HBB"].spec().data,
+        split="test",
+        workspace=workspace,
+        device="cpu",
+        progress=False,
+    )
+    with Image.open(save_stages(result, workspace)) as image:
+        assert image.width > image.height
 
 
 def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
