@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from b2inst.ops.frame_masks import Window, pixel_centres, sample_grid, window_above
+from b2inst.ops.frame_masks import Window, pixel_centres, sample_grid, windows_above
 from b2inst.ops.masks import paste_masks, paste_window
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
@@ -184,8 +184,9 @@ class FrameMasks(_PerInstance):
             for pixels, side in zip(size, frame, strict=True)
         )
         masks = torch.zeros((len(self), *size), dtype=torch.bool, device=self.boxes.device)
-        for mask, grid in zip(masks, self.probabilities, strict=True):
-            top, left, bottom, right = window_above(grid, rows, columns, 0.5)
+        windows = windows_above(self.probabilities, rows, columns, 0.5)
+        for mask, grid, window in zip(masks, self.probabilities, windows, strict=True):
+            top, left, bottom, right = window
             soft = sample_grid(grid, rows[top:bottom], columns[left:right])
             mask[top:bottom, left:right] = soft > 0.5
         return masks

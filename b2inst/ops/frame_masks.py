@@ -35,23 +35,26 @@ def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     upper, lower, down = _neighbours(rows.to(grid), grid.shape[0])
     left, right, along = _neighbours(columns.to(grid), grid.shape[1])
-    lines = torch.lerp(grid[upper], grid[lower], down[:, None])
-    return torch.lerp(lines[:, left], lines[:, right], along)
+    lines = torch.lerp(grid.index_select(0, upper), grid.index_select(0, lower), down[:, None])
+    return torch.lerp(lines.index_select(1, left), lines.index_select(1, right), along)
 
 
-def window_above(grid: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> Window:
+def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
     """The positions at which ``sample_grid`` can be above a threshold: those near a cell that is.
 
     Args:
-        grid, rows, columns: as in ``sample_grid``, the positions ascending.
+        grids: N×h×w.
+        rows, columns: as in ``sample_grid``, ascending.
 
     Returns:
-        (top, left, bottom, right) in positions, ends exclusive; empty where no cell is above.
+        N times (top, left, bottom, right) in positions, ends exclusive; empty where no cell is
+        above.
     """
-    above = grid > threshold
-    top, bottom = _near(above.any(1), rows)
-    left, right = _near(above.any(0), columns)
-    return top, left, bottom, right
+    above = grids > threshold
+    top, bottom = _near(above.any(2), rows)
+    left, right = _near(above.any(1), columns)
+    # All in one transfer from the device.
+    return [tuple(window) for window in torch.stack([top, left, bottom, right], 1).tolist()]
 
 
 def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,10 +63,11 @@ def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     return before, (before + 1).clamp(max=cells - 1), inside - before
 
 
-def _near(above: Tensor, positions: Tensor) -> tuple[int, int]:
-    cells = above.nonzero()[:, 0]
-    if not len(cells):
-        return 0, 0
-    inside = positions.clamp(0, len(above) - 1)
-    first, last = int(cells[0]), int(cells[-1])
-    return int((inside <= first - 1).sum()), int((inside < last + 1).sum())
+def _near(above: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """N×cells bool to the first position near a cell that is above, and the one after the last."""
+    cells = above.shape[1]
+    inside = positions.clamp(0, cells - 1)
+    first = above.byte().argmax(1, keepdim=True)
+    last = cells - 1 - above.flip(1).byte().argmax(1, keepdim=True)
+    some = above.any(1)
+    return (inside <= first - 1).sum(1) * some, (inside < last + 1).sum(1) * some

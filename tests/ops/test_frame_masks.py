@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from b2inst.ops.frame_masks import pixel_centres, sample_grid, window_above
+from b2inst.ops.frame_masks import pixel_centres, sample_grid, windows_above
 
 sides = st.integers(1, 12)
 positions = st.lists(st.floats(-3, 15, width=32), max_size=6).map(sorted)
@@ -28,20 +28,22 @@ def test_sampling_is_bilinear_and_constant_beyond_the_border(
 def test_nothing_outside_the_window_is_above(
     height: int, width: int, rows: list[float], columns: list[float], seed: int
 ) -> None:
-    grid = torch.from_numpy(np.random.default_rng(seed).random((height, width)) ** 4)
+    grids = torch.from_numpy(np.random.default_rng(seed).random((3, height, width)) ** 4)
     ys, xs = torch.tensor(rows), torch.tensor(columns)
-    top, left, bottom, right = window_above(grid, ys, xs, 0.5)
-    soft = sample_grid(grid, ys, xs)
-    soft[top:bottom, left:right] = 0
-    assert not (soft > 0.5).any()
+    windows = windows_above(grids, ys, xs, 0.5)
+    assert len(windows) == 3
+    for grid, (top, left, bottom, right) in zip(grids, windows, strict=True):
+        soft = sample_grid(grid, ys, xs)
+        soft[top:bottom, left:right] = 0
+        assert not (soft > 0.5).any()
 
 
 def test_the_window_is_no_larger_than_a_cell_around() -> None:
     grid = torch.zeros(8, 8)
     grid[3, 4] = 1
     cells = torch.arange(0, 8, 0.5)
-    assert window_above(grid, cells, cells, 0.5) == (5, 7, 8, 10)  # cells 2.5 to 3.5, 3.5 to 4.5
-    assert window_above(grid * 0.5, cells, cells, 0.5) == (0, 0, 0, 0)
+    windows = windows_above(torch.stack([grid, grid * 0.5]), cells, cells, 0.5)
+    assert windows == [(5, 7, 8, 10), (0, 0, 0, 0)]  # cells 2.5 to 3.5, 3.5 to 4.5
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

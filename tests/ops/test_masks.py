@@ -164,6 +164,19 @@ def test_rle_there_and_back(masks: np.ndarray) -> None:
     assert decode_rle(codes).numpy().tolist() == masks.tolist()
 
 
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20))),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+def test_codes_are_those_of_pycocotools(masks: np.ndarray, before: int, after: int) -> None:
+    """Also with empty columns at either side."""
+    masks = np.pad(masks, ((0, 0), (0, 0), (before, after)))
+    expected = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
+    got = encode_rle(torch.from_numpy(masks))
+    assert [code | {"counts": code["counts"].encode()} for code in got] == expected
+
+
 def test_rle_of_no_masks() -> None:
     assert encode_rle(torch.zeros(0, 5, 6, dtype=torch.bool)) == []
     nothing = decode_rle([], (5, 6))
