@@ -136,7 +136,7 @@ def fill_grid(
     width: float = 2.7,
 ) -> None:
     """As ``picture_grid``, into a figure or a part of one."""
-    heights, count = _heights(rows, across, width) or [width], len(columns)
+    heights, count = _heights(rows, across, width), len(columns)
     axes = figure.subplots(len(heights), across * count, squeeze=False, height_ratios=heights)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -155,9 +155,9 @@ def fill_grid(
 
 
 def _heights(rows: Sequence[Sequence[Picture]], across: int, width: float) -> list[float]:
-    """Of each line, in inches."""
+    """Of each line, in inches; without rows, of an empty one."""
     own = [width * row[0].shape[0] / row[0].shape[1] for row in rows]
-    return [max(own[i : i + across]) for i in range(0, len(own), across)]
+    return [max(own[i : i + across]) for i in range(0, len(own), across)] or [width]
 
 
 def as_instances(

@@ -21,8 +21,8 @@ def test_print_has_text_as_text_and_equal_figures_equal_bytes(tmp_path: Path) ->
 
 
 def test_a_png_is_small_enough_to_be_committed(tmp_path: Path) -> None:
-    figure = new_figure(9, 9)
-    noise = np.random.default_rng(0).integers(0, 255, (1500, 1500, 3), dtype=np.uint8)
+    figure = new_figure(5.5, 5.5)
+    noise = np.random.default_rng(0).integers(0, 255, (1100, 1100, 3), dtype=np.uint8)
     figure.subplots().imshow(noise)
     path = save_print(figure, tmp_path / "noise.png")
     assert path.stat().st_size <= 2**20
