@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.api import Segmenter, create_model, load_model
+from b2inst.models import BasisSegmenter
+from b2inst.result import Result
 from b2inst.structures import Instances
-from b2inst.weights import load_model, save_model
+from b2inst.weights import save_model
 
-__all__ = ["BasisSegmenter", "Instances", "create_model", "load_model", "save_model"]
+__all__ = [
+    "BasisSegmenter",
+    "Instances",
+    "Result",
+    "Segmenter",
+    "create_model",
+    "load_model",
+    "save_model",
+]

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from b2inst import create_model, load_model
 from b2inst.data import CocoIndex
 from b2inst.evaluation import evaluate, read_predictions, resample_ap, write_predictions
 from b2inst.experiments.data_spec import CocoData, SplitName
@@ -27,9 +26,9 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, RunStatus, check_space, open_run, write_json
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import BasisSegmenter
+from b2inst.models import BasisSegmenter, create_model
 from b2inst.training import train
-from b2inst.weights import start_from
+from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.

@@ -1,0 +1,90 @@
+"""What users script against: models whose results can be drawn and handed on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+
+from b2inst import models, weights
+from b2inst.models.segmenter import BasisSegmenter, Explanation, ImageLike, read_image
+from b2inst.result import Result
+from b2inst.weights.files import model_card
+
+
+class Segmenter(BasisSegmenter):
+    """A segmenter of the same parts whose results keep their image."""
+
+    category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where they are known
+
+    @classmethod
+    def of(cls, model: BasisSegmenter, *, category_ids: tuple[int, ...] = ()) -> Self:
+        """A model around the parts of another, which it shares."""
+        parts: dict[str, Any] = dict(model.named_children())
+        segmenter = cls(**parts)
+        segmenter.class_names, segmenter.recipe = model.class_names, model.recipe
+        segmenter.category_ids = category_ids
+        segmenter.training = model.training
+        return segmenter
+
+    # A list of results is a list of instances to all who only read it.
+    def predict(self, images: Sequence[ImageLike]) -> list[Result]:  # type: ignore[override]
+        """Instances of each image, ranked by score, in the image's own pixels.
+
+        Args:
+            images: H×W×3 uint8 RGB arrays, PIL images or paths; they may differ in size.
+
+        Raises:
+            ValueError: an array that is not H×W×3 uint8.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
+            RuntimeError: the model is in training mode.
+        """
+        arrays = [read_image(image) for image in images]
+        found = super().predict(arrays)
+        return [
+            Result.of(instances, array, self.category_ids)
+            for instances, array in zip(found, arrays, strict=True)
+        ]
+
+    def explain(self, image: ImageLike) -> Explanation:
+        """Predict one image and keep what lies behind: bases, boundary, coefficients."""
+        inside = super().explain(image)
+        result = Result.of(inside.instances, inside.image, self.category_ids)
+        return replace(inside, instances=result)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int,
+    class_names: tuple[str, ...] | None = None,
+    **options: Any,
+) -> Segmenter:
+    """Build a model by name, with fresh weights.
+
+    Args:
+        name: such as "b2inst-blendmask-r50"; a wrong one is answered with all names.
+        num_classes: C.
+        class_names: name of each label, carried along to results and saved weights.
+        options: of the family's builder, e.g. ``attention_size``, ``boundary``, ``scoring``.
+
+    Raises:
+        ValueError: an unknown name or option, with the known ones.
+    """
+    return Segmenter.of(
+        models.create_model(name, num_classes=num_classes, class_names=class_names, **options)
+    )
+
+
+def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Segmenter:
+    """The model of a weights file, ready to predict.
+
+    Raises:
+        WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
+            another version, or weights that do not fit the recipe.
+    """
+    model = weights.load_model(path, device=device)
+    return Segmenter.of(model, category_ids=tuple(model_card(path)["category_ids"]))

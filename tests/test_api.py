@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import b2inst
+from b2inst import models
+from b2inst.inference import optimise_for_inference
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+
+
+def tiny(name: str = "b2inst-blendmask-tiny") -> b2inst.Segmenter:
+    torch.manual_seed(0)
+    return b2inst.create_model(name, num_classes=2, class_names=("star", "gear"))
+
+
+@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "yolact-tiny", "condinst-tiny"])
+def test_it_is_the_catalogs_model(name: str) -> None:
+    torch.manual_seed(0)
+    plain = models.create_model(name, num_classes=2, class_names=("star", "gear"))
+    model = tiny(name)
+    assert model.recipe == plain.recipe
+    assert model.training
+    assert list(model.state_dict()) == list(plain.state_dict())
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    (expected,), (found,) = plain.eval().predict([PICTURE]), model.eval().predict([PICTURE])
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(found.masks, expected.masks)
+
+
+def test_results_know_the_image_as_it_was_read(tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    model = tiny().eval()
+    of_array, of_path = model.predict([PICTURE, tmp_path / "a.png"])
+    assert of_array.image is PICTURE
+    np.testing.assert_array_equal(of_path.image, PICTURE)
+    assert isinstance(model.explain(PICTURE).instances, b2inst.Result)
+
+
+def test_weights_bring_their_category_ids(tmp_path: Path) -> None:
+    b2inst.save_model(tiny(), tmp_path / "m.safetensors", category_ids=(18, 44))
+    model = b2inst.load_model(tmp_path / "m.safetensors")
+    (result,) = model.predict([PICTURE])
+    assert result.category_ids == (18, 44)
+    assert {record["category_id"] for record in result.to_coco()} <= {18, 44}
+
+
+def test_copies_show_themselves_too() -> None:
+    model = tiny().eval()
+    for other in (copy.deepcopy(model), optimise_for_inference(model)):
+        assert isinstance(other.predict([PICTURE])[0], b2inst.Result)
