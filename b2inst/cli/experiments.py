@@ -126,12 +126,9 @@ def train(
     from b2inst.experiments import Workspace, load_profile, run
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.reproduce import check_plan
-    from b2inst.experiments.start_file import StartFile
-    from b2inst.weights.start import start_options
+    from b2inst.experiments.single_run import single_run
 
     options = parse_options(option)
-    if start is not None:
-        options = {**start_options(start), **options}
     workspace = Workspace.here()
     plan = load_profile(
         profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
@@ -140,12 +137,7 @@ def train(
     if iterations is not None:
         changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
     plan = plan.model_copy(update=changed)
-    spec = plan.run_spec(model.removesuffix(f"-{plan.variant}"), options, seed)
-    changed = {"model": model}
-    if start is not None:
-        changed["start"] = StartFile.of(start)
-        changed["options"] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
-    spec = spec.model_copy(update=changed)
+    spec = single_run(model, plan, options=options, seed=seed, start=start)
     split = plan.data.report_split
     check_plan([spec], workspace, split)
     machine = plan.machine.model_copy(update={"device": device} if device else {})
