@@ -66,7 +66,7 @@ def fig5(material: Material) -> Drawing:
     gains = [material.gains(*families[:2]), material.gains(*families[2:])]
     mean = {image_id: (gain + gains[1][image_id]) / 2 for image_id, gain in gains[0].items()}
     choices = pick(mean, material.candidates, best=2, worst=1, drawn=2)
-    rows = [_instances(material, choice, models) for choice in choices]
+    rows = [_instances(material, choice, models, side=192) for choice in choices]
     caption = (
         "The paper's Fig. 5: both baselines and B2Inst on them; two images of largest gain, one of "
         "largest loss, two by lot. Number: the image's own boundary AP (percent points), B2Inst "
@@ -152,7 +152,7 @@ def pair_sample(material: Material, *, family: str, paper: str) -> Drawing:
     return _grid(caption, rows, columns, choices, models, across=2)
 
 
-def base_grid(material: Material, *, family: str, across: int = 6) -> Drawing:
+def base_grid(material: Material, *, family: str, across: int = 9) -> Drawing:
     """All bases of a family's baseline and of B2Inst on it."""
     models = _models(material, family, f"b2inst-{family}")
     choices = _pick(material, (family, f"b2inst-{family}"), best=1, drawn=1)

@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What ``b2inst bench --json`` wrote."""
+    """What ``b2inst bench --json`` wrote, or a table with speeds beside it."""
 
     path: Path
     content: dict[str, Any]
@@ -77,8 +77,9 @@ def read_contents(folder: Path) -> Contents:
     figures = folder / "figures"
     records = _records(figures / "figures.json")
     own = {path: _benchmark(path) for path in sorted(folder.glob("*.json"))}
-    shared = {path: _benchmark(path) for path in sorted(folder.parent.glob("*.json"))}
-    found = {path: content for path, content in (own | shared).items() if content is not None}
+    others = [*sorted(folder.glob("*/speed.json")), *sorted(folder.parent.glob("*.json"))]
+    everywhere = own | {path: _benchmark(path) for path in others}
+    found = {path: content for path, content in everywhere.items() if content is not None}
     return Contents(
         folder=folder,
         tables=tables,
@@ -138,7 +139,10 @@ def _benchmark(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return None
-    return content if isinstance(content, dict) and {"speeds", "images"} <= set(content) else None
+    if not isinstance(content, dict):
+        return None
+    inner = content.get("benchmark", content)  # a table's speed.json says more about it
+    return inner if isinstance(inner, dict) and {"speeds", "images"} <= set(inner) else None
 
 
 def _words(stem: str) -> str:

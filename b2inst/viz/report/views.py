@@ -150,11 +150,13 @@ def benchmark_view(benchmark: Benchmark, contents: Contents) -> dict[str, Any]:
     """A benchmark: a line a model, its stages as parts of a bar, overheads."""
     content = benchmark.content
     longest = max((speed["median_ms"] for speed in content["speeds"]), default=1.0)
+    file = relative(benchmark.path, contents.folder)
+    name = benchmark.path.stem
     stages = list(dict.fromkeys(s for speed in content["speeds"] for s in speed["stages_ms"]))
     return {
-        "id": slug(benchmark.path.stem),
-        "name": benchmark.path.stem,
-        "file": relative(benchmark.path, contents.folder),
+        "id": slug(f"speed-{file}"),
+        "name": heading(benchmark.path.parent.name) if name == "speed" else name,
+        "file": file,
         "setting": f"{content['images']} images ({content.get('image_source', '')}), one at a "
         f"time; {content.get('device', '')}, {content.get('dtype', '')}, "
         f"{content.get('threads', '?')} CPU threads",

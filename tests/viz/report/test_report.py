@@ -203,10 +203,13 @@ def test_benchmarks_of_the_profile_and_of_all_are_shown(
     }
     write(results.parent / "bench.json", {"speeds": [speed], "images": 50, "overheads": []})
     write(results / "other.json", {"images": 50})
+    inner = {"speeds": [speed | {"median_ms": 250.0}], "images": 50}
+    write(results / "table1/speed.json", {"measured": {}, "benchmark": inner})
     pages = pages_of(make_report("tiny", workspace))
     index = next(iter(pages.values()))
     assert broken(pages) == []
     assert "<td>2.00</td>" in index.text  # images a second
+    assert "<td>4.00</td>" in index.text  # of the table's own
     assert "width:60.0%" in index.text  # of the backbone
     assert {"../bench.json", "other.json"} <= set(index.links)
 
