@@ -16,19 +16,25 @@ settings.register_profile("b2inst", deadline=None)  # a busy machine is no defec
 settings.load_profile("b2inst")
 
 
+#: Marks of tests that are run only when they are asked for.
+NOT_BY_DEFAULT = {"slow": "takes a minute or so", "browser": "drives Chromium, takes minutes"}
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts background jobs, and CI may start anything, with Ctrl-C ignored; tests that
     # press it would wait forever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.addinivalue_line("markers", "slow: takes a minute or so; run with `pytest -m slow`")
+    for name, why in NOT_BY_DEFAULT.items():
+        config.addinivalue_line("markers", f"{name}: {why}; run with `pytest -m {name}`")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("-m"):
         return
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow; run with `pytest -m slow`"))
+        for name in NOT_BY_DEFAULT:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=f"run with `pytest -m {name}`"))
 
 
 MakeTargets = Callable[..., Targets]

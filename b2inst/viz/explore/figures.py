@@ -29,7 +29,7 @@ from b2inst.viz.explore.view import Outcome, View
 
 _COLUMNS = 9  # bases in a row of the overview
 _SHOWN = 7  # bases of an instance that are shown; of more, those that contribute most
-_STRONG = 0.3  # class score from which instances are drawn in the overview
+_STRONG = 0.4  # class score from which instances are drawn in the overview
 
 
 def overview_rows(view: View, instance: int | None = None, beside: View | None = None) -> list[Row]:
@@ -148,7 +148,8 @@ def _bases_there(view: View, lens: Lens, shown: Sequence[int], factors: Sequence
     crops = [lens.sample(maps[k], view.grid_extent) for k in shown]
     tiles = []
     for k, crop, limit in zip(shown, crops, _limits(crops), strict=True):
-        note = "off" if factors[k] == 0 else f"±{limit:.2g}, times {factors[k]:.1f}"
+        scaled = "" if factors[k] == 1 else f", times {factors[k]:.1f}"
+        note = "off" if factors[k] == 0 else f"±{limit:.2g}{scaled}"
         picture = signed(crop * factors[k], limit)
         tiles.append(Tile(picture, view.basis_names[k], note, _accents(view)[k]))
     return Row("Bases, here\nteal +, brown −, full colour at ±", tiles)
@@ -206,14 +207,15 @@ def _masks(
     beside: View | None,
 ) -> Row:
     """Before and after the threshold, what the edit changed, the truth, the other model."""
-    logits = lens.sample(apart.whole.logits.numpy(), view.in_image(apart.whole.extent))
+    soft = apart.whole.logits.sigmoid().numpy()
+    soft = lens.sample(soft, view.in_image(apart.whole.extent))
     now, trained = outcome.instances.masks[instance], view.explanation.instances.masks[instance]
     photo, faded = lens.photo(faded=0.15), lens.photo(faded=0.6)
     changed = lens.tinted(faded, now & ~trained, GAINED, 0.9)
     changed = lens.tinted(changed, trained & ~now, LOST, 0.9)
     gained, lost = int((now & ~trained).sum()), int((trained & ~now).sum())
     tiles = [
-        Tile(coloured(1 / (1 + np.exp(-logits)), UNIT), "probability", "before threshold"),
+        Tile(coloured(soft, UNIT), "probability", "before threshold"),
         Tile(lens.tinted(photo, now, MASK), "mask", quality(outcome, instance)),
         Tile(lens.tinted(photo, trained, MASK), "as trained", quality(view.trained, instance)),
         Tile(lens.outlined(changed, trained, PLAIN), "your change", f"+{gained} −{lost} pixels"),

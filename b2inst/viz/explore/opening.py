@@ -9,7 +9,7 @@ from b2inst.models.segmenter import BasisSegmenter
 from b2inst.viz.explore.subjects import Subjects
 from b2inst.viz.explore.view import Effect, look
 
-_STRONG = 0.3  # class score
+_STRONG = 0.4  # class score
 _FOUND = 0.5  # mask IoU with an object
 
 
@@ -25,7 +25,7 @@ class Opening:
 def opening(model: BasisSegmenter, subjects: Subjects, *, candidates: int = 12) -> Opening:
     """Look for the instance whose mask uses the boundary basis most.
 
-    Considered are, in the first images, the objects that are found (class score of at least 0.3,
+    Considered are, in the first images, the objects that are found (class score of at least 0.4,
     mask IoU of at least 0.5), each by its best-ranked instance. What counts is the share of pixels
     that enter or leave the mask, whether it gets better or worse.
 

@@ -215,9 +215,6 @@ class Panel:
         self._draw_ranking()
 
     def _write_words(self) -> None:
-        if not len(self.outcome.instances):
-            self.words.value = "Nothing is found in this image."
-            return
         lines = describe(self.view, self._instance, self.basis.index, self.factors)
         self.words.value = _paragraphs(lines)
 
@@ -250,12 +247,11 @@ def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | Non
 
 def _table(frame: Any, instance: int) -> str:
     def emphasised(row: Any) -> list[str]:
-        return ["font-weight: bold; background: #DCEBF7" * (row.name == instance)] * len(row)
+        strong = "font-weight: bold; background: #DCEBF7"
+        return [strong if row.name == instance else ""] * len(row)
 
-    styled = (
-        frame.style.apply(emphasised, axis=1).format(precision=2, na_rep="–").hide(axis="index")
-    )
-    return str(styled.to_html())
+    styled = frame.style.set_uuid("ranking").apply(emphasised, axis=1).hide(axis="index")
+    return str(styled.format(precision=2, na_rep="–").to_html())
 
 
 def _paragraphs(lines: Sequence[str]) -> str:

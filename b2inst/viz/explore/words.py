@@ -22,6 +22,8 @@ def describe(
     Args:
         factors: of the K bases, as in ``View.recompose`` (default: as trained).
     """
+    if not len(view.explanation.instances):
+        return ["Nothing is found in this image."]
     apart = view.take_apart(instance, factors or [1.0] * view.num_bases)
     name = view.basis_names[basis]
     who = f"The {name} basis" if basis == view.boundary_basis else name.capitalize()
@@ -75,11 +77,15 @@ def _places(view: View, instance: int, apart: Contributions, basis: int) -> str:
     where = "true object" if known else "mask"
     own = regional_means(view, apart.parts[basis], apart, mask)
     total = regional_means(view, apart.whole.logits, apart, mask)
-    inside, outline, around = (f"{a:+.2f} of {b:+.1f}" for a, b in zip(own, total, strict=True))
-    return (
+    inside, outline, around = (
+        "nothing (no pixel)" if math.isnan(a) else f"{a:+.2f} of {b:+.1f}"
+        for a, b in zip(own, total, strict=True)
+    )
+    text = (
         f"To the mask's logits (a pixel is in where they are above 0) it adds {outline} on the "
         f"outline of the {where}, {inside} inside, {around} around it."
     )
+    return text.replace("-", "−")
 
 
 def _change(effect: Effect) -> str:

@@ -39,6 +39,14 @@ def build() -> Callable[..., BasisSegmenter]:
             head.max_detections = 6
         elif isinstance(head, PriorBoxHead):
             head.nms = partial(fast_nms, most=6)
+        # Masks that fill neither nothing nor everything, and in which each basis has its part.
+        with torch.no_grad():
+            for part, values in head.named_parameters():
+                if part.startswith("coefficients"):
+                    values.normal_(std=0.3)
+            for values in model.basis_head.parameters():
+                if values.ndim == 4:
+                    values.mul_(20 ** (1 / 3))
         return model.eval()
 
     return make

@@ -50,9 +50,9 @@ def test_a_scaled_basis_is_a_model_whose_basis_head_scales_it(
 ) -> None:
     model = build(f"b2inst-{family}-tiny")
     view = look(model, subject)
-    found = view.recompose([1.0] * (view.num_bases - 1) + [-50.0]).instances
+    found = view.recompose([1.0] * (view.num_bases - 1) + [-2.0]).instances
     assert not found.masks.equal(view.explanation.instances.masks)
-    model.basis_head = LastTimes(model.basis_head, -50.0)  # type: ignore[assignment]
+    model.basis_head = LastTimes(model.basis_head, -2.0)  # type: ignore[assignment]
     (expected,) = model.predict([subject.image])
     order = torch.cdist(found.boxes, expected.boxes).argmin(1)  # ranked anew
     assert found.masks.equal(expected.masks[order])

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from b2inst import create_model, save_model
+from b2inst.data import DataError
+from b2inst.experiments import RunError, Workspace, load_profile, load_table, open_run
+from b2inst.viz.explore.models import companion, fullest, trained_models, weights_file
+from b2inst.viz.explore.subjects import own_image, uploaded_image
+from b2inst.weights.errors import WeightsError
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Runs of Table 1's baseline (seeds 0 and 1), HBB and full row (seed 1), untrained."""
+    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+    place = Workspace(tmp_path)
+    specs = load_table("table1").run_specs(load_profile("smoke"), (0, 1))
+    for row, seeds in {"baseline": (0, 1), "HBB": (1,), "HBB+BS+MS": (1,)}.items():
+        for seed in seeds:
+            spec = specs[row][seed]
+            run = open_run(place.runs, spec)
+            run.folder.mkdir(parents=True)
+            save_model(create_model(spec.model, num_classes=8, **spec.options), run.model_path)
+    return place
+
+
+def test_what_has_been_trained_is_listed_by_row_and_seed(workspace: Workspace) -> None:
+    found = trained_models("smoke", [0, 1], workspace=workspace)
+    assert [(m.label, m.parts) for m in found] == [
+        ("table1 · baseline · seed 0", 0),
+        ("table1 · baseline · seed 1", 0),
+        ("table1 · HBB · seed 1", 1),
+        ("table1 · HBB+BS+MS · seed 1", 3),
+    ]
+    assert fullest(found).short == "HBB+BS+MS"
+    assert companion(found, fullest(found)).label == "table1 · baseline · seed 1"
+    assert [m.seed for m in trained_models("smoke", [0], workspace=workspace)] == [0]
+
+
+def test_without_its_baseline_a_model_is_its_own_companion(workspace: Workspace) -> None:
+    _, _, hbb, full = trained_models("smoke", [0, 1], workspace=workspace)
+    assert companion([hbb, full], full) is full
+
+
+def test_nothing_trained_says_what_to_do(workspace: Workspace) -> None:
+    with pytest.raises(RunError, match="make table1 PROFILE=smoke"):
+        trained_models("smoke", [7], workspace=workspace)
+
+
+def test_any_weights_file(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_model(create_model("b2inst-yolact-tiny", num_classes=2, size=64), path)
+    found = weights_file(path)
+    assert (found.short, found.baseline, found.parts) == ("mine", "yolact-tiny", 3)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        weights_file(tmp_path / "none.safetensors")
+
+
+def test_own_images(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (20, 10), 77).save(tmp_path / "grey.png")
+    content = (tmp_path / "grey.png").read_bytes()
+    for subject in (own_image(tmp_path / "grey.png"), uploaded_image("grey.png", content)):
+        assert subject.name == "grey.png"
+        assert subject.image.shape == (10, 20, 3)
+        assert (subject.image == 77).all()
+        assert len(subject.truth) == 0
+        assert subject.annotations is None
+    with pytest.raises(DataError, match=r"bad\.png"):
+        uploaded_image("bad.png", json.dumps({}).encode())

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from b2inst import save_model
+from b2inst.models import BasisSegmenter
+from b2inst.viz.explore.models import weights_file
+from b2inst.viz.explore.opening import Opening
+from b2inst.viz.explore.panel import Panel
+from b2inst.viz.explore.subjects import Subject
+
+Build = Callable[..., BasisSegmenter]
+
+
+@pytest.fixture(scope="module")
+def panel(build: Build, subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Panel:
+    folder = tmp_path_factory.mktemp("weights")
+    models = []
+    for name in ("blendmask-tiny", "b2inst-condinst-tiny"):
+        save_model(build(name), folder / f"{name}.safetensors")
+        models.append(weights_file(folder / f"{name}.safetensors"))
+    galleries = {"one": [subject], "two": [subject, subject]}
+    return Panel(models, galleries, model=models[1], opening=Opening(0, 1, ""))
+
+
+def shown(panel: Panel) -> tuple[bytes, bytes, str, str, str]:
+    return (
+        bytes(panel.overview.value),
+        bytes(panel.detail.value),
+        panel.words.value,
+        panel.ap.value,
+        panel.table.value,
+    )
+
+
+def changed(panel: Panel, action: Callable[[], None]) -> list[str]:
+    before = shown(panel)
+    action()
+    names = ("overview", "detail", "words", "ap", "table")
+    return [n for n, a, b in zip(names, before, shown(panel), strict=True) if a != b]
+
+
+def test_it_opens_where_it_is_told(panel: Panel) -> None:
+    assert panel.instance.value == 2
+    assert panel.basis.value == "boundary"
+    assert all(picture.startswith(b"\x89PNG") for picture in shown(panel)[:2])
+    assert panel.beside.value == panel.model.value  # there is no condinst-tiny here
+
+
+def test_a_basis_can_be_scaled_and_put_back(panel: Panel) -> None:
+    original = shown(panel)
+
+    def scale() -> None:
+        panel.factor.value = 0.0
+
+    assert "detail" in changed(panel, scale)
+    panel.basis.value = "basis 1"
+    assert panel.factor.value == 1.0  # each basis has its own
+    panel.basis.value = "boundary"
+    assert panel.factor.value == 0.0
+    panel.reset.click()
+    assert panel.factor.value == 1.0
+    assert shown(panel)[1:] == original[1:]
+
+
+def test_exponents_move_the_ranking_alone(panel: Panel) -> None:
+    def leave_out() -> None:
+        panel.exponents["class"].value = 0.0
+
+    assert set(changed(panel, leave_out)) <= {"table", "ap"}
+    assert changed(panel, panel.paper.click)
+    assert panel.exponents["class"].value == 1.0
+
+
+def test_another_instance_is_another_picture(panel: Panel) -> None:
+    def step() -> None:
+        panel.instance.value = 3
+
+    assert {"overview", "detail", "words"} <= set(changed(panel, step))
+    panel.instance.value = 2
+
+
+def test_another_model_brings_its_own_controls(panel: Panel) -> None:
+    labels = list(panel.models)
+    panel.model.value = labels[0]
+    assert list(panel.basis.options) == [f"basis {k}" for k in (1, 2, 3, 4)]
+    assert panel.exponents["iou"].disabled
+    assert not panel.exponents["class"].disabled
+    assert panel.instance.value == 1
+    panel.model.value = labels[1]
+    assert panel.basis.value == "boundary"
+
+
+def test_galleries_and_own_files(panel: Panel) -> None:
+    panel.gallery.value = "two"
+    assert panel.image.max == 1
+    file = {"name": "x.png", "type": "image/png", "size": 8, "last_modified": datetime.now(UTC)}
+    panel.upload.set_trait("value", ({**file, "content": memoryview(b"no image")},))
+    assert "x.png" in panel.message.value
+    panel.image.value = 1
+    assert panel.message.value == ""
+    panel.gallery.value = "one"
+    assert panel.image.max == 0

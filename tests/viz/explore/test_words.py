@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from b2inst.models import BasisSegmenter
+from b2inst.viz.explore.composition import Composition, Contributions
+from b2inst.viz.explore.opening import opening
+from b2inst.viz.explore.subjects import Subject
+from b2inst.viz.explore.view import look
+from b2inst.viz.explore.words import describe, regional_means
+
+Build = Callable[..., BasisSegmenter]
+
+
+def test_means_by_region(build: Build, subject: Subject) -> None:
+    view = look(build(), subject)
+    mask = torch.zeros((48, 64), dtype=torch.bool)
+    mask[10:20, 10:20] = True
+    part = torch.zeros((48, 64))
+    part[10:20, 10:20] = 5.0
+    part[11:19, 11:19] = 2.0  # without the outline
+    whole = Composition(part, (0.0, 64.0, 0.0, 48.0), None)
+    apart = Contributions(whole, part[None], torch.zeros_like(part))
+    assert regional_means(view, part, apart, mask) == pytest.approx([2.0, 5.0, 0.0])
+    window = Contributions(
+        Composition(part[10:20, 10:20], (10.0, 20.0, 10.0, 20.0), None), part[None], part
+    )
+    inside, outline, around = regional_means(view, part[10:20, 10:20], window, mask)
+    assert (inside, outline) == pytest.approx((2.0, 5.0))
+    assert math.isnan(around)
+
+
+@pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
+def test_the_words_carry_the_numbers(family: str, build: Build, subject: Subject) -> None:
+    view = look(build(f"b2inst-{family}-tiny"), subject)
+    text = " ".join(describe(view, 0, view.num_bases - 1))
+    effect = view.switch_off(0, view.num_bases - 1)
+    assert f"{effect.changed} of {effect.pixels} pixels" in text
+    assert text.startswith("The boundary basis")
+    assert ("no sum" in text) == (family == "condinst")
+    assert ("attention" in text) == (family == "blendmask")
+    assert ("coefficient" in text) == (family == "yolact")
+    assert "nan" not in text
+    assert describe(view, 0, 0)[0].startswith("Basis 1 ")
+
+
+def test_the_opening_is_the_mask_that_changes_most(build: Build, subject: Subject) -> None:
+    model = build()
+    found = look(model, subject).explanation.instances
+    # Two of the predictions are made the truth, so that there are objects that are found.
+    rows = torch.tensor([3, 4])
+    known = replace(subject.truth, masks=found.masks[rows], boxes=found.boxes[rows])
+    view = look(model, replace(subject, truth=known))
+    shares: dict[int, tuple[float, int]] = {}
+    for i, mask in enumerate(found.masks):
+        ious = [float((mask & t).sum() / (mask | t).sum()) for t in known.masks]
+        if found.class_scores[i] >= 0.4 and max(ious) >= 0.5:
+            effect = view.switch_off(i, 4)
+            shares.setdefault(ious.index(max(ious)), (effect.changed / effect.pixels, i))
+    assert len(shares) == 2
+    chosen = opening(model, [replace(subject, truth=known)])
+    assert (chosen.image, chosen.instance) == (0, max(shares.values())[1])
+    assert "of the 2 best masks" in chosen.reason
+
+
+def test_without_a_boundary_basis_it_opens_at_the_beginning(build: Build, subject: Subject) -> None:
+    chosen = opening(build("blendmask-tiny"), [subject])
+    assert (chosen.image, chosen.instance) == (0, 0)
+    assert "without a boundary basis" in chosen.reason
