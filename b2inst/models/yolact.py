@@ -74,8 +74,8 @@ def yolact(
             ScoringHead(
                 in_channels=width,
                 branches=scoring,
-                pooled_channels=32,
-                channels=32,
+                pooled_channels=24,
+                channels=24,
                 hidden=256,
             )
             if scoring
@@ -89,7 +89,7 @@ def yolact(
         boundary=boundary,
         scoring_head=scorer,
         max_masks=max_masks,
-        boundary_defaults={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
+        boundary_defaults={"branch_channels": 16, "pyramid_strides": (8, 16, 32)},
         head={
             "in_channels": width,
             "num_classes": num_classes,
