@@ -71,8 +71,8 @@ class Panel:
             for name, title in (("class", "S_class"), ("iou", "S_IoU"), ("boundary", "S_boundary"))
         }
         self.paper = widgets.Button(description="Eq. 2 again")
-        self.overview, self.detail = (
-            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(2)
+        self.overview, self.bases, self.detail = (
+            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(3)
         )
         self.message, self.words, self.ap, self.table = (widgets.HTML() for _ in range(4))
         for control in (self.model, self.beside, self.image):
@@ -96,6 +96,7 @@ class Panel:
                 widgets.HBox([self.gallery, self.image, self.upload], layout=_WRAP),
                 self.message,
                 self.overview,
+                self.bases,
                 _heading("One instance, basis by basis"),
                 widgets.HBox([self.instance, self.basis, self.factor, self.reset], layout=_WRAP),
                 self.words,
@@ -163,6 +164,8 @@ class Panel:
                 self._fit(chosen)
         paper = paper_exponents(self.view.explanation.instances)
         self.ap_as_trained = image_ap(self.view, self.view.trained, paper)
+        _, *bases = overview_rows(self.view)
+        self.bases.value = png(sheet(bases))
         self._draw_all()
 
     def _fit(self, model: Candidate) -> None:
@@ -201,8 +204,8 @@ class Panel:
 
     def _draw_all(self) -> None:
         found = len(self.view.explanation.instances)
-        rows = overview_rows(self.view, self._instance if found else None, self.other)
-        self.overview.value = png(sheet(rows))
+        image, *_ = overview_rows(self.view, self._instance if found else None, self.other)
+        self.overview.value = png(sheet([image]))
         self._draw_instance()
 
     def _draw_instance(self) -> None:

@@ -26,9 +26,10 @@ def panel(build: Build, subject: Subject, tmp_path_factory: pytest.TempPathFacto
     return Panel(models, galleries, model=models[1], opening=Opening(0, 1, ""))
 
 
-def shown(panel: Panel) -> tuple[bytes, bytes, str, str, str]:
+def shown(panel: Panel) -> tuple[bytes, bytes, bytes, str, str, str]:
     return (
         bytes(panel.overview.value),
+        bytes(panel.bases.value),
         bytes(panel.detail.value),
         panel.words.value,
         panel.ap.value,
@@ -39,14 +40,14 @@ def shown(panel: Panel) -> tuple[bytes, bytes, str, str, str]:
 def changed(panel: Panel, action: Callable[[], None]) -> list[str]:
     before = shown(panel)
     action()
-    names = ("overview", "detail", "words", "ap", "table")
+    names = ("overview", "bases", "detail", "words", "ap", "table")
     return [n for n, a, b in zip(names, before, shown(panel), strict=True) if a != b]
 
 
 def test_it_opens_where_it_is_told(panel: Panel) -> None:
     assert panel.instance.value == 2
     assert panel.basis.value == "boundary"
-    assert all(picture.startswith(b"\x89PNG") for picture in shown(panel)[:2])
+    assert all(picture.startswith(b"\x89PNG") for picture in shown(panel)[:3])
     assert panel.beside.value == panel.model.value  # there is no condinst-tiny here
 
 
@@ -79,7 +80,9 @@ def test_another_instance_is_another_picture(panel: Panel) -> None:
     def step() -> None:
         panel.instance.value = 3
 
-    assert {"overview", "detail", "words"} <= set(changed(panel, step))
+    pictures = set(changed(panel, step))
+    assert {"overview", "detail", "words"} <= pictures
+    assert "bases" not in pictures  # they are the image's
     panel.instance.value = 2
 
 
