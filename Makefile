@@ -2,12 +2,10 @@
 #   PROFILE  tiny (default) | smoke | small | coco-1x | coco-3x: data, model size, schedule
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
-#   MODELS   what `bench` times
 
 PROFILE ?= tiny
 SEEDS ?= 0
 DATA ?=
-MODELS ?= blendmask-r50 b2inst-blendmask-r50
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,11 +14,11 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 figures report bench lab explorer test lint format lock clean
+.PHONY: help setup table1 table2 table3 figures report bench lab explorer test test-browser lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make .venv with the locked dependencies (done by the other targets as needed)
 
@@ -47,8 +45,11 @@ figures: setup ## draw the paper's figures from the models that are trained: res
 report: setup ## all results of PROFILE on one page, each number with its origin: results/PROFILE/index.html
 	$(BIN)/b2inst report --profile $(PROFILE)
 
-bench: setup ## time MODELS by stage, a B2Inst beside its baseline: results/bench.json
-	$(BIN)/b2inst bench $(MODELS) $(if $(DATA),--data $(abspath $(DATA))) --json results/bench.json
+bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: results/bench-*.json
+	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
+		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-800x1333.json
+	$(BIN)/b2inst bench yolact-r50 b2inst-yolact-r50 blendmask-550-r50 b2inst-blendmask-550-r50 \
+		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-550x550.json
 
 lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
@@ -62,6 +63,10 @@ test: export OMP_NUM_THREADS = 1
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(BIN)/pytest -n 2
 	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+
+test-browser: export OMP_NUM_THREADS = 1
+test-browser: setup ## the explorer and the report in Chromium, which has to be installed
+	$(BIN)/pytest -m browser tests/browser
 
 lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/ruff check

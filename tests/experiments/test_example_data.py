@@ -51,7 +51,7 @@ def test_the_example_is_sound_and_holds_the_scenes_objects(tmp_path: Path) -> No
     assert list(report.classes) == list(GROUPS)
     content = json.loads((root / "annotations/instances_val.json").read_text())
     group_of = {old: i for i, names in enumerate(GROUPS.values(), 1) for old in names}
-    scenes = [make_scene((102, i), 48) for i in range(3)]
+    scenes = [make_scene((104, i), 48) for i in range(3)]
     expected = [group_of[SCENE_CLASSES[label]] for scene in scenes for label in scene.labels]
     assert [a["category_id"] for a in content["annotations"]] == expected
 
