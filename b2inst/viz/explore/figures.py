@@ -193,7 +193,8 @@ def _contributions(
     tiles.append(drawn(whole, limit, total, PLAIN))
     if (boundary := view.boundary_basis) is not None:
         own = common_limit([parts[boundary]])
-        tiles.append(drawn(parts[boundary], own, f"boundary, at ±{own:.2g}", BOUNDARY))
+        note = f"boundary, at ±{own:.2g}" if apart.parts[boundary].any() else "boundary: 0"
+        tiles.append(drawn(parts[boundary], own, note, BOUNDARY))
     label = "= contribution" if apart.additive else "What goes if it is off"
     return Row(f"{label}\nfull colour at ±{limit:.2g}; line: the mask", tiles)
 

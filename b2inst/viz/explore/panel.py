@@ -23,7 +23,7 @@ from b2inst.viz.explore.words import describe
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
-_STYLE = {"description_width": "90px"}
+_STYLE = {"description_width": "110px"}
 _WIDE = {"width": "520px"}
 
 
@@ -59,9 +59,9 @@ class Panel:
         self.model = _dropdown("Model", labels, model.label)
         self.beside = _dropdown("Beside it", labels, beside)
         self.gallery = _dropdown("Images", galleries, galleries[0])
-        last = len(self.galleries[galleries[0]]) - 1
-        self.image = _whole("Image", 0, last, min(opening.image, last))
-        self.upload = widgets.FileUpload(accept="image/*", description="Own image …")
+        count = len(self.galleries[galleries[0]])
+        self.image = _whole("Image", 1, count, min(opening.image + 1, count))
+        self.upload = widgets.FileUpload(accept="image/*", description="Own image")
         self.instance = _whole("Instance", 1, 1, 1)
         self.basis = _dropdown("Basis", ["–"], "–")
         self.factor = _decimal("times", 1.0)
@@ -134,14 +134,14 @@ class Panel:
     def _subject(self) -> Subject:
         if self.uploaded is not None:
             return self.uploaded
-        return self.galleries[self.gallery.value][self.image.value]
+        return self.galleries[self.gallery.value][self.image.value - 1]
 
     def _enter_gallery(self) -> None:
         with self._quietly():
             self.uploaded = None
             self.image.disabled = False
-            self.image.value = 0
-            self.image.max = len(self.galleries[self.gallery.value]) - 1
+            self.image.value = 1
+            self.image.max = len(self.galleries[self.gallery.value])
         self._look()
 
     def _take_upload(self) -> None:
