@@ -8,6 +8,7 @@ nothing but such arrays.
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import re
@@ -82,8 +83,8 @@ def _read_pickle(path: Path) -> Any:
 # Python's implementation, and from memory: C's, or a file, would allocate gigabytes for lengths
 # that a few bytes only claim.
 class _ArrayUnpickler(pickle._Unpickler):
-    """Knows the few names that pickled arrays of numbers consist of, as functions that can do
-    nothing else; any other name is refused before it is imported."""
+    """Knows the few names that pickled arrays of numbers consist of, as what can do nothing else;
+    any other name is refused before it is imported."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
@@ -96,15 +97,35 @@ class _ArrayUnpickler(pickle._Unpickler):
         return known
 
 
-def _empty_array(subtype: object, shape: object, typecode: object) -> np.ndarray:
-    """In place of numpy's ``_reconstruct``: what the pickle says next fills the array."""
-    return np.ndarray((0,), np.int8)
+class _Dtype:
+    """In place of numpy's, which trusts what the pickle says of it, and crashes."""
+
+    order = "|"
+
+    def __init__(self, code: str, align: object = False, copy: object = True) -> None:
+        if code not in _NUMBERS:
+            raise pickle.UnpicklingError(f"an array of {code!r}, not of numbers")
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
 
 
-def _dtype(code: str, align: object = False, copy: object = True) -> np.dtype:
-    if code not in _NUMBERS:
-        raise pickle.UnpicklingError(f"an array of {code!r}, not of numbers")
-    return np.dtype(code, False, True)
+class _Array:
+    """In place of numpy's for the same reason: what the pickle says next gives its values."""
+
+    values: np.ndarray | None = None
+
+    def __init__(self, subtype: object, shape: object, typecode: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, by_columns, data = state
+        number = np.dtype(dtype.code).newbyteorder(dtype.order)
+        flat = np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, number)
+        if flat.size != math.prod(shape) or min(shape, default=0) < 0:
+            raise pickle.UnpicklingError(f"{flat.size} numbers in an array of {shape}")
+        self.values = flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -113,9 +134,9 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): "ndarray",  # a name only: nothing can be made of it
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _latin1,
     ("collections", "OrderedDict"): OrderedDict,
 }
@@ -131,8 +152,9 @@ _NUMPY_VALUES: list[Any] = [
 
 
 def _tensor(value: object, name: object, path: Path) -> Tensor:
-    if isinstance(value, np.ndarray) and value.dtype.str[1:] in _NUMBERS:
-        return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, _Array) and value.values is not None:
+        native = value.values.dtype.newbyteorder("=")
+        return torch.from_numpy(value.values.astype(native, order="C"))
     if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         return value.detach()
     raise WeightsError(
