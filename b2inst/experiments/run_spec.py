@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
@@ -56,7 +55,7 @@ class RunSpec(Spec):
             content["schedule"].pop(habit, None)
         return {**content, "data": self.data.identity()}
 
-    @cached_property
+    @property  # not cached: a copy with changes would keep the hash
     def hash(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the identity's canonical JSON."""
         text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -30,6 +30,11 @@ def _started(spec: RunSpec, path: Path) -> RunSpec:
     return RunSpec.model_validate({**spec.model_dump(mode="json"), "start": start})
 
 
+def test_a_changed_copy_is_another_run(spec: RunSpec) -> None:
+    before = spec.hash
+    assert spec.model_copy(update={"seed": spec.seed + 1}).hash != before == spec.hash
+
+
 def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
     content = json.loads(spec.model_dump_json())
     assert content.pop("start") is None
