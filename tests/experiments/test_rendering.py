@@ -198,7 +198,8 @@ RESULTS = Path(b2inst.__file__).parents[1] / "results"
 STORED = [
     file
     for file in sorted(RESULTS.glob("*/*/*.json"))
-    if file.with_suffix(".md").is_file() and file.parts[-3] != "smoke"  # which is not committed
+    if file.stem == file.parent.name and file.with_suffix(".md").is_file()
+    if file.parts[-3] != "smoke"  # which is not committed
 ]
 
 
