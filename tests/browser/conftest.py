@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = (
@@ -30,7 +30,7 @@ _SETTINGS = (
     *("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"),
     *("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"),
 )
-_PATIENCE = 600  # seconds; a busy machine is no defect
+_PATIENCE = 300  # seconds; a busy machine is no defect
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +53,17 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
-    """Chromium, with an empty profile."""
-    with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=list(_QUIET))
-        yield launched
-        launched.close()
+def driver() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture
+def browser(driver: Playwright, chromium: str) -> Iterator[Browser]:
+    """Chromium with an empty profile, a new one for each test."""
+    launched = driver.chromium.launch(executable_path=chromium, args=list(_QUIET))
+    yield launched
+    launched.close()
 
 
 OpenPage = Callable[..., AbstractContextManager[Page]]

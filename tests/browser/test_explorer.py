@@ -1,37 +1,27 @@
-"""The explorer in a real browser, in JupyterLab and served by voila.
-
-Chromium is Debian's (``CHROMIUM=/usr/bin/chromium``). Screenshots go to ``B2INST_SCREENSHOTS``,
-where that names a folder.
-"""
+"""The explorer in a real browser, in JupyterLab and served by voila."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from b2inst import create_model, save_model
 from b2inst.data.scenes import SCENE_CLASSES
 
 pytestmark = pytest.mark.browser
 
-playwright = pytest.importorskip("playwright.sync_api")
-
 ROOT = Path(__file__).parents[2]
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-PATIENCE = 600.0  # seconds; a busy machine imports PyTorch slowly
-QUIET = (
-    *("--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+NOTEBOOK = "explore_bases.ipynb"
+PICTURES = 3  # of the panel
+ERRORS = ("Traceback", "error when executing")  # as JupyterLab and voila show them
+PATIENCE = 300.0  # seconds; a busy machine imports PyTorch slowly
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("place")
     (place / "experiments").symlink_to(ROOT / "experiments")
     (place / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks/explore_bases.ipynb", place / "notebooks")
+    shutil.copy(ROOT / "notebooks" / NOTEBOOK, place / "notebooks")
     torch.manual_seed(0)
     model = create_model(
         "b2inst-blendmask-tiny",
@@ -61,41 +51,24 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["voila", "lab"])
-def page(request: pytest.FixtureRequest, workspace: Path) -> Iterator[object]:
-    """The notebook, run to its end, with a list ``errors`` of what went wrong in the page."""
-    port = _free_port()
-    served = _COMMANDS[request.param](port)
-    environment = {
-        **os.environ,
-        "B2INST_PROFILE": "smoke",
-        "B2INST_WEIGHTS": "model.safetensors",
-        "B2INST_COCO_TINY": "",
-        "B2INST_DATA": "",
-        "B2INST_IMAGES": "",
-        "JUPYTER_CONFIG_DIR": str(workspace / "config"),
-    }
-    log = (workspace / f"{request.param}.log").open("w")
-    command = [sys.executable, "-m", *served]
-    server = subprocess.Popen(command, cwd=workspace, env=environment, stdout=log, stderr=log)
-    try:
-        _until(lambda: _answers(port), "the server does not answer")
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-            opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-            opened.set_default_timeout(PATIENCE * 1000)
-            errors: list[str] = []
-            opened.on("pageerror", lambda error: errors.append(str(error)))
-            _OPEN[request.param](opened, port)
-            _until(lambda: len(_pictures(opened)) == 3, "no picture appears", opened)
-            opened.wait_for_timeout(1000)
-            yield opened
-            _screenshot(opened, request.param)
-            assert errors == []
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(60)
-        log.close()
+def page(request, workspace: Path, serve, open_page, screenshots: Path) -> Iterator[object]:  # type: ignore[no-untyped-def]
+    """The notebook, run to its end."""
+    start = partial(
+        serve,
+        folder=workspace,
+        B2INST_PROFILE="smoke",
+        B2INST_WEIGHTS="model.safetensors",
+        B2INST_COCO_TINY="",
+        B2INST_DATA="",
+        B2INST_IMAGES="",
+    )
+    with open_page(viewport={"width": 1280, "height": 1000}) as opened:
+        {"voila": _in_voila, "lab": _in_lab}[request.param](opened, start)
+        _until(lambda: _drawn(opened) == PICTURES, "no picture appears", opened)
+        yield opened
+        for i, image in enumerate(opened.locator("img.widget-image").all()):
+            image.scroll_into_view_if_needed()
+            opened.screenshot(path=screenshots / f"explorer-{request.param}-{i}.png")
 
 
 def test_the_explorer_answers_the_keyboard(page) -> None:  # type: ignore[no-untyped-def]
@@ -124,39 +97,33 @@ def test_the_explorer_answers_the_keyboard(page) -> None:  # type: ignore[no-unt
     assert "Error" not in page.inner_text("body")
 
 
-def _voila(port: int) -> list[str]:
-    return ["voila", "notebooks/explore_bases.ipynb", "--no-browser", f"--port={port}"]
+def _in_voila(page, start: Callable[..., str]) -> None:  # type: ignore[no-untyped-def]
+    page.goto(
+        start("voila", f"notebooks/{NOTEBOOK}", "--show_tracebacks=True"), wait_until="commit"
+    )
 
 
-def _lab(port: int) -> list[str]:
-    """Without token and news, on a machine of one's own."""
-    return [
-        *("jupyterlab", "--no-browser", f"--port={port}", "--allow-root", "notebooks"),
-        *("--IdentityProvider.token=", "--LabApp.news_url=None"),
+def _in_lab(page, start: Callable[..., str]) -> None:  # type: ignore[no-untyped-def]
+    address = start(
+        *("jupyterlab", "--allow-root", "notebooks"),
+        *("--IdentityProvider.token=test", "--LabApp.news_url=None"),
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    ]
-
-
-def _open_voila(page, port: int) -> None:  # type: ignore[no-untyped-def]
-    page.goto(f"http://localhost:{port}", wait_until="commit")
-
-
-def _open_lab(page, port: int) -> None:  # type: ignore[no-untyped-def]
-    page.goto(f"http://localhost:{port}/lab/tree/explore_bases.ipynb?reset", wait_until="commit")
+    )
+    page.goto(f"{address}/lab/tree/{NOTEBOOK}?reset&token=test", wait_until="commit")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     # Before the kernel is connected the indicator says idle, too, and what is run is dropped.
     page.wait_for_selector("text=/\\| Idle/")
-    for _ in range(20):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         page.click(".lm-MenuBar-itemLabel:text-is('Run')")
         page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-        page.wait_for_timeout(3000)
-        if page.locator(".jp-InputPrompt:text-is('[*]:'), .jp-InputPrompt:text-is('[1]:')").count():
-            return
+        begun = ".jp-InputPrompt:text-is('[*]:'), .jp-InputPrompt:text-is('[1]:')"
+        try:
+            page.wait_for_selector(begun, timeout=10_000)
+        except PlaywrightTimeout:
+            continue
+        return
     raise AssertionError("JupyterLab does not run the notebook")
-
-
-_COMMANDS: dict[str, Callable[[int], list[str]]] = {"voila": _voila, "lab": _lab}
-_OPEN = {"voila": _open_voila, "lab": _open_lab}
 
 
 def _press(page, slider: str, key: str) -> None:  # type: ignore[no-untyped-def]
@@ -180,29 +147,16 @@ def _changed(before: list[str], after: list[str]) -> list[bool]:
     return [a != b for a, b in zip(before, after, strict=True)]
 
 
-def _until(condition: Callable[[], bool], complaint: str, page=None) -> None:  # type: ignore[no-untyped-def]
+def _drawn(page) -> int:  # type: ignore[no-untyped-def]
+    """How many of the explorer's pictures are there to be seen."""
+    script = "images => images.filter(image => image.naturalWidth > 0).length"
+    return int(page.eval_on_selector_all("img.widget-image", script))
+
+
+def _until(condition: Callable[[], bool], complaint: str, page) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + PATIENCE
     while not condition():
-        if time.monotonic() > end:
-            if page is not None:
-                _screenshot(page, "failed")
-            raise AssertionError(complaint)
-        time.sleep(0.1) if page is None else page.wait_for_timeout(100)
-
-
-def _screenshot(page, name: str) -> None:  # type: ignore[no-untyped-def]
-    if folder := os.environ.get("B2INST_SCREENSHOTS"):
-        for i, image in enumerate(page.locator("img.widget-image").all()):
-            image.scroll_into_view_if_needed()
-            page.screenshot(path=Path(folder) / f"explorer-{name}-{i}.png")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("localhost", port)) == 0
+        text = page.inner_text("body")
+        assert not any(words in text for words in ERRORS), text
+        assert time.monotonic() < end, complaint
+        page.wait_for_timeout(100)
