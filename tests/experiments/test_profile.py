@@ -17,11 +17,6 @@ from b2inst.modules.preprocessor import Preprocessor
 NAMES = ["smoke", "tiny", "small", "coco-1x", "coco-3x"]
 
 
-@pytest.fixture(autouse=True)
-def _no_folder_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_profile_names_models_that_exist(name: str, specs: Path) -> None:
     profile = load_profile(name)

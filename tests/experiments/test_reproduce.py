@@ -52,11 +52,6 @@ class Fabricator:
             raise RunError("1 of 5 runs did not complete")
 
 
-@pytest.fixture(autouse=True)
-def _scenes_as_profile_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
-
-
 _models: dict[str, Any] = {}
 
 

@@ -13,11 +13,6 @@ from b2inst.models import create_model
 from b2inst.weights import save_model
 
 
-@pytest.fixture(autouse=True)
-def _scenes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
-
-
 def weights(path: Path, **options: object) -> Path:
     save_model(create_model("blendmask-tiny", num_classes=3, **options), path)
     return path

@@ -51,10 +51,7 @@ def test_columns_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "coco-1x", "coco-3x"])
-def test_every_profile_gives_a_run_for_each_row_and_seed(
-    profile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+def test_every_profile_gives_a_run_for_each_row_and_seed(profile: str) -> None:
     specs = load_table("table1").run_specs(load_profile(profile), (0, 1))
     assert list(specs) == list(ROWS)
     assert all([spec.seed for spec in row] == [0, 1] for row in specs.values())

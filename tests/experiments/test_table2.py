@@ -51,10 +51,7 @@ def test_no_design_has_scoring() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_rows_that_table_1_has_are_the_same_runs(
-    profile: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+def test_rows_that_table_1_has_are_the_same_runs(profile: str) -> None:
     plan = load_profile(profile)
     one, two = (load_table(name).run_specs(plan, (0, 1)) for name in ("table1", "table2"))
     shared = {"baseline": "baseline", "HBB": "(e) global, single scale, loss + basis"}

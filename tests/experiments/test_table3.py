@@ -46,8 +46,7 @@ def test_each_row_is_compared_with_its_own_baseline() -> None:
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "coco-1x", "coco-3x"])
-def test_the_blendmask_pair_is_table_1s(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+def test_the_blendmask_pair_is_table_1s(profile: str) -> None:
     plan = load_profile(profile)
     one, three = (load_table(name).run_specs(plan, (0, 1)) for name in ("table1", "table3"))
     shared = {"baseline": "BlendMask*", "HBB+BS+MS": "B2Inst-BlendMask*"}

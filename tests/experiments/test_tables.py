@@ -25,8 +25,7 @@ Plan = tuple[TableSpec, Profile, dict[str, tuple[RunSpec, ...]]]
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+def plan() -> Plan:
     table, profile = load_table("table1"), load_profile("smoke")
     return table, profile, table.run_specs(profile, (0, 1, 2))
 

@@ -190,6 +190,16 @@ def test_a_file_cut_short_or_changed_is_told_in_a_line(
     assert not tensors or len(changed) == len(whole)
 
 
+def test_what_a_pickle_says_of_memory_is_not_believed(tmp_path: Path) -> None:
+    """Flags by which numpy would take the numbers for pointers, and may crash."""
+    whole = pickle.dumps({"a": np.arange(4, dtype=np.float32)}, 4)
+    flags = b"K\x00t\x94b"
+    assert whole.count(flags) == 1
+    path = tmp_path / "a.pkl"
+    path.write_bytes(whole.replace(flags, b"K\x3ft\x94b"))
+    assert read_checkpoint(path)["a"].tolist() == [0, 1, 2, 3]
+
+
 def test_a_name_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x04\x8c\x03o\ns\x8c\x06system\x93.")
