@@ -117,14 +117,16 @@ def train(
         ),
     ] = None,
     device: DeviceOption = None,
+    devices: DevicesOption = None,
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
     With --start, options that belong to the file's weights (attention_size, msra, …) are the
     file's, unless --option says otherwise.
     """
-    from b2inst.experiments import Workspace, load_profile, run
+    from b2inst.experiments import Workspace, load_profile, open_run, run
     from b2inst.experiments.datasets import prepare
+    from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
     from b2inst.experiments.single_run import single_run
 
@@ -139,9 +141,14 @@ def train(
     plan = plan.model_copy(update=changed)
     spec = single_run(model, plan, options=options, seed=seed, start=start)
     split = plan.data.report_split
-    check_plan([spec], workspace, split)
-    machine = plan.machine.model_copy(update={"device": device} if device else {})
-    done = run(spec, workspace, split=split, machine=machine)
+    asked = {"device": device, "devices": devices}
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    check_plan([spec], workspace, split, machine)
+    if machine.devices > 1:
+        run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
+        done = open_run(workspace.runs, spec)
+    else:
+        done = run(spec, workspace, split=split, machine=machine)
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")

@@ -82,7 +82,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         generators = state["rng"].view(-1, len(torch.get_rng_state()))
-        torch.set_rng_state(generators[fabric.global_rank % len(generators)])
+        # A copy, since it is read from its memory's first byte.
+        torch.set_rng_state(generators[fabric.global_rank % len(generators)].clone())
         start = state["iteration"]
 
     def save(iteration: int) -> None:
