@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +12,22 @@ from b2inst.cli.options import (
     DataOption,
     DeviceOption,
     DevicesOption,
+    LauncherOption,
+    MachinesOption,
     ProfileOption,
     SkipBadOption,
+    SlurmOption,
     Split,
     TrainSplitOption,
     ValSplitOption,
     coco_data,
     parse_options,
     parse_seeds,
+    parse_slurm,
 )
+
+if TYPE_CHECKING:
+    from b2inst.experiments.reproduce import Launcher
 
 
 def table(
@@ -41,6 +48,9 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
+    machines: MachinesOption = None,
+    launcher: LauncherOption = "local",
+    slurm: SlurmOption = None,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train anew the runs that other code has made.")
     ] = False,
@@ -59,7 +69,8 @@ def table(
     chosen = coco_data(data, train_split, val_split, skip_bad)
     numbers = parse_seeds(seeds)
     plan = load_profile(profile, data=chosen, workspace=workspace)
-    asked = {"jobs": jobs, "device": device, "devices": devices}
+    asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
+    asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
         name,
@@ -69,6 +80,7 @@ def table(
         split=split,
         workspace=workspace,
         machine=machine,
+        launcher=_as_jobs() if launcher == "slurm" else None,
         train=not render,
         rerun=rerun,
     )
@@ -93,6 +105,12 @@ def table(
             folder=workspace.root,
         )
         typer.echo(f"{workspace.shown(page)}: the table with figures")
+
+
+def _as_jobs() -> Launcher:
+    from b2inst.experiments.slurm import run_all  # needs the extra `cluster`
+
+    return run_all
 
 
 def train(

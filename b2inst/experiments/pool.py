@@ -14,7 +14,7 @@ import torch
 
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.errors import SpecError
-from b2inst.experiments.orders import failed, failure, order
+from b2inst.experiments.orders import failed, failure, on_devices, order
 from b2inst.experiments.processes import child_environment
 from b2inst.experiments.progress import Progress
 from b2inst.experiments.resources import Resources
@@ -119,13 +119,13 @@ def _start(
     gpus: str | None,
 ) -> _Process:
     run = open_run(workspace.runs, spec)
-    command = order(spec, workspace, split, machine)
+    worker = order(spec, workspace, split, machine)
     environment = child_environment(threads=machine.threads)
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpus
     with run.output_path.open("ab") as output:
         popen = subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, *on_devices(worker, machine)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
