@@ -139,6 +139,8 @@ def train(
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
+    On several machines, torchrun --no-python starts this command on each of them.
+
     With --start, options that belong to the file's weights (attention_size, msra, …) are the
     file's, unless --option says otherwise.
     """
@@ -146,27 +148,32 @@ def train(
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
+    from b2inst.experiments.runner import join
     from b2inst.experiments.single_run import single_run
+    from b2inst.ops.distributed import from_first
 
     options = parse_options(option)
     workspace = Workspace.here()
     plan = load_profile(
         profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
     )
-    changed: dict[str, Any] = {"data": prepare(plan.data, workspace.data)}
+    asked = {"device": device, "devices": devices}
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    place = join(machine)
+    changed: dict[str, Any] = {"data": from_first(lambda: prepare(plan.data, workspace.data))}
     if iterations is not None:
         changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
     plan = plan.model_copy(update=changed)
     spec = single_run(model, plan, options=options, seed=seed, start=start)
     split = plan.data.report_split
-    asked = {"device": device, "devices": devices}
-    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     check_plan([spec], workspace, split, machine)
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)
     else:
         done = run(spec, workspace, split=split, machine=machine)
+    if place.rank > 0:
+        return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")
