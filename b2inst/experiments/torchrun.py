@@ -59,14 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
 def cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
     """Rank and failure of the process that failed first, before it took others with it.
 
-    One that was killed comes before those that missed it then; SIGTERM is how the others are
-    ended.
+    One that was killed, or told to stop, comes before those that missed it then. The last are
+    those that torchrun has ended, by SIGTERM.
     """
 
-    def order(failure: ProcessFailure) -> tuple[bool, int]:
+    def order(failure: ProcessFailure) -> tuple[bool, bool, bool, int]:
         told = Path(failure.error_file)
-        when = told.stat().st_mtime_ns if told.is_file() else sys.maxsize
-        return failure.exitcode >= 0 or failure.signal_name() == "SIGTERM", when
+        ended = failure.signal_name() == "SIGTERM"
+        return (
+            ended,
+            failure.exitcode >= 0,
+            failure.exitcode != STOPPED,
+            told.stat().st_mtime_ns if told.is_file() else sys.maxsize,
+        )
 
     return min(failures.items(), key=lambda item: order(item[1]))
 

@@ -22,10 +22,12 @@ folder, end = Path(sys.argv[1]), sys.argv[2]
 variables = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS")
 note = {name: os.environ[name] for name in variables}
 (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(note))
-if end == "stopped":
-    sys.exit(130)
 if end and os.environ["RANK"] == "0":
     time.sleep(60)  # as one that waits for the other
+while not (folder / "0.json").exists():
+    time.sleep(0.01)
+if end == "stopped":
+    sys.exit(130)
 if end == "killed":
     os.kill(os.getpid(), 9)
 if end == "told":
@@ -91,11 +93,12 @@ def test_the_cause_is_who_was_killed_or_else_who_failed_first(tmp_path: Path) ->
     """The others lose their connection, or are ended by SIGTERM."""
     later, ended = _failure(tmp_path, 0, 1, when=7.9), _failure(tmp_path, 3, -15)
     first, killed = _failure(tmp_path, 1, 1, when=7.2), _failure(tmp_path, 2, -9)
-    silent = _failure(tmp_path, 4, 3)
+    silent, stopped = _failure(tmp_path, 4, 3), _failure(tmp_path, 5, STOPPED)
     for failures, expected in (
         ([later, first, killed, ended], killed),
         ([ended, later, first], first),
         ([ended, later], later),
+        ([ended, later, stopped], stopped),
         ([later, silent], later),
     ):
         named = {failure.local_rank: failure for failure in failures}
