@@ -148,9 +148,9 @@ def train(
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
-    from b2inst.experiments.runner import join
     from b2inst.experiments.single_run import single_run
     from b2inst.ops.distributed import from_first
+    from b2inst.training.devices import join
 
     options = parse_options(option)
     workspace = Workspace.here()
@@ -159,7 +159,7 @@ def train(
     )
     asked = {"device": device, "devices": devices}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
-    place = join(machine)
+    place = join(device=machine.device)
     changed: dict[str, Any] = {"data": from_first(lambda: prepare(plan.data, workspace.data))}
     if iterations is not None:
         changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})

@@ -17,7 +17,6 @@ from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
     build_model,
-    disk_need,
     is_complete,
     is_stale,
     resolve_device,
@@ -25,7 +24,7 @@ from b2inst.experiments.runner import (
     warn_of_stale,
 )
 from b2inst.experiments.speed import TableSpeed, table_speed
-from b2inst.experiments.store import Run, check_space, open_run
+from b2inst.experiments.store import Run, check_space, disk_need, open_run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.tables import build_table, keep_earlier, save_runs

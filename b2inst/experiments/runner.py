@@ -6,10 +6,8 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
@@ -23,13 +21,21 @@ from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_
 from b2inst.experiments.provenance import recorded
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.store import Run, RunStatus, check_space, open_run, write_json
+from b2inst.experiments.store import (
+    Run,
+    RunStatus,
+    check_space,
+    disk_need,
+    open_run,
+    write_arrays,
+    write_json,
+)
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.ops.distributed import from_first
-from b2inst.training import Schedule, train
-from b2inst.training.devices import Place, launch, part_ways
+from b2inst.training import train
+from b2inst.training.devices import Place, join, part_ways
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -71,7 +77,7 @@ def run(
     machine = machine or Resources()
     current = open_run(workspace.runs, spec)
     part = split or spec.data.report_split
-    place = join(machine)
+    place = join(device=machine.device)
     with ExitStack() as held:
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
@@ -80,14 +86,6 @@ def run(
         if from_first(lambda: needs_evaluation(current, spec, part)):
             _evaluate(spec, current, workspace, part, machine, place, progress=progress)
     return current
-
-
-def join(machine: Resources) -> Place:
-    """Join the processes that torchrun or srun started together with this one, if they did."""
-    place = Place.of_this_process()
-    if place.processes > 1:
-        launch(device=machine.device)
-    return place
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
@@ -169,16 +167,6 @@ def resolve_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def disk_need(model: BasisSegmenter) -> float:
-    """Bytes a run of ``model`` may write at most.
-
-    The weights once, and a checkpoint (weights and up to two optimiser moments) twice over, since
-    a new one is written before the old one goes; 50 MB for log and predictions.
-    """
-    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    return 7 * weights + 50e6
-
-
 def _train(
     spec: RunSpec,
     run: Run,
@@ -204,7 +192,8 @@ def _train(
         cache=decoded <= _CACHED_BYTES,
         fixed_size=model.preprocessor.fixed_size,
     )
-    schedule = from_first(lambda: _schedule(spec, run))
+    # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
+    schedule = from_first(lambda: run.begin(spec)).schedule
     facts = {
         "spec_hash": spec.hash,
         "seed": spec.seed,
@@ -232,14 +221,6 @@ def _train(
         )
     if first and not run.model_path.is_file():
         raise RunError(f"{run.model_path}: training ended without it; run again")
-
-
-def _schedule(spec: RunSpec, run: Run) -> Schedule:
-    """As it was begun: how often a run logs is no part of what it is, but of its checkpoint."""
-    if run.status is not RunStatus.NEW:
-        return run.spec().schedule
-    write_json(run.spec_path, spec.model_dump(mode="json"))
-    return spec.schedule
 
 
 def _evaluate(
@@ -282,7 +263,7 @@ def _evaluate(
             seed=_RESAMPLING_SEED,
             area_ranges=ranges,
         )
-        _save_arrays(run.resampled_path(label), resampled)
+        write_arrays(run.resampled_path(label), resampled)
     write_json(
         run.metrics_path(label),
         {
@@ -292,14 +273,6 @@ def _evaluate(
             "metrics": metrics,
         },
     )
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **single)
-    partial.replace(path)
 
 
 def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.run_spec import RunSpec
@@ -91,6 +92,12 @@ class Run:
             SpecError: the file is of another version of the package.
         """
         return parse_spec(RunSpec, read_json(self.spec_path), source=str(self.spec_path))
+
+    def begin(self, spec: RunSpec) -> RunSpec:
+        """Write down what the run is, if that has not been done; returns what it was begun as."""
+        if self.status is RunStatus.NEW:
+            write_json(self.spec_path, spec.model_dump(mode="json"))
+        return self.spec()
 
     def provenance(self) -> dict[str, Any]:
         """Where the run comes from; empty before it has begun."""
@@ -168,6 +175,16 @@ def check_space(folder: Path, needed_bytes: float) -> None:
         )
 
 
+def disk_need(model: nn.Module) -> float:
+    """Bytes a run of ``model`` may write at most.
+
+    The weights once, and a checkpoint (weights and up to two optimiser moments) twice over, since
+    a new one is written before the old one goes; 50 MB for log and predictions.
+    """
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    return 7 * weights + 50e6
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -190,4 +207,13 @@ def write_json(path: Path, content: Any) -> None:
     partial.write_text(
         json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
+    partial.replace(path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays, as float32, so that the file is whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **single)
     partial.replace(path)

@@ -82,6 +82,14 @@ def launch(*, device: str, precision: Any = "32-true") -> Fabric:
     return fabric
 
 
+def join(*, device: str) -> Place:
+    """Join the processes that torchrun or srun started together with this one, if they did."""
+    place = Place.of_this_process()
+    if place.processes > 1:
+        launch(device=device)
+    return place
+
+
 def part_ways() -> None:
     """Let the processes go their own ways, once each has what it needs of the others."""
     if dist.is_available() and dist.is_initialized():

@@ -19,12 +19,11 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
     StaleRunWarning,
     build_model,
-    disk_need,
     is_complete,
     run,
     warn_of_stale,
 )
-from b2inst.experiments.store import Run, RunStatus, write_json
+from b2inst.experiments.store import Run, RunStatus, disk_need, write_json
 from b2inst.experiments.workspace import Workspace
 
 CLASSES = ("a", "b")
