@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image
 
 from b2inst.ops.quality import mask_iou
 from b2inst.viz.boundaries import target_at
@@ -82,7 +82,7 @@ def instance_rows(
     return [*rows, _masks(view, closer, apart, outcome, instance, beside)]
 
 
-def contact_sheet(view: View, instance: int, beside: View | None = None) -> Figure:
+def contact_sheet(view: View, instance: int, beside: View | None = None) -> Image.Image:
     """An image and one of its instances, as trained, on one sheet.
 
     Args:

@@ -79,7 +79,7 @@ class Panel:
             control.observe(lambda _: self._react(self._look), "value")
         self.gallery.observe(lambda _: self._react(self._enter_gallery), "value")
         self.upload.observe(lambda _: self._react(self._take_upload), "value")
-        self.instance.observe(lambda _: self._react(self._draw_all), "value")
+        self.instance.observe(lambda _: self._react(self._choose_instance), "value")
         self.basis.observe(lambda _: self._react(self._choose_basis), "value")
         self.factor.observe(lambda _: self._react(self._scale_basis), "value")
         self.reset.on_click(lambda _: self._react(self._reset_bases))
@@ -166,7 +166,8 @@ class Panel:
         self.ap_as_trained = image_ap(self.view, self.view.trained, paper)
         _, *bases = overview_rows(self.view)
         self.bases.value = png(sheet(bases))
-        self._draw_all()
+        self._recompose()
+        self._choose_instance()
 
     def _fit(self, model: Candidate) -> None:
         """Fit the controls to another model: its bases, the scores that it predicts."""
@@ -188,12 +189,14 @@ class Panel:
 
     def _scale_basis(self) -> None:
         self.factors[self.basis.index] = self.factor.value
+        self._recompose()
         self._draw_instance()
 
     def _reset_bases(self) -> None:
         self.factors = [1.0] * len(self.factors)
         with self._quietly():
             self.factor.value = 1.0
+        self._recompose()
         self._draw_instance()
 
     def _reset_exponents(self) -> None:
@@ -202,32 +205,42 @@ class Panel:
                 self.exponents[name].value = value
         self._draw_ranking()
 
-    def _draw_all(self) -> None:
+    def _choose_instance(self) -> None:
         found = len(self.view.explanation.instances)
         image, *_ = overview_rows(self.view, self._instance if found else None, self.other)
         self.overview.value = png(sheet([image]))
         self._draw_instance()
 
+    def _recompose(self) -> None:
+        as_trained = all(factor == 1 for factor in self.factors)
+        self.outcome = self.view.trained if as_trained else self.view.recompose(self.factors)
+        self._rank()
+
     def _draw_instance(self) -> None:
-        self.outcome = self.view.recompose(self.factors)
         rows: list[Row] = []
         if len(self.outcome.instances):
             rows = instance_rows(self.view, self.outcome, self._instance, self.factors, self.other)
         self.detail.value = png(sheet(rows)) if rows else b""
         self._write_words()
-        self._draw_ranking()
+        self._write_table()
 
     def _write_words(self) -> None:
         lines = describe(self.view, self._instance, self.basis.index, self.factors)
         self.words.value = _paragraphs(lines)
 
     def _draw_ranking(self) -> None:
+        self._rank()
+        self._write_table()
+
+    def _rank(self) -> None:
         exponents = {name: control.value for name, control in self.exponents.items()}
-        frame = ranking_frame(self.view, self.outcome, exponents)
-        frame.insert(0, "instance", frame.index + 1)
-        self.table.value = _table(frame.head(_LISTED), self._instance)
+        self.ranking = ranking_frame(self.view, self.outcome, exponents)
+        self.ranking.insert(0, "instance", self.ranking.index + 1)
         after = image_ap(self.view, self.outcome, exponents)
         self.ap.value = _paragraphs([_ap_line(self.ap_as_trained, after)])
+
+    def _write_table(self) -> None:
+        self.table.value = _table(self.ranking.head(_LISTED), self._instance)
 
 
 _WRAP = {"flex_flow": "row wrap"}

@@ -43,7 +43,6 @@ class View:
     model: BasisSegmenter
     subject: Subject
     explanation: Explanation
-    features: Features
     frame: tuple[int, int]  #: (height, width) of the image in the network's input
     name: str = "model"  #: what pictures call it
 
@@ -82,7 +81,15 @@ class View:
     @cached_property
     def trained(self) -> Outcome:
         """The instances as they were predicted."""
-        return self.recompose([1.0] * self.num_bases)
+        instances = self.explanation.instances
+        return Outcome(instances, *self._quality(instances.masks, slice(None)))
+
+    @cached_property
+    def features(self) -> Features:
+        """Of the image, for the scoring head to see new masks with."""
+        batch = self.model.preprocessor([self.model.preprocessor.resized(self.subject.image)])
+        features: Features = self.model.backbone(batch.images)
+        return features
 
     @torch.inference_mode()
     def recompose(self, factors: Sequence[float]) -> Outcome:
@@ -172,5 +179,5 @@ def look(model: BasisSegmenter, subject: Subject, *, name: str = "model") -> Vie
         name: what pictures call the model.
     """
     explanation = model.explain(subject.image)
-    batch = model.preprocessor([model.preprocessor.resized(subject.image)])
-    return View(model, subject, explanation, model.backbone(batch.images), batch.sizes[0], name)
+    _, *frame = model.preprocessor.resized(subject.image).shape
+    return View(model, subject, explanation, (frame[0], frame[1]), name)
