@@ -28,12 +28,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Effect:
-    """What switching one basis off does to one mask."""
+    """What becomes of one mask."""
 
     pixels: int  #: of the mask before
-    changed: int  #: pixels that enter or leave the mask
+    gained: int  #: pixels that enter the mask
+    lost: int  #: and those that leave it
     iou: tuple[float, float]  #: with the object, before and after; NaN where there is none
     dice: tuple[float, float]  #: boundary Dice, before and after
+
+    @property
+    def changed(self) -> int:
+        """Pixels that enter or leave the mask."""
+        return self.gained + self.lost
 
 
 @dataclass(frozen=True)
@@ -130,12 +136,22 @@ class View:
         masks = self.model.assembler.assemble(bases, [found.boxes], found.coefficients)
         size = (self.explanation.image.shape[0], self.explanation.image.shape[1])
         after = masks.paste(instances.boxes, size, self.frame)
-        (iou, dice), (new_iou, new_dice) = (self._quality(m, one) for m in (instances.masks, after))
+        return self._effect(instance, after[0], *self._quality(after, one))
+
+    def effect(self, instance: int, outcome: Outcome) -> Effect:
+        """What a choice of bases has made of one mask."""
+        one = slice(instance, instance + 1)
+        mask = outcome.instances.masks[instance]
+        return self._effect(instance, mask, outcome.iou[one], outcome.dice[one])
+
+    def _effect(self, instance: int, after: Tensor, iou: Tensor, dice: Tensor) -> Effect:
+        before = self.explanation.instances.masks[instance]
         return Effect(
-            pixels=int(instances.masks.sum()),
-            changed=int((instances.masks ^ after).sum()),
-            iou=(float(iou), float(new_iou)),
-            dice=(float(dice), float(new_dice)),
+            pixels=int(before.sum()),
+            gained=int((after & ~before).sum()),
+            lost=int((before & ~after).sum()),
+            iou=(float(self.trained.iou[instance]), float(iou)),
+            dice=(float(self.trained.dice[instance]), float(dice)),
         )
 
     def in_image(self, extent: Extent) -> Extent:
