@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, JsonValue, NonNegativeInt, model_validator
 
 from b2inst.experiments.data_spec import CocoData, DataSpec, coco_folder
+from b2inst.experiments.errors import SpecError
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import Augmentation, Precision, RunSpec
 from b2inst.experiments.workspace import Workspace
@@ -31,6 +32,9 @@ class Profile(Spec):
     name: str
     description: str
     variant: str  #: the second half of a model's name: "tiny", "r50"
+    #: The variants that rows may ask for, and what each is here: ``{r50: tiny}``. A row that asks
+    #: for another is not run.
+    variants: dict[str, str] = Field(default_factory=dict)
     options: dict[str, JsonValue] = Field(default_factory=dict)  #: model options of every row,
     #: but for families that have their own: ``{yolact: {size: 96}}``, in place of all of these.
     families: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
@@ -57,15 +61,39 @@ class Profile(Spec):
             changed["augmentation"] = self.own_data.augmentation
         return self.model_copy(update=changed)
 
-    def run_spec(self, family: str, options: dict[str, JsonValue], seed: int) -> RunSpec:
-        """The run of a model family with its own options (they win over the profile's)."""
+    def offers(self, variant: str | None) -> bool:
+        """Whether a row that asks for this variant is run; None is the profile's own."""
+        return variant is None or variant in {self.variant, *self.variants}
+
+    def run_spec(
+        self,
+        family: str,
+        options: dict[str, JsonValue],
+        seed: int,
+        *,
+        variant: str | None = None,
+        epochs_factor: float = 1,
+    ) -> RunSpec:
+        """The run of a model family with its own options (they win over the profile's).
+
+        Args:
+            variant: the model's size as a row asks for it (default: the profile's own).
+            epochs_factor: how many times the profile's schedule (``Schedule.scaled_by``).
+
+        Raises:
+            SpecError: the profile does not offer the variant.
+        """
+        if not self.offers(variant):
+            known = ", ".join({self.variant: None, **self.variants})
+            raise SpecError(f"profile {self.name} has no variant '{variant}'; it has {known}")
+        own = self.variant if variant is None else self.variants.get(variant, variant)
         common = self.families.get(family.removeprefix("b2inst-"), self.options)
         return RunSpec(
-            model=f"{family}-{self.variant}",
+            model=f"{family}-{own}",
             options={**common, **options},
             data=self.data,
             augmentation=self.augmentation,
-            schedule=self.schedule,
+            schedule=self.schedule.scaled_by(epochs_factor),
             precision=self.precision,
             seed=seed,
         )

@@ -143,3 +143,22 @@ def test_a_family_may_have_options_of_its_own() -> None:
     for family in ("yolact", "b2inst-yolact"):
         assert profile.run_spec(family, {"scoring": []}, 0).options == {"size": 64, "scoring": []}
     assert profile.run_spec("blendmask", {}, 0).options == profile.options
+
+
+def test_a_row_may_ask_for_a_variant_and_a_longer_schedule() -> None:
+    profile = load_profile("coco-1x")
+    run = profile.run_spec("blendmask", {}, 0, variant="r101", epochs_factor=3)
+    assert run.model == "blendmask-r101"
+    assert run.schedule == load_profile("coco-3x").schedule
+    assert profile.run_spec("blendmask", {}, 0, variant="r50") == profile.run_spec(
+        "blendmask", {}, 0
+    )
+
+
+def test_variants_are_what_the_profile_makes_of_them() -> None:
+    profile = load_profile("tiny")
+    assert profile.run_spec("yolact", {}, 0, variant="r50").model == "yolact-tiny"
+    assert profile.run_spec("yolact", {}, 0, variant="tiny").model == "yolact-tiny"
+    assert [profile.offers(v) for v in (None, "tiny", "r50", "r101")] == [True, True, True, False]
+    with pytest.raises(SpecError, match="profile tiny has no variant 'r101'; it has tiny, r50"):
+        profile.run_spec("yolact", {}, 0, variant="r101")

@@ -80,6 +80,17 @@ def test_runs_without_a_start_are_those_they_were(spec: RunSpec) -> None:
     assert spec.hash == "b262b4cce3ac"
 
 
+def test_committed_runs_are_still_found_by_their_hash() -> None:
+    """A field that is added later must leave them as they are."""
+    records = sorted((Path(__file__).parents[2] / "results/tiny/runs").glob("*.json"))
+    assert records
+    for record in records:
+        stored = json.loads(record.read_text())["spec"]
+        run = RunSpec.model_validate(stored)
+        assert run.hash == record.stem
+        assert run.identity() == stored
+
+
 def test_a_start_is_what_it_holds_not_where_it_lies(spec: RunSpec, tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / name).write_bytes(content)

@@ -38,6 +38,26 @@ def test_one_cycle_is_a_warm_up_and_half_a_cosine() -> None:
     assert schedule.factor(110) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("factor", "iterations", "milestones"),
+    [
+        # detectron2's 2x and 3x, and the 6x of "Rethinking ImageNet Pre-training" (its Table 2).
+        (1, 90_000, (60_000, 80_000)),
+        (2, 180_000, (120_000, 160_000)),
+        (3, 270_000, (210_000, 250_000)),
+        (6, 540_000, (480_000, 520_000)),
+        (0.1, 9_000, (6_000, 8_000)),
+    ],
+)
+def test_longer_schedules_are_the_published_ones(
+    factor: float, iterations: int, milestones: tuple[int, ...]
+) -> None:
+    scaled = Schedule().scaled_by(factor)
+    assert (scaled.iterations, scaled.milestones) == (iterations, milestones)
+    changed = {"iterations", "milestones"}
+    assert scaled.model_dump(exclude=changed) == Schedule().model_dump(exclude=changed)
+
+
 @pytest.mark.parametrize("policy", ["steps", "one-cycle"])
 def test_no_warm_up(policy: str) -> None:
     assert Schedule(policy=policy, warmup_iterations=0).factor(0) == 1  # type: ignore[arg-type]
