@@ -99,6 +99,7 @@ def train(
     loader = train_loader(
         dataset,
         batch_size=schedule.batch_size,
+        aspect_grouping=schedule.aspect_grouping,
         seed=seed,
         start_iteration=start,
         num_workers=num_workers,

@@ -23,6 +23,7 @@ class Schedule(BaseModel):
 
     iterations: int = Field(default=90_000, ge=1)
     batch_size: int = Field(default=16, ge=1)  #: images an iteration, over all devices
+    aspect_grouping: bool = False  #: no batch mixes upright and wide images, which saves padding
     learning_rate: float = Field(default=0.01, gt=0)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -67,6 +68,26 @@ class Schedule(BaseModel):
                     iterations - round((self.iterations - milestone) * min(factor, 2))
                     for milestone in self.milestones
                 ),
+            }
+        )
+
+    def for_batch(self, size: int) -> Self:
+        """The same training in batches of another size: as many images, seen in ``size``s.
+
+        With k times the batch, the learning rate is k times as high for SGD (the linear scaling
+        rule; Goyal et al., "Accurate, Large Minibatch SGD", 2017) and √k times for AdamW (Malladi
+        et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+        Iterations, milestones and warm-up are 1/k as many, rounded: all are at the same images.
+        The rules hold approximately, and for k not far from 1.
+        """
+        k = size / self.batch_size
+        return self.model_copy(
+            update={
+                "batch_size": size,
+                "learning_rate": self.learning_rate * (k if self.optimizer == "sgd" else k**0.5),
+                "iterations": max(round(self.iterations / k), 1),
+                "milestones": tuple(round(milestone / k) for milestone in self.milestones),
+                "warmup_iterations": round(self.warmup_iterations / k),
             }
         )
 
