@@ -9,10 +9,12 @@ import typer
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     BatchSizeOption,
+    ChannelsLastOption,
     DataOption,
     DeviceOption,
     DevicesOption,
     ProfileOption,
+    RecomputeOption,
     SkipBadOption,
     Split,
     StartOption,
@@ -45,6 +47,8 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train anew the runs that other code has made.")
     ] = False,
@@ -69,6 +73,7 @@ def table(
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
     asked = {"jobs": jobs, "device": device, "devices": devices}
+    asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
         name,
@@ -123,6 +128,8 @@ def train(
     start: StartOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
@@ -149,7 +156,8 @@ def train(
         spec = spec.model_copy(update={"schedule": schedule})
     split = plan.data.report_split
     check_plan([spec], workspace, split)
-    machine = plan.machine.model_copy(update={"device": device} if device else {})
+    asked = {"device": device, "channels_last": channels_last, "recompute": recompute}
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     done = run(spec, workspace, split=split, machine=machine)
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))

@@ -46,6 +46,13 @@ DevicesOption = Annotated[
     int | None, typer.Option("--devices", min=1, help="GPUs of a run (by torchrun).")
 ]
 
+ChannelsLastOption = Annotated[
+    bool, typer.Option("--channels-last", help="Quicker convolutions, which round differently.")
+]
+RecomputeOption = Annotated[
+    bool, typer.Option("--recompute", help="Train with less memory and more time; same numbers.")
+]
+
 
 def coco_data(
     data: Path | None, train: str | None, val: str | None, skip_bad: bool
