@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
+    BatchSizeOption,
+    ChannelsLastOption,
     DataOption,
     DeviceOption,
     DevicesOption,
     ProfileOption,
+    RecomputeOption,
     SkipBadOption,
     Split,
+    StartOption,
     TrainSplitOption,
     ValSplitOption,
     coco_data,
     parse_options,
     parse_seeds,
+    profile_name,
 )
 
 
@@ -33,6 +37,8 @@ def table(
     train_split: TrainSplitOption = None,
     val_split: ValSplitOption = None,
     skip_bad: SkipBadOption = False,
+    start: StartOption = None,
+    batch_size: BatchSizeOption = None,
     split: Annotated[
         Split | None, typer.Option("--split", help="Evaluate on this (default: as reported).")
     ] = None,
@@ -41,6 +47,8 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train anew the runs that other code has made.")
     ] = False,
@@ -51,21 +59,28 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/."""
+    """Train and evaluate what is missing of a table of the paper, and write it to results/.
+
+    The table's notebook knows no --start: for it, name the file in a profile of your own
+    (extends: finetune, start: FILE).
+    """
     from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
     from b2inst.experiments.table_spec import load_table
 
     workspace = Workspace.here()
     chosen = coco_data(data, train_split, val_split, skip_bad)
     numbers = parse_seeds(seeds)
-    plan = load_profile(profile, data=chosen, workspace=workspace)
+    profile = profile_name(profile, batch_size)
+    plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
     asked = {"jobs": jobs, "device": device, "devices": devices}
+    asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
         name,
         profile=profile,
         seeds=numbers,
         data=chosen,
+        start=start,
         split=split,
         workspace=workspace,
         machine=machine,
@@ -79,7 +94,7 @@ def table(
 
     source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
-    plain = not (render or split or train_split or val_split or skip_bad)
+    plain = not (render or split or train_split or val_split or skip_bad or start)
     if notebook and plain and source is not None:
         path = workspace.root / "notebooks" / source
         _, page = execute(
@@ -110,13 +125,11 @@ def train(
         list[str] | None,
         typer.Option("--option", help="Model option as NAME=YAML, such as scoring=[iou]."),
     ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--start", help="Weights to start from: of a model, or detectron2's R-50.pkl."
-        ),
-    ] = None,
+    start: StartOption = None,
+    batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
@@ -131,16 +144,20 @@ def train(
     options = parse_options(option)
     workspace = Workspace.here()
     plan = load_profile(
-        profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
+        profile_name(profile, batch_size),
+        data=coco_data(data, train_split, val_split, skip_bad),
+        start=start,
+        workspace=workspace,
     )
-    changed: dict[str, Any] = {"data": prepare(plan.data, workspace.data)}
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    spec = single_run(model, plan, options=options, seed=seed)
     if iterations is not None:
-        changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
-    plan = plan.model_copy(update=changed)
-    spec = single_run(model, plan, options=options, seed=seed, start=start)
+        schedule = spec.schedule.model_copy(update={"iterations": iterations})
+        spec = spec.model_copy(update={"schedule": schedule})
     split = plan.data.report_split
     check_plan([spec], workspace, split)
-    machine = plan.machine.model_copy(update={"device": device} if device else {})
+    asked = {"device": device, "channels_last": channels_last, "recompute": recompute}
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     done = run(spec, workspace, split=split, machine=machine)
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))

@@ -11,6 +11,8 @@ from b2inst.data.loader import collate, eval_images, train_loader
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
 from b2inst.data.transforms import (
+    RandomCentreCrop,
+    RandomColours,
     RandomTranspose,
     ResizeShorterSide,
     ResizeTo,
@@ -26,6 +28,8 @@ __all__ = [
     "CocoIndex",
     "DataError",
     "ImageRecord",
+    "RandomCentreCrop",
+    "RandomColours",
     "RandomTranspose",
     "Report",
     "ResizeShorterSide",

@@ -37,6 +37,7 @@ def make_table(
     profile: str = "tiny",
     seeds: Sequence[int] | None = None,
     data: CocoData | None = None,
+    start: Path | None = None,
     split: SplitName | None = None,
     workspace: Workspace | None = None,
     machine: Resources | None = None,
@@ -53,6 +54,7 @@ def make_table(
         profile: a profile ("tiny") or the path of its YAML file.
         seeds: one run of each row for each (default: the profile's).
         data: a COCO-format folder to use in place of the profile's data.
+        start: weights that every run begins with (default: the profile's).
         split: evaluated on this one (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
         machine: how to use the machine (default: as the profile says).
@@ -67,7 +69,7 @@ def make_table(
     """
     workspace = workspace or Workspace.here()
     table = load_table(name, workspace=workspace)
-    plan = load_profile(profile, data=data, workspace=workspace)
+    plan = load_profile(profile, data=data, start=start, workspace=workspace)
     part = split or plan.data.report_split
     folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
     target = workspace.results / plan.name / folder

@@ -28,6 +28,11 @@ class Augmentation(Spec):
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0  #: for scenes, which have no up
     transpose: Probability = 0.0
+    ssd: bool = False  #: colours, expansion and crops as SSD and YOLACT vary them, too
+
+
+#: Keys that came later: a run that leaves them at their defaults is the one it was without them.
+_LATER = (("augmentation", "ssd", False), ("schedule", "aspect_grouping", False))
 
 
 class RunSpec(Spec):
@@ -53,6 +58,9 @@ class RunSpec(Spec):
             content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every"):
             content["schedule"].pop(habit, None)
+        for part, key, default in _LATER:
+            if content[part][key] == default:
+                del content[part][key]
         return {**content, "data": self.data.identity()}
 
     @property  # not cached: a copy with changes would keep the hash

@@ -216,6 +216,8 @@ def _train(
             device=machine.device,
             precision=spec.precision,
             num_workers=machine.workers,
+            channels_last=machine.channels_last,
+            recompute=machine.recompute,
             progress=progress,
         )
     if first and not run.model_path.is_file():

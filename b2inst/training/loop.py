@@ -21,6 +21,7 @@ from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
 from b2inst.training.determinism import deterministic
 from b2inst.training.interruption import Interruption
+from b2inst.training.recompute import recompute_activations
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
 
@@ -41,6 +42,8 @@ def train(
     num_workers: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
+    channels_last: bool = False,
+    recompute: bool = False,
 ) -> None:
     """Train a model, or go on where an interrupted training stopped.
 
@@ -53,6 +56,8 @@ def train(
         precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
         num_workers: processes that load data.
         tensorboard: also write TensorBoard events into ``out``.
+        channels_last: keep weights and maps with the channels innermost, which is quicker.
+        recompute: keep fewer activations and compute them again, see ``recompute_activations``.
 
     Raises:
         NonFiniteLossError: with the last good checkpoint kept.
@@ -67,6 +72,10 @@ def train(
     fabric.seed_everything(seed, verbose=False)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    if recompute:
+        recompute_activations(model)
 
     optimizer, scheduler = schedule.optimizer_for(model)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -99,6 +108,7 @@ def train(
     loader = train_loader(
         dataset,
         batch_size=schedule.batch_size,
+        aspect_grouping=schedule.aspect_grouping,
         seed=seed,
         start_iteration=start,
         num_workers=num_workers,

@@ -39,7 +39,7 @@ def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
     for name, (spec, *_) in table.run_specs(plan, (0,)).items():
         options: dict[str, Any] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
         wirings[name] = find_wiring(create_model(spec.model, num_classes=1, **options))
-    path = workspace.results / profile / table.name / "designs.png"
+    path = workspace.results / plan.name / table.name / "designs.png"
     return save_figure(diagram_figure(wirings), path)
 
 
