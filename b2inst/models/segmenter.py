@@ -122,26 +122,45 @@ class BasisSegmenter(nn.Module):
             ValueError: an array that is not H×W×3 uint8.
             FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
         """
-        return [result[0] for result in self._run(images)]
+        arrays = [read_image(image) for image in images]
+        return self.segment(
+            [self.preprocessor.resized(array) for array in arrays],
+            [array.shape[:2] for array in arrays],
+        )
+
+    @torch.inference_mode()
+    def segment(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Instances]:
+        """What ``predict`` does once images are resized, for callers who do that themselves.
+
+        Args:
+            images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
+            sizes: (height, width) of the image that each was resized from; the instances are in
+                its pixels.
+        """
+        return [result[0] for result in self._run(images, sizes)]
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
         """Predict one image and keep what lies behind: bases, boundary, coefficients."""
-        ((instances, detections, bases, size),) = self._run([image])
+        array = read_image(image)
+        ((instances, detections, bases, size),) = self._run(
+            [self.preprocessor.resized(array)], [array.shape[:2]]
+        )
         # The quotient of a fractional stride may be a last bit above a whole number of cells.
         height, width = (math.ceil(side / bases.stride - 1e-6) for side in size)
         content = (height, width)
-        return Explanation(read_image(image), instances, detections, bases, content)
+        return Explanation(array, instances, detections, bases, content)
 
     def _run(
-        self, images: Sequence[ImageLike]
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
         if self.training:
             raise RuntimeError("the model is in training mode; call model.eval() before predicting")
         if not images:
             return []
-        arrays = [read_image(image) for image in images]
-        batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
+        batch = self.preprocessor(list(images))
         features: Features = self.backbone(batch.images)
         detections = self.instance_head.detect(self.instance_head(features))
         bases = self.basis_head(features)
@@ -156,7 +175,7 @@ class BasisSegmenter(nn.Module):
 
         results = []
         start = 0
-        for i, (array, detection) in enumerate(zip(arrays, detections, strict=True)):
+        for i, (image_size, detection) in enumerate(zip(sizes, detections, strict=True)):
             rows = slice(start, start + len(detection))
             start += len(detection)
             instances, order = self._finish(
@@ -164,7 +183,7 @@ class BasisSegmenter(nn.Module):
                 masks[rows],
                 {name: value[rows] for name, value in qualities.items()},
                 network_size=batch.sizes[i],
-                image_size=(array.shape[0], array.shape[1]),
+                image_size=image_size,
             )
             own = Bases(
                 bases.maps[i : i + 1],
