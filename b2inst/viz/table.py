@@ -18,7 +18,7 @@ from b2inst.experiments.store import Run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import TableSpec
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import create_model
+from b2inst.models import create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose_images
 from b2inst.viz.curves import training_curves
@@ -38,7 +38,8 @@ def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
     wirings = {}
     for name, (spec, *_) in table.run_specs(plan, (0,)).items():
         options: dict[str, Any] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
-        wirings[name] = find_wiring(create_model(spec.model, num_classes=1, **options))
+        model = create_model(spec.model, num_classes=1, **options)
+        wirings[name] = find_wiring(with_bases(model))
     path = workspace.results / profile / table.name / "designs.png"
     return save_figure(diagram_figure(wirings), path)
 
@@ -75,7 +76,7 @@ def save_comparison(
         RunError: a row was not run, or its run's folder is not here any more.
     """
     index, choices, a, b = _chosen(result, workspace, first, second, best, drawn)
-    model = load_model(_runs(result, second, workspace)[0].model_path)
+    model = with_bases(load_model(_runs(result, second, workspace)[0].model_path))
     figure = qualitative_figure(index, choices, a, b, names=names, model=model)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png")
 
@@ -100,7 +101,7 @@ def save_boundaries(
     """
     index, choices, *_ = _chosen(result, workspace, first, second, best, drawn)
     runs = {row.name: _runs(result, row.name, workspace)[0] for row in result.rows if row.runs}
-    models = {name: load_model(run.model_path) for name, run in runs.items()}
+    models = {name: with_bases(load_model(run.model_path)) for name, run in runs.items()}
     figure = boundary_figure(index, choices, models)
     return save_figure(figure, _folder(result, workspace) / "boundaries.png")
 
@@ -128,7 +129,9 @@ def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> 
         for choice in chosen:
             reason = f"{choice.reason}\n{name}"
             choices.setdefault(choice.image_id, replace(choice, reason=reason))
-    models = {name: load_model(_runs(result, name, workspace)[0].model_path) for name in found}
+    models = {
+        name: with_bases(load_model(_runs(result, name, workspace)[0].model_path)) for name in found
+    }
     figure = strip_figure(index, list(choices.values()), found, models)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png", dpi=144)
 
