@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, model_validator
 
 from b2inst.experiments.data_spec import CocoData, DataSpec, coco_folder
 from b2inst.experiments.errors import SpecError
@@ -41,6 +41,8 @@ class Profile(Spec):
     data: DataSpec
     own_data: OwnData | None = None
     augmentation: Augmentation
+    #: Shorter sides that rows with multi-scale training draw from; by default as all others.
+    multi_scale: tuple[PositiveInt, ...] = ()
     schedule: Schedule
     precision: Precision = "32-true"
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 import b2inst
-from b2inst.experiments.rendering import (
-    explain,
-    to_csv,
-    to_frame,
-    to_latex,
-    to_markdown,
-    to_text,
-    write_table,
-)
+from b2inst.experiments.exports import to_csv, to_latex, write_table
+from b2inst.experiments.rendering import explain, to_frame, to_markdown, to_text
 from b2inst.experiments.table_result import TableResult
 
 
