@@ -25,6 +25,7 @@ from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import differences_figure
 from b2inst.viz.figure import save_figure
+from b2inst.viz.landscape import boundary_landscape, speed_landscape
 from b2inst.viz.qualitative import qualitative_figure
 from b2inst.viz.speed import speed_figure, stages_figure
 from b2inst.viz.strip import strip_figure
@@ -144,6 +145,18 @@ def save_differences(result: TableResult, workspace: Workspace) -> Path:
 def save_speed(result: TableResult, workspace: Workspace) -> Path:
     """AP against images a second, as ``speed.png``."""
     return save_figure(speed_figure(result), _folder(result, workspace) / "speed.png")
+
+
+def save_landscapes(result: TableResult, workspace: Workspace) -> tuple[Path, Path]:
+    """Mask AP against speed and boundary AP against mask AP: ``ap_speed.png``, ``ap_boundary.png``.
+
+    Only what was measured here is shown.
+    """
+    folder = _folder(result, workspace)
+    return (
+        save_figure(speed_landscape(result), folder / "ap_speed.png"),
+        save_figure(boundary_landscape(result), folder / "ap_boundary.png"),
+    )
 
 
 def save_stages(result: TableResult, workspace: Workspace) -> Path:
