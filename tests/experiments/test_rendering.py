@@ -285,7 +285,7 @@ def test_groups_have_headings_and_rows_their_training(grouped: TableResult) -> N
         ["| theirs", "–", "–", "–"],
     ]
     assert sum("**two-stage**" in line for line in lines) == 2  # the summary and all cells
-    assert lines[-2] == "- HBB & more_of_it: quoted."
+    assert lines[-1] == "- HBB & more_of_it: quoted."
     text = to_text(grouped).splitlines()
     assert [line.strip() for line in text if "-stage" in line] == ["two-stage", "single-stage"]
     assert setting_text(grouped.rows[2]) == "R-50, 36 epochs, multi-scale"
