@@ -7,7 +7,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from b2inst.experiments.data_spec import CocoData, DataSpec, coco_folder
 from b2inst.experiments.errors import SpecError
@@ -47,6 +54,8 @@ class Profile(Spec):
     data: DataSpec
     own_data: OwnData | None = None
     augmentation: Augmentation
+    #: Shorter sides that rows with multi-scale training draw from; by default as all others.
+    multi_scale: tuple[PositiveInt, ...] = ()
     schedule: Schedule
     precision: Precision = "32-true"
     #: Weights that every run begins with: a file, or "required" where a call must name one.

@@ -9,9 +9,9 @@ from pathlib import Path
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import SpecError
+from b2inst.experiments.exports import write_table
 from b2inst.experiments.pool import run_all
 from b2inst.experiments.profile import load_profile
-from b2inst.experiments.rendering import write_table
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (

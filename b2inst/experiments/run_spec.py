@@ -51,6 +51,11 @@ class RunSpec(Spec):
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
 
+    def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
+        """The same run with the shorter side of each image drawn from these, in pixels."""
+        changed = self.augmentation.model_copy(update={"shorter": shorter})
+        return self.model_copy(update={"augmentation": changed})
+
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
         content = self.model_dump(mode="json", exclude={"data", "start"})

@@ -26,7 +26,7 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, RunStatus, check_space, open_run, write_json
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import ImageSegmenter, create_model
 from b2inst.training import train
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
@@ -111,7 +111,7 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
         )
 
 
-def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmenter:
+def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmenter:
     """The untrained model of a run, its initial weights drawn from the run's seed.
 
     Raises:
@@ -126,7 +126,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
-def start_weights(model: BasisSegmenter, spec: RunSpec) -> Start | None:
+def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
     """Put the weights that a run starts from into its model; None where there are none.
 
     Raises:
@@ -135,7 +135,7 @@ def start_weights(model: BasisSegmenter, spec: RunSpec) -> Start | None:
     return None if spec.start is None else start_from(model, spec.start.unchanged())
 
 
-def check_classes(model: BasisSegmenter, index: CocoIndex) -> None:
+def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
     Raises:
@@ -158,7 +158,7 @@ def resolve_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def disk_need(model: BasisSegmenter) -> float:
+def disk_need(model: ImageSegmenter) -> float:
     """Bytes a run of ``model`` may write at most.
 
     The weights once, and a checkpoint (weights and up to two optimiser moments) twice over, since

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torchvision.models import get_model, resnet
@@ -12,7 +13,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from b2inst.structures import Features
 
-_STAGES = {"layer2": "8", "layer3": "16", "layer4": "32"}
+_STAGES = ("layer2", "layer3", "layer4")
 
 
 class ResNetFPN(nn.Module):
@@ -40,17 +41,9 @@ class ResNetFPN(nn.Module):
         top_levels: int = 2,
     ) -> None:
         super().__init__()
-        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
-        body = get_model(resnet, weights=None, norm_layer=norm)
-        if stride_in_1x1:
-            _move_strides(body)
-        if frozen_norm:
-            for module in (body.conv1, body.layer1):
-                module.requires_grad_(False)
-        widths = [getattr(body, stage)[-1].conv2.out_channels for stage in _STAGES]
-        if isinstance(body.layer1[0], _Bottleneck):
-            widths = [getattr(body, stage)[-1].conv3.out_channels for stage in _STAGES]
-        self.body = IntermediateLayerGetter(body, return_layers=dict(_STAGES))
+        self.body, widths = resnet_body(
+            resnet, stages=_STAGES, frozen_norm=frozen_norm, stride_in_1x1=stride_in_1x1
+        )
         if top_levels not in (1, 2):
             raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
         top = LastLevelP6P7 if top_levels == 2 else LastLevelP6
@@ -77,6 +70,27 @@ class LastLevelP6(ExtraFPNBlock):
         self, results: list[Tensor], x: list[Tensor], names: list[str]
     ) -> tuple[list[Tensor], list[str]]:
         return [*results, self.p6(results[-1])], [*names, "p6"]
+
+
+def resnet_body(
+    name: str, *, stages: Sequence[str], frozen_norm: bool, stride_in_1x1: bool
+) -> tuple[IntermediateLayerGetter, list[int]]:
+    """A ResNet without its classifier, which gives what its stages do, and their channels.
+
+    Args:
+        name, frozen_norm, stride_in_1x1: as of ``ResNetFPN``.
+        stages: such as "layer2", in order.
+    """
+    norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+    body = get_model(name, weights=None, norm_layer=norm)
+    if stride_in_1x1:
+        _move_strides(body)
+    if frozen_norm:
+        for module in (body.conv1, body.layer1):
+            module.requires_grad_(False)
+    last = "conv3" if isinstance(body.layer1[0], _Bottleneck) else "conv2"
+    widths = [getattr(getattr(body, stage)[-1], last).out_channels for stage in stages]
+    return IntermediateLayerGetter(body, return_layers={stage: stage for stage in stages}), widths
 
 
 _Bottleneck = resnet.Bottleneck

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.ops.distributed import mean_over_devices
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
@@ -31,7 +31,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    model: BasisSegmenter,
+    model: ImageSegmenter,
     dataset: CocoDataset,
     *,
     schedule: Schedule,

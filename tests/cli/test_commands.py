@@ -69,6 +69,29 @@ def test_scenes_and_check(tmp_path: Path) -> None:
     assert _call("data", "check", *layout).exit_code == 1
 
 
+def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
+    assert _call("data", "scenes", "d", "--images", 2, "--size", 48, "--seed", 5).exit_code == 0
+    content = json.loads((tmp_path / "d/annotations/instances_train.json").read_text())
+    del content["annotations"]
+    info = tmp_path / "image_info_test-dev2017.json"
+    info.write_text(json.dumps(content))
+    names = tuple(category["name"] for category in content["categories"])
+    model = create_model("maskrcnn-tiny", num_classes=len(names), class_names=names, shorter=48)
+    save_model(model, tmp_path / "m.safetensors")
+    call = ("submit", "m.safetensors", "--annotations", info, "--images", tmp_path / "d/train")
+    made = _call(*call, "--out", "o", "--name", "mine")
+    assert made.exit_code == 0, made.output
+    (file,) = (tmp_path / "o").glob("*.json")
+    assert file.name == "detections_test-dev2017_mine_results.json"
+    found = json.loads(file.read_text())
+    assert {d["image_id"] for d in found} <= {image["id"] for image in content["images"]}
+    assert found
+    other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
+    save_model(other, tmp_path / "m.safetensors")
+    assert "category 0 is" in _error(*call, "--out", "o")
+    assert _call(*call, "--out", "o", "--name", "a/b").exit_code == 2
+
+
 def test_mistakes_are_one_line() -> None:
     assert "no table 'table9'" in _error("table", "table9")
     assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")

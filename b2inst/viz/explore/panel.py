@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from b2inst.data import DataError
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.explore.figures import instance_rows, overview_rows
 from b2inst.viz.explore.models import Candidate, companion
 from b2inst.viz.explore.opening import Opening
@@ -255,7 +255,7 @@ _WRAP = {"flex_flow": "row wrap"}
 
 @cache
 def _loaded(candidate: Candidate) -> BasisSegmenter:
-    return load_model(candidate.path)
+    return with_bases(load_model(candidate.path))
 
 
 def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
