@@ -128,6 +128,7 @@ def train(
     start: StartOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
+    devices: DevicesOption = None,
     channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
 ) -> None:
@@ -136,8 +137,9 @@ def train(
     With --start, options that belong to the file's weights (attention_size, msra, …) are the
     file's, unless --option says otherwise.
     """
-    from b2inst.experiments import Workspace, load_profile, run
+    from b2inst.experiments import Workspace, load_profile, open_run, run
     from b2inst.experiments.datasets import prepare
+    from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
     from b2inst.experiments.single_run import single_run
 
@@ -155,10 +157,19 @@ def train(
         schedule = spec.schedule.model_copy(update={"iterations": iterations})
         spec = spec.model_copy(update={"schedule": schedule})
     split = plan.data.report_split
-    check_plan([spec], workspace, split)
-    asked = {"device": device, "channels_last": channels_last, "recompute": recompute}
+    asked = {
+        "device": device,
+        "devices": devices,
+        "channels_last": channels_last,
+        "recompute": recompute,
+    }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
-    done = run(spec, workspace, split=split, machine=machine)
+    check_plan([spec], workspace, split, machine)
+    if machine.devices > 1:
+        run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
+        done = open_run(workspace.runs, spec)
+    else:
+        done = run(spec, workspace, split=split, machine=machine)
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")

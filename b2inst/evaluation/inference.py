@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
-from b2inst.evaluation.predictions import PredictionWriter
+from b2inst.evaluation.predictions import PredictionWriter, to_records
+from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
-
-Sample = tuple[ImageRecord, np.ndarray]
 
 
 class Predictor(Protocol):
@@ -33,6 +33,9 @@ def write_predictions(
 ) -> None:
     """Predict the images of a data set, one batch in memory at a time.
 
+    Processes that have joined take turns at the batches; the first writes what all have found, in
+    the order of the images. Batches and file are the same however many there are.
+
     Args:
         model: any object with ``predict``, in evaluation mode.
         index: the images, and the COCO category id of each label.
@@ -45,24 +48,43 @@ def write_predictions(
         EvaluationError: the model predicts a NaN, or a label that the data have no category for.
         DataError: an image cannot be read.
     """
+    batches = list(equal_size_batches(index.images, batch_size))
+    rank, processes = process_rank(), process_count()
+    own = iter(batches[rank::processes])
+    images = eval_images(index.subset(i.id for batch in batches[rank::processes] for i in batch))
+    first = rank == 0
     with (
-        PredictionWriter(path) as writer,
-        tqdm(total=len(index), desc="predict", unit="image", disable=not progress) as bar,
+        PredictionWriter(path) if first else nullcontext() as writer,
+        tqdm(
+            total=len(index), desc="predict", unit="image", disable=not (progress and first)
+        ) as bar,
     ):
-        for batch in equal_size_batches(eval_images(index), batch_size):
-            results = model.predict([image for _, image in batch])
-            for (record, _), instances in zip(batch, results, strict=True):
-                writer.write(record.id, instances, index.category_ids)
-            bar.update(len(batch))
+        for start in range(0, len(batches), processes):
+            batch = list(islice(images, len(next(own, []))))
+            results = model.predict([image for _, image in batch]) if batch else []
+            records = [
+                record
+                for (image, _), instances in zip(batch, results, strict=True)
+                for record in to_records(image.id, instances, index.category_ids)
+            ]
+            for found in gathered(records):
+                assert writer is not None
+                writer.append(found)
+            bar.update(sum(map(len, batches[start : start + processes])))
 
 
-def equal_size_batches(samples: Iterator[Sample], batch_size: int) -> Iterator[list[Sample]]:
-    """Consecutive samples of equal image size, at most ``batch_size`` together, in order."""
-    batch: list[Sample] = []
-    for sample in samples:
-        if batch and (len(batch) == batch_size or sample[1].shape != batch[0][1].shape):
+def equal_size_batches(
+    images: Iterable[ImageRecord], batch_size: int
+) -> Iterator[list[ImageRecord]]:
+    """Consecutive images of equal size, at most ``batch_size`` together, in order."""
+    batch: list[ImageRecord] = []
+    for image in images:
+        if batch and (
+            len(batch) == batch_size
+            or (image.height, image.width) != (batch[0].height, batch[0].width)
+        ):
             yield batch
             batch = []
-        batch.append(sample)
+        batch.append(image)
     if batch:
         yield batch

@@ -64,7 +64,15 @@ class PredictionWriter:
             EvaluationError: a NaN or infinite score or box, a label without category, or the disk
                 is full.
         """
-        for record in to_records(image_id, instances, category_ids):
+        self.append(to_records(image_id, instances, category_ids))
+
+    def append(self, records: Iterable[Prediction]) -> None:
+        """Append detections that ``to_records`` has made.
+
+        Raises:
+            EvaluationError: the disk is full.
+        """
+        for record in records:
             with self._writing():
                 json.dump(record, self._text, separators=(",", ":"))
                 self._text.write("\n")

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from tqdm import tqdm
+import torch
 
 from b2inst.experiments.data_spec import SplitName
-from b2inst.experiments.errors import RunError
-from b2inst.experiments.processes import STOPPED, child_environment
+from b2inst.experiments.errors import SpecError
+from b2inst.experiments.orders import failed, failure, order
+from b2inst.experiments.processes import child_environment
+from b2inst.experiments.progress import Progress
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.store import Run, RunStatus, open_run, write_json
+from b2inst.experiments.store import Run, open_run
 from b2inst.experiments.workspace import Workspace
 
-#: What Python is to run for a run.
-_WORKER = ("-m", "b2inst.experiments.worker")
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself before it is ended.
 _GRACE_SECONDS = 15.0
@@ -38,39 +37,69 @@ def run_all(
 ) -> None:
     """Complete runs, ``machine.jobs`` at a time; one that fails does not stop the others.
 
-    Each is a fresh Python process rather than a fork or a thread: its thread count is settled
-    before PyTorch loads, its memory is its own, and it can be ended.
+    Each is a fresh Python process (one for each device) rather than a fork or a thread: its thread
+    count is settled before PyTorch loads, its memory is its own, and it can be ended. With GPUs
+    enough, each has its own.
 
     Args:
         specs: by the label that progress and errors name them by; data prepared.
 
     Raises:
+        SpecError: several machines, or more GPUs than there are, are asked for.
         RunError: some did not complete; names them, why, and where their output is.
         KeyboardInterrupt: after the processes have stopped. Their checkpoints stay.
     """
+    if machine.machines > 1:
+        raise SpecError(
+            f"{machine.machines} machines for a run; only --launcher slurm, or your own torchrun "
+            "on each of them, can use several"
+        )
     waiting = deque((label, spec) for label, spec in specs.items())
+    gpus_here = _gpus_here()
+    if gpus_here and machine.device != "cpu" and machine.devices > len(gpus_here):
+        raise SpecError(f"{machine.devices} devices for a run; here are {len(gpus_here)} GPUs")
+    places = deque(gpus_of_jobs(machine, gpus_here))
     working: list[_Process] = []
     failures: list[str] = []
-    with _Progress(specs, workspace, enabled=progress) as bar:
+    with Progress(specs, workspace, enabled=progress) as bar:
         try:
             while waiting or working:
                 while waiting and len(working) < machine.jobs:
                     label, spec = waiting.popleft()
-                    working.append(_start(label, spec, workspace, split, machine))
+                    gpus = places.popleft()
+                    working.append(_start(label, spec, workspace, split, machine, gpus))
                 time.sleep(_POLL_SECONDS)
                 bar.show([process.label for process in working])
                 for process in [p for p in working if p.popen.poll() is not None]:
                     working.remove(process)
-                    if process.popen.returncode != 0:
-                        failures.append(process.failure(workspace))
+                    places.append(process.gpus)
+                    status = process.popen.returncode
+                    if status != 0:
+                        failures.append(failure(process.label, process.run, status, workspace))
         finally:
             _stop(working)
     if failures:
-        done = len(specs) - len(failures)
-        raise RunError(
-            f"{len(failures)} of {len(specs)} runs did not complete ({done} did, and are kept): "
-            + "; ".join(failures)
-        )
+        raise failed(failures, len(specs))
+
+
+def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]:
+    """What each job is to see of the GPUs (``CUDA_VISIBLE_DEVICES``); None: all of them.
+
+    Args:
+        present: names of the GPUs there are.
+    """
+    if machine.jobs == 1 or machine.device == "cpu" or not present:
+        return [None] * machine.jobs
+    groups = max(len(present) // machine.devices, 1)  # with too few, jobs share them
+    starts = [job % groups * machine.devices for job in range(machine.jobs)]
+    return [",".join(present[start : start + machine.devices]) for start in starts]
+
+
+def _gpus_here() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    return [str(i) for i in range(torch.cuda.device_count())]
 
 
 @dataclass
@@ -78,48 +107,33 @@ class _Process:
     label: str
     run: Run
     popen: subprocess.Popen[bytes]
-
-    def failure(self, workspace: Workspace) -> str:
-        """Why it ended without success, in one line."""
-        code = self.popen.returncode
-        if code == STOPPED:
-            reason = "was stopped"
-        elif code == -9:
-            reason = "was killed by the system, most likely for want of memory; try --jobs 1"
-        else:
-            lines = self.run.output_path.read_text(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else f"exit status {code}"
-        return f"{self.label}: {reason} (see {workspace.shown(self.run.output_path)})"
+    gpus: str | None
 
 
 def _start(
-    label: str, spec: RunSpec, workspace: Workspace, split: SplitName, machine: Resources
+    label: str,
+    spec: RunSpec,
+    workspace: Workspace,
+    split: SplitName,
+    machine: Resources,
+    gpus: str | None,
 ) -> _Process:
     run = open_run(workspace.runs, spec)
-    orders = {"spec": spec, "machine": machine}
-    for name, order in orders.items():
-        write_json(run.folder / f"order.{name}.json", order.model_dump(mode="json"))
-    launcher = [sys.executable]
-    if machine.devices > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone"]
-        launcher += ["--nproc-per-node", str(machine.devices)]
+    command = order(spec, workspace, split, machine)
+    environment = child_environment(threads=machine.threads)
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus
     with run.output_path.open("ab") as output:
         popen = subprocess.Popen(
-            [
-                *(*launcher, *_WORKER, str(run.folder / "order.spec.json")),
-                *("--machine", str(run.folder / "order.machine.json")),
-                *("--root", str(workspace.root)),
-                *("--split", split),
-                "--with-parent",
-            ],
+            [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=child_environment(threads=machine.threads),
+            env=environment,
             # Ctrl-C in the terminal reaches this process only, which then stops the others.
             start_new_session=True,
         )
-    return _Process(label, run, popen)
+    return _Process(label, run, popen, gpus)
 
 
 def _stop(processes: list[_Process]) -> None:
@@ -133,60 +147,3 @@ def _stop(processes: list[_Process]) -> None:
         except subprocess.TimeoutExpired:
             process.popen.kill()
             process.popen.wait()
-
-
-class _Progress:
-    """One bar over the iterations of all runs, from what their logs say."""
-
-    def __init__(
-        self, specs: Mapping[str, RunSpec], workspace: Workspace, *, enabled: bool
-    ) -> None:
-        self._runs = {label: open_run(workspace.runs, spec) for label, spec in specs.items()}
-        self._totals = {label: spec.schedule.iterations for label, spec in specs.items()}
-        start = sum(self._iterations(label) for label in specs)
-        self._bar = tqdm(
-            total=sum(self._totals.values()),
-            initial=start,
-            unit="it",
-            disable=not enabled or not specs,
-            mininterval=0.5 if sys.stderr.isatty() else 15.0,
-            bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {desc}",
-        )
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, working: list[str]) -> None:
-        """Update the bar; ``working`` are the runs in process."""
-        self._bar.set_description_str(", ".join(map(self._describe, working)), refresh=False)
-        self._bar.update(sum(map(self._iterations, self._runs)) - self._bar.n)
-
-    def _describe(self, label: str) -> str:
-        run = self._runs[label]
-        if run.status is RunStatus.TRAINED:
-            return f"{label} evaluating"
-        return f"{label} {self._iterations(label)}/{self._totals[label]}"
-
-    def _iterations(self, label: str) -> int:
-        run = self._runs[label]
-        if run.status is RunStatus.TRAINED:
-            return self._totals[label]
-        return min(last_iteration(run.log_path), self._totals[label])
-
-
-def last_iteration(log: Path) -> int:
-    """Iteration of the last whole line of a training log; 0 without one."""
-    if not log.is_file():
-        return 0
-    with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - 4096, 0))
-        lines = file.read().splitlines()
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["iteration"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
@@ -31,6 +32,21 @@ from b2inst.experiments.tables import build_table, keep_earlier, save_runs
 from b2inst.experiments.workspace import Workspace
 
 
+class Launcher(Protocol):
+    """What completes runs: ``pool.run_all`` on this machine, ``slurm.run_all`` on a cluster."""
+
+    def __call__(
+        self,
+        specs: Mapping[str, RunSpec],
+        workspace: Workspace,
+        *,
+        split: SplitName,
+        machine: Resources,
+        progress: bool = True,
+    ) -> None:
+        """Complete the runs, by their labels; RunError names those that failed, and why."""
+
+
 def make_table(
     name: str,
     *,
@@ -41,6 +57,7 @@ def make_table(
     split: SplitName | None = None,
     workspace: Workspace | None = None,
     machine: Resources | None = None,
+    launcher: Launcher | None = None,
     train: bool = True,
     rerun: bool = False,
     progress: bool = True,
@@ -58,6 +75,7 @@ def make_table(
         split: evaluated on this one (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
         machine: how to use the machine (default: as the profile says).
+        launcher: what completes the runs (default: processes on this machine).
         train: False runs nothing: the stored table is rendered again, whoever made it; without
             one, rows say "not run".
         rerun: train anew the runs that were made by other code; the old ones are kept aside.
@@ -97,13 +115,14 @@ def make_table(
     missing = {
         label: spec for label, (spec, run) in runs.items() if not is_complete(run, spec, part)
     }
-    if missing:
-        check_plan(missing.values(), workspace, part)
     machine = machine or plan.machine
+    if missing:
+        check_plan(missing.values(), workspace, part, machine)
     speed = None
     try:
         if missing:
-            run_all(missing, workspace, split=part, machine=machine, progress=progress)
+            complete = launcher or run_all
+            complete(missing, workspace, split=part, machine=machine, progress=progress)
         if table.costs:
             speed = table_speed(
                 {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
@@ -122,15 +141,25 @@ def make_table(
     return finish(speed)
 
 
-def check_plan(specs: Iterable[RunSpec], workspace: Workspace, split: SplitName) -> None:
-    """Find what would go wrong, before hours of training: data, models, disk space.
+def check_plan(
+    specs: Iterable[RunSpec], workspace: Workspace, split: SplitName, machine: Resources
+) -> None:
+    """Find what would go wrong, before hours of training: data, models, devices, disk space.
 
     Raises:
-        DataError: something is wrong with the annotations. SpecError: a model cannot be built.
+        DataError: something is wrong with the annotations. SpecError: a model cannot be built, or
+        a batch does not divide over the devices.
         WeightsError: a model cannot start from the given file. RunError: there is no room on the
         disk.
     """
     specs = list(specs)
+    processes = machine.devices * machine.machines
+    for spec in specs:
+        if spec.schedule.batch_size % processes:
+            raise SpecError(
+                f"schedule.batch_size {spec.schedule.batch_size} does not divide over {processes} "
+                "devices; choose a number of devices that divides it"
+            )
     data = specs[0].data
     names = {}
     for part in dict.fromkeys(("train", split)):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex
@@ -27,7 +27,9 @@ from b2inst.experiments.store import Run, RunStatus, check_space, open_run, writ
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import ImageSegmenter, create_model
-from b2inst.training import train
+from b2inst.ops.distributed import from_first
+from b2inst.training import Schedule, train
+from b2inst.training.devices import Place, launch, part_ways
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -53,6 +55,9 @@ def run(
 ) -> Run:
     """Train, predict and evaluate whatever of it is missing.
 
+    Processes that torchrun or srun started together do it as one: the first alone holds the run
+    and reads and writes its files, the others return when there is nothing left to share.
+
     Args:
         spec: what to run; its data must be prepared (``datasets.prepare``).
         split: evaluated on this one (default: the data's ``report_split``).
@@ -65,17 +70,17 @@ def run(
     """
     machine = machine or Resources()
     current = open_run(workspace.runs, spec)
-    # Of several processes that torchrun started, the first does all that is not training.
-    first = int(os.environ.get("RANK", "0")) == 0
-    with current.locked() if first else nullcontext():
-        if current.status is not RunStatus.TRAINED:
+    part = split or spec.data.report_split
+    place = Place.of_this_process()
+    if place.processes > 1:
+        launch(device=machine.device)
+    with ExitStack() as held:
+        from_first(lambda: held.enter_context(current.locked()))
+        if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
-            _train(spec, current, workspace, machine, progress=progress, first=first)
-        if not first:
-            return current
-        part = split or spec.data.report_split
-        if needs_evaluation(current, spec, part):
-            _evaluate(spec, current, workspace, part, machine, progress=progress)
+            _train(spec, current, workspace, machine, place, progress=progress)
+        if from_first(lambda: needs_evaluation(current, spec, part)):
+            _evaluate(spec, current, workspace, part, machine, place, progress=progress)
     return current
 
 
@@ -173,15 +178,16 @@ def _train(
     run: Run,
     workspace: Workspace,
     machine: Resources,
+    place: Place,
     *,
     progress: bool,
-    first: bool,
 ) -> None:
-    data = prepare(spec.data, workspace.data)
+    first = place.rank == 0
+    data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, "train", workspace.data).annotated()
     model = build_model(spec, class_names=index.class_names)
     started = start_weights(model, spec)
-    check_space(run.folder, disk_need(model))
+    from_first(lambda: check_space(run.folder, disk_need(model)))
     decoded = sum(
         image.height * image.width * (4 + len(index.annotations[image.id]))
         for image in index.images
@@ -192,16 +198,16 @@ def _train(
         cache=decoded <= _CACHED_BYTES,
         fixed_size=model.preprocessor.fixed_size,
     )
-    # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
-    schedule = spec.schedule if run.status is RunStatus.NEW else run.spec().schedule
-    if first and run.status is RunStatus.NEW:
-        write_json(run.spec_path, spec.model_dump(mode="json"))
+    schedule = from_first(lambda: _schedule(spec, run))
     facts = {
         "spec_hash": spec.hash,
         "seed": spec.seed,
         "data": {**run.provenance().get("data", {}), "train": _describe(index)},
         "parameters": sum(p.numel() for p in model.parameters()),
+        "processes": place.processes,
     }
+    if place.processes > 1:
+        facts |= {"machines": place.machines, "backend": dist.get_backend()}
     if spec.start is not None and started is not None:
         facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
         if progress and first:
@@ -224,28 +230,42 @@ def _train(
         raise RunError(f"{run.model_path}: training ended without it; run again")
 
 
+def _schedule(spec: RunSpec, run: Run) -> Schedule:
+    """As it was begun: how often a run logs is no part of what it is, but of its checkpoint."""
+    if run.status is not RunStatus.NEW:
+        return run.spec().schedule
+    write_json(run.spec_path, spec.model_dump(mode="json"))
+    return spec.schedule
+
+
 def _evaluate(
     spec: RunSpec,
     run: Run,
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
+    place: Place,
     *,
     progress: bool,
 ) -> None:
+    first = place.rank == 0
     label = spec.data.split_label(split)
     predictions = run.predictions_path(label)
-    data = prepare(spec.data, workspace.data)
+    data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, split, workspace.data)
     skip_bad = isinstance(data, CocoData) and data.skip_bad
     facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
-    if not predictions.is_file():
-        model = load_model(run.model_path, device=resolve_device(machine.device))
+    if from_first(lambda: not predictions.is_file()):
+        model = from_first(lambda: load_model(run.model_path))
+        model.to(resolve_device(machine.device))
         check_classes(model, index)
-        with recorded(run, f"predict {label}", facts):
+        with recorded(run, f"predict {label}", facts) if first else nullcontext():
             write_predictions(
                 model, index, predictions, batch_size=machine.batch, progress=progress
             )
+    part_ways()  # measuring takes a while, and one process
+    if not first:
+        return
     with recorded(run, f"evaluate {label}", facts):
         detections, truth = read_predictions(predictions), ground_truth(index, skip_bad=skip_bad)
         ranges = area_ranges(spec.data.area_bounds)

@@ -1,8 +1,8 @@
 """A run as a process of its own: ``python -m b2inst.experiments.worker SPEC.json --root DIR``.
 
-It can be started by hand or by a cluster's scheduler as well. With ``--with-parent`` it stops when
-its standard input closes, so that it never outlives the process that started it, however that
-process ends.
+It can be started by hand, by torchrun or by srun as well; docs/distributed.md has the commands.
+With ``--with-parent`` it stops when its standard input closes or its parent is gone, so that it
+never outlives the process that started it, however that process ends.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 import _thread
 import argparse
 import os
+import select
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from b2inst.experiments.processes import STOPPED
 from b2inst.experiments.resources import Resources
@@ -22,6 +26,9 @@ from b2inst.experiments.runner import run
 from b2inst.experiments.store import read_json
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import parse_spec
+
+#: How long stopping may take, a checkpoint included.
+_GRACE_SECONDS = 120.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--with-parent", action="store_true", help="stop when stdin closes")
     given = parser.parse_args(arguments)
     if given.with_parent:
-        threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")  # the parent has warned once for all runs
     try:
         spec = parse_spec(RunSpec, read_json(given.spec), source=str(given.spec))
@@ -51,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except Exception as error:
+        get_error_handler().record_exception(error)  # for torchrun's report
         if not type(error).__module__.startswith("b2inst."):
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
@@ -58,10 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stop_at_end_of_input(descriptor: int = 0) -> None:
-    # os.read, since a thread that waits in sys.stdin keeps its lock and so the interpreter's end.
-    while os.read(descriptor, 4096):
-        pass
+def _end_with_parent() -> None:
+    _stop_with_parent()
+    time.sleep(_GRACE_SECONDS)
+    os._exit(STOPPED)  # it waits in vain, for other processes that are gone
+
+
+def _stop_with_parent(descriptor: int = 0) -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        # os.read, since a thread that waits in sys.stdin keeps its lock and so the interpreter's
+        # end.
+        ready, _, _ = select.select([descriptor], [], [], 1.0)
+        if ready and not os.read(descriptor, 4096):
+            break
     _thread.interrupt_main()
 
 

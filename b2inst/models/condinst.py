@@ -49,7 +49,7 @@ def condinst(
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
         semantic: train a semantic segmentation beside the bases, as published ``_sem`` models do.
         best_per_image: masks to train in an image, of its best predicted positives; by default
-            up to 500 of a batch, drawn at random.
+            all, or of an image that has more 250 drawn at random.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.

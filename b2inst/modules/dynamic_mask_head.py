@@ -13,6 +13,7 @@ from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
 from b2inst.modules.positive_sampling import at_random
 from b2inst.ops.aligned_bilinear import aligned_bilinear
+from b2inst.ops.distributed import even_share
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
@@ -113,7 +114,7 @@ class DynamicMaskHead(nn.Module):
         chosen = self.sample(positives)
         logits = self.enlarged(self.logits(bases, chosen.image_index, chosen.coefficients))
         loss = mask_dice(logits.sigmoid(), self.truths(bases, targets)[chosen.target_index])
-        return {"loss_mask": loss.sum() / max(len(loss), 1)}
+        return {"loss_mask": loss.sum() / even_share(loss.new_tensor(len(loss)))}
 
     def truths(self, bases: Bases, targets: list[Targets]) -> Tensor:
         """The batch's true masks, 0 or 1, at the cells of the padded image's masks: N×h×w uint8.

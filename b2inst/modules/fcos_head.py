@@ -14,7 +14,7 @@ from torchvision.ops import batched_nms
 from b2inst.losses import focal_loss, ltrb_giou_loss
 from b2inst.modules.fcos_targets import assign, box_centres, locations
 from b2inst.modules.position_conv import PositionConv
-from b2inst.ops.distributed import mean_over_devices
+from b2inst.ops.distributed import even_share
 from b2inst.structures import Detections, Features, Positives, Targets
 
 
@@ -140,8 +140,8 @@ class FCOSHead(nn.Module):
         positive = assigned.labels != self.num_classes
         image, position = positive.nonzero(as_tuple=True)
         weights = assigned.centerness[positive]
-        num_positive = mean_over_devices(positive.sum().float()).clamp(min=1)
-        weight_sum = mean_over_devices(weights.sum()).clamp(min=1e-6)
+        num_positive = even_share(positive.sum())
+        weight_sum = even_share(weights.sum(), least=1e-6)
         losses = {
             "loss_class": focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
             / num_positive,

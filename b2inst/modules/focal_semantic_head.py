@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from b2inst.losses import focal_loss
 from b2inst.modules.basis_head import conv_block
+from b2inst.ops.distributed import even_share
 from b2inst.structures import Features, Targets
 
 
@@ -40,7 +41,7 @@ class FocalSemanticHead(nn.Module):
         for canvas, target in zip(truth, targets, strict=True):
             sampled = self._class_map(target, background=classes)
             canvas[: sampled.shape[0], : sampled.shape[1]] = sampled
-        positive = (truth != classes).sum().clamp(min=1)
+        positive = even_share((truth != classes).sum())
         loss = focal_loss(logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten())
         return {"loss_semantic": loss / positive}
 

@@ -8,12 +8,21 @@ from torch import Tensor
 from b2inst.structures import Positives
 
 
-def at_random(positives: Positives, *, limit: int = 500) -> Positives:
-    """All positives of a batch, or that many of them drawn at random (CondInst §4)."""
-    if len(positives) <= limit:
+def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
+    """All positives, or of an image that has more ``per_image`` drawn at random.
+
+    As published it is 500 of a device's images (CondInst §4), of which there are two. Of an image,
+    so that what is trained does not depend on how a batch is spread over devices.
+    """
+    crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
+    if not len(crowded):
         return positives
-    # On the CPU, whose generator is what an interrupted training restores.
-    return positives[torch.randperm(len(positives))[:limit].to(positives.image_index.device)]
+    keep = torch.ones_like(positives.image_index, dtype=torch.bool)
+    for image in crowded:
+        rows = (positives.image_index == image).nonzero()[:, 0]
+        # On the CPU, whose generator is what an interrupted training restores.
+        keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False
+    return positives[keep]
 
 
 def best_of_objects(positives: Positives, *, per_image: int) -> Positives:

@@ -13,7 +13,7 @@ from b2inst.losses import hard_negative_cross_entropy
 from b2inst.modules.position_conv import PositionConv
 from b2inst.modules.prior_boxes import decode, prior_boxes
 from b2inst.modules.prior_targets import PriorTargets, assign
-from b2inst.ops.distributed import mean_over_devices
+from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
 from b2inst.structures import Detections, Features, Positives, Targets
 
@@ -126,7 +126,7 @@ class PriorBoxHead(nn.Module):
         assigned = self.targets(outputs.priors, targets)
         positive = assigned.labels >= 0
         image, prior = positive.nonzero(as_tuple=True)
-        count = mean_over_devices(positive.sum().float()).clamp(min=1)
+        count = even_share(positive.sum())
         box_loss = F.smooth_l1_loss(
             outputs.offsets[positive], assigned.offsets[positive], reduction="sum"
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.ops.boundary import laplacian_boundary
+from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
 from b2inst.structures import Features, Masks
 
@@ -134,11 +135,12 @@ class ScoringHead(nn.Module):
             start += len(truth)
         iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
         quality = {"iou": iou, "boundary": dice}
+        count = even_share(iou.new_tensor(len(iou)))
         return {
             f"loss_{name}_score": F.binary_cross_entropy_with_logits(
                 value, quality[name], reduction="sum"
             )
-            / max(len(value), 1)
+            / count
             for name, value in logits.items()
         }
 

@@ -11,7 +11,8 @@ from typing import Self
 class Interruption:
     """While active, Ctrl-C and SIGTERM only ask to stop; the loop stops when it is safe.
 
-    A second Ctrl-C stops at once. Outside the main thread signals are left alone.
+    A second Ctrl-C stops at once; a second SIGTERM does not, since schedulers and torchrun both
+    send it. Outside the main thread signals are left alone.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,6 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
 from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.ops.distributed import mean_over_devices
+from b2inst.ops.distributed import from_first, gathered, mean_over_devices
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
 from b2inst.training.determinism import deterministic
+from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
+from b2inst.training.norms import synchronise_norms
 from b2inst.training.recompute import recompute_activations
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
@@ -47,12 +47,13 @@ def train(
 ) -> None:
     """Train a model, or go on where an interrupted training stopped.
 
-    Model, optimiser, schedule, random state and the order of the data continue exactly.
+    Model, optimiser, schedule, random state and the order of the data continue exactly. Processes
+    that torchrun or srun started together share the batches; the first reads and writes ``out``.
 
     Args:
         out: folder of ``log.jsonl`` (a JSON object a line: iteration, lr, seconds, losses),
             ``checkpoint.pt`` and, in the end, ``model.safetensors``.
-        device: "auto", "cpu", "cuda" (all GPUs that torchrun started us on).
+        device: "auto", "cpu", "cuda".
         precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
         num_workers: processes that load data.
         tensorboard: also write TensorBoard events into ``out``.
@@ -64,14 +65,12 @@ def train(
         CheckpointError: a checkpoint of another model, or one that cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(
-        accelerator=device, devices=int(os.environ.get("LOCAL_WORLD_SIZE", 1)), precision=precision
-    )
-    fabric.launch()
+    fabric = launch(device=device, precision=precision)
+    if fabric.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
     fabric.seed_everything(seed, verbose=False)
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if fabric.world_size > 1:
+        synchronise_norms(model, fabric.device)
     if channels_last:
         model.to(memory_format=torch.channels_last)
     if recompute:
@@ -84,21 +83,26 @@ def train(
     checkpoint = out / "checkpoint.pt"
     facts = {"recipe": _plain(model.recipe), "schedule": _plain(schedule.model_dump())}
     start = 0
-    if checkpoint.exists():
-        state = load_checkpoint(checkpoint, **facts)
+    state = from_first(
+        lambda: load_checkpoint(checkpoint, **facts) if checkpoint.exists() else None
+    )
+    if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["rng"])
+        generators = state["rng"].view(-1, len(torch.get_rng_state()))
+        # A copy, since it is read from its memory's first byte.
+        torch.set_rng_state(generators[fabric.global_rank % len(generators)].clone())
         start = state["iteration"]
 
     def save(iteration: int) -> None:
+        generators = gathered(torch.get_rng_state())
         if fabric.is_global_zero:
             state = {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),
-                "rng": torch.get_rng_state(),
+                "rng": torch.stack(generators),
                 "iteration": iteration,
             }
             save_checkpoint(checkpoint, state | facts)
@@ -131,8 +135,9 @@ def train(
             targets = [target.to(fabric.device) for target in targets]
             losses: dict[str, Tensor] = wrapped(images, targets)
             total = torch.stack(list(losses.values())).sum()
-            if not torch.isfinite(total):
-                raise _non_finite(iteration, losses, targets)
+            # All devices stop together, whichever has a bad loss or was signalled first.
+            if mean_over_devices((~total.isfinite()).float()) > 0:
+                raise _non_finite(iteration, total.item(), losses, targets)
             fabric.backward(total)
             if schedule.clip_norm is not None:
                 fabric.clip_gradients(wrapped, optimizer, max_norm=schedule.clip_norm)
@@ -143,13 +148,14 @@ def train(
             bar.update()
 
             done = iteration + 1
-            if log and (done % schedule.log_every == 0 or done == schedule.iterations):
-                values = {name: value.item() for name, value in losses.items()}
-                log.write(done, rate, time.perf_counter() - began, total.item(), values)
-                bar.set_postfix(loss=f"{total.item():.3f}")
+            if done % schedule.log_every == 0 or done == schedule.iterations:
+                mean = mean_over_devices(torch.stack([total, *losses.values()])).tolist()
+                if log:
+                    values = dict(zip(losses, mean[1:], strict=True))
+                    log.write(done, rate, time.perf_counter() - began, mean[0], values)
+                bar.set_postfix(loss=f"{mean[0]:.3f}")
             if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
                 save(done)
-            # All devices stop together, whichever was signalled first.
             asked = torch.tensor(float(interruption.requested), device=fabric.device)
             if mean_over_devices(asked) > 0:
                 save(done)
@@ -162,16 +168,20 @@ def train(
 
 
 def _non_finite(
-    iteration: int, losses: dict[str, Tensor], targets: list[Targets]
+    iteration: int, total: float, losses: dict[str, Tensor], targets: list[Targets]
 ) -> NonFiniteLossError:
+    """The same error on all devices: of the first that has a bad loss."""
     values = {name: value.item() for name, value in losses.items()}
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     ids = [target.image_id for target in targets]
-    return NonFiniteLossError(
+    found = gathered(
         f"iteration {iteration}: {', '.join(bad) or 'the sum of losses'} not finite on images "
         f"{ids}; losses {values}. Look at these images' annotations, lower the learning rate or "
         "clip gradients (clip_norm); the last checkpoint is kept"
+        if not math.isfinite(total)
+        else None
     )
+    return NonFiniteLossError(from_first(lambda: next(filter(None, found))))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.data import CocoIndex, find_split, write_scenes
+from b2inst.data import CocoIndex, ImageRecord, find_split, write_scenes
 from b2inst.evaluation import evaluate, read_predictions, write_predictions
 from b2inst.evaluation.inference import equal_size_batches
 from b2inst.structures import Instances
@@ -72,6 +72,6 @@ def test_an_interrupted_prediction_leaves_nothing(index: CocoIndex, tmp_path: Pa
 
 def test_batches_hold_neighbours_of_equal_size() -> None:
     sizes = [(4, 6), (4, 6), (4, 6), (6, 4), (4, 6), (4, 6)]
-    samples = [(i, np.zeros((*size, 3), dtype=np.uint8)) for i, size in enumerate(sizes)]
-    batches = equal_size_batches(iter(samples), 2)  # type: ignore[arg-type]
-    assert [[i for i, _ in batch] for batch in batches] == [[0, 1], [2], [3], [4, 5]]
+    images = [ImageRecord(i, Path(), height, width) for i, (height, width) in enumerate(sizes)]
+    batches = equal_size_batches(images, 2)
+    assert [[image.id for image in batch] for batch in batches] == [[0, 1], [2], [3], [4, 5]]

@@ -10,22 +10,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from b2inst.experiments import pool
+from b2inst.experiments import orders
 from b2inst.experiments.datasets import prepare
-from b2inst.experiments.errors import RunError
-from b2inst.experiments.pool import last_iteration, run_all
+from b2inst.experiments.errors import RunError, SpecError
+from b2inst.experiments.pool import gpus_of_jobs, run_all
 from b2inst.experiments.processes import child_environment
+from b2inst.experiments.progress import last_iteration
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import run
 from b2inst.experiments.store import Run, RunStatus, open_run, write_json
-from b2inst.experiments.worker import _stop_at_end_of_input
+from b2inst.experiments.worker import _stop_with_parent
 from b2inst.experiments.workspace import Workspace
 
 #: Stands in for the worker: notes when it ran, then ends as the run's seed says.
@@ -53,7 +56,7 @@ note.write_text(json.dumps({"begun": begun, "ended": time.time()}))
 def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "worker.py"
     script.write_text(FAKE)
-    monkeypatch.setattr(pool, "_WORKER", (str(script),))
+    monkeypatch.setattr(orders, "WORKER", (str(script),))
 
 
 def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
@@ -95,7 +98,35 @@ def test_one_failure_does_not_stop_the_others(spec: RunSpec, workspace: Workspac
     assert "row seed 7: DataError: images/7.png: not readable" in message
     assert f"runs/{specs['row seed 7'].hash}/output.txt" in message
     assert "row seed 8: was killed by the system" in message
+    assert message.endswith("; run again to go on from the last checkpoints")
     assert all("ended" in _note(workspace, specs[f"row seed {seed}"]) for seed in (0, 1))
+
+
+def test_more_than_this_machine_has_is_refused(
+    spec: RunSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SpecError, match="2 machines for a run; only --launcher slurm"):
+        _run_all(_specs(spec, 0), workspace, machines=2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    with pytest.raises(SpecError, match="4 devices for a run; here are 2 GPUs"):
+        _run_all(_specs(spec, 0), workspace, devices=4)
+
+
+@pytest.mark.parametrize(
+    ("machine", "present", "expected"),
+    [
+        ({"jobs": 2, "devices": 2}, "0123", ["0,1", "2,3"]),
+        ({"jobs": 3}, "25", ["2", "5", "2"]),  # two share one
+        ({"jobs": 2, "devices": 2}, "012", ["0,1", "0,1"]),
+        ({"jobs": 1, "devices": 2}, "0123", [None]),
+        ({"jobs": 2, "device": "cpu"}, "01", [None, None]),
+        ({"jobs": 2}, "", [None, None]),
+    ],
+)
+def test_each_job_has_gpus_of_its_own(
+    machine: dict[str, Any], present: str, expected: list[str | None]
+) -> None:
+    assert gpus_of_jobs(Resources(**machine), present) == expected
 
 
 @pytest.mark.usefixtures("fake_worker")
@@ -166,9 +197,51 @@ def test_a_killed_worker_leaves_a_run_that_goes_on(spec: RunSpec, tmp_path: Path
     assert [line["iteration"] for line in resumed.log()] == list(range(1, 26))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the process by /proc")
+def test_one_of_two_processes_killed_ends_a_run_that_goes_on(spec: RunSpec, tmp_path: Path) -> None:
+    """Minutes: nine processes import everything anew."""
+    schedule = spec.schedule.model_copy(update={"iterations": 40})
+    spec = spec.model_copy(update={"schedule": schedule})
+    whole, broken = Workspace(tmp_path / "whole"), Workspace(tmp_path / "broken")
+    began = open_run(broken.runs, spec)
+
+    def complete(workspace: Workspace) -> Run:
+        prepare(spec.data, workspace.data)
+        machine = Resources(devices=2, device="cpu", threads=1)
+        run_all({"row": spec}, workspace, split="test", machine=machine, progress=False)
+        return open_run(workspace.runs, spec)
+
+    def kill_the_second() -> None:
+        _wait_for(lambda: last_iteration(began.log_path) >= 3)
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (
+                    str(began.folder).encode() in (process / "cmdline").read_bytes()
+                    and b"\0RANK=1\0" in (process / "environ").read_bytes()
+                ):
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_second)
+    killer.start()
+    with pytest.raises(RunError) as error:
+        complete(broken)
+    killer.join()
+    assert "row: process 2 of 2 was killed by the system" in str(error.value)
+    assert f"(see runs/{spec.hash}/output.txt); run again to go on" in str(error.value)
+    assert last_iteration(began.log_path) < 40
+
+    resumed, straight = complete(broken), complete(whole)
+    assert resumed.provenance()["steps"]["train"]["sessions"] == 2
+    ours, theirs = load_file(resumed.model_path), load_file(straight.model_path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert resumed.metrics("test") == straight.metrics("test")
+    assert [line["iteration"] for line in resumed.log()] == list(range(1, 41))
+
+
 def test_a_worker_stops_when_its_parent_is_gone() -> None:
     reading, writing = os.pipe()
-    watcher = threading.Thread(target=_stop_at_end_of_input, args=(reading,))
+    watcher = threading.Thread(target=_stop_with_parent, args=(reading,))
     watcher.start()
 
     def lose_parent() -> None:

@@ -52,15 +52,16 @@ def test_every_object_keeps_one() -> None:
 
 
 def test_up_to_the_limit_all_stay_in_order() -> None:
-    batch = positives([(0, 0)] * 5, [0.5] * 5)
-    assert numbers(at_random(batch, limit=5)) == [0, 1, 2, 3, 4]
+    batch = positives([(0, 0)] * 5 + [(1, 1)] * 5, [0.5] * 10)
+    assert numbers(at_random(batch, per_image=5)) == list(range(10))
+    assert numbers(at_random(positives([], []))) == []
 
 
 def test_above_the_limit_any_may_be_drawn_and_none_twice() -> None:
     torch.manual_seed(0)
-    batch = positives([(0, 0)] * 6, [0.5] * 6)
-    drawn = [numbers(at_random(batch, limit=4)) for _ in range(60)]
-    assert all(len(set(one)) == 4 for one in drawn)
-    assert {n for one in drawn for n in one} == set(range(6))
-    assert len({frozenset(one) for one in drawn}) == 15  # all of the choices of 4 from 6
-    assert len(at_random(positives([(0, 0)] * 501, [0.5] * 501))) == 500
+    batch = positives([(0, 0)] + [(1, 1)] * 6 + [(3, 2)] * 4, [0.5] * 11)
+    drawn = [numbers(at_random(batch, per_image=4)) for _ in range(60)]
+    assert all(one == sorted(set(one)) for one in drawn)
+    assert all({0, 7, 8, 9, 10} < set(one) and len(one) == 9 for one in drawn)
+    assert len({tuple(one) for one in drawn}) == 15  # all of the choices of 4 from 6
+    assert len(at_random(positives([(0, 0)] * 251, [0.5] * 251))) == 250

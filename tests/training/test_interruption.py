@@ -18,9 +18,10 @@ def test_the_first_signal_only_asks(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
-def test_the_second_stops_at_once() -> None:
+def test_the_second_ctrl_c_stops_at_once_the_second_sigterm_does_not() -> None:
     with Interruption():
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

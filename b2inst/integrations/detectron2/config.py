@@ -8,7 +8,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import ImageSegmenter, create_model
 from b2inst.weights import start_from
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -38,7 +38,7 @@ def config_file(name: str) -> str:
     return str(path)
 
 
-def build_segmenter(cfg: CfgNode) -> BasisSegmenter:
+def build_segmenter(cfg: CfgNode) -> ImageSegmenter:
     """The model of a config; weights to start from are looked at only without MODEL.WEIGHTS.
 
     Those are a finished model's, which detectron2 loads afterwards: nothing else has to be fetched.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from b2inst import structures
 from b2inst.integrations.detectron2.config import build_segmenter
 from b2inst.integrations.detectron2.targets import resized_to, to_targets, without_empty
-from b2inst.models import BasisSegmenter
+from b2inst.models import ImageSegmenter
 from b2inst.structures import Targets
 
 
@@ -27,7 +27,7 @@ class B2InstSegmenter(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, segmenter: BasisSegmenter, input_format: str = "BGR") -> None:
+    def __init__(self, *, segmenter: ImageSegmenter, input_format: str = "BGR") -> None:
         super().__init__()
         if input_format not in ("BGR", "RGB"):
             raise ValueError(f"INPUT.FORMAT is {input_format!r}; our models take BGR or RGB")

@@ -1,0 +1,74 @@
+"""A run in the hands of processes of its own: what they are told, and why they failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from b2inst.experiments.data_spec import SplitName
+from b2inst.experiments.errors import RunError
+from b2inst.experiments.processes import STOPPED, death
+from b2inst.experiments.resources import Resources
+from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.store import Run, open_run, write_json
+from b2inst.experiments.workspace import Workspace
+
+#: What Python is to run for a run.
+WORKER = ("-m", "b2inst.experiments.worker")
+_ON_DEVICES = ("-m", "b2inst.experiments.torchrun")
+
+
+def order(
+    spec: RunSpec,
+    workspace: Workspace,
+    split: SplitName,
+    machine: Resources,
+    *,
+    meeting_point: Sequence[str] = (),
+) -> list[str]:
+    """Write down what is to be done; returns the arguments with which Python does it.
+
+    A worker started so stops when its standard input closes.
+
+    Args:
+        meeting_point: arguments of ``b2inst.experiments.torchrun`` for several machines.
+    """
+    run = open_run(workspace.runs, spec)
+    orders = {"spec": spec, "machine": machine}
+    for name, content in orders.items():
+        write_json(run.folder / f"order.{name}.json", content.model_dump(mode="json"))
+    command = [
+        *(*WORKER, str(run.folder / "order.spec.json")),
+        *("--machine", str(run.folder / "order.machine.json")),
+        *("--root", str(workspace.root)),
+        *("--split", split),
+        "--with-parent",
+    ]
+    if machine.devices == machine.machines == 1:
+        return command
+    return [*_ON_DEVICES, "--devices", str(machine.devices), *meeting_point, "--", *command]
+
+
+def failure(label: str, run: Run, status: int | None, workspace: Workspace) -> str:
+    """Why processes ended without success, in one line.
+
+    Args:
+        status: that they ended with, where it is known.
+    """
+    lines: list[str] = []
+    if run.output_path.is_file():
+        lines = run.output_path.read_text(errors="replace").strip().splitlines()
+    if status == STOPPED:
+        reason = "was stopped"
+    elif status is not None and status < 0:
+        reason = death(status)
+    else:
+        reason = lines[-1] if lines else f"exit status {status}"
+    return f"{label}: {reason} (see {workspace.shown(run.output_path)})"
+
+
+def failed(failures: Sequence[str], runs: int) -> RunError:
+    """The error of ``failures`` among so many runs."""
+    return RunError(
+        f"{len(failures)} of {runs} runs did not complete ({runs - len(failures)} did, and are "
+        f"kept): {'; '.join(failures)}; run again to go on from the last checkpoints"
+    )
