@@ -7,9 +7,10 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
+from b2inst.modules.frozen_norm import FrozenNorm
 from b2inst.structures import Features
 
 _STAGES = {"layer2": "8", "layer3": "16", "layer4": "32"}
@@ -40,7 +41,7 @@ class ResNetFPN(nn.Module):
         top_levels: int = 2,
     ) -> None:
         super().__init__()
-        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
         body = get_model(resnet, weights=None, norm_layer=norm)
         if stride_in_1x1:
             _move_strides(body)
