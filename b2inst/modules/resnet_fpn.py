@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
+from b2inst.modules.frozen_norm import FrozenNorm
 from b2inst.structures import Features
 
 _STAGES = ("layer2", "layer3", "layer4")
@@ -81,7 +82,7 @@ def resnet_body(
         name, frozen_norm, stride_in_1x1: as of ``ResNetFPN``.
         stages: such as "layer2", in order.
     """
-    norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+    norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
     body = get_model(name, weights=None, norm_layer=norm)
     if stride_in_1x1:
         _move_strides(body)
