@@ -112,8 +112,12 @@ def make_table(
             if is_stale(run):
                 run.set_aside()
     warn_of_stale({label: run for label, (_, run) in runs.items()})
-    missing = {
-        label: spec for label, (spec, run) in runs.items() if not is_complete(run, spec, part)
+    missing = {  # the longest first: none is left alone in the end
+        label: spec
+        for label, (spec, run) in sorted(
+            runs.items(), key=lambda item: -item[1][0].schedule.iterations
+        )
+        if not is_complete(run, spec, part)
     }
     machine = machine or plan.machine
     if missing:

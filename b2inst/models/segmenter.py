@@ -66,12 +66,7 @@ class BasisSegmenter(ImageSegmenter):
         self.scoring_head = scoring_head
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; their plain sum is what training minimises.
-
-        Args:
-            images: B tensors 3×H×W uint8 RGB at the network's size.
-            targets: B, in the same pixels.
-        """
+        """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         outputs = self.instance_head(features)
@@ -108,13 +103,7 @@ class BasisSegmenter(ImageSegmenter):
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """What ``predict`` does once images are resized, for callers who do that themselves.
-
-        Args:
-            images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
-            sizes: (height, width) of the image that each was resized from; the instances are in
-                its pixels.
-        """
+        """What ``predict`` does once images are resized; see ``ImageSegmenter``."""
         return [result[0] for result in self._run(images, sizes)]
 
     @torch.inference_mode()

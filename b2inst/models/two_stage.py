@@ -41,12 +41,7 @@ class TwoStageSegmenter(ImageSegmenter):
         self.scoring_head = scoring_head
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; their plain sum is what training minimises.
-
-        Args:
-            images: B tensors 3×H×W uint8 RGB at the network's size.
-            targets: B, in the same pixels.
-        """
+        """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         losses, samples = self.detector.loss(features, batch, targets)
