@@ -4,7 +4,8 @@
 
 Each case is a process of its own that takes three steps as the training loop does (forward,
 backward, SGD) on images of noise with seven discs of the sizes of COCO's objects: the first counts
-operations, the second is timed, in the third memory is watched. Writes
+operations, the second is timed, in the third memory is watched. Beside them stand the operations
+of torchvision's Mask R-CNN, whose counterpart in detectron2 has a published time. Writes
 ``results/training_cost.json``, on a GPU ``results/training_cost-cuda.json``.
 """
 
@@ -21,6 +22,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from lightning.fabric import Fabric
+from torchvision.models.detection import maskrcnn_resnet50_fpn
 from tqdm import tqdm
 
 from b2inst import create_model
@@ -84,7 +86,8 @@ def main(
     if case is not None:
         typer.echo(json.dumps(measure(Case(**json.loads(case)), device)))
         return
-    load, began, rows = os.getloadavg(), now(), []
+    provenance = describe_machine() | {"began": now()}  # before someone edits the checkout
+    load, rows = os.getloadavg(), []
     chosen = [one for one in CASES if only in one.model]
     for one in (bar := tqdm(chosen, unit="case")):
         bar.set_postfix_str(f"{one.model} {one.height}×{one.width}")
@@ -93,10 +96,10 @@ def main(
         rows.append(asdict(one) | json.loads(done.stdout.splitlines()[-1]))
         tqdm.write(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
     content = {
-        "began": began,
         "load_average": {"before": load[0], "after": os.getloadavg()[0], "cpus": os.cpu_count()},
         "cases": rows,
-        "provenance": describe_machine(),
+        "mask_rcnn_r50_gflops": round(mask_rcnn_gflops(FULL), 1),
+        "provenance": provenance,
     }
     name = "training_cost.json" if device == "cpu" else f"training_cost-{device}.json"
     write_json(Workspace.here().results / name, content)
@@ -143,6 +146,23 @@ def measure(case: Case, device: str) -> dict[str, Any]:
         "step_mb": round(peak_memory_mb(step, fabric.device)),
         "resident_mb": round(resident) if device == "cpu" else None,
     }
+
+
+def mask_rcnn_gflops(case: Case) -> float:
+    """Operations of a training step of torchvision's Mask R-CNN R-50, its first stage fixed.
+
+    With fresh weights few proposals fit an object, so that the mask head has few RoIs to train.
+    """
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81).train()
+    for part in (model.backbone.body.conv1, model.backbone.body.layer1):
+        part.requires_grad_(False)
+    images, targets = _batch(case)
+    truths = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
+
+    def step() -> None:
+        torch.stack(list(model([i / 255 for i in images], truths).values())).sum().backward()
+
+    return gflops(step)
 
 
 def _batch(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:

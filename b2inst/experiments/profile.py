@@ -183,8 +183,9 @@ def load_profile(
     content = _content(path, workspace)
     recipes = content.get("recipes", {})
     if isinstance(recipes, dict):
-        content["recipes"] = {
+        content["recipes"] = {  # which have none of their own, though they may extend this profile
             family: _content(workspace.spec_file(str(of), kind="profiles"), workspace)
+            | {"recipes": {}}
             for family, of in recipes.items()
         }
     profile = parse_spec(Profile, content, source=str(path))

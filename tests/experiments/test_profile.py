@@ -209,6 +209,18 @@ def test_a_profile_extends_another_by_what_differs(tmp_path: Path) -> None:
     assert mine.model_dump(exclude=changed) == tiny.model_dump(exclude=changed)
 
 
+def test_a_family_may_follow_another_profile(tmp_path: Path) -> None:
+    """Also one that extends a profile whose recipes it is itself among."""
+    mine = load_profile(
+        _mine(tmp_path, "extends: coco-1x\ndescription: x\nrecipes: {condinst: coco-3x}")
+    )
+    specs = {f: mine.run_spec(f, {}, 0) for f in ("b2inst-condinst", "b2inst-yolact", "blendmask")}
+    found = {family: spec.schedule.iterations for family, spec in specs.items()}
+    assert found == {"b2inst-condinst": 270_000, "b2inst-yolact": 800_000, "blendmask": 90_000}
+    assert specs["b2inst-condinst"].augmentation == load_profile("coco-3x").augmentation
+    assert "attention_size" not in specs["b2inst-condinst"].options
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
