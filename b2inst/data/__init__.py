@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from b2inst.data.check import Report, SplitReport, check_coco, verify_images
-from b2inst.data.coco import Annotation, CocoIndex, ImageRecord, find_split, find_splits
+from b2inst.data.coco import Annotation, CocoIndex, ImageRecord
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
 from b2inst.data.images import read_image
+from b2inst.data.layout import find_split, find_splits
 from b2inst.data.loader import collate, eval_images, train_loader
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
