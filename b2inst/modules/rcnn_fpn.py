@@ -32,7 +32,7 @@ class RCNNFPN(nn.Module):
         super().__init__()
         self.body, widths = resnet_body(
             resnet,
-            stages=("layer1", "layer2", "layer3", "layer4"),
+            finest=4,
             frozen_norm=frozen_norm,
             stride_in_1x1=stride_in_1x1,
         )
