@@ -76,7 +76,7 @@ def _read_images(file: Path, folder: Path, count: int) -> dict[str, Any]:
     _, cost = _timed(lambda: verify_images(some))
     return cost | {
         "images": count,
-        "threads": min(8, os.cpu_count() or 1),
+        "cores": os.cpu_count(),
         "images_per_second": round(count / cost["wall_seconds"]),
         "cpu_ms_per_image": round(1000 * cost["cpu_seconds"] / count, 2),
         "cpu_seconds_for_all": round(IMAGES * cost["cpu_seconds"] / count),
