@@ -148,7 +148,8 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
 
 def _bad_images(index: CocoIndex, progress: bool) -> dict[int, str]:
     """The problem of each image that training could not use, by image id."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))  # decoders run beside each other
+    # Decoders run beside each other; twice the cores, since some threads wait for the disk.
+    pool = ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)))
     try:
         problems = pool.map(_image_problem, index.images)
         bar = tqdm(problems, desc="images", total=len(index), disable=not progress)
