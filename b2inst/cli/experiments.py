@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,12 @@ from b2inst.cli.options import (
     DataOption,
     DeviceOption,
     DevicesOption,
+    LauncherOption,
+    MachinesOption,
     ProfileOption,
     RecomputeOption,
     SkipBadOption,
+    SlurmOption,
     Split,
     StartOption,
     TrainSplitOption,
@@ -23,8 +26,12 @@ from b2inst.cli.options import (
     coco_data,
     parse_options,
     parse_seeds,
+    parse_slurm,
     profile_name,
 )
+
+if TYPE_CHECKING:
+    from b2inst.experiments.reproduce import Launcher
 
 
 def table(
@@ -49,6 +56,9 @@ def table(
     devices: DevicesOption = None,
     channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
+    machines: MachinesOption = None,
+    launcher: LauncherOption = "local",
+    slurm: SlurmOption = None,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train anew the runs that other code has made.")
     ] = False,
@@ -72,8 +82,9 @@ def table(
     numbers = parse_seeds(seeds)
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
-    asked = {"jobs": jobs, "device": device, "devices": devices}
+    asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
     asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
+    asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
         name,
@@ -84,6 +95,7 @@ def table(
         split=split,
         workspace=workspace,
         machine=machine,
+        launcher=_as_jobs() if launcher == "slurm" else None,
         train=not render,
         rerun=rerun,
     )
@@ -110,6 +122,12 @@ def table(
         typer.echo(f"{workspace.shown(page)}: the table with figures")
 
 
+def _as_jobs() -> Launcher:
+    from b2inst.experiments.slurm import run_all  # needs the extra `cluster`
+
+    return run_all
+
+
 def train(
     model: Annotated[str, typer.Argument(help="Model, such as b2inst-blendmask-tiny.")],
     profile: ProfileOption = "tiny",
@@ -134,6 +152,8 @@ def train(
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
+    On several machines, torchrun --no-python starts this command on each of them.
+
     With --start, options that belong to the file's weights (attention_size, msra, …) are the
     file's, unless --option says otherwise.
     """
@@ -141,7 +161,9 @@ def train(
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
+    from b2inst.experiments.runner import join
     from b2inst.experiments.single_run import single_run
+    from b2inst.ops.distributed import from_first
 
     options = parse_options(option)
     workspace = Workspace.here()
@@ -151,12 +173,6 @@ def train(
         start=start,
         workspace=workspace,
     )
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-    spec = single_run(model, plan, options=options, seed=seed)
-    if iterations is not None:
-        schedule = spec.schedule.model_copy(update={"iterations": iterations})
-        spec = spec.model_copy(update={"schedule": schedule})
-    split = plan.data.report_split
     asked = {
         "device": device,
         "devices": devices,
@@ -164,12 +180,22 @@ def train(
         "recompute": recompute,
     }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
+    place = join(machine)
+    data_here = from_first(lambda: prepare(plan.data, workspace.data))
+    plan = plan.model_copy(update={"data": data_here})
+    spec = single_run(model, plan, options=options, seed=seed)
+    if iterations is not None:
+        schedule = spec.schedule.model_copy(update={"iterations": iterations})
+        spec = spec.model_copy(update={"schedule": schedule})
+    split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)
     else:
         done = run(spec, workspace, split=split, machine=machine)
+    if place.rank > 0:
+        return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")

@@ -43,7 +43,18 @@ StartOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
 DevicesOption = Annotated[
-    int | None, typer.Option("--devices", min=1, help="GPUs of a run (by torchrun).")
+    int | None, typer.Option("--devices", min=1, help="GPUs of a run; on a CPU, processes.")
+]
+MachinesOption = Annotated[
+    int | None, typer.Option("--machines", min=1, help="Machines of a run; with --launcher slurm.")
+]
+LauncherOption = Annotated[
+    Literal["local", "slurm"],
+    typer.Option("--launcher", help="slurm: each missing run is a job of an array."),
+]
+SlurmOption = Annotated[
+    list[str] | None,
+    typer.Option("--slurm", help="Options of sbatch, such as partition=gpu,time=24:00:00."),
 ]
 
 ChannelsLastOption = Annotated[
@@ -97,6 +108,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
         if not found:
             raise typer.BadParameter(f"--option {pair}: write NAME=VALUE, the value as YAML")
     return options
+
+
+def parse_slurm(texts: list[str] | None) -> dict[str, str | int | bool] | None:
+    """Options of sbatch from ``NAME=VALUE,NAME``; None where there are none."""
+    parts = [part.partition("=") for text in texts or [] for part in text.split(",")]
+    return {name: value if equals else True for name, equals, value in parts} or None
 
 
 AnnotationsOption = Annotated[

@@ -17,35 +17,37 @@ WORKER = ("-m", "b2inst.experiments.worker")
 _ON_DEVICES = ("-m", "b2inst.experiments.torchrun")
 
 
-def order(
-    spec: RunSpec,
-    workspace: Workspace,
-    split: SplitName,
-    machine: Resources,
-    *,
-    meeting_point: Sequence[str] = (),
-) -> list[str]:
+def order(spec: RunSpec, workspace: Workspace, split: SplitName, machine: Resources) -> list[str]:
     """Write down what is to be done; returns the arguments with which Python does it.
 
-    A worker started so stops when its standard input closes.
-
-    Args:
-        meeting_point: arguments of ``b2inst.experiments.torchrun`` for several machines.
+    A worker started so stops when its standard input closes. On several devices,
+    ``on_devices`` tells how Python starts them.
     """
     run = open_run(workspace.runs, spec)
     orders = {"spec": spec, "machine": machine}
     for name, content in orders.items():
         write_json(run.folder / f"order.{name}.json", content.model_dump(mode="json"))
-    command = [
+    return [
         *(*WORKER, str(run.folder / "order.spec.json")),
         *("--machine", str(run.folder / "order.machine.json")),
         *("--root", str(workspace.root)),
         *("--split", split),
         "--with-parent",
     ]
+
+
+def on_devices(worker: Sequence[str], machine: Resources, *, endpoint: str = "") -> list[str]:
+    """Arguments of Python for a worker on each device of this machine.
+
+    Args:
+        worker: what ``order`` returned.
+        endpoint: HOST:PORT of the first machine, where there are several.
+    """
     if machine.devices == machine.machines == 1:
-        return command
-    return [*_ON_DEVICES, "--devices", str(machine.devices), *meeting_point, "--", *command]
+        return list(worker)
+    several = ["--machines", str(machine.machines), "--endpoint", endpoint]
+    meeting = several if machine.machines > 1 else []
+    return [*_ON_DEVICES, "--devices", str(machine.devices), *meeting, "--", *worker]
 
 
 def failure(label: str, run: Run, status: int | None, workspace: Workspace) -> str:

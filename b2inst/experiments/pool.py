@@ -14,13 +14,14 @@ import torch
 
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.errors import SpecError
-from b2inst.experiments.orders import failed, failure, order
+from b2inst.experiments.orders import failed, failure, on_devices, order
 from b2inst.experiments.processes import child_environment
 from b2inst.experiments.progress import Progress
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, open_run
 from b2inst.experiments.workspace import Workspace
+from b2inst.training.devices import Place
 
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself before it is ended.
@@ -45,10 +46,16 @@ def run_all(
         specs: by the label that progress and errors name them by; data prepared.
 
     Raises:
-        SpecError: several machines, or more GPUs than there are, are asked for.
+        SpecError: several machines, or more GPUs than there are, are asked for; or this process
+            is itself one of several.
         RunError: some did not complete; names them, why, and where their output is.
         KeyboardInterrupt: after the processes have stopped. Their checkpoints stay.
     """
+    if Place.of_this_process().processes > 1:
+        raise SpecError(
+            "runs start processes of their own: call this once, without torchrun or srun, and say "
+            "--devices"
+        )
     if machine.machines > 1:
         raise SpecError(
             f"{machine.machines} machines for a run; only --launcher slurm, or your own torchrun "
@@ -119,13 +126,13 @@ def _start(
     gpus: str | None,
 ) -> _Process:
     run = open_run(workspace.runs, spec)
-    command = order(spec, workspace, split, machine)
+    worker = order(spec, workspace, split, machine)
     environment = child_environment(threads=machine.threads)
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpus
     with run.output_path.open("ab") as output:
         popen = subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, *on_devices(worker, machine)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -38,9 +38,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def show(self, working: list[str]) -> None:
-        """Update the bar; ``working`` are the runs in process."""
-        self._bar.set_description_str(", ".join(map(self._describe, working)), refresh=False)
+    def show(self, working: list[str], *, queued: int = 0) -> None:
+        """Update the bar; ``working`` are the runs in process, others may be in a queue."""
+        said = [*map(self._describe, working), *([f"{queued} in the queue"] if queued else [])]
+        self._bar.set_description_str(", ".join(said), refresh=False)
         self._bar.update(sum(map(self._iterations, self._runs)) - self._bar.n)
 
     def _describe(self, label: str) -> str:

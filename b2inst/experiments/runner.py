@@ -71,9 +71,7 @@ def run(
     machine = machine or Resources()
     current = open_run(workspace.runs, spec)
     part = split or spec.data.report_split
-    place = Place.of_this_process()
-    if place.processes > 1:
-        launch(device=machine.device)
+    place = join(machine)
     with ExitStack() as held:
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
@@ -82,6 +80,14 @@ def run(
         if from_first(lambda: needs_evaluation(current, spec, part)):
             _evaluate(spec, current, workspace, part, machine, place, progress=progress)
     return current
+
+
+def join(machine: Resources) -> Place:
+    """Join the processes that torchrun or srun started together with this one, if they did."""
+    place = Place.of_this_process()
+    if place.processes > 1:
+        launch(device=machine.device)
+    return place
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
