@@ -12,23 +12,31 @@ from b2inst.experiments.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.profile import load_profile
 from b2inst.experiments.start_file import StartFile
-from b2inst.models import CATALOG, create_model
+from b2inst.models import CATALOG, TWO_STAGE, create_model
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.weights import save_model
 
 NAMES = ["smoke", "tiny", "small", "coco-1x"]
 COCO = ["coco-1x", "coco-1x-aug", "coco-1x-r101", "coco-1x-aug-r101", "coco-3x", "coco-3x-r101"]
-ALL = sorted({*NAMES, *COCO, "finetune", "yolact-800k"})
+#: Of families that the others have a recipe of their own for, by which they are trained there.
+RECIPES = {"yolact-800k": "yolact", "mask-rcnn-1x": "maskrcnn", "mask-rcnn-3x": "maskrcnn"}
+ALL = sorted({*NAMES, *COCO, *RECIPES, "finetune"})
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_shipped_profile_names_models_that_exist(name: str) -> None:
     profile = load_profile(name)
     assert profile.name == name
-    family = "yolact" if name == "yolact-800k" else "blendmask"
+    family = RECIPES.get(name, "blendmask")
     for variant in (profile.variant, *profile.variants.values()):
         assert f"{family}-{variant}" in CATALOG
-        assert f"b2inst-{family}-{variant}" in CATALOG
+        assert f"b2inst-{family}-{variant}" in CATALOG or family in TWO_STAGE
+
+
+def test_two_stage_models_train_at_their_own_rate() -> None:
+    for name, iterations in (("coco-1x", 90_000), ("coco-3x", 270_000)):
+        spec = load_profile(name).run_spec("ms-rcnn", {}, 0)
+        assert (spec.schedule.learning_rate, spec.schedule.iterations) == (0.02, iterations)
 
 
 @pytest.mark.parametrize("name", NAMES)
