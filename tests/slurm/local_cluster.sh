@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# A Slurm of one node, from Debian's packages, and what is to be run on it:
+# A Slurm on this machine, from Debian's packages, and what is to be run on it:
 #
-#     tests/slurm/one_node.sh [COMMAND ...]      (default: Table 1 in the smoke profile)
+#     [NODES=1] tests/slurm/local_cluster.sh [COMMAND ...]     (default: Table 1, smoke profile)
 #
-# For trying the launcher out, as root in a container of Debian or Ubuntu; no part of CI. The
-# daemons end with the script, the packages stay. There is no accounting database, as on some real
-# clusters, so sacct knows nothing.
+# For trying the launcher out, as root in a container of Debian or Ubuntu; no part of CI. Several
+# nodes all are this machine, under names of their own. The daemons end with the script; packages
+# and names stay. There is no accounting database, as on some real clusters: sacct knows nothing.
 set -euo pipefail
 if [ $# -eq 0 ]; then
-    set -- "$(dirname "$0")/../../.venv/bin/b2inst" table table1 --profile smoke --launcher slurm --no-notebook
+    set -- "$(dirname "$0")/../../.venv/bin/b2inst" table table1 --profile smoke \
+        --launcher slurm --no-notebook
 fi
+nodes=$(seq --format 'node%g' "${NODES:-1}")
 
 if ! command -v slurmctld munged >/dev/null; then
     apt-get update -qq
@@ -23,11 +25,11 @@ ClusterName=one
 SlurmctldHost=$(hostname)(127.0.0.1)
 SlurmUser=root
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/%n.pid
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/%n.log
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/%n
 # A container's root has no control groups of its own to keep processes in.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -37,14 +39,21 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
-NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
+SlurmdParameters=config_overrides
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
+port=17000
+for node in $nodes; do
+    port=$((port + 1))
+    where="NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$port"
+    echo "NodeName=$node $where CPUs=$(nproc --all) State=UNKNOWN" >>"$SLURM_CONF"
+    grep -qw "$node" /etc/hosts || echo "127.0.0.1 $node" >>/etc/hosts
+done
 
 stop() {
     scancel --user root 2>/dev/null || true
     sleep 2
-    for pid in "$folder"/slurm{d,ctld}.pid /run/munge/munged.pid; do
+    for pid in "$folder"/*.pid /run/munge/munged.pid; do
         if [ -f "$pid" ]; then kill "$(cat "$pid")" || true; fi
     done
 }
@@ -53,7 +62,7 @@ trap stop EXIT
 install -d -o munge -g munge -m 755 /run/munge
 runuser -u munge -- munged
 slurmctld
-slurmd
+for node in $nodes; do slurmd -N "$node"; done
 for _ in $(seq 60); do
     if [ "$(sinfo --noheader --format=%t)" = idle ]; then break; fi
     sleep 1
