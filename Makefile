@@ -2,10 +2,18 @@
 #   PROFILE  tiny (default) | smoke | small | coco-1x | coco-3x: data, model size, schedule
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
+#   BATCH    images an iteration, where the profile's are too many: rate and length follow
+#   DEVICES  GPUs of a run
+#   START    weights that every run begins with, for PROFILE=finetune
+#   LAUNCHER local (default) | slurm: where the runs of a table are done
 
 PROFILE ?= tiny
 SEEDS ?= 0
 DATA ?=
+BATCH ?=
+DEVICES ?=
+START ?=
+LAUNCHER ?= local
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +22,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 figures report bench lab explorer test test-browser lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 figures report bench lab explorer test test-browser lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -30,14 +38,21 @@ $(STAMP): requirements.lock pyproject.toml
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+TABLE = $(BIN)/b2inst table $@ --profile $(PROFILE) --seeds $(SEEDS) --launcher $(LAUNCHER) \
+	$(if $(DATA),--data $(abspath $(DATA))) $(if $(BATCH),--batch-size $(BATCH)) \
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start $(START))
+
 table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
-	$(BIN)/b2inst table table1 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+	$(TABLE)
 
 table2: setup ## regenerate Table 2, five designs of the basis head; shares two rows with Table 1
-	$(BIN)/b2inst table table2 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+	$(TABLE)
 
 table3: setup ## regenerate Table 3: YOLACT, BlendMask and CondInst, each beside its B2Inst
-	$(BIN)/b2inst table table3 --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+	$(TABLE)
+
+table4: setup ## regenerate Table 4: among two-stage and single-stage methods; shares rows with Table 3
+	$(TABLE)
 
 figures: setup ## draw the paper's figures from the models that are trained: results/PROFILE/figures/
 	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))

@@ -5,26 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from b2inst import models, weights
-from b2inst.models.segmenter import BasisSegmenter, Explanation, ImageLike, read_image
+from b2inst.models import BasisSegmenter, Explanation, ImageSegmenter, TwoStageSegmenter, with_bases
+from b2inst.models.image_segmenter import ImageLike, read_image
 from b2inst.result import Result
 from b2inst.weights.files import model_card
 
 
-class Segmenter(BasisSegmenter):
-    """A segmenter of the same parts whose results keep their image."""
+class Segmenter(ImageSegmenter):
+    """A segmenter of any kind whose results keep their image."""
 
     category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where they are known
 
-    @classmethod
-    def of(cls, model: BasisSegmenter, *, category_ids: tuple[int, ...] = ()) -> Self:
+    @staticmethod
+    def of(model: ImageSegmenter, *, category_ids: tuple[int, ...] = ()) -> Segmenter:
         """A model around the parts of another, which it shares."""
         parts: dict[str, Any] = dict(model.named_children())
-        segmenter = cls(**parts)
+        kind = _WithBases if isinstance(model, BasisSegmenter) else _TwoStage
+        segmenter: Segmenter = kind(**parts)
         segmenter.class_names, segmenter.recipe = model.class_names, model.recipe
         segmenter.category_ids = category_ids
         segmenter.training = model.training
@@ -50,10 +52,22 @@ class Segmenter(BasisSegmenter):
         ]
 
     def explain(self, image: ImageLike) -> Explanation:
-        """Predict one image and keep what lies behind: bases, boundary, coefficients."""
-        inside = super().explain(image)
+        """Predict one image and keep what lies behind: bases, boundary, coefficients.
+
+        Raises:
+            NoBasesError: a two-stage model.
+        """
+        inside = BasisSegmenter.explain(with_bases(self), image)
         result = Result.of(inside.instances, inside.image, self.category_ids)
         return replace(inside, instances=result)
+
+
+class _WithBases(Segmenter, BasisSegmenter):
+    pass
+
+
+class _TwoStage(Segmenter, TwoStageSegmenter):
+    pass
 
 
 def create_model(

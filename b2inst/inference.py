@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import FrozenBatchNorm2d
 
-from b2inst.models import BasisSegmenter
+from b2inst.models import ImageSegmenter
 
 _LARGE = 1000  # cells of a batch's maps from which on Winograd's transforms pay
 
 
-def optimise_for_inference(model: BasisSegmenter) -> BasisSegmenter:
+def optimise_for_inference(model: ImageSegmenter) -> ImageSegmenter:
     """A copy that only predicts: the same but for rounding, in less time on a CPU.
 
     Batch norms are folded into the convolutions before them. On a CPU, 3×3 convolutions of large

@@ -122,6 +122,8 @@ def cropped_mask_bce(probabilities: Tensor, targets: Tensor, boxes: Tensor) -> T
     Args:
         boxes: P×4 x1 y1 x2 y2, in cells.
     """
-    loss = F.binary_cross_entropy(probabilities.float(), targets, reduction="none")
+    # A GPU's mixed precision refuses this loss, also of float32.
+    with torch.autocast(probabilities.device.type, enabled=False):
+        loss = F.binary_cross_entropy(probabilities.float(), targets, reduction="none")
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return loss.sum((-2, -1)) / area

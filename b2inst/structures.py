@@ -93,6 +93,33 @@ class Positives(_PerInstance):
 
 
 @dataclass
+class RoISamples(_PerInstance):
+    """Boxes of one image that are trained to give the mask of an object; no gradient."""
+
+    boxes: Tensor  #: P×4, in network-input pixels
+    labels: Tensor  #: P int64, of the object
+    target_index: Tensor  #: P int64, row in the image's targets
+
+
+@dataclass
+class RoIOutputs:
+    """What a mask head gives for N boxes."""
+
+    pooled: Tensor  #: N×C×R/2×R/2, the features that it began with
+    logits: Tensor  #: N×K×R×R, a mask for each of K classes
+    boundary_logits: Tensor | None = None  #: N×K×R×R, boundaries, where it predicts them
+
+    def of_class(self, labels: Tensor) -> Tensor:
+        """Mask logits of one class each, N×R×R."""
+        return of_class(self.logits, labels)
+
+
+def of_class(maps: Tensor, labels: Tensor) -> Tensor:
+    """Of N×K×… maps those of N labels: N×…, float32."""
+    return maps[torch.arange(len(labels), device=labels.device), labels].float()
+
+
+@dataclass
 class Bases(_Movable):
     """Global bases of a batch; the boundary basis, where there is one, is the last of ``maps``."""
 
@@ -202,7 +229,7 @@ class Detections(_PerInstance):
     boxes: Tensor  #: N×4
     scores: Tensor  #: N in [0, 1], classification score
     labels: Tensor  #: N int64
-    coefficients: Tensor  #: N×D
+    coefficients: Tensor  #: N×D; D is 0 where masks are made of the boxes' features
 
 
 @dataclass

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops import generalized_box_iou
 
 from b2inst.losses import (
@@ -175,3 +176,16 @@ def test_a_target_beyond_the_crop_costs_100() -> None:
     loss = cropped_mask_bce(probabilities, targets, boxes)
     expected = [(np.log(2) + 100) / 2, (np.log(2) + np.log(4)) / 8]
     assert loss.tolist() == pytest.approx(expected)
+
+
+def test_mixed_precision_of_a_gpu_admits_the_cropped_loss() -> None:
+    enabled = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        with FakeTensorMode():  # a GPU's tensors without their values
+            probabilities = torch.rand(2, 4, 4, device="cuda", dtype=torch.float16)
+            boxes = torch.rand(2, 4, device="cuda")
+            loss = cropped_mask_bce(probabilities, torch.ones(2, 4, 4, device="cuda"), boxes)
+            assert loss.dtype == torch.float32
+    finally:
+        torch.set_autocast_enabled("cuda", enabled)

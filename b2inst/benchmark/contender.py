@@ -13,7 +13,7 @@ from b2inst.benchmark.samples import Sample
 from b2inst.benchmark.stages import StageClock
 from b2inst.benchmark.stand_in import StandIn
 from b2inst.inference import optimise_for_inference
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.masks import encode_rle
 from b2inst.weights import load_model
 
@@ -95,7 +95,7 @@ class Contender:
         self.network_sizes.append((height, width))
 
 
-def _fresh(name: str, options: Mapping[str, Any]) -> BasisSegmenter:
+def _fresh(name: str, options: Mapping[str, Any]) -> ImageSegmenter:
     """A B2Inst and its baseline get the same weights in what they share."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -105,7 +105,7 @@ def _fresh(name: str, options: Mapping[str, Any]) -> BasisSegmenter:
             raise BenchmarkError(f"{error}; weights files end with .safetensors") from None
 
 
-def _resize(model: BasisSegmenter, size: tuple[int, int], name: str) -> None:
+def _resize(model: ImageSegmenter, size: tuple[int, int], name: str) -> None:
     """Images are fitted into ``size``, or squeezed to it where the model does so."""
     preprocessor: Any = model.preprocessor
     if preprocessor.fixed_size is None:

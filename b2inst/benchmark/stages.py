@@ -7,19 +7,21 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from b2inst.models import BasisSegmenter
+from b2inst.models import ImageSegmenter
 
 #: In order. "input" is resizing and normalising, "heads" ends with non-maximum suppression,
 #: "paste" gives full-size masks, "RLE" their run-length codes.
 STAGES = ("input", "backbone", "heads", "bases", "assembly", "scoring", "paste", "RLE")
 
-#: What each stage calls: an attribute of the segmenter, and the method.
+#: What each stage calls: an attribute that segmenters of some kind have, and the method.
 _CALLS = (
     ("backbone", "backbone", "forward"),
     ("heads", "instance_head", "forward"),
     ("heads", "instance_head", "detect"),
+    ("heads", "detector", "detect"),
     ("bases", "basis_head", "forward"),
     ("assembly", "assembler", "assemble"),
+    ("assembly", "mask_head", "forward"),
     ("scoring", "scoring_head", "forward"),
 )
 
@@ -35,12 +37,12 @@ class StageClock:
         now: seconds, after everything begun has ended.
     """
 
-    def __init__(self, model: BasisSegmenter, now: Callable[[], float]) -> None:
+    def __init__(self, model: ImageSegmenter, now: Callable[[], float]) -> None:
         self.now = now
         self.seconds: dict[str, float] = {}
         self._last = 0.0
         for stage, part, method in _CALLS:
-            owner = getattr(model, part)
+            owner = getattr(model, part, None)
             if owner is not None:
                 setattr(owner, method, self._timed(getattr(owner, method), stage))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2inst.benchmark.errors import BenchmarkError
 from b2inst.benchmark.samples import Sample
-from b2inst.models import BasisSegmenter
+from b2inst.models import ImageSegmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
 
 
@@ -23,10 +23,14 @@ class StandIn:
     model. The model keeps this: give it a copy of its own.
     """
 
-    def __init__(self, model: BasisSegmenter, count: int) -> None:
+    def __init__(self, model: ImageSegmenter, count: int) -> None:
         self.count = count
         self.sample: Sample | None = None  #: the image that is predicted next
-        self._head: Any = model.instance_head
+        self._head: Any = (
+            model.detector
+            if isinstance(model, TwoStageSegmenter)
+            else with_bases(model).instance_head
+        )
         self._detect = self._head.detect
         vars(self._head)["detect"] = self._crowded
         self._calibrated = False
@@ -36,21 +40,21 @@ class StandIn:
     def _see(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
         (self._network_size,) = batch.sizes
 
-    def _crowded(self, outputs: Any) -> list[Detections]:
+    def _crowded(self, *outputs: Any) -> list[Detections]:
         if not self._calibrated:
-            self._calibrate(outputs)
+            self._calibrate(*outputs)
             self._calibrated = True
-        (found,) = self._detect(outputs)
+        (found,) = self._detect(*outputs)
         rows = torch.arange(self.count, device=found.boxes.device) % max(len(found), 1)
         crowd = found[rows[: self.count if len(found) else 0]]
         crowd.boxes = self._boxes()[: len(crowd)].to(found.boxes)
         return [crowd]
 
-    def _calibrate(self, outputs: Any) -> None:
+    def _calibrate(self, *outputs: Any) -> None:
         """The highest score threshold that lets ``count`` detections through, to a fifth."""
         for threshold in np.geomspace(1, 1e-9, 91)[1:]:
             self._head.score_threshold = float(threshold)
-            (found,) = self._detect(outputs)
+            (found,) = self._detect(*outputs)
             if len(found) >= self.count:
                 return
         raise BenchmarkError(

@@ -35,14 +35,16 @@ app.command()(report.report)
 app.command()(experiments.train)
 app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)
+app.command()(models.submit)
 app.command()(compare.compare)
 app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(weights.convert)
 
-data_app = typer.Typer(no_args_is_help=True, help="Make and check data in COCO format.")
+data_app = typer.Typer(no_args_is_help=True, help="Make, check and fetch data in COCO format.")
 data_app.command()(data.scenes)
 data_app.command()(data.check)
+data_app.command()(data.coco)
 app.add_typer(data_app, name="data")
 
 

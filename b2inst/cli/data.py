@@ -36,3 +36,34 @@ def check(
     typer.echo(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def coco(
+    folder: Annotated[Path, typer.Argument(help="Folder to fetch to.")],
+    subset: Annotated[
+        int | None,
+        typer.Option("--subset", min=1, help="Only so many images of val, fetched one by one."),
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option("--splits", help="Of train,val,test (default: train,val).")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Address that has the same files as COCO's site.")
+    ] = None,
+    keep_zips: Annotated[
+        bool, typer.Option("--keep-zips", help="Leave the archives beside what was in them.")
+    ] = False,
+) -> None:
+    """Fetch COCO 2017, checked; run again to go on where it stopped."""
+    from b2inst.data import fetch_coco, fetch_coco_subset
+    from b2inst.data.coco_site import SITE
+
+    if subset is not None and splits is not None:
+        raise typer.BadParameter("--subset is of val; leave out --splits")
+    address = mirror or SITE
+    if subset is not None:
+        typer.echo(fetch_coco_subset(folder, subset, mirror=address, keep_zips=keep_zips))
+        return
+    names = (splits or "train,val").split(",")
+    for file in fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
+        typer.echo(file)

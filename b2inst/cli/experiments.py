@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
+    BatchSizeOption,
+    ChannelsLastOption,
     DataOption,
     DeviceOption,
     DevicesOption,
     LauncherOption,
     MachinesOption,
     ProfileOption,
+    RecomputeOption,
     SkipBadOption,
     SlurmOption,
     Split,
+    StartOption,
     TrainSplitOption,
     ValSplitOption,
     coco_data,
     parse_options,
     parse_seeds,
     parse_slurm,
+    profile_name,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ def table(
     train_split: TrainSplitOption = None,
     val_split: ValSplitOption = None,
     skip_bad: SkipBadOption = False,
+    start: StartOption = None,
+    batch_size: BatchSizeOption = None,
     split: Annotated[
         Split | None, typer.Option("--split", help="Evaluate on this (default: as reported).")
     ] = None,
@@ -48,6 +54,8 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
     machines: MachinesOption = None,
     launcher: LauncherOption = "local",
     slurm: SlurmOption = None,
@@ -61,15 +69,21 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/."""
+    """Train and evaluate what is missing of a table of the paper, and write it to results/.
+
+    The table's notebook knows no --start: for it, name the file in a profile of your own
+    (extends: finetune, start: FILE).
+    """
     from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
     from b2inst.experiments.table_spec import load_table
 
     workspace = Workspace.here()
     chosen = coco_data(data, train_split, val_split, skip_bad)
     numbers = parse_seeds(seeds)
-    plan = load_profile(profile, data=chosen, workspace=workspace)
+    profile = profile_name(profile, batch_size)
+    plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
     asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
+    asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
     asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
@@ -77,6 +91,7 @@ def table(
         profile=profile,
         seeds=numbers,
         data=chosen,
+        start=start,
         split=split,
         workspace=workspace,
         machine=machine,
@@ -91,7 +106,7 @@ def table(
 
     source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
-    plain = not (render or split or train_split or val_split or skip_bad)
+    plain = not (render or split or train_split or val_split or skip_bad or start)
     if notebook and plain and source is not None:
         path = workspace.root / "notebooks" / source
         _, page = execute(
@@ -128,14 +143,12 @@ def train(
         list[str] | None,
         typer.Option("--option", help="Model option as NAME=YAML, such as scoring=[iou]."),
     ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--start", help="Weights to start from: of a model, or detectron2's R-50.pkl."
-        ),
-    ] = None,
+    start: StartOption = None,
+    batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
+    channels_last: ChannelsLastOption = False,
+    recompute: RecomputeOption = False,
 ) -> None:
     """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
 
@@ -155,16 +168,25 @@ def train(
     options = parse_options(option)
     workspace = Workspace.here()
     plan = load_profile(
-        profile, data=coco_data(data, train_split, val_split, skip_bad), workspace=workspace
+        profile_name(profile, batch_size),
+        data=coco_data(data, train_split, val_split, skip_bad),
+        start=start,
+        workspace=workspace,
     )
-    asked = {"device": device, "devices": devices}
-    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    asked = {
+        "device": device,
+        "devices": devices,
+        "channels_last": channels_last,
+        "recompute": recompute,
+    }
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     place = join(device=machine.device)
-    changed: dict[str, Any] = {"data": from_first(lambda: prepare(plan.data, workspace.data))}
+    data_here = from_first(lambda: prepare(plan.data, workspace.data))
+    plan = plan.model_copy(update={"data": data_here})
+    spec = single_run(model, plan, options=options, seed=seed)
     if iterations is not None:
-        changed["schedule"] = plan.schedule.model_copy(update={"iterations": iterations})
-    plan = plan.model_copy(update=changed)
-    spec = single_run(model, plan, options=options, seed=seed, start=start)
+        schedule = spec.schedule.model_copy(update={"iterations": iterations})
+        spec = spec.model_copy(update={"schedule": schedule})
     split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
     if machine.devices > 1:

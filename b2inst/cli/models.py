@@ -1,4 +1,4 @@
-"""``b2inst eval`` and ``b2inst predict``."""
+"""``b2inst eval``, ``b2inst predict`` and ``b2inst submit``."""
 
 from __future__ import annotations
 
@@ -79,3 +79,30 @@ def predict(
         score_threshold=threshold,
     )
     typer.echo(f"{out}: {len(pictures)} pictures, predictions.json")
+
+
+def submit(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors")],
+    annotations: Annotated[
+        Path, typer.Option("--annotations", help="image_info_test-dev2017.json, or its like.")
+    ],
+    images: Annotated[Path, typer.Option("--images", help="Its folder of images, test2017.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
+    name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    device: DeviceOption = None,
+) -> None:
+    """Write the results file that COCO's server takes, for images without public annotations."""
+    from b2inst.evaluation import write_predictions
+    from b2inst.evaluation.submission import image_index, write_submission
+    from b2inst.experiments.runner import check_classes, resolve_device
+    from b2inst.weights import load_model
+
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
+    index = image_index(annotations, images)
+    model = load_model(weights, device=resolve_device(device or "auto"))
+    check_classes(model, index)
+    predictions = out / "predictions.jsonl.gz"
+    write_predictions(model, index, predictions, batch_size=batch)
+    typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

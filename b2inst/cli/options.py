@@ -29,6 +29,18 @@ SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
 ]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images an iteration, over all GPUs; learning rate and iterations follow.",
+    ),
+]
+StartOption = Annotated[
+    Path | None,
+    typer.Option("--start", help="Weights to start from: of a model, or detectron2's R-50.pkl."),
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", min=1, help="GPUs of a run; on a CPU, processes.")
@@ -45,6 +57,13 @@ SlurmOption = Annotated[
     typer.Option("--slurm", help="Options of sbatch, such as partition=gpu,time=24:00:00."),
 ]
 
+ChannelsLastOption = Annotated[
+    bool, typer.Option("--channels-last", help="Quicker convolutions, which round differently.")
+]
+RecomputeOption = Annotated[
+    bool, typer.Option("--recompute", help="Train with less memory and more time; same numbers.")
+]
+
 
 def coco_data(
     data: Path | None, train: str | None, val: str | None, skip_bad: bool
@@ -57,6 +76,11 @@ def coco_data(
             raise typer.BadParameter("--train-split, --val-split and --skip-bad go with --data")
         return None
     return coco_folder(data, train=train, val=val, skip_bad=skip_bad)
+
+
+def profile_name(profile: str, batch_size: int | None) -> str:
+    """The profile in batches of this size, by name."""
+    return profile if batch_size is None else f"{profile}-batch{batch_size}"
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:

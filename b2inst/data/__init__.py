@@ -1,16 +1,21 @@
-"""Reading and checking COCO-format data, the procedural scenes, and batches for training."""
+"""COCO-format data read, checked and fetched, procedural scenes, and batches for training."""
 
 from __future__ import annotations
 
 from b2inst.data.check import Report, SplitReport, check_coco, verify_images
-from b2inst.data.coco import Annotation, CocoIndex, ImageRecord, find_split, find_splits
+from b2inst.data.coco import Annotation, CocoIndex, ImageRecord
+from b2inst.data.coco_fetch import fetch_coco
+from b2inst.data.coco_subset import fetch_coco_subset
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
 from b2inst.data.images import read_image
+from b2inst.data.layout import find_split, find_splits
 from b2inst.data.loader import collate, eval_images, train_loader
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
 from b2inst.data.transforms import (
+    RandomCentreCrop,
+    RandomColours,
     RandomTranspose,
     ResizeShorterSide,
     ResizeTo,
@@ -26,6 +31,8 @@ __all__ = [
     "CocoIndex",
     "DataError",
     "ImageRecord",
+    "RandomCentreCrop",
+    "RandomColours",
     "RandomTranspose",
     "Report",
     "ResizeShorterSide",
@@ -35,6 +42,8 @@ __all__ = [
     "check_coco",
     "collate",
     "eval_images",
+    "fetch_coco",
+    "fetch_coco_subset",
     "find_split",
     "find_splits",
     "make_scene",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from b2inst.data.coco import CocoIndex, ImageRecord, Inspection, find_split, find_splits, inspect
+from b2inst.data.coco import CocoIndex, ImageRecord, inspect
 from b2inst.data.dataset import size_problem
 from b2inst.data.errors import DataError
 from b2inst.data.images import probe_image
+from b2inst.data.layout import find_split, find_splits
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
@@ -123,7 +123,7 @@ def check_coco(
         if not names:
             raise DataError(f"{root}: no annotations/instances_<split>.json to check")
         pairs = [find_split(root, name) for name in names]
-    return Report([_check_split(inspect(*pair), progress) for pair in pairs])
+    return Report([_check_split(*pair, progress) for pair in pairs])
 
 
 def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:
@@ -137,7 +137,7 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     Raises:
         DataError: an image cannot be read or has another size than its annotations say.
     """
-    bad = dict(_bad_images(index, progress))
+    bad = _bad_images(index, progress)
     if not bad:
         return index
     if not skip_bad:
@@ -146,14 +146,17 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     return replace(kept, skipped=index.skipped + list(bad.values()))
 
 
-def _bad_images(index: CocoIndex, progress: bool) -> Iterator[tuple[int, str]]:
-    """Image id and problem of each image that training could not use."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+def _bad_images(index: CocoIndex, progress: bool) -> dict[int, str]:
+    """The problem of each image that training could not use, by image id."""
+    # Decoders run beside each other; twice the cores, since some threads wait for the disk.
+    pool = ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)))
+    try:
         problems = pool.map(_image_problem, index.images)
         bar = tqdm(problems, desc="images", total=len(index), disable=not progress)
-        for record, problem in zip(index.images, bar, strict=True):
-            if problem:
-                yield record.id, problem
+        found = zip(index.images, bar, strict=True)
+        return {record.id: problem for record, problem in found if problem}
+    finally:
+        pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for all images
 
 
 def _image_problem(record: ImageRecord) -> str | None:
@@ -163,7 +166,10 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
-def _check_split(found: Inspection, progress: bool) -> SplitReport:
+def _check_split(annotation_file: Path, image_dir: Path, progress: bool) -> SplitReport:
+    with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
+        found = inspect(annotation_file, image_dir)
+        bar.update()
     index = found.index
     annotations = [a for image in index.images for a in index.annotations[image.id]]
     instances = [a for a in annotations if not a.crowd]
@@ -172,7 +178,6 @@ def _check_split(found: Inspection, progress: bool) -> SplitReport:
     large = sum(a.area >= _MEDIUM for a in instances)
     counts = Counter(a.label for a in instances)
     sides = [side for image in index.images for side in (image.height, image.width)] or [0]
-    unreadable = [problem for _, problem in _bad_images(index, progress)]
     return SplitReport(
         annotation_file=index.annotation_file,
         images=len(index),
@@ -184,5 +189,5 @@ def _check_split(found: Inspection, progress: bool) -> SplitReport:
         areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
         sizes=(small, len(instances) - small - large, large),
         notes=found.notes,
-        problems=found.problems + unreadable,
+        problems=found.problems + list(_bad_images(index, progress).values()),
     )

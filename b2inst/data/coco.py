@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+import marshal
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from b2inst.data.errors import DataError
+from b2inst.data.polygons import Polygons
 from b2inst.data.segmentation import Segmentation, rasterise
-from b2inst.data.validation import annotation_problem, category_problem, image_problem, is_void
+from b2inst.data.validation import (
+    BORDER_TOLERANCE,
+    annotation_problem,
+    category_problem,
+    covers_something,
+    has_flat_box,
+    image_problem,
+    segmentation_problem,
+)
+
+#: A polygon of this many pixels covers one for certain; whether a smaller one does is drawn.
+_COVERING = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,77 +136,66 @@ class Inspection:
     notes: list[str]  #: the same for harmless annotations that cover no pixel
 
 
-def find_split(root: Path | str, split: str) -> tuple[Path, Path]:
-    """Annotation file and image folder of a split in a folder laid out as COCO itself.
-
-    Raises:
-        DataError: one of them is not there; names the splits that are.
-    """
-    root = Path(root)
-    annotation_file, image_dir = root / "annotations" / f"instances_{split}.json", root / split
-    if not annotation_file.is_file():
-        there = ", ".join(find_splits(root)) or "none"
-        raise DataError(
-            f"{annotation_file}: no such file; a COCO folder has "
-            f"annotations/instances_<split>.json (splits found: {there})"
-        )
-    if not image_dir.is_dir():
-        raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
-    return annotation_file, image_dir
-
-
-def find_splits(root: Path | str) -> list[str]:
-    """Names of the splits that have an annotation file, sorted."""
-    prefix = "instances_"
-    files = Path(root).glob(f"annotations/{prefix}*.json")
-    return sorted(file.stem.removeprefix(prefix) for file in files)
-
-
 def inspect(annotation_file: Path | str, image_dir: Path | str) -> Inspection:
     """Read a split and sort out what is wrong with it.
 
     Raises:
         DataError: the file is no COCO annotation file at all, or there is no image folder.
     """
-    annotation_file, image_dir = Path(annotation_file), Path(image_dir)
+    with _collector_paused():
+        return _inspect(Path(annotation_file), Path(image_dir))
+
+
+def _inspect(annotation_file: Path, image_dir: Path) -> Inspection:
     content, digest = _read(annotation_file)
     files = _byte_sizes(image_dir, content["images"])
     problems: list[str] = []
 
-    def sound(entries: list[Any], problem: Callable[[Any, set[int]], str | None]) -> list[Any]:
+    def sound(entries: list[Any], problem: Callable[[int, Any, set[int]], str | None]) -> list[int]:
+        """Positions of the entries without a problem."""
         good, seen = [], set[int]()
-        for entry in entries:
-            if what := problem(entry, seen):
+        for k, entry in enumerate(entries):
+            if what := problem(k, entry, seen):
                 problems.append(f"{annotation_file}: {what}")
             else:
                 seen.add(entry["id"])
-                good.append(entry)
+                good.append(k)
         return good
 
-    categories = sound(content["categories"], category_problem)
+    found = content["categories"]
+    categories = [found[k] for k in sound(found, lambda _, e, seen: category_problem(e, seen))]
     if not categories:
         raise DataError(f"{annotation_file}: no categories; a COCO file lists its classes there")
     categories.sort(key=lambda category: category["id"])
     labels = {category["id"]: label for label, category in enumerate(categories)}
-    images = sound(content["images"], lambda entry, seen: image_problem(entry, seen, files))
+    found = content["images"]
+    images = [found[k] for k in sound(found, lambda _, e, seen: image_problem(e, seen, files))]
     sizes = {image["id"]: (image["height"], image["width"]) for image in images}
     # Annotations of an image that was left out go with it, without a line each.
-    left_out = {
-        e["id"] for e in content["images"] if isinstance(e, dict) and "id" in e
-    } - sizes.keys()
-    annotations = sound(
-        [a for a in content["annotations"] if not left_out or _image_id(a) not in left_out],
-        lambda entry, seen: annotation_problem(entry, seen, sizes, labels),
-    )
+    left_out = {e["id"] for e in found if isinstance(e, dict) and "id" in e} - sizes.keys()
+    entries = [e for e in content["annotations"] if not left_out or _image_id(e) not in left_out]
+    polygons = Polygons(e.get("segmentation") if isinstance(e, dict) else None for e in entries)
+    # Nearly all are told to be in order together; only the others are looked at one by one.
+    plain = polygons.sound(
+        _image_sizes(entries, sizes), tolerance=BORDER_TOLERANCE, area=_COVERING
+    ).tolist()
+
+    def problem(k: int, entry: Any, seen: set[int]) -> str | None:
+        what = annotation_problem(entry, seen, sizes, labels)
+        if what or plain[k]:
+            return what
+        return segmentation_problem(entry, *sizes[entry["image_id"]])
+
     by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
     notes: list[str] = []
-    for entry in annotations:
+    for k in sound(entries, problem):
+        entry = entries[k]
         size = sizes[entry["image_id"]]
-        if not is_void(entry, *size):
-            by_image[entry["image_id"]].append(_annotation(entry, labels, *size))
-            continue
-        where = f"{annotation_file}: annotation {entry['id']} (image {entry['image_id']})"
-        (notes if entry["area"] < 1 else problems).append(f"{where} covers no pixel")
+        if has_flat_box(entry) or not (plain[k] or covers_something(entry["segmentation"], *size)):
+            where = f"{annotation_file}: annotation {entry['id']} (image {entry['image_id']})"
+            (notes if entry["area"] < 1 else problems).append(f"{where} covers no pixel")
+        else:
+            by_image[entry["image_id"]].append(_annotation(entry, polygons[k], labels, *size))
     for image in images:
         digest.update(f"{image['file_name']}\0{files[image['file_name']]}\n".encode())
     index = CocoIndex(
@@ -207,6 +212,18 @@ def inspect(annotation_file: Path | str, image_dir: Path | str) -> Inspection:
         fingerprint=digest.hexdigest(),
     )
     return Inspection(index, problems, notes)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Millions of new objects and no garbage: the collector would look at them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read(annotation_file: Path) -> tuple[dict[str, Any], Any]:
@@ -249,16 +266,26 @@ def _image_id(entry: Any) -> Any:
     return entry.get("image_id") if isinstance(entry, dict) else None
 
 
-def _annotation(entry: Any, labels: dict[int, int], height: int, width: int) -> Annotation:
-    x, y, w, h = entry["bbox"]
-    segmentation = entry["segmentation"]
-    if isinstance(segmentation, list):  # arrays take a quarter of the memory of lists of floats
-        segmentation = [np.array(polygon, dtype=np.float64) for polygon in segmentation]
+def _image_sizes(entries: list[Any], sizes: dict[int, tuple[int, int]]) -> NDArray[np.float64]:
+    """N×2, width and height of the images of annotations; NaN of an unknown image."""
+    nowhere = (math.nan, math.nan)
+    found = [sizes.get(_image_id(entry), nowhere) for entry in entries]
+    return np.array(found, dtype=np.float64).reshape(-1, 2)[:, ::-1]
+
+
+def _annotation(
+    entry: Any, polygons: list[Any], labels: dict[int, int], height: int, width: int
+) -> Annotation:
+    run_lengths = None if polygons else entry["segmentation"]
+    kept = entry["id"], entry["bbox"], entry["area"], run_lengths
+    # A copy: one number of the parsed file would keep the megabyte around it in memory, and all
+    # of COCO's 2 GB in every process.
+    number, (x, y, w, h), area, run_lengths = marshal.loads(marshal.dumps(kept))
     return Annotation(
-        id=entry["id"],
+        id=number,
         label=labels[entry["category_id"]],
         box=(max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))),
-        area=float(entry["area"]),
-        segmentation=segmentation,
+        area=float(area),
+        segmentation=polygons or run_lengths,
         crowd=bool(entry["iscrowd"]),
     )

@@ -1,4 +1,4 @@
-"""Geometric augmentation of an image with its boxes and bitmaps, on torchvision's transforms v2."""
+"""Augmentation of an image with its boxes and bitmaps, on torchvision's transforms v2."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.ops.resize import resized_size
+
+#: ImageNet's, RGB.
+_MEAN_COLOUR = (124, 117, 104)
 
 
 class ResizeShorterSide(v2.Transform):
@@ -93,6 +96,39 @@ class RandomTranspose(v2.Transform):
         return tv_tensors.wrap(inpt.as_subclass(Tensor).mT, like=inpt)
 
 
+class RandomColours(v2.RandomPhotometricDistort):
+    """SSD's photometric distortion, but for its permutation of channels, as published for YOLACT.
+
+    Brightness is multiplied and contrast is about the mean, as torchvision has it; YOLACT adds up
+    to 32 to the pixels and multiplies them.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {**super().make_params(flat_inputs), "channel_permutation": None}
+
+
+class RandomCentreCrop(v2.RandomIoUCrop):
+    """SSD's random crop as YOLACT runs it: five times in six, with an object's centre in it.
+
+    The crop has 0.3 to 1 of each side and an aspect ratio of 0.5 to 2. SSD also wants some IoU of
+    crop and box; in YOLACT's code that condition has no effect, and its authors kept it so, having
+    seen it lower the AP. Boxes whose centre is outside become empty, crowds' as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(sampler_options=[1.0, 0.0, 0.0, 0.0, 0.0, 0.0], trials=50)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if params and isinstance(inpt, tv_tensors.BoundingBoxes):
+            # Each set of boxes by its own centres: torchvision knows one set only.
+            x1, y1, x2, y2 = inpt.as_subclass(Tensor).unbind(1)
+            right, bottom = params["left"] + params["width"], params["top"] + params["height"]
+            inside = (params["left"] < (x1 + x2) / 2) & ((x1 + x2) / 2 < right)
+            inside &= (params["top"] < (y1 + y2) / 2) & ((y1 + y2) / 2 < bottom)
+            params = {**params, "is_within_crop_area": inside}
+        return super().transform(inpt, params)
+
+
 def _resize_bitmaps(masks: tv_tensors.Mask, size: Sequence[int]) -> tv_tensors.Mask:
     bitmaps = masks.as_subclass(Tensor)
     resized = F.resize_image(  # "exact" takes the pixel under the centre, as PIL does
@@ -109,17 +145,22 @@ def train_transforms(
     flip: float = 0.5,
     vertical_flip: float = 0.0,
     transpose: float = 0.0,
+    ssd: bool = False,
 ) -> v2.Transform:
-    """Resize, then flip; the last two are for data without an upright, such as the scenes.
+    """Resize, then flip; vertically or transposed for data without an upright, such as the scenes.
 
     Args:
         shorter, longer_max: as in ``ResizeShorterSide``.
         fixed_size: of a model that takes no other: (height, width), in place of these two.
         flip: probability of a horizontal flip; likewise the others.
+        ssd: before all that, vary colours, put the image on a canvas of the mean colour with up to
+            four times its sides (half of the time), and crop it (Liu et al. 2016, §2.2; YOLACT).
     """
-    parts: list[v2.Transform] = [
-        ResizeTo(fixed_size) if fixed_size else ResizeShorterSide(shorter, longer_max)
-    ]
+    parts: list[v2.Transform] = []
+    if ssd:
+        fill: Any = {tv_tensors.Mask: 0, "others": _MEAN_COLOUR}
+        parts += [RandomColours(), v2.RandomZoomOut(fill), RandomCentreCrop()]
+    parts.append(ResizeTo(fixed_size) if fixed_size else ResizeShorterSide(shorter, longer_max))
     if flip:
         parts.append(v2.RandomHorizontalFlip(flip))
     if vertical_flip:

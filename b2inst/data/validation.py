@@ -57,6 +57,8 @@ def annotation_problem(
 ) -> str | None:  # fmt: skip
     """Whether an annotation is complete, in range and refers to things that are there.
 
+    The segmentation is looked at by ``segmentation_problem``.
+
     Args:
         sizes: (height, width) of the images by id.
         categories: ids of the categories.
@@ -64,42 +66,39 @@ def annotation_problem(
     if problem := _id_problem("annotation", annotation, seen):
         return problem
     image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
-    here = f"annotation {annotation['id']} (image {image_id})"
     if image_id not in sizes:
         return f"annotation {annotation['id']} is for an unknown image, id {image_id!r}"
     if category_id not in categories:
-        return f"{here} has an unknown category, id {category_id!r}"
-    if annotation.get("iscrowd") not in (0, 1):
-        return f"{here} has iscrowd {annotation.get('iscrowd')!r}; write 0, or 1 for a crowd"
+        return f"{_name(annotation)} has an unknown category, id {category_id!r}"
+    if (crowd := annotation.get("iscrowd")) not in (0, 1):
+        return f"{_name(annotation)} has iscrowd {crowd!r}; write 0, or 1 for a crowd"
     area = annotation.get("area")
     if not _is_number(area) or area < 0:  # type: ignore[operator]
-        return f"{here} has area {area!r}; it must be a number >= 0"
-    height, width = sizes[image_id]  # type: ignore[index]
-    problem = _box_problem(annotation.get("bbox"), height, width)
-    problem = problem or _segmentation_problem(annotation.get("segmentation"), height, width)
-    return f"{here} {problem}" if problem else None
+        return f"{_name(annotation)} has area {area!r}; it must be a number >= 0"
+    problem = _box_problem(annotation.get("bbox"), *sizes[image_id])  # type: ignore[index]
+    return f"{_name(annotation)} {problem}" if problem else None
 
 
-def is_void(annotation: Entry, height: int, width: int) -> bool:
-    """Whether a sound annotation covers no pixel; COCO itself has a few of less than one."""
-    _, _, box_width, box_height = annotation["bbox"]
-    if box_width == 0 or box_height == 0:
-        return True
-    segmentation = annotation["segmentation"]
+def segmentation_problem(annotation: Entry, height: int, width: int) -> str | None:
+    """Whether the segmentation of an otherwise sound annotation is valid and in its image."""
+    problem = _segmentation_problem(annotation.get("segmentation"), height, width)
+    return f"{_name(annotation)} {problem}" if problem else None
+
+
+def has_flat_box(annotation: Entry) -> bool:
+    """Whether a sound annotation's box has no pixel; COCO itself has a few of these."""
+    return 0 in annotation["bbox"][2:]
+
+
+def covers_something(segmentation: Segmentation, height: int, width: int) -> bool:
+    """Whether a valid segmentation has a pixel."""
     if isinstance(segmentation, dict):
-        return not run_lengths(segmentation["counts"])[1::2].any()
-    if any(_extent(polygon) >= 4 for polygon in segmentation):
-        return False
-    return not rasterise(segmentation, height, width).any()
+        return bool(run_lengths(segmentation["counts"])[1::2].any())
+    return bool(rasterise(segmentation, height, width).any())
 
 
-def _extent(polygon: list[float]) -> float:
-    """Pixels a polygon must about cover; rasterising all of them would take minutes on COCO."""
-    points = np.array([*polygon, *polygon[:2]], dtype=np.float64).reshape(-1, 2)
-    if (points.max(axis=0) - points.min(axis=0)).min() < 1:
-        return 0.0
-    xs, ys = points[:, 0], points[:, 1]
-    return abs(float(xs[:-1] @ ys[1:] - xs[1:] @ ys[:-1])) / 2  # shoelace formula
+def _name(annotation: Entry) -> str:
+    return f"annotation {annotation['id']} (image {annotation['image_id']})"
 
 
 def _id_problem(kind: str, entry: object, seen: Container[int]) -> str | None:

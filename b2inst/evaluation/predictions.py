@@ -186,8 +186,11 @@ def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
         raise EvaluationError(f"{where}: cannot be read ({error}); {_REMEDY}") from error
 
 
-def to_coco_json(path: str | Path, out: str | Path) -> None:
+def to_coco_json(path: str | Path, out: str | Path, *, keys: Sequence[str] | None = None) -> None:
     """Write a prediction file as the one JSON list that other COCO tools read.
+
+    Args:
+        keys: what is written of each detection (default: all).
 
     Raises:
         EvaluationError: as :func:`read_predictions`.
@@ -199,7 +202,8 @@ def to_coco_json(path: str | Path, out: str | Path) -> None:
         file.write("[")
         for i, record in enumerate(iterate_predictions(path)):
             file.write(",\n" if i else "\n")
-            json.dump(record, file, separators=(",", ":"))
+            chosen = record if keys is None else {key: record[key] for key in keys}
+            json.dump(chosen, file, separators=(",", ":"))
         file.write("\n]\n")
     partial.replace(out)
 

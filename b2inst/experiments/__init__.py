@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from b2inst.experiments.data_spec import CocoData, ScenesData, SplitName, coco_folder
 from b2inst.experiments.errors import ExperimentError, RunError, SpecError
+from b2inst.experiments.exports import to_csv, to_latex, write_table
 from b2inst.experiments.notebook import execute
 from b2inst.experiments.profile import Profile, load_profile
-from b2inst.experiments.rendering import (
-    to_csv,
-    to_frame,
-    to_latex,
-    to_markdown,
-    to_text,
-    write_table,
-)
+from b2inst.experiments.rendering import to_frame, to_markdown, to_text
 from b2inst.experiments.reproduce import make_table
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import Augmentation, RunSpec

@@ -86,6 +86,7 @@ def training_set(
         flip=augmentation.horizontal_flip,
         vertical_flip=augmentation.vertical_flip,
         transpose=augmentation.transpose,
+        ssd=augmentation.ssd,
     )
     return CocoDataset(index, transforms, cache=cache)
 

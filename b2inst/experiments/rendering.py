@@ -1,14 +1,12 @@
-"""A table's result as text: Markdown, CSV and LaTeX, and as a data frame for notebooks."""
+"""A table's result as text: Markdown, a terminal's lines, and a data frame for notebooks."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+from b2inst.experiments.table_result import ResultRow, TableResult
 from b2inst.experiments.table_spec import COSTS
 
 if TYPE_CHECKING:
@@ -20,30 +18,16 @@ NOTHING = "–"
 #: Printed after a difference that is inside the noise.
 NOISE = "≈"
 
+#: Heading of a group of rows in Markdown.
+_BOLD = "**{}**"
+
+#: How the paper trained a row.
+SETTING = ("backbone", "epochs", "Aug")
+
 _KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
-_AP = {
-    "AP": ("AP", "AP"),
-    "AP50": ("AP₅₀", "AP$_{50}$"),
-    "AP75": ("AP₇₅", "AP$_{75}$"),
-    "APs": ("AP_S", "AP$_S$"),
-    "APm": ("AP_M", "AP$_M$"),
-    "APl": ("AP_L", "AP$_L$"),
-}
-_HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, (head, _) in _AP.items()}
-_LATEX = {p + c: k + head for p, k in _KINDS.items() for c, (_, head) in _AP.items()}
-for _headings in (_HEADINGS, _LATEX):
-    _headings["parameters"] = "parameters (M)"
-
-
-def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
-    """Write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``; returns the files by ending."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {end: folder / f"{result.table}.{end}" for end in ("json", "md", "csv", "tex")}
-    result.save(files["json"])
-    files["md"].write_text(to_markdown(result), encoding="utf-8")
-    files["csv"].write_text(to_csv(result), encoding="utf-8")
-    files["tex"].write_text(to_latex(result), encoding="utf-8")
-    return files
+_AP = {"AP": "AP", "AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
+_HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, head in _AP.items()}
+_HEADINGS["parameters"] = "parameters (M)"
 
 
 def to_frame(result: TableResult) -> pd.DataFrame:
@@ -52,7 +36,7 @@ def to_frame(result: TableResult) -> pd.DataFrame:
 
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in result.rows:
-        for source, cells in _lines(row):
+        for source, cells in row_lines(row):
             lines[row.name, source] = {c: cells(c) for c in result.columns}
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=result.columns)
     frame.index = pd.MultiIndex.from_tuples(list(lines), names=["row", ""])
@@ -67,13 +51,14 @@ def to_markdown(result: TableResult) -> str:
             "",
             f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
             "",
-            *markdown_lines(_summary(result)),
+            *markdown_lines(_summary(result, _BOLD)),
             "",
             *(_markdown_costs(result)),
             *markdown_lines(_all_cells(result)),
             "",
             explain(result),
             "",
+            *_origins(result),
         ]
     )
 
@@ -97,19 +82,63 @@ def _aligned(cells: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _summary(result: TableResult) -> list[list[str]]:
+def _summary(result: TableResult, group: str = "{}") -> list[list[str]]:
     first = next(column for column in result.columns if column not in COSTS)
-    lines = [["row", f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]]
+    head = ["row", *SETTING] if has_settings(result) else ["row"]
+    head += [f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]
     boundary = "boundary_AP" in result.columns
     if boundary:
-        lines[0] += ["boundary AP ours", "Δ ours [95 %]"]
-    for row in result.rows:
-        line = [row.name, _paper(row, first), _paper_delta(result, row, first)]
+        head += ["boundary AP ours", "Δ ours [95 %]"]
+
+    def cells(row: ResultRow) -> list[list[str]]:
+        line = [row.name, *setting_cells(row)] if has_settings(result) else [row.name]
+        line += [_paper(row, first), _paper_delta(result, row, first)]
         line += [_ours(row, first), _delta(row, first)]
         if boundary:
             line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
-        lines.append(line)
+        return [line]
+
+    return [head, *_in_groups(result, cells, group, len(head))]
+
+
+def _in_groups(
+    result: TableResult, cells: Callable[[ResultRow], list[list[str]]], group: str, width: int
+) -> list[list[str]]:
+    """The lines of all rows, a heading where another group of rows begins."""
+    lines = []
+    for before, row in pairwise([None, *result.rows]):
+        if row is not None:
+            if row.group is not None and (before is None or before.group != row.group):
+                lines.append([group.format(row.group), *[""] * (width - 1)])
+            lines += cells(row)
     return lines
+
+
+def has_settings(result: TableResult) -> bool:
+    """Whether the table says how the paper trained its rows."""
+    return any(row.setting is not None for row in result.rows)
+
+
+def setting_cells(row: ResultRow) -> list[str]:
+    """What the paper says of a row's training, under the headings ``SETTING``."""
+    if row.setting is None:
+        return [NOTHING] * len(SETTING)
+    aug = "✓" if row.setting.multi_scale else NOTHING
+    return [row.setting.backbone, str(row.setting.epochs), aug]
+
+
+def setting_text(row: ResultRow) -> str:
+    """How the paper says a row was trained, in words; nothing where it does not say."""
+    if row.setting is None:
+        return ""
+    several = ", multi-scale" if row.setting.multi_scale else ""
+    return f"{row.setting.backbone}, {row.setting.epochs} epochs{several}"
+
+
+def _origins(result: TableResult) -> list[str]:
+    """A list of where the paper's cells are from; nothing where that is not known."""
+    lines = [f"- {row.name}: {row.origin}." for row in result.rows if row.origin is not None]
+    return ["Where the paper has its cells from:", "", *lines, ""] if lines else []
 
 
 def _has_costs(result: TableResult) -> bool:
@@ -122,6 +151,8 @@ def _costs(result: TableResult) -> list[list[str]]:
     lines = [["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]"]]
     lines[0] += [heading(c) for c in others]
     for row in result.rows:
+        if "FPS" not in row.paper and row.status == "published only":
+            continue  # nothing is known of what it costs
         line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
         line += [_ours(row, "FPS"), _delta(row, "FPS")]
         lines.append(line + [_ours(row, c) for c in others])
@@ -133,51 +164,15 @@ def _markdown_costs(result: TableResult) -> list[str]:
 
 
 def _all_cells(result: TableResult) -> list[list[str]]:
-    lines = [["row", "", *(heading(c) for c in result.columns)]]
-    for row in result.rows:
-        for i, (source, cells) in enumerate(_lines(row)):
-            name = row.name if i == 0 else ""
-            lines.append([name, source, *(cells(c) for c in result.columns)])
-    return lines
+    head = ["row", "", *(heading(c) for c in result.columns)]
 
+    def cells(row: ResultRow) -> list[list[str]]:
+        return [
+            [row.name if i == 0 else "", source, *(cell(c) for c in result.columns)]
+            for i, (source, cell) in enumerate(row_lines(row))
+        ]
 
-def to_csv(result: TableResult) -> str:
-    """A line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta, delta_low, …"""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    names = ("ours_mean", "ours_sd", "n", "delta", "delta_low", "delta_high", "base", "status")
-    noise = ("delta_sd", "band_low", "band_high", "inside_noise")
-    writer.writerow(["row", "metric", "paper", *names, *noise])
-    for row in result.rows:
-        for column in result.columns:
-            ours = row.ours.get(column, Measured(mean=None, sd=None, n=0))
-            delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
-            low, high = delta.ci95 or (None, None)
-            numbers = [ours.mean, ours.sd, ours.n, delta.mean, low, high]
-            band = [delta.sd, *(delta.band95 or (None, None))]
-            paper = row.paper.get(column)
-            cells = [row.name, column, paper, *_rounded(numbers), delta.base, row.status]
-            writer.writerow([*cells, *_rounded(band), _truth(delta.inside_noise)])
-    return out.getvalue()
-
-
-def to_latex(result: TableResult) -> str:
-    """A ``tabular`` for booktabs, ready to be put into a ``table``; a comment has the caption."""
-    heads = " & ".join(_LATEX.get(c, c) for c in result.columns)
-    lines = [
-        rf"% {result.table}, profile {result.profile}, commit {result.provenance.get('commit')}",
-        f"% {explain(result)}",
-        rf"\begin{{tabular}}{{ll{'r' * len(result.columns)}}}",
-        r"\toprule",
-        rf" & & {heads} \\",
-    ]
-    for row in result.rows:
-        lines.append(r"\midrule")
-        for i, (source, cells) in enumerate(_lines(row)):
-            name = _escape(row.name) if i == 0 else ""
-            values = " & ".join(_escape(cells(c)) for c in result.columns)
-            lines.append(rf"{name} & {_escape(source)} & {values} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    return [head, *_in_groups(result, cells, _BOLD, len(head))]
 
 
 def explain(result: TableResult) -> str:
@@ -231,7 +226,7 @@ def _noise(result: TableResult) -> str:
     return f"{images}; how much results vary from seed to seed is not in it."
 
 
-def _lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
+def row_lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
     """(source, function from column to cell) of each line that a row has."""
     lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
     if row.status == "published only":
@@ -287,14 +282,6 @@ def _three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _rounded(values: Sequence[float | None]) -> list[float | None]:
-    return [round(v, 4) if isinstance(v, float) else v for v in values]
-
-
-def _truth(value: bool | None) -> str:
-    return "" if value is None else str(value).lower()
-
-
 def _signed(value: float) -> str:
     text = f"{value:+.1f}".replace("-", "−")
     return "+0.0" if text == "−0.0" else text
@@ -304,20 +291,3 @@ def markdown_lines(cells: list[list[str]]) -> list[str]:
     """A table of which the first line is the head."""
     head, *body = ["| " + " | ".join(line) + " |" for line in cells]
     return [head, "|" + "---|" * len(cells[0]), *body]
-
-
-def _escape(text: str) -> str:
-    for plain, latex in (
-        ("\\", r"\textbackslash{}"),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("Δ", r"$\Delta$"),
-        ("−", "$-$"),
-        ("–", "--"),
-        (NOISE, r"$\approx$"),
-    ):
-        text = text.replace(plain, latex)
-    return text

@@ -10,9 +10,9 @@ from typing import Protocol
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import SpecError
+from b2inst.experiments.exports import write_table
 from b2inst.experiments.pool import run_all
 from b2inst.experiments.profile import load_profile
-from b2inst.experiments.rendering import write_table
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
@@ -52,6 +52,7 @@ def make_table(
     profile: str = "tiny",
     seeds: Sequence[int] | None = None,
     data: CocoData | None = None,
+    start: Path | None = None,
     split: SplitName | None = None,
     workspace: Workspace | None = None,
     machine: Resources | None = None,
@@ -69,6 +70,7 @@ def make_table(
         profile: a profile ("tiny") or the path of its YAML file.
         seeds: one run of each row for each (default: the profile's).
         data: a COCO-format folder to use in place of the profile's data.
+        start: weights that every run begins with (default: the profile's).
         split: evaluated on this one (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
         machine: how to use the machine (default: as the profile says).
@@ -84,7 +86,7 @@ def make_table(
     """
     workspace = workspace or Workspace.here()
     table = load_table(name, workspace=workspace)
-    plan = load_profile(profile, data=data, workspace=workspace)
+    plan = load_profile(profile, data=data, start=start, workspace=workspace)
     part = split or plan.data.report_split
     folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
     target = workspace.results / plan.name / folder
@@ -109,8 +111,12 @@ def make_table(
             if is_stale(run):
                 run.set_aside()
     warn_of_stale({label: run for label, (_, run) in runs.items()})
-    missing = {
-        label: spec for label, (spec, run) in runs.items() if not is_complete(run, spec, part)
+    missing = {  # the longest first: none is left alone in the end
+        label: spec
+        for label, (spec, run) in sorted(
+            runs.items(), key=lambda item: -item[1][0].schedule.iterations
+        )
+        if not is_complete(run, spec, part)
     }
     machine = machine or plan.machine
     if missing:

@@ -1,7 +1,7 @@
-"""How a machine is used. No part of what a run is, and of no influence on its numbers but one.
+"""How a machine is used. No part of what a run is, and of no influence on its numbers but rounding.
 
-That one is ``threads``: sums over another number of threads round differently. Profiles that are
-made for CPUs therefore fix it.
+Sums over another number of ``threads``, and convolutions with ``channels_last``, round differently.
+Profiles that are made for CPUs therefore fix them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class Resources(Spec):
     workers: NonNegativeInt = 0  #: processes that load training data, for each run
     batch: PositiveInt = 1  #: images predicted together
     device: str = "auto"  #: "auto", "cpu", "cuda"
+    channels_last: bool = False  #: channels innermost in memory, which is quicker
+    recompute: bool = False  #: in training, keep fewer activations and compute them again
     #: Options of sbatch by their long names, as in ``{partition: gpu, time: "24:00:00"}``; true for
     #: those without a value.
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)

@@ -28,6 +28,11 @@ class Augmentation(Spec):
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0  #: for scenes, which have no up
     transpose: Probability = 0.0
+    ssd: bool = False  #: colours, expansion and crops as SSD and YOLACT vary them, too
+
+
+#: Keys that came later: a run that leaves them at their defaults is the one it was without them.
+_LATER = (("augmentation", "ssd", False), ("schedule", "aspect_grouping", False))
 
 
 class RunSpec(Spec):
@@ -46,6 +51,11 @@ class RunSpec(Spec):
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
 
+    def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
+        """The same run with the shorter side of each image drawn from these, in pixels."""
+        changed = self.augmentation.model_copy(update={"shorter": shorter})
+        return self.model_copy(update={"augmentation": changed})
+
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
         content = self.model_dump(mode="json", exclude={"data", "start"})
@@ -53,6 +63,9 @@ class RunSpec(Spec):
             content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every"):
             content["schedule"].pop(habit, None)
+        for part, key, default in _LATER:
+            if content[part][key] == default:
+                del content[part][key]
         return {**content, "data": self.data.identity()}
 
     @property  # not cached: a copy with changes would keep the hash

@@ -32,7 +32,7 @@ from b2inst.experiments.store import (
 )
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
 from b2inst.training.devices import Place, join, part_ways
@@ -120,7 +120,7 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
         )
 
 
-def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmenter:
+def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmenter:
     """The untrained model of a run, its initial weights drawn from the run's seed.
 
     Raises:
@@ -135,7 +135,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> BasisSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
-def start_weights(model: BasisSegmenter, spec: RunSpec) -> Start | None:
+def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
     """Put the weights that a run starts from into its model; None where there are none.
 
     Raises:
@@ -144,7 +144,7 @@ def start_weights(model: BasisSegmenter, spec: RunSpec) -> Start | None:
     return None if spec.start is None else start_from(model, spec.start.unchanged())
 
 
-def check_classes(model: BasisSegmenter, index: CocoIndex) -> None:
+def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
     Raises:
@@ -217,6 +217,8 @@ def _train(
             device=machine.device,
             precision=spec.precision,
             num_workers=machine.workers,
+            channels_last=machine.channels_last,
+            recompute=machine.recompute,
             progress=progress,
         )
     if first and not run.model_path.is_file():

@@ -9,11 +9,9 @@ from pydantic import JsonValue
 from b2inst.experiments.data_spec import CocoData
 from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.store import RunStatus, open_run
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.workspace import Workspace
-from b2inst.weights.start import start_options
 
 
 def single_run(
@@ -30,20 +28,16 @@ def single_run(
         model: name in the catalog.
         plan: its data prepared (``datasets.prepare``).
         options: of the model's builder; they win over the profile's.
-        start: weights to begin with: of a model, or detectron2's of a backbone. Options that
-            belong to them (attention_size, msra, …) are the file's, unless ``options`` says
-            otherwise.
+        start: weights to begin with (default: the profile's): of a model, or detectron2's of a
+            backbone. Options that belong to them (attention_size, msra, …) are the file's, unless
+            ``options`` says otherwise.
 
     Raises:
         SpecError, WeightsError: no such weights file, or one that cannot be read.
     """
-    family, own = model.removesuffix(f"-{plan.variant}"), options or {}
-    if start is None:
-        return plan.run_spec(family, own, seed).model_copy(update={"model": model})
-    spec = plan.run_spec(family, {**start_options(start), **own}, seed)
-    kept = {key: value for key, value in spec.options.items() if key != "backbone_weights"}
-    changed = {"model": model, "options": kept, "start": StartFile.of(start)}
-    return spec.model_copy(update=changed)
+    plan = plan if start is None else plan.with_start(start)
+    family, _, _ = model.rpartition("-")
+    return plan.run_spec(family, options or {}, seed).model_copy(update={"model": model})
 
 
 def full_model(profile: str, workspace: Workspace) -> Path | None:

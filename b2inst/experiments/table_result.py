@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from b2inst.experiments.store import read_json, write_json
+from b2inst.experiments.table_spec import Setting
 from b2inst.experiments.yaml_spec import parse_spec
 
 
@@ -58,6 +59,9 @@ class ResultRow(_Part):
     runs: list[str] = []  #: hashes, in the order of the seeds
     base: str | None = None  #: the row that differences are taken to
     status: Literal["run", "not run", "published only"]
+    group: str | None = None  #: heading that the row stands under, with its neighbours
+    setting: Setting | None = None  #: how the paper says it was trained
+    origin: str | None = None  #: where the paper has its cells from, and what else is published
 
 
 class TableResult(_Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, PositiveInt, model_validator
 
 from b2inst.experiments.profile import Profile
 from b2inst.experiments.run_spec import RunSpec
@@ -23,17 +23,39 @@ METRICS = (
 COSTS = ("FPS", "parameters", "GFLOPs")
 
 
+class Setting(Spec):
+    """How the paper says a row was trained."""
+
+    backbone: str  #: as printed: "R-50"
+    epochs: PositiveInt
+    multi_scale: bool = False  #: shorter sides drawn from several ("Aug")
+
+
 class Row(Spec):
     """One row: the model that is trained for it and what the paper says."""
 
     name: str
+    group: str | None = None  #: heading that the row stands under, with its neighbours
+    setting: Setting | None = None
     model: str | None = None  #: family, e.g. "b2inst-blendmask"; None: published only
     options: dict[str, JsonValue] = Field(
         default_factory=dict
     )  #: what differs from the family's defaults
+    variant: str | None = None  #: size of the model, "r50" (default: the profile's own)
+    schedule: Annotated[float, Field(gt=0)] = 1  #: times the profile's
     base: str | None = None  #: the row its differences are taken to, if not the table's
     paper: dict[str, float] = Field(default_factory=dict)  #: the paper's cells, AP in percent
     source: str | None = None  #: place of the cells in the paper
+    origin: str | None = None  #: where the paper has them from, and what else is published
+
+    def run_spec(self, profile: Profile, seed: int) -> RunSpec:
+        """The row's run by a profile that offers its variant; it has a model."""
+        assert self.model is not None
+        spec = profile.run_spec(
+            self.model, self.options, seed, variant=self.variant, epochs_factor=self.schedule
+        )
+        several = self.setting is not None and self.setting.multi_scale
+        return spec.with_sides(profile.multi_scale) if several and profile.multi_scale else spec
 
 
 class TableSpec(Spec):
@@ -81,11 +103,11 @@ class TableSpec(Spec):
         return {name: base for name, base in named.items() if base is not None and base != name}
 
     def run_specs(self, profile: Profile, seeds: tuple[int, ...]) -> dict[str, tuple[RunSpec, ...]]:
-        """The runs of each row that is trained, in the order of the seeds."""
+        """The runs of each row that the profile trains, in the order of the seeds."""
         return {
-            row.name: tuple(profile.run_spec(row.model, row.options, seed) for seed in seeds)
+            row.name: tuple(row.run_spec(profile, seed) for seed in seeds)
             for row in self.rows
-            if row.model is not None
+            if row.model is not None and profile.offers(row.variant)
         }
 
 

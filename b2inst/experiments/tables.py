@@ -137,6 +137,9 @@ def _row(
         runs=[run.hash for run in runs.values()],
         base=base,
         status=status,
+        group=row.group,
+        setting=row.setting,
+        origin=row.origin,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -27,15 +28,24 @@ def read_spec(model: type[Model], path: Path, **extra: Any) -> Model:
     Raises:
         SpecError: naming the file, the key or value that is wrong and what is allowed.
     """
+    return parse_spec(model, {**read_yaml(path, given=extra), **extra}, source=str(path))
+
+
+def read_yaml(path: Path, *, given: Iterable[str] = ()) -> dict[str, Any]:
+    """The keys and values of a file, unchecked but for those ``given`` by its name.
+
+    Raises:
+        SpecError: it is not YAML, no mapping, or has one of these.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    if taken := sorted(content.keys() & extra.keys()):
+    if taken := sorted(content.keys() & set(given)):
         raise SpecError(f"{path}: unknown key '{taken[0]}'; it is given by the file's name")
-    return parse_spec(model, {**content, **extra}, source=str(path))
+    return content
 
 
 def parse_spec(model: type[Model], content: dict[str, Any], *, source: str) -> Model:

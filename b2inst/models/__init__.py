@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from b2inst.models.catalog import CATALOG, create_model
-from b2inst.models.segmenter import BasisSegmenter, Explanation, mask_score
+from b2inst.models.catalog import CATALOG, TWO_STAGE, create_model
+from b2inst.models.image_segmenter import ImageSegmenter, mask_score
+from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
+from b2inst.models.two_stage import TwoStageSegmenter
 
-__all__ = ["CATALOG", "BasisSegmenter", "Explanation", "create_model", "mask_score"]
+__all__ = [
+    "CATALOG",
+    "TWO_STAGE",
+    "BasisSegmenter",
+    "Explanation",
+    "ImageSegmenter",
+    "NoBasesError",
+    "TwoStageSegmenter",
+    "create_model",
+    "mask_score",
+    "with_bases",
+]

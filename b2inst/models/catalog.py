@@ -8,10 +8,12 @@ from typing import Any
 
 from b2inst.models.blendmask import blendmask, blendmask_tiny
 from b2inst.models.condinst import condinst, condinst_tiny
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models.mask_rcnn import mask_rcnn, mask_rcnn_tiny
 from b2inst.models.yolact import yolact, yolact_tiny
+from b2inst.modules.boundary_preserving_head import BoundaryPreservingHead
 
-Builder = Callable[..., BasisSegmenter]
+Builder = Callable[..., ImageSegmenter]
 
 _B2INST: dict[str, Any] = {"boundary": {}, "scoring": ("iou", "boundary")}
 
@@ -44,6 +46,22 @@ CATALOG |= {
     f"b2inst-{name}": partial(builder, **_B2INST) for name, builder in tuple(CATALOG.items())
 }
 
+#: What makes another model of Mask R-CNN.
+_TWO_STAGE: dict[str, dict[str, Any]] = {
+    "maskrcnn": {},
+    "ms-rcnn": {"scoring": True},
+    "bmask-rcnn": {"make_mask_head": BoundaryPreservingHead, "refined_samples": True},
+}
+for _family, _parts in _TWO_STAGE.items():
+    CATALOG |= {
+        f"{_family}-tiny": partial(mask_rcnn_tiny, **_parts),
+        f"{_family}-r50": partial(mask_rcnn, backbone="resnet50", **_parts),
+        f"{_family}-r101": partial(mask_rcnn, backbone="resnet101", **_parts),
+    }
+
+#: Families of models without bases, which B2Inst could not join.
+TWO_STAGE = frozenset(_TWO_STAGE)
+
 
 def create_model(
     name: str,
@@ -51,7 +69,7 @@ def create_model(
     num_classes: int,
     class_names: tuple[str, ...] | None = None,
     **options: Any,
-) -> BasisSegmenter:
+) -> ImageSegmenter:
     """Build a model by name, with fresh weights.
 
     Args:

@@ -14,6 +14,8 @@ from b2inst.structures import (
     ImageBatch,
     Masks,
     Positives,
+    RoIOutputs,
+    RoISamples,
     Targets,
 )
 
@@ -67,3 +69,29 @@ class Assembler(Protocol):
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """The mask loss of the positives."""
+
+
+class BoxDetector(Protocol):
+    """Boxes and classes, for models that make each mask of the features in its box."""
+
+    score_threshold: float  #: least score of a detection
+
+    def loss(
+        self, features: Features, batch: ImageBatch, targets: list[Targets]
+    ) -> tuple[dict[str, Tensor], list[RoISamples]]:
+        """Losses by name, and each image's boxes whose masks are to be trained."""
+
+    def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
+        """Detections of each image, in network-input pixels."""
+
+
+class MaskHead(Protocol):
+    """A mask for each class in a box, from the features inside."""
+
+    roi_size: int  #: R, cells of a mask's side
+
+    def __call__(self, features: Features, boxes: list[Tensor]) -> RoIOutputs:
+        """Of N boxes, given per image in network-input pixels."""
+
+    def loss(self, outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> dict[str, Tensor]:
+        """Losses by name, of N boxes: labels N, truths N×R×R, 0 or 1."""

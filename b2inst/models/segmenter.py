@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from b2inst.models.image_segmenter import ImageLike, ImageSegmenter, read_image
 from b2inst.models.interfaces import Assembler, ImagePreprocessor, InstanceHead
 from b2inst.modules.basis_predictor import BasisPredictor
 from b2inst.modules.scoring_head import ScoringHead
-from b2inst.structures import Bases, Detections, Features, Instances, Masks, Positives, Targets
-
-#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
-ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+from b2inst.structures import Bases, Detections, Features, Instances, Positives, Targets
 
 
 @dataclass
@@ -42,7 +36,7 @@ class Explanation:
         return self.bases.boundary_logits[0, 0, :height, :width].sigmoid()
 
 
-class BasisSegmenter(nn.Module):
+class BasisSegmenter(ImageSegmenter):
     """A single-stage segmenter that composes instance coefficients with global bases.
 
     No part knows the others: the instance head gives boxes and coefficients, the basis head gives
@@ -65,23 +59,14 @@ class BasisSegmenter(nn.Module):
         assembler: Assembler,
         scoring_head: ScoringHead | None = None,
     ) -> None:
-        super().__init__()
-        self.preprocessor = preprocessor
-        self.backbone = backbone
+        super().__init__(preprocessor=preprocessor, backbone=backbone)
         self.instance_head = instance_head
         self.basis_head = basis_head
         self.assembler = assembler
         self.scoring_head = scoring_head
-        self.class_names: tuple[str, ...] | None = None
-        self.recipe: dict[str, Any] = {}
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; their plain sum is what training minimises.
-
-        Args:
-            images: B tensors 3×H×W uint8 RGB at the network's size.
-            targets: B, in the same pixels.
-        """
+        """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         outputs = self.instance_head(features)
@@ -115,33 +100,32 @@ class BasisSegmenter(nn.Module):
         return self.scoring_head.loss(features, boxes, masks, truths)
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[ImageLike]) -> list[Instances]:
-        """Instances of each image, ranked by score, in the image's own pixels.
-
-        Raises:
-            ValueError: an array that is not H×W×3 uint8.
-            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
-        """
-        return [result[0] for result in self._run(images)]
+    def segment(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Instances]:
+        """What ``predict`` does once images are resized; see ``ImageSegmenter``."""
+        return [result[0] for result in self._run(images, sizes)]
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
         """Predict one image and keep what lies behind: bases, boundary, coefficients."""
-        ((instances, detections, bases, size),) = self._run([image])
+        array = read_image(image)
+        ((instances, detections, bases, size),) = self._run(
+            [self.preprocessor.resized(array)], [array.shape[:2]]
+        )
         # The quotient of a fractional stride may be a last bit above a whole number of cells.
         height, width = (math.ceil(side / bases.stride - 1e-6) for side in size)
         content = (height, width)
-        return Explanation(read_image(image), instances, detections, bases, content)
+        return Explanation(array, instances, detections, bases, content)
 
     def _run(
-        self, images: Sequence[ImageLike]
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
         if self.training:
             raise RuntimeError("the model is in training mode; call model.eval() before predicting")
         if not images:
             return []
-        arrays = [read_image(image) for image in images]
-        batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
+        batch = self.preprocessor(list(images))
         features: Features = self.backbone(batch.images)
         detections = self.instance_head.detect(self.instance_head(features))
         bases = self.basis_head(features)
@@ -156,7 +140,7 @@ class BasisSegmenter(nn.Module):
 
         results = []
         start = 0
-        for i, (array, detection) in enumerate(zip(arrays, detections, strict=True)):
+        for i, (image_size, detection) in enumerate(zip(sizes, detections, strict=True)):
             rows = slice(start, start + len(detection))
             start += len(detection)
             instances, order = self._finish(
@@ -164,7 +148,7 @@ class BasisSegmenter(nn.Module):
                 masks[rows],
                 {name: value[rows] for name, value in qualities.items()},
                 network_size=batch.sizes[i],
-                image_size=(array.shape[0], array.shape[1]),
+                image_size=image_size,
             )
             own = Bases(
                 bases.maps[i : i + 1],
@@ -174,61 +158,20 @@ class BasisSegmenter(nn.Module):
             results.append((instances, detection[order], own, batch.sizes[i]))
         return results
 
-    def _finish(
-        self,
-        detections: Detections,
-        masks: Masks,
-        qualities: dict[str, Tensor],
-        *,
-        network_size: tuple[int, int],
-        image_size: tuple[int, int],
-    ) -> tuple[Instances, Tensor]:
-        """Rank by Eq. 2 and bring boxes and masks to the image's pixels."""
-        height, width = image_size
-        scale = detections.boxes.new_tensor([width / network_size[1], height / network_size[0]])
-        boxes = detections.boxes * scale.repeat(2)
-        boxes = torch.stack(
-            [boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2
-        ).flatten(1)
-        scores = mask_score(detections.scores, qualities)
-        visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        order = scores.argsort(descending=True, stable=True)
-        order = order[visible[order]]
-        boxes = boxes[order]
-        instances = Instances(
-            boxes=boxes,
-            scores=scores[order],
-            class_scores=detections.scores[order],
-            labels=detections.labels[order],
-            masks=masks[order].paste(boxes, image_size, network_size),
-            iou_scores=qualities["iou"][order] if "iou" in qualities else None,
-            boundary_scores=qualities["boundary"][order] if "boundary" in qualities else None,
-            class_names=self.class_names,
-        )
-        return instances, order
+
+class NoBasesError(ValueError):
+    """A model of another kind was asked for its bases."""
 
 
-def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
-    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
+def with_bases(model: ImageSegmenter) -> BasisSegmenter:
+    """The model itself, for what concerns bases only.
 
-    With one quality only, its geometric mean is itself; with none the class score ranks.
+    Raises:
+        NoBasesError: it makes masks of something else.
     """
-    if not qualities:
-        return class_scores
-    product = torch.stack(list(qualities.values())).prod(0)
-    return class_scores * product ** (1 / len(qualities))
-
-
-def read_image(image: ImageLike) -> np.ndarray:
-    """An image as H×W×3 uint8 RGB; files and PIL images are turned upright by their EXIF tag."""
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"image array has shape {image.shape} and dtype {image.dtype}; "
-                "give H×W×3 uint8 in RGB order"
-            )
-        return image
-    if not isinstance(image, Image.Image):
-        with Image.open(Path(image)) as opened:
-            return read_image(opened)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(model, BasisSegmenter):
+        raise NoBasesError(
+            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+            "blendmask, yolact or condinst families"
+        )
+    return model

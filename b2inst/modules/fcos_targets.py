@@ -47,9 +47,10 @@ def mask_centroids(targets: Targets) -> Tensor:
     beside a concave object. An empty mask has its centroid at (0, 0).
     """
     masks = targets.masks
-    counts = [masks.sum(dim, dtype=torch.float32) for dim in (1, 2)]  # by column, by row
+    counts = [masks.sum(dim) for dim in (1, 2)]  # by column, by row
+    # In whole numbers: mixed precision would round a matrix product, or let it overflow.
     moments = [
-        count @ torch.arange(count.shape[1], device=count.device).float() for count in counts
+        (count * torch.arange(count.shape[1], device=count.device)).sum(1) for count in counts
     ]
     return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
 

@@ -7,12 +7,14 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
+from b2inst.modules.frozen_norm import FrozenNorm
 from b2inst.structures import Features
 
-_STAGES = {"layer2": "8", "layer3": "16", "layer4": "32"}
+#: A ResNet's stages, and their strides.
+_STAGES = {"layer1": "4", "layer2": "8", "layer3": "16", "layer4": "32"}
 
 
 class ResNetFPN(nn.Module):
@@ -40,17 +42,9 @@ class ResNetFPN(nn.Module):
         top_levels: int = 2,
     ) -> None:
         super().__init__()
-        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
-        body = get_model(resnet, weights=None, norm_layer=norm)
-        if stride_in_1x1:
-            _move_strides(body)
-        if frozen_norm:
-            for module in (body.conv1, body.layer1):
-                module.requires_grad_(False)
-        widths = [getattr(body, stage)[-1].conv2.out_channels for stage in _STAGES]
-        if isinstance(body.layer1[0], _Bottleneck):
-            widths = [getattr(body, stage)[-1].conv3.out_channels for stage in _STAGES]
-        self.body = IntermediateLayerGetter(body, return_layers=dict(_STAGES))
+        self.body, widths = resnet_body(
+            resnet, finest=8, frozen_norm=frozen_norm, stride_in_1x1=stride_in_1x1
+        )
         if top_levels not in (1, 2):
             raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
         top = LastLevelP6P7 if top_levels == 2 else LastLevelP6
@@ -79,11 +73,33 @@ class LastLevelP6(ExtraFPNBlock):
         return [*results, self.p6(results[-1])], [*names, "p6"]
 
 
+def resnet_body(
+    name: str, *, finest: int, frozen_norm: bool, stride_in_1x1: bool
+) -> tuple[IntermediateLayerGetter, list[int]]:
+    """A ResNet without its classifier, which gives its stages by stride, and their channels.
+
+    Args:
+        name, frozen_norm, stride_in_1x1: as of ``ResNetFPN``.
+        finest: stride of the first stage that is given.
+    """
+    norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
+    body = get_model(name, weights=None, norm_layer=norm)
+    if stride_in_1x1:
+        _move_strides(body)
+    if frozen_norm:
+        for module in (body.conv1, body.layer1):
+            module.requires_grad_(False)
+    last = "conv3" if isinstance(body.layer1[0], _Bottleneck) else "conv2"
+    stages = {stage: stride for stage, stride in _STAGES.items() if int(stride) >= finest}
+    widths = [getattr(getattr(body, stage)[-1], last).out_channels for stage in stages]
+    return IntermediateLayerGetter(body, return_layers=stages), widths
+
+
 _Bottleneck = resnet.Bottleneck
 
 
 def _move_strides(body: resnet.ResNet) -> None:
-    for stage in _STAGES:
+    for stage in ("layer2", "layer3", "layer4"):
         block = getattr(body, stage)[0]
         if not isinstance(block, _Bottleneck):
             raise ValueError("stride_in_1x1 needs a bottleneck ResNet (resnet50 or resnet101)")

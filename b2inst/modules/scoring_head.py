@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
-from torchvision.ops.poolers import LevelMapper
 
+from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
@@ -51,9 +49,7 @@ class ScoringHead(nn.Module):
         if not branches or not set(branches) <= set(BRANCHES):
             raise ValueError(f"scoring branches {list(branches)}: choose from {list(BRANCHES)}")
         self.roi_size = roi_size
-        self.strides = tuple(strides)
-        # By the rule of feature pyramids: a box of 224 pixels reads stride 16.
-        self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
+        self.pooler = RoIPooler(strides=strides, size=roi_size)
         self.project: nn.Module = nn.Identity()
         if pooled_channels is not None:
             self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
@@ -111,27 +107,9 @@ class ScoringHead(nn.Module):
         return {name: branch(x)[:, 0].float() for name, branch in self.branches.items()}
 
     def pool(self, features: Features, boxes: list[Tensor]) -> Tensor:
-        """Projected features inside each box, N×C×R×R, from the level that suits its size.
-
-        torchvision's ``MultiScaleRoIAlign`` would do, were it not half a cell off the masks, which
-        are pooled with aligned corners.
-        """
-        levels = self.level(boxes)
-        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
-        rois = torch.cat([image, torch.cat(boxes)], dim=1)
-        rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
-        pooled = [
-            roi_align(
-                self.project(features[stride]),
-                rois[at],
-                self.roi_size,
-                1 / stride,
-                sampling_ratio=2,
-                aligned=True,
-            )
-            for stride, at in zip(self.strides, rows, strict=True)
-        ]
-        return torch.cat(pooled)[torch.cat(rows).argsort()]
+        """Projected features inside each box, N×C×R×R, from the level that suits its size."""
+        projected = {stride: self.project(features[stride]) for stride in self.pooler.strides}
+        return self.pooler(projected, boxes)
 
     def loss(
         self,

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model, resnet
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.ops import FrozenBatchNorm2d
 
+from b2inst.modules.frozen_norm import FrozenNorm
 from b2inst.structures import Features
 
 _STAGES = {"layer2": "8", "layer3": "16", "layer4": "32"}
@@ -30,7 +30,7 @@ class YolactFPN(nn.Module):
 
     def __init__(self, *, resnet: str, frozen_norm: bool = False, channels: int = 256) -> None:
         super().__init__()
-        norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
+        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
         body = get_model(resnet, weights=None, norm_layer=norm)
         widths = [_width(getattr(body, stage)[-1]) for stage in _STAGES]
         self.body = IntermediateLayerGetter(body, return_layers=dict(_STAGES))

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
@@ -21,6 +21,7 @@ from b2inst.training.determinism import deterministic
 from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
 from b2inst.training.norms import synchronise_norms
+from b2inst.training.recompute import recompute_activations
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
 
@@ -30,7 +31,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    model: BasisSegmenter,
+    model: ImageSegmenter,
     dataset: CocoDataset,
     *,
     schedule: Schedule,
@@ -41,6 +42,8 @@ def train(
     num_workers: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
+    channels_last: bool = False,
+    recompute: bool = False,
 ) -> None:
     """Train a model, or go on where an interrupted training stopped.
 
@@ -54,6 +57,8 @@ def train(
         precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
         num_workers: processes that load data.
         tensorboard: also write TensorBoard events into ``out``.
+        channels_last: keep weights and maps with the channels innermost, which is quicker.
+        recompute: keep fewer activations and compute them again, see ``recompute_activations``.
 
     Raises:
         NonFiniteLossError: with the last good checkpoint kept.
@@ -66,6 +71,10 @@ def train(
     fabric.seed_everything(seed, verbose=False)
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    if recompute:
+        recompute_activations(model)
 
     optimizer, scheduler = schedule.optimizer_for(model)
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -103,6 +112,7 @@ def train(
     loader = train_loader(
         dataset,
         batch_size=schedule.batch_size,
+        aspect_grouping=schedule.aspect_grouping,
         seed=seed,
         start_iteration=start,
         num_workers=num_workers,

@@ -23,6 +23,7 @@ class Schedule(BaseModel):
 
     iterations: int = Field(default=90_000, ge=1)
     batch_size: int = Field(default=16, ge=1)  #: images an iteration, over all devices
+    aspect_grouping: bool = False  #: no batch mixes upright and wide images, which saves padding
     learning_rate: float = Field(default=0.01, gt=0)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -51,6 +52,44 @@ class Schedule(BaseModel):
             return self.gamma ** sum(iteration >= m for m in self.milestones)
         rest = max(self.iterations - self.warmup_iterations, 1)
         return 0.5 * (1 + math.cos(math.pi * min((iteration - self.warmup_iterations) / rest, 1)))
+
+    def scaled_by(self, factor: float) -> Self:
+        """The same schedule over ``factor`` times the images: 3 makes a 3× of a 1×.
+
+        Steps of the learning rate are as far from the end as in a schedule of this length, but of
+        no more than twice the given one: longer training goes into the high learning rate (He,
+        Girshick & Dollár, "Rethinking ImageNet Pre-training", ICCV 2019). The warm-up stays.
+        """
+        iterations = max(round(self.iterations * factor), 1)
+        return self.model_copy(
+            update={
+                "iterations": iterations,
+                "milestones": tuple(
+                    iterations - round((self.iterations - milestone) * min(factor, 2))
+                    for milestone in self.milestones
+                ),
+            }
+        )
+
+    def for_batch(self, size: int) -> Self:
+        """The same training in batches of another size: as many images, seen in ``size``s.
+
+        With k times the batch, the learning rate is k times as high for SGD (the linear scaling
+        rule; Goyal et al., "Accurate, Large Minibatch SGD", 2017) and √k times for AdamW (Malladi
+        et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+        Iterations, milestones and warm-up are 1/k as many, rounded: all are at the same images.
+        The rules hold approximately, and for k not far from 1.
+        """
+        k = size / self.batch_size
+        return self.model_copy(
+            update={
+                "batch_size": size,
+                "learning_rate": self.learning_rate * (k if self.optimizer == "sgd" else k**0.5),
+                "iterations": max(round(self.iterations / k), 1),
+                "milestones": tuple(round(milestone / k) for milestone in self.milestones),
+                "warmup_iterations": round(self.warmup_iterations / k),
+            }
+        )
 
     def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """The optimiser of a model's trainable parameters, and its learning-rate scheduler."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from b2inst.data import DataError, read_image
 from b2inst.data.images import as_array
 from b2inst.evaluation import to_records
-from b2inst.models import BasisSegmenter
+from b2inst.models import ImageSegmenter
 from b2inst.viz.draw import draw_instances
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -38,7 +38,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def predict_files(
-    model: BasisSegmenter,
+    model: ImageSegmenter,
     images: Sequence[Path],
     out: Path,
     *,
@@ -92,7 +92,7 @@ def predict_files(
     return pictures
 
 
-def _num_classes(model: BasisSegmenter) -> int:
+def _num_classes(model: ImageSegmenter) -> int:
     return int(model.recipe["num_classes"])
 
 

@@ -18,13 +18,14 @@ from b2inst.experiments.store import Run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import TableSpec
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import create_model
+from b2inst.models import create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose_images
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import differences_figure
 from b2inst.viz.figure import save_figure
+from b2inst.viz.landscape import boundary_landscape, speed_landscape
 from b2inst.viz.qualitative import qualitative_figure
 from b2inst.viz.speed import speed_figure, stages_figure
 from b2inst.viz.strip import strip_figure
@@ -38,8 +39,9 @@ def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
     wirings = {}
     for name, (spec, *_) in table.run_specs(plan, (0,)).items():
         options: dict[str, Any] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
-        wirings[name] = find_wiring(create_model(spec.model, num_classes=1, **options))
-    path = workspace.results / profile / table.name / "designs.png"
+        model = create_model(spec.model, num_classes=1, **options)
+        wirings[name] = find_wiring(with_bases(model))
+    path = workspace.results / plan.name / table.name / "designs.png"
     return save_figure(diagram_figure(wirings), path)
 
 
@@ -75,7 +77,7 @@ def save_comparison(
         RunError: a row was not run, or its run's folder is not here any more.
     """
     index, choices, a, b = _chosen(result, workspace, first, second, best, drawn)
-    model = load_model(_runs(result, second, workspace)[0].model_path)
+    model = with_bases(load_model(_runs(result, second, workspace)[0].model_path))
     figure = qualitative_figure(index, choices, a, b, names=names, model=model)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png")
 
@@ -100,7 +102,7 @@ def save_boundaries(
     """
     index, choices, *_ = _chosen(result, workspace, first, second, best, drawn)
     runs = {row.name: _runs(result, row.name, workspace)[0] for row in result.rows if row.runs}
-    models = {name: load_model(run.model_path) for name, run in runs.items()}
+    models = {name: with_bases(load_model(run.model_path)) for name, run in runs.items()}
     figure = boundary_figure(index, choices, models)
     return save_figure(figure, _folder(result, workspace) / "boundaries.png")
 
@@ -128,7 +130,9 @@ def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> 
         for choice in chosen:
             reason = f"{choice.reason}\n{name}"
             choices.setdefault(choice.image_id, replace(choice, reason=reason))
-    models = {name: load_model(_runs(result, name, workspace)[0].model_path) for name in found}
+    models = {
+        name: with_bases(load_model(_runs(result, name, workspace)[0].model_path)) for name in found
+    }
     figure = strip_figure(index, list(choices.values()), found, models)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png", dpi=144)
 
@@ -141,6 +145,18 @@ def save_differences(result: TableResult, workspace: Workspace) -> Path:
 def save_speed(result: TableResult, workspace: Workspace) -> Path:
     """AP against images a second, as ``speed.png``."""
     return save_figure(speed_figure(result), _folder(result, workspace) / "speed.png")
+
+
+def save_landscapes(result: TableResult, workspace: Workspace) -> tuple[Path, Path]:
+    """Mask AP against speed and boundary AP against mask AP: ``ap_speed.png``, ``ap_boundary.png``.
+
+    Only what was measured here is shown.
+    """
+    folder = _folder(result, workspace)
+    return (
+        save_figure(speed_landscape(result), folder / "ap_speed.png"),
+        save_figure(boundary_landscape(result), folder / "ap_boundary.png"),
+    )
 
 
 def save_stages(result: TableResult, workspace: Workspace) -> Path:

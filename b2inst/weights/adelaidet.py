@@ -13,7 +13,7 @@ from torch import Tensor
 
 from b2inst.models.blendmask import MSRA_BGR
 from b2inst.models.catalog import create_model
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.segmenter import BasisSegmenter, with_bases
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.fitting import load_published
@@ -150,7 +150,7 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
     short = not dynamic and "backbone.top_block.p7.weight" not in tensors
     classes = _channels(tensors, "proposal_generator.fcos_head.cls_logits.weight", source)
     try:
-        return create_model(
+        model = create_model(
             f"{family.lower()}-{'550-' if short else ''}r{_DEPTHS[blocks]}",
             num_classes=classes,
             class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
@@ -160,6 +160,7 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
         )
     except ValueError as error:
         raise WeightsError(f"{source}: {error}") from error
+    return with_bases(model)
 
 
 def _blendmask(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:

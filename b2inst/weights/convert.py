@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights import adelaidet, yolact
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
@@ -21,7 +21,7 @@ from b2inst.weights.pickles import read_checkpoint
 #: Whose checkpoints can be converted.
 Publisher = Literal["adelaidet", "yolact"]
 
-_READERS: dict[Publisher, Callable[..., BasisSegmenter]] = {
+_READERS: dict[Publisher, Callable[..., ImageSegmenter]] = {
     "adelaidet": adelaidet.from_adelaidet,
     "yolact": yolact.from_yolact,
 }
@@ -37,7 +37,7 @@ class Conversion:
 
     source: Path
     target: Path
-    model: BasisSegmenter
+    model: ImageSegmenter
     tensors: dict[str, Tensor]  #: that the checkpoint held
     not_needed: list[str]  #: those of them that have no place in the model
 
@@ -86,7 +86,7 @@ def convert(
     return Conversion(source, target, model, tensors, left)
 
 
-def _description(model: BasisSegmenter) -> str:
+def _description(model: ImageSegmenter) -> str:
     options = model.recipe["options"]
     named = "COCO's" if model.class_names else "unnamed"
     facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({named})"]

@@ -12,14 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from b2inst.models.catalog import create_model
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights.errors import WeightsError
 
 _KEY = "b2inst"
 
 
 def save_model(
-    model: BasisSegmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
+    model: ImageSegmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
 ) -> None:
     """Write weights and recipe to one file, atomically.
 
@@ -46,7 +46,7 @@ def save_model(
 
 def load_model(
     path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
-) -> BasisSegmenter:
+) -> ImageSegmenter:
     """The model of a weights file, ready to predict.
 
     Raises:
@@ -76,7 +76,7 @@ def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     return read_weights(path, tensors=False)[0]
 
 
-def load_weights(model: BasisSegmenter, path: str | os.PathLike[str]) -> None:
+def load_weights(model: ImageSegmenter, path: str | os.PathLike[str]) -> None:
     """Load weights into a model of the same architecture.
 
     Raises:

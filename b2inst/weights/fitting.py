@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.names import grouped
 
 
 def load_published(
-    model: BasisSegmenter,
+    model: ImageSegmenter,
     tensors: Mapping[str, Tensor],
     own: Mapping[str, str],
     *,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models.segmenter import with_bases
 from b2inst.modules.blender import Blender
 from b2inst.weights.backbones import from_detectron2
 from b2inst.weights.errors import WeightsError
@@ -57,7 +58,7 @@ class Start:
         return "\n".join(lines)
 
 
-def start_from(model: BasisSegmenter, path: str | os.PathLike[str]) -> Start:
+def start_from(model: ImageSegmenter, path: str | os.PathLike[str]) -> Start:
     """Copy every tensor that fits by name and shape into a model that is to be trained.
 
     A model with a boundary basis takes a baseline's weights: the convolution of the coefficients
@@ -90,7 +91,9 @@ def start_from(model: BasisSegmenter, path: str | os.PathLike[str]) -> Start:
             elif (new := _new_rows(name, source, target, model)) is not None:
                 target[~new] = source
                 if name.startswith("instance_head.coefficients."):
-                    blends = isinstance(model.assembler, Blender) and name.endswith(".bias")
+                    blends = isinstance(with_bases(model).assembler, Blender) and name.endswith(
+                        ".bias"
+                    )
                     target[new] = NEW_ATTENTION if blends else 0.0
                 widened.append(name)
     taken = {*copied, *widened}
@@ -140,14 +143,14 @@ def _place(name: str, own: dict[str, Tensor]) -> str:
     return inner if name not in own and inner in own else name
 
 
-def _new_rows(name: str, source: Tensor, target: Tensor, model: BasisSegmenter) -> Tensor | None:
+def _new_rows(name: str, source: Tensor, target: Tensor, model: ImageSegmenter) -> Tensor | None:
     """Rows of ``target`` that are one more basis's, bool, if the others are ``source``'s."""
     part, _, _ = name.rpartition(".")
     if source.shape[1:] != target.shape[1:]:
         return None
     if part == "instance_head.coefficients":
         # Repeated for each prior box of a cell; what is not predicted comes last.
-        every = model.assembler.of_last_basis
+        every = with_bases(model).assembler.of_last_basis
         new = every.repeat(-(-len(target) // len(every)))[: len(target)]
     elif part == "basis_head.basis_head.project":
         new = torch.arange(len(target)) >= len(source)
@@ -156,7 +159,7 @@ def _new_rows(name: str, source: Tensor, target: Tensor, model: BasisSegmenter) 
     return new if len(source) == int((~new).sum()) else None
 
 
-def _check_backbone(start: Start, model: BasisSegmenter) -> None:
+def _check_backbone(start: Start, model: ImageSegmenter) -> None:
     def body(names: Iterable[str]) -> list[str]:
         return [n for n in names if n.startswith("backbone.") and ".fpn." not in n]
 

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from torch import Tensor
 
 from b2inst.models.catalog import create_model
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models.segmenter import BasisSegmenter, with_bases
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.fitting import load_published
@@ -102,13 +102,14 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
     classes = _channels(tensors, "prediction_layers.0.conf_layer.weight", source) // _FACTORS - 1
     bases = _channels(tensors, "proto_net.10.weight", source)
     size = re.search(r"_im(\d+)_", PurePath(source).name)
-    return create_model(
+    model = create_model(
         f"yolact-r{_DEPTHS[blocks]}",
         num_classes=classes,
         class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
         num_bases=bases,
         size=int(size[1]) if size else 550,
     )
+    return with_bases(model)
 
 
 def _channels(tensors: Mapping[str, Tensor], name: str, source: str) -> int:

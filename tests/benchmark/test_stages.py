@@ -77,3 +77,20 @@ def test_time_between_parts_belongs_to_the_later_one(sample: Callable[..., Sampl
         model.predict([sample().image])
     assert clock.seconds["bases"] == 5.0
     assert sum(clock.seconds.values()) == 5.0
+
+
+def test_two_stage_models_find_boxes_in_heads_and_masks_in_assembly(
+    sample: Callable[..., Sample],
+) -> None:
+    time = Time()
+    torch.manual_seed(0)
+    model = create_model("ms-rcnn-tiny", num_classes=3).eval()
+    delays = {"backbone": 1.0, "detector": 2.0, "mask_head": 4.0, "scoring_head": 8.0}
+    for part, seconds in delays.items():
+        time.delay(getattr(model, part), "detect" if part == "detector" else "forward", seconds)
+    clock = StageClock(model, time)
+    with clock.running():
+        model.predict([sample().image])
+    stages = ("backbone", "heads", "assembly", "scoring")
+    assert {s: clock.seconds[s] for s in stages} == dict(zip(stages, delays.values(), strict=True))
+    assert sum(clock.seconds.values()) == 15

@@ -79,7 +79,7 @@ def test_the_explorer_answers_the_keyboard(page) -> None:  # type: ignore[no-unt
         lambda: _pictures(page)[2] != before[2], "a basis is switched off, nothing changes", page
     )
     assert _pictures(page)[:2] == before[:2]
-    assert "makes up 0% of all" in page.inner_text("body")
+    assert "Your change (boundary × 0.0)" in page.inner_text("body")
 
     ranking = page.inner_text("table#T_ranking")
     _press(page, "S_class to the", "Home")

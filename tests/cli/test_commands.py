@@ -69,6 +69,29 @@ def test_scenes_and_check(tmp_path: Path) -> None:
     assert _call("data", "check", *layout).exit_code == 1
 
 
+def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
+    assert _call("data", "scenes", "d", "--images", 2, "--size", 48, "--seed", 5).exit_code == 0
+    content = json.loads((tmp_path / "d/annotations/instances_train.json").read_text())
+    del content["annotations"]
+    info = tmp_path / "image_info_test-dev2017.json"
+    info.write_text(json.dumps(content))
+    names = tuple(category["name"] for category in content["categories"])
+    model = create_model("maskrcnn-tiny", num_classes=len(names), class_names=names, shorter=48)
+    save_model(model, tmp_path / "m.safetensors")
+    call = ("submit", "m.safetensors", "--annotations", info, "--images", tmp_path / "d/train")
+    made = _call(*call, "--out", "o", "--name", "mine")
+    assert made.exit_code == 0, made.output
+    (file,) = (tmp_path / "o").glob("*.json")
+    assert file.name == "detections_test-dev2017_mine_results.json"
+    found = json.loads(file.read_text())
+    assert {d["image_id"] for d in found} <= {image["id"] for image in content["images"]}
+    assert found
+    other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
+    save_model(other, tmp_path / "m.safetensors")
+    assert "category 0 is" in _error(*call, "--out", "o")
+    assert _call(*call, "--out", "o", "--name", "a/b").exit_code == 2
+
+
 def test_mistakes_are_one_line() -> None:
     assert "no table 'table9'" in _error("table", "table9")
     assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")
@@ -143,6 +166,7 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
     assert provenance["start"]["sha256"] == spec["start"]["sha256"]
     assert (provenance["start"]["widened"], provenance["start"]["unused"]) == (2, 0)
 
+    (tmp_path / "a.pth").touch()
     wrong = ("train", "blendmask-tiny", *common, "--start")
     assert "none.safetensors: no such weights file" in _error(*wrong, "none.safetensors")
     assert "a.pth: not a file of ours; b2inst convert" in _error(*wrong, "a.pth")
@@ -177,19 +201,48 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     monkeypatch.setattr(b2inst.experiments, "make_table", table)
     result = _call(
         *("table", "table1", "--profile", "smoke", "--seeds", "0,2", "--jobs", 3, "--rerun"),
-        *("--data", coco, "--skip-bad", "--device", "cpu", "--no-notebook"),
+        *("--data", coco, "--skip-bad", "--device", "cpu", "--no-notebook", "--recompute"),
     )
     assert result.exit_code == 0, result.output
     assert table.given["seeds"] == (0, 2)
     assert table.given["rerun"] is True
     assert table.given["train"] is True
+    assert table.given["start"] is None
     assert (table.given["data"].root, table.given["data"].skip_bad) == (coco, True)
     machine = table.given["machine"]
     assert (machine.jobs, machine.device, machine.threads) == (3, "cpu", 1)
+    assert (machine.recompute, machine.channels_last) == (True, False)
     assert "baseline" in result.output
     assert "results/smoke/table1" in result.output
     _call("table", "table1", "--render")
     assert table.given["train"] is False
+
+
+def test_batch_size_and_start_reach_the_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = Table()
+    monkeypatch.setattr(b2inst.experiments, "make_table", table)
+    monkeypatch.setattr(b2inst.experiments, "execute", None)  # the notebook knows of no --start
+    save_model(b2inst.create_model("blendmask-tiny", num_classes=8), tmp_path / "m.safetensors")
+    call = ("table", "table1", "--profile", "smoke", "--batch-size", 4, "--start")
+    result = _call(*call, "m.safetensors")
+    assert result.exit_code == 0, result.output
+    assert table.given["profile"] == "smoke-batch4"
+    assert table.given["start"] == Path("m.safetensors")
+    assert "results/smoke-batch4/table1" in result.output
+    assert "gone.safetensors: no such weights file" in _error(*call, "gone.safetensors")
+
+
+def test_train_in_batches_of_another_size(coco: Path, tmp_path: Path) -> None:
+    call = ("train", "yolact-tiny", "--profile", "smoke", "--data", coco, "--batch-size", 6)
+    result = _call(*call, "--channels-last", "--recompute")
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").iterdir()
+    schedule = json.loads((run / "spec.json").read_text())["schedule"]
+    # Smoke: AdamW with 0.001, 6 iterations of 2 images.
+    assert (schedule["batch_size"], schedule["iterations"]) == (6, 2)
+    assert schedule["learning_rate"] == pytest.approx(0.001 * 3**0.5)
 
 
 def test_the_notebook_is_run_with_the_same_choice(

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,27 @@ def test_images_are_read_to_their_end(content, write) -> None:
 def test_verified_images_are_left_alone(content, write) -> None:
     index = CocoIndex.load(*write(content))
     assert verify_images(index) is index
+
+
+def test_ctrl_c_does_not_wait_for_the_other_images(
+    content, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = CocoIndex.load(*write(content))
+    many = replace(index, images=index.images * 2000)
+    pressed = threading.Event()
+    seen = []
+
+    def read(path: Path) -> tuple[int, int]:
+        seen.append(path)
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        pressed.wait(0.01)
+        return 20, 30
+
+    monkeypatch.setattr("b2inst.data.check.probe_image", read)
+    with pytest.raises(KeyboardInterrupt):
+        verify_images(many)
+    assert len(seen) < len(many)
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:

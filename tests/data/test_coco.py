@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from b2inst.data import CocoIndex, DataError, find_split, find_splits
+from b2inst.data import CocoIndex, DataError, find_split
 
 
 def test_labels_are_contiguous_in_order_of_category_id(content, write) -> None:
@@ -88,17 +88,6 @@ def test_images_in_folders(content, write) -> None:
     content["images"][0]["file_name"] = "deep/a.png"
     annotation_file.write_text(json.dumps(content))
     assert CocoIndex.load(annotation_file, image_dir).images[0].path.is_file()
-
-
-def test_layout_of_coco(content, write, tmp_path: Path) -> None:
-    annotation_file, image_dir = write(content)
-    assert find_splits(tmp_path) == ["val"]
-    assert find_split(tmp_path, "val") == (annotation_file, image_dir)
-    with pytest.raises(DataError, match=r"instances_train.json.*splits found: val"):
-        find_split(tmp_path, "train")
-    image_dir.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="no such folder"):
-        find_split(tmp_path, "val")
 
 
 @pytest.mark.parametrize("split", ["train2017", "val2017"])

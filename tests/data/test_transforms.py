@@ -12,6 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from b2inst.data import (
+    RandomCentreCrop,
+    RandomColours,
     RandomTranspose,
     ResizeShorterSide,
     ResizeTo,
@@ -150,6 +152,99 @@ def test_flips_and_transpose_reach_all_eight_orientations() -> None:
     turn = train_transforms(shorter=2, longer_max=2, flip=0.5, vertical_flip=0.5, transpose=0.5)
     torch.manual_seed(0)
     assert len({turn(image).tobytes() for _ in range(100)}) == 8
+
+
+ssd_shapes = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(1, 20), st.integers(1, 20)),
+    min_size=1,
+    max_size=4,
+).map(lambda found: [[float(x), float(y), float(x + w), float(y + h)] for x, y, w, h in found])
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), boxes=ssd_shapes)
+def test_crops_hold_the_objects_whose_centre_is_inside(seed: int, boxes: list[list[float]]) -> None:
+    """Against the crop as it is read off the picture, which has its coordinates in its colours."""
+    rows, columns = np.mgrid[:50, :60].astype(np.uint8)
+    image = Image.fromarray(np.stack([rows, columns, rows * 0], axis=2))
+    _, shapes = sample(50, 60, boxes)
+    shapes["crowds"] = shapes["boxes"][:1].clone()  # another number of them
+    shapes["crowds"] = tv_tensors.wrap(shapes["crowds"], like=shapes["boxes"])
+    torch.manual_seed(seed)
+    cropped, found = RandomCentreCrop()(image, shapes)
+    pixels = np.asarray(cropped)
+    top, left = (int(v) for v in pixels[0, 0, :2])
+    height, width = pixels.shape[:2]
+    if cropped.size == image.size:
+        assert found["boxes"].tolist() == boxes
+        return
+    assert 0.3 * 50 - 1 <= height <= 50
+    assert 0.3 * 60 - 1 <= width <= 60
+    assert 0.5 <= width / height <= 2
+    inside = []
+    for number, (x1, y1, x2, y2) in enumerate(boxes):
+        x, y = (x1 + x2) / 2, (y1 + y2) / 2
+        inside.append(left < x < left + width and top < y < top + height)
+        expected = np.clip(
+            [x1 - left, y1 - top, x2 - left, y2 - top], 0, [width, height, width, height]
+        )
+        assert found["boxes"][number].tolist() == (expected * inside[-1]).tolist()
+    assert any(inside)
+    assert found["crowds"].tolist() == found["boxes"][:1].tolist()
+    whole = shapes["masks"][:, top : top + height, left : left + width]
+    assert torch.equal(found["masks"].as_subclass(torch.Tensor), whole.as_subclass(torch.Tensor))
+    assert found["semantic"].shape == (height, width)
+
+
+def test_one_image_in_six_is_not_cropped() -> None:
+    torch.manual_seed(0)
+    image, shapes = sample(40, 40, [[0.0, 0.0, 40.0, 40.0]])
+    sizes = [RandomCentreCrop()(image, shapes)[0].size for _ in range(600)]
+    assert 70 < sizes.count((40, 40)) < 130  # 100 expected; a crop of full size is rare
+
+
+def test_colours_vary_and_channels_keep_their_places() -> None:
+    torch.manual_seed(0)
+    image = Image.new("RGB", (4, 4), (200, 90, 30))
+    seen = {RandomColours()(image).getpixel((0, 0)) for _ in range(200)}
+    assert len(seen) > 100
+    # No brightness, contrast, saturation or hue within SSD's ranges turns this red into a blue.
+    assert all(r >= g and r >= b for r, g, b in seen)  # type: ignore[misc]
+
+
+def test_ssd_augmentation_keeps_image_masks_and_boxes_together() -> None:
+    """A square of one colour on the mean colour: where it is seen, the mask is."""
+    ssd = train_transforms(shorter=9, longer_max=9, fixed_size=(100, 100), flip=0.5, ssd=True)
+    image, shapes = sample(60, 80, [[20.0, 10.0, 60.0, 50.0]])
+    pixels = np.asarray(image).copy()
+    pixels[shapes["semantic"].numpy() == 0] = (124, 117, 104)
+    shares = []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        seen, found = ssd(Image.fromarray(pixels), shapes)
+        assert seen.size == (100, 100)
+        mask = found["masks"][0].numpy() > 0
+        shares.append(mask.mean())
+        rows, columns = np.nonzero(mask)
+        tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(found["boxes"][0].numpy(), tight, atol=1)
+        assert np.array_equal(mask, found["semantic"].numpy() > 0)
+        # Red and blue without green: its green is the lowest channel whatever happens to colours.
+        array = np.asarray(seen).astype(int)
+        square = array[:, :, 0] - array[:, :, 1] > 60
+        assert (square != mask).mean() < 0.06
+    assert min(shares) < 0.05 < 0.3 < max(shares)  # expanded and cropped
+
+
+def test_ssd_augmentation_of_an_image_without_instances() -> None:
+    ssd = train_transforms(shorter=9, longer_max=9, fixed_size=(50, 50), ssd=True)
+    image, shapes = sample(20, 30, [])
+    shapes["crowds"] = shapes["boxes"]
+    for seed in range(5):
+        torch.manual_seed(seed)
+        _, found = ssd(image, shapes)
+        assert found["masks"].shape == (0, 50, 50)
+        assert found["boxes"].shape == found["crowds"].shape == (0, 4)
 
 
 def test_the_test_transform_only_resizes() -> None:

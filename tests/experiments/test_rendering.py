@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 import b2inst
-from b2inst.experiments.rendering import (
-    explain,
-    to_csv,
-    to_frame,
-    to_latex,
-    to_markdown,
-    to_text,
-    write_table,
-)
+from b2inst.experiments.exports import to_csv, to_latex, write_table
+from b2inst.experiments.rendering import explain, setting_text, to_frame, to_markdown, to_text
 from b2inst.experiments.table_result import TableResult
 
 
@@ -259,3 +252,58 @@ def test_files_are_rendered_from_the_json_alone(result: TableResult, tmp_path: P
     assert files.keys() == {"json", "md", "csv", "tex"}
     for end in files:
         assert files[end].read_bytes() == again[end].read_bytes()
+
+
+@pytest.fixture
+def grouped(result: TableResult) -> TableResult:
+    """Two groups of rows, some of which the paper says how they were trained."""
+    content = result.model_dump(mode="json")
+    setting = {"backbone": "R-50", "epochs": 36, "multi_scale": True}
+    for row, more in zip(
+        content["rows"],
+        (
+            {"group": "two-stage", "setting": {"backbone": "R-50", "epochs": 12}},
+            {"group": "two-stage", "origin": "quoted"},
+            {"group": "single-stage", "setting": setting},
+            {"group": "single-stage"},
+        ),
+        strict=True,
+    ):
+        row.update(more)
+    return TableResult.model_validate(content)
+
+
+def test_groups_have_headings_and_rows_their_training(grouped: TableResult) -> None:
+    lines = to_markdown(grouped).splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("| row | backbone | epochs |"))
+    assert [line.split(" | ")[:4] for line in lines[head + 2 : head + 8]] == [
+        ["| **two-stage**", "", "", ""],
+        ["| baseline", "R-50", "12", "–"],
+        ["| HBB & more_of_it", "–", "–", "–"],
+        ["| **single-stage**", "", "", ""],
+        ["| later", "R-50", "36", "✓"],
+        ["| theirs", "–", "–", "–"],
+    ]
+    assert sum("**two-stage**" in line for line in lines) == 2  # the summary and all cells
+    assert lines[-1] == "- HBB & more_of_it: quoted."
+    text = to_text(grouped).splitlines()
+    assert [line.strip() for line in text if "-stage" in line] == ["two-stage", "single-stage"]
+    assert setting_text(grouped.rows[2]) == "R-50, 36 epochs, multi-scale"
+    assert setting_text(grouped.rows[3]) == ""
+
+
+def test_files_say_how_rows_were_trained(grouped: TableResult) -> None:
+    lines = list(csv.DictReader(io.StringIO(to_csv(grouped))))
+    assert [lines[6][key] for key in ("backbone", "epochs", "multi_scale")] == [
+        "R-50",
+        "36",
+        "true",
+    ]
+    assert lines[3]["epochs"] == ""
+    text = to_latex(grouped)
+    assert r"\multicolumn{8}{l}{single-stage} \\" in text
+    assert r"later & paper & R-50 & 36 & $\checkmark$ & 36.8 &" in text
+    body = [
+        line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line
+    ]
+    assert {line.replace(r"\&", "").count("&") for line in body} == {7}

@@ -22,7 +22,8 @@ from b2inst.experiments.store import Run, open_run, read_json, write_json
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.workspace import Workspace
-from b2inst.weights import WeightsError
+from b2inst.models import create_model
+from b2inst.weights import WeightsError, save_model
 
 ROWS = [row.name for row in load_table("table1").rows]
 
@@ -86,6 +87,23 @@ def test_every_row_is_run_once_and_read_back(workspace: Workspace, runs: Fabrica
     again = _smoke(workspace, seeds=(0, 1))
     assert len(runs.calls) == 1
     assert again.rows == result.rows
+
+
+def test_every_row_may_begin_with_the_same_weights(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    path = tmp_path / "baseline.safetensors"
+    save_model(create_model("blendmask-tiny", num_classes=8, attention_size=5), path)
+    started = _smoke(workspace, start=path)
+    for row in started.rows:
+        stored = read_json(workspace.runs / row.runs[0] / "spec.json")
+        assert stored["start"]["path"] == str(path)
+        assert stored["options"]["attention_size"] == 5
+    fresh = _smoke(workspace)
+    assert {r.runs[0] for r in started.rows}.isdisjoint(r.runs[0] for r in fresh.rows)
+    path.unlink()
+    with pytest.raises(SpecError, match=r"baseline\.safetensors: no such weights file"):
+        _smoke(workspace, start=path)
 
 
 def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabricator) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from b2inst.experiments import runner
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.errors import SpecError
+from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
     StaleRunWarning,
@@ -143,6 +144,23 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert resumed.metrics("test") == whole.metrics("test")
+
+
+def test_how_the_machine_is_used_reaches_the_training(
+    spec: RunSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def records(*_: Any, **options: Any) -> None:
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "train", records)
+    machine = Resources(workers=3, device="cpu", channels_last=True, recompute=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, workspace, machine=machine, progress=False)
+    assert (given["num_workers"], given["device"]) == (3, "cpu")
+    assert (given["channels_last"], given["recompute"]) == (True, True)
 
 
 def test_initial_weights_come_from_the_seed(spec: RunSpec) -> None:

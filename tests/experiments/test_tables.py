@@ -128,7 +128,8 @@ def test_json_is_the_contracts(result: TableResult, plan: Plan, tmp_path: Path) 
     assert (content["table"], content["profile"]) == ("table1", "smoke")
     assert content["columns"] == list(table.columns)
     row = content["rows"][1]
-    assert row.keys() == {"name", "paper", "ours", "delta", "runs", "base", "status"}
+    contract = {"name", "paper", "ours", "delta", "runs", "base", "status"}
+    assert row.keys() == contract | {"group", "setting", "origin"}
     assert row["name"] == "HBB"
     assert row["paper"]["AP"] == 36.2
     assert row["paper"]["source"] == "Table 1, row 2"

@@ -128,6 +128,21 @@ def test_images_are_turned_upright_and_made_rgb(picture: Picture, tmp_path: Path
     assert np.array_equal(grey, array[:, :, :1].repeat(3, 2))
 
 
+def test_who_resizes_images_themselves_gets_the_same(tiny: Build, picture: Picture) -> None:
+    model, images = tiny(), [picture(75, 120), picture(200, 130)]
+    resized = [
+        torch.from_numpy(
+            np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        ).permute(2, 0, 1)
+        for image, size in zip(images, [(154, 96), (96, 148)], strict=True)
+    ]
+    found = model.segment(resized, [(75, 120), (200, 130)])
+    for instances, expected in zip(found, model.predict(images), strict=True):
+        assert len(instances) > 0
+        assert instances.scores.equal(expected.scores)
+        assert instances.masks.equal(expected.masks)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

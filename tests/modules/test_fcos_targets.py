@@ -143,6 +143,13 @@ def test_the_centroid_of_an_empty_mask_is_the_origin(make_targets: Callable[...,
     assert mask_centroids(make_targets((96, 128), [])).shape == (0, 2)
 
 
+def test_mixed_precision_does_not_move_centroids(make_targets: Callable[..., Targets]) -> None:
+    target = make_targets((800, 1300), [(701, 1, 1301, 801)])  # its moments do not fit float16
+    for dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert mask_centroids(target).tolist() == [[1000.0, 400.0]]
+
+
 def test_sampling_can_be_around_mask_centroids(make_targets: Callable[..., Targets]) -> None:
     """An L, whose box has its centre at (24, 24) and whose centroid is at (14.4, 32.6)."""
     target = make_targets((96, 128), [(0, 0, 48, 48)])

@@ -18,6 +18,7 @@ from b2inst.ops.masks import (
     encode_rle,
     paste_masks,
     paste_window,
+    share_inside,
 )
 
 SIZE = (24, 31)
@@ -182,3 +183,34 @@ def test_rle_of_no_masks() -> None:
     nothing = decode_rle([], (5, 6))
     assert nothing.shape == (0, 5, 6)
     assert nothing.dtype == torch.bool
+
+
+def test_the_share_of_a_mask_inside_a_box() -> None:
+    """Against counting on a grid ten times as fine, where boxes have whole sides."""
+    random = np.random.default_rng(0)
+    masks = random.random((3, 20, 30)) > 0.6
+    boxes = np.array(
+        [[2.3, 4.1, 17.9, 11.4], [-3, -2, 12.5, 40], [28.1, 0.2, 28.4, 0.9], [5, 5, 5, 9]]
+    )
+    index = [2, 0, 0, 1]
+    expected = []
+    for (x1, y1, x2, y2), i in zip((boxes * 10).round().astype(int), index, strict=True):
+        fine = masks[i].repeat(10, 0).repeat(10, 1)
+        expected.append(fine[max(y1, 0) : y2, max(x1, 0) : x2].sum() / fine.sum())
+    got = share_inside(torch.from_numpy(masks), torch.from_numpy(boxes), torch.tensor(index))
+    assert got.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_empty_mask_has_no_share_anywhere() -> None:
+    box = torch.tensor([[0.0, 0, 5, 5]])
+    assert share_inside(torch.zeros(1, 9, 9, dtype=torch.uint8), box, torch.tensor([0])).item() == 0
+    assert share_inside(torch.zeros(0, 9, 9), box[:0], torch.zeros(0).long()).shape == (0,)
+
+
+def test_several_crops_of_one_mask() -> None:
+    masks = torch.from_numpy(np.random.default_rng(0).random((2, 40, 40)) > 0.5)
+    boxes = torch.tensor([[0.0, 0, 28, 28], [5, 5, 33, 33], [12, 12, 40, 40]])
+    index = torch.tensor([1, 0, 1])
+    got = crop_masks(masks, boxes, 28, index=index)
+    expected = [masks[i, k : k + 28, k : k + 28] for i, k in ((1, 0), (0, 5), (1, 12))]
+    assert got.equal(torch.stack(expected).float())

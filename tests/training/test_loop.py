@@ -189,3 +189,32 @@ def test_bfloat16_trains_in_single_precision_weights(
     state = run(tmp_path, dataset(), schedule=schedule, precision="bf16-mixed")
     assert {t.dtype for t in state.values()} == {torch.float32, torch.int64}
     assert torch.tensor(log(tmp_path)[0]["total"]).isfinite()
+
+
+def test_computing_activations_again_changes_no_bit(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path
+) -> None:
+    assert equal(run(tmp_path, dataset(), recompute=True), whole["state"])
+    assert log(tmp_path) == log(whole["out"])
+
+
+def test_channels_last_changes_roundings_only(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    schedule = Schedule(iterations=1, batch_size=2, log_every=1, warmup_iterations=0)
+    plain = run(tmp_path / "plain", dataset(), schedule=schedule)
+    last = run(tmp_path / "last", dataset(), schedule=schedule, channels_last=True)
+    assert any(not value.is_contiguous() for value in last.values())
+    for name, value in load_model(tmp_path / "last/model.safetensors").state_dict().items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-3, atol=1e-5)
+
+
+def test_on_one_device_batch_norm_is_not_synchronised(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    trained = model()
+    run(tmp_path, dataset(), model=trained, schedule=Schedule(iterations=1, batch_size=1))
+    norms = {
+        type(m) for m in trained.modules() if isinstance(m, torch.nn.modules.batchnorm._NormBase)
+    }
+    assert norms == {torch.nn.BatchNorm2d}

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
@@ -36,6 +38,89 @@ def test_one_cycle_is_a_warm_up_and_half_a_cosine() -> None:
     assert schedule.factor(35) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
     assert schedule.factor(60) == pytest.approx(0.5)
     assert schedule.factor(110) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("factor", "iterations", "milestones"),
+    [
+        # detectron2's 2x and 3x, and the 6x of "Rethinking ImageNet Pre-training" (its Table 2).
+        (1, 90_000, (60_000, 80_000)),
+        (2, 180_000, (120_000, 160_000)),
+        (3, 270_000, (210_000, 250_000)),
+        (6, 540_000, (480_000, 520_000)),
+        (0.1, 9_000, (6_000, 8_000)),
+    ],
+)
+def test_longer_schedules_are_the_published_ones(
+    factor: float, iterations: int, milestones: tuple[int, ...]
+) -> None:
+    scaled = Schedule().scaled_by(factor)
+    assert (scaled.iterations, scaled.milestones) == (iterations, milestones)
+    changed = {"iterations", "milestones"}
+    assert scaled.model_dump(exclude=changed) == Schedule().model_dump(exclude=changed)
+
+
+schedules = st.builds(
+    Schedule,
+    iterations=st.integers(1, 300_000),
+    batch_size=st.integers(1, 64),
+    warmup_iterations=st.integers(0, 2000),
+    milestones=st.lists(st.integers(0, 300_000), max_size=4).map(lambda m: tuple(sorted(m))),
+    optimizer=st.sampled_from(["sgd", "adamw"]),
+)
+
+
+@given(schedules, st.integers(1, 512))
+def test_another_batch_sees_the_same_images(schedule: Schedule, size: int) -> None:
+    scaled = schedule.for_batch(size)
+    assert scaled.batch_size == size
+
+    def moments(of: Schedule) -> list[int]:
+        return [n * of.batch_size for n in (of.warmup_iterations, *of.milestones, of.iterations)]
+
+    for ours, theirs in zip(moments(scaled), moments(schedule), strict=True):
+        assert abs(ours - theirs) <= size
+    untouched = {
+        *("batch_size", "learning_rate"),
+        *("iterations", "milestones", "warmup_iterations"),
+    }
+    assert scaled.model_dump(exclude=untouched) == schedule.model_dump(exclude=untouched)
+    Schedule.model_validate(scaled.model_dump())  # model_copy checks nothing
+
+
+@given(schedules)
+def test_the_same_batch_is_the_same_schedule(schedule: Schedule) -> None:
+    assert schedule.for_batch(schedule.batch_size) == schedule
+
+
+@given(schedules, st.integers(1, 512))
+def test_there_and_back(schedule: Schedule, size: int) -> None:
+    back = schedule.for_batch(size).for_batch(schedule.batch_size)
+    assert back.learning_rate == pytest.approx(schedule.learning_rate)
+    rounding = 0.5 * size / schedule.batch_size + 0.5  # iterations, of the two roundings
+    assert abs(back.warmup_iterations - schedule.warmup_iterations) <= rounding
+    for ours, theirs in zip(back.milestones, schedule.milestones, strict=True):
+        assert abs(ours - theirs) <= rounding
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size", "rate"),
+    # The linear rule: detectron2's 0.02 for 16 images is 0.16 for 128 and 0.0025 for 2.
+    [("sgd", 128, 0.16), ("sgd", 2, 0.0025), ("adamw", 64, 0.04), ("adamw", 4, 0.01)],
+)
+def test_the_learning_rate_follows_the_batch(optimizer: str, size: int, rate: float) -> None:
+    schedule = Schedule(learning_rate=0.02, optimizer=optimizer)  # type: ignore[arg-type]
+    assert schedule.for_batch(size).learning_rate == pytest.approx(rate)
+
+
+def test_yolacts_batch_of_16_is_what_its_code_makes_of_it() -> None:
+    """dbolya/yolact, train.py: lr *= factor, max_iter //= factor, lr_steps = x // factor."""
+    published = Schedule(
+        batch_size=8, iterations=800_000, learning_rate=1e-3, milestones=(280_000, 600_000)
+    )
+    scaled = published.for_batch(16)
+    assert (scaled.iterations, scaled.milestones) == (400_000, (140_000, 300_000))
+    assert scaled.learning_rate == pytest.approx(2e-3)
 
 
 @pytest.mark.parametrize("policy", ["steps", "one-cycle"])

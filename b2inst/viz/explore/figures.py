@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
 from b2inst.viz.boundaries import target_at
@@ -49,11 +50,13 @@ def overview_rows(view: View, instance: int | None = None, beside: View | None =
             picture = lens.tinted(picture, mask, TRUTH, 0.4)
         tiles.append(Tile(picture, "ground truth", f"{len(truth)} objects"))
         target = lens.sample(target_at(truth.masks, view.explanation).numpy(), view.content_extent)
-        tiles.append(Tile(coloured(target, LINE), "boundary target", "what it is taught", BOUNDARY))
+        taught = view.explanation.boundary is not None
+        note, accent = ("what it is taught", BOUNDARY) if taught else ("not taught to it", PLAIN)
+        tiles.append(Tile(coloured(target, LINE), "boundary target", note, accent))
     if (boundary := view.explanation.boundary) is not None:
         line = coloured(lens.sample(boundary.numpy(), view.content_extent), LINE)
-        note = "as predicted" if view.boundary_basis is not None else "predicted, but no basis"
-        tiles.append(Tile(line, "boundary", note, BOUNDARY))
+        note = "probability" if view.boundary_basis is not None else "probability; no basis"
+        tiles.append(Tile(line, "predicted boundary", note, BOUNDARY))
     return [Row(view.subject.name, tiles), *_all_bases(view)]
 
 
@@ -77,12 +80,12 @@ def instance_rows(
     rows = [_bases_there(view, lens, shown, factors)]
     if apart.whole.weights is not None:
         rows.append(_weights(view, lens, shown, apart))
-    rows.append(_contributions(view, lens, shown, apart, instance))
+    rows.append(_contributions(view, lens, shown, apart, outcome.instances.masks[instance]))
     closer = Lens.around(view.subject.image, box, tile_side(7))
     return [*rows, _masks(view, closer, apart, outcome, instance, beside)]
 
 
-def contact_sheet(view: View, instance: int, beside: View | None = None) -> Figure:
+def contact_sheet(view: View, instance: int, beside: View | None = None) -> Image.Image:
     """An image and one of its instances, as trained, on one sheet.
 
     Args:
@@ -124,7 +127,8 @@ def _instances(view: View, lens: Lens, instance: int | None) -> Tile:
         picture = lens.tinted(picture, found.masks[i], f"#{r:02x}{g:02x}{b:02x}", 0.2)
     if instance is not None and len(found):
         picture = lens.tinted(picture, found.masks[instance], MASK, 0.7)
-        return Tile(picture, view.name, f"blue: instance {instance + 1}")
+        picture = lens.outlined(picture, found.masks[instance], "#FFFFFF")
+        return Tile(picture, view.name, f"blue: instance {instance + 1} of {len(found)}")
     return Tile(picture, view.name, f"{len(found)} instances")
 
 
@@ -136,7 +140,7 @@ def _all_bases(view: View) -> list[Row]:
     for k, limit in enumerate(_limits(maps)):
         picture = signed(lens.sample(maps[k], view.content_extent), limit)
         tiles.append(Tile(picture, view.basis_names[k], f"±{limit:.2g}", _accents(view)[k]))
-    label = f"The {len(maps)} bases\nteal +, brown −, full colour at ±"
+    label = f"The {len(maps)} bases\nteal +, brown −, full colour at what stands below"
     return [
         Row("" if start else label, tiles[start : start + _COLUMNS])
         for start in range(0, len(tiles), _COLUMNS)
@@ -152,7 +156,7 @@ def _bases_there(view: View, lens: Lens, shown: Sequence[int], factors: Sequence
         note = "off" if factors[k] == 0 else f"±{limit:.2g}{scaled}"
         picture = signed(crop * factors[k], limit)
         tiles.append(Tile(picture, view.basis_names[k], note, _accents(view)[k]))
-    return Row("Bases, here\nteal +, brown −, full colour at ±", tiles)
+    return Row("Bases, here\nteal +, brown −; grey: beyond image or box", tiles)
 
 
 def _weights(view: View, lens: Lens, shown: Sequence[int], apart: Contributions) -> Row:
@@ -172,18 +176,17 @@ def _weights(view: View, lens: Lens, shown: Sequence[int], apart: Contributions)
 
 
 def _contributions(
-    view: View, lens: Lens, shown: Sequence[int], apart: Contributions, instance: int
+    view: View, lens: Lens, shown: Sequence[int], apart: Contributions, outline: Tensor
 ) -> Row:
     """All on one scale, so that they can be compared; the boundary's once more on its own."""
     extent = view.in_image(apart.whole.extent)
     parts = {k: lens.sample(apart.parts[k].numpy(), extent) for k in shown}
     whole = lens.sample(apart.whole.logits.numpy(), extent)
     limit = common_limit([*parts.values(), whole])
-    outline = view.explanation.instances.masks[instance]
 
-    def drawn(values: Values, limit: float, note: str, accent: str) -> Tile:
+    def drawn(values: Values, limit: float, note: str, accent: str, title: str = "") -> Tile:
         picture = lens.outlined(signed(values, limit), outline, PLAIN)
-        return Tile(picture, note=note, accent=accent)
+        return Tile(picture, title, note, accent)
 
     tiles = [
         drawn(values, limit, f"{apart.shares[k]:.0%} of all", _accents(view)[k])
@@ -193,10 +196,11 @@ def _contributions(
     tiles.append(drawn(whole, limit, total, PLAIN))
     if (boundary := view.boundary_basis) is not None:
         own = common_limit([parts[boundary]])
-        note = f"boundary, at ±{own:.2g}" if apart.parts[boundary].any() else "boundary: 0"
-        tiles.append(drawn(parts[boundary], own, note, BOUNDARY))
+        note = f"full colour at ±{own:.2g}" if apart.parts[boundary].any() else "0 everywhere"
+        tiles.append(drawn(parts[boundary], own, note, BOUNDARY, "boundary, its own scale"))
     label = "= contribution" if apart.additive else "What goes if it is off"
-    return Row(f"{label}\nfull colour at ±{limit:.2g}; line: the mask", tiles)
+    scale = f"full colour at ±{limit:.2g}" if apart.whole.logits.any() else "0 everywhere"
+    return Row(f"{label}\n{scale}; line: the mask", tiles)
 
 
 def _masks(
@@ -231,7 +235,7 @@ def _masks(
         )
         note = "not found" if i is None else quality(beside.trained, i)
         tiles.append(Tile(picture, beside.name, note))
-    return Row("The mask\nsky blue: gained, orange: lost", tiles)
+    return Row("The mask\nsky blue: gained, purple: lost", tiles)
 
 
 def _shown(apart: Contributions, boundary: int | None) -> list[int]:

@@ -25,7 +25,7 @@ SIGNED = colormaps["BrBG"]
 UNIT = colormaps["cividis"]
 LINE = LinearSegmentedColormap.from_list("boundary", ["white", BOUNDARY, "#4A1F00"])
 
-MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#E69F00"
+MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"
 
 _BEYOND = 236  # grey level where a map does not reach
 

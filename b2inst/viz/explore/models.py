@@ -12,6 +12,7 @@ from b2inst.experiments.profile import load_profile
 from b2inst.experiments.store import RunStatus, open_run
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.workspace import Workspace
+from b2inst.models import TWO_STAGE
 from b2inst.weights.files import model_card
 
 _ALL_BRANCHES = ("iou", "boundary")
@@ -41,7 +42,7 @@ def trained_models(
     data: CocoData | None = None,
     workspace: Workspace | None = None,
 ) -> list[Candidate]:
-    """The tables' rows that have been trained, in the order of the tables.
+    """The tables' rows with bases that have been trained, in the order of the tables.
 
     A run that stands in several tables is named by the first.
 
@@ -61,7 +62,8 @@ def trained_models(
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)
-            if run.status is RunStatus.TRAINED and run.model_path not in found:
+            with_bases = spec.model.rpartition("-")[0] not in TWO_STAGE
+            if with_bases and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
                 found[run.model_path] = _candidate(label, row, run.model_path, spec.seed)
     if not found:

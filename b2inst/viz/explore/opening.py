@@ -50,8 +50,8 @@ def opening(model: BasisSegmenter, subjects: Subjects, *, candidates: int = 12) 
     return Opening(
         image,
         instance,
-        f"Opened at the mask that switching the boundary basis off changes most, by "
-        f"{changes[most]:.0%} of its pixels, of the {len(effects)} best masks of the objects that "
-        f"are found in the first {count} images. Half of them change by at most "
-        f"{statistics.median(changes):.1%}.",
+        f"It opens at image {image + 1}, instance {instance + 1}. Of the {len(effects)} objects "
+        f"that are found in the first {count} images, this is the one whose mask changes most when "
+        f"the boundary basis is switched off: by {changes[most]:.0%} of its pixels, where the "
+        f"median is {statistics.median(changes):.1%}.",
     )

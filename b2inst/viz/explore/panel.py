@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from b2inst.data import DataError
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.explore.figures import instance_rows, overview_rows
 from b2inst.viz.explore.models import Candidate, companion
 from b2inst.viz.explore.opening import Opening
@@ -19,7 +19,7 @@ from b2inst.viz.explore.ranking import image_ap, paper_exponents, ranking_frame
 from b2inst.viz.explore.subjects import Subject, Subjects, uploaded_image
 from b2inst.viz.explore.tiles import Row, png, sheet
 from b2inst.viz.explore.view import look
-from b2inst.viz.explore.words import describe
+from b2inst.viz.explore.words import describe, describe_change
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
@@ -47,7 +47,6 @@ class Panel:
     ) -> None:
         self.models = {candidate.label: candidate for candidate in models}
         self.galleries = galleries
-        self.uploaded: Subject | None = None
         self._fitted: Candidate | None = None
         self._quiet = False
         self._make_controls(model, opening)
@@ -65,23 +64,26 @@ class Panel:
         self.instance = _whole("Instance", 1, 1, 1)
         self.basis = _dropdown("Basis", ["–"], "–")
         self.factor = _decimal("times", 1.0)
+        self.off = widgets.Button(description="Off")
         self.reset = widgets.Button(description="All as trained")
         self.exponents = {
             name: _decimal(f"{title} to the", 1.0)
             for name, title in (("class", "S_class"), ("iou", "S_IoU"), ("boundary", "S_boundary"))
         }
-        self.paper = widgets.Button(description="Eq. 2 again")
+        self.paper = widgets.Button(description="All as trained")
         self.overview, self.bases, self.detail = (
             widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(3)
         )
-        self.message, self.words, self.ap, self.table = (widgets.HTML() for _ in range(4))
+        self.message = widgets.HTML(layout={"min_height": "28px"})
+        self.words, self.heading, self.ap, self.table = (widgets.HTML() for _ in range(4))
         for control in (self.model, self.beside, self.image):
             control.observe(lambda _: self._react(self._look), "value")
         self.gallery.observe(lambda _: self._react(self._enter_gallery), "value")
         self.upload.observe(lambda _: self._react(self._take_upload), "value")
-        self.instance.observe(lambda _: self._react(self._draw_all), "value")
+        self.instance.observe(lambda _: self._react(self._choose_instance), "value")
         self.basis.observe(lambda _: self._react(self._choose_basis), "value")
         self.factor.observe(lambda _: self._react(self._scale_basis), "value")
+        self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
         self.reset.on_click(lambda _: self._react(self._reset_bases))
         for control in self.exponents.values():
             control.observe(lambda _: self._react(self._draw_ranking), "value")
@@ -98,10 +100,11 @@ class Panel:
                 self.overview,
                 self.bases,
                 _heading("One instance, basis by basis"),
-                widgets.HBox([self.instance, self.basis, self.factor, self.reset], layout=_WRAP),
+                widgets.HBox([self.instance, self.basis], layout=_WRAP),
+                widgets.HBox([self.factor, self.off, self.reset], layout=_WRAP),
                 self.words,
                 self.detail,
-                _heading("The ranking: S = S_class^a · S_IoU^b · S_boundary^c (Eq. 2: 1, ½, ½)"),
+                self.heading,
                 widgets.HBox([*self.exponents.values(), self.paper], layout=_WRAP),
                 self.ap,
                 self.table,
@@ -112,6 +115,7 @@ class Panel:
         """Answer a user's hand, but not what the panel itself sets meanwhile."""
         if self._quiet:
             return
+        self.message.value = "<i>at work …</i>"
         try:
             action()
             self.message.value = ""
@@ -132,14 +136,10 @@ class Panel:
 
     @property
     def _subject(self) -> Subject:
-        if self.uploaded is not None:
-            return self.uploaded
         return self.galleries[self.gallery.value][self.image.value - 1]
 
     def _enter_gallery(self) -> None:
         with self._quietly():
-            self.uploaded = None
-            self.image.disabled = False
             self.image.value = 1
             self.image.max = len(self.galleries[self.gallery.value])
         self._look()
@@ -147,9 +147,13 @@ class Panel:
     def _take_upload(self) -> None:
         if self.upload.value:
             file = self.upload.value[0]
-            self.uploaded = uploaded_image(file["name"], bytes(file["content"]))
-            self.image.disabled = True
-            self._look()
+            own = uploaded_image(file["name"], bytes(file["content"]))
+            name = f"own: {own.name}"
+            self.galleries = {**self.galleries, name: [own]}
+            with self._quietly():
+                self.gallery.options = list(self.galleries)
+                self.gallery.value = name
+            self._enter_gallery()
 
     def _look(self, instance: int = 0) -> None:
         """Show the models the image, and begin at an instance."""
@@ -166,7 +170,8 @@ class Panel:
         self.ap_as_trained = image_ap(self.view, self.view.trained, paper)
         _, *bases = overview_rows(self.view)
         self.bases.value = png(sheet(bases))
-        self._draw_all()
+        self._recompose()
+        self._choose_instance()
 
     def _fit(self, model: Candidate) -> None:
         """Fit the controls to another model: its bases, the scores that it predicts."""
@@ -180,6 +185,8 @@ class Panel:
         for name, control in self.exponents.items():
             control.disabled = name not in paper
             control.value = paper.get(name, 0.0)
+        powers = " · ".join(f"S_{n}^{p:g}" for n, p in paper.items())
+        self.heading.value = _heading_text(f"The ranking, as trained by S = {powers} (Eq. 2)")
 
     def _choose_basis(self) -> None:
         with self._quietly():
@@ -188,12 +195,14 @@ class Panel:
 
     def _scale_basis(self) -> None:
         self.factors[self.basis.index] = self.factor.value
+        self._recompose()
         self._draw_instance()
 
     def _reset_bases(self) -> None:
         self.factors = [1.0] * len(self.factors)
         with self._quietly():
             self.factor.value = 1.0
+        self._recompose()
         self._draw_instance()
 
     def _reset_exponents(self) -> None:
@@ -202,32 +211,43 @@ class Panel:
                 self.exponents[name].value = value
         self._draw_ranking()
 
-    def _draw_all(self) -> None:
+    def _choose_instance(self) -> None:
         found = len(self.view.explanation.instances)
         image, *_ = overview_rows(self.view, self._instance if found else None, self.other)
         self.overview.value = png(sheet([image]))
         self._draw_instance()
 
+    def _recompose(self) -> None:
+        as_trained = all(factor == 1 for factor in self.factors)
+        self.outcome = self.view.trained if as_trained else self.view.recompose(self.factors)
+        self._rank()
+
     def _draw_instance(self) -> None:
-        self.outcome = self.view.recompose(self.factors)
         rows: list[Row] = []
         if len(self.outcome.instances):
             rows = instance_rows(self.view, self.outcome, self._instance, self.factors, self.other)
         self.detail.value = png(sheet(rows)) if rows else b""
         self._write_words()
-        self._draw_ranking()
+        self._write_table()
 
     def _write_words(self) -> None:
-        lines = describe(self.view, self._instance, self.basis.index, self.factors)
-        self.words.value = _paragraphs(lines)
+        lines = describe(self.view, self._instance, self.basis.index)
+        changed = describe_change(self.view, self.outcome, self._instance, self.factors)
+        self.words.value = _paragraphs(lines, changed)
 
     def _draw_ranking(self) -> None:
+        self._rank()
+        self._write_table()
+
+    def _rank(self) -> None:
         exponents = {name: control.value for name, control in self.exponents.items()}
-        frame = ranking_frame(self.view, self.outcome, exponents)
-        frame.insert(0, "instance", frame.index + 1)
-        self.table.value = _table(frame.head(_LISTED), self._instance)
+        self.ranking = ranking_frame(self.view, self.outcome, exponents)
         after = image_ap(self.view, self.outcome, exponents)
-        self.ap.value = _paragraphs([_ap_line(self.ap_as_trained, after)])
+        listed = f"The best {min(_LISTED, len(self.ranking))} of {len(self.ranking)} instances:"
+        self.ap.value = _paragraphs([_ap_line(self.ap_as_trained, after), listed])
+
+    def _write_table(self) -> None:
+        self.table.value = _table(self.ranking.head(_LISTED), self._instance)
 
 
 _WRAP = {"flex_flow": "row wrap"}
@@ -235,7 +255,7 @@ _WRAP = {"flex_flow": "row wrap"}
 
 @cache
 def _loaded(candidate: Candidate) -> BasisSegmenter:
-    return load_model(candidate.path)
+    return with_bases(load_model(candidate.path))
 
 
 def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
@@ -248,22 +268,41 @@ def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | Non
     return f"Of this image alone: {'; '.join(parts)}."
 
 
+#: What the table calls the columns of ``ranking_frame``.
+_HEADERS = {
+    "was": "as trained",
+    "object": "object overlapped",
+    "IoU": "true IoU",
+    "Dice": "true Dice",
+}
+_LOOKS = [
+    {"selector": "th, td", "props": "padding: 2px 10px; text-align: right"},
+    {"selector": "th", "props": "font-weight: 600"},
+]
+
+
 def _table(frame: Any, instance: int) -> str:
     def emphasised(row: Any) -> list[str]:
         strong = "font-weight: bold; background: #DCEBF7"
         return [strong if row.name == instance else ""] * len(row)
 
-    styled = frame.style.set_uuid("ranking").apply(emphasised, axis=1).hide(axis="index")
+    styled = frame.rename(columns=_HEADERS).style.set_uuid("ranking").set_table_styles(_LOOKS)
+    styled = styled.apply(emphasised, axis=1).hide(axis="index")
     return str(styled.format(precision=2, na_rep="–").to_html())
 
 
-def _paragraphs(lines: Sequence[str]) -> str:
+def _paragraphs(lines: Sequence[str], strong: Sequence[str] = ()) -> str:
     text = "".join(f"<p style='margin:2px 0'>{html.escape(line)}</p>" for line in lines)
+    text += "".join(f"<p style='margin:2px 0'><b>{html.escape(line)}</b></p>" for line in strong)
     return f"<div style='max-width:1060px; line-height:1.45'>{text}</div>"
 
 
 def _heading(text: str) -> widgets.HTML:
-    return widgets.HTML(f"<h3 style='margin:14px 0 2px'>{html.escape(text)}</h3>")
+    return widgets.HTML(_heading_text(text))
+
+
+def _heading_text(text: str) -> str:
+    return f"<h3 style='margin:14px 0 2px'>{html.escape(text)}</h3>"
 
 
 def _dropdown(description: str, options: Sequence[str], value: str) -> widgets.Dropdown:
@@ -280,5 +319,11 @@ def _whole(description: str, low: int, high: int, value: int) -> widgets.IntSlid
 
 def _decimal(description: str, value: float) -> widgets.FloatSlider:
     return widgets.FloatSlider(
-        description=description, min=0.0, max=2.0, step=0.1, value=value, style=_STYLE
+        description=description,
+        min=0.0,
+        max=2.0,
+        step=0.1,
+        value=value,
+        style={"description_width": "initial"},
+        layout={"width": "330px"},
     )

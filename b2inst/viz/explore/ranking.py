@@ -68,16 +68,17 @@ def image_ap(view: View, outcome: Outcome, exponents: Exponents) -> dict[str, fl
 def ranking_frame(view: View, outcome: Outcome, exponents: Exponents) -> pd.DataFrame:
     """A line an instance, the best-ranked first.
 
-    Columns: ``rank``, ``was`` (its rank as trained), ``class``, ``S_class``, ``S_IoU``,
-    ``S_boundary`` (where predicted), ``S`` (the ranking score), and, against the object that it
-    overlaps most, ``object`` (its class), ``IoU`` and ``Dice``. The index is the instance's place
-    in the view.
+    Columns: ``instance`` (its place in the view, from 1), ``rank``, ``was`` (its rank as trained),
+    ``class``, ``S_class``, ``S_IoU``, ``S_boundary`` (where predicted), ``S`` (the ranking score),
+    and, against the object that it overlaps most, ``object`` (its class), ``IoU`` and ``Dice``. The
+    index is the instance's place in the view, from 0.
     """
     instances, truth = outcome.instances, view.subject.truth
     scores = ranking_score(instances, exponents)
     titles = {"class": "S_class", "iou": "S_IoU", "boundary": "S_boundary"}
     names = ["–" if k < 0 else truth.names[k] for k in view.objects.tolist()]
     columns: dict[str, Any] = {
+        "instance": range(1, len(instances) + 1),
         "rank": places(scores),
         "was": range(1, len(instances) + 1),
         "class": instances.names,

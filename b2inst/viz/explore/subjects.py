@@ -84,8 +84,8 @@ def uploaded_image(name: str, content: bytes) -> Subject:
     try:
         with Image.open(io.BytesIO(content)) as file:
             return _unknown(name, file.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{name}: not an image that can be read ({error})") from None
+    except OSError:
+        raise DataError(f"{name}: not an image that can be read; give a PNG or JPEG file") from None
 
 
 def _unknown(name: str, image: Image.Image) -> Subject:

@@ -1,4 +1,4 @@
-"""Sheets of pictures, drawn fast enough to follow a slider: one Matplotlib axes holds them all."""
+"""Sheets of pictures with words around them, drawn fast enough to follow a slider."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 import numpy as np
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import Image, ImageDraw, ImageFont
 
 from b2inst.viz.draw import Picture
 
@@ -18,7 +19,7 @@ PLAIN = "#444444"  #: frame and title of a tile
 BOUNDARY = "#D55E00"  #: all that is the boundary's (Okabe and Ito's vermilion)
 
 _WIDTH = 1100  # pixels of a sheet
-_DPI = 100
+_FONT = 11  # pixels
 _LABEL = 128  # pixels to the left of the tiles
 _GAP = 10
 _LINE_HEIGHT = 18
@@ -48,32 +49,53 @@ def tile_side(columns: int) -> int:
     return min((_WIDTH - _LABEL) // max(columns, 1) - _GAP, _LARGEST)
 
 
-def sheet(rows: Sequence[Row]) -> Figure:
-    """Rows of tiles as one figure, 1100 pixels wide at 100 dpi."""
+def sheet(rows: Sequence[Row]) -> Image.Image:
+    """Rows of tiles as one picture, 1100 pixels wide."""
     heights = [_height(row) for row in rows]
     canvas = np.full((sum(heights), _WIDTH, 3), 255, dtype=np.uint8)
-    figure = Figure(figsize=(_WIDTH / _DPI, len(canvas) / _DPI), dpi=_DPI, facecolor="white")
+    words: list[_Words] = []
     y = 0
     for row, height in zip(rows, heights, strict=True):
         top = y + _LINE_HEIGHT * _has(row, "title")
         title, *lines = row.label.split("\n")
         text = [*textwrap.wrap(title, 17), *(w for line in lines for w in textwrap.wrap(line, 20))]
-        _write(figure, 2, top, "\n".join(text), va="top", linespacing=1.4)
+        words.append(_Words(2, top, "\n".join(text)))
         x = _LABEL
         for tile in row.tiles:
             _place(canvas, tile, x, top)
-            _caption(figure, tile, x, top)
+            words += _captions(tile, x, top)
             x += tile.picture.shape[1] + _GAP
         y += height
-    figure.figimage(canvas)  # one for all, pixel by pixel: a picture each would be resampled
-    return figure
+    drawn = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(drawn)
+    for word in words:
+        font = _font(word.bold)
+        pen.text((word.x, word.y), word.text, word.colour, font, word.anchor, spacing=5)
+    return drawn
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
+def png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
+    picture.save(buffer, format="png", compress_level=1)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Words:
+    x: int
+    y: int
+    text: str
+    colour: str = "#222222"
+    bold: bool = False
+    anchor: str = "la"  #: Pillow's: left and top of the letters; "ls" is left and base line
+
+
+@cache
+def _font(bold: bool) -> ImageFont.FreeTypeFont:
+    # Matplotlib brings this one along, so that it is the same everywhere.
+    family = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    return ImageFont.truetype(findfont(family), _FONT)
 
 
 def _place(canvas: Picture, tile: Tile, x: int, y: int) -> None:
@@ -85,19 +107,13 @@ def _place(canvas: Picture, tile: Tile, x: int, y: int) -> None:
     canvas[y : y + height, x : x + width] = tile.picture
 
 
-def _caption(figure: Figure, tile: Tile, x: int, y: int) -> None:
-    below = y + tile.picture.shape[0] + 5
-    weight = "normal" if tile.accent == PLAIN else "bold"
+def _captions(tile: Tile, x: int, y: int) -> list[_Words]:
     title = textwrap.shorten(tile.title, max(tile.picture.shape[1] // 6, 9), placeholder="…")
-    _write(figure, x, y - 6, title, color=tile.accent, weight=weight)
-    _write(figure, x, below, tile.note, va="top")
-
-
-def _write(figure: Figure, x: int, y: int, text: str, **style: Any) -> None:
-    """Text at a pixel, counted from the top."""
-    height = figure.get_figheight() * _DPI
-    plain: dict[str, Any] = {"fontsize": 8, "color": "#222222"}
-    figure.text(x / _WIDTH, 1 - y / height, text, **plain | style)
+    below = y + tile.picture.shape[0] + 4
+    return [
+        _Words(x, y - 6, title, tile.accent, bold=tile.accent != PLAIN, anchor="ls"),
+        _Words(x, below, tile.note),
+    ]
 
 
 def _height(row: Row) -> int:

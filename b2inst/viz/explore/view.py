@@ -28,12 +28,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Effect:
-    """What switching one basis off does to one mask."""
+    """What becomes of one mask."""
 
     pixels: int  #: of the mask before
-    changed: int  #: pixels that enter or leave the mask
+    gained: int  #: pixels that enter the mask
+    lost: int  #: and those that leave it
     iou: tuple[float, float]  #: with the object, before and after; NaN where there is none
     dice: tuple[float, float]  #: boundary Dice, before and after
+
+    @property
+    def changed(self) -> int:
+        """Pixels that enter or leave the mask."""
+        return self.gained + self.lost
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,6 @@ class View:
     model: BasisSegmenter
     subject: Subject
     explanation: Explanation
-    features: Features
     frame: tuple[int, int]  #: (height, width) of the image in the network's input
     name: str = "model"  #: what pictures call it
 
@@ -82,7 +87,15 @@ class View:
     @cached_property
     def trained(self) -> Outcome:
         """The instances as they were predicted."""
-        return self.recompose([1.0] * self.num_bases)
+        instances = self.explanation.instances
+        return Outcome(instances, *self._quality(instances.masks, slice(None)))
+
+    @cached_property
+    def features(self) -> Features:
+        """Of the image, for the scoring head to see new masks with."""
+        batch = self.model.preprocessor([self.model.preprocessor.resized(self.subject.image)])
+        features: Features = self.model.backbone(batch.images)
+        return features
 
     @torch.inference_mode()
     def recompose(self, factors: Sequence[float]) -> Outcome:
@@ -123,12 +136,22 @@ class View:
         masks = self.model.assembler.assemble(bases, [found.boxes], found.coefficients)
         size = (self.explanation.image.shape[0], self.explanation.image.shape[1])
         after = masks.paste(instances.boxes, size, self.frame)
-        (iou, dice), (new_iou, new_dice) = (self._quality(m, one) for m in (instances.masks, after))
+        return self._effect(instance, after[0], *self._quality(after, one))
+
+    def effect(self, instance: int, outcome: Outcome) -> Effect:
+        """What a choice of bases has made of one mask."""
+        one = slice(instance, instance + 1)
+        mask = outcome.instances.masks[instance]
+        return self._effect(instance, mask, outcome.iou[one], outcome.dice[one])
+
+    def _effect(self, instance: int, after: Tensor, iou: Tensor, dice: Tensor) -> Effect:
+        before = self.explanation.instances.masks[instance]
         return Effect(
-            pixels=int(instances.masks.sum()),
-            changed=int((instances.masks ^ after).sum()),
-            iou=(float(iou), float(new_iou)),
-            dice=(float(dice), float(new_dice)),
+            pixels=int(before.sum()),
+            gained=int((after & ~before).sum()),
+            lost=int((before & ~after).sum()),
+            iou=(float(self.trained.iou[instance]), float(iou)),
+            dice=(float(self.trained.dice[instance]), float(dice)),
         )
 
     def in_image(self, extent: Extent) -> Extent:
@@ -172,5 +195,5 @@ def look(model: BasisSegmenter, subject: Subject, *, name: str = "model") -> Vie
         name: what pictures call the model.
     """
     explanation = model.explain(subject.image)
-    batch = model.preprocessor([model.preprocessor.resized(subject.image)])
-    return View(model, subject, explanation, model.backbone(batch.images), batch.sizes[0], name)
+    _, *frame = model.preprocessor.resized(subject.image).shape
+    return View(model, subject, explanation, (frame[0], frame[1]), name)

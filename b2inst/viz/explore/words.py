@@ -11,26 +11,20 @@ from torch import Tensor
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.explore.composition import Contributions
 from b2inst.viz.explore.lens import Lens
-from b2inst.viz.explore.view import Effect, View
+from b2inst.viz.explore.view import Effect, Outcome, View
 
 
-def describe(
-    view: View, instance: int, basis: int, factors: Sequence[float] | None = None
-) -> list[str]:
-    """Sentences on what one basis does to one mask: its weight, its places, what it changes.
-
-    Args:
-        factors: of the K bases, as in ``View.recompose`` (default: as trained).
-    """
+def describe(view: View, instance: int, basis: int) -> list[str]:
+    """Sentences on what one basis does to one mask: its weight, its places, what it changes."""
     if not len(view.explanation.instances):
         return ["Nothing is found in this image."]
-    apart = view.take_apart(instance, factors or [1.0] * view.num_bases)
+    apart = view.take_apart(instance, [1.0] * view.num_bases)
     name = view.basis_names[basis]
     who = f"The {name} basis" if basis == view.boundary_basis else name.capitalize()
     lines = [f"{who} {_weight(apart, basis)}"]
     lines.append(_places(view, instance, apart, basis))
     effect = view.switch_off(instance, basis)
-    lines.append(f"Switched off, the others as trained: {_change(effect)}")
+    lines.append(f"Switched off, the others as trained: {_change(effect)}.")
     if apart.whole.weights is None:
         lines.append(
             "CondInst's masks are no sum over the bases: each instance has a small network of its "
@@ -38,11 +32,33 @@ def describe(
             "out, and the contributions do not add up."
         )
     elif apart.whole.weights.shape[1] > 1:
-        lines.append(
-            "A basis that is off keeps its attention, on a map of zeros: there the sum moves "
-            "towards 0, which is the threshold."
-        )
+        lines.append("(A basis that is off keeps its attention, but on a map of zeros.)")
     return lines
+
+
+def describe_change(
+    view: View, outcome: Outcome, instance: int, factors: Sequence[float]
+) -> list[str]:
+    """A sentence on what scaled bases have made of one mask and its scores; none as trained.
+
+    Args:
+        outcome: of the view with these factors.
+    """
+    scaled = [f"{n} × {f:.1f}" for n, f in zip(view.basis_names, factors, strict=True) if f != 1]
+    if not scaled or not len(outcome.instances):
+        return []
+    before, after = view.trained.instances, outcome.instances
+    scores = [
+        f"{title} {float(old[instance]):.2f} → {float(new[instance]):.2f}"
+        for title, old, new in (
+            ("S_IoU", before.iou_scores, after.iou_scores),
+            ("S_boundary", before.boundary_scores, after.boundary_scores),
+        )
+        if old is not None and new is not None
+    ]
+    rated = f" Rated anew from the new mask: {', '.join(scores)}." if scores else ""
+    changed = _change(view.effect(instance, outcome))
+    return [f"Your change ({', '.join(scaled)}): {changed}.{rated}".replace("-", "−")]
 
 
 def regional_means(view: View, part: Tensor, apart: Contributions, mask: Tensor) -> list[float]:
@@ -66,7 +82,7 @@ def _weight(apart: Contributions, basis: int) -> str:
         return f"{share}."
     mean = float(apart.whole.weights[basis].mean())
     if apart.whole.weights.shape[1] > 1:
-        return f"gets {mean:.0%} of the attention and {share}."
+        return f"gets {mean:.0%} of the attention and {share}, in absolute values."
     return f"has the coefficient {mean:+.2f} and {share}."
 
 
@@ -82,15 +98,15 @@ def _places(view: View, instance: int, apart: Contributions, basis: int) -> str:
         for a, b in zip(own, total, strict=True)
     )
     text = (
-        f"To the mask's logits (a pixel is in where they are above 0) it adds {outline} on the "
-        f"outline of the {where}, {inside} inside, {around} around it."
+        f"To the mask's logits (a pixel is in where they reach 0) it adds, in the mean, {outline} "
+        f"on the outline of the {where}, {inside} inside, {around} around it."
     )
     return text.replace("-", "−")
 
 
 def _change(effect: Effect) -> str:
-    pixels = f"{effect.changed} of {effect.pixels} pixels change"
+    pixels = f"{effect.changed} of {effect.pixels} pixels change, +{effect.gained} −{effect.lost}"
     if math.isnan(effect.iou[0]):
-        return f"{pixels}."
+        return pixels
     (iou, new_iou), (dice, new_dice) = effect.iou, effect.dice
-    return f"{pixels}; IoU {iou:.3f} → {new_iou:.3f}, boundary Dice {dice:.3f} → {new_dice:.3f}."
+    return f"{pixels}; IoU {iou:.3f} → {new_iou:.3f}, boundary Dice {dice:.3f} → {new_dice:.3f}"

@@ -18,7 +18,7 @@ from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.store import Run, open_run
 from b2inst.experiments.table_spec import Row, load_table
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import BasisSegmenter
+from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.choose import by_image, shown
 from b2inst.viz.image_ap import boundary_ap_by_image
 from b2inst.weights import load_model
@@ -74,7 +74,7 @@ class TrainedModel:
 
     @cached_property
     def model(self) -> BasisSegmenter:
-        return load_model(self.drawn.model_path)
+        return with_bases(load_model(self.drawn.model_path))
 
 
 class Material:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from b2inst.experiments.rendering import NOISE, explain, to_frame
+from b2inst.experiments.rendering import NOISE, explain, setting_text, to_frame
 from b2inst.experiments.table_result import ResultRow
 from b2inst.viz.report.contents import Benchmark, Contents, Picture, Table, uses_of_runs
 from b2inst.viz.report.intervals import difference_scale
@@ -41,7 +41,9 @@ def table_view(table: Table, contents: Contents) -> dict[str, Any]:
         "rows": [
             {
                 "name": row.name,
-                "place": row.paper.get("source", ""),
+                "place": " · ".join(
+                    filter(None, [str(row.paper.get("source", "")), setting_text(row)])
+                ),
                 "status": row.status,
                 "lines": [
                     _line(source, frame.loc[(row.name, source)].tolist(), row, table, contents)

@@ -46,6 +46,16 @@ def test_without_its_baseline_a_model_is_its_own_companion(workspace: Workspace)
     assert companion([hbb, full], full) is full
 
 
+def test_models_without_bases_are_not_listed(workspace: Workspace) -> None:
+    (spec,) = load_table("table4").run_specs(load_profile("smoke"), (0,))["MS R-CNN R-50"]
+    run = open_run(workspace.runs, spec)
+    run.folder.mkdir(parents=True)
+    save_model(create_model(spec.model, num_classes=8, **spec.options), run.model_path)
+    found = trained_models("smoke", [0, 1], workspace=workspace)
+    assert run.model_path not in {model.path for model in found}
+    assert len(found) == 4
+
+
 def test_nothing_trained_says_what_to_do(workspace: Workspace) -> None:
     with pytest.raises(RunError, match="make table1 PROFILE=smoke"):
         trained_models("smoke", [7], workspace=workspace)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from b2inst import save_model
 from b2inst.models import BasisSegmenter
@@ -54,10 +57,9 @@ def test_it_opens_where_it_is_told(panel: Panel) -> None:
 def test_a_basis_can_be_scaled_and_put_back(panel: Panel) -> None:
     original = shown(panel)
 
-    def scale() -> None:
-        panel.factor.value = 0.0
-
-    assert "detail" in changed(panel, scale)
+    assert {"detail", "words"} <= set(changed(panel, panel.off.click))
+    assert panel.factor.value == 0.0
+    assert "Your change (boundary × 0.0)" in panel.words.value
     panel.basis.value = "basis 1"
     assert panel.factor.value == 1.0  # each basis has its own
     panel.basis.value = "boundary"
@@ -105,5 +107,11 @@ def test_galleries_and_own_files(panel: Panel) -> None:
     assert "x.png" in panel.message.value
     panel.image.value = 2
     assert panel.message.value == ""
-    panel.gallery.value = "one"
+    content = io.BytesIO()
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(content, format="png")
+    panel.upload.set_trait("value", ({**file, "content": memoryview(content.getvalue())},))
+    assert panel.gallery.value == "own: x.png"
+    assert panel.view.explanation.image.shape == (40, 50, 3)
+    panel.gallery.value = "one"  # and back
     assert panel.image.max == 1
+    assert panel.view.explanation.image.shape == (48, 64, 3)

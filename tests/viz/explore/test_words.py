@@ -12,7 +12,7 @@ from b2inst.viz.explore.composition import Composition, Contributions
 from b2inst.viz.explore.opening import opening
 from b2inst.viz.explore.subjects import Subject
 from b2inst.viz.explore.view import look
-from b2inst.viz.explore.words import describe, regional_means
+from b2inst.viz.explore.words import describe, describe_change, regional_means
 
 Build = Callable[..., BasisSegmenter]
 
@@ -49,6 +49,20 @@ def test_the_words_carry_the_numbers(family: str, build: Build, subject: Subject
     assert describe(view, 0, 0)[0].startswith("Basis 1 ")
 
 
+def test_the_words_of_a_change_count_its_pixels(build: Build, subject: Subject) -> None:
+    view = look(build(), subject)
+    factors = [1.0] * 4 + [-2.0]
+    outcome = view.recompose(factors)
+    before, after = view.explanation.instances.masks[0], outcome.instances.masks[0]
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    assert gained + lost > 0
+    (line,) = describe_change(view, outcome, 0, factors)
+    assert line.startswith("Your change (boundary × −2.0)")
+    assert f"+{gained} −{lost}" in line
+    assert f"S_IoU {float(view.explanation.instances.iou_scores[0]):.2f} → " in line
+    assert describe_change(view, view.trained, 0, [1.0] * 5) == []
+
+
 def test_the_opening_is_the_mask_that_changes_most(build: Build, subject: Subject) -> None:
     model = build()
     found = look(model, subject).explanation.instances
@@ -65,7 +79,7 @@ def test_the_opening_is_the_mask_that_changes_most(build: Build, subject: Subjec
     assert len(shares) == 2
     chosen = opening(model, [replace(subject, truth=known)])
     assert (chosen.image, chosen.instance) == (0, max(shares.values())[1])
-    assert "of the 2 best masks" in chosen.reason
+    assert "Of the 2 objects" in chosen.reason
 
 
 def test_without_a_boundary_basis_it_opens_at_the_beginning(build: Build, subject: Subject) -> None:

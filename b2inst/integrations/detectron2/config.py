@@ -1,0 +1,62 @@
+"""What a detectron2 config says of our models, and the model it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+
+from b2inst.models import ImageSegmenter, create_model
+from b2inst.weights import start_from
+
+_CONFIGS = Path(__file__).parent / "configs"
+
+
+def add_b2inst_config(cfg: CfgNode) -> None:
+    """Add the keys of ``MODEL.B2INST``. Pixel statistics are the model's own, not the config's."""
+    cfg.MODEL.B2INST = CfgNode()
+    cfg.MODEL.B2INST.NAME = "b2inst-blendmask-r50"  # of b2inst.create_model
+    cfg.MODEL.B2INST.NUM_CLASSES = 80
+    cfg.MODEL.B2INST.CLASS_NAMES = []  # carried along to b2inst.save_model; may be left out
+    cfg.MODEL.B2INST.OPTIONS = CfgNode(new_allowed=True)  # of the family's builder
+    # Weights to start a training from: ours, of a baseline too, or detectron2's R-50.pkl.
+    cfg.MODEL.B2INST.START = ""
+
+
+def config_file(name: str) -> str:
+    """Path of a config that comes with the package, for ``cfg.merge_from_file``.
+
+    Raises:
+        ValueError: an unknown name, with the known ones.
+    """
+    path = _CONFIGS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.yaml")))
+        raise ValueError(f"unknown config {name!r}; known: {known}")
+    return str(path)
+
+
+def build_segmenter(cfg: CfgNode) -> ImageSegmenter:
+    """The model of a config; weights to start from are looked at only without MODEL.WEIGHTS.
+
+    Those are a finished model's, which detectron2 loads afterwards: nothing else has to be fetched.
+
+    Raises:
+        ValueError: an unknown name or option, with the known ones.
+        WeightsError: ``START`` cannot be read or is of another backbone.
+    """
+    node = cfg.MODEL.B2INST
+    options = yaml.safe_load(node.OPTIONS.dump())
+    if cfg.MODEL.WEIGHTS and options.pop("backbone_weights", None) is not None:
+        options.setdefault("frozen_norm", True)  # as with the weights that it was trained from
+    model = create_model(
+        node.NAME,
+        num_classes=node.NUM_CLASSES,
+        class_names=tuple(node.CLASS_NAMES) or None,
+        **options,
+    )
+    if node.START and not cfg.MODEL.WEIGHTS:
+        start_from(model, PathManager.get_local_path(node.START))
+    return model

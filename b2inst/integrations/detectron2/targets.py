@@ -1,0 +1,85 @@
+"""detectron2's ground truth as ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
+
+from b2inst.data.transforms import ResizeTo
+from b2inst.structures import Targets
+
+
+def to_targets(instances: Instances, *, image_id: int = 0) -> Targets:
+    """Ground truth of one image, at the size of the instances' image.
+
+    The semantic map is drawn as our own data set draws it, later instances on top, but without
+    crowds: detectron2's mapper drops them.
+
+    Args:
+        instances: with ``gt_boxes``, ``gt_classes`` and ``gt_masks`` (PolygonMasks or BitMasks), of
+            which images without objects may lack the last.
+
+    Raises:
+        ValueError: objects without masks.
+    """
+    masks = _bitmaps(instances)
+    labels = instances.gt_classes
+    semantic = torch.zeros(instances.image_size, dtype=torch.uint8, device=masks.device)
+    for mask, label in zip(masks, labels.tolist(), strict=True):
+        semantic[mask] = label + 1
+    return Targets(
+        image_id=image_id,
+        boxes=instances.gt_boxes.tensor.float(),
+        labels=labels,
+        masks=masks.to(torch.uint8),
+        semantic=semantic,
+    )
+
+
+def _bitmaps(instances: Instances) -> Tensor:
+    """N×H×W bool."""
+    if not len(instances):
+        return torch.zeros((0, *instances.image_size), dtype=torch.bool)
+    if not instances.has("gt_masks"):
+        raise ValueError(
+            "objects without gt_masks: set MODEL.MASK_ON to True, and train on data with masks"
+        )
+    masks = instances.gt_masks
+    if isinstance(masks, PolygonMasks):
+        masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
+    return masks.tensor.bool()
+
+
+def resized_to(size: tuple[int, int], image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
+    """An image (3×H×W uint8 RGB) and its targets, squeezed to the one size that a model takes."""
+    height, width = image.shape[1:]
+    boxes = tv_tensors.BoundingBoxes(
+        targets.boxes,
+        format=tv_tensors.BoundingBoxFormat.XYXY,
+        canvas_size=(height, width),
+    )
+    picture, shapes = ResizeTo(size)(
+        Image.fromarray(image.permute(1, 2, 0).numpy()),
+        {
+            "boxes": boxes,
+            "masks": tv_tensors.Mask(targets.masks),
+            "semantic": tv_tensors.Mask(targets.semantic),
+        },
+    )
+    plain = {name: shape.as_subclass(Tensor) for name, shape in shapes.items()}
+    return F.pil_to_tensor(picture), replace(targets, **plain)
+
+
+def without_empty(targets: Targets) -> Targets:
+    """Without the objects whose box or mask covers nothing."""
+    boxes = targets.boxes
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & targets.masks.flatten(1).any(dim=1).bool()
+    return replace(
+        targets, boxes=boxes[keep], labels=targets.labels[keep], masks=targets.masks[keep]
+    )

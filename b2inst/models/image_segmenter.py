@@ -1,0 +1,129 @@
+"""What every model is to training, evaluation and users."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from b2inst.models.interfaces import ImagePreprocessor
+from b2inst.structures import Detections, Instances, Masks, Targets
+
+#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
+ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+class ImageSegmenter(nn.Module):
+    """Finds the instances of images; how, its families say.
+
+    Args:
+        preprocessor: see ``b2inst.models.interfaces``.
+        backbone: images to features by stride.
+    """
+
+    def __init__(self, *, preprocessor: ImagePreprocessor, backbone: nn.Module) -> None:
+        super().__init__()
+        self.preprocessor = preprocessor
+        self.backbone = backbone
+        self.class_names: tuple[str, ...] | None = None
+        self.recipe: dict[str, Any] = {}
+
+    def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
+        """Losses by name; their plain sum is what training minimises.
+
+        Args:
+            images: B tensors 3×H×W uint8 RGB at the network's size.
+            targets: B, in the same pixels.
+        """
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def predict(self, images: Sequence[ImageLike]) -> list[Instances]:
+        """Instances of each image, ranked by score, in the image's own pixels.
+
+        Raises:
+            ValueError: an array that is not H×W×3 uint8.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
+        """
+        arrays = [read_image(image) for image in images]
+        return self.segment(
+            [self.preprocessor.resized(array) for array in arrays],
+            [array.shape[:2] for array in arrays],
+        )
+
+    def segment(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> list[Instances]:
+        """What ``predict`` does once images are resized, for callers who do that themselves.
+
+        Args:
+            images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
+            sizes: (height, width) of the image that each was resized from; the instances are in
+                its pixels.
+        """
+        raise NotImplementedError
+
+    def _finish(
+        self,
+        detections: Detections,
+        masks: Masks,
+        qualities: dict[str, Tensor],
+        *,
+        network_size: tuple[int, int],
+        image_size: tuple[int, int],
+    ) -> tuple[Instances, Tensor]:
+        """Rank by Eq. 2 and bring boxes and masks to the image's pixels."""
+        height, width = image_size
+        scale = detections.boxes.new_tensor([width / network_size[1], height / network_size[0]])
+        boxes = detections.boxes * scale.repeat(2)
+        boxes = torch.stack(
+            [boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2
+        ).flatten(1)
+        scores = mask_score(detections.scores, qualities)
+        visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        order = scores.argsort(descending=True, stable=True)
+        order = order[visible[order]]
+        boxes = boxes[order]
+        instances = Instances(
+            boxes=boxes,
+            scores=scores[order],
+            class_scores=detections.scores[order],
+            labels=detections.labels[order],
+            masks=masks[order].paste(boxes, image_size, network_size),
+            iou_scores=qualities["iou"][order] if "iou" in qualities else None,
+            boundary_scores=qualities["boundary"][order] if "boundary" in qualities else None,
+            class_names=self.class_names,
+        )
+        return instances, order
+
+
+def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
+    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
+
+    With one quality only, its geometric mean is itself; with none the class score ranks.
+    """
+    if not qualities:
+        return class_scores
+    product = torch.stack(list(qualities.values())).prod(0)
+    return class_scores * product ** (1 / len(qualities))
+
+
+def read_image(image: ImageLike) -> np.ndarray:
+    """An image as H×W×3 uint8 RGB; files and PIL images are turned upright by their EXIF tag."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"image array has shape {image.shape} and dtype {image.dtype}; "
+                "give H×W×3 uint8 in RGB order"
+            )
+        return image
+    if not isinstance(image, Image.Image):
+        with Image.open(Path(image)) as opened:
+            return read_image(opened)
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

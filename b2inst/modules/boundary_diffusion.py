@@ -1,0 +1,88 @@
+"""Masks that spread until a boundary stops them: ours, not the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class BoundaryDiffusion(nn.Module):
+    """A few steps of diffusion of mask logits, slow where the boundary map is high.
+
+    Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with the conductance
+    of a predicted boundary b in place of the image's gradient: in a step x_p gains
+    rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
+    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, for a boundary that is marked on both
+    sides: what must not be crossed is the edge between two marked cells. Two
+    scalars are learned. What is gained in one cell is lost in another, and no logit leaves the
+    range of those before it. Computed in float32.
+
+    Args:
+        steps: information travels at most so many cells.
+        guided: without, every conductance is 1: plain smoothing, a control.
+    """
+
+    def __init__(self, *, steps: int = 12, guided: bool = True) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps {steps}: at least one")
+        self.steps = steps
+        self.raw_rate = nn.Parameter(torch.tensor(0.0))
+        self.raw_sharpness = nn.Parameter(torch.tensor(3.0)) if guided else None
+
+    @property
+    def rate(self) -> Tensor:
+        """Of a step, in (0, ¼): the explicit scheme is stable up to there."""
+        return 0.25 * self.raw_rate.sigmoid()
+
+    @property
+    def sharpness(self) -> Tensor:
+        """How much a sure boundary slows diffusion, at least 0; 0 where it is not guided."""
+        if self.raw_sharpness is None:
+            return torch.zeros_like(self.raw_rate)
+        return nn.functional.softplus(self.raw_sharpness)
+
+    def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
+        """N×h×w logits after all steps.
+
+        Args:
+            logits: N×h×w, of masks.
+            boundary: logits of the boundary in the same cells, N×h×w or 1×h×w; None for none.
+        """
+        *_, last = self.states(logits, boundary)
+        return last
+
+    def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
+        """Logits after each step, float32."""
+        with torch.autocast(logits.device.type, enabled=False):
+            x = logits.float()
+            guide = torch.zeros_like(x[:1]) if boundary is None else boundary.float()
+            down, across = (self.rate * g for g in self.conductance(guide))
+            for _ in range(self.steps):
+                x = _step(x, down, across)
+                yield x
+
+    def conductance(self, boundary: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1), in (0, 1]."""
+        b = boundary.sigmoid()
+        sharpness = self.sharpness
+        return (
+            torch.exp(-sharpness * torch.minimum(b[:, 1:], b[:, :-1])),
+            torch.exp(-sharpness * torch.minimum(b[:, :, 1:], b[:, :, :-1])),
+        )
+
+
+def _step(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """One explicit step; nothing flows across the frame."""
+    pad = nn.functional.pad
+    rows = down * (x[:, 1:] - x[:, :-1])
+    columns = across * (x[:, :, 1:] - x[:, :, :-1])
+    return (
+        x
+        + pad(rows, (0, 0, 0, 1))
+        - pad(rows, (0, 0, 1, 0))
+        + pad(columns, (0, 1))
+        - pad(columns, (1, 0))
+    )

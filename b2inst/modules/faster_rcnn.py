@@ -1,0 +1,149 @@
+"""The detector of two-stage models: Faster R-CNN (Ren et al., NeurIPS 2015) on a pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
+
+
+class FasterRCNN(nn.Module):
+    """torchvision's region proposals and box head over the features of any backbone.
+
+    Args:
+        in_channels: of the features.
+        num_classes: C.
+        strides: of the features that proposals come from.
+        anchor_sizes: side in pixels of each level's anchors, which have ratios 1:2, 1:1 and 2:1.
+        box_pooler: of the features in a box.
+        box_head: N×in_channels×R×R pooled features to N×hidden.
+        hidden: what ``box_head`` gives.
+        train_proposals, test_proposals: of each level before, and of the image after suppression.
+        samples: boxes an image that the box head is trained on, a quarter of them objects.
+        refined_samples: masks are trained where the box head moves its samples to, as boxes are
+            at inference (BMask R-CNN, PointRend), instead of where they were proposed.
+        score_threshold, nms_iou, max_detections: of inference.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        strides: Sequence[int],
+        anchor_sizes: Sequence[int],
+        box_pooler: RoIPooler,
+        box_head: nn.Module,
+        hidden: int,
+        train_proposals: tuple[int, int] = (2000, 2000),
+        test_proposals: tuple[int, int] = (1000, 1000),
+        samples: int = 512,
+        refined_samples: bool = False,
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.refined_samples = refined_samples
+        anchors = AnchorGenerator(
+            tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes)
+        )
+        self.rpn = RegionProposalNetwork(
+            anchors,
+            _RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": train_proposals[0], "testing": test_proposals[0]},
+            post_nms_top_n={"training": train_proposals[1], "testing": test_proposals[1]},
+            nms_thresh=0.7,
+        )
+        self.roi_heads = RoIHeads(
+            box_pooler,
+            box_head,
+            FastRCNNPredictor(hidden, num_classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=samples,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=score_threshold,
+            nms_thresh=nms_iou,
+            detections_per_img=max_detections,
+        )
+
+    @property
+    def score_threshold(self) -> float:
+        """Least class probability of a detection."""
+        return float(self.roi_heads.score_thresh)
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        self.roi_heads.score_thresh = value
+
+    def loss(
+        self, features: Features, batch: ImageBatch, targets: list[Targets]
+    ) -> tuple[dict[str, Tensor], list[RoISamples]]:
+        """Losses by name, and each image's boxes whose masks are to be trained."""
+        truths = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+        proposals, losses = self.rpn(_images(batch), self._pyramid(features), truths)
+        boxes, index, labels, moves = self.roi_heads.select_training_samples(proposals, truths)
+        logits, deltas = self._predict(features, boxes)
+        loss_class, loss_box = fastrcnn_loss(logits, deltas, labels, moves)
+        losses |= {"loss_class": loss_class, "loss_box": loss_box}
+        if self.refined_samples:
+            boxes = self._refined(boxes, labels, deltas)
+        samples = []
+        for of, label, target in zip(boxes, labels, index, strict=True):
+            positive = label > 0
+            samples.append(RoISamples(of[positive], label[positive] - 1, target[positive]))
+        return losses, samples
+
+    def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
+        """Detections of each image after non-maximum suppression, clipped to it."""
+        proposals, _ = self.rpn(_images(batch), self._pyramid(features))
+        logits, deltas = self._predict(features, proposals)
+        found = self.roi_heads.postprocess_detections(logits, deltas, proposals, batch.sizes)
+        return [
+            Detections(boxes, scores, labels - 1, boxes.new_zeros(len(boxes), 0))
+            for boxes, scores, labels in zip(*found, strict=True)
+        ]
+
+    def _pyramid(self, features: Features) -> dict[str, Tensor]:
+        return {str(stride): features[stride] for stride in self.strides}
+
+    def _predict(self, features: Features, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        pooled = self.roi_heads.box_roi_pool(features, boxes)
+        logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        return logits.float(), deltas.float()
+
+    @torch.no_grad()
+    def _refined(self, boxes: list[Tensor], labels: list[Tensor], deltas: Tensor) -> list[Tensor]:
+        """Where the box head moves each box, by what it says for the box's true class."""
+        moved = self.roi_heads.box_coder.decode(deltas, boxes)
+        label = torch.cat(labels)
+        own = moved[torch.arange(len(label), device=label.device), label]
+        return list(own.split([len(of) for of in boxes]))
+
+
+class _RPNHead(RPNHead):
+    """In float32 whatever the precision: boxes are decoded in that of these numbers."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [level.float() for level in logits], [level.float() for level in deltas]
+
+
+def _images(batch: ImageBatch) -> ImageList:
+    return ImageList(batch.images, batch.sizes)

@@ -1,0 +1,50 @@
+"""Features inside boxes, each from the level of the pyramid that suits its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+from torchvision.ops.poolers import LevelMapper
+
+from b2inst.structures import Features
+
+
+class RoIPooler(nn.Module):
+    """RoIAlign with aligned corners.
+
+    torchvision's ``MultiScaleRoIAlign`` would do, were it not half a cell off what is aligned:
+    pasted masks, and targets cropped from bitmaps.
+
+    Args:
+        strides: of the levels; by the rule of feature pyramids a box of 224 pixels reads stride 16
+            (Lin et al., CVPR 2017, Eq. 1).
+        size: R.
+        samples: points averaged in a bin, along each side.
+    """
+
+    def __init__(self, *, strides: Sequence[int], size: int, samples: int = 2) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.size = size
+        self.samples = samples
+        self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
+
+    def forward(self, features: Features, boxes: list[Tensor]) -> Tensor:
+        """N×C×R×R.
+
+        Args:
+            boxes: per image, N in sum, in network-input pixels.
+        """
+        levels = self.level(boxes)
+        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
+        rois = torch.cat([image, torch.cat(boxes)], dim=1)
+        rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
+        pooled = [
+            roi_align(features[stride], rois[at], self.size, 1 / stride, self.samples, aligned=True)
+            for stride, at in zip(self.strides, rows, strict=True)
+        ]
+        return torch.cat(pooled)[torch.cat(rows).argsort()]

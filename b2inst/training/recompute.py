@@ -1,0 +1,66 @@
+"""Less memory for more time: activations that are computed again when the gradient needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Let a model keep only what enters its residual blocks and rows of convolutions.
+
+    What lies between is computed a second time in the backward pass. Losses and gradients are the
+    same to the last bit, running statistics are updated once, and names of weights stay.
+    """
+    for unit in _units(model):
+        again = partial(
+            checkpoint,
+            unit.forward,
+            use_reentrant=False,
+            context_fn=partial(_first_and_second, unit),
+        )
+        unit.forward = again
+
+
+def _units(module: nn.Module) -> Iterator[nn.Module]:
+    """The residual blocks, and the largest rows of more than one layer with convolutions."""
+    for child in module.children():
+        inside = list(child.modules())
+        blocks = any(isinstance(m, BasicBlock | Bottleneck) for m in inside)
+        row = isinstance(child, nn.Sequential) and len(child) > 1 and not blocks
+        if isinstance(child, BasicBlock | Bottleneck) or (
+            row and any(isinstance(m, nn.Conv2d) for m in inside)
+        ):
+            yield child
+        else:
+            yield from _units(child)
+
+
+def _first_and_second(
+    unit: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _statistics_kept(unit)
+
+
+@contextmanager
+def _statistics_kept(unit: nn.Module) -> Iterator[None]:
+    """Batch norm sees the same batch for the second time: it counts on copies."""
+    kept = [
+        (norm, name, buffer)
+        for norm in unit.modules()
+        if isinstance(norm, _BatchNorm)
+        for name, buffer in norm.named_buffers(recurse=False)
+    ]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)

@@ -1,0 +1,118 @@
+"""`b2inst data coco`, from a folder on a web server that knows nothing but files."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import b2inst.data.coco_fetch
+import b2inst.data.coco_subset
+from b2inst.cli import app
+from b2inst.data import write_scenes
+from b2inst.data.coco_site import SPLITS
+
+IMAGES = 4
+
+
+def _call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["data", "coco", *map(str, arguments)])
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a server with COCO's layout; its val2017 is four scenes."""
+    root = tmp_path / "mirror"
+    write_scenes(tmp_path, split="val2017", images=IMAGES, size=32, seed=0)
+    labels = json.loads((tmp_path / "annotations/instances_val2017.json").read_text())
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    for image in labels["images"]:
+        old = tmp_path / "val2017" / image["file_name"]
+        image["file_name"] = f"{image['id']:012d}.jpg"  # PNG inside, which readers see
+        old.rename(root / "val2017" / image["file_name"])
+    content = json.dumps(labels)
+    split = SPLITS["val"]
+    for archive in (split.annotations, split.images):
+        (root / archive.path).parent.mkdir(exist_ok=True)
+        with ZipFile(root / archive.path, "w") as file:
+            if archive is split.annotations:
+                file.writestr(split.member, content)
+            else:
+                for path in (root / "val2017").iterdir():
+                    file.write(path, f"val2017/{path.name}")
+    small = replace(
+        split,
+        images=_measured(root, split.images),
+        annotations=_measured(root, split.annotations),
+        count=IMAGES,
+        annotation_bytes=len(content),
+    )
+    train = replace(
+        SPLITS["train"],
+        images=replace(SPLITS["train"].images, size=1, unpacked=1),
+        annotations=small.annotations,
+    )
+    for function in (b2inst.data.coco_fetch.fetch_coco, b2inst.data.coco_subset.fetch_coco_subset):
+        monkeypatch.setitem(function.__kwdefaults__, "site", {"val": small, "train": train})
+    monkeypatch.setenv("no_proxy", "*")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def _measured(root: Path, archive):
+    body = (root / archive.path).read_bytes()
+    return replace(archive, md5=hashlib.md5(body).hexdigest(), size=len(body))
+
+
+def test_a_subset_then_the_whole(mirror: str, tmp_path: Path) -> None:
+    folder = tmp_path / "coco"
+    fetched = _call(folder, "--subset", 2, "--mirror", mirror)
+    assert fetched.exit_code == 0, fetched.output
+    assert fetched.stdout.strip() == str(folder / "annotations" / "instances_val2017.json")
+    checked = CliRunner().invoke(app, ["data", "check", str(folder)])
+    assert checked.exit_code == 0, checked.output
+    assert "2 images" in checked.output
+
+    fetched = _call(folder, "--splits", "val", "--mirror", mirror, "--keep-zips")
+    assert fetched.exit_code == 0, fetched.output
+    assert len([*(folder / "val2017").iterdir()]) == IMAGES
+    assert len([*folder.glob("*.zip")]) == 2
+    checked = CliRunner().invoke(app, ["data", "check", str(folder)])
+    assert f"{IMAGES} images" in checked.output
+
+
+def test_both_splits_of_annotations_by_default(mirror: str, tmp_path: Path) -> None:
+    failed = _call(tmp_path / "coco", "--mirror", mirror)
+    assert failed.exit_code == 1
+    assert "zips/train2017.zip: HTTP 404" in failed.stderr  # val is there by then
+    assert len([*(tmp_path / "coco" / "val2017").iterdir()]) == IMAGES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--splits", "val,tset"], 1, "no split 'tset' of COCO"),
+        (["--mirror", "somewhere"], 1, "begins with http"),
+        (["--subset", "2", "--splits", "val"], 2, "leave out --splits"),
+        (["--subset", "0"], 2, "--subset"),
+    ],
+)
+def test_mistakes(arguments: list[str], status: int, words: str, tmp_path: Path) -> None:
+    result = _call(tmp_path / "coco", *arguments)
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert not (tmp_path / "coco").exists()

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import hashlib
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from b2inst.data import DataError
+from b2inst.data.download import download
+
+BODY = np.random.default_rng(0).bytes(100_000)
+MD5 = hashlib.md5(BODY).hexdigest()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "f.zip"
+
+
+@pytest.fixture
+def url(web: Any) -> str:
+    web.files["/f.zip"] = BODY
+    return f"{web.address}/f.zip"
+
+
+def only_the_file_is_there(target: Path) -> bool:
+    return target.read_bytes() == BODY and [*target.parent.iterdir()] == [target]
+
+
+def test_a_file_comes_whole(url: str, target: Path, pauses: list[float]) -> None:
+    assert download(url, target, size=len(BODY), md5=MD5) == target
+    assert only_the_file_is_there(target)
+    assert pauses == []
+
+
+@given(body=st.binary(max_size=300), cuts=st.lists(st.integers(0, 100), max_size=5))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_wherever_it_breaks_off_it_is_continued(web: Any, body: bytes, cuts: list[int]) -> None:
+    web.reset()
+    web.files["/f"] = body
+    web.acts.extend({"cut": cut} for cut in cuts)
+    with tempfile.TemporaryDirectory() as folder:
+        target = download(f"{web.address}/f", Path(folder) / "f", size=len(body))
+        assert target.read_bytes() == body
+    ranges, have = [], 0
+    for cut in [*cuts, len(body)]:  # what each connection asks for, where nothing is asked twice
+        ranges.append(f"bytes={have}-" if have else None)
+        have += cut
+        if have >= len(body):
+            break
+    assert [asked for _, asked in web.requests] == ranges
+
+
+def test_a_later_call_goes_on(url: str, web: Any, target: Path, pauses: list[float]) -> None:
+    web.always = {"cut": 0}
+    web.acts.extend([{}, {"cut": 40_000}])
+    with pytest.raises(DataError, match=r"40,000 bytes are in .*f\.zip\.partial: run again"):
+        download(url, target)
+    assert pauses == [1, 1, 2, 4, 8, 16]  # progress starts the count anew
+    assert not target.exists()
+    web.always = {}
+    web.reset()
+    download(url, target, md5=MD5)
+    assert only_the_file_is_there(target)
+    assert web.requests == [("/f.zip", "bytes=40000-")]
+
+
+def test_ctrl_c_leaves_what_has_come(url: str, web: Any, target: Path) -> None:
+    partial = target.with_name("f.zip.partial")
+    web.acts.append({"interrupt": partial.exists})
+    with pytest.raises(KeyboardInterrupt):
+        download(url, target)
+    web.reset()
+    have = partial.stat().st_size
+    assert have <= len(BODY) // 2
+    download(url, target, md5=MD5)
+    assert only_the_file_is_there(target)
+    assert web.requests == [("/f.zip", f"bytes={have}-" if have else None)]
+
+
+def partly(target: Path, version: str | None, have: int = 40_000) -> None:
+    """What an interrupted call leaves."""
+    target.with_name("f.zip.partial").write_bytes(BODY[:have])
+    if version is not None:
+        target.with_name("f.zip.version").write_text(version)
+
+
+def test_another_version_is_not_glued_to_the_first(url: str, web: Any, target: Path) -> None:
+    partly(target, '"of yesterday"')
+    target.with_name("f.zip.partial").write_bytes(b"of yesterday")
+    download(url, target)
+    assert web.requests == [("/f.zip", "bytes=12-")]
+    assert only_the_file_is_there(target)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Range": "bytes 0-9/10"}, {"Content-Range": ""}, {"ETag": '"another"'}]
+)
+def test_another_part_than_asked_for(
+    headers: dict[str, str], url: str, web: Any, target: Path
+) -> None:
+    partly(target, f'"{hashlib.sha1(BODY).hexdigest()}"')
+    web.acts.append({"stubborn": True, "headers": headers})
+    download(url, target)
+    assert web.requests == [("/f.zip", "bytes=40000-"), ("/f.zip", None)]
+    assert only_the_file_is_there(target)
+
+
+def test_a_server_that_ignores_ranges_starts_anew(url: str, web: Any, target: Path) -> None:
+    web.always = {"deaf": True}
+    web.acts.append({"cut": 70_000})
+    download(url, target, size=len(BODY), md5=MD5)
+    assert web.requests == [("/f.zip", None), ("/f.zip", "bytes=70000-")]
+    assert only_the_file_is_there(target)
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+def test_without_a_sign_of_its_version_nothing_is_continued(
+    etag: str, url: str, web: Any, target: Path
+) -> None:
+    web.always = {"headers": {"ETag": etag}}
+    web.acts.append({"cut": 70_000})
+    download(url, target)
+    assert web.requests == [("/f.zip", None)] * 2
+    assert only_the_file_is_there(target)
+
+
+def test_the_date_tells_versions_apart_too(url: str, web: Any, target: Path) -> None:
+    date = "Mon, 01 Jan 2018 00:00:00 GMT"
+    web.always = {"headers": {"ETag": "", "Last-Modified": date}}
+    web.acts.append({"cut": 70_000})
+    download(url, target, md5=MD5)
+    assert web.requests == [("/f.zip", None), ("/f.zip", "bytes=70000-")]
+
+
+def test_a_file_that_became_shorter(url: str, web: Any, target: Path) -> None:
+    partly(target, f'"{hashlib.sha1(BODY[:100]).hexdigest()}"')
+    web.files["/f.zip"] = BODY[:100]
+    assert download(url, target).read_bytes() == BODY[:100]
+
+
+def test_what_is_complete_is_only_checked(url: str, web: Any, target: Path) -> None:
+    partly(target, '"x"', have=len(BODY))
+    download(url, target, size=len(BODY), md5=MD5)
+    assert only_the_file_is_there(target)
+    assert web.requests == []
+
+
+def test_a_server_that_promises_more_than_it_has(url: str, web: Any, target: Path) -> None:
+    web.always = {"lie": 5, "deaf": True}
+    with pytest.raises(DataError) as error:
+        download(url, target)
+    for part in (url, "broke off at 100,000 of 100,005", "100,000 bytes are in", "--mirror"):
+        assert part in str(error.value)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("lie", [5, -5])
+def test_another_size_than_known_is_refused_at_once(
+    lie: int, url: str, web: Any, target: Path
+) -> None:
+    web.always = {"lie": lie}
+    with pytest.raises(DataError, match=f"has {len(BODY) + lie:,} bytes there, not the 100,000"):
+        download(url, target, size=len(BODY))
+    assert len(web.requests) == 1
+    assert [*target.parent.iterdir()] == []
+
+
+def test_all_had_come_but_nobody_knew(url: str, web: Any, target: Path) -> None:
+    web.acts.append({"lie": 5})
+    download(url, target)
+    assert web.requests == [("/f.zip", None), ("/f.zip", "bytes=100000-")]
+    assert only_the_file_is_there(target)
+
+
+def test_a_server_that_promises_less_than_it_has(url: str, web: Any, target: Path) -> None:
+    web.always = {"lie": -5}
+    with pytest.raises(DataError, match=r"damaged .* twice"):
+        download(url, target, md5=MD5)
+    assert not target.exists()
+
+
+def test_damage_is_fetched_anew(url: str, web: Any, target: Path) -> None:
+    web.acts.append({"flip": 70_000})
+    download(url, target, size=len(BODY), md5=MD5)
+    assert only_the_file_is_there(target)
+    assert web.requests == [("/f.zip", None)] * 2
+
+
+def test_lasting_damage_is_refused(url: str, web: Any, target: Path) -> None:
+    web.always = {"flip": 70_000}
+    with pytest.raises(DataError, match=rf"f\.zip: it came damaged \(MD5 \w+, not {MD5}\), twice"):
+        download(url, target, size=len(BODY), md5=MD5)
+    assert len(web.requests) == 2
+    assert [path.name for path in target.parent.iterdir()] in ([], ["f.zip.version"])
+
+
+def test_the_checksum_of_s3_is_believed(url: str, web: Any, target: Path) -> None:
+    s3 = {"Server": "AmazonS3", "ETag": f'"{MD5}"'}
+    web.always = {"headers": s3}
+    web.acts.append({"flip": 3})
+    download(url, target)
+    assert only_the_file_is_there(target)
+    assert len(web.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": f'"{"0" * 32}"'},  # of another server
+        {"Server": "AmazonS3", "ETag": f'"{"0" * 32}-98"'},  # of 98 parts
+        {
+            "Server": "AmazonS3",
+            "ETag": f'"{"0" * 32}"',
+            "x-amz-server-side-encryption": "aws:kms",
+        },
+    ],
+)
+def test_other_tags_are_no_checksums(
+    headers: dict[str, str], url: str, web: Any, target: Path
+) -> None:
+    web.always = {"headers": headers}
+    download(url, target)
+    assert only_the_file_is_there(target)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_will_not_come_is_asked_for_once(
+    status: int, url: str, web: Any, target: Path
+) -> None:
+    web.always = {"status": status}
+    with pytest.raises(DataError, match=rf"f\.zip: HTTP {status} .*--mirror"):
+        download(url, target)
+    assert len(web.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_may_come_is_asked_for_again(
+    status: int, url: str, web: Any, target: Path, pauses: list[float]
+) -> None:
+    web.acts.extend([{"status": status}] * 3)
+    download(url, target)
+    assert only_the_file_is_there(target)
+    assert pauses == [1, 2, 4]
+    target.unlink()
+    web.always = {"status": status}
+    with pytest.raises(DataError, match=f"HTTP {status}"):
+        download(url, target)
+    assert len(web.requests) == 4 + 6
+
+
+def test_redirects_are_followed_with_the_range(url: str, web: Any, target: Path) -> None:
+    web.redirects["/old"] = url
+    web.acts.extend([{}, {"cut": 10_000}])
+    download(f"{web.address}/old", target, md5=MD5)
+    assert only_the_file_is_there(target)
+    assert web.requests[-2:] == [("/old", "bytes=10000-"), ("/f.zip", "bytes=10000-")]
+
+
+def test_nobody_answers(target: Path, pauses: list[float]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/f"
+        with pytest.raises(DataError, match="refused; 0 bytes"):
+            download(address, target)
+    assert len(pauses) == 5
+
+
+def test_a_file_that_is_there_is_checked(url: str, web: Any, target: Path) -> None:
+    target.write_bytes(BODY)
+    download(url, target, size=len(BODY), md5=MD5)
+    target.write_bytes(BODY[:-1] + b"?")
+    with pytest.raises(DataError, match=r"f\.zip: .*damaged.*; delete it"):
+        download(url, target, size=len(BODY), md5=MD5)
+    with pytest.raises(DataError, match="has 100,000 bytes, not the 7"):
+        download(url, target, size=7)
+    assert web.requests == []

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from b2inst.modules.roi_mask_head import RoIMaskHead
+from b2inst.modules.roi_pooler import RoIPooler
+
+FEATURES = {4: torch.rand(2, 6, 32, 32), 8: torch.rand(2, 6, 16, 16)}
+BOXES = [torch.tensor([[4.0, 4, 40, 60]]), torch.tensor([[9.0, 10, 60, 50], [0, 0, 128, 128]])]
+
+
+def make() -> RoIMaskHead:
+    torch.manual_seed(0)
+    return RoIMaskHead(
+        in_channels=6, num_classes=5, pooler=RoIPooler(strides=(4, 8), size=14), channels=8
+    )
+
+
+def test_a_mask_for_each_class() -> None:
+    outputs = make()(FEATURES, BOXES)
+    assert outputs.pooled.shape == (3, 6, 14, 14)
+    assert outputs.logits.shape == (3, 5, 28, 28)
+    chosen = outputs.of_class(torch.tensor([4, 0, 2]))
+    assert chosen.equal(torch.stack([outputs.logits[i, k] for i, k in enumerate((4, 0, 2))]))
+
+
+def test_only_the_mask_of_the_objects_class_is_trained() -> None:
+    head = make()
+    outputs = head(FEATURES, BOXES)
+    outputs.logits.retain_grad()
+    truths = (torch.rand(3, 28, 28) > 0.5).float()
+    labels = torch.tensor([4, 0, 2])
+    (loss,) = head.loss(outputs, labels, truths).values()
+    cells = [
+        F.binary_cross_entropy(outputs.logits[i, k].sigmoid(), truths[i]).item()
+        for i, k in enumerate(labels.tolist())
+    ]
+    assert loss.item() == pytest.approx(sum(cells) / 3)
+    loss.backward()
+    assert outputs.logits.grad is not None
+    trained = outputs.logits.grad.abs().sum((2, 3)) > 0
+    assert trained.nonzero().tolist() == [[0, 4], [1, 0], [2, 2]]
+
+
+def test_no_boxes() -> None:
+    head = make()
+    outputs = head(FEATURES, [torch.zeros(0, 4)] * 2)
+    assert outputs.logits.shape == (0, 5, 28, 28)
+    (loss,) = head.loss(outputs, torch.zeros(0).long(), torch.zeros(0, 28, 28)).values()
+    assert loss == 0
+    loss.backward()
