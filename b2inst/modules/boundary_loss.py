@@ -11,7 +11,7 @@ from torchvision.ops import roi_align
 
 from b2inst.losses import crisp_boundary_loss, dice_loss
 from b2inst.ops.boundary import boundary_target, laplacian_boundary
-from b2inst.ops.distributed import even_share
+from b2inst.ops.distributed import mean_weight
 from b2inst.ops.masks import crop_masks
 from b2inst.structures import Targets
 
@@ -72,12 +72,11 @@ class RoIBoundaryLoss(nn.Module):
         )
         masks = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
         truth = laplacian_boundary(masks, frame="constant").float()
-        count = truth.new_tensor(len(truth))
-        share = count / even_share(count)  # 1, but where devices have different numbers
-        if not len(truth):  # a mean over nothing; one empty box instead, whose share is 0
+        weight = mean_weight(truth.new_tensor(len(truth)))
+        if not len(truth):  # a mean over nothing; one empty box instead, without weight
             pooled = 0 * logits[:1].float()
             truth = pooled[:, 0].detach()
-        return {k: share * v for k, v in _weighted(pooled[:, 0], truth, self.weights).items()}
+        return {k: weight * v for k, v in _weighted(pooled[:, 0], truth, self.weights).items()}
 
 
 def _weighted(logits: Tensor, truth: Tensor, weights: Mapping[str, float]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from b2inst.modules.roi_mask_head import class_mask_loss, initialise_predictor
 from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.ops.boundary import laplacian_boundary
+from b2inst.ops.distributed import mean_weight
 from b2inst.structures import Features, RoIOutputs, of_class
 
 
@@ -87,10 +88,11 @@ def boundary_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
 
     Dice is without squares and smoothed by 1, unlike ``losses.dice_loss`` (BMask R-CNN §3.3).
     """
+    weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
         return logits.float().sum()
     own = of_class(logits, labels).flatten(1)
     boundary = laplacian_boundary(truths, frame="constant").float().flatten(1)
     p = own.sigmoid()
     dice = 1 - (2 * (p * boundary).sum(1) + 1) / (p.sum(1) + boundary.sum(1) + 1)
-    return F.binary_cross_entropy_with_logits(own, boundary) + dice.mean()
+    return weight * (F.binary_cross_entropy_with_logits(own, boundary) + dice.mean())

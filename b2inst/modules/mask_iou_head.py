@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 
+from b2inst.ops.distributed import even_share
 from b2inst.structures import RoIOutputs, of_class
 
 
@@ -83,7 +84,7 @@ class MaskIoUHead(nn.Module):
         target = mask_iou_target(logits.detach() > 0, truths, inside)
         counted = target > 0
         error = (predicted - target).square() * counted
-        return {"loss_iou_score": 0.5 * error.sum() / counted.sum().clamp(min=1)}
+        return {"loss_iou_score": 0.5 * error.sum() / even_share(counted.sum())}
 
 
 def mask_iou_target(masks: Tensor, truths: Tensor, inside: Tensor) -> Tensor:

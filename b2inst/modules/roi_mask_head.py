@@ -9,6 +9,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from b2inst.losses import mask_bce
 from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.ops.distributed import mean_weight
 from b2inst.structures import Features, RoIOutputs
 
 
@@ -55,9 +56,10 @@ class RoIMaskHead(nn.Module):
 
 def class_mask_loss(outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> Tensor:
     """Mean cross-entropy over all cells of the masks of N labels; 0 without any."""
+    weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
         return outputs.logits.float().sum()  # of nothing: 0, with a gradient to nowhere
-    return mask_bce(outputs.of_class(labels), truths).mean()
+    return weight * mask_bce(outputs.of_class(labels), truths).mean()
 
 
 def initialise_predictor(predictor: MaskRCNNPredictor) -> None:

@@ -1,8 +1,9 @@
 """What the processes of a run, one for each device, tell each other; alone, one has it all.
 
 A loss that is a sum over what is on a device is divided by ``even_share`` of the number of things
-summed. Averaging gradients over the devices, as data-parallel training does, then gives the
-gradient of the whole batch, however unevenly its objects are spread.
+summed, or as a mean over them multiplied by ``mean_weight``. Averaging gradients over the devices,
+as data-parallel training does, then gives the gradient of the whole batch, however unevenly its
+objects are spread.
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:
         least: what the count over all devices is taken for when it is smaller.
     """
     return sum_over_devices(count.float()).clamp(min=least) / process_count()
+
+
+def mean_weight(count: Tensor) -> Tensor:
+    """What a mean over ``count`` things here counts in the mean over all devices.
+
+    1, but where devices have different numbers; 0 where there is nothing.
+    """
+    return count / even_share(count)
 
 
 def from_first(compute: Callable[[], Value]) -> Value:

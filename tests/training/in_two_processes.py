@@ -26,10 +26,13 @@ from b2inst.data import CocoDataset, CocoIndex, make_scene, train_transforms
 from b2inst.evaluation import write_predictions
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.basis_head import SemanticHead
+from b2inst.modules.boundary_preserving_head import boundary_loss
 from b2inst.modules.class_map_head import ClassMapHead
 from b2inst.modules.focal_semantic_head import FocalSemanticHead
+from b2inst.modules.mask_iou_head import MaskIoUHead
+from b2inst.modules.roi_mask_head import class_mask_loss
 from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
-from b2inst.structures import Targets
+from b2inst.structures import RoIOutputs, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
 from b2inst.training.devices import Place, launch, part_ways
 from b2inst.training.norms import synchronise_norms
@@ -123,6 +126,21 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     )
 
 
+def losses_in_boxes(rows: slice) -> torch.Tensor:
+    """Of two-stage models, whose boxes are drawn at random, those in given boxes."""
+    torch.manual_seed(0)
+    pooled, logits = torch.rand(4, 8, 14, 14), torch.randn(2, 4, 3, 28, 28)
+    truths, labels = (torch.rand(4, 28, 28) > 0.5).float(), torch.tensor([2, 0, 1, 0])
+    inside = torch.tensor([0.5, 1.0, 1.0, 0.2])
+    scorer = MaskIoUHead(in_channels=8, num_classes=3, channels=8, hidden=8)
+    outputs = RoIOutputs(pooled[rows], logits[0, rows], logits[1, rows])
+    own = {"outputs": outputs, "labels": labels[rows], "truths": truths[rows]}
+    losses = scorer.loss(**own, inside=inside[rows])
+    losses["mask"] = class_mask_loss(**own)
+    losses["boundary"] = boundary_loss(logits[1, rows], own["labels"], own["truths"])
+    return torch.stack(list(losses.values())).detach()
+
+
 class Noisy(BasisSegmenter):
     """Draws random numbers while it trains, another process other ones."""
 
@@ -200,6 +218,7 @@ def work(rank: int, port: int, annotations: str, images: str, folder: str) -> No
     alone = {}
     if rank == 0:
         alone = {name: list(steps(copy.deepcopy(m), slice(None))) for name, m in models.items()}
+        found["in boxes, alone"] = losses_in_boxes(slice(None)).tolist()
         trained(index, out / "alone")
         predicted(index, out / "alone.jsonl.gz")
 
@@ -220,6 +239,10 @@ def work(rank: int, port: int, annotations: str, images: str, folder: str) -> No
         found["differences"][name] = [
             difference(*pair) for pair in zip(alone.get(name, together), together, strict=True)
         ]
+    found["in boxes"] = [
+        mean_over_devices(losses_in_boxes(shares[rank])).tolist()
+        for shares in ((slice(1), slice(1, 4)), (slice(4), slice(0)))
+    ]
     found["together"] = trained(index, out / "together")
     found["whole"] = trained(index, out / "whole", Noisy)
     found["stopped"] = trained(

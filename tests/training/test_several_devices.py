@@ -50,6 +50,14 @@ def test_losses_gradients_and_weights_are_those_of_one_process(two: dict[str, An
     assert {name: d for name, d in differences.items() if max(d) > ROUNDING} == {}
 
 
+def test_means_over_boxes_are_those_of_one_process(two: dict[str, Any]) -> None:
+    """One box and three, all and none."""
+    alone = two["first"]["in boxes, alone"]
+    assert len(alone) == 3
+    for together in two["first"]["in boxes"]:
+        assert together == pytest.approx(alone, rel=1e-6)
+
+
 def test_the_log_is_that_of_one_process(two: dict[str, Any]) -> None:
     assert two["first"]["together"] == two["second"]["together"] == "done"
     alone, together = log(two["out"] / "alone"), log(two["out"] / "together")
