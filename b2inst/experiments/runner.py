@@ -74,9 +74,8 @@ def run(
         SpecError: the model cannot be built as the spec says.
         KeyboardInterrupt: stopped; a later call continues.
     """
-    machine = machine or Resources()
+    machine, part = machine or Resources(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
-    part = split or spec.data.report_split
     place = join(device=machine.device)
     with ExitStack() as held:
         from_first(lambda: held.enter_context(current.locked()))
