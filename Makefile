@@ -5,7 +5,8 @@
 #   BATCH    images an iteration, where the profile's are too many: rate and length follow
 #   DEVICES  GPUs of a run
 #   START    weights that every run begins with, for PROFILE=finetune
-#   LAUNCHER local (default) | slurm: where the runs of a table are done
+#   LAUNCHER local (default) | slurm: each missing run of a table is a job of an array
+#   SLURM    options of sbatch, such as SLURM=partition=gpu,time=24:00:00
 
 PROFILE ?= tiny
 SEEDS ?= 0
@@ -14,6 +15,7 @@ BATCH ?=
 DEVICES ?=
 START ?=
 LAUNCHER ?= local
+SLURM ?=
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,7 +42,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 TABLE = $(BIN)/b2inst table $@ --profile $(PROFILE) --seeds $(SEEDS) --launcher $(LAUNCHER) \
 	$(if $(DATA),--data $(abspath $(DATA))) $(if $(BATCH),--batch-size $(BATCH)) \
-	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start $(START))
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start $(START)) $(if $(SLURM),--slurm $(SLURM))
 
 table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
 	$(TABLE)

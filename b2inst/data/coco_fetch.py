@@ -10,11 +10,15 @@ from itertools import chain
 from pathlib import Path
 
 from b2inst.data.archives import extract
-from b2inst.data.coco_folder import has_all_images, has_annotations, refuse_other_data
+from b2inst.data.coco_folder import (
+    fetching_into,
+    has_all_images,
+    has_annotations,
+    refuse_other_data,
+)
 from b2inst.data.coco_site import IMAGE_NAME, SITE, SPLITS, Archive, Split
 from b2inst.data.download import download
 from b2inst.data.errors import DataError
-from b2inst.data.locking import locked
 
 
 def fetch_coco(
@@ -48,7 +52,7 @@ def fetch_coco(
     if unknown := [name for name in splits if name not in site]:
         raise DataError(f"no split {unknown[0]!r} of COCO; there are {', '.join(site)}")
     chosen = sorted((site[name] for name in set(splits)), key=lambda split: split.count)
-    with told_of_the_disk(root), locked(root):
+    with told_of_the_disk(root), fetching_into(root):
         for left in root.glob(".*.partial"):  # by a call that was killed
             shutil.rmtree(left)
         missing = {split: archives for split in chosen if (archives := _missing(root, split))}

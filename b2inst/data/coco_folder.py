@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from b2inst.data.coco_site import IMAGE_NAME, Split
 from b2inst.data.errors import DataError
+from b2inst.data.locking import locked
 
 _MARK = "b2inst_subset"  # in the "info" of a reduced annotation file
 
@@ -59,3 +61,13 @@ def subset_size(file: Path) -> int | None:
 def marked(content: dict[str, Any], images: int) -> dict[str, Any]:
     """A reduced annotation file's content, so that ``subset_size`` knows it."""
     return content | {"info": content.get("info", {}) | {_MARK: images}}
+
+
+def fetching_into(folder: Path) -> AbstractContextManager[None]:
+    """Hold a folder, made if need be, for this process.
+
+    Raises:
+        DataError: another process has it.
+    """
+    busy = f"{folder}: another process is fetching into it; wait for it or end it"
+    return locked(folder, DataError(busy))

@@ -20,6 +20,7 @@ from b2inst.data.coco_fetch import (
     told_of_the_disk,
 )
 from b2inst.data.coco_folder import (
+    fetching_into,
     has_all_images,
     has_annotations,
     marked,
@@ -30,7 +31,6 @@ from b2inst.data.coco_site import IMAGE_NAME, SITE, SPLITS, Split
 from b2inst.data.download import download
 from b2inst.data.errors import DataError
 from b2inst.data.images import probe_image
-from b2inst.data.locking import locked
 
 _CONNECTIONS = 8
 _IMAGE_BYTES = 250_000  # more than one takes on average
@@ -63,7 +63,7 @@ def fetch_coco_subset(
     """
     root, base, split = Path(root), address(mirror), site["val"]
     file, folder = root / split.member, root / split.name
-    with told_of_the_disk(root), locked(root):
+    with told_of_the_disk(root), fetching_into(root):
         if has_annotations(root, split):
             if has_all_images(root, split):
                 return file

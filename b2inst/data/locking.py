@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from b2inst.data.errors import DataError
-
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if need be, for this process.
-
-    Raises:
-        DataError: another process has it.
-    """
+def locked(folder: Path, busy: Exception) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process; ``busy`` is raised if another has it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -26,7 +20,5 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(
-                f"{folder}: another process is fetching into it; wait for it or end it"
-            ) from None
+            raise busy from None
         yield

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from b2inst.data.locking import locked
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.yaml_spec import parse_spec
@@ -132,27 +133,14 @@ class Run:
         self.folder.rename(kept)
         return kept
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the run for this process.
 
         Raises:
             RunError: another process has it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes on one run are the user's to avoid
-            yield
-            return
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(
-                    f"{self.folder}: another process is working on this run; wait for it or end it"
-                ) from None
-            yield
+        busy = f"{self.folder}: another process is working on this run; wait for it or end it"
+        return locked(self.folder, RunError(busy))
 
 
 def open_run(runs: Path, spec: RunSpec) -> Run:
