@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from b2inst.models.b2inst import with_boundary
+from b2inst.models.refine import refinement
 from b2inst.models.seeding import PartSeeds
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.basis_head import BasisHead, SemanticHead
@@ -33,6 +34,7 @@ def blendmask(
     attention_size: int = 7,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     msra: bool = False,
@@ -51,6 +53,7 @@ def blendmask(
         attention_size: A; 7 in the paper, 14 as AdelaiDet ships BlendMask.
         boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
+        refine: of mask logits, what follows the assembly (``refinement``); None leaves them.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
@@ -98,6 +101,7 @@ def blendmask(
         backbone=pyramid,
         basis_head=basis_head,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=56,
@@ -120,6 +124,7 @@ def blendmask_tiny(
     attention_size: int = 7,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     shorter: int = 96,
     longer_max: int = 160,
     roi_size: int = 28,
@@ -155,6 +160,7 @@ def blendmask_tiny(
         backbone=pyramid,
         basis_head=basis_head,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=roi_size,
@@ -176,6 +182,7 @@ def _assemble(
     backbone: nn.Module,
     basis_head: BasisHead,
     boundary: Mapping[str, Any] | None,
+    refine: Mapping[str, Mapping[str, Any]] | None,
     scoring_head: ScoringHead | None,
     attention_size: int,
     roi_size: int,
@@ -187,7 +194,13 @@ def _assemble(
         options = {"branch_convs": len(basis_head.convs), **boundary_defaults, **boundary}
         with seeds.of("boundary"):
             bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
-    blender = Blender(num_bases=bases.num_bases, attention_size=attention_size, roi_size=roi_size)
+    with seeds.of("refinement"):
+        blender = Blender(
+            num_bases=bases.num_bases,
+            attention_size=attention_size,
+            roi_size=roi_size,
+            refinement=refinement(refine or {}),
+        )
     with seeds.of("instance_head"):
         instance_head = FCOSHead(num_coefficients=blender.num_coefficients, **head)
     return BasisSegmenter(

@@ -10,6 +10,7 @@ from torch import nn
 
 from b2inst.models.b2inst import with_boundary
 from b2inst.models.blendmask import IMAGENET_RGB, MSRA_BGR
+from b2inst.models.refine import refinement
 from b2inst.models.seeding import PartSeeds
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundarySupervision
@@ -32,6 +33,7 @@ def condinst(
     num_bases: int = 8,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     semantic: bool = False,
     best_per_image: int | None = None,
     backbone_weights: str | None = None,
@@ -47,6 +49,7 @@ def condinst(
         num_bases: K without the boundary basis.
         boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
+        refine: of mask logits, what follows the assembly (``refinement``); None leaves them.
         semantic: train a semantic segmentation beside the bases, as published ``_sem`` models do.
         best_per_image: masks to train in an image, of its best predicted positives; by default
             all, or of an image that has more 250 drawn at random.
@@ -90,6 +93,7 @@ def condinst(
         backbone=pyramid,
         mask_branch=mask_branch,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         best_per_image=best_per_image,
         boundary_defaults={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
@@ -108,6 +112,7 @@ def condinst_tiny(
     num_bases: int = 8,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     best_per_image: int | None = None,
     shorter: int = 96,
     longer_max: int = 160,
@@ -143,6 +148,7 @@ def condinst_tiny(
         backbone=pyramid,
         mask_branch=mask_branch,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         best_per_image=best_per_image,
         boundary_defaults={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
@@ -163,6 +169,7 @@ def _assemble(
     backbone: nn.Module,
     mask_branch: MaskBranch,
     boundary: Mapping[str, Any] | None,
+    refine: Mapping[str, Mapping[str, Any]] | None,
     scoring_head: ScoringHead | None,
     best_per_image: int | None,
     boundary_defaults: Mapping[str, Any],
@@ -178,7 +185,10 @@ def _assemble(
     sample = (
         at_random if best_per_image is None else partial(best_of_objects, per_image=best_per_image)
     )
-    assembler = DynamicMaskHead(num_bases=bases.num_bases, sample=sample)
+    with seeds.of("refinement"):
+        assembler = DynamicMaskHead(
+            num_bases=bases.num_bases, sample=sample, refinement=refinement(refine or {})
+        )
     with seeds.of("instance_head"):
         instance_head = CondInstHead(num_coefficients=assembler.num_coefficients, **head)
     return BasisSegmenter(

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from b2inst.models.b2inst import with_boundary
+from b2inst.models.refine import refinement
 from b2inst.models.seeding import PartSeeds
 from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.basis_predictor import BasisPredictor
@@ -35,6 +36,7 @@ def yolact(
     size: int = 550,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     max_masks: int = 100,
@@ -49,6 +51,7 @@ def yolact(
             published.
         boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
+        refine: of mask logits, what follows the assembly (``refinement``); None leaves them.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default with weights to start from. YOLACT
             fixes it where a device has fewer than six images.
@@ -87,6 +90,7 @@ def yolact(
         backbone=pyramid,
         prototypes=prototypes,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         max_masks=max_masks,
         boundary_defaults={"branch_channels": 16, "pyramid_strides": (8, 16, 32)},
@@ -108,6 +112,7 @@ def yolact_tiny(
     size: int = 96,
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
+    refine: Mapping[str, Mapping[str, Any]] | None = None,
     prototype_channels: int = 24,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
@@ -141,6 +146,7 @@ def yolact_tiny(
         backbone=pyramid,
         prototypes=prototypes,
         boundary=boundary,
+        refine=refine,
         scoring_head=scorer,
         max_masks=100,
         boundary_defaults={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
@@ -163,6 +169,7 @@ def _assemble(
     backbone: nn.Module,
     prototypes: PrototypeHead,
     boundary: Mapping[str, Any] | None,
+    refine: Mapping[str, Mapping[str, Any]] | None,
     scoring_head: ScoringHead | None,
     max_masks: int,
     boundary_defaults: Mapping[str, Any],
@@ -178,7 +185,10 @@ def _assemble(
             )
         with seeds.of("boundary"):
             bases = with_boundary(prototypes, in_channels=head["in_channels"], **options)
-    assembler = LinearAssembler(num_bases=bases.num_bases, max_masks=max_masks)
+    with seeds.of("refinement"):
+        assembler = LinearAssembler(
+            num_bases=bases.num_bases, max_masks=max_masks, refinement=refinement(refine or {})
+        )
     with seeds.of("instance_head"):
         instance_head = PriorBoxHead(num_coefficients=assembler.num_coefficients, **head)
     return BasisSegmenter(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from b2inst.losses import mask_bce
+from b2inst.modules.refinement import Refinement
 from b2inst.ops.masks import crop_masks
 from b2inst.structures import Bases, Positives, RoIMasks, Targets
 
@@ -19,13 +20,22 @@ class Blender(nn.Module):
         num_bases: K.
         attention_size: A. The paper uses 7, the published BlendMask 14.
         roi_size: R.
+        refinement: of the blended logits, guided by the boundary in the RoI.
     """
 
-    def __init__(self, *, num_bases: int, attention_size: int = 7, roi_size: int = 56) -> None:
+    def __init__(
+        self,
+        *,
+        num_bases: int,
+        attention_size: int = 7,
+        roi_size: int = 56,
+        refinement: Refinement | None = None,
+    ) -> None:
         super().__init__()
         self.num_bases = num_bases
         self.attention_size = attention_size
         self.roi_size = roi_size
+        self.refinement = refinement
 
     @property
     def num_coefficients(self) -> int:
@@ -46,9 +56,21 @@ class Blender(nn.Module):
 
     def pool(self, bases: Bases, boxes: list[Tensor]) -> Tensor:
         """Bases inside each box, N×K×R×R; ``boxes`` are per image, in network-input pixels."""
-        return roi_align(
-            bases.maps, boxes, self.roi_size, 1 / bases.stride, sampling_ratio=1, aligned=True
-        )
+        return self._pool(bases.maps, bases.stride, boxes)
+
+    def guide(self, bases: Bases, boxes: list[Tensor]) -> Tensor | None:
+        """The boundary's logits inside each box, N×R×R, where they are predicted and needed."""
+        if self.refinement is None or bases.boundary_logits is None:
+            return None
+        return self._pool(bases.boundary_logits, bases.stride, boxes)[:, 0]
+
+    def logits(self, rois: Tensor, guide: Tensor | None, coefficients: Tensor) -> Tensor:
+        """P×R×R mask logits: P×K×R×R bases in their boxes, blended, and refined by the guide."""
+        blended = (rois * self.attention(coefficients)).sum(1)
+        return blended if self.refinement is None else self.refinement(blended, guide)
+
+    def _pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
+        return roi_align(maps, boxes, self.roi_size, 1 / stride, sampling_ratio=1, aligned=True)
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> RoIMasks:
         """Masks of the batch's instances.
@@ -57,14 +79,16 @@ class Blender(nn.Module):
             boxes: per image, N in sum, in network-input pixels.
             coefficients: N×D.
         """
-        logits = (self.pool(bases, boxes) * self.attention(coefficients)).sum(1)
+        logits = self.logits(self.pool(bases, boxes), self.guide(bases, boxes), coefficients)
         return RoIMasks(logits.sigmoid(), torch.cat(boxes))
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of every positive's mask in its true box, weighted by centerness."""
-        rois = self.pool(bases, [t.boxes for t in targets])
+        boxes = [t.boxes for t in targets]
+        rois, guide = self.pool(bases, boxes), self.guide(bases, boxes)
         truths = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
         index = positives.target_index
-        logits = (rois[index] * self.attention(positives.coefficients)).sum(1)
+        guides = None if guide is None else guide[index]
+        logits = self.logits(rois[index], guides, positives.coefficients)
         loss = mask_bce(logits, truths[index]) * positives.weights
         return {"loss_mask": loss.sum() / positives.weight_sum}

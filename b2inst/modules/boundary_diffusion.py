@@ -14,8 +14,8 @@ class BoundaryDiffusion(nn.Module):
     Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with the conductance
     of a predicted boundary b in place of the image's gradient: in a step x_p gains
     rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
-    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, for a boundary that is marked on both
-    sides: what must not be crossed is the edge between two marked cells. Two
+    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, since a boundary is marked on both sides
+    (``two_sided`` targets): what must not be crossed is the edge between two marked cells. Two
     scalars are learned. What is gained in one cell is lost in another, and no logit leaves the
     range of those before it. Computed in float32.
 
@@ -45,12 +45,7 @@ class BoundaryDiffusion(nn.Module):
         return nn.functional.softplus(self.raw_sharpness)
 
     def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        """N×h×w logits after all steps.
-
-        Args:
-            logits: N×h×w, of masks.
-            boundary: logits of the boundary in the same cells, N×h×w or 1×h×w; None for none.
-        """
+        """N×h×w logits after all steps; see ``Refinement``."""
         *_, last = self.states(logits, boundary)
         return last
 

@@ -21,13 +21,20 @@ class HolisticBoundaryLoss(nn.Module):
 
     Args:
         bce_weight, dice_weight, crisp_weight: of the three losses (paper §4.1); 0 leaves one out.
+        two_sided: the target marks the cells on both sides of a boundary.
     """
 
     def __init__(
-        self, *, bce_weight: float = 1.0, dice_weight: float = 1.0, crisp_weight: float = 0.0
+        self,
+        *,
+        bce_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        crisp_weight: float = 0.0,
+        two_sided: bool = False,
     ) -> None:
         super().__init__()
         self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
+        self.two_sided = two_sided
 
     def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name.
@@ -37,7 +44,12 @@ class HolisticBoundaryLoss(nn.Module):
             stride: input pixels per cell.
         """
         size = (logits.shape[-2], logits.shape[-1])
-        truth = torch.stack([boundary_target(t.masks, stride=stride, size=size) for t in targets])
+        truth = torch.stack(
+            [
+                boundary_target(t.masks, stride=stride, size=size, two_sided=self.two_sided)
+                for t in targets
+            ]
+        )
         return _weighted(logits[:, 0].float(), truth, self.weights)
 
 

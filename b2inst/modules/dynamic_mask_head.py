@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
 from b2inst.modules.positive_sampling import at_random
+from b2inst.modules.refinement import Refinement
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
@@ -30,6 +31,7 @@ class DynamicMaskHead(nn.Module):
         num_layers: of the network.
         upsampling: of its output, which then are the masks' logits.
         sample: which of the positives are trained.
+        refinement: of the logits before upsampling, guided by the boundary.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class DynamicMaskHead(nn.Module):
         num_layers: int = 3,
         upsampling: int = 2,
         sample: Callable[[Positives], Positives] = at_random,
+        refinement: Refinement | None = None,
     ) -> None:
         super().__init__()
         widths = [2 + num_bases, *[channels] * (num_layers - 1), 1]
         self.shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
         self.upsampling = upsampling
         self.sample = sample
+        self.refinement = refinement
 
     @property
     def num_coefficients(self) -> int:
@@ -89,7 +93,11 @@ class DynamicMaskHead(nn.Module):
         for weight, bias in layers[:-1]:
             x = F.relu(torch.baddbmm(bias, weight, x))
         weight, bias = layers[-1]
-        return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
+        composed = torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
+        if self.refinement is None:
+            return composed
+        boundary = bases.boundary_logits
+        return self.refinement(composed, None if boundary is None else boundary[image, 0])
 
     def enlarged(self, logits: Tensor) -> Tensor:
         """Logits at the bases' cells to those of the masks: P×h×w to P×(2h)×(2w) for a factor 2."""

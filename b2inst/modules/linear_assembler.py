@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from b2inst.losses import cropped_mask_bce
+from b2inst.modules.refinement import Refinement
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
@@ -17,13 +18,22 @@ class LinearAssembler(nn.Module):
         num_bases: K.
         max_masks: of an image, masks that are trained at most, drawn at random.
         weight: of the mask loss.
+        refinement: of the combined logits, guided by the boundary.
     """
 
-    def __init__(self, *, num_bases: int, max_masks: int = 100, weight: float = 6.125) -> None:
+    def __init__(
+        self,
+        *,
+        num_bases: int,
+        max_masks: int = 100,
+        weight: float = 6.125,
+        refinement: Refinement | None = None,
+    ) -> None:
         super().__init__()
         self.num_bases = num_bases
         self.max_masks = max_masks
         self.weight = weight
+        self.refinement = refinement
 
     @property
     def num_coefficients(self) -> int:
@@ -43,7 +53,7 @@ class LinearAssembler(nn.Module):
             coefficients: N×D.
         """
         parts = coefficients.split([len(b) for b in boxes])
-        full = [self._combine(maps, own) for maps, own in zip(bases.maps, parts, strict=True)]
+        full = [self.logits(bases, b, own).sigmoid() for b, own in enumerate(parts)]
         every = torch.cat(boxes)
         cropped = torch.cat(full) * crop(every / bases.stride, _size(bases))
         return FrameMasks(cropped, every, bases.stride, bases.stride / 2)
@@ -53,7 +63,7 @@ class LinearAssembler(nn.Module):
         size = _size(bases)
         total = 0 * (bases.maps.sum() + positives.coefficients.sum())  # for batches without any
         first = 0
-        for b, (maps, target) in enumerate(zip(bases.maps, targets, strict=True)):
+        for b, target in enumerate(targets):
             own = positives[positives.image_index == b]
             index = own.target_index - first
             first += len(target)
@@ -64,14 +74,19 @@ class LinearAssembler(nn.Module):
                 drawn = torch.randperm(len(own))[: self.max_masks].to(index.device)
             truth = F.interpolate(target.masks[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
             boxes = (target.boxes / bases.stride)[index[drawn]]
-            masks = self._combine(maps, own.coefficients[drawn]) * crop(boxes, size)
+            masks = self.logits(bases, b, own.coefficients[drawn]).sigmoid() * crop(boxes, size)
             losses = cropped_mask_bce(masks, truth[index[drawn]].float(), boxes)
             total = total + losses.sum() * (len(own) / len(drawn))
         return {"loss_mask": self.weight * total / positives.weight_sum}
 
-    def _combine(self, maps: Tensor, coefficients: Tensor) -> Tensor:
-        """K×h×w and N×K to N×h×w probabilities."""
-        return (coefficients.tanh() @ maps.flatten(1)).sigmoid().unflatten(1, maps.shape[1:])
+    def logits(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
+        """Of the masks of an image of the batch, N×h×w; coefficients are N×K."""
+        maps = bases.maps[image]
+        combined = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
+        if self.refinement is None:
+            return combined
+        boundary = bases.boundary_logits
+        return self.refinement(combined, None if boundary is None else boundary[image])
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:

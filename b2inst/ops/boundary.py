@@ -30,7 +30,9 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
     return inside & ~(rows[..., :-2] & rows[..., 1:-1] & rows[..., 2:])
 
 
-def boundary_target(masks: Tensor, *, stride: float, size: tuple[int, int]) -> Tensor:
+def boundary_target(
+    masks: Tensor, *, stride: float, size: tuple[int, int], two_sided: bool = False
+) -> Tensor:
     """Holistic boundary of all instances of an image, at the basis grid (paper §4.1).
 
     Each mask is sampled at the grid's cell centres, its Laplacian boundary taken there, and the
@@ -41,6 +43,8 @@ def boundary_target(masks: Tensor, *, stride: float, size: tuple[int, int]) -> T
         masks: N×H×W uint8 or bool, in network-input pixels.
         stride: input pixels per grid cell.
         size: (h, w) of the basis grid; cells beyond H×W (padding) are 0.
+        two_sided: the cells just outside a mask count too: where the Laplacian is not zero. The
+            line then runs between two marked cells everywhere.
 
     Returns:
         h×w float, 0 or 1.
@@ -50,6 +54,9 @@ def boundary_target(masks: Tensor, *, stride: float, size: tuple[int, int]) -> T
     )
     sampled = masks[:, rows[rows < masks.shape[1]]][:, :, columns[columns < masks.shape[2]]]
     target = masks.new_zeros(size, dtype=torch.float32)
-    boundary = laplacian_boundary(sampled).any(0)
+    boundary = laplacian_boundary(sampled)
+    if two_sided:
+        boundary |= laplacian_boundary(~sampled.bool())
+    boundary = boundary.any(0)
     target[: boundary.shape[0], : boundary.shape[1]] = boundary
     return target
