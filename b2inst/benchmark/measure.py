@@ -18,6 +18,7 @@ from b2inst.benchmark.errors import BenchmarkError
 from b2inst.benchmark.results import Benchmark, Overhead, Speed
 from b2inst.benchmark.samples import Sample, composed_samples
 from b2inst.benchmark.stages import STAGES
+from b2inst.models import baseline_of
 
 _WARM_UP = 3  # images, of every model
 
@@ -133,13 +134,13 @@ def _speed(
 def _overheads(
     contenders: Sequence[Contender], laps: Mapping[str, list[dict[str, float]]]
 ) -> list[Overhead]:
-    """Of every B2Inst whose baseline takes part."""
+    """Of every model whose baseline takes part."""
     totals = {name: np.array([sum(lap.values()) for lap in taken]) for name, taken in laps.items()}
     names = {c.catalog_name: c.name for c in contenders}
     overheads = []
     for contender in contenders:
-        baseline = names.get(contender.catalog_name.removeprefix("b2inst-"))
-        if not contender.catalog_name.startswith("b2inst-") or baseline is None:
+        baseline = names.get(baseline_of(contender.catalog_name))
+        if baseline in {None, contender.name}:
             continue
         percents = 100 * (totals[contender.name] / totals[baseline] - 1)
         middle = float(np.median(percents))

@@ -21,6 +21,7 @@ from b2inst.evaluation.noise_band import NoiseBand, noise_band
 from b2inst.evaluation.predictions import (
     Prediction,
     PredictionWriter,
+    ranked_by_class,
     read_predictions,
     to_coco_json,
     to_records,
@@ -40,6 +41,7 @@ __all__ = [
     "noise_band",
     "paired_bootstrap",
     "paired_interval",
+    "ranked_by_class",
     "read_predictions",
     "resample_ap",
     "to_coco_json",

@@ -6,14 +6,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
 from b2inst.evaluation.predictions import PredictionWriter, to_records
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
+
+
+@runtime_checkable
+class ToldPredictor(Protocol):
+    """A model that is shown the truth: an oracle's bound, not a prediction."""
+
+    def predict_told(self, images: list[Any], truths: list[Tensor]) -> list[Instances]:
+        """``predict``, given the true masks of each image, N×H×W uint8."""
 
 
 class Predictor(Protocol):
@@ -37,7 +47,8 @@ def write_predictions(
     the order of the images. Batches and file are the same however many there are.
 
     Args:
-        model: any object with ``predict``, in evaluation mode.
+        model: any object with ``predict``, in evaluation mode; one with ``predict_told`` is shown
+            the annotated masks.
         index: the images, and the COCO category id of each label.
         path: prediction file to write; it appears when all images are done.
         batch_size: images predicted together. Only neighbours of equal size are, so that no image
@@ -61,7 +72,7 @@ def write_predictions(
     ):
         for start in range(0, len(batches), processes):
             batch = list(islice(images, len(next(own, []))))
-            results = model.predict([image for _, image in batch]) if batch else []
+            results = _predict(model, batch, index)
             records = [
                 record
                 for (image, _), instances in zip(batch, results, strict=True)
@@ -71,6 +82,28 @@ def write_predictions(
                 assert writer is not None
                 writer.append(found)
             bar.update(sum(map(len, batches[start : start + processes])))
+
+
+def _predict(
+    model: Predictor, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
+) -> list[Instances]:
+    images = [image for _, image in batch]
+    if not images:
+        return []
+    if isinstance(model, ToldPredictor):
+        return model.predict_told(images, [_true_masks(index, record) for record, _ in batch])
+    return model.predict(images)
+
+
+def _true_masks(index: CocoIndex, record: ImageRecord) -> Tensor:
+    """N×H×W uint8, of the objects of an image; crowds are none."""
+    masks = torch.zeros((0, record.height, record.width), dtype=torch.uint8)
+    single = [
+        torch.from_numpy(annotation.mask(record.height, record.width))[None]
+        for annotation in index.annotations[record.id]
+        if not annotation.crowd
+    ]
+    return torch.cat([masks, *single])
 
 
 def equal_size_batches(

@@ -186,6 +186,11 @@ def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
         raise EvaluationError(f"{where}: cannot be read ({error}); {_REMEDY}") from error
 
 
+def ranked_by_class(predictions: list[Prediction]) -> list[Prediction]:
+    """The same detections with S_class as their score: what they were if no mask was rated."""
+    return [{**p, "score": p.get("class_score", p["score"])} for p in predictions]
+
+
 def to_coco_json(path: str | Path, out: str | Path, *, keys: Sequence[str] | None = None) -> None:
     """Write a prediction file as the one JSON list that other COCO tools read.
 

@@ -23,6 +23,7 @@ from b2inst.experiments.run_spec import Augmentation, Precision, RunSpec
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, parse_spec, read_yaml
+from b2inst.models import baseline_of
 from b2inst.training import Schedule
 from b2inst.weights.start import start_options
 
@@ -138,7 +139,7 @@ class Profile(Spec):
                 f"in a profile of your own (extends: {self.name}, start: FILE)"
             )
         size = self.variant if variant is None else self.variants.get(variant, variant)
-        baseline = family.removeprefix("b2inst-")
+        baseline = baseline_of(family)
         recipe = self.recipes.get(baseline, self)
         chosen = {**recipe.families.get(baseline, recipe.options), **options}
         if self.start is not None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from b2inst.experiments.table_result import ResultRow, TableResult
-from b2inst.experiments.table_spec import COSTS
+from b2inst.experiments.table_spec import CLASS_RANKED, COSTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,7 @@ SETTING = ("backbone", "epochs", "Aug")
 _KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
 _AP = {"AP": "AP", "AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
 _HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, head in _AP.items()}
+_HEADINGS |= {name: f"{_HEADINGS[own]} by S_class" for own, name in CLASS_RANKED.items()}
 _HEADINGS["parameters"] = "parameters (M)"
 
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation import evaluate, read_predictions, resample_ap, write_predictions
+from b2inst.evaluation import (
+    AreaRanges,
+    Metrics,
+    Prediction,
+    evaluate,
+    ranked_by_class,
+    read_predictions,
+    resample_ap,
+    write_predictions,
+)
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
 from b2inst.experiments.errors import RunError, SpecError
@@ -30,7 +40,7 @@ from b2inst.experiments.store import (
     write_arrays,
     write_json,
 )
-from b2inst.experiments.table_spec import METRICS
+from b2inst.experiments.table_spec import CLASS_RANKED, METRICS, RANKED
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.distributed import from_first
@@ -254,16 +264,7 @@ def _evaluate(
         return
     with recorded(run, f"evaluate {label}", facts):
         detections, truth = read_predictions(predictions), ground_truth(index, skip_bad=skip_bad)
-        ranges = area_ranges(spec.data.area_bounds)
-        metrics = evaluate(detections, truth, area_ranges=ranges)
-        resampled = resample_ap(
-            detections,
-            truth,
-            metrics=METRICS,
-            resamples=RESAMPLES,
-            seed=_RESAMPLING_SEED,
-            area_ranges=ranges,
-        )
+        metrics, resampled = _measure(detections, truth, area_ranges(spec.data.area_bounds))
         write_arrays(run.resampled_path(label), resampled)
     write_json(
         run.metrics_path(label),
@@ -274,6 +275,35 @@ def _evaluate(
             "metrics": metrics,
         },
     )
+
+
+def _measure(
+    detections: list[Prediction], truth: Any, ranges: AreaRanges
+) -> tuple[Metrics, dict[str, np.ndarray]]:
+    """``METRICS`` and what else ``evaluate`` gives, and ``METRICS`` on resamples."""
+    own = _measured(detections, truth, ranges, RANKED)
+    rated = any("iou_score" in d or "boundary_score" in d for d in detections)
+    by_class = own
+    if rated:
+        by_class = _measured(ranked_by_class(detections), truth, ranges, tuple(CLASS_RANKED))
+    metrics, resampled = own
+    metrics |= {name: by_class[0][metric] for metric, name in CLASS_RANKED.items()}
+    resampled |= {name: by_class[1][metric] for metric, name in CLASS_RANKED.items()}
+    return metrics, resampled
+
+
+def _measured(
+    detections: list[Prediction], truth: Any, ranges: AreaRanges, names: Sequence[str]
+) -> tuple[Metrics, dict[str, np.ndarray]]:
+    resampled = resample_ap(
+        detections,
+        truth,
+        metrics=names,
+        resamples=RESAMPLES,
+        seed=_RESAMPLING_SEED,
+        area_ranges=ranges,
+    )
+    return evaluate(detections, truth, area_ranges=ranges), resampled
 
 
 def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:

@@ -12,11 +12,17 @@ from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, read_spec
 
 #: AP of a run by COCO's rules, as ``evaluate`` names it: of masks, boundaries and boxes.
-METRICS = (
+RANKED = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "boundary_AP",
     *("box_AP", "box_AP50", "box_AP75", "box_APs", "box_APm", "box_APl"),
 )
+
+#: The same masks ranked by S_class alone: what they were without a scoring head. By the name of
+#: the metric that they are by their own ranking.
+CLASS_RANKED = {name: f"class_{name}" for name in ("AP", "AP50", "AP75", "boundary_AP")}
+
+METRICS = (*RANKED, *CLASS_RANKED.values())
 
 #: What a prediction costs: images a second, millions of parameters, 10⁹ operations an image. Only
 #: a table that has such a column measures it (``speed.py``).
@@ -64,7 +70,7 @@ class TableSpec(Spec):
     name: str
     title: str
     source: str  #: the paper's table and what it was measured on
-    columns: Annotated[tuple[str, ...], Field(min_length=1)] = METRICS
+    columns: Annotated[tuple[str, ...], Field(min_length=1)] = RANKED
     base: str | None = None  #: the row that differences are taken to where a row names no other
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     note: str | None = None  #: what a reader must know besides; shown under the table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from b2inst.models.catalog import CATALOG, TWO_STAGE, create_model
+from b2inst.models.catalog import CATALOG, TWO_STAGE, baseline_of, create_model
 from b2inst.models.image_segmenter import ImageSegmenter, mask_score
 from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
 from b2inst.models.two_stage import TwoStageSegmenter
@@ -15,6 +15,7 @@ __all__ = [
     "ImageSegmenter",
     "NoBasesError",
     "TwoStageSegmenter",
+    "baseline_of",
     "create_model",
     "mask_score",
     "with_bases",

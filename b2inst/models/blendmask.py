@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from b2inst.models.b2inst import with_boundary
+from b2inst.models.oracle import OracleSegmenter
 from b2inst.models.refine import refinement
 from b2inst.models.seeding import PartSeeds
 from b2inst.models.segmenter import BasisSegmenter
@@ -16,6 +18,7 @@ from b2inst.modules.blender import Blender
 from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.imagenet import load_imagenet
+from b2inst.modules.oracle_boundary import OracleBoundary
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.resnet_fpn import ResNetFPN
 from b2inst.modules.scoring_head import ScoringHead
@@ -35,6 +38,7 @@ def blendmask(
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
+    oracle: Mapping[str, Any] | None = None,
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     msra: bool = False,
@@ -54,6 +58,8 @@ def blendmask(
         boundary: options of the supervised boundary (``with_boundary``); None leaves it out.
         scoring: branches of the scoring head, of "iou" and "boundary"; empty leaves it out.
         refine: of mask logits, what follows the assembly (``refinement``); None leaves them.
+        oracle: options of ``OracleBoundary``, the true boundary instead of a predicted one, for
+            experiments; None for a model that stands alone.
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
@@ -102,6 +108,7 @@ def blendmask(
         basis_head=basis_head,
         boundary=boundary,
         refine=refine,
+        oracle=oracle,
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=56,
@@ -125,6 +132,7 @@ def blendmask_tiny(
     boundary: Mapping[str, Any] | None = None,
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
+    oracle: Mapping[str, Any] | None = None,
     shorter: int = 96,
     longer_max: int = 160,
     roi_size: int = 28,
@@ -161,6 +169,7 @@ def blendmask_tiny(
         basis_head=basis_head,
         boundary=boundary,
         refine=refine,
+        oracle=oracle,
         scoring_head=scorer,
         attention_size=attention_size,
         roi_size=roi_size,
@@ -183,27 +192,32 @@ def _assemble(
     basis_head: BasisHead,
     boundary: Mapping[str, Any] | None,
     refine: Mapping[str, Mapping[str, Any]] | None,
+    oracle: Mapping[str, Any] | None,
     scoring_head: ScoringHead | None,
     attention_size: int,
     roi_size: int,
     boundary_defaults: Mapping[str, Any],
     head: Mapping[str, Any],
 ) -> BasisSegmenter:
+    if boundary is not None and oracle is not None:
+        raise ValueError("boundary and oracle: one is predicted, one is shown; give one of them")
     bases: BasisHead | BoundarySupervision = basis_head
     if boundary is not None:
         options = {"branch_convs": len(basis_head.convs), **boundary_defaults, **boundary}
         with seeds.of("boundary"):
             bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
+    shown = None if oracle is None else OracleBoundary(**oracle)
     with seeds.of("refinement"):
         blender = Blender(
-            num_bases=bases.num_bases,
+            num_bases=bases.num_bases + (shown is not None and shown.as_basis),
             attention_size=attention_size,
             roi_size=roi_size,
             refinement=refinement(refine or {}),
         )
     with seeds.of("instance_head"):
         instance_head = FCOSHead(num_coefficients=blender.num_coefficients, **head)
-    return BasisSegmenter(
+    make = BasisSegmenter if shown is None else partial(OracleSegmenter, oracle=shown)
+    return make(
         preprocessor=preprocessor,
         backbone=backbone,
         instance_head=instance_head,

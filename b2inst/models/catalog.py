@@ -42,8 +42,20 @@ CATALOG: dict[str, Builder] = {
     "condinst-r50": partial(condinst, backbone="resnet50"),
     "condinst-r101": partial(condinst, backbone="resnet101"),
 }
+
+#: Ours, not the paper's: the supervised boundary bounds the masks' diffusion (docs/beyond.md).
+_GATED: dict[str, Any] = {
+    "boundary": {"as_basis": False, "two_sided": True},
+    "refine": {"diffusion": {}},
+    "scoring": ("iou", "boundary"),
+}
+
+#: What a model adds to the baseline whose name follows.
+_ADDED = {"b2inst-": _B2INST, "gated-": _GATED}
 CATALOG |= {
-    f"b2inst-{name}": partial(builder, **_B2INST) for name, builder in tuple(CATALOG.items())
+    prefix + name: partial(builder, **parts)
+    for prefix, parts in _ADDED.items()
+    for name, builder in tuple(CATALOG.items())
 }
 
 #: What makes another model of Mask R-CNN.
@@ -61,6 +73,11 @@ for _family, _parts in _TWO_STAGE.items():
 
 #: Families of models without bases, which B2Inst could not join.
 TWO_STAGE = frozenset(_TWO_STAGE)
+
+
+def baseline_of(name: str) -> str:
+    """The model, or family of models, that one of this name adds to; a baseline's own name."""
+    return next((name.removeprefix(p) for p in _ADDED if name.startswith(p)), name)
 
 
 def create_model(

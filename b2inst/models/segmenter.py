@@ -71,12 +71,17 @@ class BasisSegmenter(ImageSegmenter):
         features: Features = self.backbone(batch.images)
         outputs = self.instance_head(features)
         losses, positives = self.instance_head.loss(outputs, targets)
-        bases = self.basis_head(features)
+        bases = self._bases(features, [t.masks for t in targets])
         losses |= self.basis_head.loss(features, bases, targets)
         losses |= self.assembler.loss(bases, positives, targets)
         if self.scoring_head is not None:
             losses |= self._scoring_loss(features, bases, positives, targets)
         return losses
+
+    def _bases(self, features: Features, truths: Sequence[Tensor] | None) -> Bases:
+        """The bases of a batch; the true masks of each image are for those who may look at them."""
+        bases: Bases = self.basis_head(features)
+        return bases
 
     def _scoring_loss(
         self, features: Features, bases: Bases, positives: Positives, targets: list[Targets]
@@ -119,7 +124,10 @@ class BasisSegmenter(ImageSegmenter):
         return Explanation(array, instances, detections, bases, content)
 
     def _run(
-        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int]],
+        truths: Sequence[Tensor] | None = None,
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
         if self.training:
             raise RuntimeError("the model is in training mode; call model.eval() before predicting")
@@ -128,7 +136,7 @@ class BasisSegmenter(ImageSegmenter):
         batch = self.preprocessor(list(images))
         features: Features = self.backbone(batch.images)
         detections = self.instance_head.detect(self.instance_head(features))
-        bases = self.basis_head(features)
+        bases = self._bases(features, truths)
         boxes = [d.boxes for d in detections]
         masks = self.assembler.assemble(
             bases, boxes, torch.cat([d.coefficients for d in detections])

@@ -66,8 +66,12 @@ class Blender(nn.Module):
 
     def logits(self, rois: Tensor, guide: Tensor | None, coefficients: Tensor) -> Tensor:
         """P×R×R mask logits: P×K×R×R bases in their boxes, blended, and refined by the guide."""
-        blended = (rois * self.attention(coefficients)).sum(1)
+        blended = self.blended(rois, coefficients)
         return blended if self.refinement is None else self.refinement(blended, guide)
+
+    def blended(self, rois: Tensor, coefficients: Tensor) -> Tensor:
+        """The same before they are refined."""
+        return (rois * self.attention(coefficients)).sum(1)
 
     def _pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
         return roi_align(maps, boxes, self.roi_size, 1 / stride, sampling_ratio=1, aligned=True)

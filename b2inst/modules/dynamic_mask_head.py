@@ -88,16 +88,20 @@ class DynamicMaskHead(nn.Module):
             image: P int64, each one's image in the batch.
             coefficients: P×D.
         """
+        filtered = self.filtered(bases, image, coefficients)
+        if self.refinement is None:
+            return filtered
+        boundary = bases.boundary_logits
+        return self.refinement(filtered, None if boundary is None else boundary[image, 0])
+
+    def filtered(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
+        """The same before they are refined."""
         x = torch.cat([self.offsets(bases, coefficients), bases.maps.flatten(2)[image]], dim=1)
         layers = self.filters(coefficients)
         for weight, bias in layers[:-1]:
             x = F.relu(torch.baddbmm(bias, weight, x))
         weight, bias = layers[-1]
-        composed = torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
-        if self.refinement is None:
-            return composed
-        boundary = bases.boundary_logits
-        return self.refinement(composed, None if boundary is None else boundary[image, 0])
+        return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
 
     def enlarged(self, logits: Tensor) -> Tensor:
         """Logits at the bases' cells to those of the masks: P×h×w to P×(2h)×(2w) for a factor 2."""

@@ -81,12 +81,16 @@ class LinearAssembler(nn.Module):
 
     def logits(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
         """Of the masks of an image of the batch, N×h×w; coefficients are N×K."""
-        maps = bases.maps[image]
-        combined = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
+        combined = self.combined(bases, image, coefficients)
         if self.refinement is None:
             return combined
         boundary = bases.boundary_logits
         return self.refinement(combined, None if boundary is None else boundary[image])
+
+    def combined(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
+        """The same before they are refined."""
+        maps = bases.maps[image]
+        return (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ class Refinement(Protocol):
                 where the model predicts no boundary.
         """
 
+    def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
+        """Logits on the way there, step by step; the last are those of the call."""
+
 
 class InTurn(nn.Module):
     """Refinements one after the other."""
@@ -32,6 +35,12 @@ class InTurn(nn.Module):
         for refinement in self.refinements:
             logits = refinement(logits, boundary)
         return logits
+
+    def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
+        """All steps of one, then those of the next; see ``Refinement``."""
+        for refinement in self.refinements:
+            for logits in refinement.states(logits, boundary):  # type: ignore[operator]  # noqa: B020
+                yield logits
 
 
 class ConvRefinement(nn.Module):
@@ -61,3 +70,7 @@ class ConvRefinement(nn.Module):
     def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
         residual: Tensor = self.convs(logits[:, None])[:, 0]
         return logits + residual.float()
+
+    def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
+        """A single step; see ``Refinement``."""
+        yield self(logits, boundary)

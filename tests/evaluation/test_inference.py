@@ -75,3 +75,20 @@ def test_batches_hold_neighbours_of_equal_size() -> None:
     images = [ImageRecord(i, Path(), height, width) for i, (height, width) in enumerate(sizes)]
     batches = equal_size_batches(images, 2)
     assert [[image.id for image in batch] for batch in batches] == [[0, 1], [2], [3], [4, 5]]
+
+
+def test_who_may_know_the_truth_is_told_the_masks_of_each_image(
+    index: CocoIndex, tmp_path: Path
+) -> None:
+    class Told(Oracle):
+        def predict_told(self, images: list[Any], truths: list[torch.Tensor]) -> list[Instances]:
+            answers = self.predict(images)
+            for answer, truth in zip(answers, truths, strict=True):
+                assert truth.dtype == torch.uint8
+                assert truth.bool().equal(answer.masks)
+            told.extend(truths)
+            return answers
+
+    told: list[torch.Tensor] = []
+    write_predictions(Told(index), index, tmp_path / "p.jsonl.gz", batch_size=2, progress=False)
+    assert len(told) == 5

@@ -20,7 +20,7 @@ NAMES = ["smoke", "tiny", "small", "coco-1x"]
 COCO = ["coco-1x", "coco-1x-aug", "coco-1x-r101", "coco-1x-aug-r101", "coco-3x", "coco-3x-r101"]
 #: Of families that the others have a recipe of their own for, by which they are trained there.
 RECIPES = {"yolact-800k": "yolact", "mask-rcnn-1x": "maskrcnn", "mask-rcnn-3x": "maskrcnn"}
-ALL = sorted({*NAMES, *COCO, *RECIPES, "finetune"})
+ALL = sorted({*NAMES, *COCO, *RECIPES, "finetune", "beyond"})
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from b2inst.models import CATALOG, TWO_STAGE, BasisSegmenter, TwoStageSegmenter, create_model
+from b2inst.models import (
+    CATALOG,
+    TWO_STAGE,
+    BasisSegmenter,
+    TwoStageSegmenter,
+    baseline_of,
+    create_model,
+)
 from b2inst.modules.basis_head import BasisHead
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
@@ -27,14 +34,34 @@ def test_every_name_builds(name: str) -> None:
     model = create(name)
     assert isinstance(model, TwoStageSegmenter) == (name.rpartition("-")[0] in TWO_STAGE)
     if isinstance(model, BasisSegmenter):
-        assert (model.scoring_head is not None) == name.startswith("b2inst-")
+        assert (model.scoring_head is not None) == name.startswith(("b2inst-", "gated-"))
         assert isinstance(model.basis_head, BoundaryBasis) == name.startswith("b2inst-")
+        assert isinstance(model.basis_head, BoundarySupervision) == (name != baseline_of(name))
+        assert (model.assembler.refinement is not None) == name.startswith("gated-")
     assert model.recipe == {"name": name, "num_classes": 80, "options": {}}
 
 
 def test_the_names_of_the_contract_are_there() -> None:
     families = ("blendmask", "b2inst-blendmask")
     assert set(CATALOG) >= {f"{f}-{v}" for f in families for v in ("tiny", "r50", "r101")}
+
+
+@pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
+def test_a_gated_model_has_the_boundary_beside_the_bases(family: str) -> None:
+    plain, gated = create(f"{family}-r50"), create(f"gated-{family}-r50")
+    assert baseline_of(f"gated-{family}-r50") == baseline_of(f"b2inst-{family}") + "-r50"
+    assert gated.basis_head.num_bases == plain.basis_head.num_bases
+    added = set(gated.state_dict()) - set(plain.state_dict())
+    assert {name.partition(".")[0] for name in added if "refinement" not in name} == {
+        "basis_head",
+        "scoring_head",
+    }
+    assert len([name for name in added if "refinement" in name]) == 2  # two scalars
+
+
+def test_an_unknown_refinement_is_named() -> None:
+    with pytest.raises(ValueError, match=r"\['blur'\].*'diffusion', 'convs'"):
+        create("blendmask-tiny", refine={"blur": {}})
 
 
 def test_blendmask_is_as_large_as_the_published_one() -> None:

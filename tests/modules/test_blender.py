@@ -124,3 +124,41 @@ def test_one_pixel_and_border_instances_have_finite_losses(
     target = make_targets((64, 80), [(0, 0, 1, 1), (79, 63, 80, 64), (0, 0, 80, 64)])
     chosen = positives(blender, [0, 1, 2], [1, 1, 1])
     assert blender.loss(Bases(bases.maps[:1], 4), chosen, [target])["loss_mask"].isfinite()
+
+
+class AddGuide(torch.nn.Module):
+    def forward(self, logits: torch.Tensor, boundary: torch.Tensor | None) -> torch.Tensor:
+        assert boundary is not None
+        return logits + 10 * boundary
+
+
+def test_masks_are_refined_by_the_boundary_in_their_box(bases: Bases) -> None:
+    blender = Blender(num_bases=K, attention_size=A, roi_size=R, refinement=AddGuide())
+    boundary = torch.randn(2, 1, 16, 20, generator=torch.Generator().manual_seed(2))
+    guided = Bases(bases.maps, bases.stride, boundary)
+    box = [8.0, 4, 60, 50]
+    coefficients = torch.zeros(1, blender.num_coefficients)
+    found = blender.assemble(
+        guided, [torch.tensor([box]), torch.zeros(0, 4)], coefficients
+    ).probabilities[0]
+    equal = np.zeros(K * A * A)  # by zeros the bases are averaged
+    maps = bases.maps[0].numpy() + 10 * boundary[0].numpy()
+    np.testing.assert_allclose(found, by_hand(maps, box, equal), atol=1e-5)
+
+
+def test_what_is_trained_is_what_is_refined(bases: Bases) -> None:
+    """The loss is that of the masks that ``assemble`` would give."""
+    blender = Blender(num_bases=K, attention_size=A, roi_size=R, refinement=AddGuide())
+    guided = Bases(bases.maps, bases.stride, torch.randn(2, 1, 16, 20))
+    boxes = [torch.tensor([[8.0, 4, 60, 50]]), torch.tensor([[4.0, 4, 40, 44]])]
+    truth = torch.ones(1, 64, 80, dtype=torch.uint8)
+    targets = [
+        Targets(i, b, torch.zeros(1, dtype=torch.int64), truth, truth[0])
+        for i, b in enumerate(boxes)
+    ]
+    coefficients = torch.randn(1, blender.num_coefficients)
+    positives = Positives(torch.tensor([1]), torch.tensor([1]), coefficients, torch.ones(1), 1.0)
+    loss = blender.loss(guided, positives, targets)["loss_mask"]
+    masks = blender.assemble(guided, [boxes[0][:0], boxes[1]], coefficients)
+    expected = -masks.probabilities.clamp(min=1e-12).log().mean()  # all of the box is the object
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-4)

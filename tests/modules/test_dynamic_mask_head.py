@@ -152,3 +152,20 @@ def test_loss_without_positives_is_zero_and_differentiable(
     loss.backward()
     assert maps.grad is not None
     assert not maps.grad.any()
+
+
+class AddGuide(torch.nn.Module):
+    def forward(self, logits: torch.Tensor, boundary: torch.Tensor | None) -> torch.Tensor:
+        assert boundary is not None
+        return logits + 10 * boundary
+
+
+def test_logits_are_refined_by_the_boundary_of_their_image(bases: Bases) -> None:
+    boundary = torch.randn(2, 1, H, W, generator=torch.Generator().manual_seed(3))
+    guided = Bases(bases.maps, bases.stride, boundary)
+    head = DynamicMaskHead(num_bases=K, channels=4, refinement=AddGuide())
+    coefficients, image = random_coefficients(head, 3), torch.tensor([0, 1, 1])
+    found = head.logits(guided, image, coefficients)
+    for i, b in enumerate(image.tolist()):
+        expected = by_hand(bases.maps[b].numpy(), coefficients[i].numpy())
+        np.testing.assert_allclose(found[i], expected + 10 * boundary[b, 0].numpy(), atol=1e-4)

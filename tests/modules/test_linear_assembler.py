@@ -143,3 +143,24 @@ def test_loss_without_positives_is_zero_and_differentiable(
     loss["loss_mask"].backward()
     assert maps.grad is not None
     assert not maps.grad.any()
+
+
+class AddGuide(torch.nn.Module):
+    def forward(self, logits: torch.Tensor, boundary: torch.Tensor | None) -> torch.Tensor:
+        assert boundary is not None
+        return logits + 10 * boundary
+
+
+def test_masks_are_refined_by_the_boundary_before_they_are_cropped(bases: Bases) -> None:
+    """As if the boundary were one more basis, whose coefficient is 10 for every instance."""
+    boundary = torch.randn(2, 1, CELLS, CELLS, generator=torch.Generator().manual_seed(3))
+    guided = Bases(bases.maps, STRIDE, boundary)
+    assembler = LinearAssembler(num_bases=K, refinement=AddGuide())
+    boxes = [torch.tensor([[8.0, 4, 50, 40]]), torch.tensor([[3.5, 7.25, 30, 61]])]
+    coefficients = torch.randn(2, K, generator=torch.Generator().manual_seed(1))
+    masks = assembler.assemble(guided, boxes, coefficients)
+    for b in range(2):
+        combined = np.tensordot(np.tanh(coefficients[b]), bases.maps[b], axes=1)
+        inside = by_hand(bases, b, boxes[b][0].tolist(), coefficients[b]) > 0
+        expected = np.where(inside, expit(combined + 10 * boundary[b, 0].numpy()), 0)
+        np.testing.assert_allclose(masks.probabilities[b], expected, atol=1e-5)

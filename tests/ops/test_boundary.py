@@ -100,3 +100,12 @@ def test_cells_that_are_no_whole_number_of_pixels_are_sampled_at_their_centres()
     small = torch.nn.functional.interpolate(masks[None].float(), 138, mode="nearest-exact")[0]
     got = boundary_target(masks, stride=550 / 138, size=(138, 138))
     assert got.equal(laplacian_boundary(small).any(0).float())
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12))))
+def test_both_sides_are_where_the_laplacian_is_not_zero(masks: np.ndarray) -> None:
+    kernel = np.array([[[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]])
+    response = ndimage.convolve(masks.astype(int), kernel, mode="nearest")
+    size = (masks.shape[1], masks.shape[2])
+    got = boundary_target(torch.from_numpy(masks), stride=1, size=size, two_sided=True)
+    assert got.numpy().tolist() == (response != 0).any(0).astype(float).tolist()

@@ -12,7 +12,7 @@ from b2inst.experiments.profile import load_profile
 from b2inst.experiments.store import RunStatus, open_run
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import TWO_STAGE
+from b2inst.models import TWO_STAGE, baseline_of
 from b2inst.weights.files import model_card
 
 _ALL_BRANCHES = ("iou", "boundary")
@@ -31,8 +31,8 @@ class Candidate:
 
     @property
     def baseline(self) -> str:
-        """Name in the catalog of the model without B2Inst's parts."""
-        return self.name.removeprefix("b2inst-")
+        """Name in the catalog of the model without what it adds."""
+        return baseline_of(self.name)
 
 
 def trained_models(
@@ -98,8 +98,8 @@ def companion(models: Sequence[Candidate], model: Candidate) -> Candidate:
 def _candidate(label: str, short: str, path: Path, seed: int | None) -> Candidate:
     card = model_card(path)
     name, options = card["name"], card["options"]
-    b2inst = name.startswith("b2inst-")
-    boundary = options.get("boundary", {} if b2inst else None)
-    branches = options.get("scoring", _ALL_BRANCHES if b2inst else ())
+    adds = name != baseline_of(name)
+    boundary = options.get("boundary", {} if adds else None)
+    branches = options.get("scoring", _ALL_BRANCHES if adds else ())
     parts = (boundary is not None) + len(branches)
     return Candidate(label, short, path, name, parts, seed)
