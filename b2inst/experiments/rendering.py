@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from b2inst.experiments.table_result import ResultRow, TableResult
+from b2inst.experiments.table_result import Difference, ResultRow, TableResult
 from b2inst.experiments.table_spec import CLASS_RANKED, COSTS
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def to_markdown(result: TableResult) -> str:
             *(_markdown_costs(result)),
             *markdown_lines(_all_cells(result)),
             "",
+            *_contrasts(result),
             explain(result),
             "",
             *_origins(result),
@@ -68,6 +69,19 @@ def to_text(result: TableResult) -> str:
     """The summary by row, for a terminal."""
     text = _aligned(_summary(result))
     return f"{text}\n\n{_aligned(_costs(result))}" if _has_costs(result) else text
+
+
+def _contrasts(result: TableResult) -> list[str]:
+    """Each question with the difference that answers it; nothing where none is asked."""
+    if not result.contrasts:
+        return []
+    columns = [column for column in result.columns if column not in COSTS]
+    head = ["question", "difference", *map(heading, columns)]
+    lines = [
+        [c.asks, f"{c.row} − {c.base}", *(_difference(c.delta.get(column)) for column in columns)]
+        for c in result.contrasts
+    ]
+    return [*markdown_lines([head, *lines]), ""]
 
 
 def heading(column: str) -> str:
@@ -263,10 +277,12 @@ def _ours(row: ResultRow, column: str) -> str:
 
 
 def _delta(row: ResultRow, column: str) -> str:
-    delta = row.delta.get(column)
+    return _difference(row.delta.get(column), unit=" %" if column == "FPS" else "")
+
+
+def _difference(delta: Difference | None, *, unit: str = "") -> str:
     if delta is None or delta.mean is None:
         return NOTHING
-    unit = " %" if column == "FPS" else ""
     if delta.band95 is None:
         return f"{'+' if delta.mean >= 0 else '−'}{_three_digits(abs(delta.mean))}{unit}"
     return difference_text(delta.mean, delta.band95, unit=unit)

@@ -64,6 +64,15 @@ class ResultRow(_Part):
     origin: str | None = None  #: where the paper has its cells from, and what else is published
 
 
+class ContrastResult(_Part):
+    """A question, and the difference of two rows that answers it."""
+
+    asks: str
+    row: str
+    base: str
+    delta: dict[str, Difference] = {}  #: empty where one of them has not been run
+
+
 class TableResult(_Part):
     """A table, with all that its renderings show."""
 
@@ -71,6 +80,7 @@ class TableResult(_Part):
     profile: str
     columns: list[str]
     rows: list[ResultRow]
+    contrasts: list[ContrastResult] = []
     provenance: dict[str, Any]
 
     @model_validator(mode="after")

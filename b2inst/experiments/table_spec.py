@@ -64,8 +64,16 @@ class Row(Spec):
         return spec.with_sides(profile.multi_scale) if several and profile.multi_scale else spec
 
 
+class Contrast(Spec):
+    """A question that the difference of two rows answers."""
+
+    asks: str
+    row: str
+    base: str
+
+
 class TableSpec(Spec):
-    """A table of the paper."""
+    """A table of the paper, or one of ours."""
 
     name: str
     title: str
@@ -73,6 +81,7 @@ class TableSpec(Spec):
     columns: Annotated[tuple[str, ...], Field(min_length=1)] = RANKED
     base: str | None = None  #: the row that differences are taken to where a row names no other
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    contrasts: tuple[Contrast, ...] = ()  #: differences besides those to each row's base
     note: str | None = None  #: what a reader must know besides; shown under the table
     notebook: str | None = None  #: file in ``notebooks/`` that shows the table
 
@@ -84,6 +93,9 @@ class TableSpec(Spec):
         known = METRICS + COSTS
         if unknown := [c for c in self.columns if c not in known]:
             raise ValueError(f"unknown columns {unknown}; there are {', '.join(known)}")
+        compared = [name for c in self.contrasts for name in (c.row, c.base)]
+        if unknown := [name for name in compared if name not in names]:
+            raise ValueError(f"contrasts of {unknown}: rows are {', '.join(names)}")
         for base in (self.base, *(row.base for row in self.rows)):
             if base is not None and base not in names:
                 raise ValueError(f"base '{base}' is not a row; rows are {', '.join(names)}")

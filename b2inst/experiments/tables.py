@@ -16,7 +16,13 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import RESAMPLES, is_complete
 from b2inst.experiments.speed import TableSpeed
 from b2inst.experiments.store import Run, open_run, write_json
-from b2inst.experiments.table_result import Difference, Measured, ResultRow, TableResult
+from b2inst.experiments.table_result import (
+    ContrastResult,
+    Difference,
+    Measured,
+    ResultRow,
+    TableResult,
+)
 from b2inst.experiments.table_spec import Row, TableSpec
 from b2inst.experiments.workspace import Workspace
 
@@ -52,6 +58,19 @@ def build_table(
         profile=profile.name,
         columns=list(table.columns),
         rows=rows,
+        contrasts=[
+            ContrastResult(
+                **contrast.model_dump(),
+                delta=_differences(
+                    done.get(contrast.row, {}),
+                    done.get(contrast.base, {}),
+                    contrast.base,
+                    table,
+                    label,
+                ),
+            )
+            for contrast in table.contrasts
+        ],
         provenance={
             **describe_machine(),
             "rendered": now(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -14,28 +15,38 @@ class BoundaryDiffusion(nn.Module):
     Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with the conductance
     of a predicted boundary b in place of the image's gradient: in a step x_p gains
     rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
-    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, since a boundary is marked on both sides
-    (``two_sided`` targets): what must not be crossed is the edge between two marked cells. Two
-    scalars are learned. What is gained in one cell is lost in another, and no logit leaves the
-    range of those before it. Computed in float32.
+    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, for a boundary that is marked on both
+    sides: what must not be crossed is the edge between two marked cells. Two scalars are learned.
+    What is gained in one cell is lost in another.
+
+    The steps grow as in fast explicit diffusion (Grewenig, Weickert and Bruhn, 2010): n of them
+    reach as far as (n² + n) / 3 equal ones, and all together are as stable, though a large one
+    alone is not. Computed in float32.
 
     Args:
-        steps: information travels at most so many cells.
+        steps: n, 1 to 16, since beyond that the large ones blow up rounding errors (at 12 to 0.0007
+            of logits around 10, at 16 to 0.03). Information travels at most so many cells.
         guided: without, every conductance is 1: plain smoothing, a control.
     """
 
     def __init__(self, *, steps: int = 12, guided: bool = True) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"steps {steps}: at least one")
+        if not 1 <= steps <= 16:
+            raise ValueError(f"steps {steps}: 1 to 16")
         self.steps = steps
         self.raw_rate = nn.Parameter(torch.tensor(0.0))
         self.raw_sharpness = nn.Parameter(torch.tensor(3.0)) if guided else None
 
     @property
     def rate(self) -> Tensor:
-        """Of a step, in (0, ¼): the explicit scheme is stable up to there."""
+        """Of an equal step, in (0, ¼): the explicit scheme is stable up to there."""
         return 0.25 * self.raw_rate.sigmoid()
+
+    @property
+    def sizes(self) -> list[float]:
+        """Of the steps, in units of the rate, ascending."""
+        angle = math.pi / (4 * self.steps + 2)
+        return [0.5 / math.cos((2 * i + 1) * angle) ** 2 for i in range(self.steps)]
 
     @property
     def sharpness(self) -> Tensor:
@@ -55,8 +66,8 @@ class BoundaryDiffusion(nn.Module):
             x = logits.float()
             guide = torch.zeros_like(x[:1]) if boundary is None else boundary.float()
             down, across = (self.rate * g for g in self.conductance(guide))
-            for _ in range(self.steps):
-                x = _step(x, down, across)
+            for size in self.sizes:
+                x = x + size * _inflow(x, down, across)
                 yield x
 
     def conductance(self, boundary: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,14 +80,13 @@ class BoundaryDiffusion(nn.Module):
         )
 
 
-def _step(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """One explicit step; nothing flows across the frame."""
+def _inflow(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """What each cell gains from its neighbours; nothing flows across the frame."""
     pad = nn.functional.pad
     rows = down * (x[:, 1:] - x[:, :-1])
     columns = across * (x[:, :, 1:] - x[:, :, :-1])
     return (
-        x
-        + pad(rows, (0, 0, 0, 1))
+        pad(rows, (0, 0, 0, 1))
         - pad(rows, (0, 0, 1, 0))
         + pad(columns, (0, 1))
         - pad(columns, (1, 0))

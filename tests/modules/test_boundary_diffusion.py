@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import coo_matrix, eye
+from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from b2inst.modules.boundary_diffusion import BoundaryDiffusion
@@ -18,7 +18,7 @@ def random(shape: tuple[int, ...], seed: int, scale: float = 3.0) -> Tensor:
 
 
 def by_a_matrix(diffusion: BoundaryDiffusion, logits: Tensor, boundary: Tensor) -> np.ndarray:
-    """(I + rate · L)^steps x, L the weighted graph Laplacian, pair by pair from the formula."""
+    """∏ (I + rate_i · L) x, L the weighted graph Laplacian, pair by pair from the formula."""
     height, width = logits.shape
     b = boundary.sigmoid().double().numpy()
     rows, columns, values = [], [], []
@@ -32,10 +32,11 @@ def by_a_matrix(diffusion: BoundaryDiffusion, logits: Tensor, boundary: Tensor) 
                     columns += [v * width + u, y * width + x]
                     values += [g, -g]
     laplacian = coo_matrix((values, (rows, columns)), shape=(height * width,) * 2).tocsr()
-    step = eye(height * width, format="csr") + rate * laplacian
     state = logits.double().numpy().ravel()
-    for _ in range(diffusion.steps):
-        state = step @ state
+    n = diffusion.steps
+    for i in range(n):  # Grewenig et al., Eq. 9
+        size = 1 / (2 * math.cos(math.pi * (2 * i + 1) / (4 * n + 2)) ** 2)
+        state = state + size * rate * (laplacian @ state)
     return state.reshape(height, width)
 
 
@@ -46,7 +47,7 @@ def by_a_matrix(diffusion: BoundaryDiffusion, logits: Tensor, boundary: Tensor) 
     guided=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_it_is_the_power_of_a_graph_laplacian(
+def test_it_is_a_product_of_graph_laplacians(
     height: int, width: int, steps: int, guided: bool, seed: int
 ) -> None:
     diffusion = BoundaryDiffusion(steps=steps, guided=guided)
@@ -58,16 +59,23 @@ def test_it_is_the_power_of_a_graph_laplacian(
         np.testing.assert_allclose(after[i].numpy(), expected, atol=1e-4)
 
 
-@given(steps=st.integers(1, 30), rate=st.floats(-9, 9), seed=st.integers(0, 99))
-def test_the_sum_stays_and_nothing_leaves_the_range(steps: int, rate: float, seed: int) -> None:
+@given(steps=st.integers(1, 16), rate=st.floats(-9, 9), seed=st.integers(0, 99))
+def test_the_sum_stays_and_the_variance_does_not_grow(steps: int, rate: float, seed: int) -> None:
     diffusion = BoundaryDiffusion(steps=steps)
     torch.nn.init.constant_(diffusion.raw_rate, rate)
     logits, boundary = random((3, 6, 8), seed), random((1, 6, 8), seed + 1)
     with torch.no_grad():
         after = diffusion(logits, boundary)
-    torch.testing.assert_close(after.sum((1, 2)), logits.sum((1, 2)), atol=1e-3, rtol=1e-4)
-    assert (after.amax((1, 2)) <= logits.amax((1, 2)) + 1e-4).all()
-    assert (after.amin((1, 2)) >= logits.amin((1, 2)) - 1e-4).all()
+    torch.testing.assert_close(after.sum((1, 2)), logits.sum((1, 2)), atol=1e-2, rtol=1e-3)
+    assert (after.var((1, 2)) <= logits.var((1, 2)) * (1 + 1e-3)).all()
+
+
+@given(steps=st.integers(1, 16))
+def test_the_steps_reach_as_far_as_a_third_of_their_square_of_equal_ones(steps: int) -> None:
+    sizes = BoundaryDiffusion(steps=steps).sizes
+    assert len(sizes) == steps
+    assert sum(sizes) == pytest.approx((steps**2 + steps) / 3)
+    assert sizes == sorted(sizes)
 
 
 def test_a_boundary_marked_on_both_sides_keeps_two_regions_apart() -> None:
@@ -76,11 +84,11 @@ def test_a_boundary_marked_on_both_sides_keeps_two_regions_apart() -> None:
     logits = torch.full((1, 8, 8), -1.0)
     logits[:, :, :4] = 1.0
     logits[:, 2, 1] = -5.0  # a hole, far from the boundary
-    diffusion = BoundaryDiffusion(steps=30)
+    diffusion = BoundaryDiffusion(steps=12)
     torch.nn.init.constant_(diffusion.raw_sharpness, 30.0)
     with torch.no_grad():
         gated = diffusion(logits, boundary)
-        plain = BoundaryDiffusion(steps=30, guided=False)(logits, boundary)
+        plain = BoundaryDiffusion(steps=12, guided=False)(logits, boundary)
     assert (gated[:, :, :4] > 0).all()  # the hole is filled
     assert torch.allclose(gated[:, :, 4:], torch.tensor(-1.0), atol=1e-4)
     assert (plain[:, :, 3] - plain[:, :, 4]).max() < 0.5
@@ -115,7 +123,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def test_half_precision_is_computed_in_single() -> None:
-    diffusion = BoundaryDiffusion(steps=24)
+    diffusion = BoundaryDiffusion(steps=12)
     logits, boundary = random((2, 8, 8), 0, 100.0), random((2, 8, 8), 1, 100.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = diffusion(logits.bfloat16(), boundary.bfloat16())
@@ -124,7 +132,8 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(mixed, plain)
 
 
-def test_no_instances_and_no_steps() -> None:
+def test_no_instances_and_too_few_or_many_steps() -> None:
     assert BoundaryDiffusion()(torch.zeros(0, 5, 5), torch.zeros(0, 5, 5)).shape == (0, 5, 5)
-    with pytest.raises(ValueError, match="steps 0"):
-        BoundaryDiffusion(steps=0)
+    for steps in (0, 17):
+        with pytest.raises(ValueError, match=f"steps {steps}: 1 to 16"):
+            BoundaryDiffusion(steps=steps)
