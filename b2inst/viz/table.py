@@ -21,6 +21,7 @@ from b2inst.experiments.workspace import Workspace
 from b2inst.models import create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose_images
+from b2inst.viz.contrasts import contrasts_figure
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import differences_figure
@@ -135,6 +136,11 @@ def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> 
     }
     figure = strip_figure(index, list(choices.values()), found, models)
     return save_figure(figure, _folder(result, workspace) / "qualitative.png", dpi=144)
+
+
+def save_contrasts(result: TableResult, workspace: Workspace) -> Path:
+    """What the table asks, and the differences that answer it, as ``contrasts.png``."""
+    return save_figure(contrasts_figure(result), _folder(result, workspace) / "contrasts.png")
 
 
 def save_differences(result: TableResult, workspace: Workspace) -> Path:

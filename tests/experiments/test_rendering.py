@@ -81,6 +81,20 @@ def test_markdown(result: TableResult) -> None:
     assert "-1" not in "".join(line for line in lines if "ours" in line)  # no sentinel of COCO's
 
 
+def test_questions_are_shown_with_the_differences_that_answer_them(result: TableResult) -> None:
+    assert "question" not in to_markdown(result)
+    delta = {"mean": 1.26, "ci95": (0.5, 2.0), "base": "baseline"}
+    contrasts = [
+        {"asks": "Does it?", "row": "more", "base": "less", "delta": {"AP": delta}},
+        {"asks": "And this?", "row": "later", "base": "less"},
+    ]
+    asked = TableResult.model_validate({**result.model_dump(), "contrasts": contrasts})
+    lines = to_markdown(asked).splitlines()
+    assert "| question | difference | AP | AP_L | boundary AP |" in lines
+    assert "| Does it? | more − less | +1.3 [+0.5, +2.0] | – | – |" in lines
+    assert "| And this? | later − less | – | – | – |" in lines
+
+
 def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
     text = explain(result)
     for part in ("seeds 0, 1, 2", "500 images", "`test`", "1000", "500 and 800", "0123456789ab "):

@@ -14,7 +14,7 @@ from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import read_json
 from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.table_spec import METRICS, TableSpec, load_table
+from b2inst.experiments.table_spec import METRICS, Contrast, TableSpec, load_table
 from b2inst.experiments.tables import build_table, keep_earlier, save_runs
 from b2inst.experiments.workspace import Workspace
 
@@ -77,6 +77,29 @@ def test_differences_within_the_noise_of_seeds_are_inside(result: TableResult) -
     low, high = stats.t.interval(0.95, 2, loc=0.5, scale=0.5 / 3**0.5)
     assert delta.band95 == pytest.approx((low, high), abs=1e-2)
     assert delta.inside_noise
+
+
+def test_contrasts_are_differences_of_any_two_rows(
+    plan: Plan, result: TableResult, workspace: Workspace
+) -> None:
+    table, profile, specs = plan
+    contrasts = (
+        Contrast(asks="Scoring?", row="HBB+BS+MS", base="HBB"),
+        Contrast(asks="One score?", row="HBB+MS", base="HBB"),
+    )
+    asked = table.model_copy(update={"contrasts": contrasts})
+    found, empty = build_table(asked, profile, specs, workspace, split="test").contrasts
+    assert (found.asks, found.row, found.base) == ("Scoring?", "HBB+BS+MS", "HBB")
+    assert found.delta["AP"].mean == pytest.approx(((44 - 41) + (43 - 41.5)) / 2, abs=1e-3)
+    assert empty.delta == {}  # HBB+MS was not run
+    assert result.contrasts == []
+
+
+def test_contrasts_of_unknown_rows_are_refused() -> None:
+    content = load_table("table1").model_dump()
+    content["contrasts"] = [{"asks": "?", "row": "HBB", "base": "HBBB"}]
+    with pytest.raises(ValueError, match=r"contrasts of \['HBBB'\]: rows are baseline, HBB"):
+        TableSpec.model_validate(content)
 
 
 def test_rows_have_the_base_they_name(workspace: Workspace, fake_run: Any) -> None:
