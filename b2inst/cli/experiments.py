@@ -40,6 +40,10 @@ def table(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Such as 0,1,2 (default: the profile's).")
     ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option("--row", help="Train this row only; may be given several times."),
+    ] = None,
     data: DataOption = None,
     train_split: TrainSplitOption = None,
     val_split: ValSplitOption = None,
@@ -90,6 +94,7 @@ def table(
         name,
         profile=profile,
         seeds=numbers,
+        rows=row,
         data=chosen,
         start=start,
         split=split,
@@ -106,7 +111,7 @@ def table(
 
     source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
-    plain = not (render or split or train_split or val_split or skip_bad or start)
+    plain = not (render or row or split or train_split or val_split or skip_bad or start)
     if notebook and plain and source is not None:
         path = workspace.root / "notebooks" / source
         _, page = execute(

@@ -26,7 +26,7 @@ from b2inst.experiments.runner import (
 from b2inst.experiments.speed import TableSpeed, table_speed
 from b2inst.experiments.store import Run, check_space, disk_need, open_run
 from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.table_spec import load_table
+from b2inst.experiments.table_spec import TableSpec, load_table
 from b2inst.experiments.tables import build_table, keep_earlier, save_runs
 from b2inst.experiments.workspace import Workspace
 
@@ -51,6 +51,7 @@ def make_table(
     *,
     profile: str = "tiny",
     seeds: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
     data: CocoData | None = None,
     start: Path | None = None,
     split: SplitName | None = None,
@@ -69,6 +70,8 @@ def make_table(
         name: a table ("table1") or the path of its YAML file.
         profile: a profile ("tiny") or the path of its YAML file.
         seeds: one run of each row for each (default: the profile's).
+        rows: names of the rows to run (default: all); of the others the table shows what has been
+            run before.
         data: a COCO-format folder to use in place of the profile's data.
         start: weights that every run begins with (default: the profile's).
         split: evaluated on this one (default: the one that is reported on). Another one's table
@@ -106,9 +109,10 @@ def make_table(
         return _write(built, workspace, target)
 
     runs = _runs(specs, workspace)
+    wanted = {spec.hash for row in _chosen(rows, table) for spec in specs.get(row, ())}
     if rerun:
-        for _, run in runs.values():
-            if is_stale(run):
+        for spec, run in runs.values():
+            if spec.hash in wanted and is_stale(run):
                 run.set_aside()
     warn_of_stale({label: run for label, (_, run) in runs.items()})
     missing = {  # the longest first: none is left alone in the end
@@ -116,7 +120,7 @@ def make_table(
         for label, (spec, run) in sorted(
             runs.items(), key=lambda item: -item[1][0].schedule.iterations
         )
-        if not is_complete(run, spec, part)
+        if spec.hash in wanted and not is_complete(run, spec, part)
     }
     machine = machine or plan.machine
     if missing:
@@ -126,7 +130,7 @@ def make_table(
         if missing:
             complete = launcher or run_all
             complete(missing, workspace, split=part, machine=machine, progress=progress)
-        if table.costs:
+        if table.costs and rows is None:  # all of them are timed together, or none
             speed = table_speed(
                 {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
                 table.bases,
@@ -142,6 +146,13 @@ def make_table(
             finish(None)
         raise
     return finish(speed)
+
+
+def _chosen(rows: Sequence[str] | None, table: TableSpec) -> Sequence[str]:
+    known = [row.name for row in table.rows]
+    if unknown := [row for row in rows or () if row not in known]:
+        raise SpecError(f"{table.name} has no rows {unknown}; it has {known}")
+    return known if rows is None else rows
 
 
 def check_plan(

@@ -112,6 +112,16 @@ def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabr
     assert runs.calls[1] == [f"{row} seed 1" for row in ROWS]
 
 
+def test_rows_may_be_chosen(workspace: Workspace, runs: Fabricator) -> None:
+    make_table("table1", profile="smoke", rows=["HBB"], workspace=workspace)
+    result = make_table("table1", profile="smoke", rows=["HBB+MS"], workspace=workspace)
+    assert runs.calls == [["HBB seed 0"], ["HBB+MS seed 0"]]
+    status = {row.name: row.status for row in result.rows}
+    assert status == {r: "run" if r in {"HBB", "HBB+MS"} else "not run" for r in ROWS}
+    with pytest.raises(SpecError, match=r"no rows \['HBBB'\]; it has \['baseline', 'HBB'"):
+        make_table("table1", profile="smoke", rows=["HBBB"], workspace=workspace)
+
+
 def test_rows_that_are_the_same_run_are_run_once(
     workspace: Workspace, runs: Fabricator, specs: Path, tmp_path: Path
 ) -> None:
