@@ -26,9 +26,7 @@ def describe(view: View, instance: int, basis: int) -> list[str]:
     effect = view.switch_off(instance, basis)
     lines.append(f"Switched off, the others as trained: {_change(effect)}.")
     if view.steps:
-        lines.append(
-            f"Contributions are to the composed mask; the {view.refined_by} comes after them."
-        )
+        lines.append(f"(Contributions are to the mask as composed, before the {view.refined_by}.)")
     if apart.whole.weights is None:
         lines.append(
             "CondInst's masks are no sum over the bases: each instance has a small network of its "

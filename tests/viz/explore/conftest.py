@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import BasisSegmenter, baseline_of, create_model
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.ops.fast_nms import fast_nms
@@ -26,12 +27,13 @@ _SMALL = {
 
 @pytest.fixture(scope="session")
 def build() -> Callable[..., BasisSegmenter]:
-    """A function: name to a small model with random weights that finds something anywhere."""
+    """A function: name and options to a small model of random weights that finds something."""
 
-    def make(name: str = "b2inst-blendmask-tiny") -> BasisSegmenter:
+    def make(name: str = "b2inst-blendmask-tiny", **options: Any) -> BasisSegmenter:
         torch.manual_seed(0)
-        family = name.removeprefix("b2inst-").removesuffix("-tiny")
-        model = create_model(name, num_classes=3, class_names=NAMES, **_SMALL[family])
+        family = baseline_of(name).removesuffix("-tiny")
+        options |= _SMALL[family]
+        model = create_model(name, num_classes=3, class_names=NAMES, **options)
         head = model.instance_head
         if isinstance(head, FCOSHead):
             torch.nn.init.constant_(head.class_logits.bias, 0.0)
