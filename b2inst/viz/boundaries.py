@@ -31,8 +31,8 @@ def boundary_figure(
     """Draw the chosen images: ground truth | target | the boundary of each model that has one.
 
     Args:
-        models: by the name over their column. The target is the first one's with a boundary: at
-            its basis grid, on one side of the outlines or on both.
+        models: by the name over their column. The target is at the basis grid of the first one
+            with a boundary; there are two where some are taught one side and others both.
         across, width, note: as ``picture_grid`` takes them.
     """
     records = {record.id: record for record in index.images}
@@ -45,9 +45,15 @@ def boundary_figure(
         found = {name: model.explain(picture) for name, model in models.items()}
         maps = {name: e.boundary for name, e in found.items() if e.boundary is not None}
         if maps:
-            first = next(iter(maps))
-            target = target_at(truth.masks, found[first], two_sided=two_sided(models[first]))
-            maps = {"target": target} | maps
+            first = found[next(iter(maps))]
+            sides = dict.fromkeys(two_sided(models[name]) for name in maps)
+            targets = {
+                "target, both sides" if both and len(sides) > 1 else "target": target_at(
+                    truth.masks, first, two_sided=both
+                )
+                for both in sides
+            }
+            maps = targets | maps
         columns = ["ground truth", *maps]
         rows.append(row + [draw_heat(values, row[0].shape[:2]) for values in maps.values()])
     labels = [f"image {choice.image_id}\n{choice.reason}" for choice in choices]

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from b2inst.data import CocoIndex
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import BasisSegmenter, create_model, with_bases
 from b2inst.models.segmenter import Explanation
 from b2inst.structures import Bases
 from b2inst.viz.boundaries import boundary_figure, target_at, taught, two_sided
@@ -84,6 +84,17 @@ def test_a_boundary_taught_on_both_sides_has_such_a_target(index: CocoIndex) -> 
         size = np.asarray(drawn.get_array()).shape[:2]
         expected = draw_heat(torch.from_numpy(edge).float(), (size[0], size[1]))
         assert (np.asarray(drawn.get_array()) == expected).all()
+
+
+def test_models_taught_differently_have_two_targets(index: CocoIndex) -> None:
+    names = ("blendmask-tiny", "gated-blendmask-tiny", "b2inst-blendmask-tiny")
+    options = {"num_classes": 2, "shorter": 40, "longer_max": 48}
+    models = {name: with_bases(create_model(name, **options).eval()) for name in names}
+    axes = boundary_figure(index, CHOICES[:1], models).axes
+    titles = ["ground truth", "target, both sides", "target", *names[1:]]
+    assert [axis.get_title() for axis in axes] == titles
+    both, one = (np.asarray(axes[i].get_images()[0].get_array()) for i in (1, 2))
+    assert (both != one).any()
 
 
 def test_a_boundary_left_to_the_masks_is_not_taught() -> None:
