@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from b2inst.models import BasisSegmenter, baseline_of, create_model
+from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.ops.fast_nms import fast_nms
@@ -17,12 +19,22 @@ from b2inst.viz.explore.subjects import Subject
 
 FAMILIES = ("blendmask", "yolact", "condinst")
 NAMES = ("a", "b", "c")
+BOX = torch.tensor([6.0, 4.0, 22.0, 28.0])  # of an instance on a grid of 20×16 cells at stride 2
 
 _SMALL = {
     "blendmask": {"shorter": 48, "longer_max": 64},
     "yolact": {"size": 64, "num_bases": 9},
     "condinst": {"shorter": 48, "longer_max": 64},
 }
+
+
+def coefficients(assembler: nn.Module) -> torch.Tensor:
+    """For an assembler, of the instance in ``BOX``: D, drawn by lot."""
+    count = int(assembler.num_coefficients)  # type: ignore[arg-type]
+    drawn = torch.randn(count, generator=torch.Generator().manual_seed(1))
+    if isinstance(assembler, DynamicMaskHead):
+        drawn[-3:] = torch.tensor([14.0, 16.0, 32.0])  # where the instance is, and its size
+    return drawn
 
 
 @pytest.fixture(scope="session")

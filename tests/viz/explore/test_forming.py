@@ -18,8 +18,9 @@ from b2inst.viz.explore.forming import form, guided, steps_of
 from b2inst.viz.explore.subjects import Subject
 from b2inst.viz.explore.view import look
 
+from .conftest import BOX, coefficients
+
 Build = Callable[..., BasisSegmenter]
-BOX = torch.tensor([6.0, 4.0, 22.0, 28.0])
 STEPS = 5
 
 
@@ -39,14 +40,6 @@ def bases() -> Bases:
     lot = torch.Generator().manual_seed(0)
     maps = torch.randn((1, 4, 20, 16), generator=lot) * 3
     return Bases(maps, 2, torch.randn((1, 1, 20, 16), generator=lot) * 4)
-
-
-def coefficients(assembler: torch.nn.Module) -> torch.Tensor:
-    count = int(assembler.num_coefficients)  # type: ignore[arg-type]
-    drawn = torch.randn(count, generator=torch.Generator().manual_seed(1))
-    if isinstance(assembler, DynamicMaskHead):
-        drawn[-3:] = torch.tensor([14.0, 16.0, 32.0])  # where the instance is, and its size
-    return drawn
 
 
 @pytest.mark.parametrize("name", ASSEMBLERS)
