@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from b2inst.viz.explore.composition import Composition, Contributions, compose, contributions
 from b2inst.viz.explore.figures import contact_sheet, instance_rows, overview_rows
+from b2inst.viz.explore.forming import Forming
+from b2inst.viz.explore.forming_sheet import forming_sheet
 from b2inst.viz.explore.models import (
     Candidate,
     companion,
@@ -20,7 +22,7 @@ from b2inst.viz.explore.ranking import (
 )
 from b2inst.viz.explore.subjects import Gallery, Subject, Subjects, own_image, uploaded_image
 from b2inst.viz.explore.tiles import png, sheet
-from b2inst.viz.explore.view import Effect, Outcome, View, look
+from b2inst.viz.explore.view import Effect, Formed, Outcome, View, look
 from b2inst.viz.explore.words import describe
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Composition",
     "Contributions",
     "Effect",
+    "Formed",
+    "Forming",
     "Gallery",
     "Opening",
     "Outcome",
@@ -39,6 +43,7 @@ __all__ = [
     "contact_sheet",
     "contributions",
     "describe",
+    "forming_sheet",
     "fullest",
     "image_ap",
     "instance_rows",

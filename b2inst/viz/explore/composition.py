@@ -3,7 +3,8 @@
 What a basis contributes is what the mask's logits lose when the basis is set to zero. Where masks
 are a sum over the bases (BlendMask, YOLACT) that is exactly the basis' own term, and the terms add
 up to the logits. CondInst's masks are no sum: there it is the effect of leaving the basis out, and
-a rest remains that belongs to all of them together.
+a rest remains that belongs to all of them together. Where masks are refined, all of this is about
+the logits before: what becomes of them then is ``forming``'s.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Extent = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Composition:
-    """The logits of one mask and the weights that the bases have in them."""
+    """The logits of one mask, as composed, and the weights that the bases have in them."""
 
     logits: Tensor  #: r×c, before the sigmoid
     extent: Extent  #: of the logits, in network-input pixels
@@ -66,7 +67,7 @@ def scaled(bases: Bases, factors: Sequence[float]) -> Bases:
 
 @singledispatch
 def compose(assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor) -> Composition:
-    """The mask of one instance before its sigmoid.
+    """The mask of one instance before its sigmoid, and before it is refined.
 
     Args:
         bases: of a batch of one.
@@ -106,7 +107,7 @@ def _filter(
     assembler: DynamicMaskHead, bases: Bases, box: Tensor, coefficients: Tensor
 ) -> Composition:
     image = torch.zeros(1, dtype=torch.int64)
-    logits = assembler.enlarged(assembler.logits(bases, image, coefficients[None]))[0]
+    logits = assembler.enlarged(assembler.filtered(bases, image, coefficients[None]))[0]
     # Where the cells lie is what the masks made of them say.
     masks = assembler.assemble(bases, [box[None]], coefficients[None])
     start, (height, width) = masks.origin - masks.stride / 2, logits.shape

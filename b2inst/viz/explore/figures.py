@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
-from b2inst.viz.boundaries import target_at
+from b2inst.viz.boundaries import target_at, taught, two_sided
 from b2inst.viz.draw import palette
 from b2inst.viz.explore.composition import Contributions
 from b2inst.viz.explore.lens import (
@@ -49,13 +49,15 @@ def overview_rows(view: View, instance: int | None = None, beside: View | None =
         for mask in truth.masks:
             picture = lens.tinted(picture, mask, TRUTH, 0.4)
         tiles.append(Tile(picture, "ground truth", f"{len(truth)} objects"))
-        target = lens.sample(target_at(truth.masks, view.explanation).numpy(), view.content_extent)
-        taught = view.explanation.boundary is not None
-        note, accent = ("what it is taught", BOUNDARY) if taught else ("not taught to it", PLAIN)
-        tiles.append(Tile(coloured(target, LINE), "boundary target", note, accent))
+        target = target_at(truth.masks, view.explanation, two_sided=two_sided(view.model))
+        line = coloured(lens.sample(target.numpy(), view.content_extent), LINE)
+        known = taught(view.model)
+        note, accent = ("what it is taught", BOUNDARY) if known else ("not taught to it", PLAIN)
+        tiles.append(Tile(line, "boundary target", note, accent))
     if (boundary := view.explanation.boundary) is not None:
         line = coloured(lens.sample(boundary.numpy(), view.content_extent), LINE)
-        note = "probability" if view.boundary_basis is not None else "probability; no basis"
+        use = "probability; a gate" if view.gated else "probability; no basis"
+        note = "probability" if view.boundary_basis is not None else use
         tiles.append(Tile(line, "predicted boundary", note, BOUNDARY))
     return [Row(view.subject.name, tiles), *_all_bases(view)]
 
@@ -199,6 +201,7 @@ def _contributions(
         note = f"full colour at ±{own:.2g}" if apart.parts[boundary].any() else "0 everywhere"
         tiles.append(drawn(parts[boundary], own, note, BOUNDARY, "boundary, its own scale"))
     label = "= contribution" if apart.additive else "What goes if it is off"
+    label += f", before the {view.refined_by}" if view.steps else ""
     scale = f"full colour at ±{limit:.2g}" if apart.whole.logits.any() else "0 everywhere"
     return Row(f"{label}\n{scale}; line: the mask", tiles)
 
@@ -211,16 +214,17 @@ def _masks(
     instance: int,
     beside: View | None,
 ) -> Row:
-    """Before and after the threshold, what the edit changed, the truth, the other model."""
+    """Before and after what comes last, what the edit changed, the truth, the other model."""
     soft = apart.whole.logits.sigmoid().numpy()
     soft = lens.sample(soft, view.in_image(apart.whole.extent))
+    after = f"the {view.refined_by}" if view.steps else "threshold"
     now, trained = outcome.instances.masks[instance], view.explanation.instances.masks[instance]
     photo, faded = lens.photo(faded=0.15), lens.photo(faded=0.6)
     changed = lens.tinted(faded, now & ~trained, GAINED, 0.9)
     changed = lens.tinted(changed, trained & ~now, LOST, 0.9)
     gained, lost = int((now & ~trained).sum()), int((trained & ~now).sum())
     tiles = [
-        Tile(coloured(soft, UNIT), "probability", "before threshold"),
+        Tile(coloured(soft, UNIT), "probability", f"before {after}"),
         Tile(lens.tinted(photo, now, MASK), "mask", quality(outcome, instance)),
         Tile(lens.tinted(photo, trained, MASK), "as trained", quality(view.trained, instance)),
         Tile(lens.outlined(changed, trained, PLAIN), "your change", f"+{gained} −{lost} pixels"),

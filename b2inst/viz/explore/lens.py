@@ -82,10 +82,24 @@ class Lens:
         """A picture of this window with a mask of the image (H×W bool) tinted and outlined."""
         return self.outlined(_tint(picture, self._inside(mask), colour, opacity), mask, colour)
 
-    def outlined(self, picture: Picture, mask: Tensor, colour: str) -> Picture:
-        """A picture of this window with the outline of a mask of the image (H×W bool)."""
-        line = laplacian_boundary(torch.from_numpy(self._inside(mask))).numpy()
-        return _tint(picture, line, colour, 1.0)
+    def shaded(self, picture: Picture, values: Values, colour: str) -> Picture:
+        """A picture of this window tinted by values in [0, 1] at its pixels; NaN: not at all."""
+        opacity = np.nan_to_num(values)[..., None] * 0.6
+        return (picture + (np.array(to_rgb(colour)) * 255 - picture) * opacity).astype(np.uint8)
+
+    def outlined(
+        self, picture: Picture, mask: Tensor, colour: str, *, thick: bool = False
+    ) -> Picture:
+        """A picture of this window with the outline of a mask of the image (H×W bool).
+
+        Args:
+            thick: drawn on both sides of the outline.
+        """
+        inside = torch.from_numpy(self._inside(mask))
+        line = laplacian_boundary(inside)
+        if thick:
+            line |= laplacian_boundary(~inside)
+        return _tint(picture, line.numpy(), colour, 1.0)
 
     def _inside(self, mask: Tensor) -> Values:
         return np.nan_to_num(self.sample(mask.numpy(), self._image_extent)) > 0.5

@@ -12,7 +12,7 @@ from b2inst.experiments.profile import load_profile
 from b2inst.experiments.store import RunStatus, open_run
 from b2inst.experiments.table_spec import load_table
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import TWO_STAGE, baseline_of
+from b2inst.models import CATALOG, TWO_STAGE, baseline_of
 from b2inst.weights.files import model_card
 
 _ALL_BRANCHES = ("iou", "boundary")
@@ -28,6 +28,7 @@ class Candidate:
     name: str  #: in the catalog
     parts: int  #: that B2Inst has added: the boundary, branches of the scoring head
     seed: int | None = None
+    refined: bool = False  #: its masks are: they form in steps
 
     @property
     def baseline(self) -> str:
@@ -44,7 +45,8 @@ def trained_models(
 ) -> list[Candidate]:
     """The tables' rows with bases that have been trained, in the order of the tables.
 
-    A run that stands in several tables is named by the first.
+    Rows that are shown the true boundaries are left out: they cannot explain an image. A run that
+    stands in several tables is named by the first.
 
     Args:
         data: a COCO-format folder in place of the profile's data, as the runs were made with.
@@ -62,8 +64,11 @@ def trained_models(
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)
-            with_bases = spec.model.rpartition("-")[0] not in TWO_STAGE
-            if with_bases and run.status is RunStatus.TRAINED and run.model_path not in found:
+            explains = (
+                spec.model.rpartition("-")[0] not in TWO_STAGE
+                and spec.options.get("oracle") is None
+            )
+            if explains and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
                 found[run.model_path] = _candidate(label, row, run.model_path, spec.seed)
     if not found:
@@ -91,7 +96,7 @@ def fullest(models: Sequence[Candidate]) -> Candidate:
 
 def companion(models: Sequence[Candidate], model: Candidate) -> Candidate:
     """The baseline to see beside a model: of its family and, if there is one, its seed."""
-    same = [m for m in models if m.name == model.baseline and m.parts == 0]
+    same = [m for m in models if m.name == model.baseline and not (m.parts or m.refined)]
     return next((m for m in same if m.seed == model.seed), next(iter(same), model))
 
 
@@ -102,4 +107,5 @@ def _candidate(label: str, short: str, path: Path, seed: int | None) -> Candidat
     boundary = options.get("boundary", {} if adds else None)
     branches = options.get("scoring", _ALL_BRANCHES if adds else ())
     parts = (boundary is not None) + len(branches)
-    return Candidate(label, short, path, name, parts, seed)
+    built_with = getattr(CATALOG[name], "keywords", {}) | options
+    return Candidate(label, short, path, name, parts, seed, refined=bool(built_with.get("refine")))

@@ -12,7 +12,18 @@ import ipywidgets as widgets
 
 from b2inst.data import DataError
 from b2inst.models import BasisSegmenter, with_bases
+from b2inst.viz.explore.controls import (
+    WRAP,
+    decimal,
+    dropdown,
+    heading,
+    heading_text,
+    paragraphs,
+    picture,
+    whole,
+)
 from b2inst.viz.explore.figures import instance_rows, overview_rows
+from b2inst.viz.explore.forming_controls import FormingControls
 from b2inst.viz.explore.models import Candidate, companion
 from b2inst.viz.explore.opening import Opening
 from b2inst.viz.explore.ranking import image_ap, paper_exponents, ranking_frame
@@ -23,8 +34,6 @@ from b2inst.viz.explore.words import describe, describe_change
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
-_STYLE = {"description_width": "110px"}
-_WIDE = {"width": "520px"}
 
 
 class Panel:
@@ -55,25 +64,24 @@ class Panel:
     def _make_controls(self, model: Candidate, opening: Opening) -> None:
         labels, galleries = list(self.models), list(self.galleries)
         beside = companion(list(self.models.values()), model).label
-        self.model = _dropdown("Model", labels, model.label)
-        self.beside = _dropdown("Beside it", labels, beside)
-        self.gallery = _dropdown("Images", galleries, galleries[0])
+        self.model = dropdown("Model", labels, model.label)
+        self.beside = dropdown("Beside it", labels, beside)
+        self.gallery = dropdown("Images", galleries, galleries[0])
         count = len(self.galleries[galleries[0]])
-        self.image = _whole("Image", 1, count, min(opening.image + 1, count))
+        self.image = whole("Image", 1, count, min(opening.image + 1, count))
         self.upload = widgets.FileUpload(accept="image/*", description="Own image")
-        self.instance = _whole("Instance", 1, 1, 1)
-        self.basis = _dropdown("Basis", ["–"], "–")
-        self.factor = _decimal("times", 1.0)
+        self.instance = whole("Instance", 1, 1, 1)
+        self.basis = dropdown("Basis", ["–"], "–")
+        self.factor = decimal("times", 1.0)
         self.off = widgets.Button(description="Off")
         self.reset = widgets.Button(description="All as trained")
         self.exponents = {
-            name: _decimal(f"{title} to the", 1.0)
+            name: decimal(f"{title} to the", 1.0)
             for name, title in (("class", "S_class"), ("iou", "S_IoU"), ("boundary", "S_boundary"))
         }
         self.paper = widgets.Button(description="All as trained")
-        self.overview, self.bases, self.detail = (
-            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(3)
-        )
+        self.overview, self.bases, self.detail = picture(), picture(), picture()
+        self.forming = FormingControls()
         self.message = widgets.HTML(layout={"min_height": "28px"})
         self.words, self.heading, self.ap, self.table = (widgets.HTML() for _ in range(4))
         for control in (self.model, self.beside, self.image):
@@ -94,18 +102,19 @@ class Panel:
         """What to display."""
         return widgets.VBox(
             [
-                widgets.HBox([self.model, self.beside], layout=_WRAP),
-                widgets.HBox([self.gallery, self.image, self.upload], layout=_WRAP),
+                widgets.HBox([self.model, self.beside], layout=WRAP),
+                widgets.HBox([self.gallery, self.image, self.upload], layout=WRAP),
                 self.message,
                 self.overview,
                 self.bases,
-                _heading("One instance, basis by basis"),
-                widgets.HBox([self.instance, self.basis], layout=_WRAP),
-                widgets.HBox([self.factor, self.off, self.reset], layout=_WRAP),
+                heading("One instance, basis by basis"),
+                widgets.HBox([self.instance, self.basis], layout=WRAP),
+                widgets.HBox([self.factor, self.off, self.reset], layout=WRAP),
                 self.words,
                 self.detail,
+                self.forming.box,
                 self.heading,
-                widgets.HBox([*self.exponents.values(), self.paper], layout=_WRAP),
+                widgets.HBox([*self.exponents.values(), self.paper], layout=WRAP),
                 self.ap,
                 self.table,
             ]
@@ -186,7 +195,7 @@ class Panel:
             control.disabled = name not in paper
             control.value = paper.get(name, 0.0)
         powers = " · ".join(f"S_{n}^{p:g}" for n, p in paper.items())
-        self.heading.value = _heading_text(f"The ranking, as trained by S = {powers} (Eq. 2)")
+        self.heading.value = heading_text(f"The ranking, as trained by S = {powers} (Eq. 2)")
 
     def _choose_basis(self) -> None:
         with self._quietly():
@@ -227,13 +236,14 @@ class Panel:
         if len(self.outcome.instances):
             rows = instance_rows(self.view, self.outcome, self._instance, self.factors, self.other)
         self.detail.value = png(sheet(rows)) if rows else b""
+        self.forming.show(self.view, self._instance, self.factors)
         self._write_words()
         self._write_table()
 
     def _write_words(self) -> None:
         lines = describe(self.view, self._instance, self.basis.index)
         changed = describe_change(self.view, self.outcome, self._instance, self.factors)
-        self.words.value = _paragraphs(lines, changed)
+        self.words.value = paragraphs(lines, changed)
 
     def _draw_ranking(self) -> None:
         self._rank()
@@ -244,13 +254,10 @@ class Panel:
         self.ranking = ranking_frame(self.view, self.outcome, exponents)
         after = image_ap(self.view, self.outcome, exponents)
         listed = f"The best {min(_LISTED, len(self.ranking))} of {len(self.ranking)} instances:"
-        self.ap.value = _paragraphs([_ap_line(self.ap_as_trained, after), listed])
+        self.ap.value = paragraphs([_ap_line(self.ap_as_trained, after), listed])
 
     def _write_table(self) -> None:
         self.table.value = _table(self.ranking.head(_LISTED), self._instance)
-
-
-_WRAP = {"flex_flow": "row wrap"}
 
 
 @cache
@@ -289,41 +296,3 @@ def _table(frame: Any, instance: int) -> str:
     styled = frame.rename(columns=_HEADERS).style.set_uuid("ranking").set_table_styles(_LOOKS)
     styled = styled.apply(emphasised, axis=1).hide(axis="index")
     return str(styled.format(precision=2, na_rep="–").to_html())
-
-
-def _paragraphs(lines: Sequence[str], strong: Sequence[str] = ()) -> str:
-    text = "".join(f"<p style='margin:2px 0'>{html.escape(line)}</p>" for line in lines)
-    text += "".join(f"<p style='margin:2px 0'><b>{html.escape(line)}</b></p>" for line in strong)
-    return f"<div style='max-width:1060px; line-height:1.45'>{text}</div>"
-
-
-def _heading(text: str) -> widgets.HTML:
-    return widgets.HTML(_heading_text(text))
-
-
-def _heading_text(text: str) -> str:
-    return f"<h3 style='margin:14px 0 2px'>{html.escape(text)}</h3>"
-
-
-def _dropdown(description: str, options: Sequence[str], value: str) -> widgets.Dropdown:
-    return widgets.Dropdown(
-        description=description, options=options, value=value, style=_STYLE, layout=_WIDE
-    )
-
-
-def _whole(description: str, low: int, high: int, value: int) -> widgets.IntSlider:
-    return widgets.IntSlider(
-        description=description, min=low, max=high, value=value, style=_STYLE, layout=_WIDE
-    )
-
-
-def _decimal(description: str, value: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        description=description,
-        min=0.0,
-        max=2.0,
-        step=0.1,
-        value=value,
-        style={"description_width": "initial"},
-        layout={"width": "330px"},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Features, Instances
 from b2inst.viz.explore.composition import Contributions, Extent, contributions, scaled, without
+from b2inst.viz.explore.forming import Forming, form, guided, refinement_of, steps_of
 from b2inst.viz.explore.subjects import Subject
 
 
@@ -41,6 +43,34 @@ class Effect:
         """Pixels that enter or leave the mask."""
         return self.gained + self.lost
 
+    @classmethod
+    def between(
+        cls, before: Tensor, after: Tensor, iou: tuple[Any, Any], dice: tuple[Any, Any]
+    ) -> Self:
+        """Of two H×W bool masks, with the qualities of both."""
+        return cls(
+            pixels=int(before.sum()),
+            gained=int((after & ~before).sum()),
+            lost=int((before & ~after).sum()),
+            iou=(float(iou[0]), float(iou[1])),
+            dice=(float(dice[0]), float(dice[1])),
+        )
+
+
+@dataclass(frozen=True)
+class Formed:
+    """One mask of an image, composed and after each of S steps."""
+
+    forming: Forming
+    masks: Tensor  #: (S+1)×H×W bool, in the image
+    iou: Tensor  #: S+1, with the object; NaN where there is none
+    dice: Tensor  #: S+1, boundary Dice, the same
+
+    def effect(self, start: int, end: int) -> Effect:
+        """What becomes of the mask from one step to another; step 0 is the composed mask."""
+        iou, dice = ((quality[start], quality[end]) for quality in (self.iou, self.dice))
+        return Effect.between(self.masks[start], self.masks[end], iou, dice)
+
 
 @dataclass(frozen=True)
 class View:
@@ -65,8 +95,24 @@ class View:
 
     @property
     def boundary_basis(self) -> int | None:
-        """Place of the boundary among the bases; None where masks are made without it."""
+        """Place of the boundary among the bases; None where it is none of them."""
         return self.num_bases - 1 if isinstance(self.model.basis_head, BoundaryBasis) else None
+
+    @cached_property
+    def steps(self) -> int:
+        """S, between the composed logits and the mask; 0 where masks are not refined."""
+        return steps_of(refinement_of(self.model.assembler))
+
+    @cached_property
+    def gated(self) -> bool:
+        """Whether the predicted boundary bounds these steps."""
+        boundary = self.explanation.bases.boundary_logits
+        return boundary is not None and guided(refinement_of(self.model.assembler))
+
+    @property
+    def refined_by(self) -> str:
+        """What texts call that which masks go through once they are composed."""
+        return "gate" if self.gated else "refinement"
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -138,6 +184,23 @@ class View:
         after = masks.paste(instances.boxes, size, self.frame)
         return self._effect(instance, after[0], *self._quality(after, one))
 
+    @torch.inference_mode()
+    def form(self, instance: int, factors: Sequence[float]) -> Formed:
+        """How one mask forms, step by step, with each basis times a factor.
+
+        Raises:
+            ValueError: masks are not refined; ``steps`` is 0.
+        """
+        one = slice(instance, instance + 1)
+        found, instances = self.explanation.detections, self.explanation.instances
+        bases = scaled(self.explanation.bases, factors)
+        box, coefficients = found.boxes[instance], found.coefficients[instance]
+        forming = form(self.model.assembler, bases, box, coefficients)
+        size = (self.explanation.image.shape[0], self.explanation.image.shape[1])
+        boxes = instances.boxes[one].expand(forming.steps + 1, -1)
+        masks = forming.masks.paste(boxes, size, self.frame)
+        return Formed(forming, masks, *self._quality(masks, one))
+
     def effect(self, instance: int, outcome: Outcome) -> Effect:
         """What a choice of bases has made of one mask."""
         one = slice(instance, instance + 1)
@@ -145,13 +208,9 @@ class View:
         return self._effect(instance, mask, outcome.iou[one], outcome.dice[one])
 
     def _effect(self, instance: int, after: Tensor, iou: Tensor, dice: Tensor) -> Effect:
-        before = self.explanation.instances.masks[instance]
-        return Effect(
-            pixels=int(before.sum()),
-            gained=int((after & ~before).sum()),
-            lost=int((before & ~after).sum()),
-            iou=(float(self.trained.iou[instance]), float(iou)),
-            dice=(float(self.trained.dice[instance]), float(dice)),
+        before, trained = self.explanation.instances.masks[instance], self.trained
+        return Effect.between(
+            before, after, (trained.iou[instance], iou), (trained.dice[instance], dice)
         )
 
     def in_image(self, extent: Extent) -> Extent:
@@ -175,8 +234,8 @@ class View:
         return self.in_image((0.0, width * stride, 0.0, height * stride))
 
     def _quality(self, masks: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        """Mask IoU and boundary Dice of N masks with their objects."""
-        objects, truths = self.objects[rows], self.subject.truth.masks
+        """Mask IoU and boundary Dice of N masks, of N rows or all of one, with their objects."""
+        objects, truths = self.objects[rows].expand(len(masks)), self.subject.truth.masks
         iou = torch.full((len(masks),), torch.nan)
         dice = iou.clone()
         for k in objects.unique().tolist():

@@ -11,7 +11,7 @@ from torch import Tensor
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.explore.composition import Contributions
 from b2inst.viz.explore.lens import Lens
-from b2inst.viz.explore.view import Effect, Outcome, View
+from b2inst.viz.explore.view import Effect, Formed, Outcome, View
 
 
 def describe(view: View, instance: int, basis: int) -> list[str]:
@@ -25,6 +25,8 @@ def describe(view: View, instance: int, basis: int) -> list[str]:
     lines.append(_places(view, instance, apart, basis))
     effect = view.switch_off(instance, basis)
     lines.append(f"Switched off, the others as trained: {_change(effect)}.")
+    if view.steps:
+        lines.append(f"(Contributions are to the mask as composed, before the {view.refined_by}.)")
     if apart.whole.weights is None:
         lines.append(
             "CondInst's masks are no sum over the bases: each instance has a small network of its "
@@ -59,6 +61,25 @@ def describe_change(
     rated = f" Rated anew from the new mask: {', '.join(scores)}." if scores else ""
     changed = _change(view.effect(instance, outcome))
     return [f"Your change ({', '.join(scaled)}): {changed}.{rated}".replace("-", "−")]
+
+
+def describe_forming(view: View, formed: Formed, step: int) -> list[str]:
+    """Sentences on what the steps up to one have made of a mask of the view.
+
+    Args:
+        step: 0, as composed, to S.
+    """
+    count = formed.forming.steps
+    lines = []
+    if formed.forming.guide is not None:
+        lines.append(
+            "The composed logits spread from cell to cell, in steps that grow, and hardly cross a "
+            "predicted boundary."
+        )
+    if step == 0:
+        return [*lines, f"This is the mask as composed of the bases, before the {view.refined_by}."]
+    made = _change(formed.effect(0, step))
+    return [*lines, f"From the composed mask to step {step} of {count}: {made}."]
 
 
 def regional_means(view: View, part: Tensor, apart: Contributions, mask: Tensor) -> list[float]:

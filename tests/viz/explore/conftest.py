@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import BasisSegmenter, baseline_of, create_model
+from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.ops.fast_nms import fast_nms
@@ -16,6 +19,7 @@ from b2inst.viz.explore.subjects import Subject
 
 FAMILIES = ("blendmask", "yolact", "condinst")
 NAMES = ("a", "b", "c")
+BOX = torch.tensor([6.0, 4.0, 22.0, 28.0])  # of an instance on a grid of 20×16 cells at stride 2
 
 _SMALL = {
     "blendmask": {"shorter": 48, "longer_max": 64},
@@ -24,14 +28,24 @@ _SMALL = {
 }
 
 
+def coefficients(assembler: nn.Module) -> torch.Tensor:
+    """For an assembler, of the instance in ``BOX``: D, drawn by lot."""
+    count = int(assembler.num_coefficients)  # type: ignore[arg-type]
+    drawn = torch.randn(count, generator=torch.Generator().manual_seed(1))
+    if isinstance(assembler, DynamicMaskHead):
+        drawn[-3:] = torch.tensor([14.0, 16.0, 32.0])  # where the instance is, and its size
+    return drawn
+
+
 @pytest.fixture(scope="session")
 def build() -> Callable[..., BasisSegmenter]:
-    """A function: name to a small model with random weights that finds something anywhere."""
+    """A function: name and options to a small model of random weights that finds something."""
 
-    def make(name: str = "b2inst-blendmask-tiny") -> BasisSegmenter:
+    def make(name: str = "b2inst-blendmask-tiny", **options: Any) -> BasisSegmenter:
         torch.manual_seed(0)
-        family = name.removeprefix("b2inst-").removesuffix("-tiny")
-        model = create_model(name, num_classes=3, class_names=NAMES, **_SMALL[family])
+        family = baseline_of(name).removesuffix("-tiny")
+        options |= _SMALL[family]
+        model = create_model(name, num_classes=3, class_names=NAMES, **options)
         head = model.instance_head
         if isinstance(head, FCOSHead):
             torch.nn.init.constant_(head.class_logits.bias, 0.0)

@@ -15,7 +15,7 @@ from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.structures import Bases
 from b2inst.viz.explore.composition import compose, contributions, scaled
 
-BOX = torch.tensor([6.0, 4.0, 22.0, 28.0])
+from .conftest import BOX, coefficients
 
 
 @pytest.fixture
@@ -28,14 +28,6 @@ ASSEMBLERS = {
     "sum": LinearAssembler(num_bases=4),
     "filter": DynamicMaskHead(num_bases=4, channels=4),
 }
-
-
-def coefficients(assembler: nn.Module) -> torch.Tensor:
-    count = int(assembler.num_coefficients)  # type: ignore[arg-type]
-    drawn = torch.randn(count, generator=torch.Generator().manual_seed(1))
-    if isinstance(assembler, DynamicMaskHead):
-        drawn[-3:] = torch.tensor([14.0, 16.0, 32.0])  # where the instance is, and its size
-    return drawn
 
 
 @pytest.mark.parametrize("name", ASSEMBLERS)

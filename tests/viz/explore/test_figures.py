@@ -20,7 +20,7 @@ from b2inst.viz.explore.figures import (
 from b2inst.viz.explore.opening import opening
 from b2inst.viz.explore.ranking import ranking_frame
 from b2inst.viz.explore.subjects import Subject
-from b2inst.viz.explore.tiles import BOUNDARY, Row, Tile, png, sheet, tile_side
+from b2inst.viz.explore.tiles import BOUNDARY, PLAIN, Row, Tile, png, sheet, tile_side
 from b2inst.viz.explore.view import View, look
 from b2inst.viz.explore.words import describe
 
@@ -70,6 +70,18 @@ def test_an_overview_shows_every_basis_and_frames_the_boundary(views: dict[str, 
         framed = [t.title for row in (first, *bases) for t in row.tiles if t.accent == BOUNDARY]
         assert ("boundary" in framed) == name.startswith("b2inst")
         assert "ground truth" in [tile.title for tile in first.tiles]
+
+
+def test_a_gate_is_in_the_boundarys_colour_but_no_basis(build: Build, subject: Subject) -> None:
+    view = look(build("gated-blendmask-tiny"), subject)
+    first, *bases = overview_rows(view, 0)
+    assert [t.accent for row in bases for t in row.tiles] == [PLAIN] * 4
+    predicted = next(tile for tile in first.tiles if tile.title == "predicted boundary")
+    assert (predicted.note, predicted.accent) == ("probability; a gate", BOUNDARY)
+    assert next(t for t in first.tiles if t.title == "boundary target").accent == BOUNDARY
+    *_, parts, mask = rows_of(view)
+    assert "before the gate" in parts.label
+    assert mask.tiles[0].note == "before the gate"
 
 
 def test_an_instance_is_an_equation_then_a_mask(views: dict[str, View]) -> None:

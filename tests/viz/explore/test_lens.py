@@ -9,6 +9,26 @@ from b2inst.viz.explore.lens import LINE, Lens, coloured, common_limit, signed
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
+def test_shades_mix_by_value_and_leave_out_what_is_unknown() -> None:
+    lens = Lens.whole(IMAGE, 6)
+    white = np.full((4, 6, 3), 255, dtype=np.uint8)
+    values = np.zeros((4, 6))
+    values[0], values[1] = 1.0, np.nan
+    shaded = lens.shaded(white, values, "#000000")
+    assert (shaded[0] == 102).all()  # three fifths of the way
+    assert (shaded[1:] == 255).all()
+
+
+def test_a_thick_outline_lies_on_both_sides() -> None:
+    lens = Lens.whole(IMAGE, 6)
+    mask = torch.zeros((4, 6), dtype=torch.bool)
+    mask[:, :3] = True
+    black = np.zeros((4, 6, 3), dtype=np.uint8)
+    for thick, columns in ((False, [2]), (True, [2, 3])):
+        drawn = lens.outlined(black, mask, "#FFFFFF", thick=thick)
+        assert np.unique(drawn.nonzero()[1]).tolist() == columns
+
+
 def test_the_whole_image_shows_each_pixel_as_it_is() -> None:
     lens = Lens.whole(IMAGE, 12)
     assert (lens.photo() == IMAGE.repeat(2, 0).repeat(2, 1)).all()

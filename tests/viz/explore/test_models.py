@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from b2inst import create_model, save_model
+from b2inst import save_model
 from b2inst.data import DataError
 from b2inst.experiments import RunError, Workspace, load_profile, load_table, open_run
+from b2inst.models import create_model
 from b2inst.viz.explore.models import companion, fullest, trained_models, weights_file
 from b2inst.viz.explore.subjects import own_image, uploaded_image
 from b2inst.weights.errors import WeightsError
@@ -54,6 +55,22 @@ def test_models_without_bases_are_not_listed(workspace: Workspace) -> None:
     found = trained_models("smoke", [0, 1], workspace=workspace)
     assert run.model_path not in {model.path for model in found}
     assert len(found) == 4
+
+
+def test_models_that_are_shown_the_boundary_are_not_listed(workspace: Workspace) -> None:
+    specs = load_table("beyond").run_specs(load_profile("smoke"), (0,))
+    rows = ("gate", "isotropic", "gate, true boundary", "true boundary as basis")
+    for (spec,) in (specs[row] for row in rows):
+        run = open_run(workspace.runs, spec)
+        run.folder.mkdir(parents=True)
+        save_model(create_model(spec.model, num_classes=8, **spec.options), run.model_path)
+    found = trained_models("smoke", [0, 1], workspace=workspace)
+    refined = {m.label: m.parts for m in found if m.refined}
+    assert refined == {"beyond · isotropic · seed 0": 2, "beyond · gate · seed 0": 3}
+    assert len(found) == 6
+    assert not fullest(found).refined  # of equals the paper's
+    gate = next(m for m in found if m.short == "gate")
+    assert companion(found, gate).label == "table1 · baseline · seed 0"
 
 
 def test_nothing_trained_says_what_to_do(workspace: Workspace) -> None:

@@ -22,7 +22,7 @@ Build = Callable[..., BasisSegmenter]
 def panel(build: Build, subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Panel:
     folder = tmp_path_factory.mktemp("weights")
     models = []
-    for name in ("blendmask-tiny", "b2inst-condinst-tiny"):
+    for name in ("blendmask-tiny", "b2inst-condinst-tiny", "gated-blendmask-tiny"):
         save_model(build(name), folder / f"{name}.safetensors")
         models.append(weights_file(folder / f"{name}.safetensors"))
     galleries = {"one": [subject], "two": [subject, subject]}
@@ -97,6 +97,30 @@ def test_another_model_brings_its_own_controls(panel: Panel) -> None:
     assert panel.instance.value == 1
     panel.model.value = labels[1]
     assert panel.basis.value == "boundary"
+
+
+def test_only_refined_masks_form_and_by_the_step_that_is_chosen(panel: Panel) -> None:
+    labels = list(panel.models)
+    assert panel.forming.box.children == ()
+    panel.model.value = labels[2]
+    forming = panel.forming
+    assert forming.box.children
+    assert (forming.step.min, forming.step.max) == (0, 12)
+    assert (forming.play.min, forming.play.max) == (0, 12)
+    composed, others = bytes(forming.picture.value), shown(panel)
+    assert composed.startswith(b"\x89PNG")
+    assert "as composed" in forming.words.value
+    forming.step.value = 12
+    assert bytes(forming.picture.value) != composed
+    assert "to step 12 of 12" in forming.words.value
+    assert shown(panel) == others  # nothing else is drawn anew
+    panel.instance.value = 3
+    assert forming.step.value == 12
+    last = bytes(forming.picture.value)
+    panel.off.click()  # the step is of the scaled bases' mask
+    assert bytes(forming.picture.value) != last
+    panel.model.value = labels[1]
+    assert forming.box.children == ()
 
 
 def test_galleries_and_own_files(panel: Panel) -> None:

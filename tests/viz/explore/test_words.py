@@ -12,7 +12,7 @@ from b2inst.viz.explore.composition import Composition, Contributions
 from b2inst.viz.explore.opening import opening
 from b2inst.viz.explore.subjects import Subject
 from b2inst.viz.explore.view import look
-from b2inst.viz.explore.words import describe, describe_change, regional_means
+from b2inst.viz.explore.words import describe, describe_change, describe_forming, regional_means
 
 Build = Callable[..., BasisSegmenter]
 
@@ -61,6 +61,47 @@ def test_the_words_of_a_change_count_its_pixels(build: Build, subject: Subject) 
     assert f"+{gained} −{lost}" in line
     assert f"S_IoU {float(view.explanation.instances.iou_scores[0]):.2f} → " in line
     assert describe_change(view, view.trained, 0, [1.0] * 5) == []
+
+
+def test_a_gate_is_not_called_a_basis(build: Build, subject: Subject) -> None:
+    view = look(build("gated-blendmask-tiny"), subject)
+    text = " ".join(describe(view, 0, view.num_bases - 1))
+    assert text.startswith("Basis 4 ")
+    assert "before the gate" in text
+    assert "boundary" not in text.lower().replace("boundary dice", "")
+    formed = view.form(0, [1.0] * view.num_bases)
+    first, last = describe_forming(view, formed, 0), describe_forming(view, formed, view.steps)
+    assert "before the gate" in first[-1]
+    gained = int((formed.masks[-1] & ~formed.masks[0]).sum())
+    assert f"to step 12 of 12: {formed.effect(0, 12).changed} of " in last[-1]
+    assert f"+{gained} −" in last[-1]
+    assert "boundary" in last[0]
+
+
+def test_without_a_boundary_no_words_are_of_one(build: Build, subject: Subject) -> None:
+    view = look(build("blendmask-tiny", refine={"convs": {}}), subject)
+    assert not view.gated
+    formed = view.form(0, [1.0] * view.num_bases)
+    lines = describe_forming(view, formed, 0)
+    assert lines == ["This is the mask as composed of the bases, before the refinement."]
+
+
+def test_a_gated_model_opens_where_the_gate_changes_most(build: Build, subject: Subject) -> None:
+    model = build("gated-condinst-tiny")
+    found = look(model, subject).explanation.instances
+    rows = torch.tensor([1, 2])
+    known = replace(subject.truth, masks=found.masks[rows], boxes=found.boxes[rows])
+    subject = replace(subject, truth=known)
+    view = look(model, subject)
+    chosen = opening(model, [subject])
+    assert "the gate is switched off" in chosen.reason
+    kept, model.assembler.refinement = model.assembler.refinement, None  # type: ignore[attr-defined,assignment]
+    without = view.recompose([1.0] * view.num_bases).instances.masks
+    model.assembler.refinement = kept  # type: ignore[attr-defined]
+    shares = (without != found.masks).sum((1, 2)) / found.masks.sum((1, 2)).clamp(min=1)
+    good = (found.class_scores >= 0.4) & (view.trained.iou >= 0.5)
+    firsts = [int((good & (view.objects == k)).nonzero()[0]) for k in view.objects[good].unique()]
+    assert chosen.instance == max(firsts, key=lambda i: float(shares[i]))
 
 
 def test_the_opening_is_the_mask_that_changes_most(build: Build, subject: Subject) -> None:
