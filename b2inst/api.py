@@ -10,8 +10,16 @@ from typing import Any
 import torch
 
 from b2inst import models, weights
-from b2inst.models import BasisSegmenter, Explanation, ImageSegmenter, TwoStageSegmenter, with_bases
+from b2inst.models import (
+    BasisSegmenter,
+    Explanation,
+    ImageSegmenter,
+    NoBasesError,
+    TwoStageSegmenter,
+    with_bases,
+)
 from b2inst.models.image_segmenter import ImageLike, read_image
+from b2inst.models.oracle import OracleSegmenter
 from b2inst.result import Result
 from b2inst.weights.files import model_card
 
@@ -23,7 +31,16 @@ class Segmenter(ImageSegmenter):
 
     @staticmethod
     def of(model: ImageSegmenter, *, category_ids: tuple[int, ...] = ()) -> Segmenter:
-        """A model around the parts of another, which it shares."""
+        """A model around the parts of another, which it shares.
+
+        Raises:
+            NoBasesError: it is an oracle, which predicts nothing by itself.
+        """
+        if isinstance(model, OracleSegmenter):
+            raise NoBasesError(
+                "a model with an oracle is shown the true boundaries: `b2inst eval` and tables can "
+                "evaluate it, but it predicts nothing of an image alone"
+            )
         parts: dict[str, Any] = dict(model.named_children())
         kind = _WithBases if isinstance(model, BasisSegmenter) else _TwoStage
         segmenter: Segmenter = kind(**parts)
@@ -86,7 +103,8 @@ def create_model(
         options: of the family's builder, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:
-        ValueError: an unknown name or option, with the known ones.
+        ValueError: an unknown name or option, with the known ones; an oracle, which only tables
+            can use.
     """
     return Segmenter.of(
         models.create_model(name, num_classes=num_classes, class_names=class_names, **options)

@@ -56,3 +56,8 @@ def test_copies_show_themselves_too() -> None:
     model = tiny().eval()
     for other in (copy.deepcopy(model), optimise_for_inference(model)):
         assert isinstance(other.predict([PICTURE])[0], b2inst.Result)
+
+
+def test_an_oracle_is_no_model_to_predict_with() -> None:
+    with pytest.raises(ValueError, match="shown the true boundaries"):
+        b2inst.create_model("blendmask-tiny", num_classes=2, oracle={"as_basis": True})
