@@ -25,6 +25,8 @@ from b2inst.viz.contrasts import contrasts_figure
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import differences_figure
+from b2inst.viz.explore.forming_examples import changes, forming_figure
+from b2inst.viz.explore.subjects import Gallery
 from b2inst.viz.figure import save_figure
 from b2inst.viz.landscape import boundary_landscape, speed_landscape
 from b2inst.viz.qualitative import qualitative_figure
@@ -141,6 +143,23 @@ def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> 
 def save_contrasts(result: TableResult, workspace: Workspace) -> Path:
     """What the table asks, and the differences that answer it, as ``contrasts.png``."""
     return save_figure(contrasts_figure(result), _folder(result, workspace) / "contrasts.png")
+
+
+def save_forming(result: TableResult, workspace: Workspace, row: str) -> Path:
+    """How masks of a row's first run form, as ``forming.png``; see ``forming_figure``.
+
+    Raises:
+        RunError: the row was not run, its run's folder is not here any more, or it finds no object.
+    """
+    run = _runs(result, row, workspace)[0]
+    data = prepare(run.spec().data, workspace.data)
+    gallery = Gallery(load_split(data, data.report_split, workspace.data))
+    found = changes(with_bases(load_model(run.model_path)), gallery)
+    if not found:
+        raise RunError(f"row '{row}' of {result.table}: it finds no object; train it longer")
+    path = _folder(result, workspace) / "forming.png"
+    forming_figure(found).save(path, optimize=True)
+    return path
 
 
 def save_differences(result: TableResult, workspace: Workspace) -> Path:
