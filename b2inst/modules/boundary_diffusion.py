@@ -35,7 +35,7 @@ class BoundaryDiffusion(nn.Module):
             raise ValueError(f"steps {steps}: 1 to 16")
         self.steps = steps
         self.raw_rate = nn.Parameter(torch.tensor(0.0))
-        self.raw_sharpness = nn.Parameter(torch.tensor(3.0)) if guided else None
+        self.raw_sharpness = nn.Parameter(torch.tensor(9.0)) if guided else None
 
     @property
     def rate(self) -> Tensor:
