@@ -79,7 +79,8 @@ def test_the_explorer_answers_the_keyboard(page) -> None:  # type: ignore[no-unt
         lambda: _pictures(page)[2] != before[2], "a basis is switched off, nothing changes", page
     )
     assert _pictures(page)[:2] == before[:2]
-    assert "Your change (boundary × 0.0)" in page.inner_text("body")
+    change = "Your change (boundary × 0.0)"
+    _until(lambda: change in page.inner_text("body"), "the change is not told", page)
 
     ranking = page.inner_text("table#T_ranking")
     _press(page, "S_class to the", "Home")
