@@ -50,8 +50,12 @@ _GATED: dict[str, Any] = {
     "scoring": ("iou", "boundary"),
 }
 
-#: What a model adds to the baseline whose name follows.
-_ADDED = {"b2inst-": _B2INST, "gated-": _GATED}
+#: What a model adds to the baseline whose name follows; of two that fit a name the first.
+_ADDED = {
+    "b2inst-": _B2INST,
+    "gated-convs-": _GATED | {"refine": {"diffusion": {}, "convs": {}}},
+    "gated-": _GATED,
+}
 CATALOG |= {
     prefix + name: partial(builder, **parts)
     for prefix, parts in _ADDED.items()

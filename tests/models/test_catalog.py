@@ -59,6 +59,13 @@ def test_a_gated_model_has_the_boundary_beside_the_bases(family: str) -> None:
     assert len([name for name in added if "refinement" in name]) == 2  # two scalars
 
 
+def test_what_convolves_after_the_gate_has_both() -> None:
+    model = create("gated-convs-yolact-r50")
+    parts = [type(part).__name__ for part in model.assembler.refinement.refinements]
+    assert parts == ["BoundaryDiffusion", "ConvRefinement"]
+    assert baseline_of("gated-convs-yolact-r50") == "yolact-r50"
+
+
 def test_an_unknown_refinement_is_named() -> None:
     with pytest.raises(ValueError, match=r"\['blur'\].*'diffusion', 'convs'"):
         create("blendmask-tiny", refine={"blur": {}})
