@@ -88,7 +88,7 @@ def test_the_sweeps_share_their_runs_with_the_table() -> None:
     table = load_table("beyond").run_specs(profile, (0,))
     schedule = load_table("beyond-schedule").run_specs(profile, (0,))
     steps = load_table("beyond-steps").run_specs(profile, (0,))
-    for row in ("HBB", "gate, unsupervised", "gate"):
+    for row in ("baseline", "HBB", "gate, unsupervised", "gate"):
         assert schedule[row] == table[row]
         assert schedule[f"{row}, 3×"][0].schedule.iterations == 3 * 800
     assert steps["gate of 12 steps"] == table["gate"]
