@@ -5,7 +5,8 @@
 Takes the runs of a table that was made with the same ``--profile``, ``--data`` and ``--seeds`` and
 writes ``results/<profile>/<table>/true_boxes.json``: for each row the mean mask IoU and boundary
 Dice (paper Eq. 1) of all objects, each masked in its true box with the coefficients of its most
-central position, as the scoring head is trained; and the difference of a row to its base.
+central position, as the scoring head is trained; and the difference of a row to its base. Objects
+too small or too covered to have such a position are left out, the same ones in all rows.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ def main(
     rows = []
     for name, runs in spec.run_specs(plan, tuple(int(seed) for seed in seeds.split(","))).items():
         found = [open_run(workspace.runs, run) for run in runs]
-        means[name] = [_resampled(_measure(run.model_path, index, plan), draws) for run in found]
+        sums = [_measure(run.model_path, index, plan) for run in found]
+        means[name] = [_resampled(of_run, draws) for of_run in sums]
         row: dict[str, Any] = {"row": name, "runs": [run.hash for run in found]}
+        row["objects"] = int(sums[0][:, 0].sum())
         row |= _by_quality([float(m) for m in np.mean(means[name], axis=0)[0]])
         rows.append(row)
         typer.echo(row)
