@@ -18,15 +18,16 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("index.html", "report/runs.html")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the committed results, alone in a folder."""
+@pytest.fixture(scope="module", params=["tiny", "beyond"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a profile's committed results, alone in a folder."""
+    profile = request.param
     place = tmp_path_factory.mktemp("place")
     (place / "experiments").symlink_to(ROOT / "experiments")
-    shutil.copytree(ROOT / "results/tiny", place / "results/tiny")
+    shutil.copytree(ROOT / "results" / profile, place / "results" / profile)
     for measurement in (ROOT / "results").glob("*.json"):
         shutil.copy(measurement, place / "results")
-    return make_report("tiny", Workspace(place)).parent
+    return make_report(profile, Workspace(place)).parent
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
