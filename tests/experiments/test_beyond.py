@@ -48,9 +48,9 @@ def test_rows_have_the_parts_that_they_are_named_for() -> None:
     oracles = {name for name, m in rows.items() if isinstance(m, OracleSegmenter)}
     assert oracles == {"true boundary as basis", "gate, true boundary"}
     as_basis = {name for name, m in rows.items() if isinstance(m.basis_head, BoundaryBasis)}
-    assert as_basis == {"HBB", "K+1 basis"}
+    assert as_basis == {"HBB", "K+1 basis"} | {n for n in rows if n.startswith("basis and gate")}
     predicted = {n for n, m in rows.items() if isinstance(m.basis_head, BoundarySupervision)}
-    gates = {n for n in rows if n.startswith("gate") and "true" not in n}
+    gates = {n for n in rows if "gate" in n and "true" not in n}
     assert predicted == as_basis | gates
     taught = {n for n in predicted if any(rows[n].basis_head.criterion.weights.values())}
     assert predicted - taught == {n for n in predicted if "unsupervised" in n} | {"K+1 basis"}
@@ -68,6 +68,9 @@ def test_rows_have_the_parts_that_they_are_named_for() -> None:
         "convolutions": [convolutions],
         "gate + convolutions, unsupervised": [diffusion, convolutions],
         "gate + convolutions": [diffusion, convolutions],
+        "basis and gate, unsupervised": [diffusion],
+        "basis and gate": [diffusion],
+        "basis and gate + convolutions": [diffusion, convolutions],
     }
 
 
@@ -76,6 +79,7 @@ def test_a_gate_and_its_control_begin_with_the_same_weights() -> None:
     for row, control in (
         ("gate", "gate, unsupervised"),
         ("gate + convolutions", "gate + convolutions, unsupervised"),
+        ("basis and gate", "basis and gate, unsupervised"),
         ("HBB", "K+1 basis"),
     ):
         one, other = rows[row].state_dict(), rows[control].state_dict()
@@ -88,7 +92,9 @@ def test_the_sweeps_share_their_runs_with_the_table() -> None:
     table = load_table("beyond").run_specs(profile, (0,))
     schedule = load_table("beyond-schedule").run_specs(profile, (0,))
     steps = load_table("beyond-steps").run_specs(profile, (0,))
-    for row in ("baseline", "HBB", "gate, unsupervised", "gate"):
+    short = [row for row in schedule if not row.endswith("3×")]
+    assert len(schedule) == 2 * len(short)
+    for row in short:
         assert schedule[row] == table[row]
         assert schedule[f"{row}, 3×"][0].schedule.iterations == 3 * 800
     assert steps["gate of 12 steps"] == table["gate"]
