@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -15,15 +13,8 @@ import b2inst
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(b2inst.__file__).parents[1] / "experiments/training_cost.py"
-    spec = importlib.util.spec_from_file_location("training_cost", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("training_cost")
 
 
 def test_objects_are_discs_in_their_boxes(script: ModuleType) -> None:

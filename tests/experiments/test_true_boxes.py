@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import b2inst
 from b2inst.data import CocoIndex, write_scenes
 from b2inst.experiments import load_profile
 from b2inst.models import create_model
@@ -22,14 +20,8 @@ SIZE = 96
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(b2inst.__file__).parents[1] / "experiments/true_boxes.py"
-    spec = importlib.util.spec_from_file_location("true_boxes", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("true_boxes")
 
 
 @pytest.fixture(scope="module")
