@@ -29,11 +29,20 @@ from b2inst.experiments.provenance import describe_machine
 from b2inst.experiments.runner import area_ranges
 from b2inst.experiments.store import open_run, write_json
 from b2inst.models import with_bases
-from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.modules.oracle_boundary import OracleBoundary
 from b2inst.structures import Bases
 
-ROWS = ("HBB", "gate, unsupervised", "gate", "gate + convolutions")
+#: By row, what of its boundary is exchanged.
+EXCHANGED = (
+    ("HBB", "basis"),
+    ("gate, unsupervised", "gate"),
+    ("gate", "gate"),
+    ("gate + convolutions", "gate"),
+    ("basis and gate", "basis"),
+    ("basis and gate", "gate"),
+)
+#: A logit that says there is none: as a basis 0 adds nothing, and a gate of -20 is open.
+NOTHING = {"basis": 0.0, "gate": -20.0}
 COLUMNS = ("AP", "AP75", "boundary_AP")
 
 Exchange = Callable[[Bases], Tensor]
@@ -51,17 +60,22 @@ def main(
         plan.model_copy(update={"data": data}), tuple(int(seed) for seed in seeds.split(","))
     )
     rows = []
-    for name in ROWS:
+    for name, use in EXCHANGED:
         for spec in specs[name]:
             run = open_run(workspace.runs, spec)
-            row: dict[str, Any] = {"row": name, "run": run.hash, "seed": spec.seed}
+            row: dict[str, Any] = {
+                "row": name,
+                "exchanged": use,
+                "run": run.hash,
+                "seed": spec.seed,
+            }
             for boundary, exchange in (
                 ("own", None),
-                ("none", nothing),
+                ("none", nothing(use)),
                 ("of another image", of_another),
                 ("true", true_boundary(index, two_sided=name != "HBB")),
             ):
-                metrics = _evaluate(run.model_path, index, exchange, plan.machine.batch, plan)
+                metrics = _evaluate(run.model_path, index, exchange, use, plan.machine.batch, plan)
                 row[boundary] = {column: metrics[column] for column in COLUMNS}
             rows.append(row)
             typer.echo(row)
@@ -71,11 +85,13 @@ def main(
     )
 
 
-def nothing(bases: Bases) -> Tensor:
-    """As a basis 0, which adds nothing; as a gate open everywhere."""
-    boundary = _of(bases)
-    as_basis = bases.maps.shape[1] > 0 and bases.maps[:, -1:].equal(boundary)
-    return torch.full_like(boundary, 0.0 if as_basis else -20.0)
+def nothing(use: str) -> Exchange:
+    """A basis that adds nothing, or a gate that is open everywhere."""
+
+    def exchange(bases: Bases) -> Tensor:
+        return torch.full_like(_of(bases), NOTHING[use])
+
+    return exchange
 
 
 def of_another(bases: Bases) -> Tensor:
@@ -94,6 +110,13 @@ def true_boundary(index: CocoIndex, *, two_sided: bool) -> Exchange:
     return exchange
 
 
+def exchanged(bases: Bases, boundary: Tensor, use: str) -> Bases:
+    """The bases with another boundary in one of its uses; in the other it stays."""
+    if use == "gate":
+        return replace(bases, boundary_logits=boundary)
+    return replace(bases, maps=torch.cat([bases.maps[:, :-1], boundary], dim=1))
+
+
 def _masks(index: CocoIndex) -> Iterator[Tensor]:
     for image in index.images:
         found = [
@@ -105,17 +128,13 @@ def _masks(index: CocoIndex) -> Iterator[Tensor]:
 
 
 def _evaluate(
-    weights: Path, index: CocoIndex, exchange: Exchange | None, batch: int, plan: Any
+    weights: Path, index: CocoIndex, exchange: Exchange | None, use: str, batch: int, plan: Any
 ) -> dict[str, float | None]:
     model = with_bases(load_model(weights))
     if exchange is not None:
-        as_basis = isinstance(model.basis_head, BoundaryBasis)
 
         def other(module: object, inputs: object, bases: Bases) -> Bases:
-            boundary = exchange(bases)
-            if as_basis:
-                bases = replace(bases, maps=torch.cat([bases.maps[:, :-1], boundary], dim=1))
-            return replace(bases, boundary_logits=boundary)
+            return exchanged(bases, exchange(bases), use)
 
         model.basis_head.register_forward_hook(other)  # type: ignore[attr-defined]
     with TemporaryDirectory() as folder:
