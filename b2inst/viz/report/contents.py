@@ -16,6 +16,8 @@ CAPTIONS = {
     "designs": "The models of the rows, drawn from what flows through them.",
     "curves": "Training curves: a panel a loss, a colour a row, a line a seed.",
     "calibration": "Predicted against true mask quality; on the diagonal a scoring head is right.",
+    "contrasts": "Questions, each the difference of two rows; hollow where zero is in its band.",
+    "forming": "Masks as they form: those that the steps improve most, at the median, and least.",
     "qualitative": "Ground truth and what models predict; images chosen by rule.",
     "boundaries": "The boundary that each row predicts, beside the target.",
     "boundary_targets": "The boundary target at several strides, on scenes and photographs.",
@@ -72,7 +74,7 @@ def read_contents(folder: Path) -> Contents:
     tables = [
         Table(path.parent.name, TableResult.load(path), _pictures(path.parent), _files(path.parent))
         for path in sorted(folder.glob("*/*.json"), key=_numbered_first)
-        if path.stem == path.parent.name.partition("-")[0] and "rows" in read_json(path)
+        if _is_table(path)
     ]
     figures = folder / "figures"
     records = _records(figures / "figures.json")
@@ -100,9 +102,14 @@ def read_contents(folder: Path) -> Contents:
     )
 
 
+def _is_table(path: Path) -> bool:
+    """``<table>/<table>.json``, or of another split or time in ``<table>-…/``."""
+    return f"{path.parent.name}-".startswith(f"{path.stem}-") and "rows" in read_json(path)
+
+
 def _numbered_first(path: Path) -> tuple[bool, str]:
-    """The paper's tables, then others."""
-    return not path.stem.startswith("table"), path.as_posix()
+    """The paper's tables, then others, each by the name of its folder."""
+    return not path.stem.startswith("table"), path.parent.name
 
 
 def _pictures(folder: Path) -> list[Picture]:

@@ -31,6 +31,7 @@ def table_view(table: Table, contents: Contents) -> dict[str, Any]:
     """A table: its cells as printed, its differences on a scale, pictures and files."""
     result = table.result
     frame = to_frame(result)
+    is_papers = any(row.paper for row in result.rows)
     scales = [difference_scale(result, column) for column in ("AP", "boundary_AP")]
     return {
         "id": slug(table.name),
@@ -48,6 +49,7 @@ def table_view(table: Table, contents: Contents) -> dict[str, Any]:
                 "lines": [
                     _line(source, frame.loc[(row.name, source)].tolist(), row, table, contents)
                     for source in frame.loc[row.name].index
+                    if is_papers or source != "paper"
                 ],
                 "runs": [_run_link(name, contents) for name in row.runs],
             }

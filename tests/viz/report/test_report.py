@@ -162,6 +162,24 @@ def test_what_is_not_there_is_said_and_not_linked(workspace: Workspace, results:
     assert "&lt;HBB&gt; &amp; co" in index.text
 
 
+def test_tables_are_found_by_their_folders(workspace: Workspace, results: Path) -> None:
+    table = json.loads((results / "table1/table1.json").read_text(encoding="utf-8"))
+    for row in table["rows"]:
+        row["paper"] = {}
+    for folder, name in (
+        ("own", "own"),
+        ("own-val", "own"),
+        ("own-long", "own-long"),
+        ("own", "true_boxes"),
+        ("ownership", "own"),
+    ):
+        write(results / folder / f"{name}.json", table | {"table": name})
+    text = make_report("tiny", workspace).read_text(encoding="utf-8")
+    named = re.findall('<h2 id="[^"]+">(.+?): Impact', text)
+    assert named == ["Table 1", "own", "own-long", "own-val"]
+    assert text.count('<tr class="paper">') == len(table["rows"])  # of Table 1 alone
+
+
 def test_figures_show_their_caption_or_why_they_are_missing(
     workspace: Workspace, results: Path
 ) -> None:
