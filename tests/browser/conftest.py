@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = (
@@ -88,10 +88,14 @@ def open_page(browser: Browser, screenshots: Path, request: pytest.FixtureReques
             if message.type == "error":
                 errors.append(message.text)
 
+        def missed(asked: Request) -> None:
+            if asked.failure != "net::ERR_ABORTED":  # which is what leaving a page ends in
+                errors.append(f"{asked.url}: {asked.failure}")
+
         page.on("pageerror", lambda error: errors.append(str(error)))
         if strict:
             page.on("console", note)
-            page.on("requestfailed", lambda asked: errors.append(f"{asked.url}: not loaded"))
+            page.on("requestfailed", missed)
         try:
             yield page
         finally:
