@@ -25,6 +25,7 @@ from b2inst.data import CocoIndex
 from b2inst.evaluation import evaluate, ranked_by_class, read_predictions, write_predictions
 from b2inst.experiments import Workspace, load_profile, load_table
 from b2inst.experiments.datasets import load_split, prepare
+from b2inst.experiments.profile import Profile
 from b2inst.experiments.provenance import describe_machine
 from b2inst.experiments.runner import area_ranges
 from b2inst.experiments.store import open_run, write_json
@@ -75,7 +76,7 @@ def main(
                 ("of another image", of_another),
                 ("true", true_boundary(index, two_sided=name != "HBB")),
             ):
-                metrics = _evaluate(run.model_path, index, exchange, use, plan.machine.batch, plan)
+                metrics = _evaluate(run.model_path, index, exchange, use, plan)
                 row[boundary] = {column: metrics[column] for column in COLUMNS}
             rows.append(row)
             typer.echo(row)
@@ -128,7 +129,7 @@ def _masks(index: CocoIndex) -> Iterator[Tensor]:
 
 
 def _evaluate(
-    weights: Path, index: CocoIndex, exchange: Exchange | None, use: str, batch: int, plan: Any
+    weights: Path, index: CocoIndex, exchange: Exchange | None, use: str, plan: Profile
 ) -> dict[str, float | None]:
     model = with_bases(load_model(weights))
     if exchange is not None:
@@ -139,7 +140,7 @@ def _evaluate(
         model.basis_head.register_forward_hook(other)  # type: ignore[attr-defined]
     with TemporaryDirectory() as folder:
         predictions = Path(folder) / "predictions.jsonl.gz"
-        write_predictions(model, index, predictions, batch_size=batch)
+        write_predictions(model, index, predictions, batch_size=plan.machine.batch)
         return evaluate(
             ranked_by_class(read_predictions(predictions)),
             index.annotation_file,
