@@ -30,7 +30,6 @@ def evaluate_weights(
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
     from b2inst.data import CocoIndex, find_split
     from b2inst.evaluation import evaluate, read_predictions, write_predictions
-    from b2inst.experiments.datasets import ground_truth
     from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
     from b2inst.weights import load_model
@@ -47,7 +46,7 @@ def evaluate_weights(
             check_classes(model, index)
             predictions = (out or Path(temporary)) / "predictions.jsonl.gz"
             write_predictions(model, index, predictions, batch_size=batch)
-        metrics = evaluate(read_predictions(predictions), ground_truth(index, skip_bad=skip_bad))
+        metrics = evaluate(read_predictions(predictions), index)
     typer.echo(metrics_text(metrics))
     if out is not None:
         write_json(out / "metrics.json", metrics)

@@ -28,6 +28,19 @@ ValSplitOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
 ]
+CrowdsAsInstancesOption = Annotated[
+    bool,
+    typer.Option("--crowds-as-instances", help="Read annotations of iscrowd 1 as single objects."),
+]
+ValFractionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--val-fraction",
+        min=0.01,
+        max=0.9,
+        help="Share of the training images of --data to hold out for validation, such as 0.2.",
+    ),
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
 BatchSizeOption = Annotated[
     int | None,
@@ -66,16 +79,32 @@ RecomputeOption = Annotated[
 
 
 def coco_data(
-    data: Path | None, train: str | None, val: str | None, skip_bad: bool
+    data: Path | None,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    skip_bad: bool = False,
+    crowds_as_instances: bool = False,
+    val_fraction: float | None = None,
 ) -> CocoData | None:
     """The COCO-format folder that the options name, if they name one."""
     from b2inst.experiments import coco_folder
 
     if data is None:
-        if train or val or skip_bad:
-            raise typer.BadParameter("--train-split, --val-split and --skip-bad go with --data")
+        if train or val or skip_bad or crowds_as_instances or val_fraction:
+            raise typer.BadParameter(
+                "--train-split, --val-split, --val-fraction, --skip-bad and --crowds-as-instances "
+                "go with --data"
+            )
         return None
-    return coco_folder(data, train=train, val=val, skip_bad=skip_bad)
+    return coco_folder(
+        data,
+        train=train,
+        val=val,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+        val_fraction=val_fraction,
+    )
 
 
 def profile_name(profile: str, batch_size: int | None) -> str:

@@ -179,6 +179,8 @@ def check_plan(
     for part in dict.fromkeys(("train", split)):
         index = load_split(data, part, workspace.data, verify=True)
         names[part] = index.class_names
+        for line in index.notes:
+            warnings.warn(line, stacklevel=3)
         if index.skipped:
             lines = "\n".join(index.skipped)
             warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=3)

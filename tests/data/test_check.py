@@ -81,7 +81,7 @@ def test_ctrl_c_does_not_wait_for_the_other_images(
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="to check"):
+    with pytest.raises(DataError, match="no COCO-format annotations; known are"):
         check_coco(tmp_path, progress=False)
     with pytest.raises(DataError, match="nothing to check"):
         check_coco(progress=False)
