@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,14 +94,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Classes that have instances in some of the splits only, or in none."""
-        lines = []
-        for name, total in self.classes.items():
-            without = [s.annotation_file.name for s in self.splits if not s.classes.get(name)]
-            if not total:
-                lines.append(f"class {name!r} has no instances")
-            elif without:
-                lines.append(f"class {name!r} has no instances in {', '.join(without)}")
-        return lines
+        return missing_classes({s.annotation_file.name: s.classes for s in self.splits})
 
     def __str__(self) -> str:
         n = len(self.problems)
@@ -139,6 +133,34 @@ def check_coco(
     return Report([_check_split(*pair, crowds_as_instances, progress) for pair in pairs])
 
 
+def class_counts(index: CocoIndex) -> dict[str, int]:
+    """Instances by class, in label order; the names have ids where they are not unique."""
+    counts = Counter(a.label for a in index.all_annotations() if not a.crowd)
+    times = Counter(index.class_names)
+    return {
+        f"{name} (id {number})" if times[name] > 1 else name: counts[label]
+        for label, (name, number) in enumerate(
+            zip(index.class_names, index.category_ids, strict=True)
+        )
+    }
+
+
+def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each class that has no instances in some of the splits, or in none.
+
+    Args:
+        splits: instances by class, by the name of the split.
+    """
+    lines = []
+    for name in dict.fromkeys(name for counts in splits.values() for name in counts):
+        without = [split for split, counts in splits.items() if not counts.get(name)]
+        if len(without) == len(splits):
+            lines.append(f"class {name!r} has no instances")
+        elif without:
+            lines.append(f"class {name!r} has no instances in {', '.join(without)}")
+    return lines
+
+
 def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:
     """Read every image of an index to its end, so that training will not stumble over one.
 
@@ -155,8 +177,11 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
         return index
     if not skip_bad:
         raise DataError(next(iter(bad.values())))
-    kept = index.subset(image.id for image in index.images if image.id not in bad)
-    return replace(kept, skipped=index.skipped + list(bad.values()))
+    return replace(_without(index, bad), skipped=index.skipped + list(bad.values()))
+
+
+def _without(index: CocoIndex, bad: Collection[int]) -> CocoIndex:
+    return index.subset(image.id for image in index.images if image.id not in bad)
 
 
 def _bad_images(index: CocoIndex, progress: bool) -> dict[int, str]:
@@ -185,13 +210,13 @@ def _check_split(
     with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
         found = inspect(annotation_file, image_dir, crowds_as_instances=crowds_as_instances)
         bar.update()
-    index = found.index
+    bad = _bad_images(found.index, progress)
+    index = _without(found.index, bad)
     nothing = nothing_to_find(index)
     instances = [a for a in index.all_annotations() if not a.crowd]
     areas = np.array([a.area for a in instances] or [0.0])
     small = sum(a.area < _SMALL for a in instances)
     large = sum(a.area >= _MEDIUM for a in instances)
-    counts = Counter(a.label for a in instances)
     sides = [side for image in index.images for side in (image.height, image.width)] or [0]
     return SplitReport(
         annotation_file=index.annotation_file,
@@ -199,21 +224,10 @@ def _check_split(
         empty_images=len(index) - len(index.annotated()),
         annotations=len(instances),
         crowds=sum(map(len, index.annotations.values())) - len(instances),
-        classes={name: counts[label] for label, name in enumerate(_distinct_names(index))},
+        classes=class_counts(index),
         image_sides=(min(sides), max(sides)),
         areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
         sizes=(small, len(instances) - small - large, large),
         notes=index.notes,
-        problems=[
-            *found.problems,
-            *([nothing] if nothing else []),
-            *_bad_images(index, progress).values(),
-        ],
+        problems=[*found.problems, *bad.values(), *([nothing] if nothing else [])],
     )
-
-
-def _distinct_names(index: CocoIndex) -> list[str]:
-    """Names of the classes, with the id where several have one name."""
-    times = Counter(index.class_names)
-    pairs = zip(index.class_names, index.category_ids, strict=True)
-    return [f"{name} (id {number})" if times[name] > 1 else name for name, number in pairs]

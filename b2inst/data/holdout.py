@@ -42,8 +42,8 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     # How many images of each class, and in all (None), still belong into the held-out part.
     missing: dict[int | None, float] = defaultdict(float)
     for found in classes.values():
-        for label in found:
-            missing[label] += fraction
+        for known in found:
+            missing[known] += fraction
     missing[None] = wanted
     held_out: set[int] = set()
     while left:
