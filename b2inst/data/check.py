@@ -17,6 +17,7 @@ from b2inst.data.errors import DataError
 from b2inst.data.images import probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
 from b2inst.data.records import ImageRecord
+from b2inst.data.validation import shortened
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
@@ -49,7 +50,7 @@ class SplitReport:
             f"  instance area {smallest:.0f}–{largest:.0f} pixels, median {median:.0f}: "
             f"{small} small, {medium} medium, {large} large",
             f"  {len(self.classes)} classes: "
-            + ", ".join(f"{name} {count}" for name, count in self.classes.items()),
+            + shortened([f"{name} {count}" for name, count in self.classes.items() if count], 100),
         ]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  problem: {problem}" for problem in self.problems]
@@ -146,19 +147,21 @@ def class_counts(index: CocoIndex) -> dict[str, int]:
 
 
 def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """A line for each class that has no instances in some of the splits, or in none.
+    """Lines on the classes that have no instances in some of the splits, or in any.
 
     Args:
         splits: instances by class, by the name of the split.
     """
-    lines = []
+    names: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for counts in splits.values() for name in counts):
         without = [split for split, counts in splits.items() if not counts.get(name)]
-        if len(without) == len(splits):
-            lines.append(f"class {name!r} has no instances")
-        elif without:
-            lines.append(f"class {name!r} has no instances in {', '.join(without)}")
-    return lines
+        if without:
+            where = "" if len(without) == len(splits) else f" in {', '.join(without)}"
+            names.setdefault(where, []).append(name)
+    return [
+        f"classes without instances{where}: {len(found)} ({shortened(found)})"
+        for where, found in names.items()
+    ]
 
 
 def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:

@@ -189,6 +189,8 @@ def inspect(
         file = read_annotation_file(annotations)
         folder = file.path.parent if image_dir is None else Path(image_dir)
         reader = _Reader(file, crowds_as_instances=crowds_as_instances)
+        if not file.annotations:
+            file.notes.append("the list of annotations is empty")
         names = reader.categories()
         images = reader.images(folder, look=image_dir is not None)
         by_image = reader.annotations(images, names)
@@ -212,7 +214,7 @@ def inspect(
 def nothing_to_find(index: CocoIndex) -> str | None:
     """A line on why a split has nothing to learn from or to evaluate on, or None."""
     if not index.images:
-        return f"{index.annotation_file}: no images; list them under 'images'"
+        return f"{index.annotation_file}: no images that can be used"
     crowds = sum(map(len, index.annotations.values()))
     if crowds == 0:
         return f"{index.annotation_file}: no instances in its {len(index)} images; annotate some"

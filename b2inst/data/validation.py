@@ -7,7 +7,7 @@ the caller adds the name of the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from b2inst.data.segmentation import BORDER_TOLERANCE
@@ -23,8 +23,6 @@ class EntryError(ValueError):
 class Notes:
     """What was read in another way than the file has it, with how often and where first."""
 
-    _SHOWN = 3
-
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
@@ -34,11 +32,12 @@ class Notes:
 
     def lines(self) -> list[str]:
         """A line for each kind of note."""
-        return [
-            f"{what}: {len(names)} ({', '.join(names[: self._SHOWN])}"
-            f"{', …' if len(names) > self._SHOWN else ''})"
-            for what, names in self._names.items()
-        ]
+        return [f"{what}: {len(names)} ({shortened(names)})" for what, names in self._names.items()]
+
+
+def shortened(names: Sequence[str], shown: int = 5) -> str:
+    """The first of some names, with commas."""
+    return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
 
 
 class RawAnnotation(NamedTuple):
