@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +62,7 @@ class Report:
     """Reports of the splits of a data set; ``print`` it."""
 
     splits: list[SplitReport]
+    different_classes: str | None = None  #: a line if the splits have different categories
 
     @property
     def ok(self) -> bool:
@@ -70,7 +71,8 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """All problems, a line each, the file first."""
-        return [problem for split in self.splits for problem in split.problems]
+        found = [problem for split in self.splits for problem in split.problems]
+        return [*found, *([self.different_classes] if self.different_classes else [])]
 
     @property
     def images(self) -> int:
@@ -101,6 +103,8 @@ class Report:
         n = len(self.problems)
         verdict = "ok" if self.ok else f"{n} problem{'s' if n > 1 else ''}"
         notes = [f"note: {note}" for note in self.notes]
+        if self.different_classes:
+            notes.append(f"problem: {self.different_classes}")
         return "\n".join([*map(str, self.splits), *notes, verdict])
 
 
@@ -131,7 +135,8 @@ def check_coco(
     else:
         names = [split] if split is not None else find_splits(root)
         pairs = [find_split(root, name) for name in names]
-    return Report([_check_split(*pair, crowds_as_instances, progress) for pair in pairs])
+    reports = [_check_split(*pair, crowds_as_instances, progress) for pair in pairs]
+    return Report(reports, different_classes=_different_classes(reports))
 
 
 def class_counts(index: CocoIndex) -> dict[str, int]:
@@ -144,6 +149,18 @@ def class_counts(index: CocoIndex) -> dict[str, int]:
             zip(index.class_names, index.category_ids, strict=True)
         )
     }
+
+
+def _different_classes(splits: Sequence[SplitReport]) -> str | None:
+    """Labels go by position, so training and evaluation need one list of categories."""
+    first = splits[0]
+    for split in splits[1:]:
+        if list(split.classes) != list(first.classes):
+            return (
+                f"{split.annotation_file}: other categories than {first.annotation_file}; give all "
+                "splits the same list of categories"
+            )
+    return None
 
 
 def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -265,11 +265,17 @@ class _Reader:
         else:
             files = {name: ImageFile(name, 0) for name in names}
         records = []
+        ids: dict[str, int] = {}
         for number, (name, height, width) in entries.items():
             with self._collected():
                 if name not in files:
                     raise EntryError(f"image {number} ({name}) is missing from the image folder")
                 file = files[name]
+                if ids.setdefault(file.name, number) != number:
+                    self.notes.add(
+                        "files that are several images, each with a part of the objects",
+                        f"{file.name}, ids {ids[file.name]} and {number}",
+                    )
                 if file.by_base_name:
                     self.notes.add("images found by the last part of their file_name", name)
                 records.append(ImageRecord(number, folder / file.name, height, width))

@@ -25,8 +25,8 @@ class ImageFile:
 def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
     """The files of the names that are there and not empty.
 
-    A name that is a web address, or has folders that are not there, is found by its last part if
-    only one file, and only one name, has it.
+    A name that is a web address, has folders that are not there, or has letters in another case is
+    found by its last part if only one file, and only one name, has it.
 
     Args:
         image_dir: folder of the images.
@@ -59,7 +59,7 @@ def _by_base_name(image_dir: Path, names: list[str], *, taken: set[str]) -> dict
     for folder, _, _ in os.walk(image_dir):
         inside = os.path.relpath(folder, image_dir)
         for base, size in _sizes(Path(folder)).items():
-            key = unicodedata.normalize("NFC", base)
+            key = _base_name(base)
             if key in wanted and size:
                 files[key].append(
                     ImageFile(os.path.normpath(os.path.join(inside, base)), size, True)
@@ -72,10 +72,10 @@ def _by_base_name(image_dir: Path, names: list[str], *, taken: set[str]) -> dict
 
 
 def _base_name(name: str) -> str:
-    """The last part of a path of any system, or of a web address."""
+    """The last part of a path of any system, or of a web address, in lower case."""
     if "://" in name:
         name = unquote(urlsplit(name).path)
-    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
+    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -157,7 +157,9 @@ def _read_polygon(
     except ValueError:  # lists of different lengths in it
         points = np.array(None)
     if points.ndim != 1 or points.dtype.kind not in "if" or not np.isfinite(points).all():
-        raise ValueError("has a polygon with coordinates that are not finite numbers")
+        raise ValueError(
+            "has a polygon with coordinates that are not finite numbers; write [x1, y1, x2, y2, …]"
+        )
     for k, value in enumerate(points.tolist()):
         axis, limit = ("y", height) if k % 2 else ("x", width)
         if not -BORDER_TOLERANCE <= value <= limit + BORDER_TOLERANCE:

@@ -96,7 +96,7 @@ def read_name(category: Mapping[str, Any]) -> str:
 
 def read_image_entry(image: Mapping[str, Any]) -> tuple[str, int, int]:
     """File name, height and width of an image entry."""
-    name = image.get("file_name")
+    name = image.get("file_name", image.get("coco_url"))  # LVIS has the address only
     if not isinstance(name, str) or not name or "\0" in name:
         raise EntryError(f"image {image['id']} has no file_name")
     sides = []

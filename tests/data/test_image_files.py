@@ -31,6 +31,8 @@ def folder(tmp_path: Path) -> Path:
         ("C:\\photos\\a.png", "a.png"),
         ("/data/local/a.png", "a.png"),
         ("https://example.org/x/c%20d.png?size=3", "deep/er/c d.png"),
+        ("/data/local-files/?d=set/a.png", "a.png"),
+        ("A.PNG", "a.png"),
         ("two/same.png", "two/same.png"),
         ("same.png", None),  # which of the two?
         ("empty.png", None),
