@@ -19,7 +19,8 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="predictions.jsonl.gz or COCO results .json; a comma between seeds."
+            metavar="A",
+            help="predictions.jsonl.gz, or any tool's COCO .json; a comma between seeds.",
         ),
     ],
     second: Annotated[
@@ -36,13 +37,13 @@ def compare(
     ] = None,
 ) -> None:
     """Differences in mask, boundary and box AP of two models, and which of them may be noise."""
-    from b2inst.data import find_split
+    from b2inst.data import find_annotations
     from b2inst.evaluation.compare import compare as compare_files
 
     if annotations is None:
         if data is None:
             raise typer.BadParameter("give --data or --annotations")
-        annotations, _ = find_split(data, split)
+        annotations = find_annotations(data, split)
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
     found = compare_files(a, b, annotations, resamples=resamples, jobs=jobs)
     typer.echo(comparison_text(found, resamples=resamples))

@@ -9,7 +9,7 @@ from b2inst.data.coco_subset import fetch_coco_subset
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
 from b2inst.data.images import read_image
-from b2inst.data.layout import find_split, find_splits
+from b2inst.data.layout import find_annotations, find_split, find_splits
 from b2inst.data.loader import collate, eval_images, train_loader
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
@@ -44,6 +44,7 @@ __all__ = [
     "eval_images",
     "fetch_coco",
     "fetch_coco_subset",
+    "find_annotations",
     "find_split",
     "find_splits",
     "make_scene",

@@ -13,17 +13,26 @@ def find_split(root: Path | str, split: str) -> tuple[Path, Path]:
     Raises:
         DataError: one of them is not there; names the splits that are.
     """
-    root = Path(root)
-    annotation_file, image_dir = root / "annotations" / f"instances_{split}.json", root / split
+    annotation_file, image_dir = find_annotations(root, split), Path(root) / split
+    if not image_dir.is_dir():
+        raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
+    return annotation_file, image_dir
+
+
+def find_annotations(root: Path | str, split: str) -> Path:
+    """The annotation file alone; the images need not be there.
+
+    Raises:
+        DataError: it is not there; names the splits that are.
+    """
+    annotation_file = Path(root) / "annotations" / f"instances_{split}.json"
     if not annotation_file.is_file():
         there = ", ".join(find_splits(root)) or "none"
         raise DataError(
             f"{annotation_file}: no such file; a COCO folder has "
             f"annotations/instances_<split>.json (splits found: {there})"
         )
-    if not image_dir.is_dir():
-        raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
-    return annotation_file, image_dir
+    return annotation_file
 
 
 def find_splits(root: Path | str) -> list[str]:

@@ -17,7 +17,6 @@ from b2inst.evaluation.bootstrap import resample_ap
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.noise_band import NoiseBand, noise_band
-from b2inst.evaluation.predictions import check_against
 from b2inst.evaluation.results import read_results
 
 #: What is compared: mask, boundary and box AP.
@@ -95,13 +94,7 @@ def images_of(file: Path, *, annotations: Path) -> set[int]:
     Raises:
         EvaluationError: it is not valid, or is for other images or categories.
     """
-    truth = load_ground_truth(annotations)
-    sizes = {i: (image["height"], image["width"]) for i, image in truth.imgs.items()}
-    predictions = read_results(file)
-    try:
-        check_against(predictions, sizes, truth.cats)
-    except EvaluationError as error:
-        raise EvaluationError(f"{file}: {error} ({annotations})") from None
+    predictions = read_results(file, load_ground_truth(annotations))
     return {record["image_id"] for record in predictions}
 
 
@@ -121,4 +114,5 @@ def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
 def _resample(
     file: Path, *, annotations: Path, metrics: Sequence[str], resamples: int
 ) -> dict[str, np.ndarray]:
-    return resample_ap(read_results(file), annotations, metrics=metrics, resamples=resamples)
+    truth = load_ground_truth(annotations)
+    return resample_ap(read_results(file, truth), truth, metrics=metrics, resamples=resamples)

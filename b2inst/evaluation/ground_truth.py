@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from faster_coco_eval import COCO
 
 from b2inst.evaluation.errors import EvaluationError
 
-#: A COCO annotation file, or what it holds.
-Annotations = str | Path | dict[str, Any]
+#: A COCO annotation file, what it holds, or what :func:`load_ground_truth` made of it.
+Annotations: TypeAlias = str | Path | dict[str, Any] | COCO
 
 
 def load_ground_truth(annotations: Annotations) -> COCO:
@@ -22,6 +22,8 @@ def load_ground_truth(annotations: Annotations) -> COCO:
         EvaluationError: the file is unreadable, not COCO's or without images, or an annotation
             names an unknown image or category or has no segmentation.
     """
+    if isinstance(annotations, COCO):
+        return annotations
     name = "annotations" if isinstance(annotations, dict) else str(annotations)
     content = annotations if isinstance(annotations, dict) else _read_json(Path(annotations))
     try:
@@ -74,6 +76,35 @@ def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
         [found for found in truth.dataset["annotations"] if found["image_id"] in kept],
         truth.dataset["categories"],
     )
+
+
+def numbered(
+    truth: COCO, predictions: Iterable[Mapping[str, Any]]
+) -> tuple[COCO, list[dict[str, Any]]]:
+    """Ground truth and predictions with images and categories numbered from 1 by ascending id.
+
+    The evaluator holds ids as floating-point numbers, which are exact up to 2⁵³ only: time stamps
+    are beyond. The order is kept, since it decides between detections of equal score.
+
+    Returns:
+        Copies; nothing is changed in place.
+    """
+    images = {image_id: n for n, image_id in enumerate(sorted(truth.imgs), start=1)}
+    categories = {category_id: n for n, category_id in enumerate(sorted(truth.cats), start=1)}
+
+    def renumber(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **record,
+            "image_id": images[record["image_id"]],
+            "category_id": categories[record["category_id"]],
+        }
+
+    copy = _as_coco(
+        [image | {"id": images[i]} for i, image in truth.imgs.items()],
+        [renumber(annotation) for annotation in truth.dataset["annotations"]],
+        [category | {"id": categories[i]} for i, category in truth.cats.items()],
+    )
+    return copy, [renumber(record) for record in predictions]
 
 
 _FIELDS = ("image_id", "category_id", "segmentation", "bbox", "area")
