@@ -41,11 +41,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def files() -> Path:
-    """The folder of files that other tools wrote; B2INST_FILES names it."""
-    folder = os.environ.get("B2INST_FILES")
-    if not folder:
-        pytest.skip("B2INST_FILES names no folder of other tools' files")
-    return Path(folder)
+    """Files as other tools write them; named by B2INST_FILES."""
+    root = os.environ.get("B2INST_FILES")
+    if not root or not Path(root).is_dir():
+        pytest.skip("B2INST_FILES names no folder")
+    return Path(root)
 
 
 MakeTargets = Callable[..., Targets]

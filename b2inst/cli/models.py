@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from b2inst.cli.metrics import metrics_text
-from b2inst.cli.options import AnnotationsOption, DeviceOption, ImagesOption, SkipBadOption
+from b2inst.cli.options import (
+    AnnotationsOption,
+    CrowdsAsInstancesOption,
+    DeviceOption,
+    ImagesOption,
+    SkipBadOption,
+    annotation_file,
+    read_truth,
+)
 
 
 def evaluate_weights(
@@ -25,6 +33,7 @@ def evaluate_weights(
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
@@ -32,29 +41,28 @@ def evaluate_weights(
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
-    from b2inst.data import CocoIndex, find_annotations, find_split
+    from b2inst.data import find_split
     from b2inst.evaluation import evaluate, write_predictions
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.datasets import ground_truth
     from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
     from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
-    if predicted and not skip_bad:  # the images are not looked at
-        if annotations is None:
-            if data is None:
-                raise typer.BadParameter("give --data or --annotations")
-            annotations = find_annotations(data, split)
-        truth = load_ground_truth(annotations)
-    else:
-        if annotations is None or images is None:
-            if data is None:
-                raise typer.BadParameter("give --data, or both --annotations and --images")
-            annotations, images = find_split(data, split)
-        index = CocoIndex.load(annotations, images, skip_bad=skip_bad)
-        truth = load_ground_truth(ground_truth(index, skip_bad=skip_bad))
+    if predicted:
+        annotations = annotation_file(data, split, annotations)
+    elif annotations is None or images is None:
+        if data is None:
+            raise typer.BadParameter("give --data, or both --annotations and --images")
+        annotations, images = find_split(data, split)
+    index = read_truth(
+        annotations,
+        None if predicted else images,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+    )
+    truth = load_ground_truth(index)
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:

@@ -15,9 +15,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from b2inst.data.coco import Annotation, CocoIndex, ImageRecord
+from b2inst.data.coco import CocoIndex
 from b2inst.data.errors import DataError
-from b2inst.data.images import read_image
+from b2inst.data.images import read_image, size_problem
+from b2inst.data.records import Annotation, ImageRecord
 from b2inst.structures import Targets
 
 
@@ -143,13 +144,3 @@ def open_record(record: ImageRecord) -> Image.Image:
     if problem := size_problem(record, image.height, image.width):
         raise DataError(problem)
     return image
-
-
-def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
-    """A line on an image whose size is not the one its annotations are for, or None."""
-    if (height, width) == (record.height, record.width):
-        return None
-    return (
-        f"{record.path}: the upright image is {width}×{height} but its annotations say "
-        f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
-    )

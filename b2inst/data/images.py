@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from b2inst.data.errors import DataError
+from b2inst.data.records import ImageRecord
 
 _EXIF_ORIENTATION = 0x0112
 _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
@@ -45,6 +46,16 @@ def probe_image(path: Path | str) -> tuple[int, int]:
         file.draft("RGB", (_DRAFT, _DRAFT))
         file.load()
         return (width, height) if turned else (height, width)
+
+
+def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
+    """A line on an image whose size is not the one its annotations are for, or None."""
+    if (height, width) == (record.height, record.width):
+        return None
+    return (
+        f"{record.path}: the upright image is {width}×{height} but its annotations say "
+        f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
+    )
 
 
 def as_array(image: Image.Image) -> NDArray[np.uint8]:

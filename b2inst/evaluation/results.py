@@ -13,9 +13,10 @@ from typing import Any
 from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import to_rle
-from b2inst.data.validation import segmentation_problem
+from b2inst.data.segmentation import read_segmentation, to_rle
+from b2inst.data.validation import whole_number
 from b2inst.evaluation.errors import EvaluationError
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
     Prediction,
     check_against,
@@ -28,7 +29,7 @@ from b2inst.evaluation.predictions import (
 SUFFIXES = (".json", ".json.gz", ".jsonl.gz")
 
 
-def read_results(path: str | Path, truth: COCO) -> list[Prediction]:
+def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]:
     """Read the detections of a file and check them against the ground truth they are for.
 
     The file is one of these; the last two may be gzipped:
@@ -42,13 +43,13 @@ def read_results(path: str | Path, truth: COCO) -> list[Prediction]:
 
     Args:
         path: the file.
-        truth: of :func:`~b2inst.evaluation.ground_truth.load_ground_truth`.
+        annotations: the ground truth, as ``evaluate`` takes it.
 
     Raises:
         EvaluationError: the file is missing or none of these, a detection is incomplete or not
             valid, or its image or category is unknown; names file and place.
     """
-    path = Path(path)
+    path, truth = Path(path), load_ground_truth(annotations)
     if path.name.endswith(".jsonl.gz"):
         predictions = read_predictions(path)
         try:
@@ -86,8 +87,8 @@ def _annotations(content: dict[str, Any], truth: COCO, path: Path) -> list[Any]:
     ):
         names, true_names = _names(entries, key), _names(list(known.values()), key)
         ids = _ids_by_name(names, true_names)
-        if not true_names or (field == "category_id" and not ids):
-            continue  # without names, or of a model whose classes have none: ids are the same
+        if field == "category_id" and not ids:
+            continue  # of a model whose classes have no names
         for i, record in enumerate(records):
             number = record.get(field) if isinstance(record, dict) else None
             if not isinstance(number, int | float) or number not in names:
@@ -141,22 +142,23 @@ def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
         raise EvaluationError(f"{where}: {record!r:.40} is not a detection; give an object")
     found = dict(record)
     for name in ("image_id", "category_id"):
-        if isinstance(number := found.get(name), float) and number.is_integer():
-            found[name] = int(number)
-        if not isinstance(found.get(name), int):
+        found[name] = whole_number(record.get(name))
+        if found[name] is None:
             raise EvaluationError(
-                f"{where}: {name} {number!r:.40} is not a whole number; give the id that the "
-                "annotation file has"
+                f"{where}: {name} {record.get(name)!r:.40} is not a whole number; give the id of "
+                "the annotation file"
             )
     check_ids(found, where, truth)
     image = truth.imgs[found["image_id"]]
-    size = image["height"], image["width"]
-    if found.get("segmentation") is None:
+    height, width = image["height"], image["width"]
+    if record.get("segmentation") is None:
         raise EvaluationError(f"{where}: has no segmentation; give masks, boxes are not enough")
-    if problem := segmentation_problem({"id": None, **found}, *size):
-        raise EvaluationError(f"{where} {problem.partition(') ')[2]}")  # without "annotation …"
-    code = to_rle(found["segmentation"], *size)
-    found["segmentation"] = {"size": list(size), "counts": code["counts"].decode()}
-    found["bbox"] = found.get("bbox") or coco_mask.toBbox(code).tolist()
+    try:
+        mask = read_segmentation(record["segmentation"], height, width, lambda note: None)
+    except ValueError as error:
+        raise EvaluationError(f"{where} {error}") from None
+    code = to_rle(mask, height, width)
+    found["segmentation"] = {"size": [height, width], "counts": code["counts"].decode()}
+    found["bbox"] = record.get("bbox") or coco_mask.toBbox(code).tolist()
     check_record(found, where)
     return found

@@ -24,8 +24,8 @@ from b2inst.evaluation import (
     resample_ap,
     write_predictions,
 )
-from b2inst.experiments.data_spec import CocoData, SplitName
-from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
+from b2inst.experiments.data_spec import SplitName
+from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
 from b2inst.experiments.provenance import recorded
@@ -249,7 +249,6 @@ def _evaluate(
     predictions = run.predictions_path(label)
     data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, split, workspace.data)
-    skip_bad = isinstance(data, CocoData) and data.skip_bad
     facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
     if from_first(lambda: not predictions.is_file()):
         model = from_first(lambda: load_model(run.model_path))
@@ -263,8 +262,8 @@ def _evaluate(
     if not first:
         return
     with recorded(run, f"evaluate {label}", facts):
-        detections, truth = read_predictions(predictions), ground_truth(index, skip_bad=skip_bad)
-        metrics, resampled = _measure(detections, truth, area_ranges(spec.data.area_bounds))
+        detections = read_predictions(predictions)
+        metrics, resampled = _measure(detections, index, area_ranges(spec.data.area_bounds))
         write_arrays(run.resampled_path(label), resampled)
     write_json(
         run.metrics_path(label),
@@ -278,7 +277,7 @@ def _evaluate(
 
 
 def _measure(
-    detections: list[Prediction], truth: Any, ranges: AreaRanges
+    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges
 ) -> tuple[Metrics, dict[str, np.ndarray]]:
     """``METRICS`` and what else ``evaluate`` gives, and ``METRICS`` on resamples."""
     own = _measured(detections, truth, ranges, RANKED)
@@ -293,7 +292,7 @@ def _measure(
 
 
 def _measured(
-    detections: list[Prediction], truth: Any, ranges: AreaRanges, names: Sequence[str]
+    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges, names: Sequence[str]
 ) -> tuple[Metrics, dict[str, np.ndarray]]:
     resampled = resample_ap(
         detections,

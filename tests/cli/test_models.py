@@ -89,7 +89,5 @@ def test_compare_has_the_same_errors(
         assert str(file) in line
         assert _error("compare", file, file, *data, "--jobs", 1) == line
     assert "none.json" in _error("eval", "none.json", *data)
-    assert "instances_test.json" in _error(
-        "eval", file, "--data", tmp_path / "coco", "--split", "test"
-    )
+    assert "no split 'other'" in _error("eval", file, *data[:2], "--split", "other")
     assert _call("eval", file).exit_code == 2
