@@ -146,9 +146,8 @@ def test_an_empty_export_is_not_ok(case: Path) -> None:
 
 @of("boundary_band")
 def test_boundary_band(case: Path) -> None:
-    metrics = evaluate(
-        read_results(case / "225x300/predictions.json"), case / "225x300/instances.json"
-    )
+    truth = load_ground_truth(case / "225x300/instances.json")
+    metrics = evaluate(read_results(case / "225x300/predictions.json", truth), truth)
     assert metrics["boundary_AP"] == pytest.approx(44.3, abs=0.05)
 
 

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 if TYPE_CHECKING:
+    from b2inst.data import CocoIndex
     from b2inst.experiments import CocoData
 
 Split = Literal["train", "val", "test"]
@@ -143,6 +144,31 @@ def parse_slurm(texts: list[str] | None) -> dict[str, str | int | bool] | None:
     """Options of sbatch from ``NAME=VALUE,NAME``; None where there are none."""
     parts = [part.partition("=") for text in texts or [] for part in text.split(",")]
     return {name: value if equals else True for name, equals, value in parts} or None
+
+
+def annotation_file(data: Path | None, split: str, annotations: Path | None) -> Path:
+    """The file of --annotations, or of the split of --data."""
+    from b2inst.data import find_annotations
+
+    if annotations is not None:
+        return annotations
+    if data is None:
+        raise typer.BadParameter("give --data or --annotations")
+    return find_annotations(data, split)
+
+
+def read_truth(
+    annotations: Path, images: Path | None, *, skip_bad: bool, crowds_as_instances: bool
+) -> CocoIndex:
+    """The split to evaluate on; says what of it is read in another way than the file has it."""
+    from b2inst.data import CocoIndex
+
+    index = CocoIndex.load(
+        annotations, images, skip_bad=skip_bad, crowds_as_instances=crowds_as_instances
+    )
+    for line in (*index.notes, *index.skipped):
+        typer.echo(f"note: {line}", err=True)
+    return index.require_instances()
 
 
 AnnotationsOption = Annotated[

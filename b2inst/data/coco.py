@@ -133,7 +133,12 @@ class CocoIndex:
         categories = zip(self.category_ids, self.class_names, strict=True)
         return {
             "images": [
-                {"id": image.id, "height": image.height, "width": image.width}
+                {
+                    "id": image.id,
+                    "file_name": image.path.relative_to(self.image_dir).as_posix(),
+                    "height": image.height,
+                    "width": image.width,
+                }
                 for image in self.images
             ],
             "annotations": [

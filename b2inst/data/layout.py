@@ -46,20 +46,32 @@ def find_split(root: Path | str, split: str) -> tuple[Path, Path]:
     Raises:
         DataError: one of them is not there; names the splits that are.
     """
-    root = Path(root)
-    splits = _splits(root)
-    name = split if split in splits else split_of(split, splits)
-    if name is None:
-        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}")
-    annotation_file, image_dir = splits[name]
+    annotation_file, image_dir = _find(Path(root), split)
     if not image_dir.is_dir():
-        raise DataError(f"{image_dir}: no such folder; the images of split {name!r} belong there")
+        raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
     return annotation_file, image_dir
+
+
+def find_annotations(root: Path | str, split: str) -> Path:
+    """The annotation file of a split, whose images need not be there; see ``find_split``.
+
+    Raises:
+        DataError: it is not there; names the splits that are.
+    """
+    return _find(Path(root), split)[0]
 
 
 def split_of(role: str, splits: Iterable[str]) -> str | None:
     """The split that is for training ("train") or validation ("val"), by its name."""
     return next((name for name in _NAMES.get(role, ()) if name in splits), None)
+
+
+def _find(root: Path, split: str) -> tuple[Path, Path]:
+    splits = _splits(root)
+    name = split if split in splits else split_of(split, splits)
+    if name is None:
+        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}")
+    return splits[name]
 
 
 def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
