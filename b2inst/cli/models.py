@@ -29,7 +29,7 @@ def evaluate_weights(
         ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,

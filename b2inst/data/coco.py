@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ class CocoIndex:
             "images": [
                 {
                     "id": image.id,
-                    "file_name": image.path.relative_to(self.image_dir).as_posix(),
+                    "file_name": os.path.relpath(image.path, self.image_dir),
                     "height": image.height,
                     "width": image.width,
                 }
