@@ -28,6 +28,9 @@ ValSplitOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace output files that are there.")
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
 BatchSizeOption = Annotated[
     int | None,
