@@ -14,6 +14,7 @@ from b2inst.cli.options import (
     CrowdsAsInstancesOption,
     DeviceOption,
     ImagesOption,
+    OverwriteOption,
     SkipBadOption,
     annotation_file,
     read_truth,
@@ -83,24 +84,38 @@ def predict(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")
     ] = 0.3,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Images that cannot be read are no error.")
+    ] = False,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: a picture of each, and all detections as one COCO-format file."""
+    """Find instances in images: a picture of each, and all detections as one COCO-format file.
+
+    Run again with the same --out, it goes on: images that are done are kept, others are added.
+    """
+    from b2inst.data import DataError
     from b2inst.experiments.runner import resolve_device
-    from b2inst.inference import optimise_for_inference
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
 
-    model = load_model(weights, device=resolve_device(device or "auto"))
-    pictures = predict_files(
-        optimise_for_inference(model),
-        find_images(images),
+    category_ids = model_card(weights)["category_ids"]
+    paths = find_images(images, skip_bad=skip_bad)
+    found = predict_files(
+        load_model(weights, device=resolve_device(device or "auto")),
+        paths,
         out,
-        category_ids=model_card(weights)["category_ids"],
+        category_ids=category_ids,
         score_threshold=threshold,
+        overwrite=overwrite,
     )
-    typer.echo(f"{out}: {len(pictures)} pictures, predictions.json")
+    kept = f" ({found.kept} of them from before)" if found.kept else ""
+    typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
+    for line in found.bad if skip_bad else found.bad[1:]:
+        typer.echo(f"left out: {line}", err=True)
+    if found.bad and not (skip_bad and found.pictures):
+        raise DataError(found.bad[0])
 
 
 def submit(
