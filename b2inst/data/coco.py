@@ -264,7 +264,7 @@ class _Reader:
         for entry in self.file.images:
             with self._collected():
                 number = read_id("image", entry, entries)
-                entries[number] = read_image_entry(entry)
+                entries[number] = read_image_entry(entry, named=look)
         names = [name for name, _, _ in entries.values()]
         if look:
             files = find_image_files(folder, names)

@@ -156,10 +156,21 @@ def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
 def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
+    Of a model that does not know their names, as one converted from a checkpoint, the classes are
+    taken to be in the order of the data's.
+
     Raises:
         SpecError: they are not; names the first that differs.
     """
-    ours, theirs = model.class_names or (), index.class_names
+    theirs, count = index.class_names, int(model.recipe["num_classes"])
+    if model.class_names is None and count == len(theirs):
+        warnings.warn(
+            "the model has no names of its classes; they are taken in the order of the data's: "
+            f"{', '.join(theirs)}",
+            stacklevel=2,
+        )
+        return
+    ours = model.class_names or ("?",) * count
     if ours != theirs:
         pairs = enumerate(zip_longest(ours, theirs))
         place, (one, other) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
