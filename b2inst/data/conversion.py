@@ -43,8 +43,8 @@ class Conversion:
     source: Path
     folder: Path
     skip_bad: bool = False
+    #: images, those without objects, and objects, by the name of the split
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False)
-    """Images, those without objects, and objects, by the name of the split."""
     notes: list[str] = field(default_factory=list, init=False)
     skipped: list[str] = field(default_factory=list, init=False)
 
@@ -59,8 +59,9 @@ class Conversion:
     def leave_out(self, problems: Sequence[str]) -> None:
         """List problems in ``skipped``; without ``skip_bad``, raise the first."""
         if problems and not self.skip_bad:
-            more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
-            raise DataError(f"{problems[0]}{more}; correct it or go on with --skip-bad")
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            remedy = "; correct it or go on with --skip-bad"
+            raise DataError(problems[0] + more + remedy * (remedy[-10:] not in problems[0]))
         self.skipped += problems
 
     def write(self, splits: Mapping[str, Iterable[Sample]], categories: Mapping[int, str]) -> None:
@@ -122,12 +123,12 @@ class Conversion:
             )
         self.splits[split] = len(images), empty, objects
         if flat:
-            self.notes.append(f"{split}: {flat} objects cover no pixel and are left out")
+            self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder / _annotations(split)}: {objects} objects in {images} images, "
-            f"{empty} of them without objects"
+            f"{self.folder / _annotations(split)}: {images} images ({empty} without objects), "
+            f"{objects} objects"
             for split, (images, empty, objects) in self.splits.items()
         ]
         lines += [f"note: {note}" for note in self.notes]

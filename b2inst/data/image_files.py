@@ -50,7 +50,7 @@ def file_names(images: Iterable[Path]) -> dict[str, Path]:
     Images of one folder thus go by their plain names. The same image twice is one.
     """
     paths = {os.path.abspath(path): path for path in images}
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
 
 

@@ -78,12 +78,17 @@ def convert_label_maps(
                         f"{pairs[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its "
                         f"image {image} has {width}×{height}"
                     )
-                if components:
-                    labels = _regions(pairs[image], labels)
+                if components and _is_label_map(labels):
+                    raise DataError(
+                        f"{pairs[image]}: has several numbers, so it is not binary; leave out "
+                        "--components"
+                    )
             except DataError as error:
                 conversion.leave_out([str(error)])
                 continue
-            objects = [(1, code) for code in encode_labels(labels)]
+            objects = [
+                (1, code) for code in encode_labels(_regions(labels) if components else labels)
+            ]
             yield Sample(image, file_name, height, width, objects)
 
     conversion.write({s: samples(s, pairs) for s, pairs in splits.items()}, {1: name})
@@ -193,7 +198,7 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
         else:
             problems.append(f"{image}: has no mask; give one of zeros to an image without objects")
     conversion.leave_out(problems)
-    return splits
+    return {split: splits[split] for split in SPLITS.values() if split in splits}
 
 
 def _are_binary(masks: Iterable[Path]) -> bool:
@@ -204,23 +209,20 @@ def _are_binary(masks: Iterable[Path]) -> bool:
     several = False
     for mask in masks:
         try:
-            several |= _regions(mask, read_label_map(mask)).max() > 1
-        except _SeveralNumbers:
-            return False
+            labels = read_label_map(mask)
         except DataError:  # told of when its image is converted
             continue
+        if _is_label_map(labels):
+            return False
+        several |= _regions(labels).max() > 1
     return several
 
 
-def _regions(path: Path, labels: LabelMap) -> LabelMap:
+def _is_label_map(mask: LabelMap) -> bool:
+    numbers = mask[mask > 0]
+    return numbers.size > 0 and numbers.min() < numbers.max()
+
+
+def _regions(mask: LabelMap) -> LabelMap:
     """The connected regions of a binary mask, numbered."""
-    numbers = labels[labels > 0]
-    if numbers.size and numbers.min() < numbers.max():
-        raise _SeveralNumbers(
-            f"{path}: has several numbers, so it is not binary; leave out --components"
-        )
-    return cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
-
-
-class _SeveralNumbers(DataError):
-    """A mask is not binary."""
+    return cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)[1]

@@ -134,7 +134,7 @@ def label_file(image: Path) -> Path | None:
 
 def _parallel(folder: Path) -> Path:
     """The folder with its last part ``images`` replaced, as Ultralytics finds labels."""
-    parts = folder.absolute().parts
+    parts = folder.parts if "images" in folder.parts else folder.absolute().parts
     if "images" not in parts:
         return folder
     at = len(parts) - 1 - parts[::-1].index("images")
@@ -189,18 +189,18 @@ def _find_images(
     root: Path, config: Mapping[str, Any], conversion: Conversion
 ) -> dict[str, list[Path]]:
     """Images by split."""
-    entries = {SPLITS[key]: config[key] for key in SPLITS if config.get(key)}
+    entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in ("", "null", "~")}
     if not entries:
         folders = [(s, p) for s in SPLITS for p in (f"images/{s}", f"{s}/images")]
         entries = {SPLITS[name]: path for name, path in folders if (root / path).is_dir()}
         entries = entries or {"train": "images" if (root / "images").is_dir() else "."}
     bases = [root]
-    if config.get("path") and (base := _find(config["path"], bases)):
+    if base := _find(str(config.get("path", "")), bases):
         bases = [base, root]
     splits: dict[str, list[Path]] = {}
     for split, entry in entries.items():
         images: list[Path] = []
-        for text in [entry] if isinstance(entry, str) else entry:
+        for text in [entry] if isinstance(entry, str) else map(str, entry):
             place = _find(text, bases)
             if place is None and split == "test":  # Roboflow names it also where it has none
                 conversion.notes.append(f"test: {text} is not there")
@@ -245,9 +245,9 @@ def _tell_of_missing(labels: Mapping[Path, Path | None], conversion: Conversion)
         )
     if without:
         conversion.notes.append(
-            f"{len(without)} images have no label file and so no objects, such as {without[0]}"
+            f"images without label file, taken as empty: {len(without)}, such as {without[0]}"
         )
     used = {label for label in labels.values() if label}
     there = {f for d in {f.parent for f in used if "labels" in f.parts} for f in d.glob("*.txt")}
     if alone := sorted(f for f in there - used if f.name != "classes.txt"):
-        conversion.notes.append(f"{len(alone)} label files have no image, such as {alone[0]}")
+        conversion.notes.append(f"label files without image: {len(alone)}, such as {alone[0]}")
