@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -219,6 +220,9 @@ def _find_images(
             f"{root}: no images found; give a folder with data.yaml (train, val, names), or with "
             "images/ (or images/<split>/, <split>/images/) and labels/ beside"
         )
+    for one, other in combinations(splits, 2):
+        if common := len(set(splits[one]).intersection(splits[other])):
+            conversion.notes.append(f"images that are both in {one} and in {other}: {common}")
     return splits
 
 

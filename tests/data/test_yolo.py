@@ -309,6 +309,14 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_splits_that_share_images_are_told(tmp_path: Path) -> None:
+    """As in coco8.yaml; or both may be folders of another machine, of one name."""
+    root = small_set(tmp_path, yaml=f"train: /a/images/train\nval: /b/images/train\n{NAMES}")
+    conversion = convert_yolo(root, tmp_path / "out", progress=False)
+    assert conversion.notes == ["images that are both in train and in val: 2"]
+    assert conversion.splits == {"train": (2, 0, 2), "val": (2, 0, 2)}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
