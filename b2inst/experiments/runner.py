@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -59,6 +58,10 @@ _CACHED_BYTES = 500e6
 
 class StaleRunWarning(UserWarning):
     """A stored run was made by code that is not today's."""
+
+
+class UnnamedClassesWarning(UserWarning):
+    """A model is evaluated on classes that it does not name."""
 
 
 def run(
@@ -156,17 +159,38 @@ def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
 def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
+    Classes that the model has no names for are taken to be the data's, in the order of their
+    category ids; a warning says so.
+
     Raises:
-        SpecError: they are not; names the first that differs.
+        SpecError: the data have more or fewer, or others; the message names the first that
+            differs.
     """
-    ours, theirs = model.class_names or (), index.class_names
-    if ours != theirs:
-        pairs = enumerate(zip_longest(ours, theirs))
-        place, (one, other) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    count, names = len(index.class_names), model.class_names
+    if (own := model.recipe["num_classes"]) != count:
         raise SpecError(
-            f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
-            f"model ({len(theirs)} and {len(ours)} in all); give data of the same categories"
+            f"{index.annotation_file}: has {count} categories, the model {own} classes; give data "
+            "of the same categories"
         )
+    if names is None:
+        warnings.warn(
+            f"the model's classes have no names; they are taken for the {count} categories of "
+            f"{index.annotation_file} in the order of their ids: {_listed(index.class_names)}",
+            UnnamedClassesWarning,
+            stacklevel=2,
+        )
+        return
+    for place, (one, other) in enumerate(zip(names, index.class_names, strict=True)):
+        if one != other:
+            raise SpecError(
+                f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
+                f"model ({count} in all); give data of the same categories"
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", … ({len(names) - 5} more)" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def resolve_device(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,29 +55,48 @@ class Conversion:
 
 
 def convert(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, publisher: Publisher
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    publisher: Publisher,
+    class_names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write the model of a published checkpoint as a file for ``b2inst.load_model``.
 
-    Category ids are COCO's where the model has COCO's 80 classes; of others a checkpoint says
-    nothing, and they are counted from 1.
+    Checkpoints do not hold class names. Where none are given, 80 classes are taken for COCO's, and
+    others stay without names. Category ids are COCO's for COCO's names, else they count from 1.
 
     Args:
         source: ``.pth`` or ``.pkl`` file.
         target: the file to write.
+        class_names: name of each class, in the order that the model was trained with.
+        overwrite: replace a file that is there.
 
     Raises:
-        WeightsError: a file that cannot be read or written, or a model that cannot be built here;
-            nothing is written then.
+        WeightsError: a file that cannot be read or written, a model that cannot be built here, or
+            more or fewer names than classes; nothing is written then.
     """
     source, target = Path(source), Path(target)
     if not target.parent.is_dir():
         raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
+    if os.path.lexists(target) and not overwrite:
+        raise WeightsError(
+            f"{target}: is there already; choose another file, or replace it with --overwrite"
+        )
     tensors = read_checkpoint(source)
     model = _READERS[publisher](tensors, source=str(source))
-    ids = tuple(range(1, model.recipe["num_classes"] + 1))
+    count = model.recipe["num_classes"]
+    if class_names is not None:
+        if len(class_names) != count:
+            raise WeightsError(
+                f"{source}: has {count} classes, but {len(class_names)} names are given "
+                f"({', '.join(class_names)}); give as many with --names"
+            )
+        model.class_names = tuple(class_names)
+    ids = tuple(range(1, count + 1))
     if model.class_names == COCO_CLASS_NAMES:
         ids = COCO_CATEGORY_IDS
     save_model(model, target, category_ids=ids)
@@ -88,8 +107,9 @@ def convert(
 
 def _description(model: ImageSegmenter) -> str:
     options = model.recipe["options"]
-    named = "COCO's" if model.class_names else "unnamed"
-    facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({named})"]
+    names = model.class_names or ("unnamed; --names gives them names",)
+    classes = "COCO's" if names == COCO_CLASS_NAMES else ", ".join(names)
+    facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({classes})"]
     facts += [f"{options['num_bases']} bases"]
     if attention := options.get("attention_size"):
         facts += [f"attention {attention}×{attention}"]

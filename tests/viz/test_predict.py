@@ -357,10 +357,10 @@ def test_folders_mean_the_images_in_them(tmp_path: Path) -> None:
     assert find_images([tmp_path / "in", b]) == [a, b, linked, b]
 
 
-@pytest.mark.parametrize(
-    "suffix",
-    "bmp dib gif ico jfif jp2 jpe jpeg jpg j2k pbm pcx pgm png pnm ppm sgi tga tif tiff webp".split(),
-)
+COMMON = "bmp dib gif ico jfif jp2 jpe jpeg jpg j2k pbm pcx pgm png pnm ppm sgi tga tif tiff webp"
+
+
+@pytest.mark.parametrize("suffix", COMMON.split())
 def test_folders_are_searched_for_every_format(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     if suffix in ("jp2", "j2k") and not features.check("jpg_2000"):

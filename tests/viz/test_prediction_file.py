@@ -55,9 +55,13 @@ def test_images_are_added_to_those_that_are_there(path: Path) -> None:
 
 
 def test_an_exception_loses_nothing(path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), PredictionFile(path, HEAD) as file:
-        add(file, "a", 0.9)
-        raise KeyboardInterrupt
+    def stopped() -> None:
+        with PredictionFile(path, HEAD) as file:
+            add(file, "a", 0.9)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert scores(path) == {"a": [0.9]}
 
 
