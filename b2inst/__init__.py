@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from b2inst.api import Segmenter, create_model, load_model
-from b2inst.models import BasisSegmenter
-from b2inst.result import Result
-from b2inst.structures import Instances
-from b2inst.weights import save_model
+from typing import TYPE_CHECKING
+
+from b2inst.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from b2inst.api import Segmenter, create_model, load_model
+    from b2inst.models import BasisSegmenter
+    from b2inst.result import Result
+    from b2inst.structures import Instances
+    from b2inst.weights import save_model
 
 __all__ = [
     "BasisSegmenter",
@@ -17,3 +22,16 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BasisSegmenter": "b2inst.models",
+        "Instances": "b2inst.structures",
+        "Result": "b2inst.result",
+        "Segmenter": "b2inst.api",
+        "create_model": "b2inst.api",
+        "load_model": "b2inst.api",
+        "save_model": "b2inst.weights",
+    },
+)

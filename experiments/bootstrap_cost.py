@@ -95,7 +95,10 @@ def _truth(rng: np.random.Generator, images: int) -> dict[str, Any]:
             }
         )
     return {
-        "images": [{"id": i + 1, "height": HEIGHT, "width": WIDTH} for i in range(images)],
+        "images": [
+            {"id": i + 1, "file_name": f"{i + 1}.jpg", "height": HEIGHT, "width": WIDTH}
+            for i in range(images)
+        ],
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": str(i + 1)} for i in range(CLASSES)],
     }

@@ -35,6 +35,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, CocoIndex, find_split, test_transforms
+from b2inst.evaluation.boundary_overlap import boundary_width
 from b2inst.experiments import Workspace, load_profile
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.provenance import describe_machine
@@ -97,7 +98,7 @@ def erosion(masks: np.ndarray) -> Maps:
 
 def band(masks: np.ndarray) -> Maps:
     """The band of boundary AP (Cheng et al. 2021), sampled as ours is."""
-    width = max(round(0.02 * float(np.hypot(*masks.shape[1:]))), 1)
+    width = boundary_width(*masks.shape[1:])
     # Outside the frame is background there: erode with a border of zeros.
     eroded = [cv2.erode(m, SQUARE, iterations=width, borderValue=0) for m in masks]
     full = (masks.astype(bool) & ~np.stack(eroded).astype(bool)).any(0)

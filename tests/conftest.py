@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +37,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in NOT_BY_DEFAULT:
             if item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=f"run with `pytest -m {name}`"))
+
+
+@pytest.fixture(scope="session")
+def files() -> Path:
+    """Files as other tools write them; named by B2INST_FILES."""
+    root = os.environ.get("B2INST_FILES")
+    if not root or not Path(root).is_dir():
+        pytest.skip("B2INST_FILES names no folder")
+    return Path(root)
 
 
 MakeTargets = Callable[..., Targets]

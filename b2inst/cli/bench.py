@@ -25,7 +25,7 @@ def bench(
     data: Annotated[
         Path | None, typer.Option("--data", help="COCO-format folder (default: scenes).")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     detections: Annotated[
         int, typer.Option("--detections", min=1, help="An image, where weights are untrained.")
     ] = 100,

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2inst.cli.options import AnnotationsOption
+from b2inst.cli.options import (
+    AnnotationsOption,
+    CrowdsAsInstancesOption,
+    SkipBadOption,
+    annotation_file,
+    read_truth,
+)
 
 if TYPE_CHECKING:
     from b2inst.evaluation.compare import Comparison
@@ -19,15 +25,18 @@ def compare(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="predictions.jsonl.gz or COCO results .json; a comma between seeds."
+            metavar="A",
+            help="predictions.jsonl.gz, or any tool's COCO .json; a comma between seeds.",
         ),
     ],
     second: Annotated[
         str, typer.Argument(metavar="B", help="The same of the other model; as many, same order.")
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     annotations: AnnotationsOption = None,
+    skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
     resamples: Annotated[
         int, typer.Option("--resamples", min=100, help="How often the images are drawn.")
     ] = 1000,
@@ -36,15 +45,16 @@ def compare(
     ] = None,
 ) -> None:
     """Differences in mask, boundary and box AP of two models, and which of them may be noise."""
-    from b2inst.data import find_split
     from b2inst.evaluation.compare import compare as compare_files
 
-    if annotations is None:
-        if data is None:
-            raise typer.BadParameter("give --data or --annotations")
-        annotations, _ = find_split(data, split)
+    truth = read_truth(
+        annotation_file(data, split, annotations),
+        None,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+    )
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
-    found = compare_files(a, b, annotations, resamples=resamples, jobs=jobs)
+    found = compare_files(a, b, truth, resamples=resamples, jobs=jobs)
     typer.echo(comparison_text(found, resamples=resamples))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from b2inst.cli.options import AnnotationsOption, ImagesOption
+from b2inst.cli.options import AnnotationsOption, CrowdsAsInstancesOption, ImagesOption
 
 
 def scenes(
@@ -28,11 +28,18 @@ def check(
     split: Annotated[str | None, typer.Option("--split", help="Only this one.")] = None,
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
 ) -> None:
     """Read a data set to its last image, and print a report; exit 1 if something is wrong."""
     from b2inst.data import check_coco
 
-    report = check_coco(folder, split=split, annotation_file=annotations, image_dir=images)
+    report = check_coco(
+        folder,
+        split=split,
+        annotation_file=annotations,
+        image_dir=images,
+        crowds_as_instances=crowds_as_instances,
+    )
     typer.echo(report)
     if not report.ok:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     BatchSizeOption,
     ChannelsLastOption,
+    CrowdsAsInstancesOption,
     DataOption,
     DeviceOption,
     DevicesOption,
@@ -22,6 +23,7 @@ from b2inst.cli.options import (
     Split,
     StartOption,
     TrainSplitOption,
+    ValFractionOption,
     ValSplitOption,
     coco_data,
     parse_options,
@@ -47,7 +49,9 @@ def table(
     data: DataOption = None,
     train_split: TrainSplitOption = None,
     val_split: ValSplitOption = None,
+    val_fraction: ValFractionOption = None,
     skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
     start: StartOption = None,
     batch_size: BatchSizeOption = None,
     split: Annotated[
@@ -82,7 +86,14 @@ def table(
     from b2inst.experiments.table_spec import load_table
 
     workspace = Workspace.here()
-    chosen = coco_data(data, train_split, val_split, skip_bad)
+    chosen = coco_data(
+        data,
+        train=train_split,
+        val=val_split,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+        val_fraction=val_fraction,
+    )
     numbers = parse_seeds(seeds)
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
@@ -111,7 +122,10 @@ def table(
 
     source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
-    plain = not (render or row or split or train_split or val_split or skip_bad or start)
+    plain = not (
+        render or row or split or train_split or val_split or val_fraction or skip_bad
+        or crowds_as_instances or start
+    )  # fmt: skip
     if notebook and plain and source is not None:
         path = workspace.root / "notebooks" / source
         _, page = execute(
@@ -139,7 +153,9 @@ def train(
     data: DataOption = None,
     train_split: TrainSplitOption = None,
     val_split: ValSplitOption = None,
+    val_fraction: ValFractionOption = None,
     skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     iterations: Annotated[
         int | None, typer.Option("--iterations", min=1, help="Default: the profile's.")
@@ -174,7 +190,14 @@ def train(
     workspace = Workspace.here()
     plan = load_profile(
         profile_name(profile, batch_size),
-        data=coco_data(data, train_split, val_split, skip_bad),
+        data=coco_data(
+            data,
+            train=train_split,
+            val=val_split,
+            skip_bad=skip_bad,
+            crowds_as_instances=crowds_as_instances,
+            val_fraction=val_fraction,
+        ),
         start=start,
         workspace=workspace,
     )

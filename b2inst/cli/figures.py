@@ -24,7 +24,7 @@ def figures(
     material = Material.of(
         profile,
         seeds=parse_seeds(seeds) or (0,),
-        data=coco_data(data, None, None, False),
+        data=coco_data(data),
         workspace=workspace,
     )
     for saved in make_figures(material):

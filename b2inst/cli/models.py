@@ -12,53 +12,74 @@ from b2inst.cli.errors import check_new
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     AnnotationsOption,
+    CrowdsAsInstancesOption,
     DeviceOption,
     ImagesOption,
     OverwriteOption,
     SkipBadOption,
+    annotation_file,
+    read_truth,
 )
 
 
 def evaluate_weights(
     weights: Annotated[
-        Path, typer.Argument(help="model.safetensors, or a predictions.jsonl.gz made before.")
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="model.safetensors, predictions.jsonl.gz, or any tool's COCO results .json.",
+        ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
-    from b2inst.data import CocoIndex, find_split
-    from b2inst.evaluation import evaluate, read_predictions, write_predictions
-    from b2inst.experiments.datasets import ground_truth
+    from b2inst.data import find_split
+    from b2inst.evaluation import evaluate, write_predictions
+    from b2inst.evaluation.ground_truth import load_ground_truth
+    from b2inst.evaluation.results import SUFFIXES, read_results
     from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
     from b2inst.weights import load_model
 
-    if annotations is None or images is None:
+    predicted = weights.name.endswith(SUFFIXES)
+    if out is not None:
+        written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
+        check_new(*(out / name for name in written), overwrite=overwrite)
+    if predicted:
+        annotations = annotation_file(data, split, annotations)
+    elif annotations is None or images is None:
         if data is None:
             raise typer.BadParameter("give --data, or both --annotations and --images")
         annotations, images = find_split(data, split)
-    index = CocoIndex.load(annotations, images, skip_bad=skip_bad)
+    index = read_truth(
+        annotations,
+        None if predicted else images,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+    )
+    truth = load_ground_truth(index)
     with tempfile.TemporaryDirectory() as temporary:
-        predictions = weights
-        if not weights.name.endswith(".jsonl.gz"):
+        predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
+        if not predicted:
             model = load_model(weights, device=resolve_device(device or "auto"))
             check_classes(model, index)
-            predictions = (out or Path(temporary)) / "predictions.jsonl.gz"
             write_predictions(model, index, predictions, batch_size=batch)
-        metrics = evaluate(read_predictions(predictions), ground_truth(index, skip_bad=skip_bad))
+        metrics = evaluate(read_results(predictions, truth), truth)
     typer.echo(metrics_text(metrics))
     if out is not None:
         write_json(out / "metrics.json", metrics)
-        typer.echo(f"{out}: predictions.jsonl.gz, metrics.json")
+        typer.echo(f"{out}: {', '.join(written)}")
 
 
 def predict(

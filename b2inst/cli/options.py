@@ -9,6 +9,7 @@ import typer
 import yaml
 
 if TYPE_CHECKING:
+    from b2inst.data import CocoIndex
     from b2inst.experiments import CocoData
 
 Split = Literal["train", "val", "test"]
@@ -30,6 +31,19 @@ SkipBadOption = Annotated[
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace output files that are there.")
+]
+CrowdsAsInstancesOption = Annotated[
+    bool,
+    typer.Option("--crowds-as-instances", help="Read annotations of iscrowd 1 as single objects."),
+]
+ValFractionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--val-fraction",
+        min=0.01,
+        max=0.9,
+        help="Share of the training images of --data to hold out for validation, such as 0.2.",
+    ),
 ]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
 BatchSizeOption = Annotated[
@@ -69,16 +83,32 @@ RecomputeOption = Annotated[
 
 
 def coco_data(
-    data: Path | None, train: str | None, val: str | None, skip_bad: bool
+    data: Path | None,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    skip_bad: bool = False,
+    crowds_as_instances: bool = False,
+    val_fraction: float | None = None,
 ) -> CocoData | None:
     """The COCO-format folder that the options name, if they name one."""
     from b2inst.experiments import coco_folder
 
     if data is None:
-        if train or val or skip_bad:
-            raise typer.BadParameter("--train-split, --val-split and --skip-bad go with --data")
+        if train or val or skip_bad or crowds_as_instances or val_fraction:
+            raise typer.BadParameter(
+                "--train-split, --val-split, --val-fraction, --skip-bad and --crowds-as-instances "
+                "go with --data"
+            )
         return None
-    return coco_folder(data, train=train, val=val, skip_bad=skip_bad)
+    return coco_folder(
+        data,
+        train=train,
+        val=val,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+        val_fraction=val_fraction,
+    )
 
 
 def profile_name(profile: str, batch_size: int | None) -> str:
@@ -117,6 +147,31 @@ def parse_slurm(texts: list[str] | None) -> dict[str, str | int | bool] | None:
     """Options of sbatch from ``NAME=VALUE,NAME``; None where there are none."""
     parts = [part.partition("=") for text in texts or [] for part in text.split(",")]
     return {name: value if equals else True for name, equals, value in parts} or None
+
+
+def annotation_file(data: Path | None, split: str, annotations: Path | None) -> Path:
+    """The file of --annotations, or of the split of --data."""
+    from b2inst.data import find_annotations
+
+    if annotations is not None:
+        return annotations
+    if data is None:
+        raise typer.BadParameter("give --data or --annotations")
+    return find_annotations(data, split)
+
+
+def read_truth(
+    annotations: Path, images: Path | None, *, skip_bad: bool, crowds_as_instances: bool
+) -> CocoIndex:
+    """The split to evaluate on; says what of it is read in another way than the file has it."""
+    from b2inst.data import CocoIndex
+
+    index = CocoIndex.load(
+        annotations, images, skip_bad=skip_bad, crowds_as_instances=crowds_as_instances
+    )
+    for line in (*index.notes, *index.skipped):
+        typer.echo(f"note: {line}", err=True)
+    return index.require_instances()
 
 
 AnnotationsOption = Annotated[

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from b2inst.data.check import Report, SplitReport, check_coco, verify_images
-from b2inst.data.coco import Annotation, CocoIndex, ImageRecord
+from b2inst.data.coco import CocoIndex
 from b2inst.data.coco_fetch import fetch_coco
 from b2inst.data.coco_subset import fetch_coco_subset
-from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
+from b2inst.data.holdout import hold_out
 from b2inst.data.images import read_image
-from b2inst.data.layout import find_split, find_splits
-from b2inst.data.loader import collate, eval_images, train_loader
+from b2inst.data.layout import find_annotations, find_split, find_splits
+from b2inst.data.records import Annotation, ImageRecord
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
-from b2inst.data.transforms import (
-    RandomCentreCrop,
-    RandomColours,
-    RandomTranspose,
-    ResizeShorterSide,
-    ResizeTo,
-    test_transforms,
-    train_transforms,
-)
+from b2inst.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from b2inst.data.dataset import CocoDataset
+    from b2inst.data.loader import collate, eval_images, train_loader
+    from b2inst.data.transforms import (
+        RandomCentreCrop,
+        RandomColours,
+        RandomTranspose,
+        ResizeShorterSide,
+        ResizeTo,
+        test_transforms,
+        train_transforms,
+    )
 
 __all__ = [
     "SCENES_VERSION",
@@ -44,8 +51,10 @@ __all__ = [
     "eval_images",
     "fetch_coco",
     "fetch_coco_subset",
+    "find_annotations",
     "find_split",
     "find_splits",
+    "hold_out",
     "make_scene",
     "read_image",
     "test_transforms",
@@ -54,3 +63,16 @@ __all__ = [
     "verify_images",
     "write_scenes",
 ]
+
+_TRANSFORMS = (
+    *("RandomCentreCrop", "RandomColours", "RandomTranspose", "ResizeShorterSide", "ResizeTo"),
+    *("test_transforms", "train_transforms"),
+)
+
+# These need PyTorch; reading and checking annotations does not.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"CocoDataset": "b2inst.data.dataset"}
+    | dict.fromkeys(("collate", "eval_images", "train_loader"), "b2inst.data.loader")
+    | dict.fromkeys(_TRANSFORMS, "b2inst.data.transforms"),
+)

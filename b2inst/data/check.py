@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from b2inst.data.coco import CocoIndex, ImageRecord, inspect
-from b2inst.data.dataset import size_problem
+from b2inst.data.coco import CocoIndex, inspect, nothing_to_find
 from b2inst.data.errors import DataError
-from b2inst.data.images import probe_image
+from b2inst.data.images import probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
+from b2inst.data.records import ImageRecord
+from b2inst.data.validation import shortened
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
@@ -29,11 +31,11 @@ class SplitReport:
     empty_images: int  #: without any instance
     annotations: int  #: instances, crowds left out
     crowds: int
-    classes: dict[str, int]  #: instances by class, in label order
+    classes: dict[str, int]  #: instances by class, in label order; ids where names are not unique
     image_sides: tuple[int, int]  #: shortest and longest side, pixels
     areas: tuple[float, float, float]  #: smallest, median and largest instance, pixels
     sizes: tuple[int, int, int]  #: small, medium, large instances by COCO's ranges of area
-    notes: list[str]  #: harmless annotations that training leaves out
+    notes: list[str]  #: what is unusual in the file, and how it is read
     problems: list[str]
 
     def __str__(self) -> str:
@@ -48,9 +50,9 @@ class SplitReport:
             f"  instance area {smallest:.0f}–{largest:.0f} pixels, median {median:.0f}: "
             f"{small} small, {medium} medium, {large} large",
             f"  {len(self.classes)} classes: "
-            + ", ".join(f"{name} {count}" for name, count in self.classes.items()),
+            + shortened([f"{name} {count}" for name, count in self.classes.items() if count], 100),
         ]
-        lines += [f"  note: {note}; left out" for note in self.notes]
+        lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
@@ -60,6 +62,7 @@ class Report:
     """Reports of the splits of a data set; ``print`` it."""
 
     splits: list[SplitReport]
+    different_classes: str | None = None  #: a line if the splits have different categories
 
     @property
     def ok(self) -> bool:
@@ -68,7 +71,8 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """All problems, a line each, the file first."""
-        return [problem for split in self.splits for problem in split.problems]
+        found = [problem for split in self.splits for problem in split.problems]
+        return [*found, *([self.different_classes] if self.different_classes else [])]
 
     @property
     def images(self) -> int:
@@ -90,10 +94,18 @@ class Report:
             total.update(split.classes)
         return dict(total)
 
+    @property
+    def notes(self) -> list[str]:
+        """Classes that have instances in some of the splits only, or in none."""
+        return missing_classes({s.annotation_file.name: s.classes for s in self.splits})
+
     def __str__(self) -> str:
         n = len(self.problems)
         verdict = "ok" if self.ok else f"{n} problem{'s' if n > 1 else ''}"
-        return "\n".join([*map(str, self.splits), verdict])
+        notes = [f"note: {note}" for note in self.notes]
+        if self.different_classes:
+            notes.append(f"problem: {self.different_classes}")
+        return "\n".join([*map(str, self.splits), *notes, verdict])
 
 
 def check_coco(
@@ -102,14 +114,16 @@ def check_coco(
     split: str | None = None,
     annotation_file: Path | str | None = None,
     image_dir: Path | str | None = None,
+    crowds_as_instances: bool = False,
     progress: bool = True,
 ) -> Report:
     """Read every annotation and every image of a data set.
 
     Args:
-        root: folder laid out as COCO: ``annotations/instances_<split>.json``, ``<split>/``.
+        root: folder in one of the layouts of ``find_splits``.
         split: only this one (default: all that are there).
         annotation_file, image_dir: for another layout, instead of ``root``.
+        crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
 
     Raises:
         DataError: there is nothing to check, or a file that cannot be read at all.
@@ -120,10 +134,51 @@ def check_coco(
         raise DataError("nothing to check: give a folder, or both annotation file and image folder")
     else:
         names = [split] if split is not None else find_splits(root)
-        if not names:
-            raise DataError(f"{root}: no annotations/instances_<split>.json to check")
         pairs = [find_split(root, name) for name in names]
-    return Report([_check_split(*pair, progress) for pair in pairs])
+    reports = [_check_split(*pair, crowds_as_instances, progress) for pair in pairs]
+    return Report(reports, different_classes=_different_classes(reports))
+
+
+def class_counts(index: CocoIndex) -> dict[str, int]:
+    """Instances by class, in label order; the names have ids where they are not unique."""
+    counts = Counter(a.label for a in index.all_annotations() if not a.crowd)
+    times = Counter(index.class_names)
+    return {
+        f"{name} (id {number})" if times[name] > 1 else name: counts[label]
+        for label, (name, number) in enumerate(
+            zip(index.class_names, index.category_ids, strict=True)
+        )
+    }
+
+
+def _different_classes(splits: Sequence[SplitReport]) -> str | None:
+    """Labels go by position, so training and evaluation need one list of categories."""
+    first = splits[0]
+    for split in splits[1:]:
+        if list(split.classes) != list(first.classes):
+            return (
+                f"{split.annotation_file}: other categories than {first.annotation_file}; give all "
+                "splits the same list of categories"
+            )
+    return None
+
+
+def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Lines on the classes that have no instances in some of the splits, or in any.
+
+    Args:
+        splits: instances by class, by the name of the split.
+    """
+    names: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for counts in splits.values() for name in counts):
+        without = [split for split, counts in splits.items() if not counts.get(name)]
+        if without:
+            where = "" if len(without) == len(splits) else f" in {', '.join(without)}"
+            names.setdefault(where, []).append(name)
+    return [
+        f"classes without instances{where}: {len(found)} ({shortened(found)})"
+        for where, found in names.items()
+    ]
 
 
 def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:
@@ -142,8 +197,11 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
         return index
     if not skip_bad:
         raise DataError(next(iter(bad.values())))
-    kept = index.subset(image.id for image in index.images if image.id not in bad)
-    return replace(kept, skipped=index.skipped + list(bad.values()))
+    return replace(_without(index, bad), skipped=index.skipped + list(bad.values()))
+
+
+def _without(index: CocoIndex, bad: Collection[int]) -> CocoIndex:
+    return index.subset(image.id for image in index.images if image.id not in bad)
 
 
 def _bad_images(index: CocoIndex, progress: bool) -> dict[int, str]:
@@ -166,28 +224,30 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
-def _check_split(annotation_file: Path, image_dir: Path, progress: bool) -> SplitReport:
+def _check_split(
+    annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
+) -> SplitReport:
     with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
-        found = inspect(annotation_file, image_dir)
+        found = inspect(annotation_file, image_dir, crowds_as_instances=crowds_as_instances)
         bar.update()
-    index = found.index
-    annotations = [a for image in index.images for a in index.annotations[image.id]]
-    instances = [a for a in annotations if not a.crowd]
+    bad = _bad_images(found.index, progress)
+    index = _without(found.index, bad)
+    nothing = nothing_to_find(index)
+    instances = [a for a in index.all_annotations() if not a.crowd]
     areas = np.array([a.area for a in instances] or [0.0])
     small = sum(a.area < _SMALL for a in instances)
     large = sum(a.area >= _MEDIUM for a in instances)
-    counts = Counter(a.label for a in instances)
     sides = [side for image in index.images for side in (image.height, image.width)] or [0]
     return SplitReport(
         annotation_file=index.annotation_file,
         images=len(index),
         empty_images=len(index) - len(index.annotated()),
         annotations=len(instances),
-        crowds=len(annotations) - len(instances),
-        classes={name: counts[label] for label, name in enumerate(index.class_names)},
+        crowds=sum(map(len, index.annotations.values())) - len(instances),
+        classes=class_counts(index),
         image_sides=(min(sides), max(sides)),
         areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
         sizes=(small, len(instances) - small - large, large),
-        notes=found.notes,
-        problems=found.problems + list(_bad_images(index, progress).values()),
+        notes=index.notes,
+        problems=[*found.problems, *bad.values(), *([nothing] if nothing else [])],
     )

@@ -1,14 +1,12 @@
-"""Reading COCO-format annotations."""
+"""A split of a COCO-format data set: its images and their annotations, checked."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
-import json
-import marshal
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,48 +14,32 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
+from b2inst.data.annotation_file import AnnotationFile, read_annotation_file
+from b2inst.data.crowds import crowd_notes
 from b2inst.data.errors import DataError
-from b2inst.data.polygons import Polygons
-from b2inst.data.segmentation import Segmentation, rasterise
+from b2inst.data.image_files import ImageFile, find_image_files
+from b2inst.data.records import Annotation, ImageRecord
+from b2inst.data.segmentation import BORDER_TOLERANCE, read_segmentation, to_rle
 from b2inst.data.validation import (
-    BORDER_TOLERANCE,
-    annotation_problem,
-    category_problem,
-    covers_something,
-    has_flat_box,
-    image_problem,
-    segmentation_problem,
+    EntryError,
+    Notes,
+    RawAnnotation,
+    read_area,
+    read_box,
+    read_crowd,
+    read_id,
+    read_image_entry,
+    read_name,
+    whole_number,
 )
 
 #: A polygon of this many pixels covers one for certain; whether a smaller one does is drawn.
 _COVERING = 4.0
 
-
-@dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """An image of the set, not yet read."""
-
-    id: int
-    path: Path
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One object, or a crowd region, of an image."""
-
-    id: int
-    label: int  #: contiguous, 0-based
-    box: tuple[float, float, float, float]  #: x1 y1 x2 y2 in pixels, clipped to the image
-    area: float  #: pixels, as the file says
-    segmentation: Segmentation  #: polygons as float64 arrays, or a run-length dict
-    crowd: bool
-
-    def mask(self, height: int, width: int) -> NDArray[np.uint8]:
-        """H×W, 0 or 1, at the size of the image."""
-        return rasterise(self.segmentation, height, width)
+#: A COCO annotation file, or its content.
+AnnotationSource = Path | str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,6 +57,7 @@ class CocoIndex:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     skipped: list[str]  #: a line for each thing that was left out
+    notes: list[str]  #: a line for each way in which the file is unusual, with counts
     fingerprint: str  #: sha256 of the annotation file and the images' names and byte sizes
 
     def __len__(self) -> int:
@@ -82,26 +65,36 @@ class CocoIndex:
 
     @classmethod
     def load(
-        cls, annotation_file: Path | str, image_dir: Path | str, *, skip_bad: bool = False
+        cls,
+        annotations: AnnotationSource,
+        image_dir: Path | str | None = None,
+        *,
+        skip_bad: bool = False,
+        crowds_as_instances: bool = False,
     ) -> Self:
         """Read and check a split. Images are looked for, not opened.
 
         Args:
+            annotations: COCO annotation file, or its content.
+            image_dir: folder of the images. None does not look for them.
             skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
+            crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
 
         Raises:
             DataError: the file cannot be read, or (without ``skip_bad``) something in it is
                 wrong; the message names the first thing.
         """
-        found = inspect(annotation_file, image_dir)
+        found = inspect(annotations, image_dir, crowds_as_instances=crowds_as_instances)
         if found.problems and not skip_bad:
-            others = len(found.problems) - 1
-            more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
             raise DataError(
-                f"{found.problems[0]}{more}; correct it (`b2inst data check` lists everything) "
+                f"{found.first_problem}; correct it (`b2inst data check` lists everything) "
                 "or go on with --skip-bad"
             )
-        return cls(**vars(found.index) | {"skipped": found.problems + found.notes})
+        return cls(**vars(found.index) | {"skipped": found.problems})
+
+    def all_annotations(self) -> Iterator[Annotation]:
+        """The annotations of all images, crowds included."""
+        return (annotation for image in self.images for annotation in self.annotations[image.id])
 
     def annotated(self) -> CocoIndex:
         """Only the images that have an instance (crowds do not count), as papers train on."""
@@ -126,92 +119,298 @@ class CocoIndex:
             fingerprint=fingerprint if len(ids) < len(self) else self.fingerprint,
         )
 
+    def require_instances(self) -> Self:
+        """The index itself, if there is something to learn from or to evaluate on.
+
+        Raises:
+            DataError: it has no images or no instances; names the cause.
+        """
+        if problem := nothing_to_find(self):
+            raise DataError(problem)
+        return self
+
+    def to_coco(self) -> dict[str, Any]:
+        """What was read, as the content of an annotation file."""
+        categories = zip(self.category_ids, self.class_names, strict=True)
+        return {
+            "images": [
+                {
+                    "id": image.id,
+                    "file_name": os.path.relpath(image.path, self.image_dir),
+                    "height": image.height,
+                    "width": image.width,
+                }
+                for image in self.images
+            ],
+            "annotations": [
+                self._entry(image.id, annotation)
+                for image in self.images
+                for annotation in self.annotations[image.id]
+            ],
+            "categories": [{"id": number, "name": name} for number, name in categories],
+        }
+
+    def _entry(self, image_id: int, annotation: Annotation) -> dict[str, Any]:
+        segmentation = annotation.segmentation
+        if isinstance(segmentation, list):
+            segmentation = [polygon.tolist() for polygon in segmentation]
+        return {
+            "id": annotation.id,
+            "image_id": image_id,
+            "category_id": self.category_ids[annotation.label],
+            "segmentation": segmentation,
+            "bbox": list(annotation.bbox),
+            "area": annotation.area,
+            "iscrowd": int(annotation.crowd),
+        }
+
 
 @dataclass(frozen=True)
 class Inspection:
-    """A split as far as it is sound, and what was left out."""
+    """A split as far as it is sound, and what is wrong with the rest."""
 
     index: CocoIndex
-    problems: list[str]  #: a line each, file first; what is wrong
-    notes: list[str]  #: the same for harmless annotations that cover no pixel
+    problems: list[str]  #: a line each, file first
+
+    @property
+    def first_problem(self) -> str:
+        """The first problem, and how many more there are."""
+        others = len(self.problems) - 1
+        more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
+        return self.problems[0] + more
 
 
-def inspect(annotation_file: Path | str, image_dir: Path | str) -> Inspection:
-    """Read a split and sort out what is wrong with it.
+def inspect(
+    annotations: AnnotationSource,
+    image_dir: Path | str | None = None,
+    *,
+    crowds_as_instances: bool = False,
+) -> Inspection:
+    """Read a split and sort out what is wrong with it; arguments as ``CocoIndex.load``.
 
     Raises:
         DataError: the file is no COCO annotation file at all, or there is no image folder.
     """
     with _collector_paused():
-        return _inspect(Path(annotation_file), Path(image_dir))
-
-
-def _inspect(annotation_file: Path, image_dir: Path) -> Inspection:
-    content, digest = _read(annotation_file)
-    files = _byte_sizes(image_dir, content["images"])
-    problems: list[str] = []
-
-    def sound(entries: list[Any], problem: Callable[[int, Any, set[int]], str | None]) -> list[int]:
-        """Positions of the entries without a problem."""
-        good, seen = [], set[int]()
-        for k, entry in enumerate(entries):
-            if what := problem(k, entry, seen):
-                problems.append(f"{annotation_file}: {what}")
-            else:
-                seen.add(entry["id"])
-                good.append(k)
-        return good
-
-    found = content["categories"]
-    categories = [found[k] for k in sound(found, lambda _, e, seen: category_problem(e, seen))]
-    if not categories:
-        raise DataError(f"{annotation_file}: no categories; a COCO file lists its classes there")
-    categories.sort(key=lambda category: category["id"])
-    labels = {category["id"]: label for label, category in enumerate(categories)}
-    found = content["images"]
-    images = [found[k] for k in sound(found, lambda _, e, seen: image_problem(e, seen, files))]
-    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-    # Annotations of an image that was left out go with it, without a line each.
-    left_out = {e["id"] for e in found if isinstance(e, dict) and "id" in e} - sizes.keys()
-    entries = [e for e in content["annotations"] if not left_out or _image_id(e) not in left_out]
-    polygons = Polygons(e.get("segmentation") if isinstance(e, dict) else None for e in entries)
-    # Nearly all are told to be in order together; only the others are looked at one by one.
-    plain = polygons.sound(
-        _image_sizes(entries, sizes), tolerance=BORDER_TOLERANCE, area=_COVERING
-    ).tolist()
-
-    def problem(k: int, entry: Any, seen: set[int]) -> str | None:
-        what = annotation_problem(entry, seen, sizes, labels)
-        if what or plain[k]:
-            return what
-        return segmentation_problem(entry, *sizes[entry["image_id"]])
-
-    by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
-    notes: list[str] = []
-    for k in sound(entries, problem):
-        entry = entries[k]
-        size = sizes[entry["image_id"]]
-        if has_flat_box(entry) or not (plain[k] or covers_something(entry["segmentation"], *size)):
-            where = f"{annotation_file}: annotation {entry['id']} (image {entry['image_id']})"
-            (notes if entry["area"] < 1 else problems).append(f"{where} covers no pixel")
-        else:
-            by_image[entry["image_id"]].append(_annotation(entry, polygons[k], labels, *size))
-    for image in images:
-        digest.update(f"{image['file_name']}\0{files[image['file_name']]}\n".encode())
+        file = read_annotation_file(annotations)
+        folder = file.path.parent if image_dir is None else Path(image_dir)
+        reader = _Reader(file, crowds_as_instances=crowds_as_instances)
+        if not file.annotations:
+            file.notes.append("the list of annotations is empty")
+        names = reader.categories()
+        images = reader.images(folder, look=image_dir is not None)
+        by_image = reader.annotations(images, names)
     index = CocoIndex(
-        annotation_file=annotation_file,
-        image_dir=image_dir,
-        images=[
-            ImageRecord(i["id"], image_dir / i["file_name"], i["height"], i["width"])
-            for i in images
-        ],
+        annotation_file=file.path,
+        image_dir=folder,
+        images=images,
         annotations=by_image,
-        class_names=tuple(category["name"] for category in categories),
-        category_ids=tuple(category["id"] for category in categories),
+        class_names=tuple(names[number] for number in sorted(names)),
+        category_ids=tuple(sorted(names)),
         skipped=[],
-        fingerprint=digest.hexdigest(),
+        notes=[],
+        fingerprint=file.digest.hexdigest(),
     )
-    return Inspection(index, problems, notes)
+    notes = file.notes + reader.notes.lines()
+    notes += crowd_notes(index.all_annotations(), index.class_names)
+    index.notes.extend(f"{file.path}: {note}" for note in notes)
+    return Inspection(index, reader.problems)
+
+
+def nothing_to_find(index: CocoIndex) -> str | None:
+    """A line on why a split has nothing to learn from or to evaluate on, or None."""
+    if not index.images:
+        return f"{index.annotation_file}: no images that can be used"
+    crowds = sum(map(len, index.annotations.values()))
+    if crowds == 0:
+        return f"{index.annotation_file}: no instances in its {len(index)} images; annotate some"
+    if all(annotation.crowd for annotation in index.all_annotations()):
+        return (
+            f"{index.annotation_file}: no instances, since all {crowds} annotations have iscrowd "
+            "1; if they are single objects, read them as such with --crowds-as-instances"
+        )
+    return None
+
+
+class _Reader:
+    """Reads the entries of a file and collects what is wrong with them."""
+
+    def __init__(self, file: AnnotationFile, *, crowds_as_instances: bool) -> None:
+        self.file = file
+        self.crowds_as_instances = crowds_as_instances
+        self.problems: list[str] = []
+        self.notes = Notes()
+
+    def categories(self) -> dict[int, str]:
+        """Name by id."""
+        names: dict[int, str] = {}
+        by_name: dict[str, int] = {}
+        for entry in self.file.categories:
+            with self._collected():
+                number = read_id("category", entry, names)
+                names[number] = name = read_name(entry)
+                if by_name.setdefault(name, number) != number:
+                    self.notes.add(
+                        "categories of a name that another one has (each is a class of its own)",
+                        f"{name!r}, ids {by_name[name]} and {number}",
+                    )
+        if not names:
+            raise DataError(f"{self.file.path}: no categories; a COCO file lists its classes there")
+        return names
+
+    def images(self, folder: Path, *, look: bool) -> list[ImageRecord]:
+        """The images that are sound and (with ``look``) there."""
+        entries: dict[int, tuple[str, int, int]] = {}
+        for entry in self.file.images:
+            with self._collected():
+                number = read_id("image", entry, entries)
+                entries[number] = read_image_entry(entry, named=look)
+        names = [name for name, _, _ in entries.values()]
+        if look:
+            files = find_image_files(folder, names)
+        else:
+            files = {name: ImageFile(name, 0) for name in names}
+        records = []
+        ids: dict[str, int] = {}
+        for number, (name, height, width) in entries.items():
+            with self._collected():
+                if name not in files:
+                    raise EntryError(f"image {number} ({name}) is missing from the image folder")
+                file = files[name]
+                if ids.setdefault(file.name, number) != number:
+                    self.notes.add(
+                        "files that are several images, each with a part of the objects",
+                        f"{file.name}, ids {ids[file.name]} and {number}",
+                    )
+                if file.by_base_name:
+                    self.notes.add("images found by the last part of their file_name", name)
+                records.append(ImageRecord(number, folder / file.name, height, width))
+                self.file.digest.update(f"{name}\0{file.size}\n".encode(errors="surrogatepass"))
+        return records
+
+    def annotations(
+        self, images: list[ImageRecord], names: Mapping[int, str]
+    ) -> dict[int, list[Annotation]]:
+        """The annotations that are sound and cover a pixel, by image id."""
+        sizes = {image.id: (image.height, image.width) for image in images}
+        labels = {number: label for label, number in enumerate(sorted(names))}
+        # Annotations of an image that was left out go with it, without a line each.
+        left_out = {whole_number(e.get("id")) for e in self.file.images if isinstance(e, dict)}
+        left_out -= {None, *sizes}
+        plain = self._plain(sizes)
+        by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
+        seen: set[int] = set()
+        entries = self.file.annotations
+        entries.reverse()
+        while entries:
+            entry = entries.pop()  # which frees it
+            with self._collected():
+                if isinstance(entry, dict):  # has neither image nor mask
+                    entry = RawAnnotation(entry.get("id"))
+                raw = isinstance(entry, RawAnnotation)
+                image_id = whole_number(entry.image_id) if raw else None
+                if image_id in left_out:
+                    continue
+                number = read_id("annotation", entry, seen)
+                seen.add(number)
+                if image_id not in sizes:
+                    raise EntryError(
+                        f"annotation {number} is for an unknown image, id {entry.image_id!r:.40}"
+                    )
+                label = labels.get(whole_number(entry.category_id))  # type: ignore[arg-type]
+                if label is None:
+                    raise EntryError(
+                        f"{entry} has an unknown category, id {entry.category_id!r:.40}"
+                    )
+                found = self._annotation(number, label, entry, sizes[image_id], plain)
+                if found is not None:
+                    by_image[image_id].append(found)
+        return by_image
+
+    def _annotation(
+        self,
+        number: int,
+        label: int,
+        entry: RawAnnotation,
+        size: tuple[int, int],
+        plain: NDArray[np.bool_],
+    ) -> Annotation | None:
+        """An annotation; None if it covers no pixel."""
+        crowd, area, box = read_crowd(entry, self.notes), read_area(entry), read_box(entry, *size)
+        if entry.polygons is not None and plain[entry.polygons]:
+            segmentation: Any = self.file.polygons[entry.polygons]
+            covers = True
+        else:
+            packed = entry.polygons
+            value = entry.segmentation
+            if packed is not None:
+                value = [polygon.tolist() for polygon in self.file.polygons[packed]]
+            try:
+                segmentation = read_segmentation(
+                    value, *size, lambda form: self.notes.add(form, str(entry))
+                )
+            except ValueError as error:
+                raise EntryError(f"{entry} {error}") from None
+            covers = coco_mask.area(to_rle(segmentation, *size)) > 0
+        if not covers:
+            if isinstance(segmentation, dict) and area:
+                raise EntryError(f"{entry} has area {area:g}, but its run lengths cover no pixel")
+            self.notes.add("annotations that cover no pixel (left out)", str(entry))
+            return None
+        if area is None or box is None:
+            area, box = self._measured(entry, segmentation, size, area, box)
+        return Annotation(
+            id=number,
+            label=label,
+            bbox=box,
+            area=area,
+            segmentation=segmentation,
+            crowd=crowd and not self.crowds_as_instances,
+            size=size,
+        )
+
+    def _measured(
+        self,
+        entry: RawAnnotation,
+        segmentation: Any,
+        size: tuple[int, int],
+        area: float | None,
+        box: tuple[float, float, float, float] | None,
+    ) -> tuple[float, tuple[float, float, float, float]]:
+        """Area and box, taken from the mask where the file has none that can be meant."""
+        code = to_rle(segmentation, *size)
+        pixels = int(coco_mask.area(code))
+        if area is None and box is None and entry.area is not None and entry.bbox is not None:
+            raise EntryError(
+                f"{entry} has bbox and area 0, but its mask has {pixels} pixels; write those of "
+                "the mask, or neither"
+            )
+        if area is None:
+            has = "no area" if entry.area is None else "area 0"
+            self.notes.add(f"annotations with {has} (counted from the mask)", str(entry))
+            area = float(pixels)
+        if box is None:
+            has = "no bbox" if entry.bbox is None else "a flat bbox"
+            self.notes.add(f"annotations with {has} (taken from the mask)", str(entry))
+            box = tuple(coco_mask.toBbox(code).tolist())
+        return area, box
+
+    def _plain(self, sizes: Mapping[int, tuple[int, int]]) -> NDArray[np.bool_]:
+        """Which packed polygons need no closer look, by position: nearly all of them."""
+        limits = np.full((len(self.file.polygons), 2), math.nan)
+        for entry in self.file.annotations:
+            if isinstance(entry, RawAnnotation) and entry.polygons is not None:
+                size = sizes.get(whole_number(entry.image_id))  # type: ignore[arg-type]
+                if size is not None:
+                    limits[entry.polygons] = size[::-1]
+        return self.file.polygons.sound(limits, tolerance=BORDER_TOLERANCE, area=_COVERING)
+
+    @contextmanager
+    def _collected(self) -> Iterator[None]:
+        try:
+            yield
+        except EntryError as error:
+            self.problems.append(f"{self.file.path}: {error}")
 
 
 @contextmanager
@@ -224,68 +423,3 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _read(annotation_file: Path) -> tuple[dict[str, Any], Any]:
-    """The file's content, its three lists checked to be lists, and a running sha256 of it."""
-    try:
-        raw = annotation_file.read_bytes()
-        content = json.loads(raw)
-    except OSError as error:
-        raise DataError(f"{annotation_file}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{annotation_file}: not JSON ({error}); restore the file") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(f"{annotation_file}: has no list {key!r}; is it a COCO instances file?")
-    return content, hashlib.sha256(raw)
-
-
-def _byte_sizes(image_dir: Path, images: list[Any]) -> dict[str, int]:
-    """Byte sizes of the images that are there and not empty, by their name in the annotations.
-
-    Lists each folder once, which on a network disk is far faster than asking for each file.
-    """
-    if not image_dir.is_dir():
-        raise DataError(f"{image_dir}: no such image folder")
-    names = [
-        e["file_name"]
-        for e in images
-        if isinstance(e, dict) and isinstance(e.get("file_name"), str)
-    ]
-    sizes = {}
-    for folder in {os.path.dirname(name) for name in names}:
-        if (image_dir / folder).is_dir():
-            with os.scandir(image_dir / folder) as entries:
-                for entry in entries:
-                    sizes[os.path.join(folder, entry.name)] = entry.stat().st_size
-    return {name: size for name in names if (size := sizes.get(name, 0)) > 0}
-
-
-def _image_id(entry: Any) -> Any:
-    return entry.get("image_id") if isinstance(entry, dict) else None
-
-
-def _image_sizes(entries: list[Any], sizes: dict[int, tuple[int, int]]) -> NDArray[np.float64]:
-    """N×2, width and height of the images of annotations; NaN of an unknown image."""
-    nowhere = (math.nan, math.nan)
-    found = [sizes.get(_image_id(entry), nowhere) for entry in entries]
-    return np.array(found, dtype=np.float64).reshape(-1, 2)[:, ::-1]
-
-
-def _annotation(
-    entry: Any, polygons: list[Any], labels: dict[int, int], height: int, width: int
-) -> Annotation:
-    run_lengths = None if polygons else entry["segmentation"]
-    kept = entry["id"], entry["bbox"], entry["area"], run_lengths
-    # A copy: one number of the parsed file would keep the megabyte around it in memory, and all
-    # of COCO's 2 GB in every process.
-    number, (x, y, w, h), area, run_lengths = marshal.loads(marshal.dumps(kept))
-    return Annotation(
-        id=number,
-        label=labels[entry["category_id"]],
-        box=(max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))),
-        area=float(area),
-        segmentation=polygons or run_lengths,
-        crowd=bool(entry["iscrowd"]),
-    )

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from b2inst.data.coco import CocoIndex, ImageRecord
+from b2inst.data.coco import CocoIndex
 from b2inst.data.dataset import CocoDataset, open_record
 from b2inst.data.errors import DataError
 from b2inst.data.images import as_array
 from b2inst.data.raster import Bytes
+from b2inst.data.records import ImageRecord
 from b2inst.structures import Targets
 
 Sample = tuple[Tensor, Targets]

@@ -7,18 +7,22 @@ The evaluator is faster-coco-eval, which equals pycocotools. Three conventions a
 - Small, medium and large go by the annotation's ``area`` for ground truth. For predictions they go
   by the mask's pixels in mask and boundary AP, by the box in box AP. COCO does the same.
 - Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary IoU, where the
-  boundary is the part of a mask within 2 % of the image diagonal from its contour.
+  boundary is the part of a mask within 2 % of the image diagonal from its contour. The boundaries
+  are ours (``boundary_overlap``): the evaluator's are one pixel narrower at some image sizes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from faster_coco_eval import COCO, COCOeval_faster
 
+from b2inst.evaluation.boundary_overlap import boundary_overlaps
 from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import Annotations, load_ground_truth, restrict
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth, numbered, restrict
+from b2inst.evaluation.matches import Overlaps
 from b2inst.evaluation.predictions import Prediction, check_against
 
 #: What is matched: masks, their boundaries, or boxes.
@@ -76,16 +80,14 @@ def evaluate(
         EvaluationError: predictions or annotations are not valid, or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    run = partial(run_evaluator, truth, chosen, area_ranges=area_ranges)
+    masks = run(kind="segm")
+    overlaps = boundary_overlaps(masks, boundary_dilation=boundary_dilation)
+    boundaries = run(kind="segm", overlaps=overlaps)
+    evaluators = {"segm": masks, "boundary": boundaries, "bbox": run(kind="bbox")}
     metrics: Metrics = {}
     for kind, prefix in PREFIXES.items():
-        evaluator = run_evaluator(
-            truth,
-            chosen,
-            kind=kind,
-            boundary_dilation=boundary_dilation,
-            area_ranges=area_ranges,
-        )
-        stats = evaluator.stats_as_dict
+        stats = evaluators[kind].stats_as_dict
         metrics |= {
             prefix + name: None if stats[key] < 0 else 100 * stats[key]
             for name, key in _STATS.items()
@@ -101,8 +103,7 @@ def load_pair(
 ) -> tuple[COCO, list[Prediction]]:
     """Ground truth and the predictions for it, checked against each other (see ``evaluate``)."""
     truth = load_ground_truth(annotations)
-    sizes = {i: (image["height"], image["width"]) for i, image in truth.imgs.items()}
-    check_against(predictions, sizes, truth.cats)
+    check_against(predictions, truth)
     if image_ids is None:
         return truth, predictions
     truth = restrict(truth, image_ids)
@@ -113,11 +114,19 @@ def run_evaluator(
     truth: COCO,
     predictions: list[Prediction],
     *,
-    kind: Kind,
-    boundary_dilation: float = 0.02,
+    kind: Literal["segm", "bbox"],
     area_ranges: AreaRanges | None = None,
+    overlaps: Overlaps | None = None,
 ) -> COCOeval_faster:
     """Run the evaluator on checked input; its ``ious`` and ``stats_as_dict`` are then filled.
+
+    Inside it images, categories and annotations are numbered from 1 (see ``numbered``).
+
+    Args:
+        truth, predictions: of ``load_pair``.
+        kind: what is matched.
+        area_ranges: as ``evaluate``.
+        overlaps: matched by these instead of the IoUs; keys as in the evaluator's ``ious``.
 
     Raises:
         EvaluationError: ``area_ranges`` does not name small, medium and large.
@@ -127,19 +136,17 @@ def run_evaluator(
         raise EvaluationError(
             f"area_ranges has {', '.join(ranges)}; give small, medium and large, in this order"
         )
+    truth, results = numbered(truth, [_result(record, kind) for record in predictions])
     evaluator = COCOeval_faster(
-        truth,
-        truth.loadRes([_result(record, kind) for record in predictions]),
-        iouType=kind,
-        ranges=ranges,
-        boundary_dilation_ratio=boundary_dilation,
-        print_function=_silent,
+        truth, truth.loadRes(results), iouType=kind, ranges=ranges, print_function=_silent
     )
+    if overlaps is not None:  # the evaluator asks for each pair of an image and a category
+        evaluator.computeIoU = lambda *pair: overlaps[pair]
     evaluator.run()
     return evaluator
 
 
-def _result(record: Prediction, kind: Kind) -> dict[str, Any]:
+def _result(record: Prediction, kind: Literal["segm", "bbox"]) -> dict[str, Any]:
     """What the evaluator is to see of a detection: with a box, areas would be the box's."""
     common = {"image_id": record["image_id"], "category_id": record["category_id"]}
     if kind == "bbox":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from faster_coco_eval import COCOeval_faster
@@ -158,7 +159,7 @@ def resample_ap(
     values = {}
     for metric, (kind, area, thresholds) in zip(metrics, wanted, strict=True):
         # Boundaries need the masks' matches first.
-        source: Kind = "bbox" if kind == "bbox" else "segm"
+        source: Literal["segm", "bbox"] = "bbox" if kind == "bbox" else "segm"
         if source not in evaluators:
             evaluators[source] = run_evaluator(truth, chosen, kind=source, area_ranges=area_ranges)
         if kind not in overlaps:

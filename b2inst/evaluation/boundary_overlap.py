@@ -49,7 +49,7 @@ def boundary_overlaps(masks: COCOeval_faster, *, boundary_dilation: float = 0.02
         ranked = sorted(detections[pair], key=lambda d: -d["score"])
         chosen = [(ranked[row], annotations[pair][column]) for row, column in matches]
         codes = {id(one): to_rle(one["segmentation"], *size) for both in chosen for one in both}
-        width = max(round(boundary_dilation * math.hypot(*size)), 1)
+        width = boundary_width(*size, dilation=boundary_dilation)
         boundaries = dict(
             zip(codes, inner_boundaries(list(codes.values()), width=width), strict=True)
         )
@@ -58,6 +58,18 @@ def boundary_overlaps(masks: COCOeval_faster, *, boundary_dilation: float = 0.02
             iou = np.count_nonzero(a & b) / np.count_nonzero(a | b)
             overlap[row, column] = min(overlap[row, column], iou)
     return overlaps
+
+
+def boundary_width(height: int, width: int, *, dilation: float = 0.02) -> int:
+    """Width of the boundary of a mask in pixels, rounded as its authors' code does.
+
+    Python's ``round`` takes halves to the even neighbour: 3.5 and 4.5 are both 4.
+
+    Args:
+        height, width: of the image, in pixels.
+        dilation: fraction of the image diagonal.
+    """
+    return max(1, round(dilation * math.hypot(height, width)))
 
 
 def inner_boundaries(codes: list[dict[str, Any]], *, width: int) -> list[NDArray[np.uint8]]:

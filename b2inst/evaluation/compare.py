@@ -15,9 +15,8 @@ import numpy as np
 
 from b2inst.evaluation.bootstrap import resample_ap
 from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import load_ground_truth
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.noise_band import NoiseBand, noise_band
-from b2inst.evaluation.predictions import check_against
 from b2inst.evaluation.results import read_results
 
 #: What is compared: mask, boundary and box AP.
@@ -40,7 +39,7 @@ class Comparison:
 def compare(
     first: Sequence[Path],
     second: Sequence[Path],
-    annotations: Path,
+    annotations: Annotations,
     *,
     metrics: Sequence[str] = METRICS,
     resamples: int = 1000,
@@ -51,7 +50,7 @@ def compare(
     Args:
         first, second: prediction files (``read_results``), as many of each: one a training seed,
             in the same order.
-        annotations: COCO annotation file that both were predicted for.
+        annotations: the ground truth that both were predicted for, as ``evaluate`` takes it.
         metrics: names as ``evaluate`` gives them.
         resamples: of the images, for the bootstrap.
         jobs: files evaluated at a time, each by a process (default: one a core; 1: this process).
@@ -89,20 +88,13 @@ def compare(
     return result
 
 
-def images_of(file: Path, *, annotations: Path) -> set[int]:
+def images_of(file: Path, *, annotations: Annotations) -> set[int]:
     """The images that a prediction file has detections on.
 
     Raises:
         EvaluationError: it is not valid, or is for other images or categories.
     """
-    truth = load_ground_truth(annotations)
-    sizes = {i: (image["height"], image["width"]) for i, image in truth.imgs.items()}
-    predictions = read_results(file)
-    try:
-        check_against(predictions, sizes, truth.cats)
-    except EvaluationError as error:
-        raise EvaluationError(f"{file}: {error} ({annotations})") from None
-    return {record["image_id"] for record in predictions}
+    return {record["image_id"] for record in read_results(file, annotations)}
 
 
 def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
@@ -119,6 +111,7 @@ def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
 
 
 def _resample(
-    file: Path, *, annotations: Path, metrics: Sequence[str], resamples: int
+    file: Path, *, annotations: Annotations, metrics: Sequence[str], resamples: int
 ) -> dict[str, np.ndarray]:
-    return resample_ap(read_results(file), annotations, metrics=metrics, resamples=resamples)
+    truth = load_ground_truth(annotations)
+    return resample_ap(read_results(file, truth), truth, metrics=metrics, resamples=resamples)

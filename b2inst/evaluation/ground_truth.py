@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from faster_coco_eval import COCO
 
+from b2inst.data import CocoIndex, DataError
+from b2inst.data.coco import inspect
 from b2inst.evaluation.errors import EvaluationError
 
-#: A COCO annotation file, or what it holds.
-Annotations = str | Path | dict[str, Any]
+#: A COCO annotation file, its content, or what was read of it.
+Annotations: TypeAlias = str | Path | dict[str, Any] | CocoIndex | COCO
 
 
 def load_ground_truth(annotations: Annotations) -> COCO:
-    """Read COCO ground truth for evaluation; nothing is changed but annotation ids.
+    """Read COCO ground truth for evaluation, as training reads it.
 
     Raises:
-        EvaluationError: the file is unreadable, not COCO's or without images, or an annotation
-            names an unknown image or category or has no segmentation.
+        EvaluationError: the file is unreadable, has no images, or something in it is wrong.
     """
-    name = "annotations" if isinstance(annotations, dict) else str(annotations)
-    content = annotations if isinstance(annotations, dict) else _read_json(Path(annotations))
-    try:
-        images = [
-            image | {"height": int(image["height"]), "width": int(image["width"])}
-            for image in content["images"]
-        ]
-        image_ids = {image["id"] for image in images}
-        category_ids = {category["id"] for category in content["categories"]}
-        found = [
-            {"id": annotation.get("id"), "iscrowd": int(annotation.get("iscrowd", 0))}
-            | {key: annotation[key] for key in _FIELDS}
-            for annotation in content["annotations"]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvaluationError(
-            f"{name}: not COCO instance annotations ({error!r}); see `b2inst data check`"
-        ) from error
-    if not images:
-        raise EvaluationError(f"{name}: has no images to evaluate on")
-    for number, annotation in enumerate(found, start=1):
-        where = f"{name}: annotation {annotation['id']}"
-        if annotation["image_id"] not in image_ids:
-            raise EvaluationError(
-                f"{where} is for image {annotation['image_id']}, which is not there; remove it"
-            )
-        if annotation["category_id"] not in category_ids:
-            raise EvaluationError(
-                f"{where} has category {annotation['category_id']}, which is not there; remove it"
-            )
-        if not annotation["segmentation"]:
-            raise EvaluationError(f"{where} has an empty segmentation; remove it")
+    if isinstance(annotations, COCO):
+        return annotations
+    index = annotations if isinstance(annotations, CocoIndex) else _read(annotations)
+    if not index.images:
+        raise EvaluationError(f"{index.annotation_file}: has no images to evaluate on")
+    content = index.to_coco()
+    for number, annotation in enumerate(content["annotations"], start=1):
         # The evaluators mean "unmatched" by id 0, so no annotation may have it.
         annotation["id"] = number
-    return _as_coco(images, found, content["categories"])
+    return _as_coco(content["images"], content["annotations"], content["categories"])
 
 
 def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
@@ -76,18 +51,44 @@ def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
     )
 
 
-_FIELDS = ("image_id", "category_id", "segmentation", "bbox", "area")
+def numbered(
+    truth: COCO, predictions: Iterable[Mapping[str, Any]]
+) -> tuple[COCO, list[dict[str, Any]]]:
+    """Ground truth and predictions with images and categories numbered from 1 by ascending id.
+
+    The evaluator holds ids as floating-point numbers, which are exact up to 2⁵³ only: time stamps
+    are beyond. The order is kept, since it decides between detections of equal score.
+
+    Returns:
+        Copies; nothing is changed in place.
+    """
+    images = {image_id: n for n, image_id in enumerate(sorted(truth.imgs), start=1)}
+    categories = {category_id: n for n, category_id in enumerate(sorted(truth.cats), start=1)}
+
+    def renumber(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **record,
+            "image_id": images[record["image_id"]],
+            "category_id": categories[record["category_id"]],
+        }
+
+    copy = _as_coco(
+        [image | {"id": images[i]} for i, image in truth.imgs.items()],
+        [renumber(annotation) for annotation in truth.dataset["annotations"]],
+        [category | {"id": categories[i]} for i, category in truth.cats.items()],
+    )
+    return copy, [renumber(record) for record in predictions]
 
 
 def _as_coco(images: list[Any], annotations: list[Any], categories: list[Any]) -> COCO:
     return COCO({"images": images, "annotations": annotations, "categories": categories})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(annotations: str | Path | dict[str, Any]) -> CocoIndex:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EvaluationError(f"{path}: not readable as COCO annotations ({error})") from error
-    if not isinstance(content, dict):
-        raise EvaluationError(f"{path}: not COCO annotations (images, annotations, categories)")
-    return content
+        found = inspect(annotations)
+    except DataError as error:
+        raise EvaluationError(str(error)) from error
+    if found.problems:
+        raise EvaluationError(f"{found.first_problem}; correct the annotations")
+    return found.index

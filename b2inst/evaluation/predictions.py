@@ -11,17 +11,20 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.ops.masks import encode_rle
 from b2inst.structures import Instances
+
+if TYPE_CHECKING:
+    from faster_coco_eval import COCO
 
 #: One detection: ``image_id``, ``category_id`` (COCO's), ``score`` (ranking score),
 #: ``class_score``, ``iou_score`` and ``boundary_score`` where predicted, ``bbox`` (x y w h in
@@ -213,74 +216,93 @@ def to_coco_json(path: str | Path, out: str | Path, *, keys: Sequence[str] | Non
     partial.replace(out)
 
 
-def check_against(
-    predictions: Iterable[Prediction],
-    sizes: Mapping[int, tuple[int, int]],
-    category_ids: Iterable[int],
-) -> None:
+def check_against(predictions: Iterable[Prediction], truth: COCO) -> None:
     """Check predictions against the images and categories they are to be evaluated on.
 
     COCO's evaluators accept most of these silently and count them in their own ways.
-
-    Args:
-        sizes: (height, width) of each image id.
-        category_ids: known COCO category ids.
 
     Raises:
         EvaluationError: a missing field, a NaN, an unknown image or category, or a mask whose size
             is not its image's.
     """
-    known = set(category_ids)
     for i, record in enumerate(predictions):
         where = f"prediction {i}"
         check_record(record, where)
-        image_id = record["image_id"]
-        if image_id not in sizes:
+        check_ids(record, where, truth)
+        image = truth.imgs[record["image_id"]]
+        height, width = record["segmentation"]["size"]
+        if (height, width) != (image["height"], image["width"]):
             raise EvaluationError(
-                f"{where}: image_id {image_id} is not in the annotation file; "
-                "evaluate with the annotations the predictions were made for"
+                f"{where}: its mask is {height}×{width} (height×width) but image {image['id']} "
+                f"is {image['height']}×{image['width']}; predict on the original images"
             )
-        if record["category_id"] not in known:
+
+
+def check_ids(record: Prediction, where: str, truth: COCO) -> None:
+    """Raise EvaluationError unless the ground truth has a detection's image and category."""
+    for name, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
+        if record[name] not in known:
             raise EvaluationError(
-                f"{where}: category_id {record['category_id']} is not in the annotation file; "
+                f"{where}: {name} {record[name]} is not in the annotation file; "
                 "evaluate with the annotations the predictions were made for"
-            )
-        size = tuple(record["segmentation"]["size"])
-        if size != sizes[image_id]:
-            raise EvaluationError(
-                f"{where}: its mask is {size[0]}×{size[1]} (height×width) but image {image_id} "
-                f"is {sizes[image_id][0]}×{sizes[image_id][1]}; predict on the original images"
             )
 
 
 def check_record(record: Any, where: str) -> None:
     """Raise EvaluationError unless ``record`` is a detection with finite numbers."""
-    try:
-        numbers = [*record["bbox"], record["score"], record.get("class_score", 0.0)]
-        height, width = record["segmentation"]["size"]
-        complete = (
-            len(record["bbox"]) == 4
-            and isinstance(record["segmentation"]["counts"], (str, bytes))
-            and all(isinstance(record[name], int) for name in ("image_id", "category_id"))
-            and all(isinstance(value, (int, float)) for value in (*numbers, height, width))
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
-        complete = False
-    if not complete:
-        raise EvaluationError(
-            f"{where}: not a detection with image_id, category_id, score, bbox (x y w h) and "
-            f"segmentation (compressed run-length code); {_REMEDY}"
-        )
-    for name, values in (("score", numbers[4:]), ("bbox", numbers[:4])):
+    if not isinstance(record, dict):
+        raise EvaluationError(f"{where}: {record!r:.40} is not a detection; {_REMEDY}")
+    for name, (meaning, is_valid) in _FIELDS.items():
+        if name not in record:
+            if name != "class_score":
+                raise EvaluationError(f"{where}: has no {name} ({meaning}); {_REMEDY}")
+        elif not is_valid(record[name]):
+            raise EvaluationError(
+                f"{where}: {name} is {record[name]!r:.40}, not {meaning}; {_REMEDY}"
+            )
+    scores = (("score", [record["score"]]), ("class_score", [record.get("class_score", 0.0)]))
+    for name, values in (*scores, ("bbox", record["bbox"])):
         if not all(map(math.isfinite, values)):
             raise EvaluationError(
                 f"{where}: {name} {record[name]} is not finite; the model has diverged or its "
                 "weights are damaged"
             )
-    if min(numbers[2:4]) < 0:
+    if min(record["bbox"][2:]) < 0:
         raise EvaluationError(
             f"{where}: bbox {record['bbox']} has a negative width or height; write x y w h"
         )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_code(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("counts"), str | bytes)
+        and isinstance(size := value.get("size"), list | tuple)
+        and len(size) == 2
+        and all(map(_is_number, size))
+    )
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "image_id": ("a whole number", _is_whole),
+    "category_id": ("a whole number", _is_whole),
+    "score": ("a number", _is_number),
+    "class_score": ("a number", _is_number),
+    "bbox": ("x, y, width, height", _is_box),
+    "segmentation": ("a compressed run-length code", _is_code),
+}
 
 
 def _floats(values: Tensor | None) -> list[float] | None:

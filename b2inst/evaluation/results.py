@@ -1,41 +1,164 @@
-"""Prediction files of any tool: ours, or COCO results as one JSON list."""
+"""Prediction files of any tool."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
+from b2inst.data.segmentation import read_segmentation, to_rle
+from b2inst.data.validation import whole_number
 from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.predictions import Prediction, check_record, read_predictions
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
+from b2inst.evaluation.predictions import (
+    Prediction,
+    check_against,
+    check_ids,
+    check_record,
+    read_predictions,
+)
+
+#: What the names of prediction files end in.
+SUFFIXES = (".json", ".json.gz", ".jsonl.gz")
 
 
-def read_results(path: str | Path) -> list[Prediction]:
-    """All detections of ``….jsonl.gz`` (see ``predictions``) or of a COCO results ``….json``.
+def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]:
+    """Read the detections of a file and check them against the ground truth they are for.
 
-    COCO results may come without boxes; they get those of their masks.
+    The file is one of these; the last two may be gzipped:
+
+    - ours, ``….jsonl.gz`` (see ``predictions``)
+    - COCO results: a JSON list of detections
+    - a COCO annotation file whose annotations have a ``score``, as ``b2inst predict`` writes it.
+      Images are then found by file name and categories by name: the file has ids of its own.
+
+    Masks may be polygons or run lengths, compressed or not. A missing box is the mask's.
+
+    Args:
+        path: the file.
+        annotations: the ground truth, as ``evaluate`` takes it.
 
     Raises:
-        EvaluationError: the file is missing or is neither, or a detection lacks a field or has a
-            NaN; names file and place.
+        EvaluationError: the file is missing or none of these, a detection is incomplete or not
+            valid, or its image or category is unknown; names file and place.
     """
-    path = Path(path)
-    if path.suffix != ".json":
-        return read_predictions(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EvaluationError(
-            f"{path}: cannot be read as COCO results ({error}); give a JSON list of detections"
-        ) from error
+    path, truth = Path(path), load_ground_truth(annotations)
+    if path.name.endswith(".jsonl.gz"):
+        predictions = read_predictions(path)
+        try:
+            check_against(predictions, truth)
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}: {error}") from None
+        return predictions
+    content = _read_json(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        content = _annotations(content, truth, path)
     if not isinstance(content, list):
-        raise EvaluationError(f"{path}: not COCO results; give a JSON list of detections")
-    for number, record in enumerate(content):
-        if isinstance(record, dict) and "bbox" not in record:
-            try:
-                record["bbox"] = coco_mask.toBbox(record["segmentation"]).tolist()
-            except (KeyError, TypeError, ValueError):
-                record["bbox"] = None
-        check_record(record, f"{path} detection {number}")
-    return content
+        raise EvaluationError(
+            f"{path}: has no predictions; give a JSON list of detections, or a COCO annotation "
+            "file whose annotations have a score"
+        )
+    return [_prediction(r, f"{path}: prediction {i}", truth) for i, r in enumerate(content)]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise EvaluationError(
+            f"{path}: cannot be read as predictions ({error}); give a JSON list of detections"
+        ) from error
+
+
+def _annotations(content: dict[str, Any], truth: COCO, path: Path) -> list[Any]:
+    """The annotations of a COCO file, with the ground truth's ids of images and categories."""
+    records: list[Any] = content["annotations"]
+    for field, key, entries, known in (
+        ("image_id", "file_name", content.get("images"), truth.imgs),
+        ("category_id", "name", content.get("categories"), truth.cats),
+    ):
+        names, true_names = _names(entries, key), _names(list(known.values()), key)
+        ids = _ids_by_name(names, true_names)
+        if field == "category_id" and not ids:
+            continue  # of a model whose classes have no names
+        for i, record in enumerate(records):
+            number = record.get(field) if isinstance(record, dict) else None
+            if not isinstance(number, int | float) or number not in names:
+                continue
+            if number not in ids:
+                raise EvaluationError(
+                    f"{path}: prediction {i}: {key} {names[int(number)]!r} is not in the "
+                    "annotation file; evaluate with the annotations the predictions were made for"
+                )
+            record[field] = ids[int(number)]
+    return records
+
+
+def _names(entries: Any, key: str) -> dict[int, str]:
+    """Names by id, of the entries of a list that have both."""
+    return {
+        entry["id"]: entry[key]
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+        and isinstance(entry.get("id"), int)
+        and isinstance(entry.get(key), str)
+    }
+
+
+def _ids_by_name(names: Mapping[int, str], true_names: Mapping[int, str]) -> dict[int, int]:
+    """The ground truth's ids for those of another file, by the names that both have.
+
+    Where no name is equal, one without its folders may be. A name that several entries have leads
+    to none of them, but to the one of equal id.
+    """
+    whole, last = defaultdict(set), defaultdict(set)
+    for number, name in true_names.items():
+        whole[name].add(number)
+        last[_without_folders(name)].add(number)
+    found: dict[int, int] = {}
+    for number, name in names.items():
+        same = whole.get(name) or last.get(_without_folders(name), set())
+        if number in same or len(same) == 1:
+            found[number] = number if number in same else min(same)
+    often = Counter(found.values())
+    return {number: other for number, other in found.items() if often[other] == 1}
+
+
+def _without_folders(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
+    """A detection as ours are: whole ids, compressed run lengths and a box."""
+    if not isinstance(record, dict):
+        raise EvaluationError(f"{where}: {record!r:.40} is not a detection; give an object")
+    found = dict(record)
+    for name in ("image_id", "category_id"):
+        found[name] = whole_number(record.get(name))
+        if found[name] is None:
+            raise EvaluationError(
+                f"{where}: {name} {record.get(name)!r:.40} is not a whole number; give the id of "
+                "the annotation file"
+            )
+    check_ids(found, where, truth)
+    image = truth.imgs[found["image_id"]]
+    height, width = image["height"], image["width"]
+    if record.get("segmentation") is None:
+        raise EvaluationError(f"{where}: has no segmentation; give masks, boxes are not enough")
+    try:
+        mask = read_segmentation(record["segmentation"], height, width, lambda note: None)
+    except ValueError as error:
+        raise EvaluationError(f"{where} {error}") from None
+    code = to_rle(mask, height, width)
+    found["segmentation"] = {"size": [height, width], "counts": code["counts"].decode()}
+    found["bbox"] = record.get("bbox") or coco_mask.toBbox(code).tolist()
+    check_record(found, where)
+    return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from b2inst.data import SCENES_VERSION, DataError, find_split, find_splits
+from b2inst.data.layout import split_of
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.yaml_spec import Spec
 
@@ -77,7 +78,7 @@ class SplitFiles(Spec):
 
 
 class CocoData(Spec):
-    """A COCO-format folder: ``annotations/instances_<split>.json`` beside ``<split>/``.
+    """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
 
     What is hashed is the content of the annotation files, not where they lie: a folder may be
     moved, and two data sets of the same name are not taken for each other.
@@ -88,6 +89,9 @@ class CocoData(Spec):
     train: str | SplitFiles = "train2017"
     val: str | SplitFiles = "val2017"
     skip_bad: bool = False  #: leave out what cannot be used instead of stopping
+    crowds_as_instances: bool = False  #: read annotations with iscrowd 1 as single objects
+    #: Share of the images that is held out for validation, where train and val are one split.
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
     #: Of the annotation file of each split; filled in by ``identified``.
     sha256: dict[str, str] = Field(default_factory=dict)
     area_bounds: tuple[float, float] = (32**2, 96**2)
@@ -100,7 +104,7 @@ class CocoData(Spec):
     def split_label(self, split: SplitName) -> str:
         """Name of the split on disk and in tables."""
         part = self._part(split)
-        return part if isinstance(part, str) else split
+        return part if isinstance(part, str) and self.val_fraction is None else split
 
     @property
     def name(self) -> str:
@@ -118,8 +122,8 @@ class CocoData(Spec):
             return part.annotations, part.images
         if self.root is None:
             raise SpecError(
-                "this needs a COCO-format folder (annotations/instances_<split>.json beside "
-                "<split>/): name one with --data DIR, or make … DATA=DIR"
+                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
+                "make … DATA=DIR"
             )
         return find_split(self.root, part)
 
@@ -137,7 +141,12 @@ class CocoData(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What decides the images and annotations; call on ``identified`` data."""
-        return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256}
+        options = {
+            "crowds_as_instances": self.crowds_as_instances,
+            "val_fraction": self.val_fraction,
+        }
+        chosen = {name: value for name, value in options.items() if value}
+        return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256} | chosen
 
     def _part(self, split: SplitName) -> str | SplitFiles:
         if split == "test":
@@ -151,21 +160,40 @@ DataSpec = Annotated[ScenesData | CocoData, Field(discriminator="kind")]
 
 
 def coco_folder(
-    root: Path, *, train: str | None = None, val: str | None = None, skip_bad: bool = False
+    root: Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    skip_bad: bool = False,
+    crowds_as_instances: bool = False,
+    val_fraction: float | None = None,
 ) -> CocoData:
     """The data of a COCO-format folder; splits that are not named are found.
 
     Args:
         train, val: a split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
+        skip_bad: leave out what cannot be used instead of stopping.
+        crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
+        val_fraction: share of the training images that is held out for validation.
 
     Raises:
-        SpecError: there are no annotations, or several that could be meant.
+        DataError: the folder has no annotations in a known layout.
+        SpecError: it is not clear which split is meant.
     """
+    if val_fraction is not None and val is not None:
+        raise SpecError("--val-fraction holds out training images: leave out --val-split")
+    chosen = _parse_split(train) if train else _find(root, "train", alone=val_fraction is not None)
+    if val_fraction is not None:
+        held_out = chosen
+    else:
+        held_out = _parse_split(val) if val else _find(root, "val")
     return CocoData(
         root=root.resolve(),  # a run's spec is read again from other folders
-        train=_parse_split(train) if train else _find(root, ("train2017", "train"), "train"),
-        val=_parse_split(val) if val else _find(root, ("val2017", "val", "valid", "test"), "val"),
+        train=chosen,
+        val=held_out,
         skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+        val_fraction=val_fraction,
     )
 
 
@@ -176,15 +204,17 @@ def _parse_split(text: str) -> str | SplitFiles:
     return SplitFiles(annotations=Path(annotations + ".json"), images=Path(images))
 
 
-def _find(root: Path, wanted: tuple[str, ...], role: str) -> str:
+def _find(root: Path, role: str, *, alone: bool = False) -> str:
     splits = find_splits(root)
-    for name in wanted:
-        if name in splits:
-            return name
-    if not splits:
+    if name := split_of(role, splits):
+        return name
+    if len(splits) == 1:
+        if alone:
+            return splits[0]
         raise SpecError(
-            f"{root}: no annotations/instances_<split>.json in it; a COCO-format folder has these "
-            "beside a folder <split>/ with the images"
+            f"{root}: its only split is {splits[0]!r}; hold out a part of its images for "
+            "validation with --val-fraction 0.2, or name another one with "
+            f"--{role}-split ANNOTATIONS.json:IMAGE_FOLDER"
         )
     raise SpecError(
         f"{root}: which split is for {role}? It has {', '.join(splits)}; name one with "

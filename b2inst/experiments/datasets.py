@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from b2inst.data import (
     SCENES_VERSION,
     CocoDataset,
     CocoIndex,
+    hold_out,
     train_transforms,
     verify_images,
     write_scenes,
@@ -56,13 +55,21 @@ def load_split(
             this is always done, since it decides which images are left out.
 
     Raises:
-        DataError: something in it is wrong, and the data's ``skip_bad`` is not set.
+        DataError: something in it is wrong, and the data's ``skip_bad`` is not set; or it has no
+            instances.
     """
     if isinstance(data, CocoData):
-        index = CocoIndex.load(*data.files(split), skip_bad=data.skip_bad)
+        index = CocoIndex.load(
+            *data.files(split),
+            skip_bad=data.skip_bad,
+            crowds_as_instances=data.crowds_as_instances,
+        )
         if verify or data.skip_bad:
             index = verify_images(index, skip_bad=data.skip_bad)
-        return index
+        if data.val_fraction is not None:
+            parts = dict(zip(("train", "val"), hold_out(index, data.val_fraction), strict=True))
+            index = parts[split]
+        return index.require_instances()
     root = folder / data.name
     return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
 
@@ -89,23 +96,3 @@ def training_set(
         ssd=augmentation.ssd,
     )
     return CocoDataset(index, transforms, cache=cache)
-
-
-def ground_truth(index: CocoIndex, *, skip_bad: bool) -> Path | dict[str, Any]:
-    """What predictions for ``index`` are evaluated on: its file, with ``skip_bad`` its sound part.
-
-    Without ``skip_bad`` the file is taken as it is, so that the numbers are COCO's own.
-    """
-    if not skip_bad:
-        return index.annotation_file
-    content: dict[str, Any] = json.loads(index.annotation_file.read_bytes())
-    sound = {
-        "images": {image.id for image in index.images},
-        "annotations": {a.id for found in index.annotations.values() for a in found},
-        "categories": set(index.category_ids),
-    }
-    for key, ids in sound.items():
-        # A dictionary, since of entries with the same id the first one is sound.
-        entries = {e["id"]: e for e in reversed(content[key]) if isinstance(e, dict) and "id" in e}
-        content[key] = [entries[i] for i in sorted(ids)]
-    return content

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from b2inst.data.check import class_counts, missing_classes
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import SpecError
@@ -176,9 +177,13 @@ def check_plan(
             )
     data = specs[0].data
     names = {}
+    counts = {}
     for part in dict.fromkeys(("train", split)):
         index = load_split(data, part, workspace.data, verify=True)
         names[part] = index.class_names
+        counts[data.split_label(part)] = class_counts(index)
+        for line in index.notes:
+            warnings.warn(line, stacklevel=3)
         if index.skipped:
             lines = "\n".join(index.skipped)
             warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=3)
@@ -187,6 +192,9 @@ def check_plan(
             f"split {data.split_label(split)} has other categories than "
             f"{data.split_label('train')}; give both the same list of categories"
         )
+    if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
+        for line in missing_classes(counts):
+            warnings.warn(line, stacklevel=3)
     needs: dict[str, float] = {}
     for spec in specs:
         key = repr((spec.model, spec.options, spec.start))

@@ -23,8 +23,8 @@ from b2inst.evaluation import (
     resample_ap,
     write_predictions,
 )
-from b2inst.experiments.data_spec import CocoData, SplitName
-from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
+from b2inst.experiments.data_spec import SplitName
+from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
 from b2inst.experiments.provenance import recorded
@@ -58,10 +58,6 @@ _CACHED_BYTES = 500e6
 
 class StaleRunWarning(UserWarning):
     """A stored run was made by code that is not today's."""
-
-
-class UnnamedClassesWarning(UserWarning):
-    """A model is evaluated on classes that it does not name."""
 
 
 def run(
@@ -159,38 +155,31 @@ def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
 def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
-    Classes that the model has no names for are taken to be the data's, in the order of their
-    category ids; a warning says so.
+    Of a model that does not know their names, as one converted from a checkpoint, the classes are
+    taken to be in the order of the data's; a warning says so.
 
     Raises:
-        SpecError: the data have more or fewer, or others; the message names the first that
-            differs.
+        SpecError: there are more or fewer, or others; names the first that differs.
     """
-    count, names = len(index.class_names), model.class_names
-    if (own := model.recipe["num_classes"]) != count:
+    ours, theirs = model.class_names, index.class_names
+    if (count := model.recipe["num_classes"]) != len(theirs):
         raise SpecError(
-            f"{index.annotation_file}: has {count} categories, the model {own} classes; give data "
-            "of the same categories"
+            f"{index.annotation_file}: has {len(theirs)} categories, the model {count} classes; "
+            "give data of the same categories"
         )
-    if names is None:
+    if ours is None:
         warnings.warn(
-            f"the model's classes have no names; they are taken for the {count} categories of "
-            f"{index.annotation_file} in the order of their ids: {_listed(index.class_names)}",
-            UnnamedClassesWarning,
+            "the model has no names of its classes; they are taken in the order of the data's: "
+            f"{', '.join(theirs)}",
             stacklevel=2,
         )
         return
-    for place, (one, other) in enumerate(zip(names, index.class_names, strict=True)):
+    for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         if one != other:
             raise SpecError(
                 f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
                 f"model ({count} in all); give data of the same categories"
             )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", … ({len(names) - 5} more)" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def resolve_device(name: str) -> str:
@@ -273,7 +262,6 @@ def _evaluate(
     predictions = run.predictions_path(label)
     data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, split, workspace.data)
-    skip_bad = isinstance(data, CocoData) and data.skip_bad
     facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
     if from_first(lambda: not predictions.is_file()):
         model = from_first(lambda: load_model(run.model_path))
@@ -287,8 +275,8 @@ def _evaluate(
     if not first:
         return
     with recorded(run, f"evaluate {label}", facts):
-        detections, truth = read_predictions(predictions), ground_truth(index, skip_bad=skip_bad)
-        metrics, resampled = _measure(detections, truth, area_ranges(spec.data.area_bounds))
+        detections = read_predictions(predictions)
+        metrics, resampled = _measure(detections, index, area_ranges(spec.data.area_bounds))
         write_arrays(run.resampled_path(label), resampled)
     write_json(
         run.metrics_path(label),
@@ -302,7 +290,7 @@ def _evaluate(
 
 
 def _measure(
-    detections: list[Prediction], truth: Any, ranges: AreaRanges
+    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges
 ) -> tuple[Metrics, dict[str, np.ndarray]]:
     """``METRICS`` and what else ``evaluate`` gives, and ``METRICS`` on resamples."""
     own = _measured(detections, truth, ranges, RANKED)
@@ -317,7 +305,7 @@ def _measure(
 
 
 def _measured(
-    detections: list[Prediction], truth: Any, ranges: AreaRanges, names: Sequence[str]
+    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges, names: Sequence[str]
 ) -> tuple[Metrics, dict[str, np.ndarray]]:
     resampled = resample_ap(
         detections,

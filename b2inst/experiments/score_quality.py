@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction, read_predictions
 from b2inst.evaluation.oracle import ap_by_ranking, oracle_rankings
 from b2inst.evaluation.predictions import iterate_predictions
@@ -21,8 +22,7 @@ from b2inst.evaluation.score_quality import (
     rank_correlation,
     rate,
 )
-from b2inst.experiments.data_spec import CocoData
-from b2inst.experiments.datasets import ground_truth, load_split, prepare
+from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.provenance import describe_machine, now
@@ -126,13 +126,12 @@ def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuali
         return RunQuality.model_validate(read_json(kept))
     data = prepare(run.spec().data, workspace.data)
     index = load_split(data, data.report_split, workspace.data)
-    truth = ground_truth(index, skip_bad=isinstance(data, CocoData) and data.skip_bad)
-    quality = _measure(predictions, truth, code)
+    quality = _measure(predictions, index, code)
     write_json(kept, quality.model_dump(mode="json"))
     return quality
 
 
-def _measure(path: Path, truth: Path | dict[str, Any], code: str) -> RunQuality:
+def _measure(path: Path, truth: CocoIndex, code: str) -> RunQuality:
     first: Prediction = next(iterate_predictions(path), {})
     if not any(field in first for field in QUALITIES.values()):
         return RunQuality(

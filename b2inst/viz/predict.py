@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
 from b2inst.data.images import as_array
-from b2inst.data.locking import locked
 from b2inst.evaluation import to_records
 from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter
@@ -129,37 +128,37 @@ def predict_files(
         "info": {"model": _fingerprint(model), "score_threshold": score_threshold},
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
-    with locked(out, DataError(f"{out}: another process predicts into it; choose another --out")):
-        file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
-        kept = {name: file.images[name] for name in named if name in file.images}
-        new = [name for name in named if name not in kept]
-        pictures = picture_names(new, [image["picture"] for image in file.images.values()])
-        _check_pictures(named, [out / picture for picture in pictures.values()], overwrite)
-        _check_unchanged(named, kept, file.path)
-        pictures |= {name: image["picture"] for name, image in kept.items()}
-        bad: dict[str, str] = {}
-        model = optimise_for_inference(model)
-        with file:
-            for name in tqdm(new, desc="predict", unit="image", disable=not progress):
-                try:
-                    array = as_array(read_image(named[name]))
-                except DataError as error:
-                    bad[name] = str(error)
-                    continue
-                (instances,) = model.predict([array])
-                file.add(
-                    {
-                        "id": file.next_image_id,
-                        "file_name": name,
-                        "height": array.shape[0],
-                        "width": array.shape[1],
-                        "picture": pictures[name],
-                        "sha256": _sha256(named[name]),
-                    },
-                    _annotations(file.next_image_id, instances, ids),
-                )
-                drawn = draw_instances(array, instances, score_threshold=score_threshold)
-                _save(Image.fromarray(drawn), out / pictures[name])
+    out.mkdir(parents=True, exist_ok=True)
+    file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
+    kept = {name: file.images[name] for name in named if name in file.images}
+    new = [name for name in named if name not in kept]
+    pictures = picture_names(new, [image["picture"] for image in file.images.values()])
+    _check_pictures(named, [out / picture for picture in pictures.values()], overwrite)
+    _check_unchanged(named, kept, file.path)
+    pictures |= {name: image["picture"] for name, image in kept.items()}
+    bad: dict[str, str] = {}
+    model = optimise_for_inference(model)
+    with file:
+        for name in tqdm(new, desc="predict", unit="image", disable=not progress):
+            try:
+                array = as_array(read_image(named[name]))
+            except DataError as error:
+                bad[name] = str(error)
+                continue
+            (instances,) = model.predict([array])
+            file.add(
+                {
+                    "id": file.next_image_id,
+                    "file_name": name,
+                    "height": array.shape[0],
+                    "width": array.shape[1],
+                    "picture": pictures[name],
+                    "sha256": _sha256(named[name]),
+                },
+                _annotations(file.next_image_id, instances, ids),
+            )
+            drawn = draw_instances(array, instances, score_threshold=score_threshold)
+            _save(Image.fromarray(drawn), out / pictures[name])
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),

@@ -59,44 +59,39 @@ def convert(
     target: str | os.PathLike[str],
     *,
     publisher: Publisher,
-    class_names: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write the model of a published checkpoint as a file for ``b2inst.load_model``.
 
-    Checkpoints do not hold class names. Where none are given, 80 classes are taken for COCO's, and
-    others stay without names. Category ids are COCO's for COCO's names, else they count from 1.
+    Category ids are COCO's where the model has COCO's 80 classes. Of others a checkpoint says
+    nothing: they are counted from 1, and data are taken to have the classes in the same order.
 
     Args:
         source: ``.pth`` or ``.pkl`` file.
         target: the file to write.
-        class_names: name of each class, in the order that the model was trained with.
-        overwrite: replace a file that is there.
+        names: the classes that the checkpoint was trained on, in order.
+        overwrite: replace a target that is there.
 
     Raises:
         WeightsError: a file that cannot be read or written, a model that cannot be built here, or
-            more or fewer names than classes; nothing is written then.
+            another number of names than of classes; nothing is written then.
     """
     source, target = Path(source), Path(target)
     if not target.parent.is_dir():
         raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
     if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
-    if os.path.lexists(target) and not overwrite:
-        raise WeightsError(
-            f"{target}: is there already; choose another file, or replace it with --overwrite"
-        )
+    if target.exists() and not overwrite:
+        raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
     tensors = read_checkpoint(source)
     model = _READERS[publisher](tensors, source=str(source))
-    count = model.recipe["num_classes"]
-    if class_names is not None:
-        if len(class_names) != count:
-            raise WeightsError(
-                f"{source}: has {count} classes, but {len(class_names)} names are given "
-                f"({', '.join(class_names)}); give as many with --names"
-            )
-        model.class_names = tuple(class_names)
-    ids = tuple(range(1, count + 1))
+    classes = model.recipe["num_classes"]
+    ids = tuple(range(1, classes + 1))
+    if names is not None:
+        if len(names) != classes:
+            raise WeightsError(f"{source}: has {classes} classes, but {len(names)} names are given")
+        model.class_names = tuple(names)
     if model.class_names == COCO_CLASS_NAMES:
         ids = COCO_CATEGORY_IDS
     save_model(model, target, category_ids=ids)
@@ -107,9 +102,10 @@ def convert(
 
 def _description(model: ImageSegmenter) -> str:
     options = model.recipe["options"]
-    names = model.class_names or ("unnamed; --names gives them names",)
-    classes = "COCO's" if names == COCO_CLASS_NAMES else ", ".join(names)
-    facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({classes})"]
+    named = ", ".join(model.class_names or ()) or "unnamed; --names gives them names"
+    if model.class_names == COCO_CLASS_NAMES:
+        named = "COCO's"
+    facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({named})"]
     facts += [f"{options['num_bases']} bases"]
     if attention := options.get("attention_size"):
         facts += [f"attention {attention}×{attention}"]

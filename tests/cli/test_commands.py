@@ -120,7 +120,7 @@ def test_mistakes_are_one_line() -> None:
     assert "blendmask-huge" in _error("train", "blendmask-huge", "--profile", "smoke")
     assert "which split" not in _error("table", "table1", "--data", "nowhere")
     assert "x.safetensors" in _error("predict", "x.safetensors", "a.png", "--out", "o")
-    assert "no annotations" in _error("data", "check", "nowhere")
+    assert "nowhere: no such folder" in _error("data", "check", "nowhere")
 
 
 @pytest.mark.parametrize(

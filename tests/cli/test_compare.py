@@ -66,7 +66,7 @@ def test_mistakes_are_one_line(coco: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ([f"{perfect},{perfect}", perfect, "--data", coco], "2 and 1 files"),
         ([tmp_path / "gone.json", perfect, "--data", coco], "gone.json"),
-        ([perfect, perfect, "--data", coco, "--split", "val"], "instances_val.json"),
+        ([perfect, perfect, "--data", coco, "--split", "other"], "no split 'other'"),
     ):
         done = _call("compare", *arguments)
         assert done.exit_code == 1, done.output

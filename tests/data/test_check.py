@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -81,7 +82,7 @@ def test_ctrl_c_does_not_wait_for_the_other_images(
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="to check"):
+    with pytest.raises(DataError, match="no COCO-format annotations; known are"):
         check_coco(tmp_path, progress=False)
     with pytest.raises(DataError, match="nothing to check"):
         check_coco(progress=False)
@@ -91,3 +92,42 @@ def test_coco_is_sound(coco_tiny: Path) -> None:
     report = check_coco(coco_tiny, split="val2017", progress=False)
     assert report.ok, report.problems
     assert report.crowds == 11
+
+
+def test_classes_without_instances_are_told(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        file = write_scenes(tmp_path, split=split, images=2, size=32, seed=seed)
+        content = json.loads(file.read_text())
+        found = zip(content["annotations"], (1, 2) if split == "train" else (1, 1), strict=False)
+        content["annotations"] = [annotation | {"category_id": k} for annotation, k in found]
+        content["categories"] = [{"id": k, "name": f"c{k}"} for k in range(1, 10)]
+        file.write_text(json.dumps(content))
+    assert check_coco(tmp_path, progress=False).notes == [
+        "classes without instances in instances_val.json: 1 (c2)",
+        "classes without instances: 7 (c3, c4, c5, c6, c7, …)",
+    ]
+
+
+def test_classes_of_one_name_are_counted_apart(content, write) -> None:
+    content["categories"][0]["name"] = "kite"
+    report = check_coco(
+        **dict(zip(("annotation_file", "image_dir"), write(content), strict=True)), progress=False
+    )
+    assert report.classes == {"dog": 0, "kite (id 44)": 1, "kite (id 90)": 1}
+    assert "'kite', ids 44 and 90" in report.splits[0].notes[0]
+
+
+def test_splits_of_other_categories_are_a_problem(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        file = write_scenes(tmp_path, split=split, images=2, size=32, seed=0)
+    content = json.loads(file.read_text())
+    content["categories"].reverse()
+    file.write_text(json.dumps(content))
+    assert check_coco(tmp_path, progress=False).ok  # the order in the file does not matter
+    names = [category["name"] for category in content["categories"]]
+    for category, name in zip(content["categories"], [names[1], names[0], *names[2:]], strict=True):
+        category["name"] = name
+    file.write_text(json.dumps(content))
+    report = check_coco(tmp_path, progress=False)
+    assert not report.ok
+    assert "other categories than" in str(report)

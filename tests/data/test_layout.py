@@ -1,18 +1,86 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from b2inst.data import DataError, find_split, find_splits
 
+COCO = json.dumps({"images": [], "annotations": [], "categories": []})
 
-def test_layout_of_coco(content, write, tmp_path: Path) -> None:
-    annotation_file, image_dir = write(content)
-    assert find_splits(tmp_path) == ["val"]
-    assert find_split(tmp_path, "val") == (annotation_file, image_dir)
-    with pytest.raises(DataError, match=r"instances_train.json.*splits found: val"):
-        find_split(tmp_path, "train")
-    image_dir.rename(tmp_path / "elsewhere")
+
+def lay_out(root: Path, *names: str) -> None:
+    """Make annotation files (names that end in .json) and folders."""
+    for name in names:
+        path = root / name
+        if path.suffix == ".json":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(COCO)
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["annotations/instances_train2017.json", "annotations/instances_val2017.json",
+             "train2017", "val2017"],
+            {"train2017": "train2017", "val2017": "val2017"},
+        ),
+        (  # datumaro, CVAT with subsets
+            ["annotations/instances_train.json", "annotations/instances_val.json",
+             "images/train", "images/val"],
+            {"train": "images/train", "val": "images/val"},
+        ),
+        (  # two files over one image folder
+            ["annotations/instances_a.json", "annotations/instances_b.json", "images"],
+            {"a": "images", "b": "images"},
+        ),
+        (["annotations/train.json", "annotations/captions.txt", "train"], {"train": "train"}),
+        (["annotations/instances_default.json", "images"], {"default": "images"}),  # CVAT
+        (["annotations/instances_default.json", "photos"], {"default": "photos"}),
+        (["result.json", "images"], {"result": "images"}),  # Label Studio
+        (["result.json"], {"result": "."}),
+        (["train.json", "val.json", "train", "val"], {"train": "train", "val": "val"}),
+        (
+            ["train/_annotations.coco.json", "valid/_annotations.coco.json",
+             "test/_annotations.coco.json"],
+            {"train": "train", "valid": "valid", "test": "test"},
+        ),
+        (["_annotations.coco.json"], {"train": "."}),
+    ],
+)  # fmt: skip
+def test_layouts(names: list[str], expected: dict[str, str], tmp_path: Path) -> None:
+    lay_out(tmp_path, *names)
+    assert find_splits(tmp_path) == sorted(expected)
+    for split, folder in expected.items():
+        annotation_file, image_dir = find_split(tmp_path, split)
+        assert annotation_file.is_file()
+        assert image_dir.resolve() == (tmp_path / folder).resolve()
+
+
+def test_splits_go_by_several_names(tmp_path: Path) -> None:
+    lay_out(tmp_path, *(f"{name}/_annotations.coco.json" for name in ("train", "valid", "test")))
+    assert find_split(tmp_path, "val") == find_split(tmp_path, "valid")
+    with pytest.raises(DataError, match=r"no split 'val2017'; it has test, train, valid"):
+        find_split(tmp_path, "val2017")
+
+
+def test_a_folder_of_no_layout_is_told_the_layouts(tmp_path: Path) -> None:
+    lay_out(tmp_path, "pictures")
+    (tmp_path / "notes.json").write_text("[]")
+    with pytest.raises(DataError) as error:
+        find_splits(tmp_path)
+    message = str(error.value)
+    for words in ("instances_<split>.json", "_annotations.coco.json", "notes.json, pictures/"):
+        assert words in message
     with pytest.raises(DataError, match="no such folder"):
+        find_splits(tmp_path / "nowhere")
+
+
+def test_a_missing_image_folder_is_named(tmp_path: Path) -> None:
+    lay_out(tmp_path, "annotations/instances_val.json", "annotations/instances_train.json", "train")
+    with pytest.raises(DataError, match="images of split 'val' belong there"):
         find_split(tmp_path, "val")

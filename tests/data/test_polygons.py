@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b2inst.data.polygons import Polygons
-from b2inst.data.segmentation import rasterise
-from b2inst.data.validation import BORDER_TOLERANCE, segmentation_problem
+from b2inst.data.segmentation import BORDER_TOLERANCE, rasterise, read_segmentation
 
 TRIANGLE = [1.0, 1, 9, 1, 9, 9]  # 32 pixels
 SQUARE = [2.0, 2, 6, 2, 6, 6, 2, 6]  # 16 pixels
@@ -20,18 +19,24 @@ ODD_THINGS = [
 ]  # fmt: skip
 
 
+def pack(segmentations: list[Any]) -> tuple[Polygons, list[int | None]]:
+    polygons = Polygons()
+    return polygons, [polygons.append(segmentation) for segmentation in segmentations]
+
+
 def sound(segmentations: list[Any], size: tuple[float, float] = (30, 20)) -> list[bool]:
-    sizes = np.array([size] * len(segmentations), dtype=np.float64).reshape(-1, 2)
-    return Polygons(segmentations).sound(sizes, tolerance=3, area=4).tolist()
+    polygons, positions = pack(segmentations)
+    sizes = np.array([size] * len(polygons), dtype=np.float64).reshape(-1, 2)
+    told = polygons.sound(sizes, tolerance=3, area=4)
+    return [k is not None and bool(told[k]) for k in positions]
 
 
-def test_polygons_come_back_by_annotation() -> None:
-    polygons = Polygons([[TRIANGLE], None, [SQUARE, TRIANGLE], [TRIANGLE, "no"], [SQUARE]])
-    assert [[p.tolist() for p in polygons[k]] for k in range(5)] == [
+def test_polygons_come_back_by_position() -> None:
+    polygons, positions = pack([[TRIANGLE], None, [SQUARE, TRIANGLE], [TRIANGLE, "no"], [SQUARE]])
+    assert positions == [0, None, 1, None, 2]
+    assert [[p.tolist() for p in polygons[k]] for k in range(3)] == [
         [TRIANGLE],
-        [],
         [SQUARE, TRIANGLE],
-        [],
         [SQUARE],
     ]
     first = polygons[0][0]
@@ -85,11 +90,11 @@ anything = st.lists(
 
 @given(st.lists(anything, min_size=1, max_size=6))
 def test_what_is_told_sound_together_is_sound_alone(segmentations: list[Any]) -> None:
-    polygons = Polygons(segmentations)
-    sizes = np.full((len(segmentations), 2), (30.0, 20.0))
-    told = polygons.sound(sizes, tolerance=BORDER_TOLERANCE, area=4)
-    for k, segmentation in enumerate(segmentations):
-        if told[k]:
-            entry = {"id": 1, "image_id": 1, "segmentation": segmentation}
-            assert segmentation_problem(entry, 20, 30) is None
-            assert [p.tolist() for p in polygons[k]] == segmentation
+    polygons, positions = pack(segmentations)
+    told = polygons.sound(
+        np.full((len(polygons), 2), (30.0, 20.0)), tolerance=BORDER_TOLERANCE, area=4
+    )
+    for k, segmentation in zip(positions, segmentations, strict=True):
+        if k is not None and told[k]:
+            read = read_segmentation(segmentation, 20, 30, pytest.fail)
+            assert [p.tolist() for p in polygons[k]] == [list(p) for p in read] == segmentation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import rasterise, run_lengths
+from b2inst.data.segmentation import rasterise, read_segmentation, run_lengths
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=70)
 bitmaps = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 1))
@@ -61,3 +63,74 @@ def test_polygons_are_joined() -> None:
     expected[1:4, 1:5] = 1
     expected[2:8, 3:9] = 1
     np.testing.assert_array_equal(rasterise([np.array(p, float) for p in parts], 10, 12), expected)
+
+
+def read(value: Any, size: tuple[int, int] = (20, 30)) -> tuple[np.ndarray, list[str]]:
+    notes: list[str] = []
+    return rasterise(read_segmentation(value, *size, notes.append), *size), notes
+
+
+SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
+HOLE = [5, 5, 9, 5, 9, 9, 5, 9]
+
+
+def drawn(*polygons: list[float]) -> np.ndarray:
+    """By pycocotools alone."""
+    return coco_mask.decode(coco_mask.frPyObjects([list(p) for p in polygons], 20, 30)).max(axis=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "noted"),
+    [
+        ([SQUARE], False),
+        ([[float(n) for n in SQUARE]], False),
+        (SQUARE, True),  # not within a list
+        ([[[x, y] for x, y in zip(SQUARE[::2], SQUARE[1::2], strict=True)]], True),
+        ([SQUARE, [3, 3, 4, 4]], True),  # a piece of two points
+        ([SQUARE, []], True),
+        ([[3, 3, 4, 4], SQUARE], True),
+        ({"exterior": SQUARE}, True),
+        ([{"exterior": SQUARE, "interiors": []}], True),
+    ],
+)
+def test_ways_to_write_a_polygon(value: Any, noted: bool) -> None:
+    mask, notes = read(value)
+    np.testing.assert_array_equal(mask, drawn(SQUARE))
+    assert len(notes) == noted
+
+
+def test_holes_are_cut_out_of_their_own_piece() -> None:
+    mask, _ = read({"exterior": SQUARE, "interiors": [HOLE]})
+    np.testing.assert_array_equal(mask, drawn(SQUARE) - drawn(HOLE))
+    inside = [6, 6, 8, 6, 8, 8, 6, 8]  # another piece, within the hole of the first
+    mask, _ = read([{"exterior": SQUARE, "interiors": [HOLE]}, {"exterior": inside}])
+    np.testing.assert_array_equal(mask, drawn(SQUARE) - drawn(HOLE) + drawn(inside))
+
+
+@given(bitmaps)
+def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
+    counts = [float(n) for n in lengths_of(mask)]
+    height, width = mask.shape
+    code = {"size": [float(height), float(width)], "counts": counts}
+    notes: list[str] = []
+    found = read_segmentation(code, height, width, notes.append)
+    np.testing.assert_array_equal(rasterise(found, height, width), mask)
+    assert notes
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([[1, 1, 5, 5]], "no polygon of at least 3 points"),
+        ({"exterior": [1, 1, 5]}, "odd number"),
+        ({"exterior": SQUARE, "interiors": 5}, "interiors 5"),
+        ([{"exterior": SQUARE}, SQUARE], "not a list of numbers"),
+        ({"size": [20, 30], "counts": [600.5]}, "not whole numbers"),
+        ({"size": [20, 30], "counts": [float("nan")]}, "not whole numbers"),
+        ({"size": [20, 30], "counts": [float("inf")]}, "not whole numbers"),
+        ({"size": None, "counts": [600]}, "size None"),
+    ],
+)
+def test_what_is_no_segmentation(value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read(value)

@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.ndimage import binary_erosion
 
-from b2inst.evaluation import EvaluationError, Prediction, evaluate
+from b2inst.evaluation import EvaluationError, Prediction, evaluate, resample_ap
 
 from .conftest import SIZE, annotation, box, dataset, prediction, random_pair
 
@@ -48,7 +48,7 @@ class BoundaryEval(COCOeval):
         return ious
 
     def ring(self, mask: np.ndarray) -> np.ndarray:
-        width = max(1, round(self.dilation * float(np.hypot(*mask.shape))))
+        width = max(1, int(np.rint(self.dilation * np.hypot(*mask.shape))))
         square = np.ones((2 * width + 1, 2 * width + 1))
         return mask.astype(bool) & ~binary_erosion(mask, square, border_value=0)
 
@@ -239,6 +239,42 @@ def test_annotation_id_0_counts() -> None:
     assert evaluate([prediction(10, 2, square(20), 0.9)], truth)["AP"] == pytest.approx(100)
 
 
+#: In ascending order, as the small ids that they stand for.
+LARGE_IDS = [-7, 0, 1, 2**53, *(20250131120000001 + i for i in range(20)), 2**63, 2**64 + 1, 2**70]
+
+
+def test_ids_that_floating_point_numbers_cannot_tell_apart() -> None:
+    """Only the ids differ, so no number may."""
+    truth, predictions = random_pair(1, images=len(LARGE_IDS))
+    images = dict(zip(range(10, 10 + len(LARGE_IDS)), LARGE_IDS, strict=True))
+    categories = {2: 0, 3: 2**53, 7: 2**53 + 1}
+
+    def renamed(record: dict[str, Any]) -> dict[str, Any]:
+        ids = {"image_id": images[record["image_id"]]}
+        return record | ids | {"category_id": categories[record["category_id"]]}
+
+    for p in predictions:  # ties, where the order of images decides
+        p["score"] = p["class_score"] = round(p["score"], 1)
+    other = truth | {
+        "images": [i | {"id": images[i["id"]]} for i in truth["images"]],
+        "annotations": [renamed(a) | {"id": a["id"] + 2**60} for a in truth["annotations"]],
+        "categories": [c | {"id": categories[c["id"]]} for c in truth["categories"]],
+    }
+    found = [renamed(p) for p in predictions]
+    assert evaluate(found, other) == evaluate(predictions, truth)
+    metrics = ["AP", "boundary_AP", "box_AP"]
+    one, same = (resample_ap(p, t, metrics=metrics, resamples=5) for p, t in (
+        (predictions, truth), (found, other)
+    ))  # fmt: skip
+    for metric in metrics:
+        np.testing.assert_array_equal(one[metric], same[metric])
+    some = LARGE_IDS[4:9]
+    few = [i for i, image_id in images.items() if image_id in some]
+    assert evaluate(found, other, image_ids=some) == evaluate(predictions, truth, image_ids=few)
+    with pytest.raises(EvaluationError, match=f"image_id {2**63 + 1} is not in the"):
+        evaluate([found[0] | {"image_id": 2**63 + 1}], other)
+
+
 def test_some_images_only(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
     truth, predictions = pair
     some = range(12, 22)
@@ -269,7 +305,8 @@ def test_input_is_left_alone(pair: tuple[dict[str, Any], list[Prediction]], tmp_
         ({"image_id": 5}, "prediction 0: image_id 5 is not in the annotation file"),
         ({"category_id": 5}, "prediction 0: category_id 5 is not in the annotation file"),
         ({"segmentation": {"size": [5, 5], "counts": "0"}}, "prediction 0: its mask is 5×5"),
-        ({"bbox": None}, "prediction 0: not a detection"),
+        ({"bbox": None}, "prediction 0: bbox is None, not x, y, width, height"),
+        ({"score": "high"}, "prediction 0: score is 'high', not a number"),
     ],
 )
 def test_bad_predictions_are_named(changes: dict[str, Any], message: str) -> None:

@@ -39,7 +39,8 @@ def with_copies(
             new = {"id": len(images) + 1}
             images.append(image | new)
             own, detected = by_image[image["id"]]
-            annotations += [found | {"image_id": new["id"]} for found in own]
+            for found in own:
+                annotations.append(found | {"id": len(annotations), "image_id": new["id"]})
             records += [record | {"image_id": new["id"]} for record in detected]
     return truth | {"images": images, "annotations": annotations}, records
 

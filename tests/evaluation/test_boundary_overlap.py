@@ -1,48 +1,128 @@
-"""The boundary IoUs that matter, against the evaluator that takes all of them."""
+"""Boundary IoUs against scipy's erosion, and the width of boundaries against NumPy's rounding."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from faster_coco_eval.core.mask import rleToBoundaryCV
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from b2inst.evaluation.average_precision import load_pair, run_evaluator
-from b2inst.evaluation.boundary_overlap import boundary_overlaps, inner_boundaries
+from b2inst.evaluation.boundary_overlap import (
+    boundary_overlaps,
+    boundary_width,
+    inner_boundaries,
+)
 
-from .conftest import SIZE, ellipse, random_pair, rle
+from .conftest import SIZE, annotation, dataset, ellipse, prediction, random_pair, rle
+
+#: Image sides (height, width) whose 2 % of the diagonal ends in .5: 3.5, 5.5, 7.5, 4.5.
+HALVES = [(105, 140), (140, 105), (77, 264), (225, 300)]
+
+
+def ring(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of a mask within ``width`` of its outside; beyond the frame is outside."""
+    padded = np.pad(mask.astype(bool), 1)
+    distance = ndimage.distance_transform_cdt(padded, metric="chessboard")[1:-1, 1:-1]
+    return mask.astype(bool) & (distance <= width)
+
+
+def test_width_is_rounded_half_to_even_at_every_size() -> None:
+    sides = np.arange(1, 1001)
+    diagonals = np.sqrt(sides[:, None] ** 2 + sides**2)
+    expected = np.maximum(np.rint(0.02 * diagonals), 1).astype(int)
+    found = [[boundary_width(h, w) for w in range(1, 1001)] for h in range(1, 1001)]
+    np.testing.assert_array_equal(found, expected)
+    assert [boundary_width(*size) for size in HALVES] == [4, 4, 6, 8]
+
+
+@settings(max_examples=60)
+@given(
+    st.one_of(st.sampled_from(HALVES), st.tuples(st.integers(1, 400), st.integers(1, 400))),
+    st.integers(0, 2**32 - 1),
+)
+def test_boundaries_are_what_an_erosion_leaves(size: tuple[int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.normal(size=size), rng.uniform(1, 12))
+    mask = noise > np.quantile(noise, rng.uniform(0, 0.9))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    (found,) = inner_boundaries([rle(mask)], width=boundary_width(*size))
+    expected = ring(mask, max(1, int(np.rint(0.02 * np.sqrt(size[0] ** 2 + size[1] ** 2)))))
+    cut = expected[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    np.testing.assert_array_equal(found, cut)
+
+
+@pytest.mark.parametrize("size", HALVES)
+def test_overlaps_at_sizes_where_the_width_is_a_matter_of_rounding(size: tuple[int, int]) -> None:
+    mask = np.zeros(size, dtype=bool)
+    mask[12:-9, 20:-7] = True
+    moved = np.roll(mask, (1, 2), axis=(0, 1))
+    truth = dataset([annotation(1, 10, 2, mask)], images=1)
+    truth["images"][0] |= {"height": size[0], "width": size[1]}
+    masks = run_evaluator(*load_pair([prediction(10, 2, moved, 0.9)], truth), kind="segm")
+    (found,) = (v for v in boundary_overlaps(masks).values() if len(v))
+    one, other = (ring(m, int(np.rint(0.02 * np.hypot(*size)))) for m in (mask, moved))
+    assert found.item() == (one & other).sum() / (one | other).sum()
 
 
 @pytest.mark.parametrize("dilation", [0.001, 0.02, 0.04])
-def test_equal_to_the_evaluators_wherever_something_can_match(dilation: float) -> None:
-    truth, chosen = load_pair(*reversed(random_pair(3, images=20, crowds=0.2)))
-    masks = run_evaluator(truth, chosen, kind="segm")
-    expected = run_evaluator(truth, chosen, kind="boundary", boundary_dilation=dilation).ious
+def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(dilation: float) -> None:
+    truth, predictions = random_pair(3, images=20, crowds=0.2)
+    masks = run_evaluator(*load_pair(predictions, truth), kind="segm")
     found = boundary_overlaps(masks, boundary_dilation=dilation)
-    assert found.keys() == expected.keys()
+    assert found.keys() == masks.ious.keys()
+    width = max(1, int(np.rint(dilation * np.hypot(*SIZE))))
+    boundaries: dict[str, np.ndarray] = {}
+
+    def boundary(record: dict[str, Any]) -> np.ndarray:
+        code = record["segmentation"]
+        if code["counts"] not in boundaries:
+            boundaries[code["counts"]] = ring(coco_mask.decode(code), width)
+        return boundaries[code["counts"]]
+
     smaller = 0
-    for pair, overlap in expected.items():
-        if len(overlap):
-            mask = np.asarray(masks.ious[pair])
-            can_match = mask >= 0.5
-            np.testing.assert_array_equal(found[pair][can_match], np.asarray(overlap)[can_match])
-            np.testing.assert_array_equal(found[pair][~can_match], mask[~can_match])
-            smaller += (found[pair] < mask).sum()
+    for pair, overlap in found.items():
+        if not len(overlap):
+            continue
+        of_masks = np.asarray(masks.ious[pair])
+        own = [
+            sorted(
+                (
+                    r
+                    for r in coco.dataset["annotations"]
+                    if pair == (r["image_id"], r["category_id"])
+                ),
+                key=lambda r: -r.get("score", 0),
+            )
+            for coco in (masks.cocoDt, masks.cocoGt)
+        ]
+        for row, column in np.ndindex(overlap.shape):
+            expected = of_masks[row, column]
+            if expected >= 0.5 and not own[1][column]["iscrowd"]:
+                a, b = boundary(own[0][row]), boundary(own[1][column])
+                expected = min(expected, (a & b).sum() / (a | b).sum())
+            assert overlap[row, column] == expected
+        smaller += (overlap < of_masks).sum()
     assert smaller > 10, "boundary IoUs were the smaller ones somewhere"
 
 
-@pytest.mark.parametrize("dilation", [0.001, 0.02, 0.1])
-def test_boundaries_are_the_evaluators(dilation: float) -> None:
+def test_boundaries_of_several_masks_lie_in_their_common_frame() -> None:
     rng = np.random.default_rng(0)
     masks = [ellipse(rng) for _ in range(6)]
-    frame = np.zeros(SIZE, dtype=bool)
-    frame[:30, -40:] = True  # cut by the frame of the image on two sides
-    codes = [rle(mask) for mask in (*masks, frame)]
-    for group in (codes, codes[:1], codes[-1:]):
-        box = coco_mask.toBbox(coco_mask.merge(group)).astype(int)
-        rows, columns = slice(box[1], box[1] + box[3]), slice(box[0], box[0] + box[2])
-        width = max(round(dilation * np.hypot(*SIZE)), 1)
-        for code, found in zip(group, inner_boundaries(group, width=width), strict=True):
-            expected = coco_mask.decode(rleToBoundaryCV(code, dilation))
-            assert expected.sum() == found.sum()
-            np.testing.assert_array_equal(found, expected[rows, columns])
+    cut = np.zeros(SIZE, dtype=bool)
+    cut[:30, -40:] = True  # by the frame of the image, on two sides
+    masks.append(cut)
+    union = np.any(masks, axis=0)
+    rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
+    for mask, found in zip(masks, inner_boundaries([rle(m) for m in masks], width=3), strict=True):
+        expected = ring(mask, 3)
+        assert expected.sum() == found.sum()
+        np.testing.assert_array_equal(
+            found, expected[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        )

@@ -22,6 +22,7 @@ from b2inst.evaluation import (
     to_coco_json,
     to_records,
 )
+from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.predictions import check_against
 from b2inst.structures import Instances
 
@@ -140,7 +141,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ("field", "value", "message"),
     [
         ("scores", float("nan"), r"image 4, detection 1: score nan is not finite"),
-        ("class_scores", float("inf"), r"detection 1: score .* is not finite"),
+        ("class_scores", float("inf"), r"detection 1: class_score inf is not finite"),
         ("boxes", float("nan"), r"detection 1: bbox .* is not finite"),
         ("labels", 3, r"label 3 has no category"),
     ],
@@ -171,9 +172,9 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
     assert len(reading(*lines)) == 3
     with pytest.raises(EvaluationError, match=r"p\.jsonl\.gz line 2: cannot be read"):
         reading(lines[0], "{", lines[2])
-    with pytest.raises(EvaluationError, match=r"p\.jsonl\.gz line 3: not a detection"):
+    with pytest.raises(EvaluationError, match=r"p\.jsonl\.gz line 3: has no image_id"):
         reading(lines[0], lines[1], "{}")
-    with pytest.raises(EvaluationError, match=r"line 1: not a detection"):
+    with pytest.raises(EvaluationError, match=r"line 1: .* is not a detection"):
         reading("[]")
     nan = json.dumps(json.loads(lines[0]) | {"score": float("nan")})
     with pytest.raises(EvaluationError, match=r"line 2: score nan is not finite"):
@@ -217,13 +218,13 @@ def test_coco_json_is_read_by_pycocotools(tmp_path: Path) -> None:
         ({"category_id": 1}, r"prediction 3: category_id 1 is not in the annotation file"),
         ({"segmentation": {"size": [96, 72], "counts": "0"}}, r"prediction 3: its mask is 96×72"),
         ({"bbox": [0, 0, float("nan"), 1]}, r"prediction 3: bbox .* is not finite"),
-        ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, r"prediction 3: not a detection"),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, r"prediction 3: segmentation is .*, not a comp"),
     ],
 )
 def test_check_names_what_does_not_fit(changes: dict[str, object], message: str) -> None:
     truth, predictions = random_pair(3, images=4)
-    sizes = {image["id"]: SIZE for image in truth["images"]}
-    check_against(predictions, sizes, CATEGORY_IDS)
+    known = load_ground_truth(truth)
+    check_against(predictions, known)
     predictions[3] = predictions[3] | changes
     with pytest.raises(EvaluationError, match=message):
-        check_against(predictions, sizes, CATEGORY_IDS)
+        check_against(predictions, known)

@@ -1,49 +1,218 @@
+"""Prediction files as other tools write them, against pycocotools' reading of the masks."""
+
 from __future__ import annotations
 
+import copy
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from faster_coco_eval import COCO
+from pycocotools import mask as coco_mask
 
-from b2inst.evaluation import EvaluationError
+from b2inst.evaluation import EvaluationError, Prediction, evaluate
+from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.results import read_results
 
-from .conftest import random_pair
+from .conftest import SIZE, ellipse, prediction, random_pair, rle
+
+TRUTH, PREDICTIONS = random_pair(0, images=3)
 
 
-def test_coco_results_are_read_also_without_boxes(tmp_path: Path) -> None:
-    _, predictions = random_pair(0, images=3)
+@pytest.fixture
+def truth() -> COCO:
+    return load_ground_truth(TRUTH)
+
+
+def write(path: Path, content: Any) -> Path:
+    text = json.dumps(content).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def as_annotations(
+    predictions: list[Prediction],
+    names: dict[int, str],
+    categories: dict[int, str],
+) -> dict[str, Any]:
+    """A COCO annotation file with scores, as `b2inst predict` writes."""
+    return {
+        "images": [{"id": i, "file_name": n, "height": 72, "width": 96} for i, n in names.items()],
+        "categories": [{"id": i, "name": name} for i, name in categories.items()],
+        "annotations": [
+            {"id": i, **p, "area": 1, "iscrowd": 0} for i, p in enumerate(predictions, start=1)
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.json.gz"])
+def test_coco_results_are_read_also_without_boxes(tmp_path: Path, truth: COCO, name: str) -> None:
+    assert read_results(write(tmp_path / name, PREDICTIONS), truth) == PREDICTIONS
+    for missing in ({}, {"bbox": None}, {"bbox": []}):
+        bare = [{k: v for k, v in p.items() if k != "bbox"} | missing for p in PREDICTIONS]
+        # The fixture's boxes are those of the masks.
+        assert read_results(write(tmp_path / name, bare), truth) == PREDICTIONS
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path, truth: COCO) -> None:
     path = tmp_path / "results.json"
-    path.write_text(json.dumps(predictions))
-    assert read_results(path) == predictions
-    bare = [{k: v for k, v in p.items() if k != "bbox"} for p in predictions]
-    path.write_text(json.dumps(bare))
-    assert read_results(path) == predictions  # the fixture's boxes are those of the masks
+    path.write_text(json.dumps(PREDICTIONS), encoding="utf-8-sig")
+    assert read_results(path, truth) == PREDICTIONS
+
+
+def test_masks_as_run_lengths_in_a_list(tmp_path: Path, truth: COCO) -> None:
+    plain = copy.deepcopy(PREDICTIONS)
+    for p in plain:
+        pixels = coco_mask.decode(p["segmentation"]).ravel(order="F")
+        changes = np.flatnonzero(np.diff(pixels, prepend=0))
+        p["segmentation"]["counts"] = np.diff(changes, prepend=0, append=len(pixels)).tolist()
+    assert read_results(write(tmp_path / "results.json", plain), truth) == PREDICTIONS
+
+
+def test_masks_as_polygons(tmp_path: Path, truth: COCO) -> None:
+    corners = [[10, 12, 40, 12, 40, 30, 10, 30], [50.5, 50.5, 70.5, 50.5, 60.5, 65.5]]
+    record = {"image_id": 10, "category_id": 2, "score": 0.5, "segmentation": corners}
+    (found,) = read_results(write(tmp_path / "results.json", [record]), truth)
+    expected = coco_mask.merge(coco_mask.frPyObjects(corners, *SIZE))
+    assert (coco_mask.decode(found["segmentation"]) == coco_mask.decode(expected)).all()
+    assert found["bbox"] == coco_mask.toBbox(expected).tolist()
+
+
+def test_whole_ids_as_floats_and_fields_of_other_tools(tmp_path: Path, truth: COCO) -> None:
+    records = [
+        p | {"image_id": float(p["image_id"]), "category_id": float(p["category_id"]), "id": 7}
+        for p in PREDICTIONS
+    ]
+    found = read_results(write(tmp_path / "results.json", records), truth)
+    assert found == [p | {"id": 7} for p in PREDICTIONS]
+    assert all(type(p["image_id"]) is type(p["category_id"]) is int for p in found)
+
+
+def test_an_annotation_file_with_scores_goes_by_names(tmp_path: Path, truth: COCO) -> None:
+    """Its images are numbered in another order, its categories too."""
+    images, categories = {10: 2, 11: 3, 12: 1}, {2: 7, 3: 2, 7: 3}
+    records = [
+        p | {"image_id": images[p["image_id"]], "category_id": categories[p["category_id"]]}
+        for p in PREDICTIONS
+    ]
+    for folder in ("", "val2017/", "/data/val2017/", "C:\\val\\", "https://host/"):
+        content = as_annotations(
+            records,
+            {images[i]: f"{folder}{i}.png" for i in (12, 11, 10)},
+            {categories[i]: f"class {i}" for i in (2, 3, 7)},
+        )
+        found = read_results(write(tmp_path / "predictions.json", content), truth)
+        assert evaluate(found, TRUTH) == evaluate(PREDICTIONS, TRUTH)
+
+
+def test_an_annotation_file_without_names_goes_by_ids(tmp_path: Path) -> None:
+    """No lists of images and categories, or a model whose classes are numbers."""
+    images = {i: f"{i}.png" for i in (10, 11, 12)}
+    for content in (
+        as_annotations(PREDICTIONS, images, {2: "0", 3: "1", 7: "2"}),
+        as_annotations(PREDICTIONS, {}, {}),
+        {"annotations": PREDICTIONS},
+    ):
+        found = read_results(write(tmp_path / "predictions.json", content), TRUTH)
+        assert evaluate(found, TRUTH) == evaluate(PREDICTIONS, TRUTH)
+
+
+def test_two_categories_of_one_name_keep_their_ids(tmp_path: Path) -> None:
+    twins = copy.deepcopy(TRUTH)
+    for category in twins["categories"]:
+        category["name"] = "same" if category["id"] < 7 else "other"
+    content = as_annotations(
+        PREDICTIONS, {i: f"{i}.png" for i in (10, 11, 12)}, {2: "same", 3: "same", 7: "other"}
+    )
+    found = read_results(write(tmp_path / "predictions.json", content), load_ground_truth(twins))
+    assert [p["category_id"] for p in found] == [p["category_id"] for p in PREDICTIONS]
+
+
+@pytest.mark.parametrize(
+    ("names", "categories", "message"),
+    [
+        ({10: "a.png", 11: "11.png", 12: "12.png"}, {}, "file_name 'a.png' is not in the annot"),
+        ({10: "x/10.png", 11: "y/10.png", 12: "12.png"}, {}, r"file_name '[xy]/10\.png' is not in"),
+        ({}, {2: "class 2", 3: "class 3", 7: "cat"}, "prediction .*: name 'cat' is not in the"),
+    ],
+)
+def test_names_that_the_truth_does_not_have(
+    tmp_path: Path,
+    truth: COCO,
+    names: dict[int, str],
+    categories: dict[int, str],
+    message: str,
+) -> None:
+    found = [p | {"category_id": c} for p, c in zip(PREDICTIONS, (2, 3, 7) * 9, strict=False)]
+    path = write(tmp_path / "predictions.json", as_annotations(found, names, categories))
+    with pytest.raises(EvaluationError, match=message) as caught:
+        read_results(path, truth)
+    assert str(path) in str(caught.value)
+
+
+ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"segmentation": None}, "prediction 0: has no segmentation; give masks"),
+        ({"segmentation": []}, "prediction 0 has an empty segmentation"),
+        ({"segmentation": [[1, 2, 3]]}, "prediction 0 has a polygon of 3 coordinates"),
+        ({"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "prediction 0 has a polygon .* finite"),
+        ({"segmentation": rle(np.ones((9, 9)))}, r"prediction 0 has a run-length code of size"),
+        ({"segmentation": {"size": list(SIZE), "counts": "0"}}, "prediction 0 has run lengths add"),
+        ({"segmentation": {"size": list(SIZE), "counts": [5]}}, "prediction 0 has run lengths add"),
+        ({"score": None}, "prediction 0: score is None, not a number"),
+        ({"score": float("nan")}, "prediction 0: score nan is not finite"),
+        ({"score": float("inf")}, "prediction 0: score inf is not finite"),
+        ({"class_score": "1"}, "prediction 0: class_score is '1', not a number"),
+        ({"bbox": [1, 2, 3]}, r"prediction 0: bbox is \[1, 2, 3\], not x, y, width, height"),
+        ({"bbox": [1, 2, -3, 4]}, "prediction 0: bbox .* negative width"),
+        ({"image_id": "10"}, "prediction 0: image_id '10' is not a whole number"),
+        ({"image_id": 10.5}, "prediction 0: image_id 10.5 is not a whole number"),
+        ({"image_id": 13}, "prediction 0: image_id 13 is not in the annotation file"),
+        ({"category_id": [2]}, r"prediction 0: category_id \[2\] is not a whole number"),
+        ({"category_id": 4}, "prediction 0: category_id 4 is not in the annotation file"),
+    ],
+)
+def test_what_is_wrong_with_a_detection_is_named(
+    tmp_path: Path, truth: COCO, changes: dict[str, Any], message: str
+) -> None:
+    for content in ([ONE | changes], {"annotations": [ONE | changes]}):
+        path = write(tmp_path / "results.json", content)
+        with pytest.raises(EvaluationError, match=rf"results\.json: {message}") as caught:
+            read_results(path, truth)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"annotations": []}, "not COCO results; give a JSON list"),
-        ([{"image_id": 1, "category_id": 2, "score": 0.5, "bbox": [0, 0, 1, 1]}], "detection 0"),
-        ([{"image_id": 1, "category_id": 2, "score": 0.5, "segmentation": [[1, 2]]}], "run-length"),
-        ([7], "detection 0: not a detection"),
+        ({"images": []}, "has no predictions; give a JSON list"),
+        ({"annotations": 3}, "has no predictions; give a JSON list"),
+        (3, "has no predictions; give a JSON list"),
+        ([7], "prediction 0: 7 is not a detection"),
+        (TRUTH, r"prediction 0: has no score \(a number\)"),
+        ({"images": [3], "categories": 3, "annotations": [None]}, "0: None is not a detection"),
+        ([{k: v for k, v in ONE.items() if k != "image_id"}], "image_id None is not a whole"),
     ],
 )
-def test_what_is_no_result_file_is_named(content: Any, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(content))
+def test_files_of_something_else(tmp_path: Path, truth: COCO, content: Any, message: str) -> None:
+    path = write(tmp_path / "results.json", content)
     with pytest.raises(EvaluationError, match=message) as caught:
-        read_results(path)
+        read_results(path, truth)
     assert str(path) in str(caught.value)
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match=r"none\.json: cannot be read"):
-        read_results(tmp_path / "none.json")
-    (tmp_path / "cut.json").write_text("[{")
-    with pytest.raises(EvaluationError, match=r"cut\.json: cannot be read"):
-        read_results(tmp_path / "cut.json")
+def test_files_that_cannot_be_read(tmp_path: Path, truth: COCO) -> None:
+    for name, content in (("none.json", None), ("cut.json", b"[{"), ("cut.json.gz", b"\x1f\x8b8")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(EvaluationError, match=rf"{name}: cannot be read as predictions"):
+            read_results(tmp_path / name, truth)
     with pytest.raises(EvaluationError, match="no such prediction file"):
-        read_results(tmp_path / "none.jsonl.gz")
+        read_results(tmp_path / "none.jsonl.gz", truth)

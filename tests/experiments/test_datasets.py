@@ -10,7 +10,7 @@ import pytest
 from b2inst.data import DataError, write_scenes
 from b2inst.evaluation import evaluate
 from b2inst.experiments.data_spec import ScenesData, coco_folder
-from b2inst.experiments.datasets import ground_truth, load_split, prepare, training_set
+from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.run_spec import RunSpec
 
@@ -72,19 +72,37 @@ def test_bad_data_stop_or_are_left_out(spoilt: Path) -> None:
     assert len(index.skipped) == 2
 
 
-def test_truth_less_what_was_skipped_can_be_evaluated_on(spoilt: Path) -> None:
+def test_what_was_read_can_be_evaluated_on(spoilt: Path) -> None:
     index = load_split(coco_folder(spoilt, skip_bad=True), "val", spoilt)
-    truth = ground_truth(index, skip_bad=True)
-    assert isinstance(truth, dict)
+    truth = index.to_coco()
     assert len(truth["images"]) == 2
     assert len(truth["annotations"]) == sum(map(len, index.annotations.values()))
     perfect = [
         {key: a[key] for key in ("image_id", "category_id", "segmentation", "bbox")} | {"score": 1}
         for a in truth["annotations"]
     ]
-    assert evaluate(perfect, truth)["AP"] == pytest.approx(100)
+    assert evaluate(perfect, index)["AP"] == pytest.approx(100)
 
 
-def test_sound_truth_is_the_file_itself(spoilt: Path) -> None:
-    index = load_split(coco_folder(spoilt), "train", spoilt, verify=True)
-    assert ground_truth(index, skip_bad=False) == spoilt / "annotations/instances_train.json"
+def test_images_are_held_out_of_one_split(spoilt: Path) -> None:
+    (spoilt / "annotations/instances_val.json").unlink()
+    with pytest.raises(SpecError, match=r"only split is 'train'.*--val-fraction 0\.2"):
+        coco_folder(spoilt)
+    data = coco_folder(spoilt, val_fraction=0.34)
+    parts = [{i.id for i in load_split(data, part, spoilt).images} for part in ("train", "val")]
+    assert [len(part) for part in parts] == [2, 1]
+    assert not parts[0] & parts[1]
+    assert data.split_label("train") != data.split_label("val")
+    assert data.identified().identity() != coco_folder(spoilt, val="train").identified().identity()
+
+
+def test_a_split_of_crowds_only_has_nothing_to_learn(spoilt: Path) -> None:
+    file = spoilt / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"have iscrowd 1.*--crowds-as-instances"):
+        load_split(coco_folder(spoilt), "train", spoilt)
+    data = coco_folder(spoilt, crowds_as_instances=True)
+    assert len(list(load_split(data, "train", spoilt).annotated().images)) == 3

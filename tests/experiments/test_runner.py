@@ -22,7 +22,6 @@ from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
     StaleRunWarning,
-    UnnamedClassesWarning,
     build_model,
     check_classes,
     is_complete,
@@ -201,7 +200,7 @@ def _model(count: int, names: tuple[str, ...] | None) -> ImageSegmenter:
 
 
 def test_classes_without_names_go_by_their_order(index: CocoIndex) -> None:
-    with pytest.warns(UnnamedClassesWarning, match=r"3 categories of .*truth\.json.*: a, b, c$"):
+    with pytest.warns(UserWarning, match=r"in the order of the data's: a, b, c$"):
         check_classes(_model(3, None), index)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

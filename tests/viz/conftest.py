@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from b2inst.data import CocoIndex
-from b2inst.data.coco import Annotation, ImageRecord
+from b2inst.data import Annotation, CocoIndex, ImageRecord
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import encode_rle
 

@@ -50,6 +50,18 @@ def test_images_without_objects_are_left_out() -> None:
     assert set(boundary_ap_by_image(PREDICTIONS, truth(), image_ids=[2, 5])) == {2}
 
 
+def test_images_keep_their_ids_however_large() -> None:
+    ids = {1: 2**53 + 1, 2: 2**53, 5: -1}
+    large = truth()
+    for record in (*large["images"], *large["annotations"]):
+        key = "image_id" if "image_id" in record else "id"
+        record[key] = ids[record[key]]
+    predictions = [p | {"image_id": ids[p["image_id"]]} for p in PREDICTIONS]
+    expected = boundary_ap_by_image(PREDICTIONS, truth())
+    assert expected[1] != expected[2]
+    assert boundary_ap_by_image(predictions, large) == {ids[i]: v for i, v in expected.items()}
+
+
 def test_nothing_predicted_is_zero() -> None:
     found = boundary_ap_by_image([], truth())
     assert np.allclose(list(found.values()), 0)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -55,107 +53,20 @@ def test_there_and_back(published: tuple[Path, dict[str, Tensor]], tmp_path: Pat
     assert result.masks.shape[1:] == (64, 96)
 
 
-@pytest.fixture(scope="module")
-def own(
-    published: tuple[Path, dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A checkpoint of three classes."""
+def test_categories_of_another_data_set_are_counted(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
     tensors = dict(published[1])
     for name in ("proposal_generator.fcos_head.cls_logits", "basis_module.seg_head.6"):
         for last in (".weight", ".bias"):
             tensors[name + last] = tensors[name + last][: 4 if "seg_head" in name else 3]
-    source = tmp_path_factory.mktemp("own") / "own.pth"
+    source, out = tmp_path / "own.pth", tmp_path / "own.safetensors"
     torch.save(tensors, source)
-    return source
-
-
-def test_categories_of_another_data_set_are_counted(own: Path, tmp_path: Path) -> None:
-    out = tmp_path / "own.safetensors"
-    text = str(convert(own, out, publisher="adelaidet"))
-    assert "3 classes (unnamed; --names gives them names)" in text
+    assert "3 classes (unnamed; --names gives them names)" in str(
+        convert(source, out, publisher="adelaidet")
+    )
     assert model_card(out)["category_ids"] == [1, 2, 3]
     assert model_card(out)["class_names"] is None
-
-
-@pytest.mark.parametrize(
-    ("names", "given"),
-    [
-        ("a, big b ,ç", None),
-        ("names.txt", "a\r\nbig b\r\nç\r\n"),
-        ("names.txt", "\ufeffa\n big b\nç"),
-        ("names.txt", "a\nbig b\nç\n\n"),
-    ],
-)
-def test_names_are_kept(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str, given: str | None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    if given is not None:
-        (tmp_path / names).write_bytes(given.encode())
-    call = ["convert", str(own), "own.safetensors", "--from", "adelaidet", "--names", names]
-    done = CliRunner().invoke(app, call)
-    assert done.exit_code == 0, done.output
-    assert "3 classes (a, big b, ç)" in done.stdout
-    assert load_model(tmp_path / "own.safetensors").class_names == ("a", "big b", "ç")
-
-
-def test_a_name_with_a_comma_goes_by_a_file(own: Path, tmp_path: Path) -> None:
-    (tmp_path / "names").write_text("bolt, left\nbolt, right\nnut")
-    out = tmp_path / "own.safetensors"
-    call = ["convert", str(own), str(out), "--from", "adelaidet", "--names"]
-    assert CliRunner().invoke(app, [*call, str(tmp_path / "names")]).exit_code == 0
-    assert model_card(out)["class_names"] == ["bolt, left", "bolt, right", "nut"]
-
-
-@pytest.mark.parametrize(
-    ("names", "code", "message"),
-    [
-        ("a,b", 1, "own.pth: has 3 classes, but 2 names are given (a, b); give as many with"),
-        ("a,b,c,d", 1, "but 4 names are given"),
-        ("a,,c", 2, "name 2 is empty"),
-        ("a,b, ", 2, "name 3 is empty"),
-    ],
-)
-def test_names_are_counted(own: Path, tmp_path: Path, names: str, code: int, message: str) -> None:
-    out = tmp_path / "own.safetensors"
-    call = ["convert", str(own), str(out), "--from", "adelaidet", "--names", names]
-    done = CliRunner().invoke(app, call)
-    assert done.exit_code == code
-    assert message in done.stderr.replace(" │\n│ ", " ")
-    assert not out.exists()
-
-
-def test_eighty_classes_may_have_other_names(
-    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
-) -> None:
-    names = [f"part {i}" for i in range(80)]
-    out = tmp_path / "parts.safetensors"
-    convert(published[0], out, publisher="adelaidet", class_names=names)
-    assert model_card(out)["class_names"] == names
-    assert model_card(out)["category_ids"] == list(range(1, 81))
-
-
-def test_a_file_is_replaced_only_when_asked_for(own: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.safetensors"
-    out.write_bytes(b"mine")
-    with pytest.raises(WeightsError, match=r"is there already.*--overwrite"):
-        convert(own, out, publisher="adelaidet")
-    with pytest.raises(WeightsError, match="no such weights file"):
-        convert(tmp_path / "none.pth", out, publisher="adelaidet", overwrite=True)
-    assert out.read_bytes() == b"mine"
-    call = ["convert", str(own), str(out), "--from", "adelaidet", "--overwrite"]
-    assert CliRunner().invoke(app, call).exit_code == 0
-    assert load_model(out).class_names is None
-
-
-@pytest.mark.parametrize("link", [os.link, os.symlink])
-def test_the_checkpoint_stays_whatever_leads_to_it(own: Path, tmp_path: Path, link: Any) -> None:
-    before = own.read_bytes()
-    out = tmp_path / "out.safetensors"
-    link(own, out)
-    with pytest.raises(WeightsError, match="would replace the checkpoint"):
-        convert(own, out, publisher="adelaidet", overwrite=True)
-    assert own.read_bytes() == before
 
 
 def test_what_cannot_be_written_is_told_before_reading(tmp_path: Path) -> None:
@@ -186,3 +97,41 @@ def test_only_known_publishers(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["convert", "a.pth", "b.safetensors", "--from", "caffe"])
     assert result.exit_code == 2
     assert "adelaidet" in result.stderr
+
+
+def test_classes_can_be_named(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, out = published[0], tmp_path / "own.safetensors"
+    names = [f"part {i}" for i in range(80)]
+    Path("names.txt").write_text("\ufeff" + "\r\n".join(names) + "\n\n", "utf-8")
+    for given in (",".join(names), "names.txt"):
+        call = CliRunner().invoke(
+            app,
+            [
+                "convert",
+                str(source),
+                str(out),
+                "--from",
+                "adelaidet",
+                "--names",
+                given,
+                "--overwrite",
+            ],
+        )
+        assert call.exit_code == 0, call.output
+        assert load_model(out).class_names == tuple(names)
+        assert model_card(out)["category_ids"] == list(range(1, 81))
+    with pytest.raises(WeightsError, match="has 80 classes, but 2 names are given"):
+        convert(source, out, publisher="adelaidet", names=["a", "b"], overwrite=True)
+
+
+def test_nothing_is_replaced_unless_asked_for(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    out = tmp_path / "there.safetensors"
+    out.write_text("mine")
+    with pytest.raises(WeightsError, match=r"is there already; .* --overwrite"):
+        convert(published[0], out, publisher="adelaidet")
+    assert out.read_text() == "mine"

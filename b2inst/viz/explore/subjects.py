@@ -13,7 +13,7 @@ from PIL import Image
 
 from b2inst.data import CocoIndex, DataError
 from b2inst.data.images import as_array, read_image
-from b2inst.data.segmentation import to_rle
+from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
 from b2inst.viz.qualitative import truth_instances
@@ -41,28 +41,11 @@ class Gallery:
 
     def __getitem__(self, i: int) -> Subject:
         index, record = self.index, self.index.images[i]
-        annotations = [
-            {
-                "id": a.id,
-                "image_id": record.id,
-                "category_id": index.category_ids[a.label],
-                "segmentation": to_rle(a.segmentation, record.height, record.width),
-                "bbox": [a.box[0], a.box[1], a.box[2] - a.box[0], a.box[3] - a.box[1]],
-                "area": a.area,
-                "iscrowd": int(a.crowd),
-            }
-            for a in index.annotations[record.id]
-        ]
-        categories = zip(index.category_ids, index.class_names, strict=True)
         return Subject(
             name=f"image {record.id}",
             image=as_array(read_image(record.path)),
             truth=truth_instances(index, record),
-            annotations={
-                "images": [{"id": record.id, "height": record.height, "width": record.width}],
-                "annotations": annotations,
-                "categories": [{"id": number, "name": name} for number, name in categories],
-            },
+            annotations=index.subset([record.id]).to_coco(),
         )
 
 
@@ -83,8 +66,8 @@ def uploaded_image(name: str, content: bytes) -> Subject:
     """
     try:
         with Image.open(io.BytesIO(content)) as file:
-            return _unknown(name, file.convert("RGB"))
-    except OSError:
+            return _unknown(name, upright_rgb(file))
+    except Exception:  # decoders raise whatever a broken file makes them stumble over
         raise DataError(f"{name}: not an image that can be read; give a PNG or JPEG file") from None
 
 

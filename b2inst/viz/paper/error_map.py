@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, ImageRecord
 from b2inst.evaluation import Prediction
+from b2inst.evaluation.boundary_overlap import boundary_width
 from b2inst.viz.choose import Pair, pairs
 from b2inst.viz.draw import Colour, Picture, draw_masks, enlarge, to_grey
 
@@ -43,11 +44,6 @@ class ErrorCount:
     def percent(self, kind: str) -> float:
         """Of the objects' area."""
         return 100 * self.pixels[kind] / self.area if self.area else math.nan
-
-
-def band_width(height: int, width: int) -> int:
-    """Pixels on either side of a boundary: 2 % of the diagonal, as boundary AP takes it."""
-    return max(round(0.02 * math.hypot(height, width)), 1)
 
 
 def error_maps(predicted: Bitmap, truth: Bitmap, *, band: int) -> dict[str, Bitmap]:
@@ -85,7 +81,7 @@ def count_errors(
     missed = dict.fromkeys(models, 0)
     area = objects = 0
     for record in images:
-        band = band_width(record.height, record.width)
+        band = boundary_width(record.height, record.width)
         found = [pairs(index, record, of[record.id]) for of in models.values()]
         for same in zip(*found, strict=True):
             for name, pair in zip(models, same, strict=True):
@@ -122,7 +118,7 @@ def draw_errors(
         if pair.found is None:
             lost |= _decode(pair.truth)
             continue
-        for kind, wrong in _maps(pair, band_width(record.height, record.width)).items():
+        for kind, wrong in _maps(pair, boundary_width(record.height, record.width)).items():
             total[kind] |= wrong
     pale = to_grey(picture, pale=0.6)
     layers = [*total.values(), lost]

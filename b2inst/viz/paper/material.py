@@ -12,7 +12,7 @@ from typing import Self
 from b2inst.data import CocoIndex, ImageRecord
 from b2inst.evaluation import Prediction, read_predictions
 from b2inst.experiments.data_spec import CocoData
-from b2inst.experiments.datasets import ground_truth, load_split, prepare
+from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.profile import Profile, load_profile
 from b2inst.experiments.store import Run, open_run
@@ -151,10 +151,8 @@ class Material:
 
     def _image_ap(self, family: str) -> dict[int, float]:
         if family not in self._boundary_ap:
-            data = self.plan.data
-            truth = ground_truth(self.index, skip_bad=isinstance(data, CocoData) and data.skip_bad)
             self._boundary_ap[family] = boundary_ap_by_image(
-                self.model(family).predictions, truth, image_ids=self.candidates
+                self.model(family).predictions, self.index, image_ids=self.candidates
             )
         return self._boundary_ap[family]
 

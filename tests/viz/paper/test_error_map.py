@@ -14,7 +14,6 @@ from b2inst.viz.paper.error_map import (
     KINDS,
     NOT_FOUND,
     ErrorCount,
-    band_width,
     count_errors,
     draw_errors,
     error_maps,
@@ -40,11 +39,6 @@ def test_the_band_is_what_lies_near_the_other_side(
         away = "interior" if name == "missing" else "beyond"
         assert (found[f"{name}, in the band"] == (wrong & (distance <= band))).all()
         assert (found[f"{name}, {away}"] == (wrong & (distance > band))).all()
-
-
-def test_the_band_is_two_percent_of_the_diagonal() -> None:
-    assert band_width(300, 400) == 10
-    assert band_width(4, 3) == 1
 
 
 def test_errors_are_counted_over_objects_that_all_find(index: CocoIndex) -> None:

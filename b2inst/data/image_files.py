@@ -1,0 +1,94 @@
+"""Where the images of an annotation file are."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from b2inst.data.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of an image folder."""
+
+    name: str  #: relative to the folder
+    size: int  #: bytes
+    by_base_name: bool = False  #: the annotation file has it in another folder
+
+
+def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
+    """The files of the names that are there and not empty.
+
+    A name that is a web address, has folders that are not there, or has letters in another case is
+    found by its last part if only one file, and only one name, has it.
+
+    Args:
+        image_dir: folder of the images.
+        names: as the annotation file has them, relative to the folder.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not image_dir.is_dir():
+        raise DataError(f"{image_dir}: no such image folder")
+    names = dict.fromkeys(names)
+    # Listing each folder once is far faster on a network disk than asking for each file.
+    listed = {folder: _sizes(image_dir / folder) for folder in {os.path.dirname(n) for n in names}}
+    found = {}
+    for name in names:
+        folder, base = os.path.split(name)
+        if size := listed[folder].get(base):
+            found[name] = ImageFile(name, size)
+    missing = [name for name in names if name not in found]
+    if missing:
+        found |= _by_base_name(image_dir, missing, taken=set(found))
+    return found
+
+
+def _by_base_name(image_dir: Path, names: list[str], *, taken: set[str]) -> dict[str, ImageFile]:
+    wanted = defaultdict(list)
+    for name in names:
+        wanted[_base_name(name)].append(name)
+    files = defaultdict(list)
+    for folder, _, _ in os.walk(image_dir):
+        inside = os.path.relpath(folder, image_dir)
+        for base, size in _sizes(Path(folder)).items():
+            key = _base_name(base)
+            if key in wanted and size:
+                files[key].append(
+                    ImageFile(os.path.normpath(os.path.join(inside, base)), size, True)
+                )
+    return {
+        wanted[base][0]: candidates[0]
+        for base, candidates in files.items()
+        if len(candidates) == len(wanted[base]) == 1 and candidates[0].name not in taken
+    }
+
+
+def _base_name(name: str) -> str:
+    """The last part of a path of any system, or of a web address, in lower case."""
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
+    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files of a folder; without links that lead nowhere."""
+    sizes = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_file():
+                        sizes[entry.name] = entry.stat().st_size
+                except OSError:
+                    continue
+    except OSError:  # no such folder
+        pass
+    return sizes

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from b2inst.data import CocoIndex, DataError, hold_out
+
+
+def index_of(labels: list[set[int]]) -> CocoIndex:
+    """Images that have one object of each of these classes."""
+    annotations: list[dict[str, Any]] = []
+    for image, found in enumerate(labels):
+        for label in sorted(found):
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": image,
+                    "category_id": label,
+                    "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]],
+                }
+            )
+    images = [
+        {"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in range(len(labels))
+    ]
+    categories = [{"id": i, "name": str(i)} for i in range(4)]
+    return CocoIndex.load({"images": images, "annotations": annotations, "categories": categories})
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 3)), min_size=2, max_size=60),
+    st.floats(0.01, 0.9),
+)
+def test_a_partition_of_the_right_size(labels: list[set[int]], fraction: float) -> None:
+    index = index_of(labels)
+    train, val = hold_out(index, fraction)
+    ids = sorted(i.id for part in (train, val) for i in part.images)
+    assert ids == list(range(len(labels)))
+    assert len(val) == min(max(round(fraction * len(labels)), 1), len(labels) - 1)
+    again, _ = hold_out(index_of(labels), fraction)
+    assert again.images == train.images
+
+
+def test_classes_keep_their_proportion() -> None:
+    generator = np.random.default_rng(0)
+    shares = (0.6, 0.3, 0.1, 0.04)
+    labels = [{k for k, p in enumerate(shares) if generator.random() < p} for _ in range(500)]
+    _, val = hold_out(index_of(labels), 0.2)
+    counts = Counter(a.label for a in val.all_annotations())
+    for label in range(4):
+        total = sum(label in found for found in labels)
+        assert abs(counts[label] - 0.2 * total) <= 1.5
+
+
+def test_one_image_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="1 image cannot be split"):
+        hold_out(index_of([{0}]), 0.2)
