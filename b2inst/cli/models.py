@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from b2inst.cli.errors import check_new
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     AnnotationsOption,
@@ -39,6 +40,7 @@ def evaluate_weights(
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
@@ -51,6 +53,9 @@ def evaluate_weights(
     from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
+    if out is not None:
+        written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
+        check_new(*(out / name for name in written), overwrite=overwrite)
     if predicted:
         annotations = annotation_file(data, split, annotations)
     elif annotations is None or images is None:
@@ -74,7 +79,7 @@ def evaluate_weights(
     typer.echo(metrics_text(metrics))
     if out is not None:
         write_json(out / "metrics.json", metrics)
-        typer.echo(f"{out}: {'' if predicted else 'predictions.jsonl.gz, '}metrics.json")
+        typer.echo(f"{out}: {', '.join(written)}")
 
 
 def predict(
@@ -127,19 +132,21 @@ def submit(
     out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
     name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Write the results file that COCO's server takes, for images without public annotations."""
     from b2inst.evaluation import write_predictions
-    from b2inst.evaluation.submission import image_index, write_submission
+    from b2inst.evaluation.submission import image_index, submission_path, write_submission
     from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.weights import load_model
 
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
+    predictions = out / "predictions.jsonl.gz"
+    check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
     index = image_index(annotations, images)
     model = load_model(weights, device=resolve_device(device or "auto"))
     check_classes(model, index)
-    predictions = out / "predictions.jsonl.gz"
     write_predictions(model, index, predictions, batch_size=batch)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex, inspect, nothing_to_find
 from b2inst.data.errors import DataError
-from b2inst.data.images import probe_image, size_problem
+from b2inst.data.images import frame_count, probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
 from b2inst.data.records import ImageRecord
 from b2inst.data.validation import shortened
 
+_MAY_HAVE_FRAMES = {".tif", ".tiff", ".gif", ".webp"}
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
 
@@ -224,6 +225,20 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
+def _several_frames(index: CocoIndex) -> list[str]:
+    several = [
+        image.path.name
+        for image in index.images
+        if image.path.suffix.lower() in _MAY_HAVE_FRAMES and frame_count(image.path) > 1
+    ]
+    if not several:
+        return []
+    return [
+        f"{index.annotation_file}: images of several pages or frames, of which the first is used: "
+        f"{len(several)} ({shortened(several)})"
+    ]
+
+
 def _check_split(
     annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
 ) -> SplitReport:
@@ -248,6 +263,6 @@ def _check_split(
         image_sides=(min(sides), max(sides)),
         areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
         sizes=(small, len(instances) - small - large, large),
-        notes=index.notes,
+        notes=[*index.notes, *_several_frames(index)],
         problems=[*found.problems, *bad.values(), *([nothing] if nothing else [])],
     )

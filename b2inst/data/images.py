@@ -46,6 +46,12 @@ def probe_image(path: Path | str) -> tuple[int, int]:
         return (width, height) if orientation(image) >= 5 else (height, width)
 
 
+def frame_count(path: Path | str) -> int:
+    """Pages or frames of a readable image file, of which the first is used."""
+    with _opened(path) as image:
+        return getattr(image, "n_frames", 1)
+
+
 def as_array(image: Image.Image) -> NDArray[np.uint8]:
     """H×W×3 uint8, writable and contiguous."""
     return np.array(image, dtype=np.uint8)
