@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from b2inst.benchmark.errors import BenchmarkError
-from b2inst.data import CocoIndex, find_split, make_scene, read_image
+from b2inst.data import CocoIndex, find_split, make_scene, read_image, verify_images
 from b2inst.data.images import as_array
 
 #: (height, width) of COCO's commonest images, each as often as among twelve of them.
@@ -24,14 +24,21 @@ class Sample:
     boxes: NDArray[np.float32]  #: N×4, x1 y1 x2 y2 in its pixels
 
 
-def coco_samples(folder: Path | str, split: str, count: int) -> list[Sample]:
+def coco_samples(
+    folder: Path | str, split: str, count: int, *, skip_bad: bool = False
+) -> list[Sample]:
     """``count`` images of a COCO-format split, evenly spaced; fewer images come again.
+
+    Args:
+        skip_bad: leave out annotations that are wrong, and images that cannot be read.
 
     Raises:
         DataError: there is no such split, or an image cannot be read.
         BenchmarkError: no image has an object.
     """
-    index = CocoIndex.load(*find_split(folder, split)).annotated()
+    index = CocoIndex.load(*find_split(folder, split), skip_bad=skip_bad).annotated()
+    if skip_bad:
+        index = verify_images(index, skip_bad=True)
     if not len(index):
         raise BenchmarkError(f"{folder}: no image of {split} has an object; give other data")
     chosen = np.linspace(0, len(index), count, endpoint=False).astype(int)

@@ -5,6 +5,8 @@ The commands import what they need when they are called, so that mistyped option
 
 from __future__ import annotations
 
+import io
+import sys
 import warnings
 
 import typer
@@ -51,6 +53,8 @@ app.add_typer(data_app, name="data")
 
 @app.callback()
 def _settings() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 

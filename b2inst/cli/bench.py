@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from b2inst.cli.errors import check_new
-from b2inst.cli.options import DeviceOption, OverwriteOption, parse_options
+from b2inst.cli.options import DeviceOption, OverwriteOption, SkipBadOption, parse_options
 
 
 def bench(
@@ -26,6 +26,7 @@ def bench(
         Path | None, typer.Option("--data", help="COCO-format folder (default: scenes).")
     ] = None,
     split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
+    skip_bad: SkipBadOption = False,
     detections: Annotated[
         int, typer.Option("--detections", min=1, help="An image, where weights are untrained.")
     ] = 100,
@@ -58,7 +59,11 @@ def bench(
         models,
         options=options,
         size=limits,
-        samples=composed_samples(count) if data is None else coco_samples(data, split, count),
+        samples=(
+            composed_samples(count)
+            if data is None
+            else coco_samples(data, split, count, skip_bad=skip_bad)
+        ),
         image_source="procedural scenes" if data is None else split,
         detections=detections,
         device=where,

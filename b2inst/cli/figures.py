@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from b2inst.cli.options import DataOption, ProfileOption, coco_data, parse_seeds
+from b2inst.cli.options import (
+    CrowdsAsInstancesOption,
+    DataOption,
+    ProfileOption,
+    SkipBadOption,
+    TrainSplitOption,
+    ValFractionOption,
+    ValSplitOption,
+    coco_data,
+    parse_seeds,
+)
 
 
 def figures(
@@ -15,8 +25,16 @@ def figures(
         str, typer.Option("--seeds", help="The first that is there is drawn; all are counted.")
     ] = "0",
     data: DataOption = None,
+    train_split: TrainSplitOption = None,
+    val_split: ValSplitOption = None,
+    val_fraction: ValFractionOption = None,
+    skip_bad: SkipBadOption = False,
+    crowds_as_instances: CrowdsAsInstancesOption = False,
 ) -> None:
-    """Draw the paper's figures from the models of its tables, as PDF and PNG."""
+    """Draw the paper's figures from the models of its tables, as PDF and PNG.
+
+    Give the options of data that the tables were made with.
+    """
     from b2inst.experiments import Workspace
     from b2inst.viz.paper import Material, make_figures
 
@@ -24,7 +42,14 @@ def figures(
     material = Material.of(
         profile,
         seeds=parse_seeds(seeds) or (0,),
-        data=coco_data(data),
+        data=coco_data(
+            data,
+            train=train_split,
+            val=val_split,
+            skip_bad=skip_bad,
+            crowds_as_instances=crowds_as_instances,
+            val_fraction=val_fraction,
+        ),
         workspace=workspace,
     )
     for saved in make_figures(material):

@@ -131,6 +131,7 @@ def submit(
     images: Annotated[Path, typer.Option("--images", help="Its folder of images, test2017.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
     name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
+    skip_bad: SkipBadOption = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
@@ -145,7 +146,9 @@ def submit(
         raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
     predictions = out / "predictions.jsonl.gz"
     check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
-    index = image_index(annotations, images)
+    index = image_index(annotations, images, skip_bad=skip_bad)
+    for line in index.skipped:
+        typer.echo(f"note: {line}", err=True)
     model = load_model(weights, device=resolve_device(device or "auto"))
     check_classes(model, index)
     write_predictions(model, index, predictions, batch_size=batch)

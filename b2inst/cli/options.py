@@ -164,11 +164,13 @@ def read_truth(
     annotations: Path, images: Path | None, *, skip_bad: bool, crowds_as_instances: bool
 ) -> CocoIndex:
     """The split to evaluate on; says what of it is read in another way than the file has it."""
-    from b2inst.data import CocoIndex
+    from b2inst.data import CocoIndex, verify_images
 
     index = CocoIndex.load(
         annotations, images, skip_bad=skip_bad, crowds_as_instances=crowds_as_instances
     )
+    if skip_bad and images is not None:
+        index = verify_images(index, skip_bad=True)
     for line in (*index.notes, *index.skipped):
         typer.echo(f"note: {line}", err=True)
     return index.require_instances()

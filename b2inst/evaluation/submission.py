@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from b2inst.data import CocoIndex, DataError
+from b2inst.data import CocoIndex, DataError, verify_images
 from b2inst.evaluation.predictions import to_coco_json
 
 #: What the server reads of a detection. Not its box: with one, the size of an object that decides
@@ -14,15 +14,17 @@ from b2inst.evaluation.predictions import to_coco_json
 _KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
-def image_index(image_info: Path, images: Path) -> CocoIndex:
+def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> CocoIndex:
     """The images of an annotation file that may have no annotations.
 
     Args:
         image_info: such as ``image_info_test-dev2017.json``.
         images: their folder, such as ``test2017``.
+        skip_bad: leave out images that are missing or cannot be read.
 
     Raises:
-        DataError: the file cannot be read, or something in it is wrong, or an image is missing.
+        DataError: the file cannot be read, or (without ``skip_bad``) something in it is wrong, or
+            an image is missing.
     """
     try:
         content = json.loads(image_info.read_bytes())
@@ -30,12 +32,14 @@ def image_index(image_info: Path, images: Path) -> CocoIndex:
         raise DataError(f"{image_info}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(f"{image_info}: not JSON ({error}); restore the file") from error
-    if not isinstance(content, dict) or "annotations" in content:
-        return CocoIndex.load(image_info, images)
-    with tempfile.TemporaryDirectory() as folder:
-        completed = Path(folder) / image_info.name
-        completed.write_text(json.dumps(content | {"annotations": []}), encoding="utf-8")
-        return CocoIndex.load(completed, images)
+    if isinstance(content, dict) and "annotations" not in content:
+        with tempfile.TemporaryDirectory() as folder:
+            completed = Path(folder) / image_info.name
+            completed.write_text(json.dumps(content | {"annotations": []}), encoding="utf-8")
+            index = CocoIndex.load(completed, images, skip_bad=skip_bad)
+    else:
+        index = CocoIndex.load(image_info, images, skip_bad=skip_bad)
+    return verify_images(index, skip_bad=True) if skip_bad else index
 
 
 def submission_path(image_info: Path, out: Path, *, name: str) -> Path:

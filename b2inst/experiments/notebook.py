@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def execute(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}")
     command = [
-        *(sys.executable, "-m", "papermill", str(notebook.resolve()), str(partial.resolve())),
+        *(sys.executable, "-m", "papermill", _literal(notebook), _literal(partial)),
         *("--parameters_base64", _encoded(parameters)),
         *("--kernel", "python3", "--language", "python", "--cwd", str(folder.resolve())),
         *("--no-progress-bar", "--start-timeout", "120"),
@@ -75,9 +76,22 @@ def execute(
     written = _keep(partial, out)
     if done.returncode != 0 or not written:
         reason = _error_in(out) if written else None
-        reason = reason or (done.stderr.strip().splitlines() or ["no message"])[-1]
+        reason = reason or _last_error(done.stderr)
         raise RunError(f"{notebook}: {reason}" + (f"; see {out}" if written else ""))
     return out, to_html(out)
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it, which fills in parameters for names in braces."""
+    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
+
+
+def _last_error(text: str) -> str:
+    """The exception that a printed traceback ends with, in one line; else the last line."""
+    _, traceback, rest = text.rpartition("Traceback (most recent call last):\n")
+    lines = rest.strip("\n").splitlines()
+    raised = dropwhile(lambda line: line.startswith(" "), lines) if traceback else lines[-1:]
+    return " ".join(" ".join(raised).split()) or "no message"
 
 
 def _encoded(parameters: Mapping[str, Any]) -> str:

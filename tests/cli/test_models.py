@@ -1,18 +1,26 @@
-"""``b2inst eval`` of prediction files."""
+"""``b2inst eval`` of prediction files and damaged images, ``b2inst predict`` and ``submit``."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from b2inst.cli import app
-from b2inst.data import write_scenes
+from b2inst.cli.errors import STOPPED
+from b2inst.data import SCENE_CLASSES, write_scenes
+from b2inst.models import create_model
+from b2inst.viz import predict as module
+from b2inst.weights import save_model
 
 
 def _call(*arguments: object) -> Result:
@@ -104,3 +112,110 @@ def test_compare_has_the_same_errors(
     assert "none.json" in _error("eval", "none.json", *data)
     assert "no split 'other'" in _error("eval", file, *data[:2], "--split", "other")
     assert _call("eval", file).exit_code == 2
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    model = create_model(
+        "blendmask-tiny", num_classes=len(SCENE_CLASSES), class_names=SCENE_CLASSES, shorter=48
+    )
+    save_model(model, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Three images, the second cut off."""
+    write_scenes(tmp_path / "scenes", split="val", images=3, size=48, seed=1)
+    image = tmp_path / "scenes/val/000001.png"
+    image.write_bytes(image.read_bytes()[:1000])
+    return tmp_path / "scenes"
+
+
+def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, scenes: Path) -> None:
+    annotations = scenes / "annotations/instances_val.json"
+    layout = ("--annotations", annotations, "--images", scenes / "val")
+    for call in (
+        ("eval", weights, "--data", scenes, "--split", "val"),
+        ("predict", weights, scenes / "val", "--out", tmp_path / "predicted"),
+        ("submit", weights, *layout, "--out", tmp_path / "submitted"),
+        ("bench", weights, "--data", scenes, "--split", "val", "--images", 3, "--device", "cpu"),
+    ):
+        stopped = _call(*call)
+        assert stopped.exit_code == 1
+        last = stopped.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"error: {scenes / 'val/000001.png'}: unreadable image")
+        assert last.endswith("--skip-bad")
+        done = _call(*call, "--skip-bad")
+        assert done.exit_code == 0, done.output
+        assert call[0] == "bench" or "000001.png: unreadable image" in done.stderr
+    found = json.loads((tmp_path / "predicted/predictions.json").read_text())
+    assert [image["file_name"] for image in found["images"]] == ["000000.png", "000002.png"]
+
+
+def test_predict_goes_on_after_ctrl_c(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scenes(tmp_path / "scenes", split="val", images=3, size=48, seed=1)
+    call = ("predict", weights, tmp_path / "scenes/val", "--out", tmp_path / "out")
+    drawn = module.draw_instances
+    seen: list[object] = []
+
+    def stop_at_second(*arguments: Any, **options: Any) -> Any:
+        seen.append(None)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return drawn(*arguments, **options)
+
+    monkeypatch.setattr(module, "draw_instances", stop_at_second)
+    stopped = _call(*call)
+    assert stopped.exit_code == STOPPED
+    assert "run the same command again" in stopped.stderr
+    done = _call(*call)
+    assert (
+        done.stdout == f"{tmp_path / 'out'}: 3 pictures (1 of them from before), predictions.json\n"
+    )
+    assert len(seen) == 4
+    assert "score_threshold 0.3, not 0.5" in _error(*call, "--threshold", 0.5)
+    assert _call(*call, "--threshold", 0.5, "--overwrite").exit_code == 0
+
+
+def test_predict_tells_of_too_large_images_in_one_line(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (60, 60)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # twice as many are an error
+    call = ("predict", weights, tmp_path / "large.png", "--out", tmp_path / "out")
+    stopped = _call(*call)
+    assert stopped.exit_code == 1
+    *_, told = stopped.stderr.strip().splitlines()  # after the progress bar
+    assert told.startswith(f"error: {tmp_path / 'large.png'}: ")
+    assert "more than 2,000 pixels" in told
+
+
+def test_all_images_damaged_is_an_error(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    done = _call("predict", weights, tmp_path / "a.png", "--out", tmp_path / "o", "--skip-bad")
+    assert done.exit_code == 1
+
+
+def test_names_that_are_not_utf8_are_printed(tmp_path: Path, weights: Path) -> None:
+    """To an output that takes nothing but UTF-8."""
+    out = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.mkdir(out)
+    except OSError:
+        pytest.skip("the file system has no such names")
+    image = tmp_path / "a.png"
+    Image.new("RGB", (48, 48)).save(image)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from b2inst.cli import app; app()"),
+            *("predict", weights, image, "--out", out),
+        ],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"caf\udce9: 1 pictures, predictions.json" in done.stdout

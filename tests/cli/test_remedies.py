@@ -64,10 +64,13 @@ def test_options_in_messages_exist(file: Path) -> None:
     ("option", "commands"),
     [
         # Reading data or images is common to these, and so are its messages.
-        ("--skip-bad", ["train", "table", "eval", "predict", "compare"]),
-        ("--crowds-as-instances", ["data check", "train", "table", "eval", "compare"]),
-        ("--val-fraction", ["train", "table"]),
-        ("--overwrite", ["predict", "convert"]),
+        (
+            "--skip-bad",
+            ["train", "table", "figures", "eval", "predict", "submit", "compare", "bench"],
+        ),
+        ("--crowds-as-instances", ["data check", "train", "table", "figures", "eval", "compare"]),
+        *((o, ["train", "table", "figures"]) for o in ("--val-fraction", "--val-split")),
+        ("--overwrite", ["eval", "predict", "submit", "bench", "convert"]),
         ("--names", ["convert"]),
     ],
 )

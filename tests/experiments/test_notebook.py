@@ -122,6 +122,40 @@ def test_parameters_arrive_as_they_are(parameters: dict[str, Any]) -> None:
         assert namespace[name] == value or (value != value and namespace[name] != namespace[name])
 
 
+def test_paths_may_have_braces(source: Path, tmp_path: Path) -> None:
+    """To papermill they stand for parameters."""
+    folder = tmp_path / "{word} {0} {"
+    folder.mkdir()
+    notebook = source.rename(folder / "{in}.ipynb")
+    out, _ = execute(notebook, folder / "{out}.ipynb", {"word": "ab"}, folder=folder)
+    assert out == folder / "{out}.ipynb"
+    assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "abab\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        (
+            "INFO: x\nTraceback (most recent call last):\n  File a\n    b\nKeyError: 1\n"
+            "\nDuring handling of it:\n\nTraceback (most recent call last):\n  File c\n"
+            '    d()\n    ^^^\na.b.ReaderError: special characters\n  in "x", position 9\n',
+            'a.b.ReaderError: special characters in "x", position 9',
+        ),
+        ("Usage: papermill\n\nError: No such option\n", "Error: No such option"),
+        ("", "no message"),
+    ],
+)
+def test_the_exception_of_papermill_is_told_whole(
+    printed: str, reason: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papermill = Papermill(1)
+    papermill.stderr = printed
+    monkeypatch.setattr(subprocess, "run", papermill)
+    with pytest.raises(RunError) as error:
+        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+    assert str(error.value) == f"{source}: {reason}"
+
+
 def test_time_is_limited(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hangs(command: list[str], *, timeout: float, **_: Any) -> Any:
         raise subprocess.TimeoutExpired(command, timeout)
