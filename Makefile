@@ -76,11 +76,11 @@ report: setup ## all results of PROFILE on one page, each number with its origin
 
 bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: results/bench-*.json
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-800x1333.json
+		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-800x1333.json --overwrite
 	$(BIN)/b2inst bench yolact-r50 b2inst-yolact-r50 blendmask-550-r50 b2inst-blendmask-550-r50 \
-		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-550x550.json
+		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-550x550.json --overwrite
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 gated-blendmask-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-gate-800x1333.json
+		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-gate-800x1333.json --overwrite
 
 lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb

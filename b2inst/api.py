@@ -58,7 +58,7 @@ class Segmenter(ImageSegmenter):
 
         Raises:
             ValueError: an array that is not H×W×3 uint8.
-            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
             RuntimeError: the model is in training mode.
         """
         arrays = [read_image(image) for image in images]

@@ -65,7 +65,7 @@ class Targets(_Movable):
     boxes: Tensor  #: N×4 float32
     labels: Tensor  #: N int64, contiguous, 0-based
     masks: Tensor  #: N×H×W uint8, 0 or 1
-    semantic: Tensor  #: H×W uint8, 0 background, else class index + 1; later annotations on top
+    semantic: Tensor  #: H×W integers, 0 background, else class index + 1; later annotations on top
     crowds: Tensor | None = None  #: M×4 float32, boxes of crowd regions, where they are known
 
     def __len__(self) -> int:

@@ -74,7 +74,7 @@ def test_datumaro(case: Path) -> None:
 @of("supervision_default")
 def test_supervision(case: Path) -> None:
     output = call("data", "check", ".").output
-    assert "all 3 annotations of class 'cat' have iscrowd 1" in output
+    assert "all annotations of class 'cat' (3) have iscrowd 1" in output
     assert "4 of 7 annotations have iscrowd 1, all run lengths and no polygon" in output
     assert "(cat 3, dog 1)" in output
     # Three of the seven are polygons, whose pixels are fewer by half of their outline.

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from b2inst.cli.options import DeviceOption, parse_options
+from b2inst.cli.errors import check_new
+from b2inst.cli.options import DeviceOption, OverwriteOption, parse_options
 
 
 def bench(
@@ -24,7 +25,7 @@ def bench(
     data: Annotated[
         Path | None, typer.Option("--data", help="COCO-format folder (default: scenes).")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     detections: Annotated[
         int, typer.Option("--detections", min=1, help="An image, where weights are untrained.")
     ] = 100,
@@ -37,6 +38,7 @@ def bench(
         Literal["float32", "bfloat16", "float16"], typer.Option("--dtype")
     ] = "float32",
     json: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Time models from image to full-size masks, by stage; a B2Inst beside its baseline."""
     import torch
@@ -47,6 +49,8 @@ def bench(
     from b2inst.experiments.store import write_json
 
     limits = _parse_size(size)
+    if json is not None:
+        check_new(json, overwrite=overwrite)
     options = parse_options(option)
     where = resolve_device(device or "auto")
     count = images or (200 if torch.device(where).type == "cuda" else 50)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -25,6 +27,19 @@ class Commands(TyperGroup):
                 raise
             typer.echo(f"error: {_describe(error)}", err=True)
             raise typer.Exit(1) from None
+
+
+def check_new(*paths: Path, overwrite: bool) -> None:
+    """See that outputs replace no file, before the work of making them.
+
+    Raises:
+        FileExistsError: a file is there, and ``overwrite`` is not set.
+    """
+    for path in paths:
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(
+                f"{path}: is there already; choose another output, or replace it with --overwrite"
+            )
 
 
 def _describe(error: Exception) -> str:

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from b2inst.cli.errors import check_new
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     AnnotationsOption,
     CrowdsAsInstancesOption,
     DeviceOption,
     ImagesOption,
+    OverwriteOption,
     SkipBadOption,
     annotation_file,
     read_truth,
@@ -29,7 +31,7 @@ def evaluate_weights(
         ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val2017",
+    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
@@ -38,6 +40,7 @@ def evaluate_weights(
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
@@ -50,6 +53,9 @@ def evaluate_weights(
     from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
+    if out is not None:
+        written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
+        check_new(*(out / name for name in written), overwrite=overwrite)
     if predicted:
         annotations = annotation_file(data, split, annotations)
     elif annotations is None or images is None:
@@ -73,7 +79,7 @@ def evaluate_weights(
     typer.echo(metrics_text(metrics))
     if out is not None:
         write_json(out / "metrics.json", metrics)
-        typer.echo(f"{out}: {'' if predicted else 'predictions.jsonl.gz, '}metrics.json")
+        typer.echo(f"{out}: {', '.join(written)}")
 
 
 def predict(
@@ -83,24 +89,38 @@ def predict(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")
     ] = 0.3,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Images that cannot be read are no error.")
+    ] = False,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: a picture of each, and all detections as one COCO-format file."""
+    """Find instances in images: a picture of each, and all detections as one COCO-format file.
+
+    Run again with the same --out, it goes on: images that are done are kept, others are added.
+    """
+    from b2inst.data import DataError
     from b2inst.experiments.runner import resolve_device
-    from b2inst.inference import optimise_for_inference
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
 
-    model = load_model(weights, device=resolve_device(device or "auto"))
-    pictures = predict_files(
-        optimise_for_inference(model),
-        find_images(images),
+    category_ids = model_card(weights)["category_ids"]
+    paths = find_images(images, skip_bad=skip_bad)
+    found = predict_files(
+        load_model(weights, device=resolve_device(device or "auto")),
+        paths,
         out,
-        category_ids=model_card(weights)["category_ids"],
+        category_ids=category_ids,
         score_threshold=threshold,
+        overwrite=overwrite,
     )
-    typer.echo(f"{out}: {len(pictures)} pictures, predictions.json")
+    kept = f" ({found.kept} of them from before)" if found.kept else ""
+    typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
+    for line in found.bad if skip_bad else found.bad[1:]:
+        typer.echo(f"left out: {line}", err=True)
+    if found.bad and not (skip_bad and found.pictures):
+        raise DataError(found.bad[0])
 
 
 def submit(
@@ -112,19 +132,21 @@ def submit(
     out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
     name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
     """Write the results file that COCO's server takes, for images without public annotations."""
     from b2inst.evaluation import write_predictions
-    from b2inst.evaluation.submission import image_index, write_submission
+    from b2inst.evaluation.submission import image_index, submission_path, write_submission
     from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.weights import load_model
 
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
+    predictions = out / "predictions.jsonl.gz"
+    check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
     index = image_index(annotations, images)
     model = load_model(weights, device=resolve_device(device or "auto"))
     check_classes(model, index)
-    predictions = out / "predictions.jsonl.gz"
     write_predictions(model, index, predictions, batch_size=batch)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

@@ -29,6 +29,9 @@ ValSplitOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace output files that are there.")
+]
 CrowdsAsInstancesOption = Annotated[
     bool,
     typer.Option("--crowds-as-instances", help="Read annotations of iscrowd 1 as single objects."),

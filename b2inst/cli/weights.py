@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from b2inst.cli.options import OverwriteOption
+
 
 def convert(
     source: Annotated[Path, typer.Argument(help="Published checkpoint, .pth or .pkl.")],
@@ -14,8 +16,23 @@ def convert(
     publisher: Annotated[
         Literal["adelaidet", "yolact"], typer.Option("--from", help="Who published it.")
     ],
+    names: Annotated[
+        str | None,
+        typer.Option(
+            "--names", help="Its classes in order, as a,b,c, or a text file with one a line."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a published checkpoint as weights of ours, for eval, predict and train --start."""
     from b2inst.weights.convert import convert
 
-    typer.echo(convert(source, out, publisher=publisher))
+    classes = None if names is None else _class_names(names)
+    typer.echo(convert(source, out, publisher=publisher, names=classes, overwrite=overwrite))
+
+
+def _class_names(names: str) -> list[str]:
+    parts = names.split(",")
+    if len(parts) == 1 and Path(names).is_file():
+        parts = Path(names).read_text("utf-8-sig").splitlines()
+    return [part.strip() for part in parts if part.strip()]

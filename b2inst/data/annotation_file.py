@@ -13,7 +13,7 @@ from b2inst.data.errors import DataError
 from b2inst.data.polygons import Polygons
 from b2inst.data.validation import RawAnnotation
 
-_IMAGE_FIELDS = ("id", "file_name", "height", "width")
+_IMAGE_FIELDS = ("id", "file_name", "coco_url", "height", "width")
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -41,9 +41,11 @@ def read_annotation_file(source: Path | str | Mapping[str, Any]) -> AnnotationFi
 
     def shrink(entry: dict[str, Any]) -> Any:
         """Keep what is used, as soon as the parser has an object."""
+        if "segments_info" in entry:
+            return entry
         if "image_id" in entry or "segmentation" in entry:
             return _raw_annotation(entry, polygons)
-        if "file_name" in entry:
+        if "file_name" in entry or "coco_url" in entry:
             return {name: entry[name] for name in _IMAGE_FIELDS if name in entry}
         return entry
 
@@ -60,6 +62,8 @@ def read_annotation_file(source: Path | str | Mapping[str, Any]) -> AnnotationFi
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path}: has no list {key!r}; is it a COCO instances file?")
+    if any(isinstance(e, dict) and "segments_info" in e for e in content["annotations"]):
+        raise DataError(f"{path}: panoptic annotations; give the instances file of the same set")
     lists = content["images"], content["annotations"], content["categories"]
     return AnnotationFile(path, *lists, polygons, notes, digest)
 

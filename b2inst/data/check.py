@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex, inspect, nothing_to_find
 from b2inst.data.errors import DataError
-from b2inst.data.images import probe_image, size_problem
+from b2inst.data.images import frame_count, probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
 from b2inst.data.records import ImageRecord
 from b2inst.data.validation import shortened
 
+_MAY_HAVE_FRAMES = {".tif", ".tiff", ".gif", ".webp"}
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
 
@@ -62,6 +63,7 @@ class Report:
     """Reports of the splits of a data set; ``print`` it."""
 
     splits: list[SplitReport]
+    different_classes: str | None = None  #: a line if the splits have different categories
 
     @property
     def ok(self) -> bool:
@@ -70,7 +72,8 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """All problems, a line each, the file first."""
-        return [problem for split in self.splits for problem in split.problems]
+        found = [problem for split in self.splits for problem in split.problems]
+        return [*found, *([self.different_classes] if self.different_classes else [])]
 
     @property
     def images(self) -> int:
@@ -101,6 +104,8 @@ class Report:
         n = len(self.problems)
         verdict = "ok" if self.ok else f"{n} problem{'s' if n > 1 else ''}"
         notes = [f"note: {note}" for note in self.notes]
+        if self.different_classes:
+            notes.append(f"problem: {self.different_classes}")
         return "\n".join([*map(str, self.splits), *notes, verdict])
 
 
@@ -131,7 +136,8 @@ def check_coco(
     else:
         names = [split] if split is not None else find_splits(root)
         pairs = [find_split(root, name) for name in names]
-    return Report([_check_split(*pair, crowds_as_instances, progress) for pair in pairs])
+    reports = [_check_split(*pair, crowds_as_instances, progress) for pair in pairs]
+    return Report(reports, different_classes=_different_classes(reports))
 
 
 def class_counts(index: CocoIndex) -> dict[str, int]:
@@ -144,6 +150,18 @@ def class_counts(index: CocoIndex) -> dict[str, int]:
             zip(index.class_names, index.category_ids, strict=True)
         )
     }
+
+
+def _different_classes(splits: Sequence[SplitReport]) -> str | None:
+    """Labels go by position, so training and evaluation need one list of categories."""
+    first = splits[0]
+    for split in splits[1:]:
+        if list(split.classes) != list(first.classes):
+            return (
+                f"{split.annotation_file}: other categories than {first.annotation_file}; give all "
+                "splits the same list of categories"
+            )
+    return None
 
 
 def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -207,6 +225,20 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
+def _several_frames(index: CocoIndex) -> list[str]:
+    several = [
+        image.path.name
+        for image in index.images
+        if image.path.suffix.lower() in _MAY_HAVE_FRAMES and frame_count(image.path) > 1
+    ]
+    if not several:
+        return []
+    return [
+        f"{index.annotation_file}: images of several pages or frames, of which the first is used: "
+        f"{len(several)} ({shortened(several)})"
+    ]
+
+
 def _check_split(
     annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
 ) -> SplitReport:
@@ -231,6 +263,6 @@ def _check_split(
         image_sides=(min(sides), max(sides)),
         areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
         sizes=(small, len(instances) - small - large, large),
-        notes=index.notes,
+        notes=[*index.notes, *_several_frames(index)],
         problems=[*found.problems, *bad.values(), *([nothing] if nothing else [])],
     )

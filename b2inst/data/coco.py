@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ class CocoIndex:
             "images": [
                 {
                     "id": image.id,
-                    "file_name": image.path.relative_to(self.image_dir).as_posix(),
+                    "file_name": os.path.relpath(image.path, self.image_dir),
                     "height": image.height,
                     "width": image.width,
                 }
@@ -263,18 +264,24 @@ class _Reader:
         for entry in self.file.images:
             with self._collected():
                 number = read_id("image", entry, entries)
-                entries[number] = read_image_entry(entry)
+                entries[number] = read_image_entry(entry, named=look)
         names = [name for name, _, _ in entries.values()]
         if look:
             files = find_image_files(folder, names)
         else:
             files = {name: ImageFile(name, 0) for name in names}
         records = []
+        ids: dict[str, int] = {}
         for number, (name, height, width) in entries.items():
             with self._collected():
                 if name not in files:
                     raise EntryError(f"image {number} ({name}) is missing from the image folder")
                 file = files[name]
+                if ids.setdefault(file.name, number) != number:
+                    self.notes.add(
+                        "files that are several images, each with a part of the objects",
+                        f"{file.name}, ids {ids[file.name]} and {number}",
+                    )
                 if file.by_base_name:
                     self.notes.add("images found by the last part of their file_name", name)
                 records.append(ImageRecord(number, folder / file.name, height, width))

@@ -29,7 +29,7 @@ def crowd_notes(annotations: Iterable[Annotation], class_names: Sequence[str]) -
     if not instances:  # told as the reason why there is nothing to learn
         return []
     lines = [
-        f"all {count} annotations of class {class_names[label]!r} have iscrowd 1; {_REMEDY}"
+        f"all annotations of class {class_names[label]!r} ({count}) have iscrowd 1; {_REMEDY}"
         for label, count in sorted(crowds.items())
         if not instances[label]
     ]

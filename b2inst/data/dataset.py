@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,8 @@ from b2inst.data.images import read_image, size_problem
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.structures import Targets
 
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A sample before augmentation, at the size of its file."""
-
-    image: Image.Image
-    boxes: NDArray[np.float32]  # N×4
-    labels: NDArray[np.int64]  # N
-    masks: NDArray[np.uint8]  # N×H×W
-    semantic: NDArray[np.uint8]  # H×W
-    crowds: NDArray[np.float32]  # M×4
+#: An image and the mask of each of its annotations, at the size of the file.
+_Decoded = tuple[Image.Image, Iterable[NDArray[np.uint8]]]
 
 
 class CocoDataset(Dataset[tuple[Tensor, Targets]]):
@@ -41,11 +31,15 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     into ``semantic``, in the file's order, later ones on top. An instance whose box or mask the
     transforms leave empty is dropped.
 
+    Masks are rasterised one after another at the size of the file, and each is brought to the
+    size of the sample at once. How is read off a map of the file's pixels that is transformed in
+    their place.
+
     Args:
         transforms: called with a PIL image and a dict of ``boxes`` and ``crowds``
-            (tv_tensors.BoundingBoxes), ``masks`` and ``semantic`` (tv_tensors.Mask); randomness
-            from torch's generator.
-        cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 70 kB).
+            (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
+            pixel of the file); randomness from torch's generator.
+        cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 60 kB).
 
     Raises:
         DataError: from ``__getitem__``, the image cannot be read or has another size than the
@@ -64,74 +58,69 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Targets]:
         record = self.index.images[i]
-        sample = self._decoded(i)
-        # Tensors over a cached sample's memory would let the caller change the cache.
-        tensor = torch.from_numpy if self._cache is None else torch.tensor
-
-        def boxes_of(values: NDArray[np.float32]) -> tv_tensors.BoundingBoxes:
-            return tv_tensors.BoundingBoxes(
-                tensor(values),
-                format=tv_tensors.BoundingBoxFormat.XYXY,
-                canvas_size=(record.height, record.width),
-            )
-
+        annotations = self.index.annotations[record.id]
+        instances = [a for a in annotations if not a.crowd]
+        image, masks = self._decoded(i)
         image, shapes = self.transforms(
-            sample.image,
+            image,
             {
-                "boxes": boxes_of(sample.boxes),
-                "crowds": boxes_of(sample.crowds),
-                "masks": tv_tensors.Mask(tensor(sample.masks)),
-                "semantic": tv_tensors.Mask(tensor(sample.semantic)),
+                "boxes": _boxes(instances, record),
+                "crowds": _boxes([a for a in annotations if a.crowd], record),
+                "pixels": _pixels(record),
             },
         )
         boxes = shapes["boxes"].as_subclass(Tensor)
-        masks = shapes["masks"].as_subclass(Tensor)
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & masks.flatten(1).any(dim=1).bool()
-        labels = tensor(sample.labels)
-        if not keep.all():
-            boxes, masks, labels = boxes[keep], masks[keep], labels[keep]
+        visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).tolist()
+        pixels = shapes["pixels"].as_subclass(Tensor).numpy().astype(np.intp)
+
+        source = np.zeros(1 + record.height * record.width, np.uint8)
+        semantic = np.zeros(pixels.shape, np.int32)
+        # A row more: what comes out empty, or is a crowd, is drawn over by the next one.
+        bitmaps = np.empty((1 + sum(visible), *pixels.shape), np.uint8)
+        kept: list[int] = []
+        rows = iter(range(len(instances)))
+        for annotation, mask in zip(annotations, masks, strict=True):
+            source[1:] = mask.ravel(order="F")
+            bitmap = np.take(source, pixels, out=bitmaps[len(kept)], mode="clip")
+            semantic[bitmap.view(bool)] = annotation.label + 1
+            if not annotation.crowd and visible[row := next(rows)] and bitmap.any():
+                kept.append(row)
+        bitmaps.resize((len(kept), *pixels.shape), refcheck=False)  # in place, unlike a slice
+
         targets = Targets(
             image_id=record.id,
-            boxes=boxes,
-            labels=labels,
-            masks=masks,
-            semantic=shapes["semantic"].as_subclass(Tensor),
+            boxes=boxes[kept],
+            labels=torch.tensor([instances[row].label for row in kept], dtype=torch.int64),
+            masks=torch.from_numpy(bitmaps),
+            semantic=torch.from_numpy(semantic),
             crowds=shapes["crowds"].as_subclass(Tensor),
         )
         return F.pil_to_tensor(image), targets
 
     def _decoded(self, i: int) -> _Decoded:
-        if self._cache is None:
-            return self._decode(self.index.images[i])
-        if i not in self._cache:
-            self._cache[i] = self._decode(self.index.images[i])
-        return self._cache[i]
-
-    def _decode(self, record: ImageRecord) -> _Decoded:
+        record = self.index.images[i]
+        if self._cache is not None and i in self._cache:
+            return self._cache[i]
         image = open_record(record)
-        annotations = self.index.annotations[record.id]
-        instances = [a for a in annotations if not a.crowd]
-        masks = np.zeros((len(instances), record.height, record.width), dtype=np.uint8)
-        semantic = np.zeros((record.height, record.width), dtype=np.uint8)
-        n = 0
-        for annotation in annotations:
-            mask = annotation.mask(record.height, record.width)
-            semantic[mask.view(bool)] = annotation.label + 1
-            if not annotation.crowd:
-                masks[n] = mask
-                n += 1
-        return _Decoded(
-            image=image,
-            boxes=_boxes(instances),
-            labels=np.array([a.label for a in instances], dtype=np.int64),
-            masks=masks,
-            semantic=semantic,
-            crowds=_boxes([a for a in annotations if a.crowd]),
-        )
+        masks = (a.mask(record.height, record.width) for a in self.index.annotations[record.id])
+        if self._cache is None:
+            return image, masks
+        return self._cache.setdefault(i, (image, list(masks)))
 
 
-def _boxes(annotations: Sequence[Annotation]) -> NDArray[np.float32]:
-    return np.array([a.box for a in annotations], dtype=np.float32).reshape(-1, 4)
+def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors.BoundingBoxes:
+    boxes = np.array([a.box for a in annotations], dtype=np.float32).reshape(-1, 4)
+    return tv_tensors.BoundingBoxes(
+        torch.from_numpy(boxes),
+        format=tv_tensors.BoundingBoxFormat.XYXY,
+        canvas_size=(record.height, record.width),
+    )
+
+
+def _pixels(record: ImageRecord) -> tv_tensors.Mask:
+    """H×W, the pixels' numbers from 1 on, down the columns as COCO's masks lie in memory."""
+    numbers = torch.arange(1, 1 + record.height * record.width, dtype=torch.int32)
+    return tv_tensors.Mask(numbers.reshape(record.width, record.height).T)
 
 
 def open_record(record: ImageRecord) -> Image.Image:

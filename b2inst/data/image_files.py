@@ -1,4 +1,4 @@
-"""Where the images of an annotation file are."""
+"""Image files: which files are images, their names, and where those of an annotation file are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
+from PIL import Image
+
 from b2inst.data.errors import DataError
+
+#: Formats that Pillow opens but that hold no photograph: drawings, films, arrays, metadata.
+_NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,38 @@ class ImageFile:
     by_base_name: bool = False  #: the annotation file has it in another folder
 
 
+def image_suffixes() -> set[str]:
+    """The endings of image files that Pillow reads, in lower case, such as ``.jpg``."""
+    Image.init()
+    readable = Image.OPEN.keys() - _NO_PHOTOGRAPHS | {"MPO"}  # which Pillow opens as JPEG
+    return {end for end, kind in Image.registered_extensions().items() if kind in readable}
+
+
+def walk_images(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted; hidden ones are passed over."""
+    suffixes = image_suffixes()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def file_names(images: Iterable[Path]) -> dict[str, Path]:
+    """Images by their path relative to the deepest folder that holds all of them.
+
+    Images of one folder thus go by their plain names. The same image twice is one.
+    """
+    paths = {os.path.abspath(path): path for path in images}
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
+
+
 def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
     """The files of the names that are there and not empty.
 
-    A name that is a web address, or has folders that are not there, is found by its last part if
-    only one file, and only one name, has it.
+    A name that is a web address, has folders that are not there, or has letters in another case is
+    found by its last part if only one file, and only one name, has it.
 
     Args:
         image_dir: folder of the images.
@@ -59,7 +91,7 @@ def _by_base_name(image_dir: Path, names: list[str], *, taken: set[str]) -> dict
     for folder, _, _ in os.walk(image_dir):
         inside = os.path.relpath(folder, image_dir)
         for base, size in _sizes(Path(folder)).items():
-            key = unicodedata.normalize("NFC", base)
+            key = _base_name(base)
             if key in wanted and size:
                 files[key].append(
                     ImageFile(os.path.normpath(os.path.join(inside, base)), size, True)
@@ -72,10 +104,10 @@ def _by_base_name(image_dir: Path, names: list[str], *, taken: set[str]) -> dict
 
 
 def _base_name(name: str) -> str:
-    """The last part of a path of any system, or of a web address."""
+    """The last part of a path of any system, or of a web address, in lower case."""
     if "://" in name:
         name = unquote(urlsplit(name).path)
-    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
+    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
 
 
 def _sizes(folder: Path) -> dict[str, int]:

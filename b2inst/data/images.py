@@ -8,28 +8,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from b2inst.data.errors import DataError
 from b2inst.data.records import ImageRecord
+from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
-_EXIF_ORIENTATION = 0x0112
 _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
 
 
 def read_image(path: Path | str) -> Image.Image:
-    """Open an image as 8-bit RGB, turned upright by its EXIF orientation.
+    """Open an image of any format that Pillow reads as 8-bit RGB, turned upright.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is dropped.
+    How images of other modes are converted, ``b2inst.ops.images.upright_rgb`` says.
 
     Raises:
-        DataError: the file is missing, not an image, or cut short.
+        DataError: the file is missing, not an image, cut short, or larger than Pillow's limit.
     """
-    with _opened(path) as file:
-        image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I;16"):  # PIL would clip, not scale
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return image.convert("RGB")
+    with _opened(path) as image:
+        return upright_rgb(image)
 
 
 def probe_image(path: Path | str) -> tuple[int, int]:
@@ -40,12 +37,24 @@ def probe_image(path: Path | str) -> tuple[int, int]:
     Raises:
         DataError: as ``read_image``.
     """
-    with _opened(path) as file:
-        width, height = file.size
-        turned = file.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-        file.draft("RGB", (_DRAFT, _DRAFT))
-        file.load()
-        return (width, height) if turned else (height, width)
+    with _opened(path) as image:
+        width, height = image.size
+        drafted = image.draft("RGB", (_DRAFT, _DRAFT))
+        load(image)
+        if drafted is None:  # the size that other formats state may change when they are loaded
+            width, height = image.size
+        return (width, height) if orientation(image) >= 5 else (height, width)
+
+
+def frame_count(path: Path | str) -> int:
+    """Pages or frames of a readable image file, of which the first is used."""
+    with _opened(path) as image:
+        return getattr(image, "n_frames", 1)
+
+
+def as_array(image: Image.Image) -> NDArray[np.uint8]:
+    """H×W×3 uint8, writable and contiguous."""
+    return np.array(image, dtype=np.uint8)
 
 
 def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
@@ -58,22 +67,14 @@ def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
     )
 
 
-def as_array(image: Image.Image) -> NDArray[np.uint8]:
-    """H×W×3 uint8, writable and contiguous."""
-    return np.array(image, dtype=np.uint8)
-
-
 @contextmanager
 def _opened(path: Path | str) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as file:
-            yield file
+        with open_image(path) as image:
+            yield image
     except FileNotFoundError:
         raise DataError(
             f"{path}: no such image; restore it or leave it out with --skip-bad"
         ) from None
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path}: unreadable image ({why}); replace the file or leave it out with --skip-bad"
-        ) from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{error} or leave it out with --skip-bad") from error

@@ -150,14 +150,16 @@ def _read_polygon(
     if polygon and all(isinstance(point, list) and len(point) == 2 for point in polygon):
         note("polygons written as points [x, y]")
         polygon = [number for point in polygon for number in point]
-    if len(polygon) % 2:
-        raise ValueError(f"has a polygon of {len(polygon)} coordinates, an odd number")
     try:
         points = np.array(polygon or np.zeros(0))
     except ValueError:  # lists of different lengths in it
         points = np.array(None)
     if points.ndim != 1 or points.dtype.kind not in "if" or not np.isfinite(points).all():
-        raise ValueError("has a polygon with coordinates that are not finite numbers")
+        raise ValueError(
+            "has a polygon of other things than finite numbers; write [[x1, y1, x2, y2, …], …]"
+        )
+    if len(points) % 2:
+        raise ValueError(f"has a polygon of {len(points)} coordinates, an odd number")
     for k, value in enumerate(points.tolist()):
         axis, limit = ("y", height) if k % 2 else ("x", width)
         if not -BORDER_TOLERANCE <= value <= limit + BORDER_TOLERANCE:

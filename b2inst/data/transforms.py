@@ -8,10 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.ops.resize import resized_size
@@ -130,11 +132,16 @@ class RandomCentreCrop(v2.RandomIoUCrop):
 
 
 def _resize_bitmaps(masks: tv_tensors.Mask, size: Sequence[int]) -> tv_tensors.Mask:
-    bitmaps = masks.as_subclass(Tensor)
-    resized = F.resize_image(  # "exact" takes the pixel under the centre, as PIL does
-        bitmaps.reshape(-1, *bitmaps.shape[-2:]), list(size), InterpolationMode.NEAREST_EXACT
-    )
-    return tv_tensors.Mask(resized.reshape(*bitmaps.shape[:-2], *size))
+    """By the nearest pixel; exact for any integers, which torchvision would make float32."""
+    rows, columns = map(_nearest, masks.shape[-2:], size)
+    bitmaps = masks.as_subclass(Tensor).numpy()
+    return tv_tensors.Mask(torch.from_numpy(bitmaps.take(rows, -2).take(columns, -1)))
+
+
+def _nearest(old: int, new: int) -> NDArray[np.int64]:
+    """Which of ``old`` pixels is under the centre of each of ``new`` ones, as PIL takes them."""
+    places = torch.arange(old, dtype=torch.float32)[None, None]
+    return interpolate(places, new, mode="nearest-exact")[0, 0].long().numpy()
 
 
 def train_transforms(

@@ -94,9 +94,15 @@ def read_name(category: Mapping[str, Any]) -> str:
     return name
 
 
-def read_image_entry(image: Mapping[str, Any]) -> tuple[str, int, int]:
-    """File name, height and width of an image entry."""
-    name = image.get("file_name")
+def read_image_entry(image: Mapping[str, Any], *, named: bool = True) -> tuple[str, int, int]:
+    """File name, height and width of an image entry.
+
+    Args:
+        named: whether the file is looked for; else the entry needs no name.
+    """
+    name = image.get("file_name", image.get("coco_url"))  # LVIS has the address only
+    if name is None and not named:
+        name = str(image["id"])
     if not isinstance(name, str) or not name or "\0" in name:
         raise EntryError(f"image {image['id']} has no file_name")
     sides = []

@@ -38,6 +38,17 @@ def image_index(image_info: Path, images: Path) -> CocoIndex:
         return CocoIndex.load(completed, images)
 
 
+def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
+    """``detections_<split>_<name>_results.json`` in the folder ``out``, as the server wants it.
+
+    Args:
+        image_info: such as ``image_info_test-dev2017.json``.
+        name: of the method, in letters, digits and dashes.
+    """
+    split = image_info.stem.removeprefix("image_info_").removeprefix("instances_")
+    return out / f"detections_{split}_{name}_results.json"
+
+
 def write_submission(predictions: Path, image_info: Path, out: Path, *, name: str) -> Path:
     """Write a prediction file as the list of segmentations that the server takes.
 
@@ -47,12 +58,11 @@ def write_submission(predictions: Path, image_info: Path, out: Path, *, name: st
         name: of the method, in letters, digits and dashes.
 
     Returns:
-        ``detections_<split>_<name>_results.json``; the server wants it zipped.
+        The file, :func:`submission_path`; the server wants it zipped.
 
     Raises:
         EvaluationError: a prediction file that cannot be read.
     """
-    split = image_info.stem.removeprefix("image_info_").removeprefix("instances_")
-    path = out / f"detections_{split}_{name}_results.json"
+    path = submission_path(image_info, out, name=name)
     to_coco_json(predictions, path, keys=_KEYS)
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 import b2inst
 from b2inst.experiments.errors import RunError, SpecError
@@ -44,9 +47,10 @@ def execute(
     """
     _check_parameters(notebook, parameters)
     out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}")
     command = [
-        *(sys.executable, "-m", "papermill", str(notebook.resolve()), str(out.resolve())),
-        *("--parameters_yaml", json.dumps(dict(parameters))),  # JSON is YAML
+        *(sys.executable, "-m", "papermill", str(notebook.resolve()), str(partial.resolve())),
+        *("--parameters_base64", _encoded(parameters)),
         *("--kernel", "python3", "--language", "python", "--cwd", str(folder.resolve())),
         *("--no-progress-bar", "--start-timeout", "120"),
     ]
@@ -63,25 +67,40 @@ def execute(
             check=False,
         )
     except subprocess.TimeoutExpired:
+        _keep(partial, out)
         raise RunError(
             f"{notebook}: not done after {time_limit:g} s, so it was ended; see {out} for how far "
             "it came, and run again (finished runs are read back)"
         ) from None
-    _forget_paths(out)
-    if done.returncode != 0:
-        reason = _error_in(out) or (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RunError(f"{notebook}: {reason}; see {out}")
+    written = _keep(partial, out)
+    if done.returncode != 0 or not written:
+        reason = _error_in(out) if written else None
+        reason = reason or (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RunError(f"{notebook}: {reason}" + (f"; see {out}" if written else ""))
     return out, to_html(out)
 
 
-def _forget_paths(notebook: Path) -> None:
-    """Drop paths of this machine, those of warnings too: results are committed."""
-    if notebook.is_file():
-        package = f"{Path(b2inst.__file__).parents[1]}{os.sep}"
-        content = json.loads(notebook.read_text(encoding="utf-8").replace(package, ""))
+def _encoded(parameters: Mapping[str, Any]) -> str:
+    """Parameters as papermill reads them. YAML's own escapes: JSON's of an emoji are not YAML."""
+    return base64.b64encode(yaml.safe_dump(dict(parameters)).encode()).decode()
+
+
+def _keep(partial: Path, out: Path) -> bool:
+    """Give a notebook that papermill wrote its name, without paths of this machine.
+
+    Those of warnings go, too: results are committed. What papermill did not write whole goes.
+    """
+    try:
+        text = partial.read_text(encoding="utf-8")
+        content = json.loads(text.replace(f"{Path(b2inst.__file__).parents[1]}{os.sep}", ""))
         for key in ("input_path", "output_path"):
             content["metadata"].get("papermill", {}).pop(key, None)
-        notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    except (OSError, ValueError):
+        partial.unlink(missing_ok=True)
+        return False
+    out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.unlink()
+    return True
 
 
 def to_html(notebook: Path) -> Path:
@@ -118,8 +137,6 @@ def _parameters_of(notebook: Path) -> list[str]:
 
 def _error_in(notebook: Path) -> str | None:
     """The error that a written notebook stopped at, in one line."""
-    if not notebook.is_file():
-        return None
     for cell in json.loads(notebook.read_text(encoding="utf-8")).get("cells", []):
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":

@@ -192,8 +192,9 @@ def check_plan(
             f"split {data.split_label(split)} has other categories than "
             f"{data.split_label('train')}; give both the same list of categories"
         )
-    for line in missing_classes(counts):
-        warnings.warn(line, stacklevel=3)
+    if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
+        for line in missing_classes(counts):
+            warnings.warn(line, stacklevel=3)
     needs: dict[str, float] = {}
     for spec in specs:
         key = repr((spec.model, spec.options, spec.start))

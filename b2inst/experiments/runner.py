@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -156,17 +155,31 @@ def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
 def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
+    Of a model that does not know their names, as one converted from a checkpoint, the classes are
+    taken to be in the order of the data's; a warning says so.
+
     Raises:
-        SpecError: they are not; names the first that differs.
+        SpecError: there are more or fewer, or others; names the first that differs.
     """
-    ours, theirs = model.class_names or (), index.class_names
-    if ours != theirs:
-        pairs = enumerate(zip_longest(ours, theirs))
-        place, (one, other) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    ours, theirs = model.class_names, index.class_names
+    if (count := model.recipe["num_classes"]) != len(theirs):
         raise SpecError(
-            f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
-            f"model ({len(theirs)} and {len(ours)} in all); give data of the same categories"
+            f"{index.annotation_file}: has {len(theirs)} categories, the model {count} classes; "
+            "give data of the same categories"
         )
+    if ours is None:
+        warnings.warn(
+            "the model has no names of its classes; they are taken in the order of the data's: "
+            f"{', '.join(theirs)}",
+            stacklevel=2,
+        )
+        return
+    for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise SpecError(
+                f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
+                f"model ({count} in all); give data of the same categories"
+            )
 
 
 def resolve_device(name: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from b2inst.models.interfaces import ImagePreprocessor
+from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
 #: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
@@ -49,7 +49,7 @@ class ImageSegmenter(nn.Module):
 
         Raises:
             ValueError: an array that is not H×W×3 uint8.
-            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no image.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
         """
         arrays = [read_image(image) for image in images]
         return self.segment(
@@ -115,7 +115,7 @@ def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
 
 
 def read_image(image: ImageLike) -> np.ndarray:
-    """An image as H×W×3 uint8 RGB; files and PIL images are turned upright by their EXIF tag."""
+    """An image as H×W×3 uint8 RGB; what files and PIL images become, ``upright_rgb`` says."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
@@ -123,7 +123,7 @@ def read_image(image: ImageLike) -> np.ndarray:
                 "give H×W×3 uint8 in RGB order"
             )
         return image
-    if not isinstance(image, Image.Image):
-        with Image.open(Path(image)) as opened:
-            return read_image(opened)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(image, Image.Image):
+        return np.asarray(upright_rgb(image))
+    with open_image(image) as opened:
+        return np.asarray(upright_rgb(opened))

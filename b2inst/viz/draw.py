@@ -24,6 +24,7 @@ Colour = tuple[int, int, int]  #: RGB, 0–255
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 _GOLDEN_RATIO = 0.618034
+_LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
 def palette(count: int) -> list[Colour]:
@@ -36,7 +37,15 @@ def palette(count: int) -> list[Colour]:
 def enlarge(picture: Picture, side: int) -> Picture:
     """Repeat each pixel a whole number of times, so that the shorter side has at least ``side``.
 
-    Whole pixels stay visible as they are, which is the point of a picture of boundaries.
+    Whole pixels stay visible as they are, which is the point of a picture of boundaries. A long,
+    thin picture is enlarged less: its longer side does not grow beyond 4096 pixels.
+
+    Args:
+        picture: H×W×3 uint8.
+        side: pixels.
+
+    Returns:
+        sH×sW×3 uint8 with a whole factor s; a picture that is already longer keeps its size.
     """
     scale = _scale(picture.shape[0], picture.shape[1], side)
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -95,7 +104,7 @@ def draw_instances(
         score_threshold: instances with a lower ranking score are left out.
         colours: one for each of the N instances; a palette by default.
         captions: whether to draw boxes with class name and score.
-        side: small images are enlarged by a whole factor to at least this shorter side.
+        side: small images are enlarged towards this shorter side, as by :func:`enlarge`.
 
     Returns:
         sH×sW×3 uint8 with the whole factor s (1 for a photograph).
@@ -150,7 +159,8 @@ def _outline(mask: Tensor) -> Tensor:
 
 
 def _scale(height: int, width: int, side: int) -> int:
-    return max(-(-side // min(height, width)), 1)
+    wanted, possible = -(-side // min(height, width)), _LONGEST // max(height, width)
+    return max(min(wanted, possible), 1)
 
 
 def _rgb(fractions: Sequence[float]) -> Colour:

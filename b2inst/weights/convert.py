@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,29 +55,43 @@ class Conversion:
 
 
 def convert(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], *, publisher: Publisher
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    publisher: Publisher,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Conversion:
     """Write the model of a published checkpoint as a file for ``b2inst.load_model``.
 
-    Category ids are COCO's where the model has COCO's 80 classes; of others a checkpoint says
-    nothing, and they are counted from 1.
+    Category ids are COCO's where the model has COCO's 80 classes. Of others a checkpoint says
+    nothing: they are counted from 1, and data are taken to have the classes in the same order.
 
     Args:
         source: ``.pth`` or ``.pkl`` file.
         target: the file to write.
+        names: the classes that the checkpoint was trained on, in order.
+        overwrite: replace a target that is there.
 
     Raises:
-        WeightsError: a file that cannot be read or written, or a model that cannot be built here;
-            nothing is written then.
+        WeightsError: a file that cannot be read or written, a model that cannot be built here, or
+            another number of names than of classes; nothing is written then.
     """
     source, target = Path(source), Path(target)
     if not target.parent.is_dir():
         raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and target.samefile(source):
+    if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
+    if target.exists() and not overwrite:
+        raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
     tensors = read_checkpoint(source)
     model = _READERS[publisher](tensors, source=str(source))
-    ids = tuple(range(1, model.recipe["num_classes"] + 1))
+    classes = model.recipe["num_classes"]
+    ids = tuple(range(1, classes + 1))
+    if names is not None:
+        if len(names) != classes:
+            raise WeightsError(f"{source}: has {classes} classes, but {len(names)} names are given")
+        model.class_names = tuple(names)
     if model.class_names == COCO_CLASS_NAMES:
         ids = COCO_CATEGORY_IDS
     save_model(model, target, category_ids=ids)
@@ -88,7 +102,9 @@ def convert(
 
 def _description(model: ImageSegmenter) -> str:
     options = model.recipe["options"]
-    named = "COCO's" if model.class_names else "unnamed"
+    named = ", ".join(model.class_names or ()) or "unnamed; --names gives them names"
+    if model.class_names == COCO_CLASS_NAMES:
+        named = "COCO's"
     facts = [model.recipe["name"], f"{model.recipe['num_classes']} classes ({named})"]
     facts += [f"{options['num_bases']} bases"]
     if attention := options.get("attention_size"):

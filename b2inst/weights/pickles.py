@@ -31,8 +31,9 @@ _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Tensors by name, from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
 
-    Where the file holds more (optimiser, author, …), only what is under "model" (in Caffe2's
-    files "blobs") is given.
+    Where the file holds more (optimiser, author, …), only what is under "model", "state_dict" or
+    (in Caffe2's files) "blobs" is given. A part that all names begin with, as DataParallel's
+    "module." and Lightning's "model.", is taken off.
 
     Raises:
         WeightsError: no such file, a damaged one, one that asks for anything but tensors and
@@ -52,7 +53,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path}: not a readable checkpoint: damaged, cut short or something else "
             f"({type(error).__name__}); download it again"
         ) from error
-    for key in ("model", "blobs"):
+    for key in ("model", "state_dict", "blobs"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
@@ -60,7 +61,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{path}: holds a {type(content).__name__} in place of tensors by name; give the file "
             "of a checkpoint"
         )
-    return {str(name): _tensor(value, name, path) for name, value in content.items()}
+    tensors = {str(name): _tensor(value, name, path) for name, value in content.items()}
+    for prefix in ("_orig_mod.", "module.", "model."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
 
 
 def _read_torch(path: Path) -> Any:

@@ -25,6 +25,11 @@ def test_a_pair_of_models(tmp_path: Path) -> None:
     assert content["speeds"][0]["options"] == {"attention_size": 5}
     assert content["provenance"]["versions"]["torch"]
 
+    again = CliRunner().invoke(app, ["bench", *names, "--json", str(out)])
+    assert again.exit_code == 1
+    assert "bench.json: is there already" in again.stderr
+    assert json.loads(out.read_text()) == content
+
 
 @pytest.mark.parametrize("size", ["800", "0x10", "axb"])
 def test_sizes_that_are_none(size: str) -> None:

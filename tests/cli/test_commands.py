@@ -88,8 +88,30 @@ def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
     assert found
     other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
     save_model(other, tmp_path / "m.safetensors")
-    assert "category 0 is" in _error(*call, "--out", "o")
-    assert _call(*call, "--out", "o", "--name", "a/b").exit_code == 2
+    assert "categories, the model 2 classes" in _error(*call, "--out", "p")
+    assert _call(*call, "--out", "p", "--name", "a/b").exit_code == 2
+
+
+def test_submission_does_not_replace_another(tmp_path: Path) -> None:
+    _call("data", "scenes", "d", "--images", 1, "--size", 48, "--seed", 5)
+    info = tmp_path / "d/annotations/instances_train.json"
+    names = tuple(c["name"] for c in json.loads(info.read_text())["categories"])
+    for shorter in (48, 64):
+        model = create_model("maskrcnn-tiny", num_classes=len(names), class_names=names)
+        save_model(model, tmp_path / f"{shorter}.safetensors")
+    call = ("--annotations", info, "--images", tmp_path / "d/train", "--out", "o")
+    assert _call("submit", "48.safetensors", *call).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "o").iterdir()}
+    assert len(before) == 2
+    for kept in before:
+        for path in before.keys() - {kept}:
+            path.unlink()
+        assert f"{kept.name}: is there" in _error("submit", "64.safetensors", *call)
+        assert kept.read_bytes() == before[kept]
+        for path, content in before.items():
+            path.write_bytes(content)
+    assert _call("submit", "64.safetensors", *call, "--overwrite").exit_code == 0
+    assert all(path.read_bytes() != content for path, content in before.items())
 
 
 def test_mistakes_are_one_line() -> None:
@@ -98,7 +120,7 @@ def test_mistakes_are_one_line() -> None:
     assert "blendmask-huge" in _error("train", "blendmask-huge", "--profile", "smoke")
     assert "which split" not in _error("table", "table1", "--data", "nowhere")
     assert "x.safetensors" in _error("predict", "x.safetensors", "a.png", "--out", "o")
-    assert "no annotations" in _error("data", "check", "nowhere")
+    assert "nowhere: no such folder" in _error("data", "check", "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +161,7 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
 
     predicted = _call("predict", weights, coco / "val", "--out", "found", "--threshold", 0)
     assert predicted.exit_code == 0, predicted.output
-    names = {path.name for path in (tmp_path / "found").iterdir()}
+    names = {path.name for path in (tmp_path / "found").glob("[!.]*")}
     assert names == {"000000.png", "000001.png", "000002.png", "predictions.json"}
     content = json.loads((tmp_path / "found/predictions.json").read_text())
     assert len(content["annotations"]) == len(read_predictions(predictions))
@@ -174,9 +196,12 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
 
 
 def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:
-    model = b2inst.create_model("blendmask-tiny", num_classes=2, class_names=("cat", "dog"))
-    b2inst.save_model(model, tmp_path / "m.safetensors")
-    assert "category 0 is" in _error("eval", "m.safetensors", "--data", coco, "--split", "val")
+    classes = json.loads((coco / "annotations/instances_val.json").read_text())["categories"]
+    names = ("cat", *(c["name"] for c in classes[1:]))
+    for count, message in ((len(names), "category 0 is"), (2, "categories, the model 2 classes")):
+        model = b2inst.create_model("blendmask-tiny", num_classes=count, class_names=names[:count])
+        b2inst.save_model(model, tmp_path / "m.safetensors")
+        assert message in _error("eval", "m.safetensors", "--data", coco, "--split", "val")
 
 
 class Table:

@@ -64,9 +64,22 @@ def test_predictions_of_any_tool(
         assert [row[0] for row in rows] == ["mask", "boundary", "box"]
         assert all(row[1] == "100.0" and set(row[2:]) <= {"100.0", "–"} for row in rows)
         annotations = tmp_path / "coco/annotations/instances_val.json"
-        again = _call("eval", tmp_path / name, "--annotations", annotations, "--out", tmp_path)
-        assert again.stdout.splitlines() == [*done.stdout.splitlines(), f"{tmp_path}: metrics.json"]
-        assert json.loads((tmp_path / "metrics.json").read_text())["AP"] == pytest.approx(100)
+        out = tmp_path / f"of {name}"
+        again = _call("eval", tmp_path / name, "--annotations", annotations, "--out", out)
+        assert again.stdout.splitlines() == [*done.stdout.splitlines(), f"{out}: metrics.json"]
+        assert json.loads((out / "metrics.json").read_text())["AP"] == pytest.approx(100)
+
+
+def test_eval_replaces_no_metrics_unasked(tmp_path: Path, perfect: list[dict[str, Any]]) -> None:
+    file, metrics = tmp_path / "results.json", tmp_path / "metrics.json"
+    file.write_text(json.dumps(perfect))
+    metrics.write_text("mine")
+    call = ("eval", file, "--data", tmp_path / "coco", "--split", "val", "--out", tmp_path)
+    assert "metrics.json: is there already" in _error(*call)
+    assert metrics.read_text() == "mine"
+    assert _call(*call, "--overwrite").exit_code == 0
+    assert json.loads(metrics.read_text())["AP"] == pytest.approx(100)
+    assert json.loads(file.read_text()) == perfect
 
 
 def test_crowds_that_are_none(

@@ -103,3 +103,53 @@ def test_agrees_with_pycocotools_on_coco(coco_tiny: Path, split: str) -> None:
             assert index.category_ids[ours.label] == theirs["category_id"]
             mask = ours.mask(image.height, image.width)
             np.testing.assert_array_equal(mask, oracle.annToMask(theirs))
+
+
+def test_addresses_in_place_of_file_names(content, write) -> None:
+    """LVIS' own files have them."""
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/a.png"
+    index = CocoIndex.load(*write(content))
+    assert index.images[0].path.name == "a.png"
+    assert index.notes[0].endswith(
+        "images found by the last part of their file_name: 1 "
+        "(http://images.cocodataset.org/train2017/a.png)"
+    )
+
+
+def test_one_file_that_is_two_images_is_told(content, write) -> None:
+    content["images"][1]["file_name"] = "a.png"
+    assert "a.png, ids 7 and 3" in CocoIndex.load(*write(content)).notes[0]
+
+
+def test_panoptic_annotations_are_told(content, write) -> None:
+    content["annotations"] = [{"image_id": 7, "file_name": "a.png", "segments_info": []}]
+    with pytest.raises(DataError, match="panoptic annotations; give the instances file"):
+        CocoIndex.load(*write(content))
+
+
+def test_byte_order_marks(content, write) -> None:
+    annotation_file, image_dir = write(content)
+    text = annotation_file.read_text()
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-be", "utf-32"):
+        annotation_file.write_text(text, encoding=encoding)
+        index = CocoIndex.load(annotation_file, image_dir)
+        assert [a.id for a in index.all_annotations()] == [1, 2, 5]
+    assert "byte-order mark" in index.notes[0]
+
+
+def test_what_the_file_lacks_comes_from_the_mask(content, write) -> None:
+    boxes = [a.pop("bbox") for a in content["annotations"]]
+    areas = [a.pop("area") for a in content["annotations"]]
+    content["annotations"][1]["area"] = 0
+    content["annotations"][2]["bbox"] = [20, 0, 0, 0]
+    index = CocoIndex.load(*write(content))
+    found = list(index.all_annotations())
+    assert [list(a.bbox) for a in found] == boxes
+    assert [a.area for a in found] == areas
+    assert sorted(note.split(": ")[1] for note in index.notes[:-1]) == [
+        "annotations with a flat bbox (taken from the mask)",
+        "annotations with area 0 (counted from the mask)",
+        "annotations with no area (counted from the mask)",
+        "annotations with no bbox (taken from the mask)",
+    ]

@@ -32,7 +32,7 @@ def test_coco_itself_is_not_suspected() -> None:
 def test_a_class_of_crowds_only() -> None:
     index = load((44, POLYGON, 0), (2, POLYGON, 1), (2, POLYGON, 1))
     (note,) = index.notes
-    assert "all 2 annotations of class 'dog' have iscrowd 1" in note
+    assert "all annotations of class 'dog' (2) have iscrowd 1" in note
     assert "--crowds-as-instances" in note
 
 

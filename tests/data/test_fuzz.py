@@ -161,3 +161,69 @@ def test_damaged_text(seed: int, image_dir: Path, tmp_path: Path) -> None:
         return
     if report.ok:
         count_everywhere(file, image_dir)
+
+
+def damaged_image(draw: random.Random, folder: Path) -> Path:
+    """A small image in some format and mode, of which some bytes are others or missing."""
+    suffix, modes = draw.choice(
+        [
+            ("png", ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+            ("jpg", ("L", "RGB", "CMYK")),
+            ("tif", ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB")),
+            ("gif", ("L", "P", "RGB")),
+            ("bmp", ("1", "L", "P", "RGB")),
+            ("webp", ("RGB", "RGBA")),
+            ("ppm", ("1", "L", "RGB", "I")),
+        ]
+    )
+    mode = draw.choice(modes)
+    pixels = np.random.default_rng(draw.randrange(99)).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode.startswith(("I", "F")):
+        picture = Image.fromarray(
+            pixels[..., 0].astype({"F": np.float32, "I": np.int32}.get(mode, np.uint16))
+        )
+    elif mode == "LAB":
+        picture = Image.merge("LAB", picture.split())
+    else:
+        picture = picture.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = draw.choice([1, 6, 0, 9])
+    path = folder / f"a.{suffix}"
+    picture.save(path, **({"exif": exif} if suffix in ("jpg", "png", "webp", "tif") else {}))
+    content = bytearray(path.read_bytes())
+    for _ in range(draw.choice((0, 1, 1, 3, 10))):
+        content[draw.randrange(len(content))] = draw.randrange(256)
+    if draw.random() < 0.3:
+        del content[draw.randrange(1, len(content)) :]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of damaged metadata
+@pytest.mark.parametrize("block", range(5))
+def test_damaged_images(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check calls ok, training reads; the size is the one that it found."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # or damaged sizes take gigabytes
+    outcomes = set()
+    for seed in range(100 * block, 100 * (block + 1)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        path = damaged_image(random.Random(seed), folder)
+        for height, width in ((20, 30), (30, 20)):
+            content = copy.deepcopy(CONTENT)
+            content["images"] = [
+                {"id": 7, "file_name": path.name, "height": height, "width": width}
+            ]
+            content["annotations"] = content["annotations"][:1]
+            file = folder / "instances.json"
+            file.write_text(json.dumps(content))
+            report = check_coco(annotation_file=file, image_dir=folder, progress=False)
+            dataset = CocoDataset(CocoIndex.load(file, folder), as_it_is)
+            outcomes.add(report.ok or report.problems[0].split(": ")[1][:16])
+            if report.ok:
+                assert dataset[0][0].shape == (3, height, width), seed
+            else:
+                with pytest.raises(DataError):
+                    dataset[0]
+    assert {True, "unreadable image", "the upright imag"} <= outcomes

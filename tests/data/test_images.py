@@ -1,54 +1,130 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from b2inst.data import DataError, read_image
 from b2inst.data.images import probe_image
+from b2inst.models import image_segmenter
+from b2inst.models.image_segmenter import ImageLike
 
-GREY = np.random.default_rng(0).integers(0, 256, (12, 18), dtype=np.uint8)
+ORIENTATION = 0x0112
+#: What a viewer must do, from the EXIF standard; 0 and 9 are no orientations.
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    0: lambda a: a,
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: np.rot90,
+    9: lambda a: a,
+}
+#: The modes that a format can hold.
+MODES = {
+    "PNG": "1 L LA P RGB RGBA I;16",
+    "TIFF": "1 L LA P PA RGB RGBA RGBX CMYK YCbCr LAB I I;16 I;16B F",
+    "TIFF tiff_lzw": "1 L RGB CMYK I;16 F",
+    "TIFF jpeg": "L RGB",
+    "JPEG": "L RGB CMYK YCbCr",
+    "MPO": "L RGB CMYK",
+    "WEBP": "L RGB RGBA",
+    "AVIF": "L RGB RGBA",
+    "JPEG2000": "L LA RGB RGBA CMYK I;16",
+    "PPM": "1 L RGB I F",
+    "BMP": "1 L P RGB",
+    "GIF": "1 L P",
+    "TGA": "1 L LA P RGB RGBA",
+    "SGI": "L RGB RGBA",
+}
+#: The orientations that a format can hold.
+ORIENTATIONS = {
+    **dict.fromkeys(["PNG", "TIFF", "JPEG", "MPO", "WEBP", "AVIF"], range(10)),
+    **dict.fromkeys(["TIFF tiff_lzw", "TIFF jpeg"], range(1, 9)),
+}
+BEST: dict[str, dict[str, Any]] = {
+    "TIFF tiff_lzw": {"compression": "tiff_lzw"},
+    "TIFF jpeg": {"compression": "jpeg", "quality": 100},
+    "WEBP": {"lossless": True},
+    "JPEG": {"quality": 100, "subsampling": 0},
+    "MPO": {"quality": 100, "subsampling": 0},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4", "speed": 10},
+}
+LOSS = {"TIFF jpeg": 4, "JPEG": 4, "MPO": 4, "AVIF": 4}  # levels
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK", "I;16"])
-def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
-    image = Image.fromarray(GREY)
-    if mode == "I;16":
-        image = Image.fromarray(GREY.astype(np.uint16) * 257)
-    elif mode == "CMYK":
-        image = image.convert("RGB").convert(mode)
+def picture(mode: str, height: int, width: int) -> Image.Image:
+    """Smooth, and different in all of its corners."""
+    rows, columns = np.mgrid[:height, :width] / [[[height]], [[width]]]
+    grey = (rows + 2 * columns) / 3
+    if mode == "F":
+        return Image.fromarray(grey.astype(np.float32))
+    if mode == "I":
+        return Image.fromarray((grey * 65535).astype(np.int32))
+    if mode.startswith("I;16"):
+        return Image.fromarray((grey * 65535).astype(">u2" if mode == "I;16B" else "<u2"))
+    rgb = np.stack([grey, rows, 1 - columns], axis=2)
+    image = Image.fromarray((rgb * 255).astype(np.uint8))
+    return image.convert("RGBA").convert(mode) if mode == "PA" else image.convert(mode)
+
+
+def eight_bits(image: Image.Image, kind: str) -> np.ndarray:
+    """The rule of docs/data.md, for pictures whose pixels go from 0 to the greatest value."""
+    pixels = np.asarray(image)
+    if image.mode == "F":
+        grey = np.rint(pixels.astype(np.float64) * 255)
+    elif image.mode.startswith("I;16") or (image.mode == "I" and kind == "PPM"):
+        grey = pixels // 256
+    elif image.mode == "I":
+        grey = np.rint(np.interp(pixels, [pixels.min(), pixels.max()], [0, 255]))
     else:
-        image = image.convert(mode)
-    path = tmp_path / "x.tif"
-    image.save(path)
-    read = np.asarray(read_image(path))
-    assert read.shape == (12, 18, 3)
-    if mode != "1":
-        np.testing.assert_array_equal(read, np.repeat(GREY[:, :, None], 3, axis=2))
+        return np.asarray(image.convert("RGB"))
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
-    turned = {  # what a viewer must do, from the EXIF standard
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.T,
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: np.rot90(a, 2).T,
-        8: np.rot90,
-    }[orientation]
-    image = Image.fromarray(GREY)
-    exif = image.getexif()
-    exif[0x0112] = orientation
-    image.save(tmp_path / "x.png", exif=exif)
-    read = np.asarray(read_image(tmp_path / "x.png"))
-    np.testing.assert_array_equal(read[:, :, 0], turned(GREY))
-    assert probe_image(tmp_path / "x.png") == read.shape[:2]
+@pytest.mark.parametrize("size", [(40, 24), (150, 320)])  # the second large enough for drafts
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()]
+)
+def test_every_mode_and_orientation(
+    kind: str, mode: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """Reader, probe and models are as one, and are what the file was made of."""
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    image = picture(mode, *size)
+    stored = eight_bits(image, kind)
+    for orientation in ORIENTATIONS.get(kind, [1]):
+        path = tmp_path / f"{orientation}.image"
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        options = {"exif": exif} if kind in ORIENTATIONS else {}
+        image.save(path, kind.split()[0], **options, **BEST.get(kind, {}))
+        expected = TURNED[orientation](stored)
+        read = np.asarray(read_image(path))
+        assert read.shape == expected.shape
+        assert np.abs(read.astype(int) - expected).max() <= LOSS.get(kind, 0)
+        assert probe_image(path) == expected.shape[:2]
+        given: list[ImageLike] = [path, str(path), read_image(path)]
+        with Image.open(path) as file:
+            for one in [*given, file]:
+                np.testing.assert_array_equal(image_segmenter.read_image(one), read)
+
+
+def test_one_grey_picture_in_four_formats(files: Path) -> None:
+    names = ["eight_bit.png", "sixteen_bit.png", "sixteen_bit.pgm", "float_0_to_1.tif"]
+    first, *others = (np.asarray(read_image(files / "sixteen_bit_images" / n)) for n in names)
+    assert first.mean() == pytest.approx(103, abs=0.5)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
 
 
 def cut(data: bytes) -> bytes:
@@ -70,6 +146,11 @@ def test_broken_files_are_errors(kind: str, harm, read, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_missing_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [read_image, probe_image])
+def test_missing_and_too_large_files(read, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(DataError, match="no such image"):
-        read_image(tmp_path / "x.png")
+        read(tmp_path / "x.png")
+    Image.new("L", (20, 10)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    with pytest.raises(DataError, match=r"x\.png: more than 198 pixels.* tile it or .*--skip-bad"):
+        read(tmp_path / "x.png")

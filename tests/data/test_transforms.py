@@ -98,6 +98,21 @@ def test_resize_is_that_of_pil() -> None:
         np.testing.assert_array_equal(bitmap.numpy(), np.asarray(nearest))
 
 
+def test_integers_are_resized_exactly() -> None:
+    """Each axis by itself, as its pixels are numbered; float32 cannot hold these numbers."""
+    rows, columns = np.mgrid[:9, :7].astype(np.int32)
+    first = 2**30 + 1
+    for resize in (ResizeShorterSide(5, 1000), ResizeShorterSide(23, 1000), ResizeTo((4, 30))):
+        image, numbers = resize(
+            Image.fromarray(rows.astype(np.uint8)),
+            tv_tensors.Mask(torch.from_numpy(first + 100 * rows + columns)),
+        )
+        width, height = image.size
+        row = ((np.arange(height) + 0.5) * 9 / height).astype(int)[:, None]
+        column = ((np.arange(width) + 0.5) * 7 / width).astype(int)
+        np.testing.assert_array_equal(numbers, first + 100 * row + column)
+
+
 def test_boxes_scale_with_the_image() -> None:
     _, shapes = ResizeShorterSide(40, 1000)(*sample(20, 30, [[3.0, 4.0, 9.0, 14.0]]))
     assert shapes["boxes"].tolist() == [[6, 8, 18, 28]]

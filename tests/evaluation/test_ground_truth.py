@@ -42,7 +42,7 @@ def test_a_missing_crowd_flag_means_none() -> None:
         (content() | {"images": [], "annotations": []}, "has no images"),
         ({"images": []}, "has no list 'annotations'"),
         (content() | {"annotations": [{"id": 1}]}, "annotation 1 is for an unknown image, id None"),
-        (content() | {"images": [{"id": 1}]}, "image 1 has no file_name"),
+        (content() | {"images": [{"id": 1}]}, r"image 1 \(1\) has height None"),
         (content() | {"images": [None]}, "an entry of the image list is None"),
     ],
 )

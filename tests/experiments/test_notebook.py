@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 
 import nbformat
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from papermill.cli import NoDatesSafeLoader
+from papermill.translators import PythonTranslator
 
 import b2inst
 from b2inst.experiments import notebook as module
@@ -84,12 +90,36 @@ def test_a_failing_cell_is_told_with_the_notebook_that_shows_it(
         execute(source, out, {"word": "bad"}, folder=tmp_path)
 
 
+@pytest.mark.parametrize("written", [None, "", "{"])
 def test_papermill_itself_fails(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    written: str | None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", Papermill(1))
-    with pytest.raises(RunError, match="KeyError: kernel"):
-        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+    def fails(command: list[str], **_: Any) -> Any:
+        if written is not None:
+            Path(command[4]).write_text(written)
+        return Papermill(1)
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    out = tmp_path / "out.ipynb"
+    out.write_text("of an earlier call")
+    with pytest.raises(RunError, match=r"KeyError: kernel$"):
+        execute(source, out, {}, folder=tmp_path)
+    assert out.read_text() == "of an earlier call"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.ipynb", "out.ipynb"]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), texts | st.integers() | st.floats() | st.booleans()))
+@example({"a": "📷 photos/: #é", "b": " 'x\\n\" ", "c": "1e3"})
+def test_parameters_arrive_as_they_are(parameters: dict[str, Any]) -> None:
+    """By papermill's own reading and writing of them."""
+    read = yaml.load(base64.b64decode(module._encoded(parameters)), NoDatesSafeLoader) or {}
+    namespace: dict[str, Any] = {}
+    exec(PythonTranslator.codify(read), namespace)
+    for name, value in parameters.items():
+        assert namespace[name] == value or (value != value and namespace[name] != namespace[name])
 
 
 def test_time_is_limited(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

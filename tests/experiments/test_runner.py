@@ -23,12 +23,14 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
     StaleRunWarning,
     build_model,
+    check_classes,
     is_complete,
     run,
     warn_of_stale,
 )
 from b2inst.experiments.store import Run, RunStatus, disk_need, write_json
 from b2inst.experiments.workspace import Workspace
+from b2inst.models import ImageSegmenter, create_model
 
 CLASSES = ("a", "b")
 
@@ -182,6 +184,42 @@ def test_initial_weights_come_from_the_seed(spec: RunSpec) -> None:
 def test_impossible_models_are_told_in_one_line(spec: RunSpec, change: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=str(next(iter(change.values()))).strip("{}")):
         build_model(spec.model_copy(update=change), class_names=CLASSES)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> CocoIndex:
+    """Categories a to c."""
+    categories = [{"id": 7, "name": "c"}, {"id": 2, "name": "a"}, {"id": 5, "name": "b"}]
+    file = tmp_path / "truth.json"
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    return CocoIndex.load(file, tmp_path)
+
+
+def _model(count: int, names: tuple[str, ...] | None) -> ImageSegmenter:
+    return create_model("blendmask-tiny", num_classes=count, class_names=names)
+
+
+def test_classes_without_names_go_by_their_order(index: CocoIndex) -> None:
+    with pytest.warns(UserWarning, match=r"in the order of the data's: a, b, c$"):
+        check_classes(_model(3, None), index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_classes(_model(3, ("a", "b", "c")), index)
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "message"),
+    [
+        (2, None, r"truth\.json: has 3 categories, the model 2 classes; give data of the same"),
+        (4, ("a", "b", "c", "d"), "has 3 categories, the model 4 classes"),
+        (3, ("a", "B", "c"), r"category 1 is 'b' here and 'B' in the model"),
+    ],
+)
+def test_other_classes_are_refused(
+    index: CocoIndex, count: int, names: tuple[str, ...] | None, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        check_classes(_model(count, names), index)
 
 
 def test_disk_need_covers_what_a_run_writes(finished: tuple[RunSpec, Workspace, Run]) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from b2inst.structures import Instances
 from b2inst.viz.draw import draw_heat, draw_instances, draw_masks, enlarge, palette
@@ -48,6 +50,27 @@ def test_enlarge_repeats_whole_pixels(picture: np.ndarray) -> None:
 
 def test_large_pictures_stay_as_they_are(picture: np.ndarray) -> None:
     np.testing.assert_array_equal(enlarge(picture, 10), picture)
+
+
+@given(st.integers(1, 60), st.integers(1, 5000), st.booleans(), st.integers(1, 600))
+def test_enlarged_pictures_are_bounded(height: int, width: int, turned: bool, side: int) -> None:
+    if turned:
+        height, width = width, height
+    big = enlarge(np.zeros((height, width, 3), np.uint8), side)
+    factor = big.shape[0] // height
+    assert big.shape == (factor * height, factor * width, 3)
+    assert factor == 1 or max(big.shape) <= 4096
+    enough = min(big.shape[:2]) >= side
+    assert enough or (factor + 1) * max(height, width) > 4096
+    assert factor == 1 or (factor - 1) * min(height, width) < side, "no larger than asked for"
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (10, 3000), (1, 1)])
+def test_drawings_of_long_thin_images(size: tuple[int, int]) -> None:
+    mask = torch.ones((1, *size), dtype=torch.bool)
+    drawn = draw_instances(np.zeros((*size, 3), np.uint8), instances(mask, [0.9]))
+    assert max(drawn.shape) <= max(4096, *size)
+    assert (drawn > 0).any()
 
 
 def test_tint_mixes_inside_and_leaves_the_rest(picture: np.ndarray) -> None:

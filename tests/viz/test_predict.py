@@ -1,54 +1,93 @@
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
+import os
+import unicodedata
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, features
 from pycocotools.coco import COCO
 
 from b2inst.data import DataError
 from b2inst.structures import Instances
-from b2inst.viz.predict import find_images, predict_files
+from b2inst.viz.predict import (
+    PredictedFiles,
+    find_images,
+    picture_names,
+    predict_files,
+)
 
 SIZE = (40, 48)
 
 
-class Model:
-    """Finds one square of 10×10 pixels, surely, and one pixel, hardly."""
+class Model(torch.nn.Module):
+    """Finds one square of 10×10 pixels, surely, and one pixel, hardly.
 
-    class_names: tuple[str, ...] | None = ("star", "gear")
+    Args:
+        stop_at: the image at which Ctrl-C is pressed, from 0.
+    """
+
     recipe = {"num_classes": 2}  # noqa: RUF012
 
+    def __init__(self, *, bias: float = 0, stop_at: int | None = None) -> None:
+        super().__init__()
+        self.register_buffer("bias", torch.tensor(bias))
+        self.class_names: tuple[str, ...] | None = ("star", "gear")
+        self.seen = 0
+        self.stop_at = stop_at
+        self.eval()
+
     def predict(self, images: list[np.ndarray]) -> list[Instances]:
-        masks = torch.zeros((2, *SIZE), dtype=torch.bool)
+        (image,) = images
+        if self.seen == self.stop_at:
+            raise KeyboardInterrupt
+        self.seen += 1
+        masks = torch.zeros((2, *image.shape[:2]), dtype=torch.bool)
         masks[0, 5:15, 20:30] = True
         masks[1, 0, 0] = True
         scores = torch.tensor([0.9, 0.1])
-        return [
-            Instances(
-                boxes=torch.tensor([[20.0, 5, 30, 15], [0, 0, 1, 1]]),
-                scores=scores,
-                class_scores=scores,
-                labels=torch.tensor([1, 0]),
-                masks=masks,
-                class_names=self.class_names,
-            )
-            for _ in images
-        ]
+        found = Instances(
+            boxes=torch.tensor([[20.0, 5, 30, 15], [0, 0, 1, 1]]),
+            scores=scores,
+            class_scores=scores,
+            labels=torch.tensor([1, 0]),
+            masks=masks,
+            class_names=self.class_names,
+        )
+        return [found]
 
 
-def photo(path: Path) -> Path:
+def photo(path: Path, grey: int = 90) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*SIZE, 3), 90, dtype=np.uint8)).save(path)
+    Image.fromarray(np.full((*SIZE, 3), grey, dtype=np.uint8)).save(path)
     return path
+
+
+def run(images: list[Path], out: Path, model: Any = None, **options: Any) -> PredictedFiles:
+    return predict_files(model or Model(), images, out, progress=False, **options)
+
+
+def names(out: Path) -> list[str]:
+    content = json.loads((out / "predictions.json").read_text())
+    return [image["file_name"] for image in content["images"]]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_the_json_is_read_by_coco_tools(tmp_path: Path) -> None:
     images = [photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg")]
-    predict_files(Model(), images, tmp_path / "out", category_ids=(3, 7), progress=False)  # type: ignore[arg-type]
+    run(images, tmp_path / "out", category_ids=(3, 7))
     coco = COCO(str(tmp_path / "out" / "predictions.json"))
     assert [image["file_name"] for image in coco.loadImgs(coco.getImgIds())] == ["a.png", "b.jpg"]
     assert len(coco.getAnnIds()) == 4
@@ -60,12 +99,7 @@ def test_the_json_is_read_by_coco_tools(tmp_path: Path) -> None:
 
 
 def test_pictures_show_what_is_sure(tmp_path: Path) -> None:
-    (picture,) = predict_files(
-        Model(),  # type: ignore[arg-type]
-        [photo(tmp_path / "a.png")],
-        tmp_path / "out",
-        progress=False,
-    )
+    (picture,) = run([photo(tmp_path / "a.png")], tmp_path / "out").pictures
     assert picture == tmp_path / "out" / "a.png"
     drawn = np.asarray(Image.open(picture))
     scale = drawn.shape[0] // SIZE[0]
@@ -74,29 +108,254 @@ def test_pictures_show_what_is_sure(tmp_path: Path) -> None:
     assert (drawn[:scale, :scale] == 90).all()
 
 
-def test_images_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    images = [photo(tmp_path / folder / "a.png") for folder in ("x", "y", "z")]
-    pictures = predict_files(Model(), images, tmp_path / "out", progress=False)  # type: ignore[arg-type]
-    assert [p.name for p in pictures] == ["a.png", "a-2.png", "a-3.png"]
+def test_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    images = [photo(tmp_path / folder / "a.png") for folder in ("x", "y", "y/z")]
+    images += [photo(tmp_path / "x/a.jpg"), images[0]]
+    found = run(images, tmp_path / "out")
+    assert names(tmp_path / "out") == ["x/a.png", "y/a.png", "y/z/a.png", "x/a.jpg"]
+    pictures = [str(p.relative_to(tmp_path / "out")) for p in found.pictures]
+    assert pictures == ["x/a.png", "y/a.png", "y/z/a.png", "x/a-2.png"]
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [image["picture"] for image in content["images"]] == pictures
+    assert all(p.is_file() for p in found.pictures)
+
+
+FILE_NAMES = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "a/", "A/"]),
+    st.text("aAé\u0301ß-2.", min_size=1, max_size=4).filter(lambda s: s.strip(".")),
+    st.sampled_from([".png", ".jpg", ".PNG"]),
+)
+
+
+@given(st.lists(FILE_NAMES, unique=True), st.lists(FILE_NAMES, max_size=3))
+def test_pictures_never_share_a_file(images: list[str], taken: list[str]) -> None:
+    pictures = picture_names(images, taken)
+    assert list(pictures) == images
+    # As a file system sees them that tells neither capitals nor forms of accents apart.
+    seen = [unicodedata.normalize("NFD", n).casefold() for n in pictures.values()]
+    assert len(set(seen)) == len(seen)
+    assert not set(seen) & {unicodedata.normalize("NFD", n).casefold() for n in taken}
+    assert all(n.endswith(".png") for n in pictures.values())
 
 
 def test_a_model_without_names_counts_its_classes(tmp_path: Path) -> None:
     model = Model()
     model.class_names = None
-    predict_files(model, [photo(tmp_path / "a.png")], tmp_path / "out", progress=False)  # type: ignore[arg-type]
+    run([photo(tmp_path / "a.png")], tmp_path / "out", model)
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "0"}, {"id": 2, "name": "1"}]
 
 
+def test_a_second_call_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abc"]
+    with pytest.raises(KeyboardInterrupt):
+        run(images, out, Model(stop_at=2))
+    assert names(out) == ["a.png", "b.png"]
+    before = files(out)
+    images.append(photo(tmp_path / "in/d.png"))
+    found = run(images, out, Model(stop_at=2))  # there are two to predict
+    assert names(out) == ["a.png", "b.png", "c.png", "d.png"]
+    assert (len(found.pictures), found.kept) == (4, 2)
+    assert files(out)["a.png"] == before["a.png"]
+    whole = files(out)
+    assert run(images[1:2], out, Model(stop_at=0)).kept == 1
+    assert files(out) == whole
+
+    run(images, tmp_path / "at_once")
+    assert files(tmp_path / "at_once") == whole
+
+
+def test_each_image_is_on_disk_before_the_next(tmp_path: Path) -> None:
+    """What `kill -9` leaves of the first two images is gone on from."""
+    out = tmp_path / "out"
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abc"]
+    left: dict[str, bytes] = {}
+
+    class Killed(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            if self.seen == 2:
+                left.update(files(out))
+            return super().predict(images)
+
+    run(images, out, Killed())
+    again = tmp_path / "again"
+    for name, content in left.items():
+        again.mkdir(exist_ok=True)
+        (again / name).write_bytes(content)
+    found = run(images, again, Model(stop_at=1))
+    assert (found.kept, names(again)) == (2, ["a.png", "b.png", "c.png"])
+    assert files(again) == files(out)
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Watched(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            nonlocal most
+            (found,) = super().predict(images)
+            alive.append(weakref.ref(found.masks))
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+            return [found]
+
+    run([photo(tmp_path / f"in/{i}.png") for i in range(5)], tmp_path / "out", Watched())
+    assert len(alive) == 5
+    assert most <= 2  # the last one, until its name is given to the next
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": Model(bias=1)}, "was made with model"),
+        ({"score_threshold": 0.5}, "score_threshold 0.3, not 0.5"),
+        ({"category_ids": (3, 7)}, "other categories"),
+    ],
+)
+def test_other_predictions_are_not_mixed(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    images, out = [photo(tmp_path / "in/a.png")], tmp_path / "out"
+    run(images, out)
+    before = files(out)
+    with pytest.raises(DataError, match=message):
+        run(images, out, **options)
+    assert files(out) == before
+    found = run(images, out, **options, overwrite=True)
+    assert (found.kept, names(out)) == (0, ["a.png"])
+    assert files(out)["predictions.json"] != before["predictions.json"]
+
+
+def test_another_image_of_the_same_name_is_not_taken_for_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run([photo(tmp_path / "in/a.png")], out)
+    run([photo(tmp_path / "copy/a.png")], out)  # of the same content
+    with pytest.raises(DataError, match=r"other/a\.png: is not the a\.png.*--overwrite"):
+        run([photo(tmp_path / "other/a.png", 91)], out)
+    assert names(out) == ["a.png"]
+
+
+def test_a_removed_picture_is_made_again(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}.png") for n in "ab"]
+    run(images, tmp_path / "out")
+    (tmp_path / "out/a.png").unlink()
+    assert run(images, tmp_path / "out").kept == 1
+    assert sorted(names(tmp_path / "out")) == ["a.png", "b.png"]
+    assert (tmp_path / "out/a.png").is_file()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_images_stay_as_they_are(tmp_path: Path, overwrite: bool, link: Any, suffix: str) -> None:
+    images = [photo(tmp_path / f"in/{n}{suffix}") for n in "ab"]
+    out = tmp_path / "in"
+    if link is os.symlink:
+        out = tmp_path / "out"
+        out.symlink_to(tmp_path / "in")
+    elif link is os.link:
+        out = tmp_path / "out"
+        out.mkdir()
+        os.link(images[1], out / "b.png")
+    before = files(tmp_path)
+    with pytest.raises(DataError, match="choose another --out"):
+        run(images, out, Model(stop_at=0), overwrite=overwrite)
+    assert {n: c for n, c in files(tmp_path).items() if n != "out/.lock"} == before
+
+
+def test_pictures_do_not_come_to_lie_among_the_images(tmp_path: Path) -> None:
+    """They would be predicted by the next call."""
+    images = [photo(tmp_path / "a/x.jpg"), photo(tmp_path / "b/x.jpg")]
+    before = files(tmp_path)
+    with pytest.raises(DataError, match="is a folder of the images"):
+        run(images, tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_files_of_others_are_replaced_only_when_asked_for(tmp_path: Path) -> None:
+    images, out = [photo(tmp_path / f"in/{n}.jpg") for n in "ab"], tmp_path / "out"
+    photo(out / "b.png", 7)
+    (out / "a.png").symlink_to("nowhere.png")
+    before = files(out)
+    with pytest.raises(DataError, match=r"a\.png: would be replaced.*--overwrite"):
+        run(images, out)
+    with pytest.raises(DataError, match=r"b\.png: would be replaced.*--overwrite"):
+        run(images[1:], out)
+    assert files(out) == before
+    run(images, out, overwrite=True)
+    assert not (out / "nowhere.png").exists()
+    assert names(out) == ["a.jpg", "b.jpg"]
+
+
+def test_bad_images_are_passed_over_and_named(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abc"]
+    images[1].write_bytes(images[1].read_bytes()[:60])
+    images.insert(0, tmp_path / "in/gone.png")
+    found = run(images, tmp_path / "out")
+    assert [p.name for p in found.pictures] == ["a.png", "c.png"]
+    assert [Path(line.split(": ")[0]).name for line in found.bad] == ["gone.png", "b.png"]
+    photo(images[2])  # repaired
+    found = run(images, tmp_path / "out")
+    assert (found.kept, len(found.bad)) == (2, 1)
+    assert sorted(names(tmp_path / "out")) == ["a.png", "b.png", "c.png"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        image = photo(tmp_path / "in" / name)
+    except OSError:
+        pytest.skip("the file system has no such names")
+    assert find_images([tmp_path / "in"]) == [image]
+    run([image], tmp_path / "out")
+    run([image], tmp_path / "out", Model(stop_at=0))
+    assert os.fsencode(names(tmp_path / "out")[0]) == b"caf\xe9.png"
+    assert (tmp_path / "out" / name).is_file()
+
+
+def test_the_digest_of_the_image_is_kept(tmp_path: Path) -> None:
+    image = photo(tmp_path / "a.png")
+    run([image], tmp_path / "out")
+    (entry,) = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    assert entry["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+
+
 def test_folders_mean_the_images_in_them(tmp_path: Path) -> None:
-    b, a = photo(tmp_path / "in" / "b.png"), photo(tmp_path / "in" / "a.jpg")
+    b, a = photo(tmp_path / "in" / "b.png"), photo(tmp_path / "in" / "a.JPG")
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    assert find_images([tmp_path / "in", b]) == [a, b, b]
+    (tmp_path / "in" / "folder.png").mkdir()
+    (tmp_path / "in" / "dangling.png").symlink_to("nowhere.png")
+    linked = tmp_path / "in" / "linked.png"
+    linked.symlink_to(b)
+    assert find_images([tmp_path / "in", b]) == [a, b, linked, b]
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *("bmp", "dib", "gif", "ico", "jfif", "jp2", "jpe", "jpeg", "jpg", "j2k", "pbm", "pcx"),
+        *("pgm", "png", "pnm", "ppm", "sgi", "tga", "tif", "tiff", "webp"),
+    ],
+)
+def test_folders_are_searched_for_every_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix in ("jp2", "j2k") and not features.check("jpg_2000"):
+        pytest.skip("this Pillow reads no JPEG 2000")
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
+    assert find_images([tmp_path]) == [path]
 
 
 def test_bad_paths_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty"):
         find_images([tmp_path / "empty"])
-    with pytest.raises(DataError, match=r"gone\.png"):
-        predict_files(Model(), [tmp_path / "gone.png"], tmp_path / "out", progress=False)  # type: ignore[arg-type]
+    gone = tmp_path / "gone.png"
+    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+        find_images([gone])
+    gone.symlink_to("nowhere.png")
+    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+        find_images([gone])
+    assert find_images([gone], skip_bad=True) == [gone]

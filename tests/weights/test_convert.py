@@ -62,7 +62,9 @@ def test_categories_of_another_data_set_are_counted(
             tensors[name + last] = tensors[name + last][: 4 if "seg_head" in name else 3]
     source, out = tmp_path / "own.pth", tmp_path / "own.safetensors"
     torch.save(tensors, source)
-    assert "3 classes (unnamed)" in str(convert(source, out, publisher="adelaidet"))
+    assert "3 classes (unnamed; --names gives them names)" in str(
+        convert(source, out, publisher="adelaidet")
+    )
     assert model_card(out)["category_ids"] == [1, 2, 3]
     assert model_card(out)["class_names"] is None
 
@@ -95,3 +97,41 @@ def test_only_known_publishers(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["convert", "a.pth", "b.safetensors", "--from", "caffe"])
     assert result.exit_code == 2
     assert "adelaidet" in result.stderr
+
+
+def test_classes_can_be_named(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, out = published[0], tmp_path / "own.safetensors"
+    names = [f"part {i}" for i in range(80)]
+    Path("names.txt").write_text("\ufeff" + "\r\n".join(names) + "\n\n", "utf-8")
+    for given in (",".join(names), "names.txt"):
+        call = CliRunner().invoke(
+            app,
+            [
+                "convert",
+                str(source),
+                str(out),
+                "--from",
+                "adelaidet",
+                "--names",
+                given,
+                "--overwrite",
+            ],
+        )
+        assert call.exit_code == 0, call.output
+        assert load_model(out).class_names == tuple(names)
+        assert model_card(out)["category_ids"] == list(range(1, 81))
+    with pytest.raises(WeightsError, match="has 80 classes, but 2 names are given"):
+        convert(source, out, publisher="adelaidet", names=["a", "b"], overwrite=True)
+
+
+def test_nothing_is_replaced_unless_asked_for(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path
+) -> None:
+    out = tmp_path / "there.safetensors"
+    out.write_text("mine")
+    with pytest.raises(WeightsError, match=r"is there already; .* --overwrite"):
+        convert(published[0], out, publisher="adelaidet")
+    assert out.read_text() == "mine"

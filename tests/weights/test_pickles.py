@@ -81,6 +81,18 @@ class Malicious:
         return os.system, (f"touch '{self.mark}'",)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", ""])
+@pytest.mark.parametrize("key", ["model", "state_dict", None])
+def test_what_training_tools_put_around_the_weights(
+    prefix: str, key: str | None, tmp_path: Path
+) -> None:
+    """DataParallel, Lightning and torch.compile rename; an optimiser's state lies beside."""
+    weights = {f"{prefix}{name}": torch.ones(2) for name in ("head.weight", "model_part.bias")}
+    content = weights if key is None else {key: weights, "epoch": 3, "optimizer": {"lr": 0.1}}
+    torch.save(content, tmp_path / "x.pth")
+    assert list(read_checkpoint(tmp_path / "x.pth")) == ["head.weight", "model_part.bias"]
+
+
 @pytest.mark.parametrize("name", ["a.pkl", "zip.pth", "legacy.pth"])
 def test_hidden_code_is_named_and_not_run(tmp_path: Path, name: str) -> None:
     path, mark = tmp_path / name, tmp_path / "ran"

@@ -30,7 +30,7 @@ def to_targets(instances: Instances, *, image_id: int = 0) -> Targets:
     """
     masks = _bitmaps(instances)
     labels = instances.gt_classes
-    semantic = torch.zeros(instances.image_size, dtype=torch.uint8, device=masks.device)
+    semantic = torch.zeros(instances.image_size, dtype=torch.int32, device=masks.device)
     for mask, label in zip(masks, labels.tolist(), strict=True):
         semantic[mask] = label + 1
     return Targets(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from b2inst.data import CocoIndex, DataError
 from b2inst.data.images import as_array, read_image
+from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
 from b2inst.viz.qualitative import truth_instances
@@ -65,8 +66,8 @@ def uploaded_image(name: str, content: bytes) -> Subject:
     """
     try:
         with Image.open(io.BytesIO(content)) as file:
-            return _unknown(name, file.convert("RGB"))
-    except OSError:
+            return _unknown(name, upright_rgb(file))
+    except Exception:  # decoders raise whatever a broken file makes them stumble over
         raise DataError(f"{name}: not an image that can be read; give a PNG or JPEG file") from None
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from b2inst import save_model
@@ -98,5 +100,12 @@ def test_own_images(tmp_path: Path) -> None:
         assert (subject.image == 77).all()
         assert len(subject.truth) == 0
         assert subject.annotations is None
+    deep = Image.fromarray(np.full((10, 20), 77 * 257, np.uint16))
+    deep.getexif()[0x0112] = 6
+    buffer = io.BytesIO()
+    deep.save(buffer, "PNG", exif=deep.getexif())
+    upload = uploaded_image("deep.png", buffer.getvalue()).image
+    assert upload.shape == (20, 10, 3)
+    assert (upload == 77).all()
     with pytest.raises(DataError, match=r"bad\.png"):
         uploaded_image("bad.png", json.dumps({}).encode())

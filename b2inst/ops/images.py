@@ -1,0 +1,140 @@
+"""Any image that Pillow reads as upright 8-bit RGB: the one rule of training, checks and models."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+# Pillow warns at half the size that it refuses; nothing needs to be done about those images.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_TRANSPOSITIONS = {  # what turns an image upright, by its EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """``PIL.Image.open``, whose errors, and those of decoding inside, name the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PIL.UnidentifiedImageError: it cannot be read; the message ends with a remedy.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UnidentifiedImageError(
+            f"{path}: more than {limit:,} pixels, the most that Pillow opens; reduce or tile it"
+        ) from None
+    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnidentifiedImageError(
+            f"{path}: unreadable image ({why}); replace the file"
+        ) from error
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to 8-bit RGB and turn it upright by its EXIF orientation.
+
+    Colours are converted by Pillow; transparency is dropped. Grey images of more than 8 bits are
+    scaled to 0 to 255:
+
+    - unsigned integers of 12 or 16 bits to the highest 8 of them;
+    - floats, all from 0 to 1, by 255;
+    - other integers and floats linearly, from the least to the greatest finite value of the image:
+      what is above that becomes 255, what is below or not a number 0. An image of a single
+      value becomes 128.
+
+    Args:
+        image: in any mode; of several frames, the current one is taken. It is not changed.
+
+    Returns:
+        A new image without metadata, so that nothing turns it again.
+    """
+    transposition = _TRANSPOSITIONS.get(orientation(image))
+    if image.mode[0] in "IF":  # Pillow would clip, not scale
+        image = Image.fromarray(_eight_bits(image))
+    elif image.mode == "La":  # grey premultiplied by its opacity, which Pillow only undoes
+        image = image.convert("LA")
+    elif "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]  # Pillow would look for a colour to carry it on, or warn
+    rgb = image.convert("RGB")
+    if transposition is not None:
+        rgb = rgb.transpose(transposition)
+    rgb.info.clear()
+    return rgb
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation that an image still has once it is loaded: 1 to 8.
+
+    What is no such number, or cannot be read, is 1: the pixels are good without it.
+    """
+    load(image)  # of TIFF, Pillow applies and removes it; of PNG, it may come after the pixels
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        return int(value) if value in _TRANSPOSITIONS else 1
+    except Exception:  # whatever damaged metadata make Pillow stumble over
+        return 1
+
+
+def load(image: Image.Image) -> None:
+    """Decode an image that Pillow has opened, if it is not yet decoded.
+
+    Of an uncompressed TIFF whose orientation is 5 to 8, Pillow 12 and 13 mix up the sides where
+    they map the file into memory, which they do if the image has a file name.
+    """
+    if isinstance(image, TiffImageFile):
+        name, image.filename = image.filename, ""
+        image.load()
+        image.filename = name
+    else:
+        image.load()
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """H×W of an image in a mode of integers or floats; see ``upright_rgb``."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})  # of TIFF; Pillow ignores these in such modes
+    if image.mode.startswith("I;16"):
+        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
+        grey = (values >> (bits[0] - 8)).astype(np.uint8)
+    elif image.mode == "I" and image.format == "PPM":  # always scaled to 16 bits by Pillow
+        grey = (values >> 8).astype(np.uint8)
+    else:
+        if image.mode == "I" and tags and tags.get(ExifTags.Base.SampleFormat, (1,))[0] == 1:
+            values = values.view(np.uint32)
+        grey = _stretched(values)
+    white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return ~grey if white_is_zero else grey
+
+
+def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    floats = values.astype(np.float64)
+    finite = floats[np.isfinite(floats)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        low, high = 0, 1
+    elif low == high:
+        return np.full(values.shape, 128, np.uint8)
+    scaled = (floats - low) * (255 / (high - low))
+    return np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
