@@ -90,6 +90,25 @@ def test_eval_replaces_no_metrics_unasked(tmp_path: Path, perfect: list[dict[str
     assert json.loads(file.read_text()) == perfect
 
 
+def test_crowds_that_are_none(
+    tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
+) -> None:
+    for annotation in truth["annotations"]:
+        annotation["iscrowd"] = 1
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(perfect))
+    files = [tmp_path / "results.json"] * 2
+    for arguments in (["eval", files[0]], ["compare", *files, "--jobs", 1, "--resamples", 100]):
+        call = [*arguments, "--annotations", tmp_path / "truth.json"]
+        refused = _call(*call)
+        assert refused.exit_code == 1
+        assert "annotations have iscrowd 1" in refused.stderr
+        assert "--crowds-as-instances" in refused.stderr
+        read = _call(*call, "--crowds-as-instances")
+        assert read.exit_code == 0, read.output
+        assert read.stdout.splitlines()[1].split()[1] == "100.0"
+
+
 def test_compare_has_the_same_errors(
     tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
 ) -> None:
