@@ -45,6 +45,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Make, check and fetch data in
 data_app.command()(data.scenes)
 data_app.command()(data.check)
 data_app.command()(data.coco)
+data_app.command()(data.nuclei)
 app.add_typer(data_app, name="data")
 
 

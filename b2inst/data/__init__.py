@@ -12,6 +12,7 @@ from b2inst.data.errors import DataError
 from b2inst.data.holdout import hold_out
 from b2inst.data.images import read_image
 from b2inst.data.layout import find_split, find_splits
+from b2inst.data.nuclei import fetch_nuclei
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
@@ -51,6 +52,7 @@ __all__ = [
     "eval_images",
     "fetch_coco",
     "fetch_coco_subset",
+    "fetch_nuclei",
     "find_split",
     "find_splits",
     "hold_out",

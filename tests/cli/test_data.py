@@ -116,3 +116,21 @@ def test_mistakes(arguments: list[str], status: int, words: str, tmp_path: Path)
     assert result.exit_code == status
     assert words in result.stderr
     assert not (tmp_path / "coco").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--archive", "nowhere.zip"], 1, "error: nowhere.zip: cannot be read"),
+        (["--archive", "a.zip", "--mirror", "http://localhost"], 2, "leave out --mirror"),
+        (["--mirror", "somewhere"], 1, "begins with http"),
+    ],
+)
+def test_mistakes_with_nuclei(
+    arguments: list[str], status: int, words: str, tmp_path: Path
+) -> None:
+    call = ["data", "nuclei", str(tmp_path / "nuclei"), *arguments]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert [*tmp_path.iterdir()] == []
