@@ -48,6 +48,7 @@ data_app.command()(data.scenes)
 data_app.command()(data.check)
 data_app.command()(data.convert)
 data_app.command()(data.coco)
+data_app.command()(data.nuclei)
 app.add_typer(data_app, name="data")
 
 

@@ -109,3 +109,22 @@ def coco(
     names = (splits or "train,val").split(",")
     for file in fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
         typer.echo(file)
+
+
+def nuclei(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="The archive, if it is there already.")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Address in the place of https://github.com.")
+    ] = None,
+) -> None:
+    """Fetch 664 microscopy images of nuclei, checked; run again to resume."""
+    from b2inst.data import fetch_nuclei
+    from b2inst.data.nuclei import SITE
+
+    if archive is not None and mirror is not None:
+        raise typer.BadParameter("--archive fetches nothing; leave out --mirror")
+    for file in fetch_nuclei(folder, archive=archive, mirror=mirror or SITE):
+        typer.echo(file)

@@ -14,6 +14,7 @@ from b2inst.data.holdout import hold_out
 from b2inst.data.images import read_image
 from b2inst.data.label_maps import convert_label_maps
 from b2inst.data.layout import find_annotations, find_split, find_splits
+from b2inst.data.nuclei import fetch_nuclei
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
@@ -57,6 +58,7 @@ __all__ = [
     "eval_images",
     "fetch_coco",
     "fetch_coco_subset",
+    "fetch_nuclei",
     "find_annotations",
     "find_split",
     "find_splits",

@@ -6,15 +6,17 @@ import re
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
 from b2inst.data.errors import DataError
+
+_DAMAGE = (BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, zlib.error)
 
 
 def extract(
@@ -57,16 +59,36 @@ def read_member(archive: Path, *, path: str, known: str, limit: int) -> bytes:
     Raises:
         DataError: as ``extract``, or there is no such member.
     """
+    for _, content in read_members(archive, wanted=re.escape(path), known=known, limit=limit):
+        return content
+    raise DataError(f"{archive}: has no {path!r}; fetch it anew")
+
+
+def read_members(
+    archive: Path, *, wanted: str, known: str, limit: int, progress: bool = False
+) -> Generator[tuple[ZipInfo, bytes], None, None]:
+    """Iterate over the wanted members of a zip and their content, sorted by path.
+
+    Args:
+        wanted, known, limit: as in ``extract``.
+
+    Raises:
+        DataError: as ``extract``.
+    """
     with _opened(archive) as zip_file:
-        members = _wanted(archive, zip_file, re.escape(path), known, limit)
-        if not members:
-            raise DataError(f"{archive}: has no {path!r}; delete it to have it fetched anew")
-        with _member(archive, zip_file, members[0]) as source:
-            return source.read()
+        members = _wanted(archive, zip_file, wanted, known, limit)
+        members.sort(key=lambda member: member.orig_filename)
+        with tqdm(
+            members, desc=f"reading {archive.name}", unit="file", disable=not progress
+        ) as bar:
+            for member in bar:
+                with _member(archive, zip_file, member) as source:
+                    content = source.read()
+                yield member, content
 
 
 def _wanted(archive: Path, zip_file: ZipFile, wanted: str, known: str, limit: int) -> list[ZipInfo]:
-    seen, members = set[str](), []
+    seen, members, end = set[str](), [], archive.stat().st_size
     for member in zip_file.infolist():
         name = member.orig_filename
         if name in seen:
@@ -77,6 +99,10 @@ def _wanted(archive: Path, zip_file: ZipFile, wanted: str, known: str, limit: in
             fault = "is a link or device, not a file"
         elif member.flag_bits & 1:
             fault = "is encrypted"
+        elif member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            fault = "is compressed by a method other than deflate"
+        elif not 0 <= member.header_offset < end:
+            fault = "lies outside the file"
         else:
             seen.add(name)
             if re.fullmatch(wanted, name):
@@ -100,10 +126,10 @@ def _name(member: ZipInfo) -> str:
 def _opened(archive: Path) -> Iterator[ZipFile]:
     try:
         zip_file = ZipFile(archive)
-    except BadZipFile as error:
-        raise DataError(
-            f"{archive}: not a zip archive ({error}); delete it to have it fetched anew"
-        ) from error
+    except _DAMAGE as error:
+        raise DataError(f"{archive}: not a zip archive ({error}); fetch it anew") from error
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be read ({error.strerror})") from error
     with zip_file:
         yield zip_file
 
@@ -114,8 +140,7 @@ def _member(archive: Path, zip_file: ZipFile, member: ZipInfo) -> Iterator[IO[by
     try:
         with zip_file.open(member) as source:
             yield source
-    except (BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+    except _DAMAGE as error:
         raise DataError(
-            f"{archive}: its member {member.filename!r} is damaged ({error}); "
-            "delete the archive to have it fetched anew"
+            f"{archive}: its member {member.filename!r} is damaged ({error}); fetch it anew"
         ) from error

@@ -178,3 +178,21 @@ def test_mistakes_of_convert(nuclei: Path, tmp_path: Path) -> None:
     assert wrong.exit_code == 2
     assert "go with --from labelmap" in wrong.stderr
     assert "nowhere: no such file" in _convert("nowhere", out, "--from", "yolo").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--archive", "nowhere.zip"], 1, "error: nowhere.zip: cannot be read"),
+        (["--archive", "a.zip", "--mirror", "http://localhost"], 2, "leave out --mirror"),
+        (["--mirror", "somewhere"], 1, "begins with http"),
+    ],
+)
+def test_mistakes_with_nuclei(
+    arguments: list[str], status: int, words: str, tmp_path: Path
+) -> None:
+    call = ["data", "nuclei", str(tmp_path / "nuclei"), *arguments]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == status
+    assert words in result.stderr
+    assert [*tmp_path.iterdir()] == []
