@@ -17,7 +17,9 @@ from b2inst.cli.options import (
     ImagesOption,
     OverwriteOption,
     SkipBadOption,
+    ValFractionOption,
     annotation_file,
+    coco_data,
     read_truth,
 )
 
@@ -36,6 +38,7 @@ def evaluate_weights(
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
     crowds_as_instances: CrowdsAsInstancesOption = False,
+    val_fraction: ValFractionOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
@@ -43,8 +46,11 @@ def evaluate_weights(
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data."""
-    from b2inst.data import find_split
+    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data.
+
+    With --val-fraction, on the images that training with the same fraction has held out.
+    """
+    from b2inst.data import find_split, hold_out
     from b2inst.evaluation import evaluate, write_predictions
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
@@ -56,7 +62,13 @@ def evaluate_weights(
     if out is not None:
         written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
         check_new(*(out / name for name in written), overwrite=overwrite)
-    if predicted:
+    if val_fraction is not None:
+        if data is None:
+            raise typer.BadParameter("--val-fraction goes with --data")
+        held_out = coco_data(data, val_fraction=val_fraction)
+        assert held_out is not None
+        annotations, images = held_out.files("val")
+    elif predicted:
         annotations = annotation_file(data, split, annotations)
     elif annotations is None or images is None:
         if data is None:
@@ -68,6 +80,8 @@ def evaluate_weights(
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,
     )
+    if val_fraction is not None:
+        _, index = hold_out(index, val_fraction)
     truth = load_ground_truth(index)
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
