@@ -43,9 +43,10 @@ app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(weights.convert)
 
-data_app = typer.Typer(no_args_is_help=True, help="Make, check and fetch data in COCO format.")
+data_app = typer.Typer(no_args_is_help=True, help="Make, check, convert to and fetch COCO format.")
 data_app.command()(data.scenes)
 data_app.command()(data.check)
+data_app.command()(data.convert)
 data_app.command()(data.coco)
 app.add_typer(data_app, name="data")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from b2inst.cli.options import AnnotationsOption, CrowdsAsInstancesOption, ImagesOption
+from b2inst.cli.options import (
+    AnnotationsOption,
+    CrowdsAsInstancesOption,
+    ImagesOption,
+    SkipBadOption,
+)
 
 
 def scenes(
@@ -43,6 +48,36 @@ def check(
     typer.echo(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder of the data set, or its YAML file.")],
+    out: Annotated[Path, typer.Argument(help="COCO-format folder to write.")],
+    layout: Annotated[
+        Literal["yolo", "labelmap"],
+        typer.Option("--from", help="YOLO segmentation, or a mask of whole numbers per image."),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Class of label maps.  [default: object]")
+    ] = None,
+    components: Annotated[
+        bool,
+        typer.Option("--components", help="Masks are binary; each connected region is an object."),
+    ] = False,
+    skip_bad: SkipBadOption = False,
+) -> None:
+    """Write a YOLO or label-map data set in COCO format."""
+    from b2inst.data import convert_label_maps, convert_yolo
+
+    if layout == "labelmap":
+        done = convert_label_maps(
+            source, out, name=name or "object", components=components, skip_bad=skip_bad
+        )
+    elif name is not None or components:
+        raise typer.BadParameter("--name and --components go with --from labelmap")
+    else:
+        done = convert_yolo(source, out, skip_bad=skip_bad)
+    typer.echo(done)
 
 
 def coco(

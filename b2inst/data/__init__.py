@@ -8,13 +8,16 @@ from b2inst.data.check import Report, SplitReport, check_coco, verify_images
 from b2inst.data.coco import CocoIndex
 from b2inst.data.coco_fetch import fetch_coco
 from b2inst.data.coco_subset import fetch_coco_subset
+from b2inst.data.conversion import Conversion
 from b2inst.data.errors import DataError
 from b2inst.data.holdout import hold_out
 from b2inst.data.images import read_image
+from b2inst.data.label_maps import convert_label_maps
 from b2inst.data.layout import find_annotations, find_split, find_splits
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.data.scene_files import write_scenes
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
+from b2inst.data.yolo import convert_yolo
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ __all__ = [
     "Annotation",
     "CocoDataset",
     "CocoIndex",
+    "Conversion",
     "DataError",
     "ImageRecord",
     "RandomCentreCrop",
@@ -48,6 +52,8 @@ __all__ = [
     "SplitReport",
     "check_coco",
     "collate",
+    "convert_label_maps",
+    "convert_yolo",
     "eval_images",
     "fetch_coco",
     "fetch_coco_subset",

@@ -1,4 +1,4 @@
-"""Where the images of an annotation file are."""
+"""Image files: which files are images, their names, and where those of an annotation file are."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
+from PIL import Image
+
 from b2inst.data.errors import DataError
+
+#: Formats that Pillow opens but that hold no photograph: drawings, films, arrays, metadata.
+_NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,33 @@ class ImageFile:
     name: str  #: relative to the folder
     size: int  #: bytes
     by_base_name: bool = False  #: the annotation file has it in another folder
+
+
+def image_suffixes() -> set[str]:
+    """The endings of image files that Pillow reads, in lower case, such as ``.jpg``."""
+    Image.init()
+    readable = Image.OPEN.keys() - _NO_PHOTOGRAPHS | {"MPO"}  # which Pillow opens as JPEG
+    return {end for end, kind in Image.registered_extensions().items() if kind in readable}
+
+
+def walk_images(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted; hidden ones are passed over."""
+    suffixes = image_suffixes()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def file_names(images: Iterable[Path]) -> dict[str, Path]:
+    """Images by their path relative to the deepest folder that holds all of them.
+
+    Images of one folder thus go by their plain names. The same image twice is one.
+    """
+    paths = {os.path.abspath(path): path for path in images}
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
 
 
 def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:

@@ -8,7 +8,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
+from b2inst.data.image_files import file_names, image_suffixes
 from b2inst.data.images import as_array
 from b2inst.evaluation import to_records
 from b2inst.inference import optimise_for_inference
@@ -24,9 +25,6 @@ from b2inst.models import ImageSegmenter
 from b2inst.structures import Instances
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.prediction_file import PredictionFile
-
-#: Formats that Pillow opens but that hold no photograph: drawings, films, arrays, metadata.
-_NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +34,6 @@ class PredictedFiles:
     pictures: list[Path]  #: of the images that could be read, in their order
     kept: int  #: how many of them an earlier call had made
     bad: list[str]  #: a line for each image that could not be read
-
-
-def image_suffixes() -> set[str]:
-    """The endings of image files that Pillow reads, in lower case, such as ``.jpg``."""
-    Image.init()
-    readable = Image.OPEN.keys() - _NO_PHOTOGRAPHS | {"MPO"}  # which Pillow opens as JPEG
-    return {end for end, kind in Image.registered_extensions().items() if kind in readable}
 
 
 def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[Path]:
@@ -72,16 +63,6 @@ def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[
         else:
             raise DataError(f"{path}: no such image; correct the path or go on with --skip-bad")
     return found
-
-
-def file_names(images: Iterable[Path]) -> dict[str, Path]:
-    """Images by their path relative to the deepest folder that holds all of them.
-
-    Images of one folder thus go by their plain names. The same image twice is one.
-    """
-    paths = {os.path.abspath(path): path for path in images}
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
 
 
 def predict_files(

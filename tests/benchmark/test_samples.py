@@ -48,7 +48,7 @@ def test_images_of_a_folder_come_again_where_there_are_too_few(tmp_path: Path) -
 
 def test_no_data(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="val", images=1, size=48, seed=0)
-    with pytest.raises(DataError, match="it has val"):
+    with pytest.raises(DataError, match="no split 'val2017'; it has val"):
         coco_samples(tmp_path, "val2017", 2)
     file = tmp_path / "annotations/instances_val.json"
     index = CocoIndex.load(file, tmp_path / "val")

@@ -1,10 +1,12 @@
-"""`b2inst data coco`, from a folder on a web server that knows nothing but files."""
+"""`b2inst data convert`; `b2inst data coco`, from a web server that knows nothing but files."""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import b2inst.data.coco_fetch
@@ -116,3 +120,61 @@ def test_mistakes(arguments: list[str], status: int, words: str, tmp_path: Path)
     assert result.exit_code == status
     assert words in result.stderr
     assert not (tmp_path / "coco").exists()
+
+
+def _convert(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["data", "convert", *map(str, arguments)])
+
+
+@pytest.fixture
+def nuclei(tmp_path: Path) -> Path:
+    """An image of 16 bits with a mask of two objects, and one without a mask."""
+    labels = np.zeros((32, 40), np.uint16)
+    labels[2:12, 5:15] = 7
+    labels[20:30, 20:40] = 1000
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(labels * 60).save(tmp_path / f"set/{name}.tif")
+    Image.fromarray(labels).save(tmp_path / "set/a_cp_masks.png")
+    return tmp_path / "set"
+
+
+def test_convert_label_maps(nuclei: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    failed = _convert("--from", "labelmap", nuclei, out)
+    assert failed.exit_code == 1
+    assert failed.stderr.splitlines()[-1].startswith(f"error: {nuclei / 'b.tif'}: has no mask")
+    done = _convert("--from", "labelmap", nuclei, out, "--name", "nucleus", "--skip-bad")
+    assert done.exit_code == 0, done.output
+    assert "instances_train.json: 1 images (0 without objects), 2 objects" in done.stdout
+    assert "left out: " in done.stdout
+    checked = CliRunner().invoke(app, ["data", "check", str(out)])
+    assert checked.exit_code == 0, checked.output
+    assert "nucleus 2" in checked.output
+
+
+def test_convert_yolo(nuclei: Path, tmp_path: Path) -> None:
+    (nuclei / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    (nuclei / "a_cp_masks.png").unlink()
+    done = _convert(nuclei, tmp_path / "out", "--from", "yolo")
+    assert done.exit_code == 0, done.output
+    assert "2 images (1 without objects), 1 objects" in done.stdout
+
+
+def test_convert_without_pytorch(nuclei: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; from b2inst.cli import app; "
+        "app(['data', 'convert', *sys.argv[1:]])"
+    )
+    arguments = [str(nuclei), str(tmp_path / "out"), "--from", "labelmap", "--skip-bad"]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+    assert (tmp_path / "out/annotations/instances_train.json").is_file()
+
+
+def test_mistakes_of_convert(nuclei: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert _convert(nuclei, out).exit_code == 2
+    wrong = _convert(nuclei, out, "--from", "yolo", "--name", "x")
+    assert wrong.exit_code == 2
+    assert "go with --from labelmap" in wrong.stderr
+    assert "nowhere: no such file" in _convert("nowhere", out, "--from", "yolo").stderr

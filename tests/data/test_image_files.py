@@ -4,8 +4,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import features
 
-from b2inst.data.image_files import find_image_files
+from b2inst.data.image_files import file_names, find_image_files, image_suffixes, walk_images
 
 
 @pytest.fixture
@@ -60,3 +61,26 @@ def test_both_ways_to_write_an_accent(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
     (tmp_path / decomposed).write_bytes(b"1")
     assert find_image_files(tmp_path, [composed])[composed].name == decomposed
+
+
+def test_names_are_relative_to_the_folder_that_holds_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b = Path("p/a.png"), Path("p/../p/b.png")
+    assert file_names([a, b, tmp_path / "p/a.png"]) == {"a.png": tmp_path / "p/a.png", "b.png": b}
+    assert file_names([a, Path("q/r/a.png")]).keys() == {"p/a.png", "q/r/a.png"}
+    assert file_names([]) == {}
+
+
+def test_what_is_no_photograph_is_none() -> None:
+    others = {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".eps", ".ps", ".wmf", ".grib", ".iim"}
+    assert not image_suffixes() & others
+    assert features.check("avif") <= (".avif" in image_suffixes())
+
+
+def test_subfolders_are_walked_and_hidden_files_passed_over(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/c.tif", "._b.png", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert walk_images(tmp_path) == [tmp_path / "a/c.tif", tmp_path / "b.PNG"]

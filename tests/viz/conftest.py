@@ -51,10 +51,11 @@ def index(tmp_path: Path) -> CocoIndex:
             Annotation(
                 id=10 * image_id + crowd,
                 label=1,
-                box=(4.0, 8.0, 24.0, 28.0) if not crowd else (0.0, 0.0, 4.0, 4.0),
+                bbox=(4.0, 8.0, 20.0, 20.0) if not crowd else (0.0, 0.0, 4.0, 4.0),
                 area=400.0,
                 segmentation=polygon(8, 4, 20) if not crowd else polygon(0, 0, 4),
                 crowd=bool(crowd),
+                size=SIZE,
             )
             for crowd in (0, 1)
             if image_id != 4
@@ -67,5 +68,6 @@ def index(tmp_path: Path) -> CocoIndex:
         class_names=("star", "gear"),
         category_ids=(3, 7),
         skipped=[],
+        notes=[],
         fingerprint="",
     )

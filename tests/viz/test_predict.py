@@ -21,9 +21,7 @@ from b2inst.data import DataError
 from b2inst.structures import Instances
 from b2inst.viz.predict import (
     PredictedFiles,
-    file_names,
     find_images,
-    image_suffixes,
     picture_names,
     predict_files,
 )
@@ -120,15 +118,6 @@ def test_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "out/predictions.json").read_text())
     assert [image["picture"] for image in content["images"]] == pictures
     assert all(p.is_file() for p in found.pictures)
-
-
-def test_names_are_relative_to_the_folder_that_holds_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    a, b = Path("p/a.png"), Path("p/../p/b.png")
-    assert file_names([a, b, tmp_path / "p/a.png"]) == {"a.png": tmp_path / "p/a.png", "b.png": b}
-    assert file_names([a, Path("q/r/a.png")]).keys() == {"p/a.png", "q/r/a.png"}
 
 
 FILE_NAMES = st.builds(
@@ -357,12 +346,6 @@ def test_folders_are_searched_for_every_format(tmp_path: Path, suffix: str) -> N
         pytest.skip("this Pillow reads no JPEG 2000")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
     assert find_images([tmp_path]) == [path]
-
-
-def test_what_is_no_photograph_is_none() -> None:
-    others = {".pdf", ".mpg", ".mpeg", ".h5", ".hdf", ".eps", ".ps", ".wmf", ".grib", ".iim"}
-    assert not image_suffixes() & others
-    assert features.check("avif") <= (".avif" in image_suffixes())
 
 
 def test_bad_paths_are_named(tmp_path: Path) -> None:

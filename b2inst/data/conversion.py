@@ -1,0 +1,155 @@
+"""Writing data of other formats as a COCO-format folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pycocotools import mask as coco_mask
+
+from b2inst.data.errors import DataError
+from b2inst.data.segmentation import Segmentation, to_rle
+
+#: Names that splits have in data sets, and the split that is written.
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its objects."""
+
+    image: Path
+    name: str  #: in its split; may have folders
+    height: int
+    width: int
+    objects: Sequence[tuple[int, Segmentation]]  #: category id and mask of each
+
+
+@dataclass
+class Conversion:
+    """A data set on its way to a COCO-format folder, and then the report; ``print`` it.
+
+    Args:
+        source: what is converted.
+        folder: to write to; not there, or empty, and outside of the source.
+        skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
+    """
+
+    source: Path
+    folder: Path
+    skip_bad: bool = False
+    #: images, those without objects, and objects, by the name of the split
+    splits: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
+    skipped: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.source.exists():
+            raise DataError(f"{self.source}: no such file or folder")
+        if self.folder.exists() and not (self.folder.is_dir() and not os.listdir(self.folder)):
+            raise DataError(f"{self.folder}: is there already; delete it or choose another folder")
+        if self.source.resolve() in self.folder.resolve().parents:
+            raise DataError(f"{self.folder}: lies in {self.source}; choose a folder outside of it")
+
+    def leave_out(self, problems: Sequence[str]) -> None:
+        """List problems in ``skipped``; without ``skip_bad``, raise the first."""
+        if problems and not self.skip_bad:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            remedy = "; correct it or go on with --skip-bad"
+            raise DataError(problems[0] + more + remedy * (remedy[-10:] not in problems[0]))
+        self.skipped += problems
+
+    def write(self, splits: Mapping[str, Iterable[Sample]], categories: Mapping[int, str]) -> None:
+        """Write all splits, or nothing where anything goes wrong.
+
+        Images are hard links to the source's files, or copies where there can be no link. Areas
+        and boxes are those of the masks' pixels; objects that cover none are left out.
+
+        Args:
+            splits: samples by the name of the split; each is used and dropped.
+            categories: names by id.
+
+        Raises:
+            DataError: there are no objects.
+        """
+        parent = self.folder.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", dir=parent) as aside:
+            work = Path(aside) / "data"  # has the usual permissions, unlike `aside`
+            (work / "annotations").mkdir(parents=True)
+            for split, samples in splits.items():
+                self._write_split(work, split, samples, categories)
+            if not any(objects for _, _, objects in self.splits.values()):
+                raise DataError(f"{self.source}: no image has an object; nothing to convert")
+            if self.folder.exists():
+                self.folder.rmdir()
+            work.rename(self.folder)
+
+    def _write_split(
+        self, root: Path, split: str, samples: Iterable[Sample], categories: Mapping[int, str]
+    ) -> None:
+        images: list[dict[str, object]] = []
+        objects = empty = flat = 0
+        (root / split).mkdir()
+        with (root / _annotations(split)).open("w", encoding="utf-8") as file:
+            # Annotations are written as they come; together they may take gigabytes.
+            file.write('{"annotations": [')
+            for sample in samples:
+                size = {"height": sample.height, "width": sample.width}
+                images.append({"id": len(images) + 1, "file_name": sample.name} | size)
+                _link(sample.image, root / split / sample.name)
+                before = objects
+                for category, segmentation in sample.objects:
+                    code = to_rle(segmentation, **size)
+                    if not (area := int(coco_mask.area(code))):
+                        flat += 1
+                        continue
+                    objects += 1
+                    if isinstance(segmentation, dict):
+                        segmentation = {**code, "counts": code["counts"].decode()}
+                    box = coco_mask.toBbox(code).tolist()
+                    ids = {"id": objects, "image_id": len(images), "category_id": category}
+                    mask = {"segmentation": segmentation, "area": area, "bbox": box, "iscrowd": 0}
+                    file.write(",\n" * (objects > 1) + json.dumps({**ids, **mask}))
+                empty += objects == before
+            named = [{"id": number, "name": name} for number, name in categories.items()]
+            file.write(
+                f'],\n"images": {json.dumps(images)},\n"categories": {json.dumps(named)}}}\n'
+            )
+        self.splits[split] = len(images), empty, objects
+        if flat:
+            self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.folder / _annotations(split)}: {images} images ({empty} without objects), "
+            f"{objects} objects"
+            for split, (images, empty, objects) in self.splits.items()
+        ]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"left out: {line}" for line in self.skipped]
+        if len(self.splits) == 1:
+            lines.append(
+                "note: one split only; b2inst train holds out images for validation by "
+                "--val-fraction 0.2"
+            )
+        return "\n".join(lines)
+
+
+def _annotations(split: str) -> Path:
+    return Path("annotations", f"instances_{split}.json")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except FileExistsError:  # copying would write through its link to another source file
+        raise
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,257 @@
+"""Reading YOLO segmentation data sets, as Ultralytics, Roboflow and labelling tools write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from b2inst.data.conversion import SPLITS, Conversion, Sample
+from b2inst.data.errors import DataError
+from b2inst.data.image_files import file_names, walk_images
+from b2inst.data.images import probe_image
+
+_TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
+_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+
+
+def convert_yolo(
+    source: Path | str, folder: Path | str, *, skip_bad: bool = False, progress: bool = True
+) -> Conversion:
+    """Write a YOLO segmentation data set as a COCO-format folder.
+
+    Labels are of the upright image, as in Ultralytics' training. An image without a label file
+    has no objects. Category ids are the class indices plus 1.
+
+    Args:
+        source: folder with a ``data.yaml``, the YAML file itself, or a folder of ``images/`` and
+            ``labels/`` alone, whose classes have the names in ``classes.txt``, or numbers.
+        folder: to write to; not there, or empty.
+        skip_bad: leave out images whose file or labels are bad rather than raise.
+
+    Raises:
+        DataError: the source is no such data set, or (without ``skip_bad``) a file of it is bad,
+            as are labels of boxes without masks.
+    """
+    conversion = Conversion(Path(source), Path(folder), skip_bad)
+    root, config = _read_config(conversion.source)
+    names = _class_names(root, config)
+    splits = _find_images(root, config, conversion)
+    labels = {image: label_file(image) for images in splits.values() for image in images}
+    _tell_of_missing(labels, conversion)
+    problems, classes, bad = [], set[int](), set[Path]()
+    for image, label in tqdm(labels.items(), desc="labels", unit="file", disable=not progress):
+        try:
+            classes.update(index for index, _ in (read_yolo_labels(label, names) if label else ()))
+        except DataError as error:
+            problems.append(str(error))
+            bad.add(image)
+    conversion.leave_out(problems)
+    names = names or {index: str(index) for index in range(max(classes, default=-1) + 1)}
+
+    def samples(split: str, images: Iterable[Path]) -> Iterator[Sample]:
+        good = file_names(image for image in images if image not in bad)
+        for name, image in tqdm(good.items(), desc=split, unit="image", disable=not progress):
+            try:
+                height, width = probe_image(image)
+            except DataError as error:
+                conversion.leave_out([str(error)])
+                continue
+            label = labels[image]
+            objects = [
+                # Files have about six digits; two decimals give back coordinates that were whole.
+                (index + 1, [(points * (width, height)).round(2).ravel().tolist()])
+                for index, points in (read_yolo_labels(label) if label else ())
+            ]
+            yield Sample(image, name, height, width, objects)
+
+    conversion.write(
+        {split: samples(split, images) for split, images in splits.items()},
+        {index + 1: name for index, name in names.items()},
+    )
+    return conversion
+
+
+def read_yolo_labels(
+    path: Path, names: Mapping[int, str] | None = None
+) -> list[tuple[int, NDArray[np.float64]]]:
+    """Read a label file.
+
+    Args:
+        names: of the classes that there are, by index; None: of any.
+
+    Returns:
+        Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's
+        width and height.
+
+    Raises:
+        DataError: a line is no polygon in or near the image, or is of another class.
+    """
+    objects, boxes = [], []
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
+        where, fields = f"{path}, line {number}", line.split()
+        if len(fields) in (0, 5):
+            boxes += [number] * bool(fields)
+            continue
+        try:
+            values = np.array(fields, dtype=np.float64)
+        except ValueError:
+            raise DataError(f"{where}: {line!r:.60} is not numbers with spaces between") from None
+        if len(values) < 7 or len(values) % 2 == 0:
+            raise DataError(
+                f"{where}: has {len(values)} numbers, not a class index and three or more points x "
+                "y (predictions have a score at the end; save them without)"
+            )
+        if (index := values[0]) < 0 or index % 1 or (names and int(index) not in names):
+            known = f"one of the {len(names)} named classes" if names else "a whole number >= 0"
+            raise DataError(f"{where}: class index {fields[0]} is not {known}")
+        points = values[1:].reshape(-1, 2)
+        inside = (points >= -_TOLERANCE) & (points <= 1 + _TOLERANCE)
+        if not inside.all():
+            raise DataError(
+                f"{where}: coordinate {points[~inside][0]:g} is not within 0 and 1; divide x by "
+                "the image's width and y by its height"
+            )
+        objects.append((int(index), points.clip(0, 1)))
+    if boxes:
+        raise DataError(
+            f"{path}: {len(boxes)} of {len(boxes) + len(objects)} objects are boxes, which have no "
+            f"mask (the first in line {boxes[0]}); outline them as polygons"
+        )
+    return objects
+
+
+def label_file(image: Path) -> Path | None:
+    """The label file of an image: in ``labels/`` parallel to ``images/``, else beside it."""
+    files = [folder / f"{image.stem}.txt" for folder in (_parallel(image.parent), image.parent)]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _parallel(folder: Path) -> Path:
+    """The folder with its last part ``images`` replaced, as Ultralytics finds labels."""
+    parts = folder.parts if "images" in folder.parts else folder.absolute().parts
+    if "images" not in parts:
+        return folder
+    at = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:at], "labels", *parts[at + 1 :])
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
+def _read_config(source: Path) -> tuple[Path, dict[str, Any]]:
+    """The data set's folder and the content of its YAML file, all values of which are text."""
+    if source.is_dir():
+        files = [f for p in ("data.yaml", "*.yaml", "*.yml") for f in sorted(source.glob(p))]
+        if not files:
+            return source, {}
+        if len(files) > 1 and files[0].name != "data.yaml":
+            raise DataError(f"{source}: has {len(files)} YAML files; give the one that is meant")
+        source = files[0]
+    try:
+        # YAML's usual loader reads a class named `no` as false.
+        config = yaml.load(_read_text(source), yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise DataError(f"{source}: not a YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{source}: has no keys such as train, val and names")
+    if "kpt_shape" in config:
+        raise DataError(f"{source}: kpt_shape is of pose data sets, which have no masks")
+    return source.parent, config
+
+
+def _class_names(root: Path, config: Mapping[str, Any]) -> dict[int, str] | None:
+    """Names by class index, or None where no file has them."""
+    names = config.get("names")
+    if not names:
+        file = next((file for name in _NAME_FILES if (file := root / name).is_file()), None)
+        if file is None:
+            return None
+        names = _read_text(file).rstrip().splitlines()
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        return {int(index): str(name).strip() for index, name in names.items()}
+    except (AttributeError, ValueError):
+        raise DataError(f"{root}: names must be a list, or 0: name, 1: name, …") from None
+
+
+def _find_images(
+    root: Path, config: Mapping[str, Any], conversion: Conversion
+) -> dict[str, list[Path]]:
+    """Images by split."""
+    entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in ("", "null", "~")}
+    if not entries:
+        folders = [(s, p) for s in SPLITS for p in (f"images/{s}", f"{s}/images")]
+        entries = {SPLITS[name]: path for name, path in folders if (root / path).is_dir()}
+        entries = entries or {"train": "images" if (root / "images").is_dir() else "."}
+    bases = [root]
+    if base := _find(str(config.get("path", "")), bases):
+        bases = [base, root]
+    splits: dict[str, list[Path]] = {}
+    for split, entry in entries.items():
+        images: list[Path] = []
+        for text in [entry] if isinstance(entry, str) else map(str, entry):
+            place = _find(text, bases)
+            if place is None and split == "test":  # Roboflow names it also where it has none
+                conversion.notes.append(f"test: {text} is not there")
+            elif place is None:
+                raise DataError(f"{root}: {split} is {text}, which is not there; correct the path")
+            elif place.is_dir():
+                images += walk_images(place)
+            else:  # a list of images; one that is not there is told of where images are read
+                lines = filter(None, map(str.strip, _read_text(place).splitlines()))
+                near = [place.parent, *bases]
+                images += [_find(line, near) or place.parent / line for line in lines]
+        if images:
+            splits[split] = list(dict.fromkeys(images))
+    if not splits:
+        raise DataError(
+            f"{root}: no images found; give a folder with data.yaml (train, val, names), or with "
+            "images/ (or images/<split>/, <split>/images/) and labels/ beside"
+        )
+    for one, other in combinations(splits, 2):
+        if common := len(set(splits[one]).intersection(splits[other])):
+            conversion.notes.append(f"images that are both in {one} and in {other}: {common}")
+    return splits
+
+
+def _find(text: str, bases: Sequence[Path]) -> Path | None:
+    """The file or folder that a data set names, by any of the folders it may be relative to.
+
+    A path that leads nowhere is tried without its first parts: it may be of another machine, and
+    Roboflow writes ``../train/images`` for the folder beside the YAML file.
+    """
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    parts = [part for part in path.parts if part not in ("..", "/")]
+    paths = [base / path for base in bases]
+    paths += [bases[-1].joinpath(*parts[k:]) for k in range(len(parts))]
+    return next((path for path in paths if path.exists()), None)
+
+
+def _tell_of_missing(labels: Mapping[Path, Path | None], conversion: Conversion) -> None:
+    """Tell of images without label file, and of label files without image."""
+    without = [image for image, label in labels.items() if label is None]
+    if len(without) == len(labels):
+        raise DataError(
+            f"{conversion.source}: none of the {len(labels)} images has a label file; the first's "
+            f"place is {_parallel(without[0].parent) / without[0].stem}.txt"
+        )
+    if without:
+        conversion.notes.append(
+            f"images without label file, taken as empty: {len(without)}, such as {without[0]}"
+        )
+    used = {label for label in labels.values() if label}
+    there = {f for d in {f.parent for f in used if "labels" in f.parts} for f in d.glob("*.txt")}
+    if alone := sorted(f for f in there - used if f.name != "classes.txt"):
+        conversion.notes.append(f"label files without image: {len(alone)}, such as {alone[0]}")
