@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import unicodedata
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from b2inst.data import DataError, read_image
 from b2inst.data.image_files import file_names, image_suffixes
 from b2inst.data.images import as_array
+from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter
@@ -39,7 +41,7 @@ class PredictedFiles:
 def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[Path]:
     """The given files, and the image files that lie directly in the given folders, sorted.
 
-    Links in a folder that lead nowhere are passed over.
+    Links in a folder that lead nowhere are passed over, and with a warning other files.
 
     Args:
         skip_bad: do not raise for a given file that does not exist.
@@ -51,13 +53,20 @@ def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[
     suffixes = image_suffixes()
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file()]
+            files = sorted(p for p in path.iterdir() if p.is_file())
+            inside = [p for p in files if p.suffix.lower() in suffixes]
             if not inside:
                 raise DataError(
                     f"{path}: no image in this folder (its subfolders are not searched); name the "
                     "images"
                 )
-            found += sorted(inside)
+            found += inside
+            if others := [p.name for p in files if p not in inside and not p.name.startswith(".")]:
+                warnings.warn(
+                    f"{path}: files of other endings than Pillow reads are passed over: "
+                    f"{len(others)} ({shortened(others)})",
+                    stacklevel=2,
+                )
         elif path.exists() or skip_bad:
             found.append(path)
         else:

@@ -359,3 +359,11 @@ def test_bad_paths_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: no such image"):
         find_images([gone])
     assert find_images([gone], skip_bad=True) == [gone]
+
+
+def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
+    for name in ("a.png", "b.heic", "notes.txt", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    with pytest.warns(UserWarning, match=r"passed over: 2 \(b\.heic, notes\.txt\)$"):
+        assert find_images([tmp_path]) == [tmp_path / "a.png"]
