@@ -208,6 +208,32 @@ def test_files_of_something_else(tmp_path: Path, truth: COCO, content: Any, mess
     assert str(path) in str(caught.value)
 
 
+WRONG = [None, True, -1, 1.5, float("nan"), 2**70, 1e308, "x", [], {}, [[1, 2]], [None], {"a": 1}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_wrong_values_anywhere_are_read_or_refused(tmp_path: Path, truth: COCO, value: Any) -> None:
+    """Whatever a file has in whatever place: predictions that can be evaluated, or an error."""
+    names = {i: f"{i}.png" for i in (10, 11, 12)}
+    whole = as_annotations([ONE], names, {i: f"class {i}" for i in (2, 3, 7)})
+    refused = []
+    for part, place in (
+        *((whole["annotations"][0], key) for key in ONE),
+        *((whole["annotations"][0]["segmentation"], key) for key in ("size", "counts")),
+        *((whole[key][0], name) for key in ("images", "categories") for name in whole[key][0]),
+        *((whole[key], 0) for key in whole),
+        *((whole, key) for key in whole),
+    ):
+        right, part[place] = part[place], value
+        try:
+            evaluate(read_results(write(tmp_path / "p.json", whole), truth), truth)
+        except EvaluationError as error:
+            refused.append(str(error))
+        part[place] = right
+    assert len(refused) >= 5
+    assert all(line.startswith(f"{tmp_path / 'p.json'}: ") for line in refused)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path, truth: COCO) -> None:
     for name, content in (("none.json", None), ("cut.json", b"[{"), ("cut.json.gz", b"\x1f\x8b8")):
         if content is not None:
