@@ -48,6 +48,20 @@ def files() -> Path:
     return Path(root)
 
 
+@pytest.fixture
+def imagenet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that torchvision keeps downloaded weights in, with those of B2INST_IMAGENET."""
+    source = os.environ.get("B2INST_IMAGENET")
+    if not source or not Path(source).is_dir():
+        pytest.skip("B2INST_IMAGENET names no folder")
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    for file in Path(source).glob("*.pth"):
+        (folder / file.name).symlink_to(file.resolve())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return folder
+
+
 MakeTargets = Callable[..., Targets]
 
 

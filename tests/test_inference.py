@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from b2inst.inference import WinogradConv, optimise_for_inference
 from b2inst.models import CATALOG, BasisSegmenter, create_model
+from b2inst.modules.mobilenet_fpn import MobileNetFPN
 from b2inst.modules.resnet_fpn import ResNetFPN
 
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
@@ -59,11 +62,19 @@ def test_every_family_keeps_its_maps(name: str) -> None:
         assert _close(ours, theirs)
 
 
-@pytest.mark.parametrize(("resnet", "frozen"), [("resnet18", False), ("resnet50", True)])
-def test_resnets_keep_their_maps(resnet: str, frozen: bool) -> None:
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        partial(ResNetFPN, resnet="resnet18", frozen_norm=False),
+        partial(ResNetFPN, resnet="resnet50", frozen_norm=True),
+        partial(MobileNetFPN, frozen_norm=False),
+        partial(MobileNetFPN, frozen_norm=True),
+    ],
+)
+def test_backbones_keep_their_maps(backbone: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = create_model("blendmask-r18", num_classes=3)
-    model.backbone = ResNetFPN(resnet=resnet, frozen_norm=frozen)
+    model.backbone = backbone()
     _drawn(model)
     fast = optimise_for_inference(model)
     assert not any(isinstance(m, NORMS) for m in fast.backbone.modules())

@@ -23,7 +23,7 @@ from b2inst.experiments.run_spec import Augmentation, Precision, RunSpec
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, parse_spec, read_yaml
-from b2inst.models import baseline_of
+from b2inst.models import PRETRAINED, baseline_of
 from b2inst.training import Schedule
 from b2inst.weights.start import start_options
 
@@ -117,10 +117,7 @@ class Profile(Spec):
         variant: str | None = None,
         epochs_factor: float = 1,
     ) -> RunSpec:
-        """The run of a model family with its own options (they win over the profile's).
-
-        With weights to start from, options that belong to these (attention_size, msra, …) are the
-        file's, and the profile's ImageNet weights are left out.
+        """The run of a model family at one of the profile's sizes; see ``run_of``.
 
         Args:
             variant: the model's size as a row asks for it (default: the profile's own).
@@ -133,24 +130,43 @@ class Profile(Spec):
         if not self.offers(variant):
             known = ", ".join({self.variant: None, **self.variants})
             raise SpecError(f"profile {self.name} has no variant '{variant}'; it has {known}")
+        size = self.variant if variant is None else self.variants.get(variant, variant)
+        spec = self.run_of(f"{family}-{size}", options, seed)
+        return spec.model_copy(update={"schedule": spec.schedule.scaled_by(epochs_factor)})
+
+    def run_of(self, model: str, options: dict[str, JsonValue], seed: int) -> RunSpec:
+        """The run of a model with its own options (they win over the profile's).
+
+        Models of the variants in ``PRETRAINED`` start from ImageNet weights unless the options
+        or the profile say otherwise. With weights to start from, options that belong to these
+        (attention_size, msra, …) are the file's, and ImageNet weights are left out.
+
+        Args:
+            model: a name of the catalog.
+
+        Raises:
+            SpecError: the profile needs weights to start from.
+            WeightsError: these cannot be read.
+        """
         if self.start == "required":
             raise SpecError(
                 f"profile {self.name} begins with trained weights: name the file with --start, or "
                 f"in a profile of your own (extends: {self.name}, start: FILE)"
             )
-        size = self.variant if variant is None else self.variants.get(variant, variant)
+        family, _, variant = model.rpartition("-")
         baseline = baseline_of(family)
         recipe = self.recipes.get(baseline, self)
-        chosen = {**recipe.families.get(baseline, recipe.options), **options}
+        pretrained = {"backbone_weights": "imagenet"} if variant in PRETRAINED else {}
+        chosen = {**pretrained, **recipe.families.get(baseline, recipe.options), **options}
         if self.start is not None:
             chosen = {**chosen, **start_options(self.start.path), **options}
             chosen.pop("backbone_weights", None)
         return RunSpec(
-            model=f"{family}-{size}",
+            model=model,
             options=chosen,
             data=self.data,
             augmentation=recipe.augmentation,
-            schedule=recipe.schedule.scaled_by(epochs_factor),
+            schedule=recipe.schedule,
             precision=recipe.precision,
             seed=seed,
             start=self.start,

@@ -36,8 +36,7 @@ def single_run(
         SpecError, WeightsError: no such weights file, or one that cannot be read.
     """
     plan = plan if start is None else plan.with_start(start)
-    family, _, _ = model.rpartition("-")
-    return plan.run_spec(family, options or {}, seed).model_copy(update={"model": model})
+    return plan.run_of(model, options or {}, seed)
 
 
 def full_model(profile: str, workspace: Workspace) -> Path | None:

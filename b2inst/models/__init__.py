@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from b2inst.models.catalog import CATALOG, TWO_STAGE, baseline_of, create_model
+from b2inst.models.catalog import CATALOG, PRETRAINED, TWO_STAGE, baseline_of, create_model
 from b2inst.models.image_segmenter import ImageSegmenter, mask_score
 from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
 from b2inst.models.two_stage import TwoStageSegmenter
 
 __all__ = [
     "CATALOG",
+    "PRETRAINED",
     "TWO_STAGE",
     "BasisSegmenter",
     "Explanation",

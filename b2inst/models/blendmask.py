@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from b2inst.modules.blender import Blender
 from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.imagenet import load_imagenet
+from b2inst.modules.mobilenet_fpn import MobileNetFPN
 from b2inst.modules.oracle_boundary import OracleBoundary
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.resnet_fpn import ResNetFPN
@@ -137,15 +138,19 @@ def blendmask_tiny(
     longer_max: int = 160,
     roi_size: int = 28,
     basis_channels: int = 24,
+    make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 
     Differences from ``blendmask``: bases at stride 2, three levels, two-convolution towers, no
     auxiliary semantic loss, batch norm trained everywhere.
+
+    Args:
+        make_backbone: builds features at strides 4, 8, 16 and 32.
     """
     seeds = PartSeeds()
     with seeds.of("backbone"):
-        pyramid = TinyFPN()
+        pyramid = make_backbone()
     width = pyramid.out_channels
     shared = boundary is not None and boundary.get("branch_channels") == 0
     with seeds.of("basis_head"):

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from b2inst.models.blendmask import blendmask, blendmask_tiny
+from b2inst.models.blendmask import IMAGENET_RGB, blendmask, blendmask_tiny
 from b2inst.models.condinst import condinst, condinst_tiny
 from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.models.mask_rcnn import mask_rcnn, mask_rcnn_tiny
+from b2inst.models.mobilenet import on_mobilenet
 from b2inst.models.yolact import yolact, yolact_tiny
 from b2inst.modules.boundary_preserving_head import BoundaryPreservingHead
 
@@ -27,21 +28,30 @@ _550: dict[str, Any] = {
     "longer_max": 916,
 }
 
+#: Size at which the models on MobileNetV2 look at images.
+_320: dict[str, Any] = {"shorter": 320, "longer_max": 533}
+
 #: Every model by name: ``<family>-<variant>``.
 CATALOG: dict[str, Builder] = {
     "blendmask-tiny": blendmask_tiny,
+    "blendmask-mobilenetv2": partial(on_mobilenet, blendmask_tiny, **_320),
     "blendmask-r18": partial(blendmask, backbone="resnet18"),
     "blendmask-r34": partial(blendmask, backbone="resnet34"),
     "blendmask-r50": partial(blendmask, backbone="resnet50"),
     "blendmask-r101": partial(blendmask, backbone="resnet101"),
     "blendmask-550-r50": partial(blendmask, backbone="resnet50", **_550),
     "yolact-tiny": yolact_tiny,
+    "yolact-mobilenetv2": partial(on_mobilenet, yolact_tiny, size=320, pixels=IMAGENET_RGB),
     "yolact-r50": partial(yolact, backbone="resnet50"),
     "yolact-r101": partial(yolact, backbone="resnet101"),
     "condinst-tiny": condinst_tiny,
+    "condinst-mobilenetv2": partial(on_mobilenet, condinst_tiny, **_320),
     "condinst-r50": partial(condinst, backbone="resnet50"),
     "condinst-r101": partial(condinst, backbone="resnet101"),
 }
+
+#: Variants whose training starts from ImageNet weights unless an option says otherwise.
+PRETRAINED = frozenset({"mobilenetv2"})
 
 #: Ours, not the paper's: the supervised boundary bounds the masks' diffusion (docs/beyond.md).
 _GATED: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.focal_semantic_head import FocalSemanticHead
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.mask_branch import MaskBranch
+from b2inst.modules.mobilenet_fpn import MobileNetFPN
 from b2inst.modules.positive_sampling import at_random, best_of_objects
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.resnet_fpn import ResNetFPN
@@ -117,15 +118,19 @@ def condinst_tiny(
     shorter: int = 96,
     longer_max: int = 160,
     basis_channels: int = 24,
+    make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 
     Differences from ``condinst``: bases at stride 4 and masks at stride 2, three levels,
     two-convolution towers, batch norm trained everywhere.
+
+    Args:
+        make_backbone: builds features at strides 4, 8, 16 and 32.
     """
     seeds = PartSeeds()
     with seeds.of("backbone"):
-        pyramid = TinyFPN()
+        pyramid = make_backbone()
     width = pyramid.out_channels
     shared = boundary is not None and boundary.get("branch_channels") == 0
     with seeds.of("basis_head"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from b2inst.modules.basis_predictor import BasisPredictor
 from b2inst.modules.class_map_head import ClassMapHead
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.linear_assembler import LinearAssembler
+from b2inst.modules.mobilenet_fpn import MobileNetFPN
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.modules.prototype_head import PrototypeHead
 from b2inst.modules.scoring_head import ScoringHead
@@ -114,16 +115,22 @@ def yolact_tiny(
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
     prototype_channels: int = 24,
+    make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
+    pixels: Mapping[str, Any] = PIXELS,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 
     Differences from ``yolact``: the backbone of ``blendmask_tiny``, prototypes at stride 2, three
     levels of prior boxes, norms after the convolutions of prototypes and head, coefficients that
     begin near 0, no auxiliary semantic loss. ``size`` is a multiple of 32.
+
+    Args:
+        make_backbone: builds features at strides 4, 8, 16 and 32.
+        pixels: statistics that the backbone wants images normalised by, ``mean`` and ``std``.
     """
     seeds = PartSeeds()
     with seeds.of("backbone"):
-        pyramid = TinyFPN()
+        pyramid = make_backbone()
     width = pyramid.out_channels
     with seeds.of("basis_head"):
         prototypes = PrototypeHead(
@@ -142,7 +149,7 @@ def yolact_tiny(
         )
     return _assemble(
         seeds=seeds,
-        preprocessor=SquarePreprocessor(**PIXELS, side=size),
+        preprocessor=SquarePreprocessor(**pixels, side=size),
         backbone=pyramid,
         prototypes=prototypes,
         boundary=boundary,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.error import URLError
+from pathlib import Path
+from pickle import UnpicklingError
 
+import torch
 from torch import nn
 from torchvision.models import get_model_weights
 
@@ -12,31 +14,44 @@ class BackboneWeightsError(ValueError):
     """Backbone weights that cannot be had; the message says what to do instead."""
 
 
-def load_imagenet(body: nn.Module, resnet: str, source: str) -> None:
-    """Fill a ResNet body with torchvision's ImageNet weights (fetched once, hash-checked).
+def load_imagenet(body: nn.Module, name: str, source: str) -> None:
+    """Fill a backbone with torchvision's ImageNet weights (``IMAGENET1K_V1``).
+
+    A file that is already in ``$TORCH_HOME/hub/checkpoints`` (by default TORCH_HOME is
+    ``~/.cache/torch``) is used; otherwise it is downloaded there and its hash is checked.
 
     Args:
-        body: the stages of a torchvision ResNet.
-        resnet: "resnet18", … "resnet101".
+        body: a torchvision model, or the stages of a ResNet.
+        name: torchvision's name of the model: "resnet18", … "resnet101", "mobilenet_v2".
         source: "imagenet".
 
     Raises:
-        BackboneWeightsError: an unknown source, or weights that cannot be fetched.
+        BackboneWeightsError: an unknown source, or weights that cannot be fetched or do not fit.
     """
     if source != "imagenet":
         raise BackboneWeightsError(f"backbone_weights {source!r}: choose 'imagenet' or None")
-    weights = get_model_weights(resnet)["IMAGENET1K_V1"]
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    remedy = (
+        f"save {weights.url} as {file}, or train from scratch with --option backbone_weights=null "
+        "(in Python: backbone_weights=None)"
+    )
     try:
-        state = weights.get_state_dict(progress=True, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        problem = f"{file} cannot be read" if file.exists() else f"could not be fetched ({error})"
+        raise BackboneWeightsError(f"ImageNet weights of {name}: {problem}; {remedy}") from error
+    try:
+        missing, unexpected = body.load_state_dict(state, strict=False)
+    except (RuntimeError, TypeError) as error:
+        raise BackboneWeightsError(f"{file}: not the weights of {name}; {remedy}") from error
+    # Fixed norms count no batches, and the stages of a ResNet have no classifier.
+    wrong = [
+        key
+        for key in (*missing, *unexpected)
+        if not key.endswith(".num_batches_tracked") and not key.startswith("fc.")
+    ]
+    if wrong:
         raise BackboneWeightsError(
-            f"ImageNet weights of {resnet} could not be fetched ({error}): download {weights.url} "
-            "to torch's hub cache (checkpoints/ under TORCH_HOME/hub), or choose "
-            "backbone_weights=None to train from scratch"
-        ) from error
-    missing, unexpected = body.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    leftover = [name for name in unexpected if not name.startswith(("fc.", "bn1.num_batches"))]
-    leftover = [name for name in leftover if not name.endswith("num_batches_tracked")]
-    if missing or leftover:
-        raise BackboneWeightsError(f"ImageNet weights of {resnet} do not fit: {missing + leftover}")
+            f"{file}: not the weights of {name} ({', '.join(wrong[:3])}); {remedy}"
+        )

@@ -182,6 +182,20 @@ def test_a_family_may_have_options_of_its_own() -> None:
     assert profile.run_spec("blendmask", {}, 0).options == profile.options
 
 
+def test_a_pretrained_variant_starts_from_imagenet_unless_told_otherwise() -> None:
+    tiny = load_profile("tiny")
+    name = "gated-blendmask-mobilenetv2"
+    assert tiny.run_of(name, {}, 0).options == tiny.options | {"backbone_weights": "imagenet"}
+    scratch = {"backbone_weights": None}
+    assert tiny.run_of(name, scratch, 0).options == tiny.options | scratch
+    own = tiny.model_copy(update={"options": scratch})
+    assert own.run_of(name, {}, 0).options == scratch
+    assert tiny.run_of("blendmask-r18", {}, 0).options == tiny.options
+    offering = tiny.model_copy(update={"variants": {"mobilenetv2": "mobilenetv2"}})
+    row = offering.run_spec("gated-blendmask", {}, 0, variant="mobilenetv2")
+    assert row == tiny.run_of(name, {}, 0)
+
+
 def test_a_row_may_ask_for_a_variant_and_a_longer_schedule() -> None:
     profile = load_profile("coco-1x")
     run = profile.run_spec("blendmask", {}, 0, variant="r101", epochs_factor=3)
@@ -277,6 +291,11 @@ def test_weights_to_start_from_are_every_runs(tmp_path: Path, trained: Path) -> 
             assert run.options == {"attention_size": 5, "shorter": 800, "longer_max": 1333}
     assert by_call.run_spec("blendmask", {"attention_size": 9}, 0).options["attention_size"] == 9
     assert load_profile("coco-1x").run_spec("blendmask", {}, 0).start is None
+
+
+def test_weights_to_start_from_take_the_place_of_imagenets(trained: Path) -> None:
+    plan = load_profile("tiny", start=trained)
+    assert "backbone_weights" not in plan.run_of("blendmask-mobilenetv2", {}, 0).options
 
 
 def test_fine_tuning_asks_for_weights(trained: Path) -> None:

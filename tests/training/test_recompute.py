@@ -33,6 +33,7 @@ def _kept_bytes(work: Callable[[], Any]) -> tuple[Any, int]:
         ("b2inst-blendmask-tiny", {}),
         ("b2inst-yolact-tiny", {"size": 64}),
         ("b2inst-condinst-tiny", {}),
+        ("blendmask-mobilenetv2", {}),
     ],
 )
 def test_losses_gradients_and_statistics_are_the_same(
