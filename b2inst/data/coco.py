@@ -304,13 +304,13 @@ class _Reader:
         entries.reverse()
         while entries:
             entry = entries.pop()  # which frees it
-            with self._collected():
-                if isinstance(entry, dict):  # has neither image nor mask
-                    entry = RawAnnotation(entry.get("id"))
-                raw = isinstance(entry, RawAnnotation)
-                image_id = whole_number(entry.image_id) if raw else None
-                if image_id in left_out:
-                    continue
+            if isinstance(entry, dict):  # has neither image nor mask
+                entry = RawAnnotation(entry.get("id"))
+            raw = isinstance(entry, RawAnnotation)
+            image_id = whole_number(entry.image_id) if raw else None
+            if image_id in left_out:
+                continue
+            try:
                 number = read_id("annotation", entry, seen)
                 seen.add(number)
                 if image_id not in sizes:
@@ -323,8 +323,11 @@ class _Reader:
                         f"{entry} has an unknown category, id {entry.category_id!r:.40}"
                     )
                 found = self._annotation(number, label, entry, sizes[image_id], plain)
-                if found is not None:
-                    by_image[image_id].append(found)
+            except EntryError as error:
+                self._add_problem(error)
+                continue
+            if found is not None:
+                by_image[image_id].append(found)
         return by_image
 
     def _annotation(
@@ -397,12 +400,15 @@ class _Reader:
 
     def _plain(self, sizes: Mapping[int, tuple[int, int]]) -> NDArray[np.bool_]:
         """Which packed polygons need no closer look, by position: nearly all of them."""
+        packed = [
+            (entry.polygons, *size)
+            for entry in self.file.annotations
+            if isinstance(entry, RawAnnotation) and entry.polygons is not None
+            if (size := sizes.get(whole_number(entry.image_id))) is not None  # type: ignore[arg-type]
+        ]
         limits = np.full((len(self.file.polygons), 2), math.nan)
-        for entry in self.file.annotations:
-            if isinstance(entry, RawAnnotation) and entry.polygons is not None:
-                size = sizes.get(whole_number(entry.image_id))  # type: ignore[arg-type]
-                if size is not None:
-                    limits[entry.polygons] = size[::-1]
+        positions, heights, widths = np.array(packed, dtype=np.int64).reshape(-1, 3).T
+        limits[positions] = np.stack([widths, heights], axis=1)
         return self.file.polygons.sound(limits, tolerance=BORDER_TOLERANCE, area=_COVERING)
 
     @contextmanager
@@ -410,7 +416,10 @@ class _Reader:
         try:
             yield
         except EntryError as error:
-            self.problems.append(f"{self.file.path}: {error}")
+            self._add_problem(error)
+
+    def _add_problem(self, error: EntryError) -> None:
+        self.problems.append(f"{self.file.path}: {error}")
 
 
 @contextmanager
