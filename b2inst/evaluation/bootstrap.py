@@ -265,13 +265,15 @@ def _category_precision(
 def _parse(metric: str) -> tuple[str, Kind, str, slice]:
     """Prefix of the group, kind, area range and IoU thresholds of a metric's name."""
     for group, (kind, prefix) in product(("", *GROUPS), PREFIXES.items()):
+        if group and kind == "bbox":  # a box around all that is ignored would hide what is not
+            continue
         name = metric.removeprefix(group + prefix)
         if metric == group + prefix + name and name in _THRESHOLDS | _AREAS:
             return group, kind, _AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
     names = ", ".join((*_THRESHOLDS, *_AREAS))
     raise EvaluationError(
         f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
-        "and these after 'touching_' or 'isolated_'"
+        "and those of masks and boundaries after 'touching_' or 'isolated_'"
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container
 from typing import Any
 
 import cv2
 import numpy as np
 from faster_coco_eval import COCO
+from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.cut_outs import cut_out
@@ -44,20 +46,30 @@ def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
 def touching_and_isolated(truth: COCO) -> dict[str, COCO]:
     """The ground truth of each of ``GROUPS``."""
     found = touching(truth)
-    return dict(
-        zip(GROUPS, (only(truth, found), only(truth, truth.anns.keys() - found)), strict=True)
-    )
+    others = {number for number, a in truth.anns.items() if not a["iscrowd"]} - found
+    return {group: only(truth, ids) for group, ids in zip(GROUPS, (found, others), strict=True)}
 
 
 def only(truth: COCO, ids: Container[int]) -> COCO:
-    """The same ground truth where all other annotations are ignored as crowds are.
+    """The same ground truth where all but some objects are ignored as crowds are.
 
-    Detections that lie on an ignored object for the most part are neither right nor wrong.
+    The others of an image and category become one crowd, so that a detection of two of them is
+    ignored, as one of them is: it is not wrong about the objects that are left.
     """
-    annotations = [
-        found if found["id"] in ids else found | {"iscrowd": 1}
-        for found in truth.dataset["annotations"]
-    ]
+    annotations, others = [], defaultdict(list)
+    for found in truth.dataset["annotations"]:
+        if found["id"] in ids:
+            annotations.append(found)
+        else:
+            others[found["image_id"], found["category_id"]].append(found)
+    for group in others.values():
+        image = truth.imgs[group[0]["image_id"]]
+        size = (image["height"], image["width"])
+        crowd = coco_mask.merge([to_rle(found["segmentation"], *size) for found in group])
+        box, area = coco_mask.toBbox(crowd).tolist(), float(coco_mask.area(crowd))
+        annotations.append(
+            group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1}
+        )
     return COCO(truth.dataset | {"annotations": annotations})
 
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from b2inst.evaluation import EvaluationError
 from b2inst.evaluation.average_precision import load_pair, run_evaluator
 from b2inst.evaluation.boundary_overlap import (
     boundary_overlaps,
     boundary_width,
     inner_boundary,
+    swallowed_share,
 )
 
 from .conftest import SIZE, annotation, dataset, prediction, random_pair, rle
@@ -109,3 +111,33 @@ def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(dilation: flo
             assert overlap[row, column] == expected
         smaller += (overlap < of_masks).sum()
     assert smaller > 10, "boundary IoUs were the smaller ones somewhere"
+
+
+def test_a_width_in_pixels() -> None:
+    truth, predictions = random_pair(3, images=5)
+    masks = run_evaluator(*load_pair(predictions, truth), kind="segm")
+    assert boundary_width(*SIZE, dilation=0.03) == 4
+    found = boundary_overlaps(masks, boundary_pixels=4)
+    for pair, expected in boundary_overlaps(masks, boundary_dilation=0.03).items():
+        np.testing.assert_array_equal(found[pair], expected)
+    with pytest.raises(EvaluationError, match="boundary_pixels is 0; give at least 1"):
+        boundary_overlaps(masks, boundary_pixels=0)
+
+
+def test_the_share_of_objects_that_their_boundary_swallows() -> None:
+    """Of a disc of radius r, and of a frame's corner, d pixels reach the middle or do not."""
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+    discs = [(ys - 30) ** 2 + (xs - 40) ** 2 <= radius**2 for radius in (2, 5, 9)]
+    corner = np.zeros(SIZE, dtype=bool)
+    corner[:9, :9] = True  # 4 pixels from the frame, too, the middle begins
+    masks = [*discs, corner]
+    annotations = [annotation(i + 1, 10, 2, mask) for i, mask in enumerate(masks)]
+    annotations.append(annotation(5, 10, 2, discs[2], iscrowd=1))
+    truth = dataset(annotations, images=1)
+    for width in range(1, 11):
+        expected = np.mean([ring(mask, width).sum() == mask.sum() for mask in masks])
+        assert swallowed_share(truth, boundary_pixels=width) == expected
+    shares = [swallowed_share(truth, boundary_pixels=width) for width in (1, 4, 5, 10)]
+    assert shares == [0, 0.5, 0.75, 1]
+    assert swallowed_share(truth, boundary_dilation=5 / 120) == 0.75
+    assert swallowed_share(dataset([], images=1)) == 0
