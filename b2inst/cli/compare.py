@@ -11,7 +11,9 @@ import typer
 
 from b2inst.cli.options import (
     AnnotationsOption,
+    BoundaryPixelsOption,
     CrowdsAsInstancesOption,
+    MaxDetectionsOption,
     SkipBadOption,
     annotation_file,
     read_truth,
@@ -40,6 +42,8 @@ def compare(
     resamples: Annotated[
         int, typer.Option("--resamples", min=100, help="How often the images are drawn.")
     ] = 1000,
+    max_detections: MaxDetectionsOption = None,
+    boundary_pixels: BoundaryPixelsOption = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Files at a time (default: one a core).")
     ] = None,
@@ -54,7 +58,15 @@ def compare(
         crowds_as_instances=crowds_as_instances,
     )
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
-    found = compare_files(a, b, truth, resamples=resamples, jobs=jobs)
+    found = compare_files(
+        a,
+        b,
+        truth,
+        resamples=resamples,
+        max_detections=max_detections or 100,
+        boundary_pixels=boundary_pixels,
+        jobs=jobs,
+    )
     typer.echo(comparison_text(found, resamples=resamples))
 
 

@@ -12,6 +12,7 @@ from b2inst.cli.errors import check_new
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     AnnotationsOption,
+    BoundaryPixelsOption,
     CrowdsAsInstancesOption,
     DeviceOption,
     ImagesOption,
@@ -41,6 +42,11 @@ def evaluate_weights(
     skip_bad: SkipBadOption = False,
     crowds_as_instances: CrowdsAsInstancesOption = False,
     val_fraction: ValFractionOption = None,
+    max_detections: MaxDetectionsOption = None,
+    boundary_pixels: BoundaryPixelsOption = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also of objects that touch another, and of the rest.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
     ] = None,
@@ -85,14 +91,24 @@ def evaluate_weights(
     if val_fraction is not None:
         _, index = hold_out(index, val_fraction)
     truth = load_ground_truth(index)
+    limit = max_detections or 100
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
             model = load_model(weights, device=resolve_device(device or "auto"))
+            if max_detections is not None:
+                model.max_detections = max_detections  # type: ignore[assignment]
+            limit = getattr(model, "max_detections", limit)
             check_classes(model, index)
             write_predictions(model, index, predictions, batch_size=batch)
-        metrics = evaluate(read_results(predictions, truth), truth)
-    typer.echo(metrics_text(metrics))
+        metrics = evaluate(
+            read_results(predictions, truth),
+            truth,
+            max_detections=limit,
+            boundary_pixels=boundary_pixels,
+            groups=groups,
+        )
+    typer.echo(metrics_text(metrics, groups=groups))
     if out is not None:
         write_json(out / "metrics.json", metrics)
         typer.echo(f"{out}: {', '.join(written)}")

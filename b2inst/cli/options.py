@@ -45,6 +45,16 @@ ValFractionOption = Annotated[
         help="Share of the training images of --data to hold out for validation, such as 0.2.",
     ),
 ]
+MaxDetectionsOption = Annotated[
+    int | None,
+    typer.Option("--max-detections", min=1, help="Most detections of an image (COCO's: 100)."),
+]
+BoundaryPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--boundary-pixels", min=1, help="Width of boundaries (default: 2 % of the diagonal)."
+    ),
+]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Profile, or path of its YAML file.")]
 BatchSizeOption = Annotated[
     int | None,

@@ -15,6 +15,8 @@ from b2inst.evaluation.bootstrap import (
     paired_interval,
     resample_ap,
 )
+from b2inst.evaluation.boundary_overlap import swallowed_share
+from b2inst.evaluation.counts import Counts, best_threshold, count_matches, resample_counts
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.inference import write_predictions
 from b2inst.evaluation.noise_band import NoiseBand, noise_band
@@ -26,10 +28,12 @@ from b2inst.evaluation.predictions import (
     to_coco_json,
     to_records,
 )
+from b2inst.evaluation.touching import touching
 
 __all__ = [
     "COCO_AREAS",
     "AreaRanges",
+    "Counts",
     "EvaluationError",
     "Interval",
     "Kind",
@@ -37,6 +41,8 @@ __all__ = [
     "NoiseBand",
     "Prediction",
     "PredictionWriter",
+    "best_threshold",
+    "count_matches",
     "evaluate",
     "noise_band",
     "paired_bootstrap",
@@ -44,7 +50,10 @@ __all__ = [
     "ranked_by_class",
     "read_predictions",
     "resample_ap",
+    "resample_counts",
+    "swallowed_share",
     "to_coco_json",
     "to_records",
+    "touching",
     "write_predictions",
 ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.ground_truth import Annotations
 from b2inst.evaluation.matches import CategoryMatches, Overlaps, match
 from b2inst.evaluation.predictions import Prediction
+from b2inst.evaluation.touching import GROUPS, touching_and_isolated
 
 #: Recall levels at which COCO reads the precision.
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -63,7 +65,9 @@ def paired_bootstrap(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    max_detections: int = 100,
     boundary_dilation: float = 0.02,
+    boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
     image_ids: Collection[int] | None = None,
 ) -> Interval | None:
@@ -74,11 +78,12 @@ def paired_bootstrap(
         runs_b: as many or not, of model b.
         annotations: COCO annotation file, or its content.
         metric: a name as :func:`~b2inst.evaluation.average_precision.evaluate` gives them, such as
-            "AP", "AP75", "APs", "boundary_AP", "box_AP50".
+            "AP", "AP75", "APs", "boundary_AP", "box_AP50", "touching_boundary_AP".
         resamples: how often the images are drawn.
         seed: of the draws; the same images are drawn for every run.
         level: coverage of the interval, in (0, 1).
-        boundary_dilation, area_ranges, image_ids: as ``evaluate``.
+        max_detections, boundary_dilation, boundary_pixels, area_ranges, image_ids: as
+            ``evaluate``.
 
     Returns:
         The interval; None where the data have no ground truth for the metric.
@@ -95,7 +100,9 @@ def paired_bootstrap(
                 metrics=[metric],
                 resamples=resamples,
                 seed=seed,
+                max_detections=max_detections,
                 boundary_dilation=boundary_dilation,
+                boundary_pixels=boundary_pixels,
                 area_ranges=area_ranges,
                 image_ids=image_ids,
             )[metric]
@@ -129,7 +136,9 @@ def resample_ap(
     metrics: Sequence[str] = ("AP",),
     resamples: int = 1000,
     seed: int = 0,
+    max_detections: int = 100,
     boundary_dilation: float = 0.02,
+    boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
     image_ids: Collection[int] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -139,7 +148,8 @@ def resample_ap(
 
     Args:
         metrics: names as ``evaluate`` gives them; those of one kind share their work.
-        resamples, seed, boundary_dilation, area_ranges, image_ids: as :func:`paired_bootstrap`.
+        resamples, seed: as :func:`paired_bootstrap`.
+        max_detections, boundary_dilation, boundary_pixels, area_ranges, image_ids: as ``evaluate``.
 
     Returns:
         For each metric ``resamples + 1`` values in percent, the first on the images as they are;
@@ -153,26 +163,37 @@ def resample_ap(
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
     ranges = {"all": (0.0, 1e5**2)} | dict(area_ranges or COCO_AREAS)
-    evaluators: dict[Kind, COCOeval_faster] = {}
-    overlaps: dict[Kind, Overlaps] = {}
-    precision: dict[tuple[Kind, str], np.ndarray] = {}
+    parts = {"": truth}
+    if any(group for group, *_ in wanted):
+        parts |= touching_and_isolated(truth)
+    evaluators: dict[tuple[str, Kind], COCOeval_faster] = {}
+    overlaps: dict[tuple[str, Kind], Overlaps] = {}
+    precision: dict[tuple[str, Kind, str], np.ndarray] = {}
     values = {}
-    for metric, (kind, area, thresholds) in zip(metrics, wanted, strict=True):
+    for metric, (group, kind, area, thresholds) in zip(metrics, wanted, strict=True):
         # Boundaries need the masks' matches first.
         source: Literal["segm", "bbox"] = "bbox" if kind == "bbox" else "segm"
-        if source not in evaluators:
-            evaluators[source] = run_evaluator(truth, chosen, kind=source, area_ranges=area_ranges)
-        if kind not in overlaps:
-            evaluator = evaluators[source]
-            overlaps[kind] = (
-                boundary_overlaps(evaluator, boundary_dilation=boundary_dilation)
+        if (group, source) not in evaluators:
+            evaluators[group, source] = run_evaluator(
+                parts[group],
+                chosen,
+                kind=source,
+                max_detections=max_detections,
+                area_ranges=area_ranges,
+            )
+        evaluator = evaluators[group, source]
+        if (group, kind) not in overlaps:
+            overlaps[group, kind] = (
+                boundary_overlaps(
+                    evaluator, boundary_dilation=boundary_dilation, boundary_pixels=boundary_pixels
+                )
                 if kind == "boundary"
                 else evaluator.ious
             )
-        if (kind, area) not in precision:
-            categories = match(evaluators[source], overlaps=overlaps[kind], area=ranges[area])
-            precision[kind, area] = weighted_precision(categories, weights)
-        values[metric] = 100 * precision[kind, area][:, thresholds].mean(axis=1)
+        if (group, kind, area) not in precision:
+            categories = match(evaluator, overlaps=overlaps[group, kind], area=ranges[area])
+            precision[group, kind, area] = weighted_precision(categories, weights)
+        values[metric] = 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
     return values
 
 
@@ -241,15 +262,18 @@ def _category_precision(
     return result
 
 
-def _parse(metric: str) -> tuple[Kind, str, slice]:
-    """Kind, area range and IoU thresholds of a metric's name."""
-    for kind, prefix in sorted(PREFIXES.items(), key=lambda item: -len(item[1])):
-        name = metric.removeprefix(prefix)
-        if metric.startswith(prefix) and name in _THRESHOLDS | _AREAS:
-            return kind, _AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
+def _parse(metric: str) -> tuple[str, Kind, str, slice]:
+    """Prefix of the group, kind, area range and IoU thresholds of a metric's name."""
+    for group, (kind, prefix) in product(("", *GROUPS), PREFIXES.items()):
+        if group and kind == "bbox":  # a box around all that is ignored would hide what is not
+            continue
+        name = metric.removeprefix(group + prefix)
+        if metric == group + prefix + name and name in _THRESHOLDS | _AREAS:
+            return group, kind, _AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
     names = ", ".join((*_THRESHOLDS, *_AREAS))
     raise EvaluationError(
-        f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_'"
+        f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
+        "and those of masks and boundaries after 'touching_' or 'isolated_'"
     )
 
 

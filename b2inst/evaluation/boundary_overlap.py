@@ -15,19 +15,26 @@ from typing import Any
 import cv2
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import to_rle
+from b2inst.evaluation.cut_outs import CutOut, common_pixels, cut_out
+from b2inst.evaluation.errors import EvaluationError
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.matches import IOU_THRESHOLDS, Overlaps
 
 
-def boundary_overlaps(masks: COCOeval_faster, *, boundary_dilation: float = 0.02) -> Overlaps:
+def boundary_overlaps(
+    masks: COCOeval_faster,
+    *,
+    boundary_dilation: float = 0.02,
+    boundary_pixels: int | None = None,
+) -> Overlaps:
     """What boundary AP matches by, for :func:`~b2inst.evaluation.matches.match`.
 
     Args:
         masks: the evaluator of the masks, after its run.
-        boundary_dilation: as ``evaluate``.
+        boundary_dilation, boundary_pixels: as ``evaluate``.
 
     Returns:
         By image and category, detections × annotations: the smaller of the two IoUs where the mask
@@ -49,18 +56,49 @@ def boundary_overlaps(masks: COCOeval_faster, *, boundary_dilation: float = 0.02
         ranked = sorted(detections[pair], key=lambda d: -d["score"])
         chosen = [(ranked[row], annotations[pair][column]) for row, column in matches]
         codes = {id(one): to_rle(one["segmentation"], *size) for both in chosen for one in both}
-        width = boundary_width(*size, dilation=boundary_dilation)
-        boundaries = dict(
-            zip(codes, inner_boundaries(list(codes.values()), width=width), strict=True)
-        )
+        width = boundary_width(*size, dilation=boundary_dilation, pixels=boundary_pixels)
+        boundaries = {key: inner_boundary(code, width=width) for key, code in codes.items()}
         for (row, column), (one, other) in zip(matches, chosen, strict=True):
             a, b = boundaries[id(one)], boundaries[id(other)]
-            iou = np.count_nonzero(a & b) / np.count_nonzero(a | b)
+            common = common_pixels(a, b)
+            iou = common / (np.count_nonzero(a.mask) + np.count_nonzero(b.mask) - common)
             overlap[row, column] = min(overlap[row, column], iou)
     return overlaps
 
 
-def boundary_width(height: int, width: int, *, dilation: float = 0.02) -> int:
+def swallowed_share(
+    annotations: Annotations,
+    *,
+    boundary_dilation: float = 0.02,
+    boundary_pixels: int | None = None,
+) -> float:
+    """The share of objects whose boundary is the whole mask, in [0, 1]; crowds are no objects.
+
+    Where both masks are such, boundary IoU is mask IoU and boundary AP tells nothing of its own.
+
+    Args:
+        annotations: COCO annotation file, or its content.
+        boundary_dilation, boundary_pixels: as ``evaluate``.
+
+    Raises:
+        EvaluationError: the annotations are not valid.
+    """
+    truth = load_ground_truth(annotations)
+    objects = [found for found in truth.dataset["annotations"] if not found["iscrowd"]]
+    swallowed = 0
+    for found in objects:
+        image = truth.imgs[found["image_id"]]
+        size = (image["height"], image["width"])
+        width = boundary_width(*size, dilation=boundary_dilation, pixels=boundary_pixels)
+        code = to_rle(found["segmentation"], *size)
+        boundary = inner_boundary(code, width=width).mask
+        swallowed += int(np.count_nonzero(boundary) == coco_mask.area(code))
+    return swallowed / max(len(objects), 1)
+
+
+def boundary_width(
+    height: int, width: int, *, dilation: float = 0.02, pixels: int | None = None
+) -> int:
     """Width of the boundary of a mask in pixels, rounded as its authors' code does.
 
     Python's ``round`` takes halves to the even neighbour: 3.5 and 4.5 are both 4.
@@ -68,31 +106,32 @@ def boundary_width(height: int, width: int, *, dilation: float = 0.02) -> int:
     Args:
         height, width: of the image, in pixels.
         dilation: fraction of the image diagonal.
+        pixels: the width itself instead.
+
+    Raises:
+        EvaluationError: ``pixels`` is below 1.
     """
+    if pixels is not None:
+        if pixels < 1:
+            raise EvaluationError(f"boundary_pixels is {pixels}; give at least 1")
+        return pixels
     return max(1, round(dilation * math.hypot(height, width)))
 
 
-def inner_boundaries(codes: list[dict[str, Any]], *, width: int) -> list[NDArray[np.uint8]]:
-    """The part of each mask within ``width`` pixels of its contour (Cheng et al. 2021).
+def inner_boundary(code: dict[str, Any], *, width: int) -> CutOut:
+    """The part of a mask within ``width`` pixels of its contour (Cheng et al. 2021).
 
     The frame of the image is a contour, too: what it cuts has its boundary there.
 
     Args:
-        codes: run-length codes of masks of one image.
-
-    Returns:
-        For each an h×w array of 0 and 1, on the part of the image that holds all of the masks.
+        code: run-length code of the mask.
     """
-    boxes = coco_mask.toBbox(codes)
-    left, top = boxes[:, :2].min(axis=0).astype(int)
-    right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0).astype(int)
+    window, mask = cut_out(code)
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
-    result = []
-    for code in codes:
-        mask = np.ascontiguousarray(coco_mask.decode(code)[top:bottom, left:right])
-        core = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        result.append((mask - core).astype(np.uint8))
-    return result
+    core = cv2.erode(
+        mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0
+    ).astype(bool)
+    return CutOut(window, mask & ~core)
 
 
 def _by_pair(coco: COCO) -> dict[tuple[int, int], list[dict[str, Any]]]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from b2inst.evaluation.average_precision import warn_of_limit
 from b2inst.evaluation.bootstrap import resample_ap
 from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
@@ -43,6 +45,8 @@ def compare(
     *,
     metrics: Sequence[str] = METRICS,
     resamples: int = 1000,
+    max_detections: int = 100,
+    boundary_pixels: int | None = None,
     jobs: int | None = None,
 ) -> dict[str, Comparison]:
     """Compare two models on the same images, by metric.
@@ -53,6 +57,7 @@ def compare(
         annotations: the ground truth that both were predicted for, as ``evaluate`` takes it.
         metrics: names as ``evaluate`` gives them.
         resamples: of the images, for the bootstrap.
+        max_detections, boundary_pixels: as ``evaluate``, which warns as this does.
         jobs: files evaluated at a time, each by a process (default: one a core; 1: this process).
 
     Raises:
@@ -65,7 +70,15 @@ def compare(
         )
     files = [*first, *second]
     check = partial(images_of, annotations=annotations)
-    work = partial(_resample, annotations=annotations, metrics=metrics, resamples=resamples)
+    work = partial(
+        _resample,
+        annotations=annotations,
+        metrics=metrics,
+        resamples=resamples,
+        max_detections=max_detections,
+        boundary_pixels=boundary_pixels,
+    )
+    warn_of_limit(load_ground_truth(annotations), max_detections=max_detections)
     jobs = min(jobs or os.cpu_count() or 1, len(files))
     if jobs == 1:
         check_common(files, [check(file) for file in files])
@@ -110,8 +123,6 @@ def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
             )
 
 
-def _resample(
-    file: Path, *, annotations: Annotations, metrics: Sequence[str], resamples: int
-) -> dict[str, np.ndarray]:
+def _resample(file: Path, *, annotations: Annotations, **options: Any) -> dict[str, np.ndarray]:
     truth = load_ground_truth(annotations)
-    return resample_ap(read_results(file, truth), truth, metrics=metrics, resamples=resamples)
+    return resample_ap(read_results(file, truth), truth, **options)

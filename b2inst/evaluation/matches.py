@@ -22,7 +22,6 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: IoUs of detections (in descending order of score) × annotations, by image and category.
 Overlaps = Mapping[tuple[int, int], Any]
 
-_MAX_DETECTIONS = 100
 _ALL_AREAS = (0.0, 1e5**2)
 
 
@@ -45,7 +44,7 @@ def match(
     """Match detections to annotations of an area range, by COCO's rules.
 
     Args:
-        evaluator: of ``average_precision.run_evaluator``.
+        evaluator: of ``average_precision.run_evaluator``; its limit of detections holds here.
         overlaps: matched by these (default: the evaluator's own).
         area: lowest and highest area in pixels²; what is outside is ignored.
 
@@ -70,6 +69,7 @@ def match(
                 candidates,
                 ious[image_id, category_id],
                 area,
+                evaluator.params.maxDets[-1],
             )
             for image_id, candidates in sorted(detections[category_id].items())
         ]
@@ -83,9 +83,10 @@ def _match_image(
     detections: list[dict[str, Any]],
     ious: Any,
     area: tuple[float, float],
+    max_detections: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores (N), true positives (T×N) and ignored (T×N) of one image and category."""
-    detections = sorted(detections, key=lambda d: -d["score"])[:_MAX_DETECTIONS]
+    detections = sorted(detections, key=lambda d: -d["score"])[:max_detections]
     count, steps = len(detections), len(IOU_THRESHOLDS)
     true_positive = np.zeros((steps, count), dtype=bool)
     ignored = np.repeat(_outside(detections, area)[None], steps, axis=0)

@@ -51,14 +51,20 @@ def rescored(class_scores: np.ndarray, qualities: Mapping[str, np.ndarray]) -> n
 
 
 def ap_by_ranking(
-    predictions: list[Prediction], annotations: Annotations, rankings: Rankings
+    predictions: list[Prediction],
+    annotations: Annotations,
+    rankings: Rankings,
+    *,
+    max_detections: int = 100,
+    boundary_pixels: int | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """Mask and boundary AP of the same detections under each ranking.
 
     Args:
-        predictions: COCO results, at most 100 an image, as models give them.
+        predictions: COCO results, at most ``max_detections`` an image, as models give them.
         annotations: COCO annotation file, or its content.
         rankings: N scores for each name.
+        max_detections, boundary_pixels: as ``evaluate``.
 
     Returns:
         ``{"AP": {name: percent}, "boundary_AP": {…}}``; None where there is no ground truth.
@@ -67,8 +73,9 @@ def ap_by_ranking(
         EvaluationError: predictions or annotations are not valid, or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations)
-    evaluator = run_evaluator(truth, chosen, kind="segm")
-    overlaps = {"AP": evaluator.ious, "boundary_AP": boundary_overlaps(evaluator)}
+    evaluator = run_evaluator(truth, chosen, kind="segm", max_detections=max_detections)
+    boundaries = boundary_overlaps(evaluator, boundary_pixels=boundary_pixels)
+    overlaps = {"AP": evaluator.ious, "boundary_AP": boundaries}
     once = np.ones((1, len(truth.imgs)), dtype=np.int32)
     result: dict[str, dict[str, float | None]] = {metric: {} for metric in overlaps}
     for name, scores in rankings.items():

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,38 @@ def test_predictions_of_any_tool(
         again = _call("eval", tmp_path / name, "--annotations", annotations, "--out", out)
         assert again.stdout.splitlines() == [*done.stdout.splitlines(), f"{out}: metrics.json"]
         assert json.loads((out / "metrics.json").read_text())["AP"] == pytest.approx(100)
+
+
+def test_more_objects_than_detections_count(tmp_path: Path) -> None:
+    """120 bars in an image, all found: the 100 best are at 84 of 101 recall levels."""
+    bars = [[300 * n, 20, 300 * 100 - 300 * n - 20] for n in range(100)]
+    bars += [[300 * n + 100, 20, 300 * 100 - 300 * n - 120] for n in range(20)]
+    found = [
+        {"image_id": 1, "category_id": 1, "segmentation": {"size": [300, 100], "counts": counts}}
+        for counts in bars
+    ]
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 300, "width": 100}],
+        "categories": [{"id": 1, "name": "bar"}],
+        "annotations": [{"id": n, "iscrowd": 0} | one for n, one in enumerate(found, start=1)],
+    }
+    annotations, file = tmp_path / "truth.json", tmp_path / "results.json"
+    annotations.write_text(json.dumps(truth))
+    file.write_text(json.dumps([one | {"score": 0.9} for one in found]))
+    evaluated = ("eval", file, "--annotations", annotations)
+    compared = ("compare", file, file, *evaluated[2:], "--jobs", 1, "--resamples", 100)
+    for call in (evaluated, compared):
+        with pytest.warns(UserWarning, match="1 of 1 images .* more than 100 objects"):
+            assert _call(*call).stdout.splitlines()[1].split()[1] == "83.2"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            seen = _call(*call, "--max-detections", 120, "--boundary-pixels", 1)
+        assert seen.stdout.splitlines()[1].split()[1] == "100.0"
+    done = _call(*evaluated, "--max-detections", 120, "--groups")
+    lines = {line[:18].strip(): line[18:].split()[0] for line in done.stdout.splitlines()[1:]}
+    assert lines["mask"] == lines["touching mask"] == lines["touching boundary"] == "100.0"
+    assert lines["isolated mask"] == "–"
+    assert _call(*evaluated, "--max-detections", 0).exit_code == 2
 
 
 def test_eval_replaces_no_metrics_unasked(tmp_path: Path, perfect: list[dict[str, Any]]) -> None:

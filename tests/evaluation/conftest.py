@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,16 @@ def random_pair(
             scores = generator.random(2).tolist()
             predictions.append(prediction(image_id, 2, ellipse(generator), *scores))
     return dataset(found, images=images), predictions
+
+
+def dense_pair(count: int = 120) -> tuple[dict[str, Any], list[Prediction]]:
+    """Squares of 5×5 pixels in the first of two images; each is found exactly."""
+    corners = list(product(range(0, 66, 6), range(0, 90, 6)))[:count]
+    masks = np.zeros((count, *SIZE), dtype=bool)
+    for mask, (top, left) in zip(masks, corners, strict=True):
+        mask[top : top + 5, left : left + 5] = True
+    truth = dataset([annotation(i + 1, 10, 2, m) for i, m in enumerate(masks)], images=2)
+    return truth, [prediction(10, 2, mask, 1.0) for mask in masks]
 
 
 @pytest.fixture(scope="session")

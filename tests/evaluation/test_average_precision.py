@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from scipy.ndimage import binary_erosion
 
 from b2inst.evaluation import EvaluationError, Prediction, evaluate, resample_ap
 
-from .conftest import SIZE, annotation, box, dataset, prediction, random_pair
+from .conftest import SIZE, annotation, box, dataset, dense_pair, prediction, random_pair
 
 AREAS = {"small": (0, 200), "medium": (200, 700), "large": (700, 1e10)}
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -36,13 +37,15 @@ class BoundaryEval(COCOeval):
             return []
         truth = [coco_mask.decode(a["segmentation"]) for a in self._gts[image_id, category_id]]
         found = sorted(self._dts[image_id, category_id], key=lambda d: -d["score"])
+        found = found[: self.params.maxDets[-1]]
+        rings = [self.ring(coco_mask.decode(detection["segmentation"])) for detection in found]
         for j, (mask, found_truth) in enumerate(
             zip(truth, self._gts[image_id, category_id], strict=True)
         ):
             if found_truth["iscrowd"]:
                 continue
-            for i, detection in enumerate(found[: self.params.maxDets[-1]]):
-                a, b = self.ring(coco_mask.decode(detection["segmentation"])), self.ring(mask)
+            b = self.ring(mask)
+            for i, a in enumerate(rings):
                 union = (a | b).sum()
                 ious[i, j] = min(ious[i, j], (a & b).sum() / union if union else 0.0)
         return ious
@@ -59,6 +62,7 @@ def oracle(
     kind: str,
     *,
     areas: dict[str, tuple[float, float]] = AREAS,
+    max_detections: int = 100,
 ) -> list[float | None]:
     """The six APs by pycocotools in percent, as papers compute them."""
     keep = "bbox" if kind == "bbox" else "segmentation"
@@ -79,10 +83,14 @@ def oracle(
         evaluator = evaluator_class(
             coco, coco.loadRes(results), "bbox" if kind == "bbox" else "segm"
         )
+        evaluator.params.maxDets = [1, 2, max_detections]
         evaluator.params.areaRng = [[0, 1e10], *map(list, areas.values())]
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
+    precision = evaluator.eval["precision"][..., 0, -1]
+    if (precision > -1).any():  # the AP that it sums up is always of 100 detections
+        evaluator.stats[0] = precision[precision > -1].mean()
     return [None if value < 0 else 100 * value for value in evaluator.stats[:6].tolist()]
 
 
@@ -102,6 +110,49 @@ def test_equals_independent_evaluator(kind: str, prefix: str, seed: int) -> None
     expected = oracle(truth, predictions, kind)
     assert sum(v is not None and 0 < v < 100 for v in expected) >= 5
     assert_equal([metrics[prefix + name] for name in NAMES], expected)
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 images")
+@pytest.mark.parametrize("limit", [7, 100, 300, 500])
+def test_the_limit_of_detections_is_that_of_all_evaluators(limit: int) -> None:
+    truth, exact = dense_pair()
+    generator = np.random.default_rng(0)
+    predictions = []
+    for record in exact * 5:
+        moved = np.roll(coco_mask.decode(record["segmentation"]), generator.integers(-1, 2), 1)
+        predictions.append(prediction(10, 2, moved, *generator.random(2).tolist()))
+    metrics = evaluate(predictions, truth, max_detections=limit, area_ranges=AREAS)
+    resampled = resample_ap(
+        predictions,
+        truth,
+        metrics=list(metrics),
+        resamples=1,
+        max_detections=limit,
+        area_ranges=AREAS,
+    )
+    for kind, prefix in (("segm", ""), ("bbox", "box_"), ("boundary", "boundary_")):
+        expected = oracle(truth, predictions, kind, max_detections=limit)
+        assert_equal([metrics[prefix + name] for name in NAMES], expected)
+        values = [float(resampled[prefix + name][0]) for name in NAMES]
+        assert_equal([None if np.isnan(v) else v for v in values], expected)
+
+
+def test_what_the_limit_hides_is_told() -> None:
+    truth, exact = dense_pair(120)
+    with pytest.warns(UserWarning, match="1 of 2 images \\(50.0%\\) have more than 100 objects"):
+        evaluate([], truth)
+    # The first 100 of 120 are found: recall 0.8333, and 84 of the 101 recall levels are below it.
+    assert resample_ap(exact, truth, resamples=1)["AP"][0] == pytest.approx(100 * 84 / 101)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert evaluate(exact, truth, max_detections=120)["AP"] == 100.0
+        # Of each category, and crowds are not to be found.
+        half = [a | {"category_id": 2 + a["id"] % 2} for a in truth["annotations"]]
+        evaluate([], truth | {"annotations": half})
+        crowds = [a | {"iscrowd": int(a["id"] > 100)} for a in truth["annotations"]]
+        evaluate([], truth | {"annotations": crowds})
+    with pytest.raises(EvaluationError, match="max_detections is 0; give at least 1"):
+        resample_ap(exact, truth, max_detections=0)
 
 
 def test_equals_pycocotools_on_real_annotations() -> None:
@@ -154,6 +205,9 @@ def test_boundary_ap_of_a_shifted_square() -> None:
     assert moved_by_one["AP"] == pytest.approx(100)  # 39/41 = 0.951
     assert moved_by_one["boundary_AP"] == pytest.approx(60)  # 504/648 = 0.778
     assert moved_by_one["boundary_AP75"] == pytest.approx(100)
+
+    in_pixels = evaluate([prediction(10, 2, square(40, 1), 0.9)], truth, boundary_pixels=4)
+    assert in_pixels == moved_by_one
 
 
 def test_perfect_predictions_score_100(pair: tuple[dict[str, Any], list[Prediction]]) -> None:

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from b2inst.evaluation import EvaluationError
 from b2inst.evaluation.average_precision import load_pair, run_evaluator
 from b2inst.evaluation.boundary_overlap import (
     boundary_overlaps,
     boundary_width,
-    inner_boundaries,
+    inner_boundary,
+    swallowed_share,
 )
 
-from .conftest import SIZE, annotation, dataset, ellipse, prediction, random_pair, rle
+from .conftest import SIZE, annotation, dataset, prediction, random_pair, rle
 
 #: Image sides (height, width) whose 2 % of the diagonal ends in .5: 3.5, 5.5, 7.5, 4.5.
 HALVES = [(105, 140), (140, 105), (77, 264), (225, 300)]
@@ -49,13 +51,12 @@ def test_boundaries_are_what_an_erosion_leaves(size: tuple[int, int], seed: int)
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=size), rng.uniform(1, 12))
     mask = noise > np.quantile(noise, rng.uniform(0, 0.9))
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return
-    (found,) = inner_boundaries([rle(mask)], width=boundary_width(*size))
+    window, found = inner_boundary(rle(mask), width=boundary_width(*size))
     expected = ring(mask, max(1, int(np.rint(0.02 * np.sqrt(size[0] ** 2 + size[1] ** 2)))))
-    cut = expected[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    np.testing.assert_array_equal(found, cut)
+    np.testing.assert_array_equal(found, expected[window])
+    assert found.sum() == expected.sum()
 
 
 @pytest.mark.parametrize("size", HALVES)
@@ -112,17 +113,31 @@ def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(dilation: flo
     assert smaller > 10, "boundary IoUs were the smaller ones somewhere"
 
 
-def test_boundaries_of_several_masks_lie_in_their_common_frame() -> None:
-    rng = np.random.default_rng(0)
-    masks = [ellipse(rng) for _ in range(6)]
-    cut = np.zeros(SIZE, dtype=bool)
-    cut[:30, -40:] = True  # by the frame of the image, on two sides
-    masks.append(cut)
-    union = np.any(masks, axis=0)
-    rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
-    for mask, found in zip(masks, inner_boundaries([rle(m) for m in masks], width=3), strict=True):
-        expected = ring(mask, 3)
-        assert expected.sum() == found.sum()
-        np.testing.assert_array_equal(
-            found, expected[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        )
+def test_a_width_in_pixels() -> None:
+    truth, predictions = random_pair(3, images=5)
+    masks = run_evaluator(*load_pair(predictions, truth), kind="segm")
+    assert boundary_width(*SIZE, dilation=0.03) == 4
+    found = boundary_overlaps(masks, boundary_pixels=4)
+    for pair, expected in boundary_overlaps(masks, boundary_dilation=0.03).items():
+        np.testing.assert_array_equal(found[pair], expected)
+    with pytest.raises(EvaluationError, match="boundary_pixels is 0; give at least 1"):
+        boundary_overlaps(masks, boundary_pixels=0)
+
+
+def test_the_share_of_objects_that_their_boundary_swallows() -> None:
+    """Of a disc of radius r, and of a frame's corner, d pixels reach the middle or do not."""
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+    discs = [(ys - 30) ** 2 + (xs - 40) ** 2 <= radius**2 for radius in (2, 5, 9)]
+    corner = np.zeros(SIZE, dtype=bool)
+    corner[:9, :9] = True  # 4 pixels from the frame, too, the middle begins
+    masks = [*discs, corner]
+    annotations = [annotation(i + 1, 10, 2, mask) for i, mask in enumerate(masks)]
+    annotations.append(annotation(5, 10, 2, discs[2], iscrowd=1))
+    truth = dataset(annotations, images=1)
+    for width in range(1, 11):
+        expected = np.mean([ring(mask, width).sum() == mask.sum() for mask in masks])
+        assert swallowed_share(truth, boundary_pixels=width) == expected
+    shares = [swallowed_share(truth, boundary_pixels=width) for width in (1, 4, 5, 10)]
+    assert shares == [0, 0.5, 0.75, 1]
+    assert swallowed_share(truth, boundary_dilation=5 / 120) == 0.75
+    assert swallowed_share(dataset([], images=1)) == 0

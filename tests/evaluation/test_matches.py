@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from b2inst.evaluation import Prediction
 from b2inst.evaluation.average_precision import load_pair, run_evaluator
@@ -21,10 +22,14 @@ def strip(left: int, right: int) -> np.ndarray:
 
 
 def matches(
-    annotations: list[dict[str, Any]], predictions: list[Prediction], *, images: int = 1
+    annotations: list[dict[str, Any]],
+    predictions: list[Prediction],
+    *,
+    images: int = 1,
+    max_detections: int = 100,
 ) -> CategoryMatches:
     truth, chosen = load_pair(predictions, dataset(annotations, images=images))
-    (category,) = match(run_evaluator(truth, chosen, kind="segm"))
+    (category,) = match(run_evaluator(truth, chosen, kind="segm", max_detections=max_detections))
     return category
 
 
@@ -74,12 +79,14 @@ def test_images_are_in_order_of_id_and_detections_of_score() -> None:
     assert found.true_positive[0].tolist() == [False, True, True]
 
 
-def test_only_the_hundred_best_of_an_image_count() -> None:
+@pytest.mark.parametrize(("limit", "counted"), [(100, 100), (5, 5), (120, 120), (500, 120)])
+def test_only_the_best_of_an_image_count(limit: int, counted: int) -> None:
     scores = np.linspace(0.9, 0.1, 120).tolist()
     found = matches(
         [annotation(1, 10, 2, strip(0, 20))],
         [prediction(10, 2, strip(60, 90), score) for score in scores[:-1]]
         + [prediction(10, 2, strip(0, 20), scores[-1])],
+        max_detections=limit,
     )
-    assert found.true_positive.shape == (10, 100)
-    assert not found.true_positive.any()
+    assert found.true_positive.shape == (10, counted)
+    assert found.true_positive.any() == (counted == 120)
