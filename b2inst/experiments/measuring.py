@@ -20,9 +20,10 @@ from b2inst.evaluation import (
     swallowed_share,
     touching,
 )
+from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED
+from b2inst.experiments.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED, THRESHOLDED
 
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.
 RESAMPLES = 1000
@@ -51,11 +52,11 @@ def measure(
         tuning: predictions and truth of the split that the score threshold is chosen on; without
             it the metrics that need one (``THRESHOLDED``) are left out.
     """
-    band = {"boundary_pixels": spec.data.boundary_pixels}
+    band = spec.data.boundary_pixels
     rules: dict[str, Any] = {
         "area_ranges": area_ranges(spec.data.area_bounds),
         "max_detections": spec.max_detections,
-        **band,
+        "boundary_pixels": band,
     }
 
     def resample(found: list[Prediction], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -71,7 +72,7 @@ def measure(
     facts = {
         "objects": objects,
         "touching": len(touching(truth)) / max(objects, 1),
-        "swallowed": swallowed_share(truth, **band),
+        "swallowed": swallowed_share(truth, boundary_pixels=band),
     }
     if tuning is not None:
         facts["score_threshold"] = best_threshold(*tuning)
@@ -87,12 +88,13 @@ def measure(
     return Measurement(evaluate(detections, truth, **rules) | metrics, resampled, facts)
 
 
-def evaluation_settings(spec: RunSpec) -> dict[str, Any]:
-    """What decides the metrics of given predictions."""
+def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
+    """What decides the metrics of given predictions for a split."""
+    left_out = THRESHOLDED if spec.data.tuning_split(split) is None else ()
     settings = {
         "area_bounds": list(spec.data.area_bounds),
         "resamples": RESAMPLES,
-        "resampled": list(METRICS),
+        "resampled": [name for name in METRICS if name not in left_out],
         "code": code_fingerprint(EVALUATION_CODE),
     }
     if spec.data.boundary_pixels is not None:

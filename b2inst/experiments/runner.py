@@ -92,7 +92,7 @@ def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
     """Whether metrics are missing, or not measured as today: which, by what code, in what bins."""
     metrics = run.metrics(spec.data.split_label(split))
     return metrics is None or any(
-        metrics.get(key) != value for key, value in evaluation_settings(spec).items()
+        metrics.get(key) != value for key, value in evaluation_settings(spec, split).items()
     )
 
 
@@ -272,7 +272,7 @@ def _evaluate(
             "split": label,
             "images": len(index.images),
             **measured.facts,
-            **evaluation_settings(spec),
+            **evaluation_settings(spec, split),
             "metrics": measured.metrics,
         },
     )

@@ -16,7 +16,7 @@ from b2inst.models import CATALOG, TWO_STAGE, create_model
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.weights import save_model
 
-NAMES = ["smoke", "tiny", "small", "coco-1x"]
+NAMES = ["smoke", "tiny", "small", "nuclei", "coco-1x"]
 COCO = ["coco-1x", "coco-1x-aug", "coco-1x-r101", "coco-1x-aug-r101", "coco-3x", "coco-3x-r101"]
 #: Of families that the others have a recipe of their own for, by which they are trained there.
 RECIPES = {"yolact-800k": "yolact", "mask-rcnn-1x": "maskrcnn", "mask-rcnn-3x": "maskrcnn"}
@@ -66,9 +66,9 @@ def test_every_family_of_models_can_be_built_by_its_options(name: str) -> None:
         options = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
         with torch.device("meta"):
             model = create_model(spec.model, num_classes=3, **options)
-        side = options.get("size")
+        side = None if options.get("keep_size") else options.get("size")
         assert model.preprocessor.fixed_size == (None if side is None else (side, side))
-        assert (side is not None) == ("yolact" in family)
+        assert ("size" in options) == ("yolact" in family)
         assert "backbone_weights" in spec.options or not name.startswith("coco")
 
 
