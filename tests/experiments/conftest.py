@@ -14,8 +14,8 @@ import torch
 
 import b2inst
 from b2inst.experiments.datasets import prepare
-from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
-from b2inst.experiments.measuring import RESAMPLES
+from b2inst.experiments.fingerprint import TRAINING_CODE, code_fingerprint
+from b2inst.experiments.measuring import RESAMPLES, evaluation_settings
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import run
 from b2inst.experiments.store import Run, open_run, write_json
@@ -130,10 +130,7 @@ def fake_run() -> FakeRun:
         content = {
             "split": split,
             "images": 3,
-            "area_bounds": list(spec.data.area_bounds),
-            "resamples": RESAMPLES,
-            "resampled": list(METRICS),
-            "code": code_fingerprint(EVALUATION_CODE),
+            **evaluation_settings(spec, split),
             "metrics": values,
         }
         write_json(run.metrics_path(split), content)
