@@ -79,6 +79,7 @@ def test_predictions_of_any_tool(
         assert json.loads((out / "metrics.json").read_text())["AP"] == pytest.approx(100)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_more_objects_than_detections_count(tmp_path: Path) -> None:
     """120 bars in an image, all found: the 100 best are at 84 of 101 recall levels."""
     bars = [[300 * n, 20, 300 * 100 - 300 * n - 20] for n in range(100)]
