@@ -45,7 +45,7 @@ class Segmenter(ImageSegmenter):
         kind = _WithBases if isinstance(model, BasisSegmenter) else _TwoStage
         segmenter: Segmenter = kind(**parts)
         segmenter.class_names, segmenter.recipe = model.class_names, model.recipe
-        segmenter.category_ids = category_ids
+        segmenter.category_ids, segmenter.tile = category_ids, model.tile
         segmenter.training = model.training
         return segmenter
 
@@ -111,12 +111,26 @@ def create_model(
     )
 
 
-def load_model(path: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> Segmenter:
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    max_detections: int | None = None,
+    tile: int | None = None,
+) -> Segmenter:
     """The model of a weights file, ready to predict.
+
+    Args:
+        max_detections: of an image (default: as the model was made, 100 for most).
+        tile: side in pixels of the overlapping tiles that images are cut into, which saves memory
+            (default: whole images).
 
     Raises:
         WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
             another version, or weights that do not fit the recipe.
     """
     model = weights.load_model(path, device=device)
+    model.tile = tile
+    if max_detections is not None:
+        model.max_detections = max_detections
     return Segmenter.of(model, category_ids=tuple(model_card(path)["category_ids"]))

@@ -19,6 +19,7 @@ from b2inst.cli.options import (
     MaxDetectionsOption,
     OverwriteOption,
     SkipBadOption,
+    TileOption,
     ValFractionOption,
     annotation_file,
     coco_data,
@@ -124,6 +125,8 @@ def predict(
         bool, typer.Option("--skip-bad", help="Images that cannot be read are no error.")
     ] = False,
     overwrite: OverwriteOption = False,
+    max_detections: MaxDetectionsOption = None,
+    tile: TileOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Find instances in images: a picture of each, and all detections as one COCO-format file.
@@ -138,8 +141,12 @@ def predict(
 
     category_ids = model_card(weights)["category_ids"]
     paths = find_images(images, skip_bad=skip_bad)
+    model = load_model(weights, device=resolve_device(device or "auto"))
+    model.tile = tile
+    if max_detections is not None:
+        model.max_detections = max_detections
     found = predict_files(
-        load_model(weights, device=resolve_device(device or "auto")),
+        model,
         paths,
         out,
         category_ids=category_ids,
@@ -148,6 +155,12 @@ def predict(
     )
     kept = f" ({found.kept} of them from before)" if found.kept else ""
     typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
+    if found.full:
+        typer.echo(
+            f"warning: in {found.full} images {model.max_detections} instances were found, the "
+            "limit; raise it with --max-detections",
+            err=True,
+        )
     for line in found.bad if skip_bad else found.bad[1:]:
         typer.echo(f"left out: {line}", err=True)
     if found.bad and not (skip_bad and found.pictures):

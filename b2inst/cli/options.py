@@ -68,6 +68,18 @@ StartOption = Annotated[
     Path | None,
     typer.Option("--start", help="Weights to start from: of a model, or detectron2's R-50.pkl."),
 ]
+MaxDetectionsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-detections", min=1, help="Of an image (default: the model's own, 100 for most)."
+    ),
+]
+TileOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tile", min=160, help="Cut images into tiles of so many pixels a side, to save memory."
+    ),
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", min=1, help="GPUs of a run; on a CPU, processes.")

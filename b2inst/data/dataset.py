@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
+from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.data.coco import CocoIndex
@@ -27,9 +28,9 @@ _Decoded = tuple[Image.Image, Iterable[NDArray[np.uint8]]]
 class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     """The images of an index as ``(3×H×W uint8 RGB, Targets)``.
 
-    Boxes come from the annotations, not from the masks. Crowds are not instances but are drawn
-    into ``semantic``, in the file's order, later ones on top. An instance whose box or mask the
-    transforms leave empty is dropped.
+    Boxes come from the annotations, not from the masks, unless ``tight_boxes`` asks for the latter.
+    Crowds are not instances but are drawn into ``semantic``, in the file's order, later ones on
+    top. An instance whose box or mask the transforms leave empty is dropped.
 
     Masks are rasterised one after another at the size of the file, and each is brought to the
     size of the sample at once. How is read off a map of the file's pixels that is transformed in
@@ -39,6 +40,8 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         transforms: called with a PIL image and a dict of ``boxes`` and ``crowds``
             (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
             pixel of the file); randomness from torch's generator.
+        tight_boxes: boxes are those of the masks. Where a crop cuts an instance, its clipped box is
+            larger than what is left of it.
         cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 60 kB).
 
     Raises:
@@ -47,10 +50,16 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     """
 
     def __init__(
-        self, index: CocoIndex, transforms: Callable[..., Any], *, cache: bool = False
+        self,
+        index: CocoIndex,
+        transforms: Callable[..., Any],
+        *,
+        tight_boxes: bool = False,
+        cache: bool = False,
     ) -> None:
         self.index = index
         self.transforms = transforms
+        self.tight_boxes = tight_boxes
         self._cache: dict[int, _Decoded] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -87,11 +96,12 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
                 kept.append(row)
         bitmaps.resize((len(kept), *pixels.shape), refcheck=False)  # in place, unlike a slice
 
+        visible_masks = torch.from_numpy(bitmaps)
         targets = Targets(
             image_id=record.id,
-            boxes=boxes[kept],
+            boxes=_mask_boxes(visible_masks) if self.tight_boxes else boxes[kept],
             labels=torch.tensor([instances[row].label for row in kept], dtype=torch.int64),
-            masks=torch.from_numpy(bitmaps),
+            masks=visible_masks,
             semantic=torch.from_numpy(semantic),
             crowds=shapes["crowds"].as_subclass(Tensor),
         )
@@ -115,6 +125,13 @@ def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors
         format=tv_tensors.BoundingBoxFormat.XYXY,
         canvas_size=(record.height, record.width),
     )
+
+
+def _mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes around the pixels of N×H×W masks, none of them empty: N×4, ends exclusive."""
+    if not len(masks):
+        return torch.zeros((0, 4))
+    return masks_to_boxes(masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
 
 
 def _pixels(record: ImageRecord) -> tv_tensors.Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,35 +147,59 @@ def _nearest(old: int, new: int) -> NDArray[np.int64]:
 
 def train_transforms(
     *,
-    shorter: int | Sequence[int],
-    longer_max: int,
+    shorter: int | Sequence[int] | None = None,
+    longer_max: int | None = None,
     fixed_size: tuple[int, int] | None = None,
+    crop: int | None = None,
     flip: float = 0.5,
     vertical_flip: float = 0.0,
     transpose: float = 0.0,
+    invert: float = 0.0,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    blur: float = 0.0,
     ssd: bool = False,
 ) -> v2.Transform:
-    """Resize, then flip; vertically or transposed for data without an upright, such as the scenes.
+    """Resize, crop, flip and vary colours.
 
     Args:
-        shorter, longer_max: as in ``ResizeShorterSide``.
+        shorter, longer_max: as in ``ResizeShorterSide``; without them images keep their size.
         fixed_size: of a model that takes no other: (height, width), in place of these two.
-        flip: probability of a horizontal flip; likewise the others.
+        crop: side in pixels of a random square that is cut out, of images that are smaller with a
+            border of the mean colour. Boxes are clipped to it; those outside become empty.
+        flip: probability of a horizontal flip; likewise vertical flip and transposition, for data
+            without an upright.
+        invert: probability that bright becomes dark.
+        brightness, contrast: largest relative change, as in ``v2.ColorJitter``.
+        blur: largest standard deviation in pixels; half of the images are blurred by a Gaussian.
         ssd: before all that, vary colours, put the image on a canvas of the mean colour with up to
             four times its sides (half of the time), and crop it (Liu et al. 2016, §2.2; YOLACT).
     """
+    fill: Any = {tv_tensors.Mask: 0, "others": _MEAN_COLOUR}
     parts: list[v2.Transform] = []
     if ssd:
-        fill: Any = {tv_tensors.Mask: 0, "others": _MEAN_COLOUR}
         parts += [RandomColours(), v2.RandomZoomOut(fill), RandomCentreCrop()]
-    parts.append(ResizeTo(fixed_size) if fixed_size else ResizeShorterSide(shorter, longer_max))
+    if fixed_size is not None:
+        parts.append(ResizeTo(fixed_size))
+    elif shorter is not None and longer_max is not None:
+        parts.append(ResizeShorterSide(shorter, longer_max))
+    if crop is not None:
+        parts.append(v2.RandomCrop(crop, pad_if_needed=True, fill=fill))
     if flip:
         parts.append(v2.RandomHorizontalFlip(flip))
     if vertical_flip:
         parts.append(v2.RandomVerticalFlip(vertical_flip))
     if transpose:
         parts.append(RandomTranspose(transpose))
-    return v2.Compose(parts)
+    if invert:
+        parts.append(v2.RandomInvert(invert))
+    if brightness or contrast:
+        parts.append(v2.ColorJitter(brightness=brightness, contrast=contrast))
+    if blur:
+        # Beyond three standard deviations a Gaussian is next to nothing.
+        size = 2 * math.ceil(3 * blur) + 1
+        parts.append(v2.RandomApply([v2.GaussianBlur(size, sigma=(0.1, blur))]))
+    return v2.Compose(parts or [v2.Identity()])
 
 
 def test_transforms(*, shorter: int, longer_max: int) -> v2.Transform:

@@ -15,6 +15,7 @@ from b2inst.experiments.yaml_spec import Spec
 
 #: ``train`` is learned from, ``val`` is tuned on, ``test`` is reported on.
 SplitName = Literal["train", "val", "test"]
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 class ScenesSplit(Spec):
@@ -35,6 +36,7 @@ class ScenesData(Spec):
     test: ScenesSplit
     #: Areas in pixels² where medium and large instances begin; COCO's leave "large" empty here.
     area_bounds: tuple[float, float] = (32**2, 96**2)
+    boundary_pixels: PositiveInt | None = None  #: as in ``CocoData``
 
     @model_validator(mode="after")
     def _splits_differ(self) -> Self:
@@ -51,6 +53,10 @@ class ScenesData(Spec):
         """The split that tables report on."""
         return "test"
 
+    def tuning_split(self, split: SplitName) -> SplitName | None:
+        """None: no metric of scenes needs a score threshold."""
+        return None
+
     def split_label(self, split: SplitName) -> str:
         """Name of the split on disk and in tables."""
         return split
@@ -58,16 +64,13 @@ class ScenesData(Spec):
     @property
     def name(self) -> str:
         """Folder name: the generator's version, the size, and what tells these scenes apart."""
-        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SCENE_SPLITS]
+        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SPLITS]
         digest = hashlib.sha256(repr((self.version, self.size, counts)).encode()).hexdigest()
         return f"{self.version}-{self.size}px-{digest[:8]}"
 
     def identity(self) -> dict[str, Any]:
         """What decides the images; how areas are binned does not."""
-        return self.model_dump(mode="json", exclude={"area_bounds"})
-
-
-_SCENE_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+        return self.model_dump(mode="json", exclude={"area_bounds", "boundary_pixels"})
 
 
 class SplitFiles(Spec):
@@ -88,6 +91,8 @@ class CocoData(Spec):
     root: Path | None = None
     train: str | SplitFiles = "train2017"
     val: str | SplitFiles = "val2017"
+    test: str | SplitFiles | None = None  #: reported on, where there is one
+    obtain: str | None = None  #: what to do where the folder is missing
     skip_bad: bool = False  #: leave out what cannot be used instead of stopping
     crowds_as_instances: bool = False  #: read annotations with iscrowd 1 as single objects
     #: Share of the images that is held out for validation, where train and val are one split.
@@ -95,11 +100,17 @@ class CocoData(Spec):
     #: Of the annotation file of each split; filled in by ``identified``.
     sha256: dict[str, str] = Field(default_factory=dict)
     area_bounds: tuple[float, float] = (32**2, 96**2)
+    #: Width of the boundaries that are compared, in place of a share of the image's diagonal.
+    boundary_pixels: PositiveInt | None = None
 
     @property
     def report_split(self) -> SplitName:
-        """The split that tables report on (the test-dev server is closed)."""
-        return "val"
+        """The split that tables report on: of COCO "val", since its test server is closed."""
+        return "val" if self.test is None else "test"
+
+    def tuning_split(self, split: SplitName) -> SplitName | None:
+        """What score thresholds for ``split`` are chosen on; None where no split is left."""
+        return "val" if split == "test" else None
 
     def split_label(self, split: SplitName) -> str:
         """Name of the split on disk and in tables."""
@@ -130,7 +141,7 @@ class CocoData(Spec):
     def identified(self) -> CocoData:
         """The same data with the SHA-256 of its annotation files filled in."""
         sha256 = {}
-        for split in ("train", "val"):
+        for split in _SPLITS if self.test is not None else _SPLITS[:2]:
             annotations, _ = self.files(split)
             try:
                 with annotations.open("rb") as file:
@@ -149,11 +160,12 @@ class CocoData(Spec):
         return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256} | chosen
 
     def _part(self, split: SplitName) -> str | SplitFiles:
-        if split == "test":
+        part = {"train": self.train, "val": self.val, "test": self.test}[split]
+        if part is None:
             raise SpecError(
                 "COCO-format data has the splits train and val here; evaluate on --split val"
             )
-        return self.train if split == "train" else self.val
+        return part
 
 
 DataSpec = Annotated[ScenesData | CocoData, Field(discriminator="kind")]

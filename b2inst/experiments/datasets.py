@@ -8,6 +8,7 @@ from b2inst.data import (
     SCENES_VERSION,
     CocoDataset,
     CocoIndex,
+    DataError,
     hold_out,
     train_transforms,
     verify_images,
@@ -31,6 +32,8 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
         SpecError: scenes of another version of the generator. DataError: no such data.
     """
     if isinstance(data, CocoData):
+        if data.obtain is not None and data.root is not None and not data.root.is_dir():
+            raise DataError(f"{data.root}: no such folder; {data.obtain}")
         return data.identified()
     if data.version != SCENES_VERSION:
         raise SpecError(
@@ -87,12 +90,17 @@ def training_set(
         fixed_size: of a model that takes images of one size only (its preprocessor says so).
     """
     transforms = train_transforms(
-        shorter=augmentation.shorter,
+        shorter=augmentation.shorter or None,
         longer_max=augmentation.longer_max,
         fixed_size=fixed_size,
+        crop=augmentation.crop,
         flip=augmentation.horizontal_flip,
         vertical_flip=augmentation.vertical_flip,
         transpose=augmentation.transpose,
+        invert=augmentation.invert,
+        brightness=augmentation.brightness,
+        contrast=augmentation.contrast,
+        blur=augmentation.blur,
         ssd=augmentation.ssd,
     )
-    return CocoDataset(index, transforms, cache=cache)
+    return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None, cache=cache)

@@ -19,7 +19,7 @@ from pydantic import (
 from b2inst.experiments.data_spec import CocoData, DataSpec, coco_folder
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.resources import Resources
-from b2inst.experiments.run_spec import Augmentation, Precision, RunSpec
+from b2inst.experiments.run_spec import COCO_MAX_DETECTIONS, Augmentation, Precision, RunSpec
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, parse_spec, read_yaml
@@ -61,6 +61,9 @@ class Profile(Spec):
     precision: Precision = "32-true"
     #: Weights that every run begins with: a file, or "required" where a call must name one.
     start: StartFile | Literal["required"] | None = None
+    #: Of an image, both found and evaluated; COCO's is 100.
+    max_detections: PositiveInt = COCO_MAX_DETECTIONS
+    columns: tuple[str, ...] = ()  #: of every table, besides its own
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     machine: Resources = Resources()
 
@@ -79,6 +82,10 @@ class Profile(Spec):
     def with_data(self, data: CocoData) -> Profile:
         """The same profile on a COCO-format folder."""
         changed: dict[str, Any] = {"data": data}
+        if isinstance(self.data, CocoData):
+            kept = ("test", "area_bounds", "boundary_pixels")
+            own = {name: getattr(self.data, name) for name in kept}
+            changed["data"] = data.model_copy(update=own)
         if self.own_data is not None:
             changed["options"] = {**self.options, **self.own_data.options}
             changed["families"] = {**self.families, **self.own_data.families}
@@ -157,7 +164,10 @@ class Profile(Spec):
         baseline = baseline_of(family)
         recipe = self.recipes.get(baseline, self)
         pretrained = {"backbone_weights": "imagenet"} if variant in PRETRAINED else {}
-        chosen = {**pretrained, **recipe.families.get(baseline, recipe.options), **options}
+        limit = {"max_detections": self.max_detections}
+        if self.max_detections == COCO_MAX_DETECTIONS:
+            limit = {}  # the models' own
+        chosen = {**pretrained, **limit, **recipe.families.get(baseline, recipe.options), **options}
         if self.start is not None:
             chosen = {**chosen, **start_options(self.start.path), **options}
             chosen.pop("backbone_weights", None)
@@ -206,6 +216,11 @@ def load_profile(
             for family, of in recipes.items()
         }
     profile = parse_spec(Profile, content, source=str(path))
+    if isinstance(profile.data, CocoData) and profile.data.root is not None:
+        root = workspace.root / profile.data.root
+        profile = profile.model_copy(
+            update={"data": profile.data.model_copy(update={"root": root})}
+        )
     if batch:
         profile = profile.for_batch(int(batch[2]))
     if data is None and profile.own_data is not None and profile.own_data.env is not None:

@@ -43,15 +43,17 @@ def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
     """
     content = {**describe_machine(), **run.provenance(), **facts}
     costs = content.setdefault("steps", {}).setdefault(
-        step, {"started": now(), "sessions": 0, "wall_seconds": 0.0}
+        step, {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
     )
     costs["sessions"] += 1
     write_json(run.provenance_path, content)
     begin, before = time.monotonic(), costs["wall_seconds"]
+    cpu_begin, cpu_before = time.process_time(), costs.get("cpu_seconds", 0.0)
     try:
         yield
     finally:
         costs["wall_seconds"] = round(before + time.monotonic() - begin, 2)
+        costs["cpu_seconds"] = round(cpu_before + time.process_time() - cpu_begin, 2)
         costs["finished"] = now()
         costs["peak_memory_mb"] = peak_memory_mb()
         costs["peak_gpu_memory_mb"] = peak_gpu_memory_mb()

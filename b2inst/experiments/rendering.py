@@ -6,8 +6,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from b2inst.experiments.run_spec import COCO_MAX_DETECTIONS
 from b2inst.experiments.table_result import Difference, ResultRow, TableResult
-from b2inst.experiments.table_spec import CLASS_RANKED, COSTS
+from b2inst.experiments.table_spec import CLASS_RANKED, COSTS, GROUPS, THRESHOLDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,12 @@ _KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
 _AP = {"AP": "AP", "AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
 _HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, head in _AP.items()}
 _HEADINGS |= {name: f"{_HEADINGS[own]} by S_class" for own, name in CLASS_RANKED.items()}
+_HEADINGS |= {
+    f"{group}_{own}": f"{_HEADINGS[own]} {group}"
+    for group in ("touching", "isolated")
+    for own in ("AP", "boundary_AP")
+}
+_HEADINGS |= {name: name.replace("dsb_AP", "DSB AP") for name in THRESHOLDED}
 _HEADINGS["parameters"] = "parameters (M)"
 
 
@@ -215,7 +222,35 @@ def explain(result: TableResult) -> str:
         f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
-    return " ".join([text, *_explained_costs(result), *filter(None, [provenance.get("note")])])
+    more = [*_explained_metrics(result), *_explained_costs(result)]
+    return " ".join([text, *more, *filter(None, [provenance.get("note")])])
+
+
+def _explained_metrics(result: TableResult) -> list[str]:
+    """Of the columns that are not COCO's, and of the settings that change these."""
+    facts = result.provenance
+    lines = []
+    if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
+        lines.append(f"The {limit} best detections of an image count, where COCO takes 100.")
+    if "boundary_AP" in result.columns and facts.get("swallowed") is not None:
+        pixels = facts.get("boundary_pixels")
+        width = "2 % of the image diagonal" if pixels is None else f"{pixels} pixels"
+        lines.append(
+            f"Boundaries are {width} wide; {facts['swallowed']:.1%} of the objects are no wider "
+            "than their boundary, so that boundary IoU is mask IoU there."
+        )
+    if set(GROUPS) & set(result.columns) and facts.get("touching") is not None:
+        lines.append(
+            f"{facts['touching']:.1%} of the {facts['objects']} objects touch another one, with "
+            "at most one pixel between them; in a column of one group the other's are ignored."
+        )
+    if set(THRESHOLDED) & set(result.columns):
+        lines.append(
+            "DSB AP is TP / (TP + FP + FN) over all objects, averaged over IoU thresholds from "
+            "0.5 to 0.95 (2018 Data Science Bowl), PQ panoptic quality; both of the detections "
+            "above the score that is best on split val, overlaps going to the higher score."
+        )
+    return lines
 
 
 def _explained_costs(result: TableResult) -> list[str]:

@@ -89,8 +89,8 @@ def make_table(
         KeyboardInterrupt: stopped; what has been done is kept.
     """
     workspace = workspace or Workspace.here()
-    table = load_table(name, workspace=workspace)
     plan = load_profile(profile, data=data, start=start, workspace=workspace)
+    table = load_table(name, workspace=workspace).with_columns(plan.columns)
     part = split or plan.data.report_split
     folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
     target = workspace.results / plan.name / folder

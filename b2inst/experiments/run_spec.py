@@ -4,35 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt
+from pydantic import (
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from b2inst.experiments.data_spec import DataSpec
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.yaml_spec import Spec
 from b2inst.training import Schedule
 
+#: Of an image, by COCO's rules.
+COCO_MAX_DETECTIONS = 100
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Augmentation(Spec):
-    """How training images vary: a shorter side drawn from several, flips.
+    """How training images vary.
 
     A model whose images all have one size, as YOLACT's, is trained at that size.
     """
 
-    shorter: tuple[PositiveInt, ...] = Field(min_length=1)  #: pixels; one is drawn for each image
-    longer_max: PositiveInt  #: pixels; caps the longer side
+    #: Pixels; one is drawn for each image. Without them images keep their size.
+    shorter: tuple[PositiveInt, ...] = ()
+    longer_max: PositiveInt | None = None  #: pixels; caps the longer side
+    crop: PositiveInt | None = None  #: side in pixels of a random square that is cut out
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0  #: for scenes, which have no up
     transpose: Probability = 0.0
+    invert: Probability = 0.0  #: bright becomes dark
+    brightness: Probability = 0.0  #: largest relative change
+    contrast: Probability = 0.0  #: largest relative change
+    blur: NonNegativeFloat = 0.0  #: pixels; largest standard deviation, for half of the images
     ssd: bool = False  #: colours, expansion and crops as SSD and YOLACT vary them, too
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if bool(self.shorter) != (self.longer_max is not None):
+            raise ValueError("shorter and longer_max go together: give both, or none of them")
+        if not self.shorter and self.crop is None:
+            raise ValueError("images of different sizes make no batch: give shorter, or crop")
+        return self
 
 
 #: Keys that came later: a run that leaves them at their defaults is the one it was without them.
-_LATER = (("augmentation", "ssd", False), ("schedule", "aspect_grouping", False))
+_LATER = (
+    ("augmentation", "ssd", False),
+    ("augmentation", "crop", None),
+    ("augmentation", "invert", 0.0),
+    ("augmentation", "brightness", 0.0),
+    ("augmentation", "contrast", 0.0),
+    ("augmentation", "blur", 0.0),
+    ("schedule", "aspect_grouping", False),
+)
 
 
 class RunSpec(Spec):
@@ -50,6 +82,13 @@ class RunSpec(Spec):
     precision: Precision = "32-true"
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
+
+    @property
+    def max_detections(self) -> int:
+        """Of an image; what is evaluated is what the model may find."""
+        limit = self.options.get("max_detections", COCO_MAX_DETECTIONS)
+        assert isinstance(limit, int)
+        return limit
 
     def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
         """The same run with the shorter side of each image drawn from these, in pixels."""

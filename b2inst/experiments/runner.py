@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation import (
-    AreaRanges,
-    Metrics,
-    Prediction,
-    evaluate,
-    ranked_by_class,
-    read_predictions,
-    resample_ap,
-    write_predictions,
-)
+from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import RunError, SpecError
-from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
+from b2inst.experiments.fingerprint import TRAINING_CODE, code_fingerprint
+from b2inst.experiments.measuring import evaluation_settings, measure
 from b2inst.experiments.provenance import recorded
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
@@ -39,7 +31,6 @@ from b2inst.experiments.store import (
     write_arrays,
     write_json,
 )
-from b2inst.experiments.table_spec import CLASS_RANKED, METRICS, RANKED
 from b2inst.experiments.workspace import Workspace
 from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.distributed import from_first
@@ -47,10 +38,6 @@ from b2inst.training import train
 from b2inst.training.devices import Place, join, part_ways
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
-
-#: Bootstrap resamples of the images that intervals are read from; the same for every run.
-RESAMPLES = 1000
-_RESAMPLING_SEED = 0
 
 #: Training sets that are no larger than this when decoded are kept in memory.
 _CACHED_BYTES = 500e6
@@ -105,7 +92,7 @@ def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
     """Whether metrics are missing, or not measured as today: which, by what code, in what bins."""
     metrics = run.metrics(spec.data.split_label(split))
     return metrics is None or any(
-        metrics.get(key) != value for key, value in _evaluation_settings(spec).items()
+        metrics.get(key) != value for key, value in evaluation_settings(spec).items()
     )
 
 
@@ -135,9 +122,10 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmente
         SpecError: the catalog has no such model, or it has no such option.
     """
     torch.manual_seed(spec.seed)
+    options: dict[str, Any] = dict(spec.options)
     try:
         return create_model(
-            spec.model, num_classes=len(class_names), class_names=class_names, **spec.options
+            spec.model, num_classes=len(class_names), class_names=class_names, **options
         )
     except (TypeError, ValueError) as error:
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
@@ -257,70 +245,59 @@ def _evaluate(
     *,
     progress: bool,
 ) -> None:
-    first = place.rank == 0
-    label = spec.data.split_label(split)
-    predictions = run.predictions_path(label)
     data = from_first(lambda: prepare(spec.data, workspace.data))
-    index = load_split(data, split, workspace.data)
-    facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
-    if from_first(lambda: not predictions.is_file()):
-        model = from_first(lambda: load_model(run.model_path))
-        model.to(resolve_device(machine.device))
-        check_classes(model, index)
-        with recorded(run, f"predict {label}", facts) if first else nullcontext():
-            write_predictions(
-                model, index, predictions, batch_size=machine.batch, progress=progress
-            )
+    tuned_on = spec.data.tuning_split(split)
+    found = {
+        part: _predicted(
+            spec, run, load_split(data, part, workspace.data), part, machine, place, progress
+        )
+        for part in (split, tuned_on)
+        if part is not None
+    }
     part_ways()  # measuring takes a while, and one process
-    if not first:
+    if place.rank > 0:
         return
-    with recorded(run, f"evaluate {label}", facts):
-        detections = read_predictions(predictions)
-        metrics, resampled = _measure(detections, index, area_ranges(spec.data.area_bounds))
-        write_arrays(run.resampled_path(label), resampled)
+    label = spec.data.split_label(split)
+    index, predictions = found[split]
+    with recorded(run, f"evaluate {label}", {}):
+        tuning = None
+        if tuned_on is not None:
+            truth, others = found[tuned_on]
+            tuning = (read_predictions(others), truth)
+        measured = measure(read_predictions(predictions), index, spec, tuning=tuning)
+        write_arrays(run.resampled_path(label), measured.resampled)
     write_json(
         run.metrics_path(label),
         {
             "split": label,
             "images": len(index.images),
-            **_evaluation_settings(spec),
-            "metrics": metrics,
+            **measured.facts,
+            **evaluation_settings(spec),
+            "metrics": measured.metrics,
         },
     )
 
 
-def _measure(
-    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges
-) -> tuple[Metrics, dict[str, np.ndarray]]:
-    """``METRICS`` and what else ``evaluate`` gives, and ``METRICS`` on resamples."""
-    own = _measured(detections, truth, ranges, RANKED)
-    rated = any("iou_score" in d or "boundary_score" in d for d in detections)
-    by_class = own
-    if rated:
-        by_class = _measured(ranked_by_class(detections), truth, ranges, tuple(CLASS_RANKED))
-    metrics, resampled = own
-    metrics |= {name: by_class[0][metric] for metric, name in CLASS_RANKED.items()}
-    resampled |= {name: by_class[1][metric] for metric, name in CLASS_RANKED.items()}
-    return metrics, resampled
-
-
-def _measured(
-    detections: list[Prediction], truth: CocoIndex, ranges: AreaRanges, names: Sequence[str]
-) -> tuple[Metrics, dict[str, np.ndarray]]:
-    resampled = resample_ap(
-        detections,
-        truth,
-        metrics=names,
-        resamples=RESAMPLES,
-        seed=_RESAMPLING_SEED,
-        area_ranges=ranges,
-    )
-    return evaluate(detections, truth, area_ranges=ranges), resampled
-
-
-def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
-    """Areas in pixels² of small, medium and large instances; nothing is larger than 10¹⁰."""
-    return {"small": (0, bounds[0]), "medium": bounds, "large": (bounds[1], 1e10)}
+def _predicted(
+    spec: RunSpec,
+    run: Run,
+    index: CocoIndex,
+    split: SplitName,
+    machine: Resources,
+    place: Place,
+    progress: bool,
+) -> tuple[CocoIndex, Path]:
+    """A split, and the file of the run's predictions for it, which is written if it is missing."""
+    label = spec.data.split_label(split)
+    path = run.predictions_path(label)
+    if from_first(lambda: not path.is_file()):
+        model = from_first(lambda: load_model(run.model_path))
+        model.to(resolve_device(machine.device))
+        check_classes(model, index)
+        facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
+        with recorded(run, f"predict {label}", facts) if place.rank == 0 else nullcontext():
+            write_predictions(model, index, path, batch_size=machine.batch, progress=progress)
+    return index, path
 
 
 def _describe(index: CocoIndex) -> dict[str, Any]:
@@ -330,13 +307,4 @@ def _describe(index: CocoIndex) -> dict[str, Any]:
         "annotations": sum(map(len, index.annotations.values())),
         "classes": len(index.class_names),
         "skipped": index.skipped,
-    }
-
-
-def _evaluation_settings(spec: RunSpec) -> dict[str, Any]:
-    return {
-        "area_bounds": list(spec.data.area_bounds),
-        "resamples": RESAMPLES,
-        "resampled": list(METRICS),
-        "code": code_fingerprint(EVALUATION_CODE),
     }

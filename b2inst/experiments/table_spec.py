@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 
+from b2inst.experiments.errors import SpecError
 from b2inst.experiments.profile import Profile
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.workspace import Workspace
@@ -22,7 +23,14 @@ RANKED = (
 #: the metric that they are by their own ranking.
 CLASS_RANKED = {name: f"class_{name}" for name in ("AP", "AP50", "AP75", "boundary_AP")}
 
-METRICS = (*RANKED, *CLASS_RANKED.values())
+#: AP of the objects that touch another one, and of those that do not.
+GROUPS = ("touching_AP", "touching_boundary_AP", "isolated_AP", "isolated_boundary_AP")
+
+#: Of detections above a score threshold, which is chosen on the validation split: only where a
+#: third split is reported on.
+THRESHOLDED = ("dsb_AP", "dsb_AP50", "dsb_AP75", "dsb_AP90", "PQ")
+
+METRICS = (*RANKED, *GROUPS, *CLASS_RANKED.values(), *THRESHOLDED)
 
 #: What a prediction costs: images a second, millions of parameters, 10⁹ operations an image. Only
 #: a table that has such a column measures it (``speed.py``).
@@ -103,6 +111,17 @@ class TableSpec(Spec):
             if strange := [c for c in row.paper if c not in self.columns]:
                 raise ValueError(f"row '{row.name}': paper cells {strange} are in no column")
         return self
+
+    def with_columns(self, columns: tuple[str, ...]) -> TableSpec:
+        """The same table with more columns.
+
+        Raises:
+            SpecError: a column that no run measures.
+        """
+        if unknown := [column for column in columns if column not in METRICS]:
+            raise SpecError(f"unknown columns {unknown}; there are {', '.join(METRICS)}")
+        more = [column for column in columns if column not in self.columns]
+        return self.model_copy(update={"columns": (*self.columns, *more)})
 
     @property
     def metrics(self) -> tuple[str, ...]:

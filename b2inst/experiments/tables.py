@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from b2inst.evaluation import noise_band
 from b2inst.experiments.data_spec import SplitName
+from b2inst.experiments.measuring import RESAMPLES
 from b2inst.experiments.profile import Profile
 from b2inst.experiments.provenance import describe_machine, now
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import RESAMPLES, is_complete
+from b2inst.experiments.runner import is_complete
 from b2inst.experiments.speed import TableSpeed
 from b2inst.experiments.store import Run, open_run, write_json
 from b2inst.experiments.table_result import (
@@ -81,6 +82,9 @@ def build_table(
             "split": label,
             "images": _agreed(runs, label, "images"),
             "area_bounds": list(profile.data.area_bounds),
+            "boundary_pixels": profile.data.boundary_pixels,
+            "max_detections": profile.max_detections,
+            **{key: _agreed(runs, label, key) for key in ("objects", "touching", "swallowed")},
             "seeds": sorted({seed for row_runs in done.values() for seed in row_runs}),
             "resamples": RESAMPLES,
             "runs": {run.hash: _cost(run) for run in runs.values()},

@@ -17,6 +17,7 @@ from b2inst.modules.basis_head import BasisHead, SemanticHead
 from b2inst.modules.blender import Blender
 from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.fcos_head import FCOSHead
+from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.mobilenet_fpn import MobileNetFPN
 from b2inst.modules.oracle_boundary import OracleBoundary
@@ -47,8 +48,8 @@ def blendmask(
     shared_convs: int = 0,
     tower_convs: int = 4,
     basis_convs: int = 3,
-    shorter: int = 800,
-    longer_max: int = 1333,
+    shorter: int | None = 800,
+    longer_max: int | None = 1333,
 ) -> BasisSegmenter:
     """BlendMask on a ResNet; with ``boundary`` and ``scoring`` it is B2Inst-BlendMask.
 
@@ -68,7 +69,7 @@ def blendmask(
         shared_convs, tower_convs: of the instance head, in the tower that both towers build on,
             and in each of them.
         basis_convs: of the basis head, before its upsampling.
-        shorter, longer_max: size at which ``predict`` looks at images.
+        shorter, longer_max: size at which ``predict`` looks at images; None for their own.
     """
     frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
     seeds = PartSeeds()
@@ -134,10 +135,11 @@ def blendmask_tiny(
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
     oracle: Mapping[str, Any] | None = None,
-    shorter: int = 96,
-    longer_max: int = 160,
+    shorter: int | None = 96,
+    longer_max: int | None = 160,
     roi_size: int = 28,
     basis_channels: int = 24,
+    head_strides: Sequence[int] = (8, 16, 32),
     make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
@@ -146,6 +148,7 @@ def blendmask_tiny(
     auxiliary semantic loss, batch norm trained everywhere.
 
     Args:
+        head_strides: features that instances are found on, of strides 4, 8, 16 and 32.
         make_backbone: builds features at strides 4, 8, 16 and 32.
     """
     seeds = PartSeeds()
@@ -182,8 +185,8 @@ def blendmask_tiny(
         head={
             "in_channels": width,
             "num_classes": num_classes,
-            "strides": (8, 16, 32),
-            "sizes_of_interest": ((-1, 32), (32, 64), (64, 1e8)),
+            "strides": tuple(head_strides),
+            "sizes_of_interest": sizes_of_interest(head_strides),
             "num_convs": 2,
         },
     )

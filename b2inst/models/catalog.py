@@ -99,6 +99,7 @@ def create_model(
     *,
     num_classes: int,
     class_names: tuple[str, ...] | None = None,
+    max_detections: int | None = None,
     **options: Any,
 ) -> ImageSegmenter:
     """Build a model by name, with fresh weights.
@@ -107,6 +108,7 @@ def create_model(
         name: a key of ``CATALOG``.
         num_classes: C.
         class_names: name of each label, carried along to results and saved weights.
+        max_detections: of an image (default: 100, as COCO evaluates).
         options: of the family's builder, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:
@@ -126,4 +128,7 @@ def create_model(
     if options.get("backbone_weights") is not None:
         kept.setdefault("frozen_norm", True)
     model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
+    if max_detections is not None:
+        model.max_detections = max_detections
+        kept["max_detections"] = max_detections
     return model

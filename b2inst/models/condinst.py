@@ -16,6 +16,7 @@ from b2inst.models.segmenter import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.condinst_head import CondInstHead
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
+from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.focal_semantic_head import FocalSemanticHead
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.mask_branch import MaskBranch
@@ -40,8 +41,8 @@ def condinst(
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     msra: bool = False,
-    shorter: int = 800,
-    longer_max: int = 1333,
+    shorter: int | None = 800,
+    longer_max: int | None = 1333,
 ) -> BasisSegmenter:
     """CondInst on a ResNet; with ``boundary`` and ``scoring`` it is B2Inst-CondInst.
 
@@ -57,7 +58,7 @@ def condinst(
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
-        shorter, longer_max: size at which ``predict`` looks at images.
+        shorter, longer_max: size at which ``predict`` looks at images; None for their own.
     """
     frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
     seeds = PartSeeds()
@@ -115,9 +116,10 @@ def condinst_tiny(
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
     best_per_image: int | None = None,
-    shorter: int = 96,
-    longer_max: int = 160,
+    shorter: int | None = 96,
+    longer_max: int | None = 160,
     basis_channels: int = 24,
+    head_strides: Sequence[int] = (8, 16, 32),
     make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
 ) -> BasisSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
@@ -126,6 +128,7 @@ def condinst_tiny(
     two-convolution towers, batch norm trained everywhere.
 
     Args:
+        head_strides: features that instances are found on, of strides 4, 8, 16 and 32.
         make_backbone: builds features at strides 4, 8, 16 and 32.
     """
     seeds = PartSeeds()
@@ -160,8 +163,8 @@ def condinst_tiny(
         head={
             "in_channels": width,
             "num_classes": num_classes,
-            "strides": (8, 16, 32),
-            "sizes_of_interest": ((-1, 32), (32, 64), (64, 1e8)),
+            "strides": tuple(head_strides),
+            "sizes_of_interest": sizes_of_interest(head_strides),
             "num_convs": 2,
         },
     )

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.models.interfaces import ImagePreprocessor
+from b2inst.models.interfaces import ImagePreprocessor, LimitedDetector
+from b2inst.models.tiles import joined, spans
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
@@ -33,6 +34,26 @@ class ImageSegmenter(nn.Module):
         self.backbone = backbone
         self.class_names: tuple[str, ...] | None = None
         self.recipe: dict[str, Any] = {}
+        #: Side in pixels of the tiles that ``predict`` cuts images into, which saves memory; None
+        #: for whole images. Both give the same instances away from the seams, but that a group
+        #: norm takes its statistics over the tile. Only for models without resizing.
+        self.tile: int | None = None
+
+    @property
+    def max_detections(self) -> int:
+        """How many instances of an image are found at most, the best ones; COCO evaluates 100."""
+        return self._limited.max_detections
+
+    @max_detections.setter
+    def max_detections(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"max_detections {limit}: give 1 or more")
+        self._limited.max_detections = limit
+
+    @property
+    def _limited(self) -> LimitedDetector:
+        """The part that finds the instances."""
+        raise NotImplementedError
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; their plain sum is what training minimises.
@@ -52,10 +73,30 @@ class ImageSegmenter(nn.Module):
             FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
         """
         arrays = [read_image(image) for image in images]
+        if self.tile is not None:
+            return [self._in_tiles(array) for array in arrays]
         return self.segment(
             [self.preprocessor.resized(array) for array in arrays],
             [array.shape[:2] for array in arrays],
         )
+
+    def _in_tiles(self, image: np.ndarray) -> Instances:
+        height, width = image.shape[:2]
+        assert self.tile is not None
+        divisor = self.preprocessor.size_divisor
+        found = []
+        for down in spans(height, self.tile, divisor=divisor):
+            for across in spans(width, self.tile, divisor=divisor):
+                part = image[down.start : down.stop, across.start : across.stop]
+                resized = self.preprocessor.resized(np.ascontiguousarray(part))
+                if resized.shape[1:] != part.shape[:2]:
+                    raise ValueError(
+                        "tile is for models that see images at their own size; make the model "
+                        "with shorter=None, longer_max=None (yolact: keep_size=True)"
+                    )
+                (instances,) = self.segment([resized], [part.shape[:2]])
+                found.append((down, across, instances))
+        return joined(found, (height, width), most=self.max_detections)
 
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]

@@ -26,6 +26,7 @@ class ImagePreprocessor(Protocol):
     mean: Tensor  #: of the channels, 3×1×1 on the scale 0 to 255, in the network's order
     std: Tensor
     bgr: bool  #: the network wants blue first
+    size_divisor: int  #: sides that are no multiples of it are padded
     #: (height, width) that every image gets, whatever its shape; None where shapes are kept.
     fixed_size: tuple[int, int] | None
 
@@ -36,7 +37,13 @@ class ImagePreprocessor(Protocol):
         """3×h×w RGB images, 0 to 255, already at the network's size, to one normalised batch."""
 
 
-class InstanceHead(Protocol):
+class LimitedDetector(Protocol):
+    """What finds instances, at most so many."""
+
+    max_detections: int  #: of an image
+
+
+class InstanceHead(LimitedDetector, Protocol):
     """Boxes, classes and D coefficients per position; what these mean only the assembler knows.
 
     If an assembler needs to know more of a position, such as where it is, the head appends that
@@ -71,7 +78,7 @@ class Assembler(Protocol):
         """The mask loss of the positives."""
 
 
-class BoxDetector(Protocol):
+class BoxDetector(LimitedDetector, Protocol):
     """Boxes and classes, for models that make each mask of the features in its box."""
 
     score_threshold: float  #: least score of a detection

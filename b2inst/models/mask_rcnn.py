@@ -36,8 +36,8 @@ def mask_rcnn(
     backbone_weights: str | None = None,
     frozen_norm: bool | None = None,
     msra: bool = False,
-    shorter: int = 800,
-    longer_max: int = 1333,
+    shorter: int | None = 800,
+    longer_max: int | None = 1333,
 ) -> TwoStageSegmenter:
     """Mask R-CNN on a ResNet; with ``scoring`` it is Mask Scoring R-CNN.
 
@@ -49,7 +49,7 @@ def mask_rcnn(
         backbone_weights: "imagenet" (fetched by torchvision) or None, from scratch.
         frozen_norm: fixed batch norm in the backbone; by default as the weights want it.
         msra: the arrangement of detectron2's MSRA weights: BGR input, stride in the 1×1.
-        shorter, longer_max: size at which ``predict`` looks at images.
+        shorter, longer_max: size at which ``predict`` looks at images; None for their own.
     """
     frozen = backbone_weights is not None if frozen_norm is None else frozen_norm
     seeds = PartSeeds()
@@ -86,8 +86,8 @@ def mask_rcnn_tiny(
     make_mask_head: MakeHead = RoIMaskHead,
     scoring: bool = False,
     refined_samples: bool = False,
-    shorter: int = 96,
-    longer_max: int = 160,
+    shorter: int | None = 96,
+    longer_max: int | None = 160,
 ) -> TwoStageSegmenter:
     """The same parts, narrow, on a backbone that learns from scratch on a CPU.
 

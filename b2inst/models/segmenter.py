@@ -65,6 +65,10 @@ class BasisSegmenter(ImageSegmenter):
         self.assembler = assembler
         self.scoring_head = scoring_head
 
+    @property
+    def _limited(self) -> InstanceHead:
+        return self.instance_head
+
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)

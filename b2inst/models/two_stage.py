@@ -40,6 +40,10 @@ class TwoStageSegmenter(ImageSegmenter):
         self.mask_head = mask_head
         self.scoring_head = scoring_head
 
+    @property
+    def _limited(self) -> BoxDetector:
+        return self.detector
+
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)

@@ -17,6 +17,7 @@ from b2inst.modules.class_map_head import ClassMapHead
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.mobilenet_fpn import MobileNetFPN
+from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.modules.prototype_head import PrototypeHead
 from b2inst.modules.scoring_head import ScoringHead
@@ -115,6 +116,9 @@ def yolact_tiny(
     scoring: Sequence[str] = (),
     refine: Mapping[str, Mapping[str, Any]] | None = None,
     prototype_channels: int = 24,
+    keep_size: bool = False,
+    head_strides: Sequence[int] = (8, 16, 32),
+    prior_sizes: Sequence[float] | None = None,
     make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
     pixels: Mapping[str, Any] = PIXELS,
 ) -> BasisSegmenter:
@@ -125,6 +129,11 @@ def yolact_tiny(
     begin near 0, no auxiliary semantic loss. ``size`` is a multiple of 32.
 
     Args:
+        size: side in pixels of the square that every image is squeezed to, unless ``keep_size``.
+        keep_size: see images at their own size, padded.
+        head_strides: features that instances are found on, of strides 4, 8, 16 and 32.
+        prior_sizes: sides in pixels of the prior boxes of each of these (default: 20, 36 and 64
+            for images of 96 pixels, in proportion for others).
         make_backbone: builds features at strides 4, 8, 16 and 32.
         pixels: statistics that the backbone wants images normalised by, ``mean`` and ``std``.
     """
@@ -149,7 +158,9 @@ def yolact_tiny(
         )
     return _assemble(
         seeds=seeds,
-        preprocessor=SquarePreprocessor(**pixels, side=size),
+        preprocessor=Preprocessor(**pixels, shorter=None, longer_max=None)
+        if keep_size
+        else SquarePreprocessor(**pixels, side=size),
         backbone=pyramid,
         prototypes=prototypes,
         boundary=boundary,
@@ -161,8 +172,9 @@ def yolact_tiny(
             "in_channels": width,
             "num_classes": num_classes,
             "side": size,
-            "strides": (8, 16, 32),
-            "scales": tuple(scale * size / 96 for scale in (20, 36, 64)),
+            "square": not keep_size,
+            "strides": tuple(head_strides),
+            "scales": prior_sizes or tuple(scale * size / 96 for scale in (20, 36, 64)),
             "norm": partial(nn.GroupNorm, width // 4),
             "coefficient_gain": 0.1,
         },
@@ -172,7 +184,7 @@ def yolact_tiny(
 def _assemble(
     *,
     seeds: PartSeeds,
-    preprocessor: SquarePreprocessor,
+    preprocessor: SquarePreprocessor | Preprocessor,
     backbone: nn.Module,
     prototypes: PrototypeHead,
     boundary: Mapping[str, Any] | None,

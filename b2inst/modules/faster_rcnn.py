@@ -58,7 +58,7 @@ class FasterRCNN(nn.Module):
         anchors = AnchorGenerator(
             tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes)
         )
-        self.rpn = RegionProposalNetwork(
+        self.rpn = _ProposalNetwork(
             anchors,
             _RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.7,
@@ -82,6 +82,16 @@ class FasterRCNN(nn.Module):
             nms_thresh=nms_iou,
             detections_per_img=max_detections,
         )
+
+    @property
+    def max_detections(self) -> int:
+        """Of an image; at inference there are at least twice as many proposals."""
+        return int(self.roi_heads.detections_per_img)
+
+    @max_detections.setter
+    def max_detections(self, limit: int) -> None:
+        self.roi_heads.detections_per_img = limit
+        self.rpn.at_least = 2 * limit
 
     @property
     def score_threshold(self) -> float:
@@ -135,6 +145,18 @@ class FasterRCNN(nn.Module):
         label = torch.cat(labels)
         own = moved[torch.arange(len(label), device=label.device), label]
         return list(own.split([len(of) for of in boxes]))
+
+
+class _ProposalNetwork(RegionProposalNetwork):
+    """With a least number of proposals at inference, of each level and of the image."""
+
+    at_least = 0
+
+    def pre_nms_top_n(self) -> int:
+        return max(super().pre_nms_top_n(), 0 if self.training else self.at_least)
+
+    def post_nms_top_n(self) -> int:
+        return max(super().post_nms_top_n(), 0 if self.training else self.at_least)
 
 
 class _RPNHead(RPNHead):

@@ -42,7 +42,8 @@ class FCOSHead(nn.Module):
         radius: of centre sampling, in strides.
         centres: targets to the centres that sampling is around, as in ``fcos_targets.assign``.
         level_scale: what the distances of a level go through, a module of its own for each level.
-        score_threshold, pre_nms, nms_iou, max_detections: of inference.
+        score_threshold, nms_iou, max_detections: of inference.
+        pre_nms: candidates of a level (default: ten times ``max_detections``, as published).
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class FCOSHead(nn.Module):
         centres: Callable[[Targets], Tensor] = box_centres,
         level_scale: Callable[[], nn.Module] = nn.Identity,
         score_threshold: float = 0.05,
-        pre_nms: int = 1000,
+        pre_nms: int | None = None,
         nms_iou: float = 0.6,
         max_detections: int = 100,
     ) -> None:
@@ -186,8 +187,9 @@ class FCOSHead(nn.Module):
             for count in counts.tolist():
                 level = probability[start : start + count].flatten()
                 index = (level > self.score_threshold).nonzero()[:, 0]
-                if len(index) > self.pre_nms:
-                    index = index[level[index].topk(self.pre_nms, sorted=False).indices]
+                most = 10 * self.max_detections if self.pre_nms is None else self.pre_nms
+                if len(index) > most:
+                    index = index[level[index].topk(most, sorted=False).indices]
                 candidates.append(index + start * self.num_classes)
                 start += count
             chosen = torch.cat(candidates)

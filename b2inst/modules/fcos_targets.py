@@ -55,6 +55,15 @@ def mask_centroids(targets: Targets) -> Tensor:
     return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
 
 
+def sizes_of_interest(strides: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """Ranges of the largest box distance in pixels, per level: up to four strides each.
+
+    Half the size that FCOS gives a level, for narrow pyramids of few levels.
+    """
+    bounds = [4.0 * stride for stride in strides[:-1]]
+    return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))
+
+
 def assign(
     points: Sequence[Tensor],
     strides: Sequence[int],

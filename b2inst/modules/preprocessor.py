@@ -24,7 +24,7 @@ class Preprocessor(nn.Module):
         mean, std: per channel on the 0..255 scale, in the network's channel order.
         bgr: the network wants blue first (the MSRA weights of detectron2).
         size_divisor: padded sides are multiples of this.
-        shorter, longer_max: the size at which ``predict`` looks at images.
+        shorter, longer_max: the size at which ``predict`` looks at images; None for their own.
     """
 
     mean: Tensor
@@ -38,8 +38,8 @@ class Preprocessor(nn.Module):
         std: Sequence[float],
         bgr: bool = False,
         size_divisor: int = 32,
-        shorter: int = 800,
-        longer_max: int = 1333,
+        shorter: int | None = 800,
+        longer_max: int | None = 1333,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -51,11 +51,12 @@ class Preprocessor(nn.Module):
 
     def resized(self, image: np.ndarray) -> Tensor:
         """H×W×3 uint8 RGB to 3×h×w uint8 at the test size, bilinear with PIL's antialiasing."""
-        height, width = image.shape[:2]
-        size = resized_size(height, width, self.shorter, self.longer_max)
         picture = Image.fromarray(image)
-        if size != (height, width):
-            picture = TF.resize(picture, list(size), interpolation=TF.InterpolationMode.BILINEAR)
+        if self.shorter is not None and self.longer_max is not None:
+            height, width = image.shape[:2]
+            size = list(resized_size(height, width, self.shorter, self.longer_max))
+            if size != [height, width]:
+                picture = TF.resize(picture, size, interpolation=TF.InterpolationMode.BILINEAR)
         return TF.pil_to_tensor(picture)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:

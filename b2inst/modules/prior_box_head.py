@@ -28,7 +28,7 @@ class PriorOutputs:
     class_logits: Tensor  #: B×S×(1+C), background first
     offsets: Tensor  #: B×S×4, see ``prior_boxes.decode``
     towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
-    priors: Tensor  #: S×4 centre x, y, width, height in parts of the image
+    priors: Tensor  #: S×4 centre x, y, width, height in units of the side
 
 
 class PriorBoxHead(nn.Module):
@@ -39,6 +39,8 @@ class PriorBoxHead(nn.Module):
         num_classes: C.
         num_coefficients: D, numbers per prior whose meaning only the assembler knows.
         side: of the square images, in pixels.
+        square: images are such squares, which the cells of each level fill. Otherwise they may have
+            any shape, cells are a stride apart, and ``side`` is but the unit of box offsets.
         strides: the features the head reads.
         scales: side of each level's prior boxes, in pixels.
         factors: of the prior boxes at a cell.
@@ -48,6 +50,7 @@ class PriorBoxHead(nn.Module):
         box_weight: of the box loss.
         score_threshold: a prior is a candidate if a class is more probable than this.
         nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
+        max_detections: of an image.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PriorBoxHead(nn.Module):
         num_classes: int,
         num_coefficients: int,
         side: int = 550,
+        square: bool = True,
         strides: Sequence[int] = (8, 16, 32, 64, 128),
         scales: Sequence[float] = (24, 48, 96, 192, 384),
         factors: Sequence[float] = FACTORS,
@@ -64,7 +68,8 @@ class PriorBoxHead(nn.Module):
         coefficient_gain: float = 1.0,
         box_weight: float = 1.5,
         score_threshold: float = 0.05,
-        nms: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = fast_nms,
+        nms: Callable[..., tuple[Tensor, Tensor]] = fast_nms,
+        max_detections: int = 100,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -72,10 +77,12 @@ class PriorBoxHead(nn.Module):
         self.side = side
         self.strides = tuple(strides)
         self.scales = tuple(scale / side for scale in scales)
+        self.steps = None if square else tuple(stride / side for stride in strides)
         self.factors = tuple(factors)
         self.box_weight = box_weight
         self.score_threshold = score_threshold
         self.nms = nms
+        self.max_detections = max_detections
         tower = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.tower = tower if norm is None else nn.Sequential(tower, norm(in_channels))
         self.class_logits = nn.Conv2d(in_channels, len(factors) * (1 + num_classes), 3, padding=1)
@@ -93,7 +100,7 @@ class PriorBoxHead(nn.Module):
             torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
             torch.cat([self._by_prior(self.offsets(t)) for t in towers], dim=1).float(),
             towers,
-            prior_boxes(shapes, self.scales, self.factors).to(towers[0].device),
+            prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device),
         )
 
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
@@ -153,7 +160,7 @@ class PriorBoxHead(nn.Module):
             candidates = (probability.amax(1) > self.score_threshold).nonzero()[:, 0]
             scores = probability[candidates]
             boxes = decode(outputs.offsets[b, candidates], outputs.priors[candidates])
-            rows, labels = self.nms(boxes, scores)
+            rows, labels = self.nms(boxes, scores, most=self.max_detections)
             prior = candidates[rows]
             detections.append(
                 Detections(

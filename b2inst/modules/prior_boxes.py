@@ -12,7 +12,10 @@ VARIANCES = (0.1, 0.2)
 
 
 def prior_boxes(
-    shapes: Sequence[tuple[int, int]], scales: Sequence[float], factors: Sequence[float]
+    shapes: Sequence[tuple[int, int]],
+    scales: Sequence[float],
+    factors: Sequence[float],
+    steps: Sequence[float] | None = None,
 ) -> Tensor:
     """Squares around the centre of every cell; levels in order, row by row, then by factor.
 
@@ -23,14 +26,17 @@ def prior_boxes(
         shapes: (h, w) of each level.
         scales: side of each level's squares, in parts of the image's side.
         factors: of the squares of a cell, which their level's scale is multiplied by.
+        steps: from cell to cell of each level, in parts of the image's side (default: so that a
+            level's cells fill a square image).
 
     Returns:
         S×4 float32: centre x, y, width and height in parts of the image; not clipped.
     """
     levels = []
-    for (height, width), scale in zip(shapes, scales, strict=True):
-        ys = (torch.arange(height, dtype=torch.float64) + 0.5) / height
-        xs = (torch.arange(width, dtype=torch.float64) + 0.5) / width
+    for level, ((height, width), scale) in enumerate(zip(shapes, scales, strict=True)):
+        down, across = (height, width) if steps is None else [1 / steps[level]] * 2
+        ys = (torch.arange(height, dtype=torch.float64) + 0.5) / down
+        xs = (torch.arange(width, dtype=torch.float64) + 0.5) / across
         sides = scale * torch.tensor(factors, dtype=torch.float64)
         y, x, side = torch.meshgrid(ys, xs, sides, indexing="ij")
         levels.append(torch.stack([x, y, side, side], dim=-1).reshape(-1, 4))

@@ -23,6 +23,7 @@ class SquarePreprocessor(nn.Module):
     mean: Tensor
     std: Tensor
     bgr = False
+    size_divisor = 1
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], side: int) -> None:
         super().__init__()

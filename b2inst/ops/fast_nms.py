@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 
 def fast_nms(
-    boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int = 200, most: int = 100
+    boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
     """Suppress, class by class, each box that overlaps a higher scored one.
 
@@ -19,13 +19,14 @@ def fast_nms(
         boxes: N×4 x1 y1 x2 y2.
         scores: N×C.
         iou: the overlap up to which a box remains.
-        top: candidates of a class, its highest scored boxes.
+        top: candidates of a class, its highest scored boxes (default: twice as many as ``most``).
         most: that remain in the end, of all classes together.
 
     Returns:
         Rows of ``boxes`` and classes, M int64 each, in descending order of their scores.
     """
     ranked, rows = scores.T.sort(dim=1, descending=True, stable=True)
+    top = 2 * most if top is None else top
     ranked, rows = ranked[:, :top], rows[:, :top]
     classes, places = _unsuppressed(boxes[rows], iou).nonzero(as_tuple=True)
     order = ranked[classes, places].argsort(descending=True, stable=True)[:most]
@@ -34,14 +35,14 @@ def fast_nms(
 
 
 def cross_class_fast_nms(
-    boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int = 200
+    boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
     """The faster variant: each box counts for its best class, and all classes suppress each other.
 
-    Args, returns: as in ``fast_nms``, but that up to ``top`` boxes remain.
+    Args, returns: as in ``fast_nms``, but that all candidates may remain.
     """
     best, classes = scores.max(dim=1)
-    rows = best.argsort(descending=True, stable=True)[:top]
+    rows = best.argsort(descending=True, stable=True)[: 2 * most if top is None else top]
     rows = rows[_unsuppressed(boxes[rows], iou)]
     return rows, classes[rows]
 

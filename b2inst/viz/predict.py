@@ -35,6 +35,7 @@ class PredictedFiles:
 
     pictures: list[Path]  #: of the images that could be read, in their order
     kept: int  #: how many of them an earlier call had made
+    full: int  #: in how many of the others as many instances were found as the model may find
     bad: list[str]  #: a line for each image that could not be read
 
 
@@ -127,6 +128,7 @@ def predict_files(
     _check_unchanged(named, kept, file.path)
     pictures |= {name: image["picture"] for name, image in kept.items()}
     bad: dict[str, str] = {}
+    full = 0
     model = optimise_for_inference(model)
     with file:
         for name in tqdm(new, desc="predict", unit="image", disable=not progress):
@@ -136,6 +138,7 @@ def predict_files(
                 bad[name] = str(error)
                 continue
             (instances,) = model.predict([array])
+            full += len(instances) >= model.max_detections
             file.add(
                 {
                     "id": file.next_image_id,
@@ -152,6 +155,7 @@ def predict_files(
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),
+        full=full,
         bad=list(bad.values()),
     )
 
@@ -239,8 +243,9 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def _fingerprint(model: ImageSegmenter) -> str:
-    """What tells models apart: recipe and weights."""
-    digest = hashlib.sha256(json.dumps(model.recipe, sort_keys=True, default=str).encode())
+    """What tells models apart: recipe, limits and weights."""
+    made = {**model.recipe, "max_detections": model.max_detections, "tile": model.tile}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().flatten().view(torch.uint8).numpy())

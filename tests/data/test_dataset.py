@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
+from torchvision.transforms import v2
 
 from b2inst.data import CocoDataset, CocoIndex, DataError, find_split, train_transforms
 from b2inst.data.transforms import ResizeShorterSide
@@ -154,6 +155,25 @@ def test_masks_are_what_the_transforms_make_of_bitmaps(augment, cache, content, 
         assert torch.equal(targets.semantic, expected["semantic"].int())
         kept += len(targets)
     assert kept > 20
+
+
+def test_tight_boxes_are_around_what_a_crop_leaves(content, write) -> None:
+    """An L has nothing in the upper right of its box."""
+    corner = [2, 3, 4, 3, 4, 11, 10, 11, 10, 13, 2, 13]
+    content["annotations"][0] |= {"segmentation": [corner], "bbox": [2, 3, 8, 10], "area": 28}
+    index = CocoIndex.load(*write(content))
+
+    def upper_half(image, shapes):
+        return v2.functional.crop(image, 0, 0, 8, 30), {
+            name: v2.functional.crop(shape, 0, 0, 8, 30) for name, shape in shapes.items()
+        }
+
+    _, clipped = CocoDataset(index, upper_half)[0]
+    assert clipped.boxes.tolist() == [[2, 3, 10, 8]]
+    _, tight = CocoDataset(index, upper_half, tight_boxes=True)[0]
+    assert tight.boxes.tolist() == [[2, 3, 4, 8]]
+    assert tight.masks.sum() == 10
+    assert CocoDataset(index, upper_half, tight_boxes=True)[2][1].boxes.shape == (0, 4)
 
 
 def test_more_classes_than_a_byte_counts(content, write) -> None:

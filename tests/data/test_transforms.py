@@ -273,3 +273,73 @@ def test_wrong_sizes() -> None:
         ResizeShorterSide(0, 10)
     with pytest.raises(ValueError, match="positive"):
         ResizeShorterSide([], 10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), boxes=ssd_shapes, crop=st.integers(8, 70))
+def test_a_random_crop_clips_what_it_cuts(seed: int, boxes: list[list[float]], crop: int) -> None:
+    """Against the crop as it is read off the picture, which has its coordinates in its colours."""
+    rows, columns = np.mgrid[:50, :60].astype(np.uint8)
+    image = Image.fromarray(np.stack([rows, columns, rows * 0 + 200], axis=2))
+    _, shapes = sample(50, 60, boxes)
+    torch.manual_seed(seed)
+    cropped, found = train_transforms(crop=crop, flip=0)(image, shapes)
+    pixels = np.asarray(cropped)
+    assert pixels.shape[:2] == (crop, crop)
+    inside = pixels[:, :, 2] == 200  # the border has the mean colour
+    assert inside.sum() == min(crop, 50) * min(crop, 60)
+    where = np.argwhere(inside)[0]
+    top, left = pixels[tuple(where)][:2].astype(int) - where  # of the crop in the image
+    for box, mask, (x1, y1, x2, y2) in zip(found["boxes"], found["masks"], boxes, strict=True):
+        clipped = np.clip(np.array([x1 - left, y1 - top, x2 - left, y2 - top]), 0, crop)
+        np.testing.assert_array_equal(box, clipped)
+        expected = np.zeros((60, 70), np.uint8)
+        expected[int(y1) : int(y2), int(x1) : int(x2)] = 1
+        shown = np.zeros((crop, crop), np.uint8)
+        shown[inside] = expected[:50, :60][pixels[inside][:, 0], pixels[inside][:, 1]]
+        np.testing.assert_array_equal(mask, shown)
+
+
+def test_without_a_size_images_keep_theirs() -> None:
+    image, shapes = sample(20, 30, [[3.0, 4.0, 9.0, 14.0]])
+    same, found = train_transforms(flip=0)(image, shapes)
+    np.testing.assert_array_equal(np.asarray(same), np.asarray(image))
+    assert found["boxes"].tolist() == [[3, 4, 9, 14]]
+
+
+def test_inverted_images() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    found = train_transforms(flip=0, invert=1)(Image.fromarray(pixels))
+    np.testing.assert_array_equal(np.asarray(found), 255 - pixels)
+
+
+def test_brightness_and_contrast_stay_in_their_ranges() -> None:
+    """Brightness multiplies all pixels alike, contrast their distance from the mean."""
+    torch.manual_seed(0)
+    grey = Image.new("RGB", (4, 4), (100, 100, 100))
+    brighter = [
+        np.asarray(train_transforms(flip=0, brightness=0.3)(grey))[0, 0, 0] for _ in range(60)
+    ]
+    assert 70 <= min(brighter) < 85
+    assert 115 < max(brighter) <= 130
+    pair = Image.fromarray(np.repeat(np.uint8([[[80], [120]]]), 3, axis=2))
+    for _ in range(60):
+        low, high = np.asarray(train_transforms(flip=0, contrast=0.5)(pair))[0, :, 0].astype(int)
+        assert 20 - 2 <= high - low <= 60 + 2
+        assert abs(low + high - 200) <= 2
+
+
+def test_half_of_the_images_are_blurred_up_to_a_width() -> None:
+    """A blurred impulse has the variance of the Gaussian, and keeps its sum."""
+    torch.manual_seed(0)
+    pixels = np.zeros((41, 41, 3), np.uint8)
+    pixels[20] = 255  # a line, whose blurred profile is far from the steps of eight bits
+    widths = []
+    for _ in range(80):
+        blurred = np.asarray(train_transforms(flip=0, blur=2.0)(Image.fromarray(pixels)))
+        profile = blurred[:, 20, 0].astype(float)
+        assert abs(profile.sum() - 255) < 8
+        widths.append(np.sqrt((profile * (np.arange(41) - 20) ** 2).sum() / profile.sum()))
+    sharp = sum(width == 0 for width in widths)
+    assert 20 < sharp < 60  # small widths leave the line as it is
+    assert 1.5 < max(widths) <= 2.05

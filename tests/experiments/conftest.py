@@ -15,8 +15,9 @@ import torch
 import b2inst
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
+from b2inst.experiments.measuring import RESAMPLES
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import RESAMPLES, run
+from b2inst.experiments.runner import run
 from b2inst.experiments.store import Run, open_run, write_json
 from b2inst.experiments.table_spec import METRICS
 from b2inst.experiments.workspace import Workspace

@@ -44,6 +44,19 @@ def test_report_is_on_test_scenes_and_on_coco_val(spec: RunSpec, folder: Path) -
         coco.files("test")
 
 
+def test_a_test_split_is_reported_on_and_part_of_the_identity(folder: Path) -> None:
+    write_scenes(folder, split="test", images=2, size=32, seed=3)
+    plain = coco_folder(folder).identified()
+    data = coco_folder(folder).model_copy(update={"test": "test"}).identified()
+    assert (data.report_split, data.tuning_split("test")) == ("test", "val")
+    assert data.tuning_split("val") is None
+    assert data.files("test")[1] == folder / "test"
+    assert list(data.sha256) == ["train", "val", "test"]
+    assert data.identity() != plain.identity()
+    band = data.model_copy(update={"boundary_pixels": 3})
+    assert band.identity() == data.identity()  # how it is measured
+
+
 def test_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:
     here = coco_folder(folder).identified()
     shutil.copytree(folder, tmp_path / "moved")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torchvision.ops import masks_to_boxes
 
 from b2inst.data import DataError, write_scenes
 from b2inst.evaluation import evaluate
-from b2inst.experiments.data_spec import ScenesData, coco_folder
+from b2inst.experiments.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import SpecError
-from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.run_spec import Augmentation, RunSpec
 
 
 def test_scenes_are_written_once(spec: RunSpec, tmp_path: Path) -> None:
@@ -39,6 +43,25 @@ def test_training_images_vary_as_the_spec_says(spec: RunSpec, tmp_path: Path) ->
     dataset = training_set(index, augmentation, cache=True)
     sizes = {tuple(dataset[0][0].shape) for _ in range(30)}
     assert sizes == {(3, 32, 32), (3, 64, 64)}
+
+
+def test_training_images_may_be_crops_at_their_own_scale(spec: RunSpec, tmp_path: Path) -> None:
+    data = prepare(spec.data, tmp_path)
+    index = load_split(data, "train", tmp_path)
+    augmentation = Augmentation(crop=20, horizontal_flip=0)
+    image, targets = training_set(index, augmentation, cache=True)[0]
+    assert image.shape == (3, 20, 20)
+    boxes = masks_to_boxes(targets.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
+    assert torch.equal(targets.boxes, boxes)
+    whole = np.asarray(Image.open(index.images[0].path))
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (20, 20), axis=(0, 1))
+    assert (windows == image.numpy()).all(axis=(2, 3, 4)).any()
+
+
+def test_missing_data_say_where_to_get_them(tmp_path: Path) -> None:
+    data = CocoData(root=tmp_path / "nuclei", obtain="make them with: a command")
+    with pytest.raises(DataError, match=r"nuclei: no such folder; make them with: a command$"):
+        prepare(data, tmp_path)
 
 
 def test_a_model_of_one_size_is_trained_at_that(spec: RunSpec, tmp_path: Path) -> None:

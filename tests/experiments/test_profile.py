@@ -163,6 +163,28 @@ def test_own_data_take_the_place_of_the_scenes(
     assert isinstance(load_profile("tiny").data, ScenesData)
 
 
+def test_data_of_a_profile_may_lie_elsewhere(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val", "test")):
+        write_scenes(tmp_path, split=split, images=1, size=32, seed=seed)
+    plan = load_profile("nuclei", data=coco_folder(tmp_path))
+    assert isinstance(plan.data, CocoData)
+    assert plan.data.root == tmp_path
+    assert plan.data.report_split == "test"
+    assert plan.data.boundary_pixels == 2
+
+
+def test_a_limit_of_detections_is_every_models(tmp_path: Path) -> None:
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("extends: tiny\ndescription: d\nmax_detections: 300\n")
+    plan = load_profile(str(profile))
+    for family in ("blendmask", "yolact", "condinst"):
+        run = plan.run_spec(family, {}, 0)
+        assert run.options["max_detections"] == run.max_detections == 300
+    common = load_profile("tiny").run_spec("blendmask", {}, 0)
+    assert "max_detections" not in common.options  # runs of before are found by their hash
+    assert common.max_detections == 100
+
+
 def test_a_row_changes_the_model_only() -> None:
     profile = load_profile("smoke")
     base = profile.run_spec("blendmask", {}, 3)

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from b2inst.experiments.errors import SpecError
-from b2inst.experiments.run_spec import RunSpec
+from b2inst.experiments.run_spec import Augmentation, RunSpec
 from b2inst.experiments.start_file import StartFile
 
 
@@ -118,6 +118,13 @@ def test_a_start_survives_json_and_is_checked(spec: RunSpec, tmp_path: Path) -> 
     for look in (again.start.unchanged, lambda: StartFile.of(path)):
         with pytest.raises(SpecError, match="a: no such weights file"):
             look()
+
+
+def test_augmentation_gives_images_that_make_a_batch() -> None:
+    with pytest.raises(ValidationError, match="shorter and longer_max go together"):
+        Augmentation(shorter=(96,))
+    with pytest.raises(ValidationError, match="give shorter, or crop"):
+        Augmentation(invert=0.5)
 
 
 def test_order_of_keys_does_not_matter(spec: RunSpec) -> None:

@@ -12,12 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from b2inst.data import CocoIndex, find_split, write_scenes
-from b2inst.data.segmentation import to_rle
-from b2inst.evaluation.oracle import ap_by_ranking
+from b2inst.data import CocoIndex
 from b2inst.experiments import runner
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.errors import SpecError
+from b2inst.experiments.measuring import RESAMPLES
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
@@ -49,7 +48,7 @@ def test_run_leaves_everything_behind(finished: tuple[RunSpec, Workspace, Run]) 
     assert evaluation["images"] == 3
     assert {"AP", "boundary_AP", "box_AP"} <= evaluation["metrics"].keys()
     arrays = done.resampled("test")
-    assert {len(values) for values in arrays.values()} == {runner.RESAMPLES + 1}
+    assert {len(values) for values in arrays.values()} == {RESAMPLES + 1}
     for column, values in arrays.items():
         expected = evaluation["metrics"][column]
         assert np.isnan(values[0]) if expected is None else values[0] == pytest.approx(expected)
@@ -227,40 +226,3 @@ def test_disk_need_covers_what_a_run_writes(finished: tuple[RunSpec, Workspace, 
     written = sum(p.stat().st_size for p in done.folder.rglob("*") if p.is_file())
     need = disk_need(build_model(spec, class_names=CLASSES))
     assert need > written + 6 * done.model_path.stat().st_size
-
-
-def test_masks_ranked_by_class_are_measured_beside_their_own_ranking(
-    tmp_path: Path,
-) -> None:
-    """Against the other implementation, which ranks the matches anew."""
-    write_scenes(tmp_path, split="val", images=6, size=64, seed=0)
-    truth = find_split(tmp_path, "val")[0]
-    index = CocoIndex.load(*find_split(tmp_path, "val"))
-    random = np.random.default_rng(0)
-    detections = [
-        {
-            "image_id": record.id,
-            "category_id": index.category_ids[random.integers(2)],
-            "bbox": [0, 0, 8, 8],
-            "segmentation": to_rle(found.segmentation, record.height, record.width),
-            "score": float(random.random()),
-            "class_score": float(random.random()),
-            "iou_score": 0.5,
-        }
-        for record in index.images
-        for found in index.annotations[record.id]
-        for _ in range(3)
-    ]
-    metrics, resampled = runner._measure(detections, truth, runner.area_ranges((500, 800)))
-    by_class = np.array([d["class_score"] for d in detections])
-    own = np.array([d["score"] for d in detections])
-    expected = ap_by_ranking(detections, truth, {"own": own, "class": by_class})
-    assert metrics["AP"] != metrics["class_AP"]
-    for metric in ("AP", "boundary_AP"):
-        assert metrics[metric] == pytest.approx(expected[metric]["own"])
-        assert metrics[f"class_{metric}"] == pytest.approx(expected[metric]["class"])
-        assert resampled[f"class_{metric}"][0] == pytest.approx(metrics[f"class_{metric}"])
-
-    unrated = [{k: v for k, v in d.items() if k != "iou_score"} for d in detections]
-    metrics, _ = runner._measure(unrated, truth, runner.area_ranges((500, 800)))
-    assert metrics["class_AP"] == metrics["AP"]

@@ -56,6 +56,14 @@ def test_a_row_may_name_its_own_base(tmp_path: Path) -> None:
     assert _load(tmp_path, own.replace("base: a\n", "")).bases == {"c": "b"}
 
 
+def test_a_profile_may_add_columns(tmp_path: Path) -> None:
+    table = _load(tmp_path, TABLE)
+    wider = table.with_columns(("AP", "touching_AP", "PQ"))
+    assert wider.columns == (*table.columns, "touching_AP", "PQ")
+    with pytest.raises(SpecError, match=r"unknown columns \['Q'\]; there are AP, .*PQ"):
+        table.with_columns(("Q",))
+
+
 def test_columns_are_metrics_or_costs(tmp_path: Path) -> None:
     assert _load(tmp_path, TABLE).costs == ()
     table = _load(tmp_path, TABLE.replace("base: a", "base: a\ncolumns: [FPS, AP, GFLOPs]"))
