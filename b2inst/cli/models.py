@@ -97,8 +97,8 @@ def evaluate_weights(
         if not predicted:
             model = load_model(weights, device=resolve_device(device or "auto"))
             if max_detections is not None:
-                model.max_detections = max_detections  # type: ignore[assignment]
-            limit = getattr(model, "max_detections", limit)
+                model.max_detections = max_detections
+            limit = model.max_detections
             check_classes(model, index)
             write_predictions(model, index, predictions, batch_size=batch)
         metrics = evaluate(

@@ -45,10 +45,6 @@ ValFractionOption = Annotated[
         help="Share of the training images of --data to hold out for validation, such as 0.2.",
     ),
 ]
-MaxDetectionsOption = Annotated[
-    int | None,
-    typer.Option("--max-detections", min=1, help="Most detections of an image (COCO's: 100)."),
-]
 BoundaryPixelsOption = Annotated[
     int | None,
     typer.Option(
@@ -71,7 +67,7 @@ StartOption = Annotated[
 MaxDetectionsOption = Annotated[
     int | None,
     typer.Option(
-        "--max-detections", min=1, help="Of an image (default: the model's own, 100 for most)."
+        "--max-detections", min=1, help="Of an image (default: the model's own; COCO's 100)."
     ),
 ]
 TileOption = Annotated[
