@@ -67,7 +67,7 @@ StartOption = Annotated[
 MaxDetectionsOption = Annotated[
     int | None,
     typer.Option(
-        "--max-detections", min=1, help="Of an image (default: the model's own, 100 for most)."
+        "--max-detections", min=1, help="Of an image (default: the model's own; COCO's 100)."
     ),
 ]
 TileOption = Annotated[

@@ -29,8 +29,8 @@ def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
             one pixel may be between them.
 
     Returns:
-        Ids of annotations as :func:`~b2inst.evaluation.ground_truth.load_ground_truth` numbers
-        them, from 1 in the file's order. A crowd neither touches nor is touched.
+        Ids of annotations, as :func:`~b2inst.evaluation.ground_truth.load_ground_truth` gives them.
+        A crowd neither touches nor is touched.
 
     Raises:
         EvaluationError: the annotations are not valid.

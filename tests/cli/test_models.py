@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from b2inst import evaluation
 from b2inst.cli import app
 from b2inst.cli.errors import STOPPED
 from b2inst.data import SCENE_CLASSES, write_scenes
@@ -79,6 +80,7 @@ def test_predictions_of_any_tool(
         assert json.loads((out / "metrics.json").read_text())["AP"] == pytest.approx(100)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
 def test_more_objects_than_detections_count(tmp_path: Path) -> None:
     """120 bars in an image, all found: the 100 best are at 84 of 101 recall levels."""
     bars = [[300 * n, 20, 300 * 100 - 300 * n - 20] for n in range(100)]
@@ -203,6 +205,28 @@ def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, sce
         assert call[0] == "bench" or "000001.png: unreadable image" in done.stderr
     found = json.loads((tmp_path / "predicted/predictions.json").read_text())
     assert [image["file_name"] for image in found["images"]] == ["000000.png", "000002.png"]
+
+
+def test_eval_predicts_and_measures_with_one_limit(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scenes(tmp_path / "scenes", split="val", images=1, size=48, seed=1)
+    limits: list[int] = []
+
+    def predicted(model: Any, index: object, path: Path, **_: object) -> None:
+        limits.append(model.max_detections)
+        evaluation.PredictionWriter(path).close()
+
+    def measured(*_: object, max_detections: int, **__: object) -> dict[str, None]:
+        limits.append(max_detections)
+        return {}
+
+    monkeypatch.setattr(evaluation, "write_predictions", predicted)
+    monkeypatch.setattr(evaluation, "evaluate", measured)
+    call = ("eval", weights, "--data", tmp_path / "scenes", "--split", "val")
+    assert _call(*call).exit_code == 0
+    assert _call(*call, "--max-detections", 300).exit_code == 0
+    assert limits == [100, 100, 300, 300]
 
 
 def test_predict_goes_on_after_ctrl_c(
