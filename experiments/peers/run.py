@@ -4,8 +4,8 @@
     .venv/bin/python experiments/peers/run.py yolo DATA --cpu-minutes 60 --name yolo-640-60 \\
         -- --image-size 640
 
-DATA is the folder that ``b2inst data nuclei`` writes. What follows ``--`` goes to the peer's script,
-to train. Writes ``results/nuclei/peers/<name>.json``; models and predictions stay in
+DATA is the folder that ``b2inst data nuclei`` writes. What follows ``--`` goes to the training of
+the peer's script. Writes ``results/nuclei/peers/<name>.json``; models and predictions stay in
 ``runs/peers/<name>/``. A run that is done is not done again.
 """
 
