@@ -139,6 +139,7 @@ def blendmask_tiny(
     longer_max: int | None = 160,
     roi_size: int = 28,
     basis_channels: int = 24,
+    basis_stride: int = 2,
     head_strides: Sequence[int] = (8, 16, 32),
     make_backbone: Callable[[], TinyFPN | MobileNetFPN] = TinyFPN,
 ) -> BasisSegmenter:
@@ -148,6 +149,7 @@ def blendmask_tiny(
     auxiliary semantic loss, batch norm trained everywhere.
 
     Args:
+        basis_stride: of the grid of the bases, the boundary among them: 1, 2 or 4 pixels.
         head_strides: features that instances are found on, of strides 4, 8, 16 and 32.
         make_backbone: builds features at strides 4, 8, 16 and 32.
     """
@@ -161,6 +163,7 @@ def blendmask_tiny(
             in_channels=width,
             num_bases=num_bases + shared,
             strides=(4,),
+            upsampling=4 // basis_stride,
             channels=basis_channels,
             num_convs=2,
         )
@@ -213,7 +216,12 @@ def _assemble(
     if boundary is not None:
         options = {"branch_convs": len(basis_head.convs), **boundary_defaults, **boundary}
         with seeds.of("boundary"):
-            bases = with_boundary(basis_head, in_channels=head["in_channels"], **options)
+            bases = with_boundary(
+                basis_head,
+                in_channels=head["in_channels"],
+                make_branch=partial(BasisHead, upsampling=basis_head.upsampling),
+                **options,
+            )
     shown = None if oracle is None else OracleBoundary(**oracle)
     with seeds.of("refinement"):
         blender = Blender(

@@ -14,12 +14,13 @@ from b2inst.structures import Bases, Features, Targets
 
 
 class BasisHead(nn.Module):
-    """Refine each level, sum them at the finest, convolve, upsample twofold, project to K maps.
+    """Refine each level, sum them at the finest, convolve, upsample, project to K maps.
 
     Args:
         in_channels: of the features.
         num_bases: K.
-        strides: of the features used; the bases have half the finest stride.
+        strides: of the features used, the finest first.
+        upsampling: the bases have so many times less than the finest stride.
         channels: hidden width.
         num_convs: 3×3 convolutions before the upsampling; one more follows it.
         auxiliary: trained beside the bases on the same features, without a say in inference.
@@ -31,6 +32,7 @@ class BasisHead(nn.Module):
         in_channels: int,
         num_bases: int = 4,
         strides: Sequence[int] = (8, 16, 32),
+        upsampling: int = 2,
         channels: int = 128,
         num_convs: int = 3,
         auxiliary: SemanticHead | None = None,
@@ -38,6 +40,7 @@ class BasisHead(nn.Module):
         super().__init__()
         self.num_bases = num_bases
         self.strides = tuple(strides)
+        self.upsampling = upsampling
         self.refine = nn.ModuleList(conv_block(in_channels, channels) for _ in strides)
         self.convs = nn.Sequential(*(conv_block(channels, channels) for _ in range(num_convs)))
         self.upsampled_conv = conv_block(channels, channels)
@@ -51,9 +54,9 @@ class BasisHead(nn.Module):
         size = refined[0].shape[-2:]
         x = reduce(torch.add, (refined[0], *(_resize(level, size) for level in refined[1:])))
         x = self.convs(x)
-        x = _resize(x, (2 * size[0], 2 * size[1]))
+        x = _resize(x, [self.upsampling * side for side in size])
         x = self.upsampled_conv(x)
-        return Bases(self.project(x).float(), stride=self.strides[0] // 2)
+        return Bases(self.project(x).float(), stride=self.strides[0] // self.upsampling)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
         """The auxiliary head's loss; the bases themselves learn from the mask loss only."""

@@ -180,6 +180,21 @@ def test_explanation_shows_what_lies_behind(tiny: Build, picture: Picture) -> No
     assert tiny("blendmask-tiny").explain(image).boundary is None
 
 
+@pytest.mark.parametrize("stride", [1, 4])
+def test_the_grid_of_bases_and_boundary_is_an_option(
+    tiny: Build, picture: Picture, make_targets: Callable[..., Targets], stride: int
+) -> None:
+    model, image = tiny(basis_stride=stride, shorter=None), picture(64, 96)
+    explained = model.explain(image)
+    assert explained.bases.maps.shape == (1, 5, 64 // stride, 96 // stride)
+    assert explained.boundary is not None
+    assert explained.boundary.shape == (64 // stride, 96 // stride)
+    check(explained.instances, 64, 96)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    losses = model.train()([pixels], [make_targets((64, 96), [(8, 8, 40, 40)])])
+    assert all(value.isfinite() and value > 0 for value in losses.values())
+
+
 class TestTraining:
     def images(self, count: int = 2) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(0)

@@ -17,11 +17,17 @@ def features(batch: int = 2) -> dict[int, torch.Tensor]:
     return {s: torch.randn(batch, 6, *shape, generator=generator) for s, shape in shapes.items()}
 
 
-def test_bases_lie_at_half_the_finest_stride() -> None:
-    head = BasisHead(in_channels=6, num_bases=5, channels=8, num_convs=1)
+@pytest.mark.parametrize(
+    ("options", "size", "stride"),
+    [({}, (18, 28), 4), ({"upsampling": 1}, (9, 14), 8), ({"upsampling": 4}, (36, 56), 2)],
+)
+def test_bases_lie_at_a_part_of_the_finest_stride(
+    options: dict[str, int], size: tuple[int, int], stride: int
+) -> None:
+    head = BasisHead(in_channels=6, num_bases=5, channels=8, num_convs=1, **options)
     bases = head(features())
-    assert bases.maps.shape == (2, 5, 18, 28)
-    assert bases.stride == 4
+    assert bases.maps.shape == (2, 5, *size)
+    assert bases.stride == stride
     assert bases.boundary_logits is None
     assert (bases.maps < 0).any()  # unbounded: no activation
 
