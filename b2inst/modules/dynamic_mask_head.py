@@ -117,15 +117,15 @@ class DynamicMaskHead(nn.Module):
         """
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
         image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
-        masks = [
-            self.enlarged(self.logits(bases, image[rows], coefficients[rows])).sigmoid()
-            for rows in portions(len(image), bases.maps[0, 0].numel())
-        ]
+        up = self.upsampling
+        height, width = bases.maps.shape[-2:]
+        masks = bases.maps.new_empty((len(image), up * height, up * width))
+        for rows in portions(0, len(image), cells=height * width):
+            logits = self.logits(bases, image[rows], coefficients[rows])
+            masks[rows] = self.enlarged(logits).sigmoid()
         stride = self._stride(bases)
         # The first cell is pixel stride // 2, whose centre is half a pixel further.
-        return FrameMasks(
-            torch.cat(masks), torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5
-        )
+        return FrameMasks(masks, torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5)
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Mean Dice loss, over the whole padded image, of the positives that are sampled."""

@@ -53,14 +53,16 @@ class LinearAssembler(nn.Module):
             boxes: per image, N in sum, in network-input pixels.
             coefficients: N×D.
         """
+        every = torch.cat(boxes)
         height, width = _size(bases)
-        parts = coefficients.split([len(b) for b in boxes])
-        masks = []
-        for b, (own, inside) in enumerate(zip(parts, boxes, strict=True)):
-            for rows in portions(len(own), height * width):
-                full = self.logits(bases, b, own[rows]).sigmoid()
-                masks.append(full * crop(inside[rows] / bases.stride, (height, width)))
-        return FrameMasks(torch.cat(masks), torch.cat(boxes), bases.stride, bases.stride / 2)
+        masks = bases.maps.new_empty((len(every), height, width))
+        stop = 0
+        for b, own in enumerate(boxes):
+            start, stop = stop, stop + len(own)
+            for rows in portions(start, stop, cells=height * width):
+                full = self.logits(bases, b, coefficients[rows]).sigmoid()
+                masks[rows] = full * crop(every[rows] / bases.stride, (height, width))
+        return FrameMasks(masks, every, bases.stride, bases.stride / 2)
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""

@@ -12,15 +12,14 @@ Window = tuple[int, int, int, int]
 _CELLS = 2**21  # of the maps that are computed at a time; 100 at the sizes of COCO
 
 
-def portions(count: int, cells: int) -> Iterator[slice]:
-    """Instances to be computed together, one after the other, so that memory stays small.
+def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
+    """The rows from ``start`` to ``stop`` in slices whose maps are computed at a time.
 
     Args:
-        count: of instances; of none there is one empty portion.
-        cells: of each one's map.
+        cells: of the map of a row.
     """
     most = max(_CELLS // cells, 1)
-    return (slice(start, start + most) for start in range(0, max(count, 1), most))
+    return (slice(first, min(first + most, stop)) for first in range(start, stop, most))
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:

@@ -52,7 +52,11 @@ def by_hand(maps: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return result
 
 
-def test_every_cell_of_an_instance_written_out(head: DynamicMaskHead, bases: Bases) -> None:
+@pytest.mark.parametrize("at_a_time", [3, 2])
+def test_every_cell_of_an_instance_written_out(
+    head: DynamicMaskHead, bases: Bases, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2inst.ops.frame_masks._CELLS", at_a_time * H * W)
     coefficients = random_coefficients(head, 3)
     boxes = [torch.tensor([[0.0, 0, 30, 40]]), torch.tensor([[8.0, 8, 60, 40], [1, 1, 2, 2]])]
     masks = head.assemble(bases, boxes, coefficients)

@@ -36,7 +36,11 @@ def by_hand(bases: Bases, image: int, box: list[float], coefficients: torch.Tens
     return mask
 
 
-def test_masks_are_those_of_a_written_out_combination(bases: Bases) -> None:
+@pytest.mark.parametrize("at_a_time", [3, 1])
+def test_masks_are_those_of_a_written_out_combination(
+    bases: Bases, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2inst.ops.frame_masks._CELLS", at_a_time * CELLS**2)
     boxes = [
         torch.tensor([[8.0, 4, 50, 40], [-5, 20, 11, 80]]),
         torch.tensor([[3.5, 7.25, 30, 61]]),

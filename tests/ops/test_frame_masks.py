@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from b2inst.ops.frame_masks import pixel_centres, sample_grid, windows_above
+from b2inst.ops.frame_masks import pixel_centres, portions, sample_grid, windows_above
 
 sides = st.integers(1, 12)
 positions = st.lists(st.floats(-3, 15, width=32), max_size=6).map(sorted)
@@ -52,3 +52,10 @@ def test_pixel_centres_are_those_of_bilinear_resizing(pixels: int, frame: int) -
     ramp = (torch.arange(frame) + 0.5)[None, None]
     expected = F.interpolate(ramp, pixels, mode="linear", align_corners=False)[0, 0]
     torch.testing.assert_close(pixel_centres(pixels, frame), expected)
+
+
+def test_maps_are_computed_in_portions_of_two_million_cells() -> None:
+    assert list(portions(0, 100, cells=20_000)) == [slice(0, 100)]
+    assert list(portions(3, 10, cells=2**19)) == [slice(3, 7), slice(7, 10)]
+    assert list(portions(0, 2, cells=2**30)) == [slice(0, 1), slice(1, 2)]
+    assert list(portions(5, 5, cells=1)) == []
