@@ -67,6 +67,7 @@ class LinearAssembler(nn.Module):
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""
         size = _size(bases)
+        height, width = (round(cells * bases.stride) for cells in size)  # with padding, in pixels
         total = 0 * (bases.maps.sum() + positives.coefficients.sum())  # for batches without any
         first = 0
         for b, target in enumerate(targets):
@@ -78,7 +79,9 @@ class LinearAssembler(nn.Module):
             drawn = torch.arange(len(own), device=index.device)
             if len(own) > self.max_masks:
                 drawn = torch.randperm(len(own))[: self.max_masks].to(index.device)
-            truth = F.interpolate(target.masks[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
+            down, along = height - target.masks.shape[1], width - target.masks.shape[2]
+            whole = F.pad(target.masks, (0, along, 0, down))
+            truth = F.interpolate(whole[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
             boxes = (target.boxes / bases.stride)[index[drawn]]
             masks = self.logits(bases, b, own.coefficients[drawn]).sigmoid() * crop(boxes, size)
             losses = cropped_mask_bce(masks, truth[index[drawn]].float(), boxes)

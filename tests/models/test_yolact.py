@@ -135,6 +135,23 @@ def test_explanation_covers_the_image(
     assert explained.boundary.shape == (48, 48)
 
 
+def test_images_at_their_own_size_are_padded(
+    found_everywhere: Callable[..., BasisSegmenter],
+    picture: Picture,
+    make_targets: Callable[..., Targets],
+) -> None:
+    model = found_everywhere(keep_size=True)
+    image = picture(64, 96)
+    explained = model.explain(image)
+    assert explained.bases.maps.shape[2:] == (32, 48)
+    wider = np.pad(image, ((0, 0), (0, 20), (0, 0)))
+    assert model.explain(wider).bases.maps.shape[2:] == (32, 64)
+    assert model.explain(wider).content == (32, 58)
+    pixels = torch.from_numpy(np.ascontiguousarray(wider)).permute(2, 0, 1)
+    losses = model.train()([pixels], [make_targets((64, 116), [(8, 8, 40, 40)])])
+    assert all(value.isfinite() and value > 0 for value in losses.values())
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_losses_have_names_and_reach_every_parameter(
     make_targets: Callable[..., Targets], empty: bool

@@ -125,6 +125,19 @@ def test_loss_is_each_positives_cross_entropy_over_its_boxs_area(
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_padding_of_the_image_is_background(
+    bases: Bases, make_targets: Callable[..., Targets]
+) -> None:
+    chosen = positives([0, 0, 0, 1], [1, 0, 1, 2], weight_sum=5)
+    boxes = [(4, 8, 40, 30), (20, 20, 50, 41)], [(10, 0, 30, 40)]
+
+    def loss(height: int, width: int) -> float:
+        targets = [make_targets((height, width), own) for own in boxes]
+        return LinearAssembler(num_bases=K).loss(bases, chosen, targets)["loss_mask"].item()
+
+    assert loss(41, 50) == pytest.approx(loss(SIDE, SIDE), rel=1e-6)
+
+
 def test_of_many_some_are_drawn_and_count_for_all(bases: Bases, targets: list[Targets]) -> None:
     chosen = positives([0, 0, 0, 0, 1], [1, 0, 1, 0, 2], weight_sum=5)
     each = losses_by_hand(bases, chosen, targets)

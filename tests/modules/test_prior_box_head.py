@@ -101,6 +101,26 @@ def test_detections_are_in_pixels_of_the_network(
     assert nothing.coefficients.shape == (0, D)
 
 
+def test_images_of_any_shape_have_square_priors_at_the_cells_of_a_stride() -> None:
+    """In pixels: cells 8 and 16 apart, priors of 16 and 32 times a factor, whatever the side is."""
+    head = PriorBoxHead(
+        in_channels=6,
+        num_classes=C,
+        num_coefficients=D,
+        side=40,
+        square=False,
+        strides=(8, 16),
+        scales=(16, 32),
+    )
+    features = {8: torch.randn(2, 6, 4, 12), 16: torch.randn(2, 6, 2, 6)}  # of 32×96 pixels
+    outputs = head(features)
+    start, row, column, which = 3 * 4 * 12, 1, 4, 2
+    place = start + (row * 6 + column) * 3 + which
+    found, _ = head.detect(certain(outputs, {place: 1}))
+    expected = [4.5 * 16, 1.5 * 16, *[32 * FACTORS[which]] * 2]
+    assert box_convert(found.boxes[0], "xyxy", "cxcywh").tolist() == pytest.approx(expected)
+
+
 def test_suppression_is_handed_in(features: dict[int, Tensor]) -> None:
     def last(boxes: Tensor, scores: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
         assert most == 100
