@@ -144,13 +144,21 @@ class Masks(Protocol):
     def inside(self, i: int, window: Window) -> Tensor:
         """Mask ``i`` in a window (top, left, bottom, right) of the network's input, bool."""
 
-    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-        """N×H×W bool masks in an image.
+    def paste(
+        self,
+        boxes: Tensor,
+        size: tuple[int, int],
+        frame: tuple[int, int],
+        *,
+        rows: Tensor | slice = slice(None),
+    ) -> Tensor:
+        """M×H×W bool masks in an image.
 
         Args:
-            boxes: N×4, where the boxes are in the image.
+            boxes: M×4, where the boxes are in the image.
             size: (height, width) of the image.
             frame: (height, width) of the same image in the network's input.
+            rows: which masks, M indices; all by default.
         """
 
 
@@ -169,9 +177,16 @@ class RoIMasks(_PerInstance):
         """Mask ``i`` in a window of the network's input, bool."""
         return paste_window(self.probabilities[i], self.boxes[i], window) >= 0.5
 
-    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-        """N×H×W bool masks in an image of (height, width), where the boxes are now ``boxes``."""
-        return paste_masks(self.probabilities, boxes, size)
+    def paste(
+        self,
+        boxes: Tensor,
+        size: tuple[int, int],
+        frame: tuple[int, int],
+        *,
+        rows: Tensor | slice = slice(None),
+    ) -> Tensor:
+        """M×H×W bool masks in an image of (height, width), where the boxes are now ``boxes``."""
+        return paste_masks(self.probabilities[rows], boxes, size)
 
 
 @dataclass
@@ -201,20 +216,28 @@ class FrameMasks(_PerInstance):
         columns = self._cells(torch.arange(left, right) + 0.5)
         return sample_grid(self.probabilities[i], rows, columns) > 0.5
 
-    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-        """N×H×W bool masks in an image of (height, width) ``size``.
+    def paste(
+        self,
+        boxes: Tensor,
+        size: tuple[int, int],
+        frame: tuple[int, int],
+        *,
+        rows: Tensor | slice = slice(None),
+    ) -> Tensor:
+        """M×H×W bool masks in an image of (height, width) ``size``.
 
         Only the part of the image is looked at where a mask can be.
         """
-        rows, columns = (
+        down, along = (
             self._cells(pixel_centres(pixels, side))
             for pixels, side in zip(size, frame, strict=True)
         )
-        masks = torch.zeros((len(self), *size), dtype=torch.bool, device=self.boxes.device)
-        windows = windows_above(self.probabilities, rows, columns, 0.5)
-        for mask, grid, window in zip(masks, self.probabilities, windows, strict=True):
-            top, left, bottom, right = window
-            soft = sample_grid(grid, rows[top:bottom], columns[left:right])
+        windows = windows_above(self.probabilities, down, along, 0.5)
+        chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
+        masks = torch.zeros((len(chosen), *size), dtype=torch.bool, device=self.boxes.device)
+        for mask, i in zip(masks, chosen, strict=True):
+            top, left, bottom, right = windows[i]
+            soft = sample_grid(self.probabilities[i], down[top:bottom], along[left:right])
             mask[top:bottom, left:right] = soft > 0.5
         return masks
 

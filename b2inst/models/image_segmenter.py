@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from b2inst.models.interfaces import ImagePreprocessor, LimitedDetector
-from b2inst.models.tiles import joined, spans
+from b2inst.models.tiles import Span, joined, spans
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
@@ -81,21 +82,23 @@ class ImageSegmenter(nn.Module):
         )
 
     def _in_tiles(self, image: np.ndarray) -> Instances:
-        height, width = image.shape[:2]
+        def find(down: Span, across: Span) -> Instances:
+            part = image[down.start : down.stop, across.start : across.stop]
+            resized = self.preprocessor.resized(np.ascontiguousarray(part))
+            if resized.shape[1:] != part.shape[:2]:
+                raise ValueError(
+                    "tile is for models that see images at their own size; make the model "
+                    "with shorter=None, longer_max=None (yolact: keep_size=True)"
+                )
+            return self.segment([resized], [part.shape[:2]])[0]
+
         assert self.tile is not None
-        divisor = self.preprocessor.size_divisor
-        found = []
-        for down in spans(height, self.tile, divisor=divisor):
-            for across in spans(width, self.tile, divisor=divisor):
-                part = image[down.start : down.stop, across.start : across.stop]
-                resized = self.preprocessor.resized(np.ascontiguousarray(part))
-                if resized.shape[1:] != part.shape[:2]:
-                    raise ValueError(
-                        "tile is for models that see images at their own size; make the model "
-                        "with shorter=None, longer_max=None (yolact: keep_size=True)"
-                    )
-                (instances,) = self.segment([resized], [part.shape[:2]])
-                found.append((down, across, instances))
+        height, width = image.shape[:2]
+        down, across = (
+            spans(side, self.tile, divisor=self.preprocessor.size_divisor)
+            for side in (height, width)
+        )
+        found = ((d, a, find(d, a)) for d, a in product(down, across))
         return joined(found, (height, width), most=self.max_detections)
 
     def segment(
@@ -136,7 +139,7 @@ class ImageSegmenter(nn.Module):
             scores=scores[order],
             class_scores=detections.scores[order],
             labels=detections.labels[order],
-            masks=masks[order].paste(boxes, image_size, network_size),
+            masks=masks.paste(boxes, image_size, network_size, rows=order),
             iou_scores=qualities["iou"][order] if "iou" in qualities else None,
             boundary_scores=qualities["boundary"][order] if "boundary" in qualities else None,
             class_names=self.class_names,

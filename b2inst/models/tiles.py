@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -48,11 +49,12 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
 
 
 def joined(
-    found: Sequence[tuple[Span, Span, Instances]], size: tuple[int, int], *, most: int
+    found: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], *, most: int
 ) -> Instances:
     """The instances of an image from those of its tiles.
 
-    Each is taken from the tile whose core the centre of its box is in.
+    Each is taken from the tile whose core the centre of its box is in, and of its mask only the
+    rectangle that it covers is held until the best are known.
 
     Args:
         found: vertical and horizontal span of each tile, and what was found in it, in its pixels.
@@ -63,15 +65,17 @@ def joined(
         N×H×W masks, like all instances: the memory that they need grows with the image.
     """
     parts: dict[str, list[Tensor]] = {}
-    places: list[tuple[Span, Span, Tensor]] = []
+    places: list[tuple[int, int, Tensor]] = []
     for down, across, instances in found:
         shift = instances.boxes.new_tensor([across.start, down.start] * 2)
         boxes = instances.boxes + shift
         x, y = boxes[:, 0::2].mean(1), boxes[:, 1::2].mean(1)
         own = (across.core_start <= x) & (x < across.core_stop)
         own &= (down.core_start <= y) & (y < down.core_stop)
-        places += [(down, across, mask) for mask in instances.masks[own]]
-        values = vars(instances[own]) | {"boxes": boxes[own], "masks": None}
+        for i in own.nonzero()[:, 0].tolist():
+            top, left, mask = _cut(instances.masks[i])
+            places.append((down.start + top, across.start + left, mask))
+        values = vars(replace(instances, boxes=boxes, masks=own)[own])  # without the masks
         for name, value in values.items():
             if isinstance(value, Tensor):
                 parts.setdefault(name, []).append(value)
@@ -79,7 +83,16 @@ def joined(
     order = columns["scores"].argsort(descending=True, stable=True)[:most]
     masks = torch.zeros((len(order), *size), dtype=torch.bool, device=order.device)
     for canvas, i in zip(masks, order.tolist(), strict=True):
-        down, across, mask = places[i]
-        canvas[down.start : down.stop, across.start : across.stop] = mask
-    kept = {name: value[order] for name, value in columns.items()}
-    return Instances(**kept, masks=masks, class_names=found[0][2].class_names)
+        top, left, mask = places[i]
+        canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    kept = {name: value[order] for name, value in columns.items()} | {"masks": masks}
+    return Instances(**kept, class_names=instances.class_names)
+
+
+def _cut(mask: Tensor) -> tuple[int, int, Tensor]:
+    """First row and column of an H×W mask, and a copy of the rectangle that it covers."""
+    (rows,), (columns,) = (mask.any(side).nonzero(as_tuple=True) for side in (1, 0))
+    if not len(rows):
+        return 0, 0, mask[:0, :0]
+    top, left = int(rows[0]), int(columns[0])
+    return top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].clone()

@@ -15,6 +15,7 @@ from b2inst.modules.positive_sampling import at_random
 from b2inst.modules.refinement import Refinement
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
+from b2inst.ops.frame_masks import portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
@@ -116,10 +117,15 @@ class DynamicMaskHead(nn.Module):
         """
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
         image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
-        masks = self.enlarged(self.logits(bases, image, coefficients)).sigmoid()
+        masks = [
+            self.enlarged(self.logits(bases, image[rows], coefficients[rows])).sigmoid()
+            for rows in portions(len(image), bases.maps[0, 0].numel())
+        ]
         stride = self._stride(bases)
         # The first cell is pixel stride // 2, whose centre is half a pixel further.
-        return FrameMasks(masks, torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5)
+        return FrameMasks(
+            torch.cat(masks), torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5
+        )
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Mean Dice loss, over the whole padded image, of the positives that are sampled."""

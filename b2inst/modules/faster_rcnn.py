@@ -85,13 +85,13 @@ class FasterRCNN(nn.Module):
 
     @property
     def max_detections(self) -> int:
-        """Of an image; at inference there are at least twice as many proposals."""
+        """Of an image; with each beyond 100 four more proposals are looked at."""
         return int(self.roi_heads.detections_per_img)
 
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
         self.roi_heads.detections_per_img = limit
-        self.rpn.at_least = 2 * limit
+        self.rpn.more = 4 * max(limit - 100, 0)
 
     @property
     def score_threshold(self) -> float:
@@ -148,15 +148,15 @@ class FasterRCNN(nn.Module):
 
 
 class _ProposalNetwork(RegionProposalNetwork):
-    """With a least number of proposals at inference, of each level and of the image."""
+    """With more proposals at inference, of each level and of the image."""
 
-    at_least = 0
+    more = 0
 
     def pre_nms_top_n(self) -> int:
-        return max(super().pre_nms_top_n(), 0 if self.training else self.at_least)
+        return super().pre_nms_top_n() + (0 if self.training else self.more)
 
     def post_nms_top_n(self) -> int:
-        return max(super().post_nms_top_n(), 0 if self.training else self.at_least)
+        return super().post_nms_top_n() + (0 if self.training else self.more)
 
 
 class _RPNHead(RPNHead):

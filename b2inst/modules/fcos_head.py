@@ -43,7 +43,7 @@ class FCOSHead(nn.Module):
         centres: targets to the centres that sampling is around, as in ``fcos_targets.assign``.
         level_scale: what the distances of a level go through, a module of its own for each level.
         score_threshold, nms_iou, max_detections: of inference.
-        pre_nms: candidates of a level (default: ten times ``max_detections``, as published).
+        pre_nms: candidates of a level (default: 1000, or ten times ``max_detections`` if more).
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class FCOSHead(nn.Module):
             for count in counts.tolist():
                 level = probability[start : start + count].flatten()
                 index = (level > self.score_threshold).nonzero()[:, 0]
-                most = 10 * self.max_detections if self.pre_nms is None else self.pre_nms
+                most = max(1000, 10 * self.max_detections) if self.pre_nms is None else self.pre_nms
                 if len(index) > most:
                     index = index[level[index].topk(most, sorted=False).indices]
                 candidates.append(index + start * self.num_classes)

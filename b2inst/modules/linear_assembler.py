@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from b2inst.losses import cropped_mask_bce
 from b2inst.modules.refinement import Refinement
+from b2inst.ops.frame_masks import portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
@@ -52,11 +53,14 @@ class LinearAssembler(nn.Module):
             boxes: per image, N in sum, in network-input pixels.
             coefficients: N×D.
         """
+        height, width = _size(bases)
         parts = coefficients.split([len(b) for b in boxes])
-        full = [self.logits(bases, b, own).sigmoid() for b, own in enumerate(parts)]
-        every = torch.cat(boxes)
-        cropped = torch.cat(full) * crop(every / bases.stride, _size(bases))
-        return FrameMasks(cropped, every, bases.stride, bases.stride / 2)
+        masks = []
+        for b, (own, inside) in enumerate(zip(parts, boxes, strict=True)):
+            for rows in portions(len(own), height * width):
+                full = self.logits(bases, b, own[rows]).sigmoid()
+                masks.append(full * crop(inside[rows] / bases.stride, (height, width)))
+        return FrameMasks(torch.cat(masks), torch.cat(boxes), bases.stride, bases.stride / 2)
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""

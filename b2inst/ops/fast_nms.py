@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+_PAIRS = 2**22  # of boxes whose overlaps are computed at a time
+
 
 def fast_nms(
     boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
@@ -19,14 +21,15 @@ def fast_nms(
         boxes: N×4 x1 y1 x2 y2.
         scores: N×C.
         iou: the overlap up to which a box remains.
-        top: candidates of a class, its highest scored boxes (default: twice as many as ``most``).
+        top: candidates of a class, its highest scored boxes (default: 200, as published, and ten
+            more for each that may remain beyond 100: dense objects of one class share them).
         most: that remain in the end, of all classes together.
 
     Returns:
         Rows of ``boxes`` and classes, M int64 each, in descending order of their scores.
     """
     ranked, rows = scores.T.sort(dim=1, descending=True, stable=True)
-    top = 2 * most if top is None else top
+    top = _candidates(most) if top is None else top
     ranked, rows = ranked[:, :top], rows[:, :top]
     classes, places = _unsuppressed(boxes[rows], iou).nonzero(as_tuple=True)
     order = ranked[classes, places].argsort(descending=True, stable=True)[:most]
@@ -42,13 +45,21 @@ def cross_class_fast_nms(
     Args, returns: as in ``fast_nms``, but that all candidates may remain.
     """
     best, classes = scores.max(dim=1)
-    rows = best.argsort(descending=True, stable=True)[: 2 * most if top is None else top]
+    rows = best.argsort(descending=True, stable=True)[: _candidates(most) if top is None else top]
     rows = rows[_unsuppressed(boxes[rows], iou)]
     return rows, classes[rows]
 
 
+def _candidates(most: int) -> int:
+    return 200 + 10 * max(most - 100, 0)
+
+
 def _unsuppressed(boxes: Tensor, iou: float) -> Tensor:
     """…×N×4 in descending order of scores to …×N bool."""
-    if not boxes.numel():
-        return torch.zeros(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
-    return box_iou(boxes, boxes).triu(diagonal=1).amax(dim=-2) <= iou
+    kept = torch.zeros(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
+    step = max(_PAIRS // max(kept.numel(), 1), 1)
+    for start in range(0, kept.shape[-1], step):
+        those = slice(start, start + step)
+        overlaps = box_iou(boxes[..., : start + step, :], boxes[..., those, :])
+        kept[..., those] = overlaps.triu(diagonal=1 - start).amax(dim=-2) <= iou
+    return kept

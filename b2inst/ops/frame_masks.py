@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 Window = tuple[int, int, int, int]
+
+_CELLS = 2**21  # of the maps that are computed at a time; 100 at the sizes of COCO
+
+
+def portions(count: int, cells: int) -> Iterator[slice]:
+    """Instances to be computed together, one after the other, so that memory stays small.
+
+    Args:
+        count: of instances; of none there is one empty portion.
+        cells: of each one's map.
+    """
+    most = max(_CELLS // cells, 1)
+    return (slice(start, start + most) for start in range(0, max(count, 1), most))
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:

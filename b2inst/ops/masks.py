@@ -125,7 +125,7 @@ def encode_rle(masks: Tensor) -> list[dict[str, Any]]:
     if not len(masks):
         return []
     height, width = masks.shape[1:]
-    runs = [_runs(mask) for mask in masks.to(torch.uint8).cpu().numpy()]
+    runs = [_runs(mask) for mask in masks.cpu().view(torch.uint8).numpy()]
     codes = [{"size": [height, width], "counts": counts} for counts in runs]
     return [
         rle | {"counts": rle["counts"].decode()}

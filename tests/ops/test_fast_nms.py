@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,27 @@ def test_a_suppressed_box_suppresses_others() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]])
     rows, _ = fast_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]))
     assert rows.tolist() == [0]
+
+
+def test_many_candidates_are_compared_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("b2inst.ops.fast_nms._PAIRS", 700)  # of 2 classes, 8 boxes with 45
+    boxes, scores = candidates(45, 2, 0)
+    expected = {(i, c) for c in range(2) for i in remaining(boxes, scores[:, c], 45)}
+    rows, labels = fast_nms(torch.from_numpy(boxes), torch.from_numpy(scores))
+    assert set(zip(rows.tolist(), labels.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("suppress", [fast_nms, cross_class_fast_nms])
+@pytest.mark.parametrize("limit", [10, 300])
+def test_the_better_of_dense_objects_do_not_use_up_the_candidates(
+    suppress: Callable[..., tuple[torch.Tensor, torch.Tensor]], limit: int
+) -> None:
+    """Each object has seven boxes, all of which score higher than those of the next object."""
+    corner = torch.arange(limit)[:, None, None] * 50.0 + torch.arange(7)[:, None]  # objects×7×1
+    boxes = torch.cat([corner, corner * 0, corner + 30, corner * 0 + 30], dim=2).flatten(0, 1)
+    scores = torch.linspace(1, 0.1, len(boxes))[:, None]
+    rows, _ = suppress(boxes, scores, most=limit)
+    assert rows.tolist() == list(range(0, 7 * limit, 7))
 
 
 @pytest.mark.parametrize("suppress", [fast_nms, cross_class_fast_nms])
