@@ -55,12 +55,13 @@ class LinearAssembler(nn.Module):
         """
         height, width = _size(bases)
         parts = coefficients.split([len(b) for b in boxes])
-        masks = []
+        masks = coefficients.new_empty(len(coefficients), height, width)
+        filled = masks.split([len(b) for b in boxes])
         for b, (own, inside) in enumerate(zip(parts, boxes, strict=True)):
             for rows in portions(len(own), height * width):
                 full = self.logits(bases, b, own[rows]).sigmoid()
-                masks.append(full * crop(inside[rows] / bases.stride, (height, width)))
-        return FrameMasks(torch.cat(masks), torch.cat(boxes), bases.stride, bases.stride / 2)
+                filled[b][rows] = full * crop(inside[rows] / bases.stride, (height, width))
+        return FrameMasks(masks, torch.cat(boxes), bases.stride, bases.stride / 2)
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""
