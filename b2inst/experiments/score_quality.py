@@ -27,6 +27,7 @@ from b2inst.experiments.errors import RunError
 from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.provenance import describe_machine, now
 from b2inst.experiments.rendering import markdown_lines
+from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, read_json, write_json
 from b2inst.experiments.table_result import Measured, TableResult
 from b2inst.experiments.workspace import Workspace
@@ -124,14 +125,15 @@ def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuali
     code, kept = code_fingerprint(EVALUATION_CODE), predictions.with_name("score_quality.json")
     if kept.is_file() and read_json(kept).get("code") == code:
         return RunQuality.model_validate(read_json(kept))
-    data = prepare(run.spec().data, workspace.data)
+    spec = run.spec()
+    data = prepare(spec.data, workspace.data)
     index = load_split(data, data.report_split, workspace.data)
-    quality = _measure(predictions, index, code)
+    quality = _measure(predictions, index, spec, code)
     write_json(kept, quality.model_dump(mode="json"))
     return quality
 
 
-def _measure(path: Path, truth: CocoIndex, code: str) -> RunQuality:
+def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: str) -> RunQuality:
     first: Prediction = next(iterate_predictions(path), {})
     if not any(field in first for field in QUALITIES.values()):
         return RunQuality(
@@ -162,7 +164,13 @@ def _measure(path: Path, truth: CocoIndex, code: str) -> RunQuality:
             }
             for name, values in scores.items()
         },
-        ap=ap_by_ranking(detections, truth, oracle_rankings(ratings)),
+        ap=ap_by_ranking(
+            detections,
+            truth,
+            oracle_rankings(ratings),
+            max_detections=spec.max_detections,
+            boundary_pixels=spec.data.boundary_pixels,
+        ),
     )
 
 

@@ -19,13 +19,16 @@ def boundary_ap_by_image(
     annotations: Annotations,
     *,
     image_ids: Collection[int] | None = None,
+    max_detections: int = 100,
+    boundary_pixels: int | None = None,
 ) -> dict[int, float]:
     """Boundary AP in percent of each image, as if there were no other.
 
     The AP of a few objects moves in large steps: it tells which images to look at, no more.
 
     Args:
-        predictions, annotations, image_ids: as ``evaluate`` takes them.
+        predictions, annotations, image_ids, max_detections, boundary_pixels: as ``evaluate`` takes
+            them.
 
     Returns:
         By image id; images without an object that counts are left out.
@@ -34,8 +37,9 @@ def boundary_ap_by_image(
         EvaluationError: predictions or annotations are not valid, or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
-    masks = run_evaluator(truth, chosen, kind="segm")
-    categories = match(masks, overlaps=boundary_overlaps(masks))
+    masks = run_evaluator(truth, chosen, kind="segm", max_detections=max_detections)
+    overlaps = boundary_overlaps(masks, boundary_pixels=boundary_pixels)
+    categories = match(masks, overlaps=overlaps)
     alone = np.eye(len(truth.imgs), dtype=np.int32)  # a weighting for each image
     values = 100 * weighted_precision(categories, alone).mean(axis=1)
     found = zip(sorted(truth.imgs), values.tolist(), strict=True)

@@ -61,7 +61,8 @@ def image_ap(view: View, outcome: Outcome, exponents: Exponents) -> dict[str, fl
     ids = [category["id"] for category in content["categories"]]
     scores = ranking_score(outcome.instances, exponents).clamp(0, 1)
     ranked = replace(outcome.instances, scores=scores)
-    metrics = evaluate(to_records(content["images"][0]["id"], ranked, ids), content)
+    records = to_records(content["images"][0]["id"], ranked, ids)
+    metrics = evaluate(records, content, max_detections=view.model.max_detections)
     return {name: metrics[name] for name in nothing}
 
 

@@ -152,7 +152,11 @@ class Material:
     def _image_ap(self, family: str) -> dict[int, float]:
         if family not in self._boundary_ap:
             self._boundary_ap[family] = boundary_ap_by_image(
-                self.model(family).predictions, self.index, image_ids=self.candidates
+                self.model(family).predictions,
+                self.index,
+                image_ids=self.candidates,
+                max_detections=self.plan.max_detections,
+                boundary_pixels=self.plan.data.boundary_pixels,
             )
         return self._boundary_ap[family]
 
