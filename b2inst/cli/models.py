@@ -157,8 +157,8 @@ def predict(
     typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
     if found.full:
         typer.echo(
-            f"warning: in {found.full} images {model.max_detections} instances were found, the "
-            "limit; raise it with --max-detections",
+            f"warning: {found.full} images reached the limit of {model.max_detections} detections; "
+            "raise it with --max-detections",
             err=True,
         )
     for line in found.bad if skip_bad else found.bad[1:]:

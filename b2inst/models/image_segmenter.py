@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from b2inst.models.interfaces import ImagePreprocessor, LimitedDetector
-from b2inst.models.tiles import Span, joined, spans
+from b2inst.models.tiles import Span, TileError, joined, spans
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
@@ -36,8 +36,9 @@ class ImageSegmenter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.recipe: dict[str, Any] = {}
         #: Side in pixels of the tiles that ``predict`` cuts images into, which saves memory; None
-        #: for whole images. Both give the same instances away from the seams, but that a group
-        #: norm takes its statistics over the tile. Only for models without resizing.
+        #: for whole images. Both give the same instances away from the seams, but for the group
+        #: norms of some heads, whose statistics are of the tile. Instances of more than 128 pixels
+        #: may be cut at a seam. Only for models that do not resize images.
         self.tile: int | None = None
 
     @property
@@ -71,6 +72,7 @@ class ImageSegmenter(nn.Module):
 
         Raises:
             ValueError: an array that is not H×W×3 uint8.
+            TileError: the model resizes images, or its tile is too small.
             FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
         """
         arrays = [read_image(image) for image in images]
@@ -86,9 +88,9 @@ class ImageSegmenter(nn.Module):
             part = image[down.start : down.stop, across.start : across.stop]
             resized = self.preprocessor.resized(np.ascontiguousarray(part))
             if resized.shape[1:] != part.shape[:2]:
-                raise ValueError(
-                    "tile is for models that see images at their own size; make the model "
-                    "with shorter=None, longer_max=None (yolact: keep_size=True)"
+                raise TileError(
+                    "tile: this model resizes images; leave it out, or train a model with "
+                    "shorter=None (yolact-tiny: keep_size=True)"
                 )
             return self.segment([resized], [part.shape[:2]])[0]
 

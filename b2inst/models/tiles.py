@@ -10,10 +10,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from b2inst.ops.masks import covered
 from b2inst.structures import Instances
 
 #: Pixels that neighbouring tiles share. An object that is no larger is whole in one of them.
 OVERLAP = 128
+
+
+class TileError(ValueError):
+    """Tiles too small, or of a model that resizes what it sees."""
 
 
 class Span(NamedTuple):
@@ -35,11 +40,11 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
             in the whole image.
 
     Raises:
-        ValueError: the side is too small.
+        TileError: the side is too small.
     """
     step = (side - OVERLAP) // divisor * divisor
     if step < 1:
-        raise ValueError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
+        raise TileError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
     starts = [0, *range(step, length - OVERLAP, step)] if length > side else [0]
     cores = [0.0, *(start + OVERLAP / 2 for start in starts[1:]), float(length)]
     return [
@@ -73,8 +78,8 @@ def joined(
         own = (across.core_start <= x) & (x < across.core_stop)
         own &= (down.core_start <= y) & (y < down.core_stop)
         for i in own.nonzero()[:, 0].tolist():
-            top, left, mask = _cut(instances.masks[i])
-            places.append((down.start + top, across.start + left, mask))
+            top, left, mask = covered(instances.masks[i])
+            places.append((down.start + top, across.start + left, mask.clone()))
         values = vars(replace(instances, boxes=boxes, masks=own)[own])  # without the masks
         for name, value in values.items():
             if isinstance(value, Tensor):
@@ -87,12 +92,3 @@ def joined(
         canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     kept = {name: value[order] for name, value in columns.items()} | {"masks": masks}
     return Instances(**kept, class_names=instances.class_names)
-
-
-def _cut(mask: Tensor) -> tuple[int, int, Tensor]:
-    """First row and column of an H×W mask, and a copy of the rectangle that it covers."""
-    (rows,), (columns,) = (mask.any(side).nonzero(as_tuple=True) for side in (1, 0))
-    if not len(rows):
-        return 0, 0, mask[:0, :0]
-    top, left = int(rows[0]), int(columns[0])
-    return top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].clone()

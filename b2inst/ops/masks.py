@@ -69,6 +69,18 @@ def paste_masks(
     return masks
 
 
+def covered(mask: Tensor) -> tuple[int, int, Tensor]:
+    """First row and column of an H×W mask, and of it the rectangle that it covers.
+
+    An empty mask counts as covering its first pixel.
+    """
+    (rows,), (columns,) = (mask.any(side).nonzero(as_tuple=True) for side in (1, 0))
+    if not len(rows):
+        return 0, 0, mask[:1, :1]
+    top, left = int(rows[0]), int(columns[0])
+    return top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+
+
 def crop_masks(
     masks: Tensor, boxes: Tensor, roi_size: int, *, index: Tensor | None = None
 ) -> Tensor:

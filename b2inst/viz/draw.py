@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from torchvision.utils import draw_bounding_boxes
 
 from b2inst.ops.boundary import laplacian_boundary
+from b2inst.ops.masks import covered
 from b2inst.structures import Instances
 
 Picture = npt.NDArray[np.uint8]  #: H×W×3, RGB
@@ -24,6 +25,7 @@ Colour = tuple[int, int, int]  #: RGB, 0–255
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 _GOLDEN_RATIO = 0.618034
+_OPACITY = 0.45  # of a tint
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
@@ -62,7 +64,7 @@ def to_grey(picture: Picture, *, pale: float = 0.0) -> Picture:
 
 
 def draw_masks(
-    picture: Picture, masks: Tensor, colours: Sequence[Colour], *, opacity: float = 0.45
+    picture: Picture, masks: Tensor, colours: Sequence[Colour], *, opacity: float = _OPACITY
 ) -> Picture:
     """Tint each mask and draw its outline, the earlier masks on top.
 
@@ -72,19 +74,7 @@ def draw_masks(
         colours: N colours.
         opacity: of the tint, 0 to 1; the outline is opaque.
     """
-    if len(masks) == 0:
-        return picture.copy()
-    # torchvision blackens what several masks share, so each pixel goes to the first that has it.
-    first = masks.clone()
-    taken = masks[0].clone()
-    for mask in first[1:]:
-        mask &= ~taken
-        taken |= mask
-    canvas = torch.from_numpy(picture).permute(2, 0, 1)
-    canvas = draw_segmentation_masks(canvas, first, alpha=opacity, colors=list(colours))
-    for mask, colour in reversed(list(zip(masks, colours, strict=True))):
-        canvas[:, _outline(mask)] = torch.tensor(colour, dtype=torch.uint8)[:, None]
-    return canvas.permute(1, 2, 0).numpy()
+    return _draw_parts(picture, [covered(mask) for mask in masks], colours, opacity)
 
 
 def draw_instances(
@@ -109,24 +99,25 @@ def draw_instances(
     Returns:
         sH×sW×3 uint8 with the whole factor s (1 for a photograph).
     """
-    keep = instances.scores >= score_threshold
-    colours = list(colours) if colours is not None else palette(len(instances))
-    colours = [colour for colour, kept in zip(colours, keep.tolist(), strict=True) if kept]
-    shown = instances.to("cpu")[keep.cpu()]
+    shown = (instances.scores >= score_threshold).nonzero()[:, 0].tolist()
+    every = colours if colours is not None else palette(len(instances))
+    colours = [every[i] for i in shown]
     scale = _scale(picture.shape[0], picture.shape[1], side)
-    masks = shown.masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    drawn = draw_masks(enlarge(picture, side), masks, colours)
-    if not captions or len(shown) == 0:
+    parts = []
+    for i in shown:
+        top, left, mask = covered(instances.masks[i])
+        mask = mask.cpu().repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+        parts.append((scale * top, scale * left, mask))
+    drawn = _draw_parts(enlarge(picture, side), parts, colours)
+    if not captions or not shown:
         return drawn
-    labels = [
-        f"{name} {score:.2f}"
-        for name, score in zip(shown.names, shown.scores.tolist(), strict=True)
-    ]
+    names, scores = instances.names, instances.scores.tolist()
+    labels = [f"{names[i]} {scores[i]:.2f}" for i in shown]
     framed = draw_bounding_boxes(
         torch.from_numpy(drawn).permute(2, 0, 1),
-        (shown.boxes * scale).round(),
+        (instances.boxes[shown].cpu() * scale).round(),
         labels,
-        colors=list(colours),
+        colors=colours,
         font=str(_FONT),
         font_size=max(min(drawn.shape[:2]) // 32, 10),
         label_colors="white",
@@ -149,6 +140,26 @@ def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") 
     )
     coloured = colormaps[colours](resized[0, 0].clamp(0, 1).numpy())
     return (coloured[..., :3] * 255).round().astype(np.uint8)
+
+
+def _draw_parts(
+    picture: Picture,
+    parts: Sequence[tuple[int, int, Tensor]],
+    colours: Sequence[Colour],
+    opacity: float = _OPACITY,
+) -> Picture:
+    """Draw masks of which top, left and the rectangle that they cover are given."""
+    original, canvas = torch.from_numpy(picture), torch.from_numpy(picture.copy())
+    layers = [
+        ((slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])), mask, colour)
+        for (top, left, mask), colour in zip(parts, map(torch.tensor, colours), strict=True)
+    ][::-1]
+    for window, mask, colour in layers:
+        tinted = original[window][mask] * (1 - opacity) + colour * opacity
+        canvas[window][mask] = tinted.to(torch.uint8)
+    for window, mask, colour in layers:
+        canvas[window][_outline(mask)] = colour.to(torch.uint8)
+    return canvas.numpy()
 
 
 def _outline(mask: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class PredictedFiles:
 
     pictures: list[Path]  #: of the images that could be read, in their order
     kept: int  #: how many of them an earlier call had made
-    full: int  #: in how many of the others as many instances were found as the model may find
+    full: int  #: in how many of the others the model found as many instances as it may
     bad: list[str]  #: a line for each image that could not be read
 
 

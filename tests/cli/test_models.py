@@ -12,7 +12,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -254,6 +256,37 @@ def test_predict_goes_on_after_ctrl_c(
     assert len(seen) == 4
     assert "score_threshold 0.3, not 0.5" in _error(*call, "--threshold", 0.5)
     assert _call(*call, "--threshold", 0.5, "--overwrite").exit_code == 0
+
+
+def test_predict_warns_of_images_that_reached_the_limit(tmp_path: Path) -> None:
+    model = create_model("blendmask-tiny", num_classes=2, shorter=None)
+    head = model.instance_head
+    torch.nn.init.zeros_(head.class_logits.bias)  # finds much in any image
+    torch.nn.init.ones_(head.distances.bias)
+    save_model(model, tmp_path / "m.safetensors")
+    for name, pixels in {"large": (60, 400, 3), "small": (32, 32, 3)}.items():
+        values = np.random.default_rng(0).integers(0, 256, pixels, dtype=np.uint8)
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    call = ("predict", tmp_path / "m.safetensors", tmp_path / "large.png", tmp_path / "small.png")
+    for tile in ((), ("--tile", 192)):
+        out = tmp_path / f"out{len(tile)}"
+        done = _call(*call, "--out", out, "--max-detections", 60, *tile)
+        assert done.exit_code == 0, done.output
+        assert (
+            done.stderr.splitlines()[-1] == "warning: 1 images reached the limit of 60 "
+            "detections; raise it with --max-detections"
+        )
+        found = json.loads((out / "predictions.json").read_text())["annotations"]
+        assert sum(a["image_id"] == 1 for a in found) == 60
+    assert "warning" not in _call(*call, "--out", tmp_path / "all", "--max-detections", 5000).stderr
+
+
+def test_predict_in_tiles_needs_a_model_without_resizing(tmp_path: Path, weights: Path) -> None:
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
+    call = ("predict", weights, tmp_path / "a.png", "--out", tmp_path / "out", "--tile", 192)
+    done = _call(*call)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("error: tile: this model resizes images; leave")
 
 
 def test_predict_tells_of_too_large_images_in_one_line(

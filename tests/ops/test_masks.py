@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from b2inst.ops.masks import (
     box_window,
+    covered,
     crop_masks,
     decode_rle,
     encode_rle,
@@ -176,6 +177,19 @@ def test_codes_are_those_of_pycocotools(masks: np.ndarray, before: int, after: i
     expected = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
     got = encode_rle(torch.from_numpy(masks))
     assert [code | {"counts": code["counts"].encode()} for code in got] == expected
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_the_rectangle_that_a_mask_covers(mask: np.ndarray) -> None:
+    top, left, part = covered(torch.from_numpy(mask))
+    back = np.zeros_like(mask)
+    back[top : top + part.shape[0], left : left + part.shape[1]] = part
+    np.testing.assert_array_equal(back, mask)
+    if mask.any():
+        edges = part[0], part[-1], part[:, 0], part[:, -1]
+        assert all(edge.any() for edge in edges), "no smaller one will do"
+    else:
+        assert part.shape == (1, 1)
 
 
 def test_rle_of_no_masks() -> None:

@@ -90,6 +90,12 @@ def test_first_mask_is_on_top_where_masks_overlap(picture: np.ndarray) -> None:
     assert drawn[18, 18].tolist() == [0, 0, 255]
 
 
+def test_an_empty_mask_leaves_the_picture(picture: np.ndarray) -> None:
+    masks = torch.stack([square(0, 0, 0), square(6, 6, 14)])
+    drawn = draw_masks(picture, masks, [(255, 0, 0), (0, 0, 255)])
+    np.testing.assert_array_equal(drawn, draw_masks(picture, masks[1:], [(0, 0, 255)]))
+
+
 def test_no_masks_gives_the_picture(picture: np.ndarray) -> None:
     drawn = draw_masks(picture, torch.zeros((0, 24, 32), dtype=torch.bool), [])
     np.testing.assert_array_equal(drawn, picture)

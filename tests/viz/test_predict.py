@@ -37,9 +37,13 @@ class Model(torch.nn.Module):
     """
 
     recipe = {"num_classes": 2}  # noqa: RUF012
+    tile = None
 
-    def __init__(self, *, bias: float = 0, stop_at: int | None = None) -> None:
+    def __init__(
+        self, *, bias: float = 0, stop_at: int | None = None, max_detections: int = 100
+    ) -> None:
         super().__init__()
+        self.max_detections = max_detections
         self.register_buffer("bias", torch.tensor(bias))
         self.class_names: tuple[str, ...] | None = ("star", "gear")
         self.seen = 0
@@ -167,6 +171,15 @@ def test_a_second_call_goes_on(tmp_path: Path) -> None:
     assert files(tmp_path / "at_once") == whole
 
 
+@pytest.mark.parametrize(("limit", "full"), [(2, 3), (3, 0)])
+def test_images_with_as_many_instances_as_the_model_may_find_are_counted(
+    tmp_path: Path, limit: int, full: int
+) -> None:
+    images = [photo(tmp_path / f"in/{i}.png") for i in range(3)]
+    found = run(images, tmp_path / "out", Model(max_detections=limit))
+    assert found.full == full
+
+
 def test_each_image_is_on_disk_before_the_next(tmp_path: Path) -> None:
     """What `kill -9` leaves of the first two images is gone on from."""
     out = tmp_path / "out"
@@ -211,6 +224,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"model": Model(bias=1)}, "was made with model"),
+        ({"model": Model(max_detections=300)}, "was made with model"),
         ({"score_threshold": 0.5}, "score_threshold 0.3, not 0.5"),
         ({"category_ids": (3, 7)}, "other categories"),
     ],
