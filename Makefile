@@ -1,5 +1,5 @@
 # b2inst: `make` alone lists the targets. Variables can be given on any of them:
-#   PROFILE  tiny (default) | smoke | small | coco-1x | coco-3x: data, model size, schedule
+#   PROFILE  tiny (default) | nuclei | smoke | small | coco-1x | coco-3x: data, model size, schedule
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
 #   BATCH    images an iteration, where the profile's are too many: rate and length follow
