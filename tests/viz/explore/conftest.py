@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from torch import nn
 from b2inst.models import BasisSegmenter, baseline_of, create_model
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_head import FCOSHead
-from b2inst.modules.prior_box_head import PriorBoxHead
-from b2inst.ops.fast_nms import fast_nms
 from b2inst.structures import Instances
 from b2inst.viz.explore.subjects import Subject
 
@@ -50,9 +47,7 @@ def build() -> Callable[..., BasisSegmenter]:
         if isinstance(head, FCOSHead):
             torch.nn.init.constant_(head.class_logits.bias, 0.0)
             torch.nn.init.constant_(head.distances.bias, 1.5)
-            head.max_detections = 6
-        elif isinstance(head, PriorBoxHead):
-            head.nms = partial(fast_nms, most=6)
+        model.max_detections = 6
         # Masks that fill neither nothing nor everything, and in which each basis has its part.
         with torch.no_grad():
             for part, values in head.named_parameters():
