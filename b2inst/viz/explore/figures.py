@@ -26,7 +26,7 @@ from b2inst.viz.explore.lens import (
     signed,
 )
 from b2inst.viz.explore.tiles import BOUNDARY, PLAIN, Row, Tile, sheet, tile_side
-from b2inst.viz.explore.view import Outcome, View
+from b2inst.viz.explore.view import Outcome, View, overlaps
 
 _COLUMNS = 9  # bases in a row of the overview
 _SHOWN = 7  # bases of an instance that are shown; of more, those that contribute most
@@ -120,10 +120,11 @@ def _instances(view: View, lens: Lens, instance: int | None) -> Tile:
     """The strong instances, one in each place, and the one in question on top of them."""
     found = view.explanation.instances
     picture, drawn = lens.photo(), list[int]()
+    same = overlaps(found.masks, found.masks) >= 0.5
     for i, score in enumerate(found.class_scores.tolist()):
         if score >= _STRONG and i != instance:
-            earlier = found.masks[[*drawn, *([] if instance is None else [instance])]]
-            if not len(earlier) or mask_iou(earlier, found.masks[i]).max() < 0.5:
+            earlier = [*drawn, *([] if instance is None else [instance])]
+            if not same[i, earlier].any():
                 drawn.append(i)
     for i, (r, g, b) in reversed(list(zip(drawn, palette(len(drawn)), strict=True))):
         picture = lens.tinted(picture, found.masks[i], f"#{r:02x}{g:02x}{b:02x}", 0.2)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from b2inst.models.segmenter import BasisSegmenter, Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Features, Instances
 from b2inst.viz.explore.composition import Contributions, Extent, contributions, scaled, without
@@ -126,8 +129,7 @@ class View:
         masks, truths = self.explanation.instances.masks, self.subject.truth.masks
         if not len(truths) or not len(masks):
             return torch.full((len(masks),), -1)
-        overlap = torch.stack([mask_iou(masks, truth) for truth in truths], dim=1)
-        best, index = overlap.max(1)
+        best, index = overlaps(masks, truths.bool()).max(1)
         return torch.where(best > 0, index, -1)
 
     @cached_property
@@ -240,10 +242,20 @@ class View:
         dice = iou.clone()
         for k in objects.unique().tolist():
             if k >= 0:
-                own = objects == k
-                iou[own] = mask_iou(masks[own], truths[k])
-                dice[own] = boundary_dice(masks[own], truths[k])
+                own, truth = objects == k, truths[k].bool()
+                top, left, any_of = covered(masks[own].any(0) | truth)
+                height, width = any_of.shape
+                down, along = slice(top, top + height), slice(left, left + width)
+                seen, true = masks[own][:, down, along], truth[down, along]
+                iou[own], dice[own] = mask_iou(seen, true), boundary_dice(seen, true)
         return iou, dice
+
+
+def overlaps(masks: Tensor, others: Tensor) -> Tensor:
+    """IoUs of N×H×W and M×H×W bool masks: N×M. As run lengths, since most of them are far apart."""
+    codes = encode_rle(others)
+    ious = coco_mask.iou(encode_rle(masks), codes, [0] * len(codes))
+    return torch.as_tensor(np.asarray(ious)).reshape(len(masks), len(others))
 
 
 @torch.inference_mode()
