@@ -24,10 +24,11 @@ from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.average_precision import load_pair
+from b2inst.evaluation.cut_outs import CutOut, common_pixels, cut_out
 from b2inst.evaluation.ground_truth import Annotations
 from b2inst.evaluation.predictions import Prediction
-from b2inst.ops.masks import decode_rle
-from b2inst.ops.quality import boundary_dice
+from b2inst.ops.boundary import laplacian_boundary
+from b2inst.ops.quality import EPSILON
 
 #: What a scoring head may predict, and under which name a prediction file has it.
 QUALITIES = {"iou": "iou_score", "boundary": "boundary_score"}
@@ -157,15 +158,17 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 def _boundary_dice(
     predicted: list[dict[str, Any]], truths: list[dict[str, Any]], chosen: np.ndarray
 ) -> np.ndarray:
-    """Boundary Dice of M run-length codes with their choice of the true ones.
+    """Boundary Dice (Eq. 1) of M run-length codes with their choice of the true ones."""
+    true_outlines = [_outline(code) for code in truths]
+    dice = np.zeros(len(predicted))
+    for i, (code, k) in enumerate(zip(predicted, chosen.tolist(), strict=True)):
+        one, other = _outline(code), true_outlines[k]
+        total = np.count_nonzero(one.mask) + np.count_nonzero(other.mask)
+        dice[i] = (2 * common_pixels(one, other) + EPSILON) / (total + EPSILON)
+    return dice
 
-    Computed in the frame that holds them all: around it is background, as Eq. 1 takes it.
-    """
-    if not predicted:
-        return np.zeros(0)
-    boxes = coco_mask.toBbox([*predicted, *truths])
-    left, top = np.floor(boxes[:, :2].min(axis=0)).astype(int)
-    right, bottom = np.ceil((boxes[:, :2] + boxes[:, 2:]).max(axis=0)).astype(int)
-    masks = decode_rle(predicted)[:, top:bottom, left:right]
-    true_masks = decode_rle(truths)[:, top:bottom, left:right]
-    return boundary_dice(masks, true_masks[torch.from_numpy(chosen)]).numpy()
+
+def _outline(code: dict[str, Any]) -> CutOut:
+    """Around the mask is background, as Eq. 1 takes it, also where the frame of the image is."""
+    window, mask = cut_out(code)
+    return CutOut(window, laplacian_boundary(torch.from_numpy(mask), frame="constant").numpy())
