@@ -77,12 +77,15 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/.
+    """Train and evaluate what is missing of a table of the paper, and write it to results/local/.
+
+    The published tables in results/ stay; both are shown. Rerun to resume.
 
     The table's notebook knows no --start: for it, name the file in a profile of your own
     (extends: finetune, start: FILE).
     """
     from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
+    from b2inst.experiments.published import comparison_text
     from b2inst.experiments.table_spec import load_table
 
     workspace = Workspace.here()
@@ -116,6 +119,8 @@ def table(
         rerun=rerun,
     )
     typer.echo(to_text(result))
+    if split is None and (comparison := comparison_text(result, workspace)):
+        typer.echo(f"\n{comparison}\n")
     folder = workspace.results / result.profile
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
@@ -137,8 +142,19 @@ def table(
                 "data": str(data.resolve()) if data is not None else "",
             },
             folder=workspace.root,
+            inputs=repr(result.rows),
         )
         typer.echo(f"{workspace.shown(page)}: the table with figures")
+
+
+def publish(profile: ProfileOption = "tiny") -> None:
+    """Move results/local/PROFILE to results/PROFILE, the published results; for maintainers."""
+    from b2inst.experiments import Workspace
+    from b2inst.experiments.published import publish as move
+
+    workspace = Workspace.here()
+    for path in move(profile, workspace):
+        typer.echo(workspace.shown(path))
 
 
 def _as_jobs() -> Launcher:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def execute(
     parameters: Mapping[str, Any],
     *,
     folder: Path,
+    inputs: str | None = None,
     time_limit: float = 3600.0,
 ) -> tuple[Path, Path]:
     """Execute a notebook with parameters; write it with its outputs, and as HTML beside.
@@ -36,6 +38,8 @@ def execute(
         out: the ``.ipynb`` to write.
         parameters: values for names that the cell tagged ``parameters`` assigns.
         folder: working folder of the kernel.
+        inputs: what its outputs depend on besides itself and the parameters. If it is given, and
+            ``out`` was made from the same of all three, nothing is executed.
         time_limit: seconds for the whole of it, past which the kernel is ended; papermill's own
             limits are for a cell each and do not catch a kernel that hangs.
 
@@ -47,6 +51,11 @@ def execute(
         RunError: a cell failed, or the time is over; the notebook as far as it came is written.
     """
     _check_parameters(notebook, parameters)
+    source = notebook.read_text(encoding="utf-8")
+    made_from = sha256(repr((source, sorted(parameters.items()), inputs)).encode()).hexdigest()
+    page = out.with_suffix(".html")
+    if inputs is not None and page.is_file() and _made_from(out) == made_from:
+        return out, page
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}")
     command = [
@@ -68,12 +77,12 @@ def execute(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        _keep(partial, out)
+        _keep(partial, out, None)
         raise RunError(
             f"{notebook}: not done after {time_limit:g} s, so it was ended; see {out} for how far "
             "it came, and run again (finished runs are read back)"
         ) from None
-    written = _keep(partial, out)
+    written = _keep(partial, out, made_from if done.returncode == 0 else None)
     if done.returncode != 0 or not written:
         reason = _error_in(out) if written else None
         reason = reason or _last_error(done.stderr)
@@ -99,7 +108,16 @@ def _encoded(parameters: Mapping[str, Any]) -> str:
     return base64.b64encode(yaml.safe_dump(dict(parameters)).encode()).decode()
 
 
-def _keep(partial: Path, out: Path) -> bool:
+def _made_from(out: Path) -> str | None:
+    """What a written notebook says it was made from; None where it does not, or is damaged."""
+    try:
+        found = json.loads(out.read_text(encoding="utf-8"))["metadata"].get("b2inst", {})
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(found.get("made_from"))
+
+
+def _keep(partial: Path, out: Path, made_from: str | None) -> bool:
     """Give a notebook that papermill wrote its name, without paths of this machine.
 
     Those of warnings go, too: results are committed. What papermill did not write whole goes.
@@ -109,6 +127,8 @@ def _keep(partial: Path, out: Path) -> bool:
         content = json.loads(text.replace(f"{Path(b2inst.__file__).parents[1]}{os.sep}", ""))
         for key in ("input_path", "output_path"):
             content["metadata"].get("papermill", {}).pop(key, None)
+        if made_from is not None:
+            content["metadata"]["b2inst"] = {"made_from": made_from}
     except (OSError, ValueError):
         partial.unlink(missing_ok=True)
         return False

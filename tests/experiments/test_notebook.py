@@ -41,6 +41,26 @@ def test_a_notebook_is_executed_with_its_parameters(source: Path, tmp_path: Path
     assert "abab" in page.read_text()
 
 
+def test_a_notebook_of_the_same_inputs_is_not_executed_again(source: Path, tmp_path: Path) -> None:
+    def make(inputs: str | None, word: str = "ab") -> int:
+        out, page = execute(
+            source, tmp_path / "out.ipynb", {"word": word}, folder=tmp_path, inputs=inputs
+        )
+        assert page.is_file()
+        return out.stat().st_mtime_ns
+
+    first = make("a")
+    assert make("a") == first
+    changed = make("b")
+    assert changed > first
+    assert make("b", word="cd") > changed
+    assert make(None) > changed
+    with pytest.raises(RunError):
+        make("b", word="bad")
+    with pytest.raises(RunError):  # what failed is tried again
+        make("b", word="bad")
+
+
 def test_a_warning_from_the_package_names_no_folder_of_this_machine(
     source: Path, tmp_path: Path
 ) -> None:
