@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from b2inst import models, weights
 from b2inst.models import (
@@ -50,18 +52,25 @@ class Segmenter(ImageSegmenter):
         return segmenter
 
     # A list of results is a list of instances to all who only read it.
-    def predict(self, images: Sequence[ImageLike]) -> list[Result]:  # type: ignore[override]
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:  # type: ignore[override]
         """Instances of each image, ranked by score, in the image's own pixels.
 
         Args:
-            images: H×W×3 uint8 RGB arrays, PIL images or paths; they may differ in size.
+            images: H×W×3 uint8 RGB arrays, 3×H×W uint8 RGB tensors, PIL images or paths; they may
+                differ in size. A single one is taken as a list of one.
+
+        Returns:
+            A result for each image.
 
         Raises:
-            ValueError: an array that is not H×W×3 uint8.
+            ValueError: an array or tensor of another shape or type.
             FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
             RuntimeError: the model is in training mode.
         """
-        arrays = [read_image(image) for image in images]
+        alone = isinstance(images, str | os.PathLike | Image.Image)
+        if alone or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
+            images = [images]  # type: ignore[list-item]
+        arrays = [read_image(image) for image in images]  # type: ignore[union-attr]
         found = super().predict(arrays)
         return [
             Result.of(instances, array, self.category_ids)
@@ -94,7 +103,9 @@ def create_model(
     class_names: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Segmenter:
-    """Build a model by name, with fresh weights.
+    """Build a model by name, with fresh weights, ready to predict.
+
+    Call ``train()`` on it before training it in a loop of your own.
 
     Args:
         name: such as "b2inst-blendmask-r50"; a wrong one is answered with all names.
@@ -106,9 +117,8 @@ def create_model(
         ValueError: an unknown name or option, with the known ones; an oracle, which only tables
             can use.
     """
-    return Segmenter.of(
-        models.create_model(name, num_classes=num_classes, class_names=class_names, **options)
-    )
+    model = models.create_model(name, num_classes=num_classes, class_names=class_names, **options)
+    return Segmenter.of(model.eval())
 
 
 def load_model(

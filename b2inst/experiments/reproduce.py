@@ -223,12 +223,14 @@ def check_plan(
     """Find what would go wrong, before hours of training: data, models, devices, disk space.
 
     Raises:
-        DataError: something is wrong with the annotations. SpecError: a model cannot be built, or
-        a batch does not divide over the devices.
-        WeightsError: a model cannot start from the given file. RunError: there is no room on the
-        disk.
+        DataError: something is wrong with the annotations.
+        SpecError: a model cannot be built, there is no such device, or a batch does not divide
+            over the devices.
+        WeightsError: a model cannot start from the given file.
+        RunError: there is no room on the disk.
     """
     specs = list(specs)
+    resolve_device(machine.device)
     processes = machine.devices * machine.machines
     for spec in specs:
         if spec.schedule.batch_size % processes:

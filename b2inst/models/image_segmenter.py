@@ -17,8 +17,9 @@ from b2inst.models.tiles import Span, TileError, joined, spans
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
-#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
-ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, 3×H×W uint8 RGB tensor, PIL image, or
+#: path of a file.
+ImageLike = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
 
 
 class ImageSegmenter(nn.Module):
@@ -162,6 +163,13 @@ def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
 
 def read_image(image: ImageLike) -> np.ndarray:
     """An image as H×W×3 uint8 RGB; what files and PIL images become, ``upright_rgb`` says."""
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(
+                f"image tensor has shape {tuple(image.shape)} and dtype {image.dtype}; give 3×H×W "
+                "uint8 in RGB order, as torchvision.io.decode_image does"
+            )
+        return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(

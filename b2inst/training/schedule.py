@@ -71,6 +71,21 @@ class Schedule(BaseModel):
             }
         )
 
+    def of_length(self, iterations: int) -> Self:
+        """The same schedule squeezed or stretched: warm-up and steps at the same fractions of it.
+
+        Args:
+            iterations: 1 or more.
+        """
+        factor = iterations / self.iterations
+        return self.model_copy(
+            update={
+                "iterations": iterations,
+                "milestones": tuple(round(milestone * factor) for milestone in self.milestones),
+                "warmup_iterations": round(self.warmup_iterations * factor),
+            }
+        )
+
     def for_batch(self, size: int) -> Self:
         """The same training in batches of another size: as many images, seen in ``size``s.
 
@@ -89,6 +104,14 @@ class Schedule(BaseModel):
                 "milestones": tuple(round(milestone / k) for milestone in self.milestones),
                 "warmup_iterations": round(self.warmup_iterations / k),
             }
+        )
+
+    def __str__(self) -> str:
+        steps = ", ".join(map(str, self.milestones))
+        decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
+        return (
+            f"{self.iterations} iterations of {self.batch_size} images, {self.optimizer}, learning "
+            f"rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
         )
 
     def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
