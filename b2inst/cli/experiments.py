@@ -143,6 +143,7 @@ def table(
             },
             folder=workspace.root,
             inputs=repr(result.rows),
+            progress=True,
         )
         typer.echo(f"{workspace.shown(page)}: the table with figures")
 
