@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich takes longer to import than all else that help needs
     help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
 )
 app.command()(experiments.table)

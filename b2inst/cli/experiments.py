@@ -77,7 +77,7 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/local/.
+    """Train and evaluate what a table lacks; write it to results/local/.
 
     The published tables in results/ stay; both are shown. Rerun to resume.
 
@@ -148,7 +148,7 @@ def table(
 
 
 def publish(profile: ProfileOption = "tiny") -> None:
-    """Move results/local/PROFILE to results/PROFILE, the published results; for maintainers."""
+    """Move results/local/PROFILE to the published results; for maintainers."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.published import publish as move
 
@@ -187,7 +187,9 @@ def train(
     channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
 ) -> None:
-    """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
+    """Train a model by a profile's schedule, and evaluate it.
+
+    It continues where it stopped.
 
     On several machines, torchrun --no-python starts this command on each of them.
 

@@ -54,7 +54,9 @@ def evaluate_weights(
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data.
+    """Mask, boundary and box AP of a model, or of predictions.
+
+    The data are in COCO format.
 
     With --val-fraction, on the images that training with the same fraction has held out.
     """
@@ -129,7 +131,7 @@ def predict(
     tile: TileOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: a picture of each, and all detections as one COCO-format file.
+    """Find instances in images: pictures, and one COCO-format file.
 
     Run again with the same --out, it goes on: images that are done are kept, others are added.
     """
@@ -180,7 +182,7 @@ def submit(
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Write the results file that COCO's server takes, for images without public annotations."""
+    """Write the results file of test images that COCO's server takes."""
     from b2inst.evaluation import write_predictions
     from b2inst.evaluation.submission import image_index, submission_path, write_submission
     from b2inst.experiments.runner import check_classes, resolve_device
