@@ -61,12 +61,10 @@ def evaluate_weights(
     With --val-fraction, on the images that training with the same fraction has held out.
     """
     from b2inst.data import find_split, hold_out
-    from b2inst.evaluation import evaluate, write_predictions
+    from b2inst.evaluation import evaluate
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
-    from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
     if out is not None:
@@ -97,6 +95,10 @@ def evaluate_weights(
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
+            from b2inst.evaluation import write_predictions
+            from b2inst.experiments.runner import check_classes, resolve_device
+            from b2inst.weights import load_model
+
             model = load_model(weights, device=resolve_device(device or "auto"))
             if max_detections is not None:
                 model.max_detections = max_detections
