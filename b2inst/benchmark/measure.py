@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import quantile_test
 from tqdm import tqdm
 
 from b2inst.benchmark.contender import Contender
@@ -135,6 +134,8 @@ def _overheads(
     contenders: Sequence[Contender], laps: Mapping[str, list[dict[str, float]]]
 ) -> list[Overhead]:
     """Of every model whose baseline takes part."""
+    from scipy.stats import quantile_test  # takes a second to import
+
     totals = {name: np.array([sum(lap.values()) for lap in taken]) for name, taken in laps.items()}
     names = {c.catalog_name: c.name for c in contenders}
     overheads = []

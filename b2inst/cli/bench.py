@@ -41,7 +41,10 @@ def bench(
     json: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Time models from image to full-size masks, by stage; a B2Inst beside its baseline."""
+    """Time models from image to full-size masks, by stage.
+
+    A B2Inst is timed beside its baseline.
+    """
     import torch
 
     from b2inst.benchmark import benchmark, coco_samples, composed_samples, to_text

@@ -77,7 +77,7 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/local/.
+    """Complete a table of the paper, and write it to results/local/.
 
     The published tables in results/ stay; both are shown. Rerun to resume.
 
@@ -149,7 +149,7 @@ def table(
 
 
 def publish(profile: ProfileOption = "tiny") -> None:
-    """Move results/local/PROFILE to results/PROFILE, the published results; for maintainers."""
+    """Move results/local/PROFILE to results/PROFILE, as published."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.published import publish as move
 

@@ -54,17 +54,17 @@ def evaluate_weights(
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data.
+    """Mask, boundary and box AP of a model, or of predictions.
+
+    The data are in COCO format.
 
     With --val-fraction, on the images that training with the same fraction has held out.
     """
     from b2inst.data import find_split, hold_out
-    from b2inst.evaluation import evaluate, write_predictions
+    from b2inst.evaluation import evaluate
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
-    from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
     if out is not None:
@@ -95,6 +95,10 @@ def evaluate_weights(
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
+            from b2inst.evaluation import write_predictions
+            from b2inst.experiments.runner import check_classes, resolve_device
+            from b2inst.weights import load_model
+
             model = load_model(weights, device=resolve_device(device or "auto"))
             if max_detections is not None:
                 model.max_detections = max_detections
@@ -129,7 +133,7 @@ def predict(
     tile: TileOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: a picture of each, and all detections as one COCO-format file.
+    """Find instances in images: pictures, and one COCO-format file.
 
     Run again with the same --out, it goes on: images that are done are kept, others are added.
     """
@@ -180,7 +184,7 @@ def submit(
     overwrite: OverwriteOption = False,
     device: DeviceOption = None,
 ) -> None:
-    """Write the results file that COCO's server takes, for images without public annotations."""
+    """Write the results file of test images that COCO's server takes."""
     from b2inst.evaluation import write_predictions
     from b2inst.evaluation.submission import image_index, submission_path, write_submission
     from b2inst.experiments.runner import check_classes, resolve_device

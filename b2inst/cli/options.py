@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -149,6 +148,8 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """Model options from ``NAME=YAML``."""
+    import yaml
+
     options = {}
     for pair in pairs or []:
         name, found, value = pair.partition("=")

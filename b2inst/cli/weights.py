@@ -24,7 +24,10 @@ def convert(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a published checkpoint as weights of ours, for eval, predict and train --start."""
+    """Write a published checkpoint as weights of ours.
+
+    For eval, predict and train --start.
+    """
     from b2inst.weights.convert import convert
 
     classes = None if names is None else _class_names(names)

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from b2inst.data.locking import locked
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.yaml_spec import parse_spec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class RunStatus(StrEnum):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
-from torchvision.ops._utils import split_normalization_params
+
+if TYPE_CHECKING:  # specs are read without PyTorch
+    import torch
+    from torch import nn
+    from torch.optim.lr_scheduler import LambdaLR
 
 
 class Schedule(BaseModel):
@@ -116,6 +117,10 @@ class Schedule(BaseModel):
 
     def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """The optimiser of a model's trainable parameters, and its learning-rate scheduler."""
+        import torch
+        from torch.optim.lr_scheduler import LambdaLR
+        from torchvision.ops._utils import split_normalization_params
+
         norm, other = split_normalization_params(model)
         groups = [
             {"params": [p for p in other if p.requires_grad], "weight_decay": self.weight_decay},
