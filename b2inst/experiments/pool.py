@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 import torch
 
@@ -37,6 +38,7 @@ def run_all(
     *,
     split: SplitName,
     machine: Resources,
+    complete: Mapping[str, RunSpec] = MappingProxyType({}),
     progress: bool = True,
 ) -> None:
     """Complete runs, ``machine.jobs`` at a time; one that fails does not stop the others.
@@ -47,6 +49,7 @@ def run_all(
 
     Args:
         specs: by the label that progress and errors name them by; data prepared.
+        complete: runs that there are already, which progress counts.
 
     Raises:
         SpecError: several machines, or more GPUs than there are, are asked for; or this process
@@ -71,7 +74,9 @@ def run_all(
     idle = [_Worker(machine, gpus) for gpus in gpus_of_jobs(machine, gpus_here)]
     working: dict[_Worker, tuple[str, Run]] = {}
     failures: list[str] = []
-    with Progress(specs, workspace, enabled=progress) as bar:
+    finished: list[str] = []
+    every = {**complete, **specs}
+    with Progress(every, workspace, enabled=progress, done=complete) as bar:
         try:
             while waiting or working:
                 while waiting and idle:
@@ -80,13 +85,15 @@ def run_all(
                     worker.begin(order(spec, workspace, split, machine), run)
                     working[worker] = label, run
                 time.sleep(_POLL_SECONDS)
-                bar.show([label for label, _ in working.values()])
+                bar.show([label for label, _ in working.values()], finished=finished)
                 for worker in list(working):
                     status = worker.status()
                     if status is not None:
                         label, run = working.pop(worker)
                         idle.append(worker)
-                        if status != 0:
+                        if status == 0:
+                            finished.append(label)
+                        else:
                             failures.append(failure(label, run, status, workspace))
         finally:
             _stop([*idle, *working])
