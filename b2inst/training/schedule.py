@@ -91,8 +91,15 @@ class Schedule(BaseModel):
             }
         )
 
-    def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """The optimiser of a model's trainable parameters, and its learning-rate scheduler."""
+    def optimizer_for(
+        self, model: nn.Module, *, fused: bool = True
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """The optimiser of a model's trainable parameters, and its learning-rate scheduler.
+
+        Args:
+            fused: all of a step in one pass over a parameter; not where float16 gradients are to
+                be clipped.
+        """
         norm, other = split_normalization_params(model)
         groups = [
             {"params": [p for p in other if p.requires_grad], "weight_decay": self.weight_decay},
@@ -101,7 +108,9 @@ class Schedule(BaseModel):
         groups = [group for group in groups if group["params"]]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.learning_rate, momentum=self.momentum)
+            optimizer = torch.optim.SGD(
+                groups, self.learning_rate, momentum=self.momentum, fused=fused
+            )
         else:
-            optimizer = torch.optim.AdamW(groups, self.learning_rate)
+            optimizer = torch.optim.AdamW(groups, self.learning_rate, fused=fused)
         return optimizer, LambdaLR(optimizer, self.factor)
