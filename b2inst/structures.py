@@ -88,7 +88,7 @@ class Positives(_PerInstance):
     target_index: Tensor  #: P int64, row in the concatenation of the batch's targets
     coefficients: Tensor  #: P×D
     weights: Tensor  #: P float in [0, 1], how central each position is to its target
-    weight_sum: Tensor  #: what the sum of mask losses is divided by (mean over devices)
+    weight_sum: Tensor | float  #: what the sum of mask losses is divided by (mean over devices)
     scores: Tensor | None = None  #: P in [0, 1], how sure the head is of each, where it says so
 
 

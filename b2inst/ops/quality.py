@@ -45,13 +45,13 @@ def mask_quality(masks: Masks, truths: Tensor) -> tuple[Tensor, Tensor]:
     windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))
     sides = windows[:, 2:] - windows[:, :2]
     order = sides.amax(1).argsort(descending=True)  # those of about one size go together
-    extents = sides[order].tolist()
-    stop = 0
-    while stop < len(order) and extents[stop][0] > 0:
-        start = stop
-        stop += min(_TOGETHER, max(_CELLS // max(extents[start]) ** 2, 1))
+    extents = [extent for extent in sides[order].tolist() if extent[0]]  # the others come last
+    start = 0
+    while start < len(extents):
+        stop = start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1)
         height, width = map(max, zip(*extents[start:stop], strict=True))
-        chosen = order[start:stop]
+        chosen = order[start : min(stop, len(extents))]
+        start = stop
         top, left, bottom, right = windows[chosen, :, None].unbind(1)
         rows = top + torch.arange(height, device=top.device)
         columns = left + torch.arange(width, device=top.device)
