@@ -100,10 +100,10 @@ class BasisSegmenter(ImageSegmenter):
         places = torch.arange(len(order), device=order.device)
         last = order.new_full((sum(map(len, targets)),), -1)  # place of its largest weight
         last = last.scatter_reduce(0, positives.target_index[order], places, "amax")
-        shown = (last >= 0).split([len(t) for t in targets])
+        shown = (last >= 0).cpu().split([len(t) for t in targets])  # one transfer, not one each
         boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
         with torch.no_grad():
-            coefficients = positives.coefficients[order[last[last >= 0]]]
+            coefficients = positives.coefficients[order[last[torch.cat(shown)]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
         return self.scoring_head.loss(features, boxes, masks, truths)

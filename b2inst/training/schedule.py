@@ -107,6 +107,7 @@ class Schedule(BaseModel):
             }
         )
 
+<<<<<<< HEAD
     def __str__(self) -> str:
         steps = ", ".join(map(str, self.milestones))
         decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
@@ -121,6 +122,17 @@ class Schedule(BaseModel):
         from torch.optim.lr_scheduler import LambdaLR
         from torchvision.ops._utils import split_normalization_params
 
+=======
+    def optimizer_for(
+        self, model: nn.Module, *, fused: bool = True
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """The optimiser of a model's trainable parameters, and its learning-rate scheduler.
+
+        Args:
+            fused: all of a step in one pass over a parameter; not where float16 gradients are to
+                be clipped.
+        """
+>>>>>>> training
         norm, other = split_normalization_params(model)
         groups = [
             {"params": [p for p in other if p.requires_grad], "weight_decay": self.weight_decay},
@@ -129,7 +141,9 @@ class Schedule(BaseModel):
         groups = [group for group in groups if group["params"]]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.learning_rate, momentum=self.momentum)
+            optimizer = torch.optim.SGD(
+                groups, self.learning_rate, momentum=self.momentum, fused=fused
+            )
         else:
-            optimizer = torch.optim.AdamW(groups, self.learning_rate)
+            optimizer = torch.optim.AdamW(groups, self.learning_rate, fused=fused)
         return optimizer, LambdaLR(optimizer, self.factor)
