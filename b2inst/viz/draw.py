@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from b2inst.ops.masks import covered
+from b2inst.ops.frame_masks import Window
+from b2inst.ops.masks import mask_window
 from b2inst.structures import Instances
 
 Picture = NDArray[np.uint8]  #: H×W×3, RGB
@@ -25,6 +26,7 @@ Colour = tuple[int, int, int]  #: RGB, 0–255
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 _GOLDEN_RATIO = 0.618034
 _OPACITY = 0.45  # of a tint
+_FIVE = np.ones((5, 5), np.uint8)
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
@@ -73,7 +75,8 @@ def draw_masks(
         colours: N colours.
         opacity: of the tint, 0 to 1; the outline is opaque.
     """
-    return _draw_layers(picture, list(masks), colours, opacity=opacity)
+    arrays = masks.cpu().numpy()
+    return _draw_masks(picture, arrays, [*map(mask_window, arrays)], colours, opacity=opacity)
 
 
 def draw_instances(
@@ -84,6 +87,7 @@ def draw_instances(
     colours: Sequence[Colour] | None = None,
     captions: bool = True,
     side: int = 384,
+    windows: Sequence[Window] | None = None,
 ) -> Picture:
     """Draw what ``predict`` returned for an image.
 
@@ -94,6 +98,7 @@ def draw_instances(
         colours: one for each of the N instances; a palette by default.
         captions: whether to draw boxes with class name and score.
         side: small images are enlarged towards this shorter side, as by :func:`enlarge`.
+        windows: (top, left, bottom, right) of each of the N masks, for who knows them.
 
     Returns:
         sH×sW×3 uint8 with the whole factor s (1 for a photograph).
@@ -102,17 +107,23 @@ def draw_instances(
     every = colours if colours is not None else palette(len(instances))
     colours = [every[i] for i in shown]
     scale = _scale(picture.shape[0], picture.shape[1], side)
-    drawn = _draw_layers(picture, [instances.masks[i] for i in shown], colours, scale=scale)
+    arrays = instances.masks.cpu().numpy()
+    masks = [arrays[i] for i in shown]
+    known = (
+        [mask_window(mask) for mask in masks] if windows is None else [windows[i] for i in shown]
+    )
+    drawn = _draw_masks(picture, masks, known, colours, scale=scale)
     if not captions or not shown:
         return drawn
     names, scores = instances.names, instances.scores.tolist()
     boxes = (instances.boxes[shown].cpu() * scale).round().long().tolist()
+    size = max(min(drawn.shape[:2]) // 32, 10)
     image = Image.fromarray(drawn)
     pen = ImageDraw.Draw(image)
-    for i, (left, top, right, bottom), colour in zip(shown, boxes, colours, strict=True):
-        pen.rectangle((left, top, right, bottom), outline=colour)
-        text, x, y = _text(f"{names[i]} {scores[i]:.2f}", max(min(drawn.shape[:2]) // 32, 10))
-        x, y = x + left + 2, y + top + 2
+    for i, box, colour in zip(shown, boxes, colours, strict=True):
+        pen.rectangle(box, outline=colour)
+        text, x, y = _text(f"{names[i]} {scores[i]:.2f}", size)
+        x, y = x + box[0] + 2, y + box[1] + 2
         ground = (x - 1, y - 1, x + text.width + 1, y + text.height + 1)
         pen.rectangle(ground, fill=_rgb([c / 400 for c in colour]))
         pen.bitmap((x, y), text, fill="white")
@@ -134,41 +145,44 @@ def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") 
     return (coloured[..., :3] * 255).round().astype(np.uint8)
 
 
-def _draw_layers(
+def _draw_masks(
     picture: Picture,
-    masks: Sequence[Tensor],
+    masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_],
+    windows: Sequence[Window],
     colours: Sequence[Colour],
     *,
     opacity: float = _OPACITY,
     scale: int = 1,
 ) -> Picture:
-    """Enlarge a picture ``scale`` times and draw H×W masks on it.
+    """Enlarge a picture ``scale`` times and draw H×W masks on it, of which windows are known.
 
-    Each mask only marks the pixels of its rectangle as its own; they are coloured all at once.
+    Each mask only marks its pixels as its own; they are coloured all at once.
     """
     height, width = picture.shape[:2]
     tints = np.full((height, width), -1, np.int32)  # the mask that each pixel belongs to, if any
     lines = np.full((scale * height, scale * width), -1, np.int32)  # the same, of outlines
     for i in reversed(range(len(masks))):
-        top, left, part = covered(masks[i])
-        inside = part.cpu().numpy()
-        bottom, right = top + inside.shape[0], left + inside.shape[1]
+        top, left, bottom, right = windows[i]
+        inside = masks[i][top:bottom, left:right]
+        if not inside.size:
+            continue
         np.copyto(tints[top:bottom, left:right], i, where=inside)
         window = (slice(scale * top, scale * bottom), slice(scale * left, scale * right))
         np.copyto(lines[window], i, where=_outline(_enlarged(inside.view(np.uint8), scale)))
     table = np.array(colours, np.uint8).reshape(-1, 3)
-    tinted, lined = tints >= 0, lines >= 0
     drawn = picture.copy()
-    tint = table[tints[tinted]] * np.float32(opacity)
-    drawn[tinted] = (picture[tinted] * np.float32(1 - opacity) + tint).astype(np.uint8)
+    at = np.flatnonzero(tints >= 0)
+    pixels, tint = drawn.reshape(-1, 3), table * np.float32(opacity)
+    pixels[at] = pixels[at] * np.float32(1 - opacity) + tint[tints.ravel()[at]]
     drawn = _enlarged(drawn, scale)
-    drawn[lined] = table[lines[lined]]
+    at = np.flatnonzero(lines >= 0)
+    drawn.reshape(-1, 3)[at] = table[lines.ravel()[at]]
     return drawn
 
 
 def _outline(mask: Picture) -> NDArray[np.bool_]:
     """The outer two pixels of a mask, H×W uint8 of 0 and 1; beyond the frame there is nothing."""
-    inner = cv2.erode(mask, np.ones((5, 5)), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = cv2.erode(mask, _FIVE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     outline: NDArray[np.bool_] = mask > inner
     return outline
 

@@ -26,6 +26,7 @@ from b2inst.evaluation import to_records
 from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter
 from b2inst.ops.ahead import ahead
+from b2inst.ops.masks import code_windows
 from b2inst.structures import Instances
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.prediction_file import PredictionFile
@@ -158,8 +159,10 @@ def predict_files(
             "picture": pictures[name],
             "sha256": digest,
         }
-        file.add(image, _annotations(file.next_image_id, instances, ids, named[name]))
-        drawn = draw_instances(array, instances, score_threshold=score_threshold)
+        annotations = _annotations(file.next_image_id, instances, ids, named[name])
+        file.add(image, annotations)
+        windows = code_windows([annotation["segmentation"] for annotation in annotations])
+        drawn = draw_instances(array, instances, score_threshold=score_threshold, windows=windows)
         _save(Image.fromarray(drawn), out / pictures[name])
         return len(instances) >= model.max_detections
 
