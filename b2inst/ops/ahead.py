@@ -36,6 +36,5 @@ def ahead(
             if len(pending) == most:
                 yield pending.popleft().result()
             pending.append(pool.submit(function, item))
-            del item  # belongs to the thread alone: it is large
         while pending:
             yield pending.popleft().result()
