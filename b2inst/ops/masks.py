@@ -12,13 +12,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import roi_align
 
-<<<<<<< HEAD
-from b2inst.ops.frame_masks import portions
-=======
-from b2inst.ops.frame_masks import Window
-
-_CHUNK = 8  # instances made float at a time when cropping full-size bitmaps
->>>>>>> throughput
+from b2inst.ops.frame_masks import Window, portions
 
 
 def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]) -> Tensor:

@@ -107,7 +107,6 @@ class Schedule(BaseModel):
             }
         )
 
-<<<<<<< HEAD
     def __str__(self) -> str:
         steps = ", ".join(map(str, self.milestones))
         decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
@@ -116,13 +115,6 @@ class Schedule(BaseModel):
             f"rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
         )
 
-    def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """The optimiser of a model's trainable parameters, and its learning-rate scheduler."""
-        import torch
-        from torch.optim.lr_scheduler import LambdaLR
-        from torchvision.ops._utils import split_normalization_params
-
-=======
     def optimizer_for(
         self, model: nn.Module, *, fused: bool = True
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
@@ -132,7 +124,10 @@ class Schedule(BaseModel):
             fused: all of a step in one pass over a parameter; not where float16 gradients are to
                 be clipped.
         """
->>>>>>> training
+        import torch
+        from torch.optim.lr_scheduler import LambdaLR
+        from torchvision.ops._utils import split_normalization_params
+
         norm, other = split_normalization_params(model)
         groups = [
             {"params": [p for p in other if p.requires_grad], "weight_decay": self.weight_decay},

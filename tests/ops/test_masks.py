@@ -12,12 +12,8 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.ops.masks import (
-<<<<<<< HEAD
     box_windows,
-=======
-    box_window,
     code_windows,
->>>>>>> throughput
     covered,
     crop_masks,
     decode_rle,
