@@ -18,6 +18,7 @@ from b2inst.cli.options import (
     ImagesOption,
     MaxDetectionsOption,
     OverwriteOption,
+    PrecisionOption,
     SkipBadOption,
     TileOption,
     ValFractionOption,
@@ -52,6 +53,7 @@ def evaluate_weights(
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions, on COCO-format data.
@@ -96,6 +98,7 @@ def evaluate_weights(
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
             model = load_model(weights, device=resolve_device(device or "auto"))
+            model.precision = precision
             if max_detections is not None:
                 model.max_detections = max_detections
             limit = model.max_detections
@@ -127,6 +130,7 @@ def predict(
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
     tile: TileOption = None,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
     """Find instances in images: a picture of each, and all detections as one COCO-format file.
@@ -142,7 +146,7 @@ def predict(
     category_ids = model_card(weights)["category_ids"]
     paths = find_images(images, skip_bad=skip_bad)
     model = load_model(weights, device=resolve_device(device or "auto"))
-    model.tile = tile
+    model.tile, model.precision = tile, precision
     if max_detections is not None:
         model.max_detections = max_detections
     found = predict_files(
@@ -178,6 +182,7 @@ def submit(
     skip_bad: SkipBadOption = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
     """Write the results file that COCO's server takes, for images without public annotations."""
@@ -194,6 +199,7 @@ def submit(
     for line in index.skipped:
         typer.echo(f"note: {line}", err=True)
     model = load_model(weights, device=resolve_device(device or "auto"))
+    model.precision = precision
     check_classes(model, index)
     write_predictions(model, index, predictions, batch_size=batch)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

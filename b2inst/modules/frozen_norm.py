@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -13,4 +15,8 @@ class FrozenNorm(FrozenBatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).to(x.dtype)
+        if torch.is_grad_enabled():  # keeps no maps for the backward pass
+            return super().forward(x).to(x.dtype)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )

@@ -27,10 +27,13 @@ class PositionConv(nn.Conv2d):
         Returns:
             P×D, equal to ``self(feature)[image, :, row, column]``.
         """
-        padded = F.pad(feature, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # B×(h+2)×(w+2)×C
-        offsets = torch.arange(3, device=feature.device)
+        height, width = feature.shape[-2:]
+        offsets = torch.arange(-1, 2, device=feature.device)
         rows = row[:, None, None] + offsets[:, None]
         columns = column[:, None, None] + offsets
-        patches = padded[image[:, None, None], rows, columns]  # P×3×3×C
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        patches = feature.permute(0, 2, 3, 1)[image[:, None, None], rows, columns]  # P×3×3×C
+        patches = patches.to(self.weight.dtype) * inside[..., None]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(patches.flatten(1), weight, self.bias)
