@@ -48,6 +48,7 @@ class Segmenter(ImageSegmenter):
         segmenter: Segmenter = kind(**parts)
         segmenter.class_names, segmenter.recipe = model.class_names, model.recipe
         segmenter.category_ids, segmenter.tile = category_ids, model.tile
+        segmenter.precision, segmenter.optimised = model.precision, model.optimised
         segmenter.training = model.training
         return segmenter
 
@@ -127,6 +128,7 @@ def load_model(
     device: torch.device | str = "cpu",
     max_detections: int | None = None,
     tile: int | None = None,
+    precision: str = "float32",
 ) -> Segmenter:
     """The model of a weights file, ready to predict.
 
@@ -134,13 +136,16 @@ def load_model(
         max_detections: of an image (default: as the model was made, 100 for most).
         tile: side in pixels of the overlapping tiles that images are cut into, which saves memory
             (default: whole images).
+        precision: of the network: "float32"; "bfloat16", sooner where the device has it, with
+            boxes, scores and masks a little different; "auto", bfloat16 where the device has it.
 
     Raises:
+        ValueError: another precision.
         WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
             another version, or weights that do not fit the recipe.
     """
     model = weights.load_model(path, device=device)
-    model.tile = tile
+    model.tile, model.precision = tile, precision
     if max_detections is not None:
         model.max_detections = max_detections
     return Segmenter.of(model, category_ids=tuple(model_card(path)["category_ids"]))

@@ -11,7 +11,6 @@ from PIL import Image
 
 import b2inst
 from b2inst import models
-from b2inst.inference import optimise_for_inference
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
 
@@ -100,8 +99,18 @@ def test_weights_bring_their_category_ids(tmp_path: Path) -> None:
 
 def test_copies_show_themselves_too() -> None:
     model = tiny().eval()
-    for other in (copy.deepcopy(model), optimise_for_inference(model)):
-        assert isinstance(other.predict([PICTURE])[0], b2inst.Result)
+    assert isinstance(copy.deepcopy(model).predict([PICTURE])[0], b2inst.Result)
+
+
+def test_models_are_loaded_in_the_precision_asked_for(tmp_path: Path) -> None:
+    b2inst.save_model(tiny(), tmp_path / "m.safetensors")
+    assert b2inst.load_model(tmp_path / "m.safetensors").precision == "float32"
+    model = b2inst.load_model(tmp_path / "m.safetensors", precision="bfloat16")
+    assert model.precision == "bfloat16"
+    (result,) = model.predict([PICTURE])
+    assert result.boxes.dtype == result.scores.dtype == torch.float32
+    with pytest.raises(ValueError, match="precision 'half': choose auto, float32 or bfloat16"):
+        b2inst.load_model(tmp_path / "m.safetensors", precision="half")
 
 
 def test_an_oracle_is_no_model_to_predict_with() -> None:

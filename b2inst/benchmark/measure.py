@@ -31,7 +31,7 @@ def benchmark(
     image_source: str = "procedural scenes",
     detections: int = 100,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
     clock: Callable[[], float] = time.perf_counter,
     progress: bool = True,
 ) -> Benchmark:
@@ -49,7 +49,7 @@ def benchmark(
         image_source: what they are, for the record.
         detections: of an image, for models without trained weights (``StandIn``).
         device: "cpu" or "cuda".
-        dtype: float32, or what convolutions and matrix products are cast to.
+        precision: of the network: "float32", "bfloat16", or "auto".
         clock: seconds; ``time.process_time`` is less disturbed by a busy machine.
 
     Raises:
@@ -66,7 +66,7 @@ def benchmark(
             options=options or {},
             size=size,
             device=device,
-            dtype=dtype,
+            precision=precision,
             detections=detections,
             now=now,
             first=samples[0],
@@ -94,7 +94,7 @@ def benchmark(
         image_source=image_source,
         stand_in_detections=None if all(c.trained for c in contenders) else detections,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=contenders[0].precision,
         threads=torch.get_num_threads(),
     )
 

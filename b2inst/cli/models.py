@@ -18,6 +18,7 @@ from b2inst.cli.options import (
     ImagesOption,
     MaxDetectionsOption,
     OverwriteOption,
+    PrecisionOption,
     SkipBadOption,
     TileOption,
     ValFractionOption,
@@ -52,6 +53,7 @@ def evaluate_weights(
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions.
@@ -100,6 +102,7 @@ def evaluate_weights(
             from b2inst.weights import load_model
 
             model = load_model(weights, device=resolve_device(device or "auto"))
+            model.precision = precision
             if max_detections is not None:
                 model.max_detections = max_detections
             limit = model.max_detections
@@ -131,6 +134,7 @@ def predict(
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
     tile: TileOption = None,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
     """Find instances in images: pictures, and one COCO-format file.
@@ -146,7 +150,7 @@ def predict(
     category_ids = model_card(weights)["category_ids"]
     paths = find_images(images, skip_bad=skip_bad)
     model = load_model(weights, device=resolve_device(device or "auto"))
-    model.tile = tile
+    model.tile, model.precision = tile, precision
     if max_detections is not None:
         model.max_detections = max_detections
     found = predict_files(
@@ -182,6 +186,7 @@ def submit(
     skip_bad: SkipBadOption = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
     """Write the results file of test images that COCO's server takes."""
@@ -198,6 +203,7 @@ def submit(
     for line in index.skipped:
         typer.echo(f"note: {line}", err=True)
     model = load_model(weights, device=resolve_device(device or "auto"))
+    model.precision = precision
     check_classes(model, index)
     write_predictions(model, index, predictions, batch_size=batch)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

@@ -75,6 +75,12 @@ TileOption = Annotated[
         "--tile", min=160, help="Cut images into tiles of so many pixels a side, to save memory."
     ),
 ]
+PrecisionOption = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        "--precision", help="Of the network; auto is bfloat16 where the device is made for it."
+    ),
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", min=1, help="GPUs of a run; on a CPU, processes.")

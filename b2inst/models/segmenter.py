@@ -133,21 +133,23 @@ class BasisSegmenter(ImageSegmenter):
         sizes: Sequence[tuple[int, int]],
         truths: Sequence[Tensor] | None = None,
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
-        if self.training:
-            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        network = self._network()
         if not images:
             return []
         batch = self.preprocessor(list(images))
-        features: Features = self.backbone(batch.images)
-        detections = self.instance_head.detect(self.instance_head(features))
-        bases = self._bases(features, truths)
+        with network:
+            features: Features = self.backbone(batch.images)
+            outputs = self.instance_head(features)
+            bases = self._bases(features, truths)
+        detections = self.instance_head.detect(outputs)
         boxes = [d.boxes for d in detections]
         masks = self.assembler.assemble(
             bases, boxes, torch.cat([d.coefficients for d in detections])
         )
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
-            logits = self.scoring_head(features, boxes, masks)
+            with self._network():
+                logits = self.scoring_head(features, boxes, masks)
             qualities = {name: value.sigmoid() for name, value in logits.items()}
 
         results = []
