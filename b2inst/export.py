@@ -48,16 +48,17 @@ def export_model(
 ) -> Path:
     """Write a model that ``b2inst.load_model`` predicts with through another runtime.
 
-    The network is in the file's graph: backbone, pyramid, instance head and bases, with norms folded
-    into convolutions, for batches of any size and images of any size; of two-stage models backbone
-    and pyramid. All else stays in Python. Its weights and the recipe are in the file's metadata.
+    The network is in the file's graph: backbone, pyramid, instance head and bases, with batch norms
+    folded into convolutions, for any number of images of any size (of the model's own size where
+    it has one); of two-stage models backbone and pyramid. All else stays in Python. Its weights
+    and the recipe are in the file's metadata.
 
     Args:
         weights: file of ``save_model``.
         out: ``.onnx``, or ``.xml``, which OpenVINO puts a ``.bin`` beside (default: beside
             ``weights``, with ``-int8`` in its name where it is).
-        calibration: image files, whose activations give the ranges of int8; without, all is float32. The
-            last convolutions are float32 anyway.
+        calibration: image files, whose activations give the ranges of int8; without, all is
+            float32. The last convolutions are float32 anyway.
         overwrite: replace files that are there.
 
     Returns:
@@ -147,14 +148,13 @@ class _Network(nn.Module):
         size = model.preprocessor.fixed_size
         self.example = torch.zeros(_EXAMPLE if size is None else (2, 3, *size))
         varied = (0,) if size else (0, 2, 3)
-        self.dynamic = {axis: torch.export.Dim.DYNAMIC for axis in varied}
+        self.dynamic = dict.fromkeys(varied, torch.export.Dim.DYNAMIC)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         model = self.model
         if not isinstance(model, BasisSegmenter):
-            named = {
-                f"features.{stride}": level for stride, level in model.backbone(images).items()
-            }
+            features = model.backbone(images)
+            named = {f"features.{stride}": level for stride, level in features.items()}
         else:
             features, outputs, bases = model.network(images)
             scorer = model.scoring_head

@@ -214,9 +214,10 @@ def test_calibration_images_are_evenly_spaced(tmp_path: Path) -> None:
     names = [path.stem for path in calibration_files(str(tmp_path), most=5)]
     assert names == ["0", "2", "4", "6", "8"]
     assert len(calibration_files(str(tmp_path), most=99)) == 10
-    write_scenes(tmp_path / "coco", images=3, size=32, seed=0)
-    with pytest.raises(DataError, match="no split 'val2'"):
-        calibration_files(f"{tmp_path / 'coco'}:val2", most=5)
+    write_scenes(tmp_path / "coco", split="val", images=3, size=32, seed=0)
+    assert len(calibration_files(f"{tmp_path / 'coco'}:val", most=2)) == 2
+    with pytest.raises(DataError, match="no split 'train'"):
+        calibration_files(str(tmp_path / "coco"), most=5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images to calibrate on"):
         calibration_files(str(tmp_path / "empty"), most=5)

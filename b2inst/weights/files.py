@@ -28,7 +28,8 @@ def save_model(
         category_ids: the data set's id of each label, for COCO-format results.
 
     Raises:
-        WeightsError: an exported model, which holds not all of its weights; the folder cannot be written or the disk is full; an earlier file stays.
+        WeightsError: an exported model, which has not all of its weights; the folder cannot be
+            written or the disk is full; an earlier file stays.
     """
     path = Path(path)
     if "exported" in model.recipe:
