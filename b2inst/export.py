@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -32,9 +32,15 @@ from b2inst.weights.files import load_model, model_card
 
 Runtime = Literal["onnx", "openvino"]
 
+os.environ.setdefault("NNCF_CI", "1")  # nncf else reports each use to its makers, unasked
+
 _OPSET = 18
-#: What runs the network, and what makes it int8.
-_RUNTIME = {"onnx": ("onnxruntime", "onnxruntime.quantization"), "openvino": ("openvino", "nncf")}
+_NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
+    ("onnx", False): (),
+    ("onnx", True): ("onnxruntime.quantization",),
+    ("openvino", False): ("openvino",),
+    ("openvino", True): ("openvino", "nncf"),
+}
 _EXAMPLE = (2, 3, 256, 384)  # no side of a level is 1, which would be taken for a constant
 
 
@@ -79,7 +85,7 @@ def export_model(
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
             raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
-    for module in ("onnx", "onnxscript", *(_RUNTIME[to] if int8 else _RUNTIME[to][:1])):
+    for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
         import_extra(module, to)
     model = load_model(weights)
     if isinstance(model, OracleSegmenter) or "exported" in model.recipe:
@@ -90,7 +96,6 @@ def export_model(
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain)
         inputs = _Inputs(model, calibration or ())
-        last = last_convolutions(plain)
         made["stride"] = network.stride
         replace_network(model, nn.Identity())
         metadata = {
@@ -98,7 +103,7 @@ def export_model(
             "b2inst_weights": base64.b64encode(safetensors.torch.save(model.state_dict())).decode(),
         }
         write = _finish_onnx if to == "onnx" else _finish_openvino
-        for file in write(plain, inputs, last, metadata, int8):
+        for file in write(plain, inputs, metadata, int8):
             file.replace(out.with_suffix(file.suffix))
     return out
 
@@ -194,18 +199,21 @@ class _Inputs:
         return next(({"images": image} for image in self._rest), None)
 
 
-def last_convolutions(network: Path) -> list[str]:
-    """Names of the convolutions of an ONNX file that no other one follows: the predictors."""
-    import onnx
+def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
+    """Names of the convolutions that no other one follows: those that predict.
 
-    before: set[str] = set()  # tensors that a convolution's input is made of
+    Args:
+        nodes: of a graph, in order; each one's name, whether it is a convolution, and the names of
+            what goes in and what comes out.
+    """
+    before: set[str] = set()  # what a convolution's input is made of
     last = []
-    for node in reversed(onnx.load(network, load_external_data=False).graph.node):
-        followed = not before.isdisjoint(node.output)
-        if node.op_type == "Conv" and not followed:
-            last.append(node.name)
-        if node.op_type == "Conv" or followed:
-            before.update(node.input)
+    for name, convolution, inputs, outputs in reversed(list(nodes)):
+        followed = not before.isdisjoint(outputs)
+        if convolution and not followed:
+            last.append(name)
+        if convolution or followed:
+            before.update(inputs)
     return last
 
 
@@ -226,14 +234,16 @@ def _write_onnx(network: _Network, path: Path) -> None:
     program.save(path)
 
 
-def _finish_onnx(
-    plain: Path, inputs: _Inputs, last: list[str], metadata: dict[str, str], int8: bool
-) -> list[Path]:
+def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool) -> list[Path]:
     import onnx
 
     if int8:
         from onnxruntime.quantization import QuantFormat, quantize_static
 
+        nodes = (
+            (node.name, node.op_type == "Conv", list(node.input), list(node.output))
+            for node in onnx.load(plain).graph.node
+        )
         quantize_static(
             plain,
             plain,
@@ -241,7 +251,7 @@ def _finish_onnx(
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=last,
+            nodes_to_exclude=last_convolutions(nodes),
         )
     model = onnx.load(plain)
     onnx.helper.set_model_props(model, metadata)
@@ -250,7 +260,7 @@ def _finish_onnx(
 
 
 def _finish_openvino(
-    plain: Path, inputs: _Inputs, last: list[str], metadata: dict[str, str], int8: bool
+    plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool
 ) -> list[Path]:
     import openvino
 
@@ -258,12 +268,21 @@ def _finish_openvino(
     if int8:
         import nncf
 
+        nodes = (
+            (
+                node.get_friendly_name(),
+                node.get_type_name() in ("Convolution", "GroupConvolution"),
+                [value.get_node().get_friendly_name() for value in node.input_values()],
+                [node.get_friendly_name()],
+            )
+            for node in model.get_ordered_ops()
+        )
         model = nncf.quantize(
             model,
             nncf.Dataset(inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(names=last),
+            ignored_scope=nncf.IgnoredScope(names=last_convolutions(nodes)),
         )
     for key, value in metadata.items():
         model.set_rt_info(value, key)

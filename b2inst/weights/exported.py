@@ -162,7 +162,7 @@ def replace_network(model: ImageSegmenter, network: nn.Module) -> None:
         model.backbone = network
         return
     model.exported = network
-    model.backbone = model.basis_head = nn.Identity()  # type: ignore[assignment]
+    model.backbone, model.basis_head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     head: Any = model.instance_head
     for name in [name for name, _ in head.named_children() if name != "coefficients"]:
         delattr(head, name)
