@@ -48,6 +48,7 @@ app.command()(compare.compare)
 app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(weights.convert)
+app.command()(weights.export)
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, check, convert to and fetch COCO format.")
 data_app.command()(data.scenes)
