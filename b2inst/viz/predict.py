@@ -135,6 +135,7 @@ def predict_files(
     _check_unchanged(named, kept, file.path)
     pictures |= {name: image["picture"] for name, image in kept.items()}
     bad: dict[str, str] = {}
+
     def read(name: str) -> tuple[str, Bytes, str] | None:
         try:
             return name, as_array(read_image(named[name])), _sha256(named[name])
