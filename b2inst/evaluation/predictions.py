@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
-
 from b2inst.evaluation.errors import EvaluationError
-from b2inst.ops.masks import encode_rle
-from b2inst.structures import Instances
+
+if TYPE_CHECKING:  # files are read without PyTorch
+    from torch import Tensor
+
+    from b2inst.structures import Instances
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCO
@@ -144,6 +145,8 @@ def to_records(
     Raises:
         EvaluationError: a NaN or infinite score or box, or a label without category.
     """
+    from b2inst.ops.masks import encode_rle
+
     corners = instances.boxes.detach().double().cpu()
     boxes = corners.clone()
     boxes[:, 2:] -= corners[:, :2]  # x1 y1 x2 y2 → x y w h

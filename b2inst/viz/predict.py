@@ -23,7 +23,6 @@ from b2inst.data.images import as_array
 from b2inst.data.raster import Bytes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
-from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter
 from b2inst.ops.ahead import ahead
 from b2inst.ops.masks import code_windows
@@ -96,9 +95,9 @@ def predict_files(
     their score. Pictures have the names of the images, with the ending ``.png`` and a number where
     two would have the same; ``picture`` in ``images`` says which it is.
 
-    Images that an earlier call has predicted into the same folder are kept, with the same model
-    and threshold only; an interrupted call can thus be repeated. Images that cannot be read are
-    passed over.
+    Images that an earlier call has predicted into the same folder are kept, with the same model,
+    threshold and precision only; an interrupted call can thus be repeated. Images that cannot be
+    read are passed over.
 
     Args:
         model: in evaluation mode.
@@ -111,7 +110,8 @@ def predict_files(
 
     Raises:
         DataError: a file would be replaced that is an input or was not made by an earlier call,
-            or what is there is of another model, threshold or image; nothing is written then.
+            or what is there is of another model, threshold, precision or image; nothing is written
+            then.
         EvaluationError: the model predicts a NaN.
     """
     named = file_names(images)
@@ -119,7 +119,11 @@ def predict_files(
     names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
     ids = list(category_ids) or list(range(1, len(names) + 1))
     head = {
-        "info": {"model": _fingerprint(model), "score_threshold": score_threshold},
+        "info": {
+            "model": _fingerprint(model),
+            "score_threshold": score_threshold,
+            "precision": model.precision,
+        },
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,6 @@ def predict_files(
     _check_unchanged(named, kept, file.path)
     pictures |= {name: image["picture"] for name, image in kept.items()}
     bad: dict[str, str] = {}
-    model = optimise_for_inference(model)
 
     def read(name: str) -> tuple[str, Bytes, str] | None:
         try:

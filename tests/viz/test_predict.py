@@ -45,9 +45,15 @@ class Model(torch.nn.Module):
     tile = None
 
     def __init__(
-        self, *, bias: float = 0, stop_at: int | None = None, max_detections: int = 100
+        self,
+        *,
+        bias: float = 0,
+        stop_at: int | None = None,
+        max_detections: int = 100,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.max_detections = max_detections
         self.register_buffer("bias", torch.tensor(bias))
         self.class_names: tuple[str, ...] | None = ("star", "gear")
@@ -292,6 +298,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         ({"model": Model(bias=1)}, "was made with model"),
         ({"model": Model(max_detections=300)}, "was made with model"),
         ({"score_threshold": 0.5}, "score_threshold 0.3, not 0.5"),
+        ({"model": Model(precision="bfloat16")}, "precision float32, not bfloat16"),
         ({"category_ids": (3, 7)}, "other categories"),
     ],
 )
