@@ -319,3 +319,14 @@ def test_a_processor_that_does_not_say_gets_float32(monkeypatch: pytest.MonkeyPa
 def test_a_wrong_precision_is_named() -> None:
     with pytest.raises(ValueError, match="precision 'half': choose auto, float32 or bfloat16"):
         chosen_precision("half", torch.device("cpu"))
+
+
+def test_without_images_nothing_stays_changed() -> None:
+    model = create_model("blendmask-tiny", num_classes=2).eval()
+    assert model.predict([]) == []
+    conv = torch.nn.Conv2d(3, 4, 3)
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert conv(x).equal(torch.nn.functional.conv2d(x, conv.weight, conv.bias))
+    assert torch.overrides.has_torch_function(()) is False
+    assert not torch.overrides.is_tensor_method_or_property(conv.forward)
