@@ -39,7 +39,7 @@ class _Movable:
 
 
 class _PerInstance(_Movable):
-    """A dataclass whose tensor fields all have the instances as first dimension."""
+    """A dataclass whose tensor fields have the instances as first dimension, or no dimension."""
 
     def __len__(self) -> int:
         return len(next(v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)))  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ class _PerInstance(_Movable):
         picked = {
             f.name: value[index]
             for f in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), Tensor)
+            if isinstance(value := getattr(self, f.name), Tensor) and value.ndim
         }
         return replace(self, **picked)  # type: ignore[type-var]
 

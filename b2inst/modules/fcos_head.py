@@ -46,6 +46,8 @@ class FCOSHead(nn.Module):
         pre_nms: candidates of a level (default: 1000, or ten times ``max_detections`` if more).
     """
 
+    outputs = DenseOutputs
+
     def __init__(
         self,
         *,

@@ -42,6 +42,6 @@ class PositionConv(nn.Conv2d):
         cells = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], 1)
         place = (first + rows * width + columns).masked_fill(outside, 0)
         patches = cells[image[:, None, None], place]  # P×3×3×C
-        patches = patches.masked_fill(outside[..., None], 0)
+        patches = patches.to(self.weight.dtype).masked_fill(outside[..., None], 0)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(patches.flatten(1), weight, self.bias)

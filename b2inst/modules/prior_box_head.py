@@ -28,7 +28,6 @@ class PriorOutputs:
     class_logits: Tensor  #: B×S×(1+C), background first
     offsets: Tensor  #: B×S×4, see ``prior_boxes.decode``
     towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
-    priors: Tensor  #: S×4 centre x, y, width, height in units of the side
 
 
 class PriorBoxHead(nn.Module):
@@ -52,6 +51,8 @@ class PriorBoxHead(nn.Module):
         nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
         max_detections: of an image.
     """
+
+    outputs = PriorOutputs
 
     def __init__(
         self,
@@ -95,13 +96,17 @@ class PriorBoxHead(nn.Module):
     def forward(self, features: Features) -> PriorOutputs:
         """Features at (at least) the head's strides to predictions for every prior box."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
-        shapes = [(tower.shape[2], tower.shape[3]) for tower in towers]
         return PriorOutputs(
             torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
             torch.cat([self._by_prior(self.offsets(t)) for t in towers], dim=1).float(),
             towers,
-            prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device),
         )
+
+    def priors(self, outputs: PriorOutputs) -> Tensor:
+        """S×4 centre x, y, width, height in units of the side."""
+        towers = outputs.towers
+        shapes = [(tower.shape[2], tower.shape[3]) for tower in towers]
+        return prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device)
 
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
         """Coefficients of P priors: image in the batch and number, both P, to P×D."""
@@ -120,7 +125,7 @@ class PriorBoxHead(nn.Module):
         self, outputs: PriorOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
         """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
-        assigned = self.targets(outputs.priors, targets)
+        assigned = self.targets(self.priors(outputs), targets)
         positive = (assigned.labels >= 0).nonzero(as_tuple=True)
         image, prior = positive
         count = even_share(outputs.offsets.new_tensor(len(image)))
@@ -145,11 +150,12 @@ class PriorBoxHead(nn.Module):
     def detect(self, outputs: PriorOutputs) -> list[Detections]:
         """Boxes, scores and coefficients of each image after non-maximum suppression."""
         detections = []
+        priors = self.priors(outputs)
         probabilities = outputs.class_logits.softmax(-1)[..., 1:]
         for b, probability in enumerate(probabilities):
             candidates = (probability.amax(1) > self.score_threshold).nonzero()[:, 0]
             scores = probability[candidates]
-            boxes = decode(outputs.offsets[b, candidates], outputs.priors[candidates])
+            boxes = decode(outputs.offsets[b, candidates], priors[candidates])
             rows, labels = self.nms(boxes, scores, most=self.max_detections)
             prior = candidates[rows]
             detections.append(

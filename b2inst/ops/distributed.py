@@ -44,7 +44,9 @@ def mean_over_devices(value: Tensor) -> Tensor:
 
 def on_any_device(flag: bool, device: torch.device) -> bool:
     """Whether it is set in any process; all wait for each other, and one alone for nothing."""
-    return flag if not _joined() else bool(sum_over_devices(torch.tensor(flag, device=device).int()))
+    return (
+        flag if not _joined() else bool(sum_over_devices(torch.tensor(flag, device=device).int()))
+    )
 
 
 def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:

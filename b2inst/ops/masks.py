@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from b2inst.ops.frame_masks import portions
+from b2inst.ops.frame_masks import Window, portions
 
 
 def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]) -> Tensor:
@@ -89,16 +89,23 @@ def paste_masks(
     return masks
 
 
+def mask_window(mask: NDArray[np.bool_]) -> Window:
+    """The rectangle that an H×W mask covers: (top, left, bottom, right); of none, four zeros."""
+    columns = np.flatnonzero(mask.any(0))
+    if not len(columns):
+        return 0, 0, 0, 0
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    rows = np.flatnonzero(mask[:, left:right].any(1))
+    return int(rows[0]), left, int(rows[-1]) + 1, right
+
+
 def covered(mask: Tensor) -> tuple[int, int, Tensor]:
     """First row and column of an H×W mask, and of it the rectangle that it covers.
 
     An empty mask counts as covering its first pixel.
     """
-    (rows,), (columns,) = (mask.any(side).nonzero(as_tuple=True) for side in (1, 0))
-    if not len(rows):
-        return 0, 0, mask[:1, :1]
-    top, left = int(rows[0]), int(columns[0])
-    return top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    top, left, bottom, right = mask_window(mask.cpu().numpy())
+    return top, left, mask[top : max(bottom, 1), left : max(right, 1)]
 
 
 def crop_masks(
@@ -178,6 +185,12 @@ def _runs(mask: NDArray[np.uint8]) -> list[int]:
     changes = np.flatnonzero(inside[1:] != inside[:-1]) + start
     runs: list[int] = np.diff(changes, prepend=0, append=mask.size).tolist()
     return runs if runs[-1] else runs[:-1]
+
+
+def code_windows(codes: list[dict[str, Any]]) -> list[Window]:
+    """As ``mask_window``, of compressed COCO run-length codes, whose masks need not be searched."""
+    boxes = coco_mask.toBbox(codes).astype(int).tolist() if codes else []
+    return [(y, x, y + height, x + width) for x, y, width, height in boxes]
 
 
 def decode_rle(codes: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Tensor:

@@ -32,7 +32,7 @@ def recompute_activations(model: nn.Module) -> None:
 
 
 def recompute_normalised(model: nn.Module) -> None:
-    """Let rows of convolutions, group norms and ReLUs keep large maps only as convolutions make them.
+    """Let rows of convolutions, group norms and ReLUs keep large maps only once.
 
     What a norm and ReLU make of them is computed a second time, which takes next to no time. All
     numbers are the same to the last bit.
@@ -43,7 +43,7 @@ def recompute_normalised(model: nn.Module) -> None:
             ends = [*starts, len(row)]
             parts = [row[i:j] for i, j in pairwise([0, *ends])]
             if all(len(part) == 3 for part in parts[1:-1]):
-                row.forward = partial(_in_parts, parts)
+                row.forward = partial(_in_parts, parts)  # type: ignore[method-assign]
 
 
 def _in_parts(parts: list[nn.Sequential], x: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ def read_masks(
     ):
         if not (box.isfinite().all() and (box[2:] > box[:2]).all()):
             continue
-        top, left, bottom, right = window = box_windows(box[None], size)[0].tolist()
+        top, left, bottom, right = box_windows(box[None], size)[0].tolist()
+        window = (top, left, bottom, right)
         soft = paste_window(roi, box, window).numpy()
         inside = np.s_[k, top:bottom, left:right]
         pasted[inside] = soft >= THRESHOLD
