@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -72,6 +73,12 @@ class CudaTensor(Tensor):
 
     def pin_memory(self, *_: Any) -> Tensor:
         raise RuntimeError("cannot pin a CUDA tensor: only dense CPU tensors can be pinned")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.host.__reduce_ex__(protocol)  # files are read back onto the CPU
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self.detach().clone().requires_grad_(self.requires_grad)
 
     def __repr__(self, **_: Any) -> str:
         return f"{self.host!r} on {CUDA}"
@@ -184,19 +191,24 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
             value = value.clone()
         return CudaTensor(value) if on_cuda else value
 
-    host_args, host_kwargs = _mapped(taken, args), _mapped(taken, kwargs)
+    host_args, host_kwargs = mapped(taken, args), mapped(taken, kwargs)
     if ours and theirs:
         _refuse_mixture(func, args, theirs)
     on_cuda = wanted == [_META] if wanted else bool(ours)
     same = ours | {id(value): value for value in theirs}  # what is written in place comes back
-    return _mapped(placed, func(*host_args, **host_kwargs))
+    return mapped(placed, func(*host_args, **host_kwargs))
 
 
-def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+def mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """What is in lists, dictionaries and dataclasses, changed one by one."""
     if isinstance(value, dict):
-        return {key: _mapped(change, item) for key, item in value.items()}
+        return {key: mapped(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([_mapped(change, item) for item in value])
+        return type(value)([mapped(change, item) for item in value])
+    if is_dataclass(value):
+        return replace(
+            value, **{f.name: mapped(change, getattr(value, f.name)) for f in fields(value)}
+        )
     return change(value)
 
 
