@@ -97,7 +97,7 @@ explorer: setup ## the explorer as a page of its own, served by voila
 test: export OMP_NUM_THREADS = 1
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(BIN)/pytest -n 2
-	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 7200 notebooks
 
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## the explorer and the report in Chromium, which has to be installed

@@ -29,12 +29,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Importing Rich takes longer than all else that help does, and so does Pydantic, with which
+    # Typer would check the groups' `--help` where it is not given.
+    rich_markup_mode=None,
+    context_settings={"default_map": {"help": False, "data": {"help": False}}},
     help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
 )
 app.command()(experiments.table)
 app.command()(figures.figures)
 app.command()(report.report)
 app.command()(experiments.train)
+app.command()(experiments.runs)
 app.command()(experiments.publish)
 app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)
@@ -43,6 +48,7 @@ app.command()(compare.compare)
 app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(weights.convert)
+app.command()(weights.export)
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, check, convert to and fetch COCO format.")
 data_app.command()(data.scenes)

@@ -15,7 +15,7 @@ def report(
         bool, typer.Option("--published", help="Of the published results; for maintainers.")
     ] = False,
 ) -> None:
-    """Write a page that shows this machine's results, and where each number comes from.
+    """Write a page of this machine's results, with their origins.
 
     Where nothing has been run yet, it names the page of the published results.
     """

@@ -6,15 +6,19 @@ import ast
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 import b2inst
 from b2inst.experiments.errors import RunError, SpecError
@@ -29,6 +33,7 @@ def execute(
     folder: Path,
     inputs: str | None = None,
     time_limit: float = 3600.0,
+    progress: bool = False,
 ) -> tuple[Path, Path]:
     """Execute a notebook with parameters; write it with its outputs, and as HTML beside.
 
@@ -42,6 +47,7 @@ def execute(
             ``out`` was made from the same of all three, nothing is executed.
         time_limit: seconds for the whole of it, past which the kernel is ended; papermill's own
             limits are for a cell each and do not catch a kernel that hangs.
+        progress: show a bar over the cells.
 
     Returns:
         The notebook and the HTML file.
@@ -62,20 +68,21 @@ def execute(
         *(sys.executable, "-m", "papermill", _literal(notebook), _literal(partial)),
         *("--parameters_base64", _encoded(parameters)),
         *("--kernel", "python3", "--language", "python", "--cwd", str(folder.resolve())),
-        *("--no-progress-bar", "--start-timeout", "120"),
+        *("--no-progress-bar", "--start-timeout", "600"),
     ]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=time_limit,
-            env=child_environment(),
-            check=False,
-        )
+        with _progress(notebook, partial, enabled=progress):
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=time_limit,
+                env=child_environment(),
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         _keep(partial, out, None)
         raise RunError(
@@ -88,6 +95,34 @@ def execute(
         reason = reason or _last_error(done.stderr)
         raise RunError(f"{notebook}: {reason}" + (f"; see {out}" if written else ""))
     return out, to_html(out)
+
+
+@contextmanager
+def _progress(notebook: Path, partial: Path, *, enabled: bool) -> Iterator[None]:
+    """A bar over the cells, by what papermill writes after each of them."""
+    over = threading.Event()
+
+    def watch() -> None:
+        cells = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+        with tqdm(total=cells, desc=notebook.name, unit="cell") as bar:
+            while not over.wait(0.5):
+                try:
+                    written = json.loads(partial.read_text(encoding="utf-8"))["cells"]
+                except (OSError, ValueError, KeyError):
+                    continue  # not there yet, or half written
+                states = [cell["metadata"].get("papermill", {}).get("status") for cell in written]
+                bar.update(min(states.count("completed"), cells) - bar.n)
+            bar.update(cells - bar.n)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if enabled:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if enabled:
+            thread.join()
 
 
 def _literal(path: Path) -> str:
@@ -138,10 +173,14 @@ def _keep(partial: Path, out: Path, made_from: str | None) -> bool:
 
 
 def to_html(notebook: Path) -> Path:
-    """Write an executed notebook as one HTML file beside it, pictures inside."""
+    """Write an executed notebook as one HTML file beside it, pictures inside.
+
+    It loads nothing from elsewhere, so that it can be read without a network.
+    """
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter().from_filename(str(notebook))
+    body = re.sub(r'<script[^>]* src="https://[^"]*"[^>]*></script>', "", body)
     page = notebook.with_suffix(".html")
     page.write_text(body, encoding="utf-8")
     return page

@@ -326,19 +326,23 @@ def _difference(delta: Difference | None, *, unit: str = "") -> str:
 
 
 def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
-    """A difference with its interval, marked where the interval has zero in it."""
+    """A difference with its interval, marked where the interval has zero in it.
+
+    Bounds have as many digits as it takes to see on which side of zero they are.
+    """
     low, high = band
     mark = f" {NOISE}" if low <= 0 <= high else ""
-    return f"{_signed(mean)}{unit} [{_signed(low)}, {_signed(high)}]{mark}"
+    bounds = (_signed(b, next((d for d in (1, 2, 3) if round(b, d) or not b), 4)) for b in band)
+    return f"{_signed(mean)}{unit} [{', '.join(bounds)}]{mark}"
 
 
 def _three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _signed(value: float) -> str:
-    text = f"{value:+.1f}".replace("-", "−")
-    return "+0.0" if text == "−0.0" else text
+def _signed(value: float, digits: int = 1) -> str:
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if round(value, digits) else text.replace("−", "+")
 
 
 def markdown_lines(cells: list[list[str]]) -> list[str]:

@@ -48,6 +48,7 @@ class Launcher(Protocol):
         *,
         split: SplitName,
         machine: Resources,
+        complete: Mapping[str, RunSpec],
         progress: bool = True,
     ) -> None:
         """Complete the runs, by their labels; RunError names those that failed, and why."""
@@ -151,8 +152,19 @@ def make_table(
     speed = None
     try:
         if missing:
-            complete = launcher or run_all
-            complete(missing, workspace, split=part, machine=machine, progress=progress)
+            launch = launcher or run_all
+            launch(
+                missing,
+                workspace,
+                split=part,
+                machine=machine,
+                complete={
+                    label: spec
+                    for label, (spec, _) in runs.items()
+                    if spec.hash in wanted and label not in missing
+                },
+                progress=progress,
+            )
         if table.costs and rows is None:  # all of them are timed together, or none
             speed = table_speed(
                 {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
@@ -223,12 +235,14 @@ def check_plan(
     """Find what would go wrong, before hours of training: data, models, devices, disk space.
 
     Raises:
-        DataError: something is wrong with the annotations. SpecError: a model cannot be built, or
-        a batch does not divide over the devices.
-        WeightsError: a model cannot start from the given file. RunError: there is no room on the
-        disk.
+        DataError: something is wrong with the annotations.
+        SpecError: a model cannot be built, there is no such device, or a batch does not divide
+            over the devices.
+        WeightsError: a model cannot start from the given file.
+        RunError: there is no room on the disk.
     """
     specs = list(specs)
+    resolve_device(machine.device)
     processes = machine.devices * machine.machines
     for spec in specs:
         if spec.schedule.batch_size % processes:

@@ -50,8 +50,12 @@ class InstanceHead(LimitedDetector, Protocol):
     to the coefficients.
     """
 
+    @property
+    def outputs(self) -> type:
+        """What it returns: a dataclass of tensors, and lists of them by level."""
+
     def __call__(self, features: Features) -> Any:
-        """Dense outputs, in a form of the head's own."""
+        """``outputs`` at all positions."""
 
     def loss(self, outputs: Any, targets: list[Targets]) -> tuple[dict[str, Tensor], Positives]:
         """Losses by name, and the positions whose masks are to be trained."""

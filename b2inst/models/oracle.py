@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from b2inst.models.image_segmenter import ImageLike, read_image
 from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError
 from b2inst.modules.oracle_boundary import OracleBoundary
-from b2inst.structures import Bases, Features, Instances
+from b2inst.structures import Bases, Instances
 
 
 class OracleSegmenter(BasisSegmenter):
@@ -57,8 +57,7 @@ class OracleSegmenter(BasisSegmenter):
         """
         raise NoBasesError(_UNTOLD)
 
-    def _bases(self, features: Features, truths: Sequence[Tensor] | None) -> Bases:
-        bases = super()._bases(features, truths)
+    def _shown(self, bases: Bases, truths: Sequence[Tensor] | None) -> Bases:
         if truths is None:
             raise NoBasesError(_UNTOLD)
         return self.oracle(bases, [masks.to(bases.maps.device) for masks in truths])

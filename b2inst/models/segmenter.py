@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class BasisSegmenter(ImageSegmenter):
         preprocessor, instance_head, assembler: see ``b2inst.models.interfaces``.
         basis_head: see ``b2inst.modules.basis_predictor``.
         scoring_head: without one, the ranking score is the classification score.
+        exported: computes ``network`` in place of the parts; in models that only predict.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class BasisSegmenter(ImageSegmenter):
         basis_head: BasisPredictor,
         assembler: Assembler,
         scoring_head: ScoringHead | None = None,
+        exported: nn.Module | None = None,
     ) -> None:
         super().__init__(preprocessor=preprocessor, backbone=backbone)
         self.instance_head = instance_head
         self.basis_head = basis_head
         self.assembler = assembler
         self.scoring_head = scoring_head
+        self.exported = exported
 
     @property
     def _limited(self) -> InstanceHead:
@@ -72,19 +76,30 @@ class BasisSegmenter(ImageSegmenter):
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``ImageSegmenter``."""
         batch = self.preprocessor(images)
-        features: Features = self.backbone(batch.images)
-        outputs = self.instance_head(features)
+        features, outputs, bases = self.network(batch.images)
+        bases = self._shown(bases, [t.masks for t in targets])
         losses, positives = self.instance_head.loss(outputs, targets)
-        bases = self._bases(features, [t.masks for t in targets])
         losses |= self.basis_head.loss(features, bases, targets)
         losses |= self.assembler.loss(bases, positives, targets)
         if self.scoring_head is not None:
             losses |= self._scoring_loss(features, bases, positives, targets)
         return losses
 
-    def _bases(self, features: Features, truths: Sequence[Tensor] | None) -> Bases:
-        """The bases of a batch; the true masks of each image are for those who may look at them."""
-        bases: Bases = self.basis_head(features)
+    def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
+        """What is computed of all pixels: features, the instance head's outputs and bases.
+
+        Args:
+            images: B×3×H×W, as the preprocessor makes them.
+        """
+        if self.exported is not None:
+            features, outputs, bases = self.exported(images)
+        else:
+            features = self.backbone(images)
+            outputs, bases = self.instance_head(features), self.basis_head(features)
+        return features, outputs, bases
+
+    def _shown(self, bases: Bases, truths: Sequence[Tensor] | None) -> Bases:
+        """The bases; the true masks of each image are for those who may look at them."""
         return bases
 
     def _scoring_loss(
@@ -100,10 +115,10 @@ class BasisSegmenter(ImageSegmenter):
         places = torch.arange(len(order), device=order.device)
         last = order.new_full((sum(map(len, targets)),), -1)  # place of its largest weight
         last = last.scatter_reduce(0, positives.target_index[order], places, "amax")
-        shown = (last >= 0).split([len(t) for t in targets])
+        shown = (last >= 0).cpu().split([len(t) for t in targets])  # one transfer, not one each
         boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
         with torch.no_grad():
-            coefficients = positives.coefficients[order[last[last >= 0]]]
+            coefficients = positives.coefficients[order[last[torch.cat(shown)]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
         return self.scoring_head.loss(features, boxes, masks, truths)
@@ -133,21 +148,22 @@ class BasisSegmenter(ImageSegmenter):
         sizes: Sequence[tuple[int, int]],
         truths: Sequence[Tensor] | None = None,
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
-        if self.training:
-            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        network = self._network()
         if not images:
             return []
         batch = self.preprocessor(list(images))
-        features: Features = self.backbone(batch.images)
-        detections = self.instance_head.detect(self.instance_head(features))
-        bases = self._bases(features, truths)
+        with network:
+            features, outputs, bases = self.network(batch.images)
+        bases = self._shown(bases, truths)
+        detections = self.instance_head.detect(outputs)
         boxes = [d.boxes for d in detections]
         masks = self.assembler.assemble(
             bases, boxes, torch.cat([d.coefficients for d in detections])
         )
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
-            logits = self.scoring_head(features, boxes, masks)
+            with self._network():
+                logits = self.scoring_head(features, boxes, masks)
             qualities = {name: value.sigmoid() for name, value in logits.items()}
 
         results = []

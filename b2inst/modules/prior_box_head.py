@@ -15,7 +15,7 @@ from b2inst.modules.prior_boxes import decode, prior_boxes
 from b2inst.modules.prior_targets import PriorTargets, assign
 from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
-from b2inst.structures import Detections, Features, Positives, Targets
+from b2inst.structures import Detections, Features, Positives, Targets, of_class
 
 #: Of the three squares at a cell: square roots of the aspect ratios that were meant.
 FACTORS = (1.0, 0.5**0.5, 2.0**0.5)
@@ -28,7 +28,6 @@ class PriorOutputs:
     class_logits: Tensor  #: B×S×(1+C), background first
     offsets: Tensor  #: B×S×4, see ``prior_boxes.decode``
     towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
-    priors: Tensor  #: S×4 centre x, y, width, height in units of the side
 
 
 class PriorBoxHead(nn.Module):
@@ -52,6 +51,8 @@ class PriorBoxHead(nn.Module):
         nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
         max_detections: of an image.
     """
+
+    outputs = PriorOutputs
 
     def __init__(
         self,
@@ -95,29 +96,23 @@ class PriorBoxHead(nn.Module):
     def forward(self, features: Features) -> PriorOutputs:
         """Features at (at least) the head's strides to predictions for every prior box."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
-        shapes = [(tower.shape[2], tower.shape[3]) for tower in towers]
         return PriorOutputs(
             torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
             torch.cat([self._by_prior(self.offsets(t)) for t in towers], dim=1).float(),
             towers,
-            prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device),
         )
+
+    def priors(self, outputs: PriorOutputs) -> Tensor:
+        """S×4 centre x, y, width, height in units of the side."""
+        towers = outputs.towers
+        shapes = [(tower.shape[2], tower.shape[3]) for tower in towers]
+        return prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device)
 
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
         """Coefficients of P priors: image in the batch and number, both P, to P×D."""
         each = len(self.factors)
-        result = outputs.class_logits.new_zeros(len(prior), self.num_coefficients)
-        cell, which = prior // each, prior % each
-        start = 0
-        for tower in outputs.towers:
-            height, width = tower.shape[-2:]
-            index = ((cell >= start) & (cell < start + height * width)).nonzero()[:, 0]
-            place = cell[index] - start
-            values = self.coefficients.at(tower, image[index], place // width, place % width)
-            own = values.unflatten(1, (each, -1))[torch.arange(len(index)), which[index]]
-            result = result.index_copy(0, index, own.float())
-            start += height * width
-        return result
+        values = self.coefficients.at(outputs.towers, image, prior // each)
+        return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
         """What each prior box is trained for."""
@@ -130,10 +125,10 @@ class PriorBoxHead(nn.Module):
         self, outputs: PriorOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
         """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
-        assigned = self.targets(outputs.priors, targets)
-        positive = assigned.labels >= 0
-        image, prior = positive.nonzero(as_tuple=True)
-        count = even_share(positive.sum())
+        assigned = self.targets(self.priors(outputs), targets)
+        positive = (assigned.labels >= 0).nonzero(as_tuple=True)
+        image, prior = positive
+        count = even_share(outputs.offsets.new_tensor(len(image)))
         box_loss = F.smooth_l1_loss(
             outputs.offsets[positive], assigned.offsets[positive], reduction="sum"
         )
@@ -148,18 +143,19 @@ class PriorBoxHead(nn.Module):
             target_index=assigned.target_index[positive] + first[image],
             coefficients=self.coefficients_at(outputs, image, prior),
             weights=assigned.overlaps[positive],
-            weight_sum=float(count),
+            weight_sum=count,
         )
         return losses, positives
 
     def detect(self, outputs: PriorOutputs) -> list[Detections]:
         """Boxes, scores and coefficients of each image after non-maximum suppression."""
         detections = []
+        priors = self.priors(outputs)
         probabilities = outputs.class_logits.softmax(-1)[..., 1:]
         for b, probability in enumerate(probabilities):
             candidates = (probability.amax(1) > self.score_threshold).nonzero()[:, 0]
             scores = probability[candidates]
-            boxes = decode(outputs.offsets[b, candidates], outputs.priors[candidates])
+            boxes = decode(outputs.offsets[b, candidates], priors[candidates])
             rows, labels = self.nms(boxes, scores, most=self.max_detections)
             prior = candidates[rows]
             detections.append(

@@ -42,9 +42,10 @@ class RoIPooler(nn.Module):
         levels = self.level(boxes)
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
-        rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
+        order = levels.argsort(stable=True)
+        rows = order.split(levels.bincount(minlength=len(self.strides)).tolist())
         pooled = [
             roi_align(features[stride], rois[at], self.size, 1 / stride, self.samples, aligned=True)
             for stride, at in zip(self.strides, rows, strict=True)
         ]
-        return torch.cat(pooled)[torch.cat(rows).argsort()]
+        return torch.cat(pooled)[order.argsort()]

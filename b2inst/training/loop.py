@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
 from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.ops.distributed import from_first, gathered, mean_over_devices
+from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
 from b2inst.training.determinism import deterministic
@@ -76,7 +76,7 @@ def train(
     if recompute:
         recompute_activations(model)
 
-    optimizer, scheduler = schedule.optimizer_for(model)
+    optimizer, scheduler = schedule.optimizer_for(model, fused=precision != "16-mixed")
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.train()
 
@@ -156,8 +156,7 @@ def train(
                 bar.set_postfix(loss=f"{mean[0]:.3f}")
             if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
                 save(done)
-            asked = torch.tensor(float(interruption.requested), device=fabric.device)
-            if mean_over_devices(asked) > 0:
+            if on_any_device(interruption.requested, fabric.device):
                 save(done)
                 raise KeyboardInterrupt(f"stopped after iteration {done}; run again to go on")
     if log:

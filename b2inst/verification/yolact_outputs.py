@@ -64,7 +64,7 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
             "loc": outputs.offsets,
             "conf_logits": outputs.class_logits,
             "mask_coef": _all_coefficients(head, outputs).tanh(),
-            "priors": outputs.priors,
+            "priors": head.priors(outputs),
         }
     each = len(head.factors)
     return Predictions(

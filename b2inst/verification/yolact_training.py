@@ -71,7 +71,7 @@ def train(
         batch_losses = model(images, targets)
     own = dict(model.named_parameters())
     reached = {theirs: own[ours].grad for theirs, ours in names.items() if ours in own}
-    assigned = head.targets(seen["outputs"].priors, targets)
+    assigned = head.targets(head.priors(seen["outputs"]), targets)
     return Training(
         targets=[
             {

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from b2inst.models.catalog import create_model
 from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights.errors import WeightsError
+from b2inst.weights.exported import Precision, attach, is_exported, read_exported
 
 _KEY = "b2inst"
 
@@ -27,9 +28,12 @@ def save_model(
         category_ids: the data set's id of each label, for COCO-format results.
 
     Raises:
-        WeightsError: the folder cannot be written or the disk is full; an earlier file stays.
+        WeightsError: an exported model, which has not all of its weights; the folder cannot be
+            written or the disk is full; an earlier file stays.
     """
     path = Path(path)
+    if "exported" in model.recipe:
+        raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
@@ -45,15 +49,24 @@ def save_model(
 
 
 def load_model(
-    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    precision: Precision = "float32",
 ) -> ImageSegmenter:
-    """The model of a weights file, ready to predict.
+    """The model of a weights file, or of an exported one, ready to predict.
+
+    Args:
+        device: of an exported model's network, always the CPU.
+        precision: of an exported model's convolutions, where they are not int8.
 
     Raises:
-        WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
-            another version, or weights that do not fit the recipe.
+        WeightsError: a missing or damaged file, one not written by ``save_model`` or ``b2inst
+            export``, a recipe of another version, weights that do not fit the recipe, or a runtime
+            that is not installed.
     """
-    card, _ = read_weights(path, tensors=False)
+    exported = read_exported(path) if is_exported(path) else None
+    card = model_card(path) if exported is None else exported.card
     try:
         names = card["class_names"]
         model = create_model(
@@ -67,13 +80,16 @@ def load_model(
             f"{path}: holds a model that cannot be built ({error}); load it with the version of "
             "b2inst that wrote it"
         ) from error
-    load_weights(model, path)
+    if exported is None:
+        load_weights(model, path)
+    else:
+        attach(model, exported, precision=precision)
     return model.to(device).eval()
 
 
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Recipe, class names and category ids of a weights file."""
-    return read_weights(path, tensors=False)[0]
+    return read_exported(path).card if is_exported(path) else read_weights(path, tensors=False)[0]
 
 
 def load_weights(model: ImageSegmenter, path: str | os.PathLike[str]) -> None:

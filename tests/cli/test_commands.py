@@ -49,6 +49,7 @@ def test_help_names_the_commands() -> None:
     text = _call("--help").output
     for command in ("table", "train", "eval", "predict", "data"):
         assert command in text
+    assert "..." not in text.partition("Commands:")[2]  # summaries that are cut off
 
 
 def test_scenes_and_check(tmp_path: Path) -> None:

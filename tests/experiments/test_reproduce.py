@@ -34,13 +34,23 @@ class Fabricator:
     def __init__(self, fake_run: Any) -> None:
         self.fake_run = fake_run
         self.calls: list[list[str]] = []
+        self.complete: list[str] = []
         self.failing: set[str] = set()
         self.limit = 100
         self.machine: Resources | None = None
 
     def __call__(
-        self, specs: Any, workspace: Workspace, *, split: str, machine: Resources, progress: bool
+        self,
+        specs: Any,
+        workspace: Workspace,
+        *,
+        split: str,
+        machine: Resources,
+        complete: Any,
+        progress: bool,
     ) -> None:
+        assert not set(complete) & set(specs)
+        self.complete = list(complete)
         self.calls.append(list(specs))
         self.machine = machine
         for done, (label, spec) in enumerate(specs.items()):
@@ -110,6 +120,7 @@ def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabr
     _smoke(workspace, seeds=(0,))
     _smoke(workspace, seeds=(0, 1))
     assert runs.calls[1] == [f"{row} seed 1" for row in ROWS]
+    assert runs.complete == [f"{row} seed 0" for row in ROWS]  # progress counts them
 
 
 def test_rows_may_be_chosen(workspace: Workspace, runs: Fabricator) -> None:

@@ -43,7 +43,7 @@ def test_numbers_of_a_prior_lie_together(head: PriorBoxHead, features: dict[int,
     count = 3 * (8 * 8 + 4 * 4)
     assert outputs.class_logits.shape == (2, count, 1 + C)
     assert outputs.offsets.shape == (2, count, 4)
-    assert outputs.priors.shape == (count, 4)
+    assert head.priors(outputs).shape == (count, 4)
     start, row, column, which = 3 * 64, 2, 1, 2
     place = start + (row * 4 + column) * 3 + which
     tower = F.relu(head.tower(features[16]))
@@ -52,7 +52,7 @@ def test_numbers_of_a_prior_lie_together(head: PriorBoxHead, features: dict[int,
     offsets = head.offsets(tower)[:, which * 4 : (which + 1) * 4, row, column]
     torch.testing.assert_close(outputs.offsets[:, place], offsets)
     expected = [(column + 0.5) / 4, (row + 0.5) / 4, *[32 / SIDE * FACTORS[which]] * 2]
-    assert outputs.priors[place].tolist() == pytest.approx(expected)
+    assert head.priors(outputs)[place].tolist() == pytest.approx(expected)
 
 
 def test_coefficients_of_few_priors_are_those_of_the_whole_map(
@@ -80,7 +80,7 @@ def certain(outputs: PriorOutputs, found: dict[int, int]) -> PriorOutputs:
     for prior, label in found.items():
         logits[0, prior] = torch.tensor([0.0, *[-20.0] * C])
         logits[0, prior, 1 + label] = 2.0
-    return PriorOutputs(logits, torch.zeros_like(outputs.offsets), outputs.towers, outputs.priors)
+    return PriorOutputs(logits, torch.zeros_like(outputs.offsets), outputs.towers)
 
 
 def test_detections_are_in_pixels_of_the_network(
@@ -93,7 +93,7 @@ def test_detections_are_in_pixels_of_the_network(
     assert (found.scores[2:] < head.score_threshold).all()
     for prior, label in ((0, 2), (200, 0)):
         (row,) = ((found.labels == label) & (found.scores > 0.5)).nonzero()[:, 0].tolist()
-        box = corners(outputs.priors[prior]) * SIDE
+        box = corners(head.priors(outputs)[prior]) * SIDE
         torch.testing.assert_close(found.boxes[row], box)
         own = head.coefficients_at(outputs, torch.tensor([0]), torch.tensor([prior]))[0]
         torch.testing.assert_close(found.coefficients[row], own)
@@ -139,7 +139,7 @@ def test_suppression_is_handed_in(features: dict[int, Tensor]) -> None:
     outputs = head(features)
     (found, nothing) = head.detect(certain(outputs, {3: 0, 30: 2}))
     assert found.labels.tolist() == [1]
-    torch.testing.assert_close(found.boxes[0], corners(outputs.priors[30]) * SIDE)
+    torch.testing.assert_close(found.boxes[0], corners(head.priors(outputs)[30]) * SIDE)
     assert len(nothing) == 0
 
 
@@ -171,7 +171,7 @@ def test_losses_are_those_written_out(
             k = int(assigned.target_index[b, s])
             expected_index.append(k + (2 if b else 0))
             x, y, w, h = box_convert(boxes[b][k], "xyxy", "cxcywh").tolist()
-            px, py, pw, ph = outputs.priors[s].tolist()
+            px, py, pw, ph = head.priors(outputs)[s].tolist()
             wanted = torch.tensor([(x - px) / pw / 0.1, (y - py) / ph / 0.1, w / pw, h / ph])
             wanted[2:] = wanted[2:].log() / 0.2
             off = (outputs.offsets[b, s] - wanted).abs()

@@ -1,0 +1,296 @@
+"""Writing a model's network for ONNX Runtime or OpenVINO, in float32 or int8."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import FrozenBatchNorm2d
+
+from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_image
+from b2inst.data.image_files import walk_images
+from b2inst.data.images import as_array
+from b2inst.models import BasisSegmenter, ImageSegmenter
+from b2inst.models.oracle import OracleSegmenter
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.exported import RUNTIMES, import_extra, replace_network
+from b2inst.weights.files import load_model, model_card
+
+Runtime = Literal["onnx", "openvino"]
+
+os.environ.setdefault("NNCF_CI", "1")  # nncf else reports each use to its makers, unasked
+
+_OPSET = 18
+_NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
+    ("onnx", False): (),
+    ("onnx", True): ("onnxruntime.quantization",),
+    ("openvino", False): ("openvino",),
+    ("openvino", True): ("openvino", "nncf"),
+}
+_EXAMPLE = (2, 3, 256, 384)  # no side of a level is 1, which would be taken for a constant
+
+
+def export_model(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    to: Runtime,
+    calibration: Sequence[Path] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model that ``b2inst.load_model`` predicts with through another runtime.
+
+    The network is in the file's graph: backbone, pyramid, instance head and bases, with batch norms
+    folded into convolutions, for any number of images of any size (of the model's own size where
+    it has one); of two-stage models backbone and pyramid. All else stays in Python. Its weights
+    and the recipe are in the file's metadata.
+
+    Args:
+        weights: file of ``save_model``.
+        out: ``.onnx``, or ``.xml``, which OpenVINO puts a ``.bin`` beside (default: beside
+            ``weights``, with ``-int8`` in its name where it is).
+        calibration: image files, whose activations give the ranges of int8; without, all is
+            float32. The last convolutions are float32 anyway.
+        overwrite: replace files that are there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        WeightsError: an extra is not installed, the weights cannot be read or exported, or ``out``
+            has another ending.
+        FileExistsError: a file is there.
+    """
+    weights = Path(weights)
+    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
+    int8 = calibration is not None
+    kind = "-int8" if int8 else ""
+    out = weights.with_name(f"{weights.stem}{kind}{suffix}") if out is None else Path(out)
+    if out.suffix != suffix:
+        raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
+    for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
+        if os.path.lexists(file) and not overwrite:
+            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
+    for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
+        import_extra(module, to)
+    model = load_model(weights)
+    if isinstance(model, OracleSegmenter) or "exported" in model.recipe:
+        raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
+    network = _Network(model).eval()
+    made: dict[str, Any] = {"runtime": to, "int8": int8, "weights": _sha256(weights)}
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        plain = Path(folder) / "network.onnx"
+        _write_onnx(network, plain)
+        inputs = _Inputs(model, calibration or ())
+        made["stride"] = network.stride
+        replace_network(model, nn.Identity())
+        metadata = {
+            "b2inst": json.dumps(model_card(weights) | {"exported": made}),
+            "b2inst_weights": base64.b64encode(safetensors.torch.save(model.state_dict())).decode(),
+        }
+        write = _finish_onnx if to == "onnx" else _finish_openvino
+        for file in write(plain, inputs, metadata, int8):
+            file.replace(out.with_suffix(file.suffix))
+    return out
+
+
+def calibration_files(data: str, *, most: int) -> list[Path]:
+    """Image files to calibrate on, evenly spaced.
+
+    Args:
+        data: folder of images, or ``FOLDER`` or ``FOLDER:SPLIT`` of a COCO-format one, of which the
+            split is "train" by default.
+
+    Raises:
+        DataError: no such folder or split, or no image in it.
+    """
+    folder, _, split = (data, "", "") if Path(data).is_dir() else data.rpartition(":")
+    root = Path(folder or data)
+    try:
+        annotated = bool(split or find_splits(root))
+    except DataError:  # no annotations, which are not needed
+        annotated = False
+    if annotated:
+        annotations, image_dir = find_split(root, split or "train")
+        images = [record.path for record in CocoIndex.load(annotations, image_dir).images]
+    else:
+        images = walk_images(root)
+    if not images:
+        raise DataError(f"{data}: no images to calibrate on; give a folder that has some")
+    count = min(most, len(images))
+    return [images[i * len(images) // count] for i in range(count)]
+
+
+class _Network(nn.Module):
+    """What is exported of a model: images to tensors, whose names it knows after the first call."""
+
+    def __init__(self, model: ImageSegmenter) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        for parent in list(self.model.modules()):
+            for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+                if isinstance(conv, nn.Conv2d) and isinstance(
+                    norm, nn.BatchNorm2d | FrozenBatchNorm2d
+                ):
+                    setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                    setattr(parent, norm_name, nn.Identity())
+        self.names: list[str] = []
+        self.stride: float | None = None
+        size = model.preprocessor.fixed_size
+        self.example = torch.zeros(_EXAMPLE if size is None else (2, 3, *size))
+        varied = (0,) if size else (0, 2, 3)
+        self.dynamic = dict.fromkeys(varied, torch.export.Dim.DYNAMIC)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        model = self.model
+        if not isinstance(model, BasisSegmenter):
+            features = model.backbone(images)
+            named = {f"features.{stride}": level for stride, level in features.items()}
+        else:
+            features, outputs, bases = model.network(images)
+            scorer = model.scoring_head
+            needed = () if scorer is None else scorer.pooler.strides
+            named = {f"features.{stride}": features[stride] for stride in needed}
+            for field in fields(outputs):
+                value = getattr(outputs, field.name)
+                if isinstance(value, list):
+                    named |= {f"head.{field.name}.{i}": level for i, level in enumerate(value)}
+                else:
+                    named[f"head.{field.name}"] = value
+            named["bases.maps"] = bases.maps
+            if bases.boundary_logits is not None:
+                named["bases.boundary_logits"] = bases.boundary_logits
+            self.stride = bases.stride
+        self.names = list(named)
+        return list(named.values())
+
+
+class _Inputs:
+    """Images as the network gets them, one after the other; by name for ONNX Runtime."""
+
+    def __init__(self, model: ImageSegmenter, files: Sequence[Path]) -> None:
+        self._preprocessor = model.preprocessor
+        self._files = files
+        self._rest = iter(self)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for file in self._files:
+            image = self._preprocessor.resized(as_array(read_image(file)))
+            yield self._preprocessor([image]).images.numpy()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(({"images": image} for image in self._rest), None)
+
+
+def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
+    """Names of the convolutions that no other one follows: those that predict.
+
+    Args:
+        nodes: of a graph, in order; each one's name, whether it is a convolution, and the names of
+            what goes in and what comes out.
+    """
+    before: set[str] = set()  # what a convolution's input is made of
+    last = []
+    for name, convolution, inputs, outputs in reversed(list(nodes)):
+        followed = not before.isdisjoint(outputs)
+        if convolution and not followed:
+            last.append(name)
+        if convolution or followed:
+            before.update(inputs)
+    return last
+
+
+def _write_onnx(network: _Network, path: Path) -> None:
+    with torch.inference_mode():
+        network(network.example)
+    program = torch.onnx.export(
+        network,
+        (network.example,),
+        dynamo=True,
+        dynamic_shapes={"images": network.dynamic},
+        input_names=["images"],
+        output_names=network.names,
+        opset_version=_OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path)
+
+
+def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool) -> list[Path]:
+    import onnx
+
+    if int8:
+        from onnxruntime.quantization import QuantFormat, quantize_static
+
+        nodes = (
+            (node.name, node.op_type == "Conv", list(node.input), list(node.output))
+            for node in onnx.load(plain).graph.node
+        )
+        quantize_static(
+            plain,
+            plain,
+            inputs,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=last_convolutions(nodes),
+        )
+    model = onnx.load(plain)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, plain)
+    return [plain]
+
+
+def _finish_openvino(
+    plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool
+) -> list[Path]:
+    import openvino
+
+    model = openvino.Core().read_model(plain)
+    if int8:
+        import nncf
+
+        nodes = (
+            (
+                node.get_friendly_name(),
+                node.get_type_name() in ("Convolution", "GroupConvolution"),
+                [value.get_node().get_friendly_name() for value in node.input_values()],
+                [node.get_friendly_name()],
+            )
+            for node in model.get_ordered_ops()
+        )
+        model = nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=last_convolutions(nodes)),
+        )
+    for key, value in metadata.items():
+        model.set_rt_info(value, key)
+    xml = plain.with_suffix(".xml")
+    openvino.save_model(model, xml, compress_to_fp16=False)
+    return [xml.with_suffix(".bin"), xml]  # the file that names the model comes last
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,205 @@
+"""Models whose network ONNX Runtime or OpenVINO computes, as ``b2inst.export`` writes them.
+
+Everything is in the exported file: the network's graph, and in its metadata the recipe and the
+weights of what stays in Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models.segmenter import BasisSegmenter
+from b2inst.structures import Bases, Features
+from b2inst.weights.errors import WeightsError
+
+#: The runtime of each ending; also the name of the extra that installs it.
+RUNTIMES = {".onnx": "onnx", ".xml": "openvino"}
+
+#: What convolutions are computed in, where a file is not of int8.
+Precision = Literal["float32", "bfloat16"]
+
+#: A network: B×3×H×W float32 to arrays by name.
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of ``b2inst.export``, by its ending."""
+    return Path(path).suffix in RUNTIMES
+
+
+class ExportedNetwork(nn.Module):
+    """A network in another runtime, on the CPU; copies of the module share it.
+
+    Args:
+        run: its names are ``features.8`` (by stride), ``head.class_logits``, ``head.towers.0``
+            (of a list), ``bases.maps`` and so on.
+        outputs: the dataclass of the instance head's outputs; None in two-stage models, whose
+            features alone are computed.
+        stride: of the bases.
+    """
+
+    def __init__(self, run: Run, *, outputs: type | None, stride: float | None) -> None:
+        super().__init__()
+        self._run = run
+        self._outputs = outputs
+        self._stride = stride
+
+    def forward(self, images: Tensor) -> Features | tuple[Features, Any, Bases]:
+        if self.training:
+            raise RuntimeError("an exported model only predicts; train the weights it was made of")
+        found = self._run(images.float().cpu().numpy())
+        parts: dict[str, dict[str, Any]] = {"features": {}, "head": {}, "bases": {}}
+        for key, array in found.items():
+            part, name, *level = key.split(".")
+            value = torch.from_numpy(array).to(images.device)
+            if level:
+                parts[part].setdefault(name, []).append(value)
+            else:
+                parts[part][name] = value
+        features = {int(stride): level for stride, level in parts["features"].items()}
+        if self._outputs is None or self._stride is None:
+            return features
+        bases = Bases(stride=self._stride, **parts["bases"])
+        return features, self._outputs(**parts["head"]), bases
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
+        return self
+
+
+@dataclass
+class ExportedFile:
+    """An opened file, whose network is compiled when it is wanted."""
+
+    card: dict[str, Any]  #: as of ``weights.files``, and in ``exported`` how it was made
+    tensors: dict[str, Tensor]  #: of the parts that stay in Python
+    compile: Callable[[Precision], Run]
+
+
+def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
+    """Open a file of ``b2inst.export``.
+
+    Raises:
+        WeightsError: the runtime is not installed, or the file is missing, damaged or of another
+            program.
+    """
+    path = Path(path)
+    extra = RUNTIMES[path.suffix]
+    for file in (path, path if extra == "onnx" else path.with_suffix(".bin")):
+        if not file.is_file():
+            raise WeightsError(f"{file}: no such file")
+    read = _read_onnx if extra == "onnx" else _read_openvino
+    module = import_extra({"onnx": "onnxruntime"}.get(extra, extra), extra)
+    try:
+        metadata, compile = read(module, path)
+    except Exception as error:  # the runtimes' own exceptions have no common base
+        reason = (str(error).split("\n") or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: is damaged, or no model of {extra} ({reason})") from error
+    try:
+        card = json.loads(metadata["b2inst"])
+        tensors = safetensors.torch.load(base64.b64decode(metadata["b2inst_weights"]))
+    except (KeyError, ValueError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path}: holds no b2inst recipe; give a file written by b2inst export"
+        ) from error
+    return ExportedFile(card, tensors, compile)
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """A module of an optional extra.
+
+    Raises:
+        WeightsError: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise WeightsError(
+            f"{module} is not installed ({error}); pip install 'b2inst[{extra}]'"
+        ) from error
+
+
+def attach(model: ImageSegmenter, file: ExportedFile, *, precision: Precision) -> None:
+    """Let the network of a file take the place of a model's own, and fill what is left.
+
+    Args:
+        model: fresh, of the file's recipe.
+
+    Raises:
+        WeightsError: weights that do not fit the recipe, or bfloat16 for ONNX Runtime.
+    """
+    made = file.card["exported"]
+    head = getattr(model, "instance_head", None)
+    network = ExportedNetwork(
+        file.compile(precision),
+        outputs=None if head is None else head.outputs,
+        stride=made["stride"],
+    )
+    replace_network(model, network)
+    try:
+        model.load_state_dict(file.tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"weights do not fit {file.card['name']!r} ({error})") from error
+    model.recipe = model.recipe | {"exported": made}
+
+
+def replace_network(model: ImageSegmenter, network: nn.Module) -> None:
+    """Put another network in the place of a model's own, whose parts it then no longer has."""
+    if not isinstance(model, BasisSegmenter):
+        model.backbone = network
+        return
+    model.exported = network
+    model.backbone, model.basis_head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
+    head: Any = model.instance_head
+    for name in [name for name, _ in head.named_children() if name != "coefficients"]:
+        delattr(head, name)
+
+
+def _read_onnx(onnxruntime: Any, path: Path) -> tuple[dict[str, str], Callable[[Precision], Run]]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def compile(precision: Precision) -> Run:
+        if precision != "float32":
+            raise WeightsError(
+                f"{path}: ONNX Runtime computes in float32 on CPUs; export to openvino instead"
+            )
+        return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+    return session.get_modelmeta().custom_metadata_map, compile
+
+
+def _read_openvino(openvino: Any, path: Path) -> tuple[dict[str, str], Callable[[Precision], Run]]:
+    core = openvino.Core()
+    model = core.read_model(path)
+    keys = [key for key in ("b2inst", "b2inst_weights") if model.has_rt_info(key)]
+    metadata = {key: model.get_rt_info(key).astype(str) for key in keys}
+
+    def compile(precision: Precision) -> Run:
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            },
+        )
+        names = [output.any_name for output in compiled.outputs]
+        return lambda images: dict(zip(names, compiled(images).values(), strict=True))
+
+    return metadata, compile
