@@ -7,6 +7,7 @@ arithmetic is the peer's own, and that of the detectron2 that AdelaiDet stands o
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,9 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.structures import Targets
+from b2inst.verification.reference_weights import make_weights
 
 Image = NDArray[np.uint8]  #: H×W×3 RGB
 Found = tuple[Tensor, Tensor]  #: labels N, counted from 0, and masks N×H×W bool
@@ -198,17 +201,15 @@ class Yolact:
 class TorchvisionMaskRCNN:
     """torchvision's Mask R-CNN R-50 of 80 classes, its norms fixed as with published weights.
 
-    Fresh weights of seed 0. The last norm of each block is scaled by 0.1, without which fresh
-    weights behind fixed norms let values grow with depth.
+    Its weights are made as the reference's are, so that it finds about a hundred objects.
     """
 
     def __init__(self) -> None:
-        torch.manual_seed(0)
         backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None)
         self.model = MaskRCNN(backbone, num_classes=81).eval()
-        for name, buffer in self.model.named_buffers():
-            if name.endswith("bn3.weight"):
-                buffer.fill_(0.1)
+        spec = {name: _entry(name, value) for name, value in self.model.state_dict().items()}
+        weights = make_weights(spec, 0, Path("Mask R-CNN"))
+        load(self.model, {name: torch.from_numpy(value) for name, value in weights.items()})
 
     @torch.no_grad()
     def predict(self, image: Image) -> Any:
@@ -221,6 +222,17 @@ class TorchvisionMaskRCNN:
     def read(found: Any) -> Found:
         """What was predicted."""
         return found[0] - 1, found[1]
+
+    def aligned(self) -> TorchvisionMaskRCNN:
+        """A copy without what ours has otherwise on purpose: for comparison, not for times.
+
+        torchvision pools half a cell off, and pads to 32 where P6 has no whole number of cells.
+        """
+        other = copy.deepcopy(self)
+        other.model.transform.size_divisible = 64
+        other.model.roi_heads.box_roi_pool = _AlignedPool(7)
+        other.model.roi_heads.mask_roi_pool = _AlignedPool(14)
+        return other
 
     def own_weights(self) -> dict[str, Tensor]:
         """By the names of our ``maskrcnn-r50``, which has no mask of background."""
@@ -238,6 +250,48 @@ class TorchvisionMaskRCNN:
             own = parts[theirs] + name.removeprefix(theirs)
             weights[own] = value[1:] if background else value
         return weights
+
+
+class _AlignedPool(RoIPooler):
+    """Ours, called as torchvision's."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(strides=(4, 8, 16, 32), size=size)
+
+    def forward(self, features: Mapping[str, Tensor], boxes: list[Tensor], _: Any) -> Tensor:
+        return super().forward({4 << i: features[str(i)] for i in range(4)}, boxes)
+
+
+#: How a tensor of Mask R-CNN is drawn, by the first part that its name has; gains are such that
+#: maps and logits have the deviations of a trained model's.
+_KINDS: dict[str, dict[str, Any]] = {
+    "running_mean": {"kind": "running_mean"},
+    "running_var": {"kind": "running_var"},
+    "bn3.weight": {"kind": "norm_weight", "mean": 0.2},
+    "bn": {"kind": "norm_weight"},
+    "downsample.1": {"kind": "norm_weight"},
+    "fpn.inner": {"kind": "conv", "gain": 0.8},
+    "fpn.layer": {"kind": "conv", "gain": 0.7},
+    "rpn.head.bbox_pred": {"kind": "conv", "gain": 0.12},
+    "cls_score": {"kind": "linear", "gain": 0.25},
+    "box_predictor.bbox_pred": {"kind": "linear", "gain": 0.35},
+    "mask_fcn_logits": {"kind": "conv", "gain": 0.3},
+    "": {"kind": "conv"},
+}
+
+
+def _entry(name: str, value: Tensor) -> dict[str, Any]:
+    """Of the spec that ``make_weights`` takes."""
+    drawn = next(kind for part, kind in _KINDS.items() if part in name)
+    if name.endswith("bias"):
+        if drawn["kind"] == "norm_weight":
+            drawn = {"kind": "norm_bias"}
+        else:  # of varied classes, and of masks that fill most of their box
+            std = 1.0 if "cls_score" in name else 0.02
+            drawn = {"kind": "bias", "std": std, "mean": float("mask_fcn_logits" in name)}
+    elif drawn["kind"] in ("conv", "linear"):
+        drawn = drawn | {"center": "body.conv1" not in name}
+    return drawn | {"shape": list(value.shape)}
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
