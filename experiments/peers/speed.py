@@ -233,36 +233,42 @@ def our_predictors(
 ) -> Iterator[Contender]:
     """Ours of a weights file; ``left_out`` is told why one is missing."""
 
-    def contender(name: str, model: Any, *, least: float = 0.0) -> Contender:
-        def predict(image: Any) -> Any:
-            return model.predict([image])[0]
-
-        return Contender(name, predict, lambda found: (found.labels, found.masks), least)
-
-    yield contender("float32", b2inst.load_model(path), least=least)
-    if "precision" not in signature(b2inst.load_model).parameters:
-        left_out["bfloat16"] = "load_model has no precision here"
-    else:
-        try:
-            yield contender("bfloat16", b2inst.load_model(path, precision="bfloat16"))
-        except (ValueError, RuntimeError) as error:
-            left_out["bfloat16"] = str(error)
-    for runtime in ("onnx", "openvino"):
-        for calibrate in (None, options.calibrate)[: 1 if options.calibrate is None else 2]:
-            name = runtime if calibrate is None else f"{runtime}, int8"
+    for runtime in (None, "onnx", "openvino"):
+        int8 = runtime is not None and options.calibrate is not None
+        for kind in ("float32", "bfloat16", *(["int8"] if int8 else [])):
+            name = kind if runtime is None else f"{runtime}, {kind}"
             try:
-                exported = _export(path, runtime, calibrate)
-                yield contender(name, b2inst.load_model(exported))
+                model = _load(path, runtime, kind, options)
             except (ImportError, ValueError, RuntimeError) as error:
                 left_out[name] = str(error)
+                continue
+            yield Contender(
+                name,
+                lambda image, model=model: model.predict([image])[0],
+                lambda found: (found.labels, found.masks),
+                least if name == "float32" else 0.0,
+            )
 
 
-def _export(path: Path, runtime: str, calibrate: Path | None) -> Path:
-    """Raises ImportError where exporting is not there, or its extra is not installed."""
+def _load(path: Path, runtime: str | None, kind: str, options: Options) -> Any:
+    """Raises ValueError or ImportError where that is not there, or an extra not installed."""
+    if runtime is not None:
+        path = _export(path, runtime, kind, options)
+    if kind != "bfloat16":
+        return b2inst.load_model(path)
+    if "precision" not in signature(b2inst.load_model).parameters:
+        raise ValueError("load_model has no precision here")
+    return b2inst.load_model(path, precision=kind)
+
+
+def _export(path: Path, runtime: str, kind: str, options: Options) -> Path:
     from b2inst.export import export_model  # an extra
 
-    images = None if calibrate is None else sorted(calibrate.rglob("*.jpg"))[:100]
-    return export_model(path, to=runtime, calibration=images)
+    out = path.with_name(kind + {"onnx": ".onnx", "openvino": ".xml"}[runtime])
+    images = None
+    if kind == "int8" and options.calibrate is not None:
+        images = sorted(options.calibrate.rglob("*.jpg"))[:100]
+    return export_model(path, out, to=runtime, calibration=images)
 
 
 def _blendmask_weights(options: Options, attention_size: int) -> tuple[dict[str, Tensor], str]:
@@ -675,9 +681,9 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
                 agree,
             ]
             text.append(f"| {' | '.join(cells)} |")
-            name = ""
-        for own in row["left_out"]:
-            text.append(f"| {name} | {row['peer']} | | {own} | not measured | | |")
+    missing = {own: why for row in rows.values() for own, why in row["left_out"].items()}
+    if missing:
+        text += ["", "Not measured: " + "; ".join(f"{o} ({w})" for o, w in missing.items()) + "."]
     return "\n".join(text) + "\n"
 
 
