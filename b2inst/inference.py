@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -19,7 +19,7 @@ from b2inst.modules.frozen_norm import FrozenNorm
 #: Of convolutions and linear layers; boxes, scores and masks are always float32.
 Precision = Literal["float32", "bfloat16"]
 
-_TILES = 64  # of Winograd's, transformed at a time: what a core's cache holds
+_TILES = 400  # of Winograd's, multiplied at a time: enough for each weight, yet in the cache
 _TRANSFORMS: tuple[list[list[float]], ...] = (  # Bᵀ, G and Aᵀ of F(4×4, 3×3), Lavin & Gray's
     [
         [4, 0, -5, 0, 1, 0],
@@ -75,8 +75,10 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     if network is None or known != state:
         network = FastNetwork(model, getattr(torch, precision))
         _made[model] = state, network
-    device, cast = tensors[0].device.type, precision != "float32"
-    with torch.autocast(device, dtype=network.dtype) if cast else nullcontext(), network:
+    lower = torch.autocast(
+        tensors[0].device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
+    )
+    with lower, network:
         yield
 
 
@@ -99,7 +101,6 @@ class FastNetwork(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.dtype = dtype
         self._convs: dict[int, Callable[[Tensor], Tensor]] = {}
         self._norms: set[int] = set()
         for parent in model.modules():
@@ -118,9 +119,10 @@ class FastNetwork(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is F.conv2d and (conv := self._convs.get(id(args[1]))):
-            return conv(args[0])
-        if func is F.batch_norm and id(args[1]) in self._norms:
+        of = id(args[1]) if len(args) > 1 else None  # a weight, or a mean
+        if func is F.conv2d and of in self._convs:
+            return self._convs[of](args[0])
+        if func is F.batch_norm and of in self._norms:
             return args[0]
         return func(*args, **(kwargs or {}))
 
@@ -146,15 +148,16 @@ class _Conv:
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.winograd = plain and _pays(conv)
         if self.winograd:
-            self.weight = weight.detach().permute(2, 3, 1, 0).contiguous()
+            self.weight = weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
         else:
             last = on_cpu or dtype != torch.float32
             layout = torch.channels_last if last else torch.preserve_format
             self.weight = weight.detach().to(dtype, memory_format=layout)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.winograd:
-            return winograd(x, self.weight, self.bias)
+        # Of the many small maps of RoIs too much lies in tiles beyond their borders.
+        if self.winograd and (len(x) < 8 or x.shape[2:].numel() >= 400):
+            return winograd(x, self.weight.permute(2, 3, 1, 0), self.bias)
         return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias, *self.geometry)
 
 
@@ -165,7 +168,7 @@ def _pays(conv: nn.Conv2d) -> bool:
     products = wide_in * wide_out
     return (
         geometry == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-        and products >= 64 * (wide_in + wide_out)
+        and products >= 96 * (wide_in + wide_out)
         and products <= 2**17
     )
 
@@ -192,31 +195,43 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     )
     filters = (of_weight @ weight.flatten(2).flatten(0, 1)).view(36, wide_in, wide_out)
     down, across = -(-height // 4), -(-width // 4)  # tiles
-    rows = max(1, min(down, round(_TILES / across)))  # of tiles at a time
+    rows = max(1, min(len(x) * down, _TILES // across))  # of tiles that are multiplied at a time
     result = x.new_empty(len(x), 4 * down, 4 * across, wide_out)
-    strip = x.new_zeros(4 * rows + 2, 4 * across + 2, wide_in)
-    overlapping = strip.unfold(0, 6, 4).unfold(1, 6, 4).permute(3, 4, 0, 1, 2)
-    # One piece of memory for all rows; what is new each time has to be cleared by the system.
+    # One piece of memory for all rows: each new one has to be cleared by the system.
+    strip = x.new_zeros(6, 4 * across + 2, wide_in)
+    overlapping = strip.unfold(1, 6, 4).permute(0, 3, 1, 2)
     tiles = x.new_empty(overlapping.shape)
-    transformed = x.new_empty(36, rows * across * wide_in)
-    products = x.new_empty(36, rows * across, wide_out)
-    cells = x.new_empty(16, rows * across * wide_out)
-    for image, whole in zip(x.permute(0, 2, 3, 1), result, strict=True):
-        for first in range(0, down, rows):
-            first = min(first, down - rows)  # the last rows again, where they do not come out even
-            top = 4 * first - 1
-            seen = image[max(top, 0) : top + len(strip)]
+    transformed = x.new_empty(36, rows, across * wide_in)
+    products = x.new_empty(36, rows, across * wide_out)
+    cells = x.new_empty(16, across * wide_out)
+    channels_last, bands = x.permute(0, 2, 3, 1), result.view(len(x) * down, 4, across, 4, wide_out)
+    for first in range(0, len(bands), rows):
+        first = min(first, len(bands) - rows)  # the last again, where they do not come out even
+        for row in range(rows):
+            image, band = divmod(first + row, down)
+            top = 4 * band - 1
+            seen = channels_last[image, max(top, 0) : top + 6]
             strip[0] = 0
-            strip[-4:] = 0
+            strip[len(seen) :] = 0
             strip[max(-top, 0) :][: len(seen), 1 : width + 1] = seen
             tiles.copy_(overlapping)
-            torch.mm(of_tile, tiles.view(36, -1), out=transformed)
-            torch.bmm(transformed.view(36, -1, wide_in), filters, out=products)
-            torch.mm(of_result, products.view(36, -1), out=cells)
-            part = whole[4 * first : 4 * (first + rows)].view(rows, 4, across, 4, wide_out)
-            found = cells.view(4, 4, rows, across, wide_out).permute(2, 0, 3, 1, 4)
-            torch.add(found, bias, out=part)
+            torch.mm(of_tile, tiles.view(36, -1), out=transformed[:, row])
+        torch.bmm(transformed.view(36, -1, wide_in), filters, out=products.view(36, -1, wide_out))
+        for row in range(rows):
+            torch.mm(of_result, products[:, row], out=cells)
+            found = cells.view(4, 4, across, wide_out).transpose(1, 2)
+            torch.add(found, bias, out=bands[first + row])
     return result[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """B×C×H×W maps in the order of memory that RoIAlign needs, and makes more slowly itself."""
+    if x.is_contiguous():
+        return x
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for matrix, source in zip(result.flatten(2), x.flatten(2), strict=True):
+        matrix.copy_(source)  # PyTorch transposes matrices in blocks, but no maps
+    return result
 
 
 def _version(tensor: Tensor) -> int:

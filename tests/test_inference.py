@@ -210,9 +210,9 @@ def test_what_is_folded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model.predict([IMAGE])
     monkeypatch.setattr("b2inst.inference.FastNetwork", None)
     model.predict([IMAGE])
-    # for another precision it is made anew
-    with pytest.raises(TypeError), fast_network(model, "bfloat16"):
-        pass
+    model.precision = "bfloat16"  # for which it is made anew
+    with pytest.raises(TypeError):
+        model.predict([IMAGE])
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -253,6 +253,18 @@ def test_nothing_is_kept_of_a_model_that_is_gone() -> None:
     assert not alive
 
 
+@pytest.mark.parametrize("name", ["blendmask-tiny", "maskrcnn-tiny"])
+def test_outside_of_predictions_modules_are_what_they_are(name: str) -> None:
+    model = create_model(name, num_classes=3)
+    skipped = _skipped_norms(_drawn(model))
+    assert model.predict([]) == []
+    model.predict([IMAGE])
+    skipped.clear()
+    model.backbone(torch.rand(1, 3, 64, 64))
+    assert skipped
+    assert not any(skipped)
+
+
 def test_a_model_in_training_is_refused() -> None:
     with pytest.raises(RuntimeError, match="eval"):
         create_model("blendmask-tiny", num_classes=3).predict([IMAGE])
@@ -274,7 +286,7 @@ def test_winograd_is_the_convolution(b: int, h: int, w: int, channels: int, bias
     assert (found - exact).abs().max() <= 1e-5 * (1 + exact.abs().max())
 
 
-@pytest.mark.parametrize(("width", "wide"), [(8, False), (128, True)])
+@pytest.mark.parametrize(("width", "wide"), [(64, False), (256, True)])
 def test_only_wide_convolutions_are_transformed(
     width: int, wide: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

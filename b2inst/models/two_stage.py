@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from b2inst.inference import channels_first
 from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.models.interfaces import BoxDetector, ImagePreprocessor, MaskHead
 from b2inst.modules.mask_iou_head import MaskIoUHead
@@ -73,6 +74,7 @@ class TwoStageSegmenter(ImageSegmenter):
         batch = self.preprocessor(list(images))
         with network:
             features: Features = self.backbone(batch.images)
+            features = {stride: channels_first(maps) for stride, maps in features.items()}
             detections = self.detector.detect(features, batch)
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])
