@@ -193,7 +193,11 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
     ("name", "options", "message"),
     [
         ("blendmask-r5", {}, r"unknown model 'blendmask-r5'; known: .*blendmask-r50"),
-        ("blendmask-tiny", {"atention_size": 7}, r"blendmask-tiny has no option atention_size; it has"),
+        (
+            "blendmask-tiny",
+            {"atention_size": 7},
+            r"blendmask-tiny has no option atention_size; it has",
+        ),
         ("blendmask-tiny", {"boundary": {"wight": 1}}, r"options of blendmask-tiny: .*wight"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
         ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),

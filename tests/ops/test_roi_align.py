@@ -37,9 +37,7 @@ def test_values_and_gradients_are_torchvisions(
     assert near.float().mean() <= 0.2 if len(rois) > 4 else True
     given_gradient = torch.randn_like(expected) * ~near[:, None, None, None]
     torch.testing.assert_close(got[~near], expected[~near], atol=1e-4, rtol=1e-4)
-    gradients = (
-        torch.autograd.grad(pooled, maps, given_gradient)[0] for pooled in (got, expected)
-    )
+    gradients = (torch.autograd.grad(pooled, maps, given_gradient)[0] for pooled in (got, expected))
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
 
 
