@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -62,7 +62,8 @@ def chosen_precision(name: str, device: torch.device) -> Precision:
     return "bfloat16" if fast else "float32"
 
 
-def fast_network(model: nn.Module, precision: Precision) -> ExitStack:
+@contextmanager
+def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     """A context in which the parts of a model, called without gradients, are a ``FastNetwork``.
 
     It is made once, and anew when a parameter or a buffer of the model is another or was changed
@@ -74,12 +75,9 @@ def fast_network(model: nn.Module, precision: Precision) -> ExitStack:
     if network is None or known != state:
         network = FastNetwork(model, getattr(torch, precision))
         _made[model] = state, network
-    context = ExitStack()
-    if precision != "float32":
-        device = tensors[0].device.type
-        context.enter_context(torch.autocast(device, dtype=network.dtype))
-    context.enter_context(network)
-    return context
+    device, cast = tensors[0].device.type, precision != "float32"
+    with torch.autocast(device, dtype=network.dtype) if cast else nullcontext(), network:
+        yield
 
 
 #: By model: the state of what its fast network was made of, and the network.

@@ -210,8 +210,9 @@ def test_what_is_folded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model.predict([IMAGE])
     monkeypatch.setattr("b2inst.inference.FastNetwork", None)
     model.predict([IMAGE])
-    with pytest.raises(TypeError):  # for another precision it is made anew
-        fast_network(model, "bfloat16")
+    # for another precision it is made anew
+    with pytest.raises(TypeError), fast_network(model, "bfloat16"):
+        pass
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -319,3 +320,14 @@ def test_a_processor_that_does_not_say_gets_float32(monkeypatch: pytest.MonkeyPa
 def test_a_wrong_precision_is_named() -> None:
     with pytest.raises(ValueError, match="precision 'half': choose auto, float32 or bfloat16"):
         chosen_precision("half", torch.device("cpu"))
+
+
+def test_without_images_nothing_stays_changed() -> None:
+    model = create_model("blendmask-tiny", num_classes=2).eval()
+    assert model.predict([]) == []
+    conv = torch.nn.Conv2d(3, 4, 3)
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert conv(x).equal(torch.nn.functional.conv2d(x, conv.weight, conv.bias))
+    assert torch.overrides.has_torch_function(()) is False
+    assert not torch.overrides.is_tensor_method_or_property(conv.forward)

@@ -199,7 +199,7 @@ def train(
     devices: DevicesOption = None,
     recompute: RecomputeOption = False,
 ) -> None:
-    """Train a model with a profile's schedule, and evaluate it; rerun to resume.
+    """Train a model by a profile, and evaluate it; rerun to resume.
 
     On several machines, torchrun --no-python starts this command on each of them.
 
@@ -271,7 +271,7 @@ def train(
 
 
 def runs() -> None:
-    """List the runs in runs/: model, data, how far they are, mask AP and folder."""
+    """List the runs in runs/ with their model, data, state and mask AP."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.single_run import run_table
 

@@ -56,7 +56,10 @@ def export(
     ] = 128,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write weights for ONNX Runtime or OpenVINO, for eval, predict, submit and load_model."""
+    """Write weights for ONNX Runtime or OpenVINO.
+
+    For eval, predict, submit and load_model.
+    """
     if int8 != (calibrate is not None):
         raise typer.BadParameter("--int8 and --calibrate DATA go together")
     from b2inst.export import calibration_files, export_model

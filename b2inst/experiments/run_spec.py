@@ -20,7 +20,6 @@ from pydantic import (
 from b2inst.experiments.data_spec import DataSpec
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.yaml_spec import Spec
-from b2inst.models import baseline_of
 from b2inst.training import Schedule
 
 #: Of an image, by COCO's rules.
@@ -113,6 +112,8 @@ class RunSpec(Spec):
         if old.crop is not None:
             changed = old.model_copy(update={"crop": size})
             return self.model_copy(update={"augmentation": changed})
+        from b2inst.models import baseline_of  # specs are read without PyTorch
+
         square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
         key = "size" if square else "shorter"
         now = options.get(key) or max(old.shorter)

@@ -121,8 +121,10 @@ def create_model(
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
-    known = [option for option in signature(CATALOG[name]).parameters if option != "num_classes"]
-    if unknown := [option for option in options if option not in known]:
+    parameters = signature(CATALOG[name]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"]
+    unknown = [option for option in options if option not in known]
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters):
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
         )
