@@ -9,7 +9,6 @@ import typer
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     BatchSizeOption,
-    ChannelsLastOption,
     CrowdsAsInstancesOption,
     DataOption,
     DeviceOption,
@@ -62,7 +61,6 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
-    channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
     machines: MachinesOption = None,
     launcher: LauncherOption = "local",
@@ -101,7 +99,7 @@ def table(
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
     asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
-    asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
+    asked |= {"recompute": recompute or None}
     asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
@@ -199,7 +197,6 @@ def train(
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
-    channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
 ) -> None:
     """Train a model by a profile, and evaluate it; rerun to resume.
@@ -238,7 +235,6 @@ def train(
     asked = {
         "device": device,
         "devices": devices,
-        "channels_last": channels_last,
         "recompute": recompute,
     }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})

@@ -97,9 +97,6 @@ SlurmOption = Annotated[
     typer.Option("--slurm", help="Options of sbatch, such as partition=gpu,time=24:00:00."),
 ]
 
-ChannelsLastOption = Annotated[
-    bool, typer.Option("--channels-last", help="Quicker convolutions, which round differently.")
-]
 RecomputeOption = Annotated[
     bool, typer.Option("--recompute", help="Train with less memory and more time; same numbers.")
 ]

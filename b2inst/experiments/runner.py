@@ -235,7 +235,6 @@ def _train(
             device=machine.device,
             precision=spec.precision,
             num_workers=machine.workers,
-            channels_last=machine.channels_last,
             recompute=machine.recompute,
             progress=progress,
         )

@@ -237,7 +237,7 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     assert (table.given["data"].root, table.given["data"].skip_bad) == (coco, True)
     machine = table.given["machine"]
     assert (machine.jobs, machine.device, machine.threads) == (3, "cpu", 1)
-    assert (machine.recompute, machine.channels_last) == (True, False)
+    assert machine.recompute
     assert "baseline" in result.output
     assert "results/local/smoke/table1" in result.output
     _call("table", "table1", "--render")
@@ -262,7 +262,7 @@ def test_batch_size_and_start_reach_the_runs(
 
 def test_train_in_batches_of_another_size(coco: Path, tmp_path: Path) -> None:
     call = ("train", "yolact-tiny", "--profile", "smoke", "--data", coco, "--batch-size", 6)
-    result = _call(*call, "--channels-last", "--recompute")
+    result = _call(*call, "--recompute")
     assert result.exit_code == 0, result.output
     (run,) = (tmp_path / "runs").iterdir()
     schedule = json.loads((run / "spec.json").read_text())["schedule"]
