@@ -19,7 +19,6 @@ from b2inst.benchmark import Sample, contender
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records
-from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter, create_model, with_bases
 from b2inst.models.oracle import OracleSegmenter
 from b2inst.structures import Instances, Targets
@@ -178,7 +177,6 @@ def test_a_prediction_is_explained_drawn_and_written(index: CocoIndex, tmp_path:
         assert shown.boundary.device == CUDA
         assert draw_heat(shown.boundary, (48, 64)).shape == image.shape
         draw_instances(image, shown.instances)
-        optimise_for_inference(model).predict([image])
     first, second = map(read_predictions, files)
     assert first == second
 

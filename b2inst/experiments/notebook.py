@@ -180,7 +180,7 @@ def to_html(notebook: Path) -> Path:
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter().from_filename(str(notebook))
-    body = re.sub(r'<script[^>]* src="https://[^"]*"[^>]*></script>', "", body)
+    body = re.sub(r'<script[^>]* src="https://[^"]*"[^>]*>\s*</script>', "", body)
     page = notebook.with_suffix(".html")
     page.write_text(body, encoding="utf-8")
     return page

@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_the_images(index: CocoIndex, tmp_path: Path) 
 
     write_predictions(Watched(index), index, tmp_path / "p.jsonl.gz", progress=False)
     assert len(alive) == 5
-    assert most <= 2  # one is encoded while the next is predicted
+    assert most <= 3  # one is encoded and one waits, while the next is predicted
 
 
 def test_batches_hold_neighbours_of_equal_size() -> None:
