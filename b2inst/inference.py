@@ -155,10 +155,13 @@ class _Conv:
             self.weight = weight.detach().to(dtype, memory_format=layout)
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Of the many small maps of RoIs too much lies in tiles beyond their borders.
-        if self.winograd and (len(x) < 8 or x.shape[2:].numel() >= 400):
-            return winograd(x, self.weight.permute(2, 3, 1, 0), self.bias)
-        return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias, *self.geometry)
+        weight = self.weight
+        if self.winograd:
+            # Of the many small maps of RoIs too much lies in tiles beyond their borders.
+            if len(x) < 8 or x.shape[2:].numel() >= 400:
+                return winograd(x, weight.permute(2, 3, 1, 0), self.bias)
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x.to(weight.dtype), weight, self.bias, *self.geometry)
 
 
 def _pays(conv: nn.Conv2d) -> bool:
