@@ -118,6 +118,8 @@ class PretendedCuda(TorchFunctionMode):
             device, dtype = _kind(args[0])
             func, args = torch.tensor, args[1:]
             kwargs = {"dtype": dtype, "device": device} | kwargs
+        if func in {Tensor.__getitem__, Tensor.__setitem__}:
+            args = (args[0], _listed(args[1]), *args[2:])
         if func in {torch.tensor, torch.as_tensor} and kwargs.get("device") == _META:
             return func(*args, **kwargs | {"device": "cpu"}).to(_META)  # meta would drop values
         return func(*args, **kwargs)
@@ -159,6 +161,13 @@ def _named(device: Any) -> Any:
 
 def _renamed(value: Any) -> Any:
     return _named(value) if isinstance(value, torch.device) else value
+
+
+def _listed(index: Any) -> Any:
+    """An index whose lists are CPU tensors; meta would drop what is in a list."""
+    if isinstance(index, tuple):
+        return tuple(map(_listed, index))
+    return torch.tensor(index) if isinstance(index, list) else index
 
 
 def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:

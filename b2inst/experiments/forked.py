@@ -5,7 +5,8 @@ Reads orders, a line each, on standard input: a JSON list of a file for output, 
 own, forked from this one, whose exit status is told on standard output before the next is read.
 
 Half of that time is PyTorch's compiler with SymPy. Training cannot do without: importing
-torchvision brings it by way of ``ops/roi_align.py``, and so does the first step of any optimiser of PyTorch.
+torchvision brings it by way of ``ops/roi_align.py``, and so does the first step of any optimiser
+of PyTorch.
 """
 
 from __future__ import annotations

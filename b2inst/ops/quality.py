@@ -41,7 +41,7 @@ def mask_quality(masks: Masks, truths: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         IoU (N) and boundary Dice (N), float in [0, 1]; 0 for a box outside the image.
     """
-    iou, dice = torch.zeros(2, len(masks), device=masks.boxes.device)
+    iou, dice = (masks.boxes.new_zeros(len(masks), dtype=torch.float32) for _ in range(2))
     windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))
     sides = windows[:, 2:] - windows[:, :2]
     order = sides.amax(1).argsort(descending=True)  # those of about one size go together

@@ -212,6 +212,13 @@ def test_wrong_names_and_options_are_said_clearly(
         create(name, **options)
 
 
+def test_a_model_on_mobilenet_has_the_options_of_its_family() -> None:
+    model = create("b2inst-yolact-mobilenetv2", size=96, scoring=("iou",))
+    assert model.preprocessor.fixed_size == (96, 96)
+    with pytest.raises(ValueError, match=r"has no option shorter; it has .*frozen_norm.* size"):
+        create("b2inst-yolact-mobilenetv2", shorter=96)
+
+
 def test_the_recipe_says_what_was_built_but_not_what_weights_it_started_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
