@@ -24,7 +24,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report bench lab explorer test test-browser lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench lab explorer test test-browser lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -68,19 +68,23 @@ beyond-schedule: setup ## the same with three times the training
 beyond-steps: setup ## the same with fewer and more steps of diffusion, in coarser and finer RoIs
 	$(TABLE)
 
-figures: setup ## draw the paper's figures from the models that are trained: results/PROFILE/figures/
+figures: setup ## draw the paper's figures from the models that are trained: results/local/PROFILE/figures/
 	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
-report: setup ## all results of PROFILE on one page, each number with its origin: results/PROFILE/index.html
+report: setup ## all results of PROFILE on one page, each number with its origin: results/local/PROFILE/index.html
 	$(BIN)/b2inst report --profile $(PROFILE)
 
-bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: results/bench-*.json
+publish: setup ## for maintainers: move results/local/PROFILE to results/PROFILE, and make its page anew
+	$(BIN)/b2inst publish --profile $(PROFILE)
+	$(BIN)/b2inst report --profile $(PROFILE) --published
+
+bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: results/local/bench-*.json
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-800x1333.json --overwrite
+		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-800x1333.json --overwrite
 	$(BIN)/b2inst bench yolact-r50 b2inst-yolact-r50 blendmask-550-r50 b2inst-blendmask-550-r50 \
-		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-550x550.json --overwrite
+		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-550x550.json --overwrite
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 gated-blendmask-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/bench-gate-800x1333.json --overwrite
+		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-gate-800x1333.json --overwrite
 
 lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
@@ -93,7 +97,7 @@ explorer: setup ## the explorer as a page of its own, served by voila
 test: export OMP_NUM_THREADS = 1
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(BIN)/pytest -n 2
-	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 300 notebooks
+	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 7200 notebooks
 
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## the explorer and the report in Chromium, which has to be installed
@@ -115,6 +119,6 @@ lock: ## resolve pyproject.toml anew into requirements.lock (hashes, no hosts)
 	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header \
 		--universal --python-version 3.11 --quiet --output-file requirements.lock
 
-clean: ## remove caches and smoke results; trained runs and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist results/smoke
+clean: ## remove caches and smoke results; trained runs, other results and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist results/local/smoke
 	find b2inst tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

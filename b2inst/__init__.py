@@ -23,15 +23,4 @@ __all__ = [
     "save_model",
 ]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "BasisSegmenter": "b2inst.models",
-        "Instances": "b2inst.structures",
-        "Result": "b2inst.result",
-        "Segmenter": "b2inst.api",
-        "create_model": "b2inst.api",
-        "load_model": "b2inst.api",
-        "save_model": "b2inst.weights",
-    },
-)
+__getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from b2inst import models, weights
 from b2inst.models import (
@@ -46,22 +48,30 @@ class Segmenter(ImageSegmenter):
         segmenter: Segmenter = kind(**parts)
         segmenter.class_names, segmenter.recipe = model.class_names, model.recipe
         segmenter.category_ids, segmenter.tile = category_ids, model.tile
+        segmenter.precision, segmenter.optimised = model.precision, model.optimised
         segmenter.training = model.training
         return segmenter
 
     # A list of results is a list of instances to all who only read it.
-    def predict(self, images: Sequence[ImageLike]) -> list[Result]:  # type: ignore[override]
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:  # type: ignore[override]
         """Instances of each image, ranked by score, in the image's own pixels.
 
         Args:
-            images: H×W×3 uint8 RGB arrays, PIL images or paths; they may differ in size.
+            images: H×W×3 uint8 RGB arrays, 3×H×W uint8 RGB tensors, PIL images or paths; they may
+                differ in size. A single one is taken as a list of one.
+
+        Returns:
+            A result for each image.
 
         Raises:
-            ValueError: an array that is not H×W×3 uint8.
+            ValueError: an array or tensor of another shape or type.
             FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
             RuntimeError: the model is in training mode.
         """
-        arrays = [read_image(image) for image in images]
+        alone = isinstance(images, str | os.PathLike | Image.Image)
+        if alone or (isinstance(images, np.ndarray | torch.Tensor) and images.ndim < 4):
+            images = [images]  # type: ignore[list-item]
+        arrays = [read_image(image) for image in images]  # type: ignore[union-attr]
         found = super().predict(arrays)
         return [
             Result.of(instances, array, self.category_ids)
@@ -94,7 +104,9 @@ def create_model(
     class_names: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Segmenter:
-    """Build a model by name, with fresh weights.
+    """Build a model by name, with fresh weights, ready to predict.
+
+    Call ``train()`` on it before training it in a loop of your own.
 
     Args:
         name: such as "b2inst-blendmask-r50"; a wrong one is answered with all names.
@@ -106,9 +118,8 @@ def create_model(
         ValueError: an unknown name or option, with the known ones; an oracle, which only tables
             can use.
     """
-    return Segmenter.of(
-        models.create_model(name, num_classes=num_classes, class_names=class_names, **options)
-    )
+    model = models.create_model(name, num_classes=num_classes, class_names=class_names, **options)
+    return Segmenter.of(model.eval())
 
 
 def load_model(
@@ -117,6 +128,7 @@ def load_model(
     device: torch.device | str = "cpu",
     max_detections: int | None = None,
     tile: int | None = None,
+    precision: str = "float32",
 ) -> Segmenter:
     """The model of a weights file, ready to predict.
 
@@ -124,13 +136,16 @@ def load_model(
         max_detections: of an image (default: as the model was made, 100 for most).
         tile: side in pixels of the overlapping tiles that images are cut into, which saves memory
             (default: whole images).
+        precision: of the network: "float32"; "bfloat16", sooner where the device has it, with
+            boxes, scores and masks a little different; "auto", bfloat16 where the device has it.
 
     Raises:
+        ValueError: another precision.
         WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
             another version, or weights that do not fit the recipe.
     """
     model = weights.load_model(path, device=device)
-    model.tile = tile
+    model.tile, model.precision = tile, precision
     if max_detections is not None:
         model.max_detections = max_detections
     return Segmenter.of(model, category_ids=tuple(model_card(path)["category_ids"]))

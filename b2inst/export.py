@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -93,7 +93,7 @@ def export_model(
     if isinstance(model, OracleSegmenter) or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
-    made = {"runtime": to, "int8": int8, "weights": _sha256(weights)}
+    made: dict[str, Any] = {"runtime": to, "int8": int8, "weights": _sha256(weights)}
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain, opset=_OPSETS[to])

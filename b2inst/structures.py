@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from b2inst.ops.frame_masks import Window, pixel_centres, sample_grid, windows_above
-from b2inst.ops.masks import paste_masks, paste_window
+from b2inst.ops.frame_masks import pixel_centres, sample_grid, windows_above
+from b2inst.ops.masks import paste_masks, sample_rois
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
 Features = dict[int, Tensor]
@@ -39,7 +39,7 @@ class _Movable:
 
 
 class _PerInstance(_Movable):
-    """A dataclass whose tensor fields all have the instances as first dimension."""
+    """A dataclass whose tensor fields have the instances as first dimension, or no dimension."""
 
     def __len__(self) -> int:
         return len(next(v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)))  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ class _PerInstance(_Movable):
         picked = {
             f.name: value[index]
             for f in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), Tensor)
+            if isinstance(value := getattr(self, f.name), Tensor) and value.ndim
         }
         return replace(self, **picked)  # type: ignore[type-var]
 
@@ -88,7 +88,7 @@ class Positives(_PerInstance):
     target_index: Tensor  #: P int64, row in the concatenation of the batch's targets
     coefficients: Tensor  #: P×D
     weights: Tensor  #: P float in [0, 1], how central each position is to its target
-    weight_sum: float  #: what the sum of mask losses is divided by (mean over devices)
+    weight_sum: Tensor | float  #: what the sum of mask losses is divided by (mean over devices)
     scores: Tensor | None = None  #: P in [0, 1], how sure the head is of each, where it says so
 
 
@@ -141,8 +141,8 @@ class Masks(Protocol):
     def resized(self, size: int) -> Tensor:
         """N×size×size probabilities inside the boxes."""
 
-    def inside(self, i: int, window: Window) -> Tensor:
-        """Mask ``i`` in a window (top, left, bottom, right) of the network's input, bool."""
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
 
     def paste(
         self,
@@ -173,9 +173,9 @@ class RoIMasks(_PerInstance):
         """N×size×size probabilities, area-averaged (exact for divisors of R)."""
         return F.adaptive_avg_pool2d(self.probabilities, size)
 
-    def inside(self, i: int, window: Window) -> Tensor:
-        """Mask ``i`` in a window of the network's input, bool."""
-        return paste_window(self.probabilities[i], self.boxes[i], window) >= 0.5
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
+        return sample_rois(self.probabilities, self.boxes, rows, columns) >= 0.5
 
     def paste(
         self,
@@ -209,12 +209,10 @@ class FrameMasks(_PerInstance):
         maps = self.probabilities[:, None]
         return roi_align(maps, rois, size, 1 / self.stride, sampling_ratio=2, aligned=True)[:, 0]
 
-    def inside(self, i: int, window: Window) -> Tensor:
-        """Mask ``i`` in a window of the network's input, bool."""
-        top, left, bottom, right = window
-        rows = self._cells(torch.arange(top, bottom) + 0.5)
-        columns = self._cells(torch.arange(left, right) + 0.5)
-        return sample_grid(self.probabilities[i], rows, columns) > 0.5
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
+        down, along = self._cells(rows + 0.5), self._cells(columns + 0.5)
+        return sample_grid(self.probabilities, down, along) > 0.5
 
     def paste(
         self,

@@ -33,7 +33,7 @@ from b2inst.experiments.provenance import peak_memory_mb as resident_peak_mb
 from b2inst.experiments.store import write_json
 from b2inst.structures import Targets
 from b2inst.training import Schedule
-from b2inst.training.recompute import recompute_activations
+from b2inst.training.recompute import recompute_activations, recompute_normalised
 
 #: Diameters of the objects at a shorter side of 800; COCO's areas spread about as widely.
 DIAMETERS = (28, 45, 70, 110, 170, 260, 400)
@@ -48,7 +48,6 @@ class Case:
     width: int
     batch: int = 1
     precision: str = "32-true"
-    channels_last: bool = False
     recompute: bool = False
 
 
@@ -62,8 +61,6 @@ CASES = (
     B2INST,
     replace(B2INST, batch=2),
     replace(B2INST, recompute=True),
-    replace(B2INST, channels_last=True),
-    replace(B2INST, recompute=True, channels_last=True),
     replace(B2INST, precision="bf16-mixed"),
     FULL,
     replace(FULL, recompute=True),
@@ -112,10 +109,8 @@ def measure(case: Case, device: str) -> dict[str, Any]:
     for name, buffer in model.named_buffers():
         if name.endswith("bn3.weight"):
             buffer.fill_(0.1)  # fresh weights behind fixed norms: values would grow with depth
-    if case.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if case.recompute:
-        recompute_activations(model)
+    model.to(memory_format=torch.channels_last)
+    (recompute_activations if case.recompute else recompute_normalised)(model)
     optimizer, _ = Schedule(learning_rate=1e-6).optimizer_for(model)
     wrapped, optimizer = fabric.setup(model, optimizer)
     images, targets = _batch(case)

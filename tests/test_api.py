@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from PIL import Image
 
 import b2inst
 from b2inst import models
-from b2inst.inference import optimise_for_inference
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
 
@@ -26,7 +26,7 @@ def test_it_is_the_catalogs_model(name: str) -> None:
     plain = models.create_model(name, num_classes=2, class_names=("star", "gear"))
     model = tiny(name)
     assert model.recipe == plain.recipe
-    assert model.training
+    assert not model.training  # it predicts at once
     assert list(model.state_dict()) == list(plain.state_dict())
     for name, value in plain.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
@@ -44,6 +44,51 @@ def test_results_know_the_image_as_it_was_read(tmp_path: Path) -> None:
     assert isinstance(model.explain(PICTURE).instances, b2inst.Result)
 
 
+def test_a_single_image_is_a_list_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(PICTURE).save(path)
+    model = tiny()
+    tensor = torch.from_numpy(PICTURE).permute(2, 0, 1)
+    for image in (PICTURE, Image.fromarray(PICTURE), path, str(path), tensor):
+        (result,) = model.predict(image)
+        np.testing.assert_array_equal(result.image, PICTURE)
+    assert len(model.predict(np.stack([PICTURE, PICTURE]))) == 2
+    assert len(model.predict(torch.stack([tensor, tensor]))) == 2
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(3, 8, 8), torch.zeros(8, 8, 3, dtype=torch.uint8), PICTURE[..., 0]]
+)
+def test_other_tensors_and_arrays_are_refused_with_the_right_form(image: Any) -> None:
+    with pytest.raises(ValueError, match=r"uint8 in RGB order"):
+        tiny().predict(image)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes 0: give the number of object classes, 1 or more"),
+        ({"num_classes": 2, "basis": 4}, "has no option basis; it has max_detections, .*num_bases"),
+        ({"num_classes": 2, "boundary": {"wide": 1}}, "options of b2inst-blendmask-tiny: .*wide"),
+        ({"num_classes": 2, "class_names": ("a",)}, "1 class names for 2 classes"),
+    ],
+)
+def test_wrong_options_are_told(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        b2inst.create_model("b2inst-blendmask-tiny", **arguments)
+
+
+def test_an_error_inside_a_model_is_not_taken_for_a_wrong_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*, num_classes: int) -> None:
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setitem(models.catalog.CATALOG, "broken", broken)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        b2inst.create_model("broken", num_classes=1)
+
+
 def test_weights_bring_their_category_ids(tmp_path: Path) -> None:
     b2inst.save_model(tiny(), tmp_path / "m.safetensors", category_ids=(18, 44))
     model = b2inst.load_model(tmp_path / "m.safetensors")
@@ -54,8 +99,18 @@ def test_weights_bring_their_category_ids(tmp_path: Path) -> None:
 
 def test_copies_show_themselves_too() -> None:
     model = tiny().eval()
-    for other in (copy.deepcopy(model), optimise_for_inference(model)):
-        assert isinstance(other.predict([PICTURE])[0], b2inst.Result)
+    assert isinstance(copy.deepcopy(model).predict([PICTURE])[0], b2inst.Result)
+
+
+def test_models_are_loaded_in_the_precision_asked_for(tmp_path: Path) -> None:
+    b2inst.save_model(tiny(), tmp_path / "m.safetensors")
+    assert b2inst.load_model(tmp_path / "m.safetensors").precision == "float32"
+    model = b2inst.load_model(tmp_path / "m.safetensors", precision="bfloat16")
+    assert model.precision == "bfloat16"
+    (result,) = model.predict([PICTURE])
+    assert result.boxes.dtype == result.scores.dtype == torch.float32
+    with pytest.raises(ValueError, match="precision 'half': choose auto, float32 or bfloat16"):
+        b2inst.load_model(tmp_path / "m.safetensors", precision="half")
 
 
 def test_an_oracle_is_no_model_to_predict_with() -> None:

@@ -71,3 +71,15 @@ def test_notebooks_are_thin(path: Path) -> None:
         assert cell["execution_count"] is None
         assert not re.search(r"^\s*(def|class) ", source, flags=re.MULTILINE)
         assert cell in tagged or "environ" not in source
+
+
+def test_nothing_of_pytorch_that_is_private() -> None:
+    """What may be gone in its next release."""
+    private = re.compile(r"\btorch(?:\.\w+)*\._[a-z]\w*")
+    assert private.search("torch._nnpack_spatial_convolution(x)")
+    found = [
+        f"{path.name}: {use}"
+        for path in sorted((ROOT / "b2inst").rglob("*.py"))
+        for use in private.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert not found

@@ -12,7 +12,6 @@ from b2inst.benchmark.errors import BenchmarkError
 from b2inst.benchmark.samples import Sample
 from b2inst.benchmark.stages import StageClock
 from b2inst.benchmark.stand_in import StandIn
-from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.masks import encode_rle
 from b2inst.weights import load_model
@@ -27,7 +26,7 @@ class Contender:
         name: of the catalog, with fresh weights; or the path of a weights file.
         options: of the builder, for a model with fresh weights.
         size: (height, width) instead of the model's own test size.
-        device, dtype: where, and to what matrix products and convolutions are cast.
+        device, precision: where, and of the network (``ImageSegmenter.precision``).
         detections: of an image, where the weights are fresh.
         now: seconds.
         first: the sample whose operations are counted.
@@ -44,7 +43,7 @@ class Contender:
         options: Mapping[str, Any],
         size: tuple[int, int] | None,
         device: torch.device,
-        dtype: torch.dtype,
+        precision: str,
         detections: int,
         now: Callable[[], float],
         first: Sample,
@@ -53,29 +52,30 @@ class Contender:
         self.trained = name.endswith(".safetensors")
         self.options = {} if self.trained else dict(options)
         self.device = device
-        self.dtype = dtype
-        plain = load_model(name) if self.trained else _fresh(name, options)
+        self._model = model = load_model(name) if self.trained else _fresh(name, options)
         if size is not None:
-            _resize(plain, size, name)
-        plain.to(device)
-        self.catalog_name = str(plain.recipe["name"])
-        self.parameters = sum(p.numel() for p in plain.parameters())
-        self._model = optimise_for_inference(plain)
-        self._stand_in = None if self.trained else StandIn(self._model, detections)
-        self._clock = StageClock(self._model, now)
+            _resize(model, size, name)
+        model.to(device).precision = precision
+        self.precision = model.precision
+        self.catalog_name = str(model.recipe["name"])
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self._stand_in = None if self.trained else StandIn(model, detections)
+        self._clock = StageClock(model, now)
         self.network_sizes: list[tuple[int, int]] = []
-        self._model.backbone.register_forward_pre_hook(self._see)
+        model.backbone.register_forward_pre_hook(self._see)
 
         # Of the model as it is defined: no operation is known by another name, or saved.
-        if not self.trained:
-            StandIn(plain, detections).sample = first
-        self.gflops = gflops(lambda: plain.predict([first.image]))
+        if self._stand_in is not None:
+            self._stand_in.sample = first
+        model.optimised = False
+        self.gflops = gflops(lambda: model.predict([first.image]))
+        model.optimised = True
 
     def predict(self, sample: Sample) -> tuple[dict[str, float], int]:
         """From an image to run-length codes: seconds by stage, and the number of detections."""
         if self._stand_in is not None:
             self._stand_in.sample = sample
-        with self._clock.running(), self._cast():
+        with self._clock.running():
             (found,) = self._model.predict([sample.image])
             self._clock.lap("paste")
             encode_rle(found.masks)
@@ -84,11 +84,6 @@ class Contender:
     def peak_memory_mb(self, sample: Sample) -> float:
         """Of one prediction, beyond the weights."""
         return peak_memory_mb(lambda: self.predict(sample), self.device)
-
-    def _cast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-        )
 
     def _see(self, _module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         height, width = inputs[0].shape[-2:]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import quantile_test
 from tqdm import tqdm
 
 from b2inst.benchmark.contender import Contender
@@ -32,7 +31,7 @@ def benchmark(
     image_source: str = "procedural scenes",
     detections: int = 100,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
     clock: Callable[[], float] = time.perf_counter,
     progress: bool = True,
 ) -> Benchmark:
@@ -50,7 +49,7 @@ def benchmark(
         image_source: what they are, for the record.
         detections: of an image, for models without trained weights (``StandIn``).
         device: "cpu" or "cuda".
-        dtype: float32, or what convolutions and matrix products are cast to.
+        precision: of the network: "float32", "bfloat16", or "auto".
         clock: seconds; ``time.process_time`` is less disturbed by a busy machine.
 
     Raises:
@@ -67,7 +66,7 @@ def benchmark(
             options=options or {},
             size=size,
             device=device,
-            dtype=dtype,
+            precision=precision,
             detections=detections,
             now=now,
             first=samples[0],
@@ -95,7 +94,7 @@ def benchmark(
         image_source=image_source,
         stand_in_detections=None if all(c.trained for c in contenders) else detections,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=contenders[0].precision,
         threads=torch.get_num_threads(),
     )
 
@@ -135,6 +134,8 @@ def _overheads(
     contenders: Sequence[Contender], laps: Mapping[str, list[dict[str, float]]]
 ) -> list[Overhead]:
     """Of every model whose baseline takes part."""
+    from scipy.stats import quantile_test  # takes a second to import
+
     totals = {name: np.array([sum(lap.values()) for lap in taken]) for name, taken in laps.items()}
     names = {c.catalog_name: c.name for c in contenders}
     overheads = []

@@ -29,12 +29,18 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Importing Rich takes longer than all else that help does, and so does Pydantic, with which
+    # Typer would check the groups' `--help` where it is not given.
+    rich_markup_mode=None,
+    context_settings={"default_map": {"help": False, "data": {"help": False}}},
     help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
 )
 app.command()(experiments.table)
 app.command()(figures.figures)
 app.command()(report.report)
 app.command()(experiments.train)
+app.command()(experiments.runs)
+app.command()(experiments.publish)
 app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)
 app.command()(models.submit)

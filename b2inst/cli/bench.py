@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from b2inst.cli.errors import check_new
-from b2inst.cli.options import DeviceOption, OverwriteOption, SkipBadOption, parse_options
+from b2inst.cli.options import (
+    DeviceOption,
+    OverwriteOption,
+    PrecisionOption,
+    SkipBadOption,
+    parse_options,
+)
 
 
 def bench(
@@ -35,14 +41,14 @@ def bench(
         typer.Option("--option", help="Of named models, as NAME=YAML, such as attention_size=14."),
     ] = None,
     device: DeviceOption = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option("--dtype")
-    ] = "float32",
+    precision: PrecisionOption = "float32",
     json: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Time models from image to full-size masks, by stage; a B2Inst beside its baseline."""
-    import torch
+    """Time models from image to full-size masks, by stage.
+
+    A B2Inst is timed beside its baseline.
+    """
 
     from b2inst.benchmark import benchmark, coco_samples, composed_samples, to_text
     from b2inst.experiments.provenance import describe_machine
@@ -54,7 +60,7 @@ def bench(
         check_new(json, overwrite=overwrite)
     options = parse_options(option)
     where = resolve_device(device or "auto")
-    count = images or (200 if torch.device(where).type == "cuda" else 50)
+    count = images or (200 if where.startswith("cuda") else 50)
     result = benchmark(
         models,
         options=options,
@@ -67,7 +73,7 @@ def bench(
         image_source="procedural scenes" if data is None else split,
         detections=detections,
         device=where,
-        dtype=getattr(torch, dtype),
+        precision=precision,
     )
     typer.echo(to_text(result))
     if json is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +47,7 @@ def compare(
         int | None, typer.Option("--jobs", min=1, help="Files at a time (default: one a core).")
     ] = None,
 ) -> None:
-    """Differences in mask, boundary and box AP of two models, and which of them may be noise."""
+    """Differences in AP of two models, and which of them may be noise."""
     from b2inst.evaluation.compare import compare as compare_files
 
     truth = read_truth(
@@ -98,5 +97,7 @@ def comparison_text(comparisons: Mapping[str, Comparison], *, resamples: int) ->
 
 
 def _mean(values: list[float]) -> str:
+    import statistics
+
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.1f}{spread}"

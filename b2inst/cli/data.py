@@ -35,7 +35,10 @@ def check(
     images: ImagesOption = None,
     crowds_as_instances: CrowdsAsInstancesOption = False,
 ) -> None:
-    """Read a data set to its last image, and print a report; exit 1 if something is wrong."""
+    """Read a data set to its last image, and print a report.
+
+    Exit status 1: something is wrong.
+    """
     from b2inst.data import check_coco
 
     report = check_coco(
@@ -120,7 +123,7 @@ def nuclei(
         str | None, typer.Option("--mirror", help="Address in the place of https://github.com.")
     ] = None,
 ) -> None:
-    """Fetch 664 microscopy images of nuclei, checked; run again to resume."""
+    """Fetch 664 microscopy images of nuclei; run again to resume."""
     from b2inst.data import fetch_nuclei
     from b2inst.data.nuclei import SITE
 

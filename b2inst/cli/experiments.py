@@ -9,7 +9,6 @@ import typer
 from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
     BatchSizeOption,
-    ChannelsLastOption,
     CrowdsAsInstancesOption,
     DataOption,
     DeviceOption,
@@ -62,7 +61,6 @@ def table(
     ] = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
-    channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
     machines: MachinesOption = None,
     launcher: LauncherOption = "local",
@@ -77,12 +75,15 @@ def table(
         bool, typer.Option("--notebook/--no-notebook", help="Also run the table's notebook.")
     ] = True,
 ) -> None:
-    """Train and evaluate what is missing of a table of the paper, and write it to results/.
+    """Complete a table of the paper, and write it to results/local/.
+
+    The published tables in results/ stay; both are shown. Rerun to resume.
 
     The table's notebook knows no --start: for it, name the file in a profile of your own
     (extends: finetune, start: FILE).
     """
     from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
+    from b2inst.experiments.published import comparison_text
     from b2inst.experiments.table_spec import load_table
 
     workspace = Workspace.here()
@@ -98,7 +99,7 @@ def table(
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
     asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
-    asked |= {"channels_last": channels_last or None, "recompute": recompute or None}
+    asked |= {"recompute": recompute or None}
     asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
     result = make_table(
@@ -116,6 +117,8 @@ def table(
         rerun=rerun,
     )
     typer.echo(to_text(result))
+    if split is None and (comparison := comparison_text(result, workspace)):
+        typer.echo(f"\n{comparison}\n")
     folder = workspace.results / result.profile
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
@@ -137,8 +140,20 @@ def table(
                 "data": str(data.resolve()) if data is not None else "",
             },
             folder=workspace.root,
+            inputs=repr(result.rows),
+            progress=True,
         )
         typer.echo(f"{workspace.shown(page)}: the table with figures")
+
+
+def publish(profile: ProfileOption = "tiny") -> None:
+    """Move results/local/PROFILE to results/PROFILE, as published."""
+    from b2inst.experiments import Workspace
+    from b2inst.experiments.published import publish as move
+
+    workspace = Workspace.here()
+    for path in move(profile, workspace):
+        typer.echo(workspace.shown(path))
 
 
 def _as_jobs() -> Launcher:
@@ -158,7 +173,21 @@ def train(
     crowds_as_instances: CrowdsAsInstancesOption = False,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     iterations: Annotated[
-        int | None, typer.Option("--iterations", min=1, help="Default: the profile's.")
+        int | None,
+        typer.Option(
+            "--iterations", min=1, help="Warm-up and steps follow (default: the profile's)."
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate (default: the profile's).")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", min=32, help="Shorter side in pixels; others follow."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of the folder in runs/ (default: by model and data)."),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -168,10 +197,9 @@ def train(
     batch_size: BatchSizeOption = None,
     device: DeviceOption = None,
     devices: DevicesOption = None,
-    channels_last: ChannelsLastOption = False,
     recompute: RecomputeOption = False,
 ) -> None:
-    """Train a model with a profile's schedule, and evaluate it; continues where it stopped.
+    """Train a model by a profile, and evaluate it; rerun to resume.
 
     On several machines, torchrun --no-python starts this command on each of them.
 
@@ -182,9 +210,12 @@ def train(
     from b2inst.experiments.datasets import prepare
     from b2inst.experiments.pool import run_all
     from b2inst.experiments.reproduce import check_plan
-    from b2inst.experiments.single_run import single_run
+    from b2inst.experiments.runner import resolve_device
+    from b2inst.experiments.single_run import describe, named, single_run
     from b2inst.ops.distributed import from_first
     from b2inst.training.devices import join
+    from b2inst.viz.curves import training_curves
+    from b2inst.viz.figure import save_figure
 
     options = parse_options(option)
     workspace = Workspace.here()
@@ -204,19 +235,27 @@ def train(
     asked = {
         "device": device,
         "devices": devices,
-        "channels_last": channels_last,
         "recompute": recompute,
     }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
+    device_name = resolve_device(machine.device)
     place = join(device=machine.device)
     data_here = from_first(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
-    spec = single_run(model, plan, options=options, seed=seed)
-    if iterations is not None:
-        schedule = spec.schedule.model_copy(update={"iterations": iterations})
-        spec = spec.model_copy(update={"schedule": schedule})
+    spec = single_run(
+        model,
+        plan,
+        options=options,
+        seed=seed,
+        iterations=iterations,
+        learning_rate=lr,
+        image_size=image_size,
+    )
+    spec = named(spec, plan, workspace, name)
     split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
+    if place.rank == 0:
+        typer.echo(f"{describe(spec, plan, workspace)}; device {device_name}")
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)
@@ -226,4 +265,14 @@ def train(
         return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
+    curves = save_figure(training_curves({spec.model: [done.log()]}), done.folder / "curves.png")
+    typer.echo(f"{workspace.shown(curves)}: the training curves")
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")
+
+
+def runs() -> None:
+    """List the runs in runs/ with their model, data, state and mask AP."""
+    from b2inst.experiments import Workspace
+    from b2inst.experiments.single_run import run_table
+
+    typer.echo(run_table(Workspace.here()))

@@ -31,7 +31,7 @@ def figures(
     skip_bad: SkipBadOption = False,
     crowds_as_instances: CrowdsAsInstancesOption = False,
 ) -> None:
-    """Draw the paper's figures from the models of its tables, as PDF and PNG.
+    """Draw the paper's figures from its tables' models, as PDF and PNG.
 
     Give the options of data that the tables were made with.
     """

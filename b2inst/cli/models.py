@@ -18,6 +18,7 @@ from b2inst.cli.options import (
     ImagesOption,
     MaxDetectionsOption,
     OverwriteOption,
+    PrecisionOption,
     SkipBadOption,
     TileOption,
     ValFractionOption,
@@ -52,19 +53,20 @@ def evaluate_weights(
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
-    """Mask, boundary and box AP of a model, or of predictions, on COCO-format data.
+    """Mask, boundary and box AP of a model, or of predictions.
+
+    The data are in COCO format.
 
     With --val-fraction, on the images that training with the same fraction has held out.
     """
     from b2inst.data import find_split, hold_out
-    from b2inst.evaluation import evaluate, write_predictions
+    from b2inst.evaluation import evaluate
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.runner import check_classes, resolve_device
     from b2inst.experiments.store import write_json
-    from b2inst.weights import load_model
 
     predicted = weights.name.endswith(SUFFIXES)
     if out is not None:
@@ -95,7 +97,12 @@ def evaluate_weights(
     with tempfile.TemporaryDirectory() as temporary:
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
+            from b2inst.evaluation import write_predictions
+            from b2inst.experiments.runner import check_classes, resolve_device
+            from b2inst.weights import load_model
+
             model = load_model(weights, device=resolve_device(device or "auto"))
+            model.precision = precision
             if max_detections is not None:
                 model.max_detections = max_detections
             limit = model.max_detections
@@ -127,9 +134,10 @@ def predict(
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
     tile: TileOption = None,
+    precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: a picture of each, and all detections as one COCO-format file.
+    """Find instances in images: pictures, and one COCO-format file.
 
     Run again with the same --out, it goes on: images that are done are kept, others are added.
     """
@@ -142,7 +150,7 @@ def predict(
     category_ids = model_card(weights)["category_ids"]
     paths = find_images(images, skip_bad=skip_bad)
     model = load_model(weights, device=resolve_device(device or "auto"))
-    model.tile = tile
+    model.tile, model.precision = tile, precision
     if max_detections is not None:
         model.max_detections = max_detections
     found = predict_files(
@@ -178,9 +186,10 @@ def submit(
     skip_bad: SkipBadOption = False,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
     overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
     device: DeviceOption = None,
 ) -> None:
-    """Write the results file that COCO's server takes, for images without public annotations."""
+    """Write the results file of test images that COCO's server takes."""
     from b2inst.evaluation import write_predictions
     from b2inst.evaluation.submission import image_index, submission_path, write_submission
     from b2inst.experiments.runner import check_classes, resolve_device
@@ -194,6 +203,7 @@ def submit(
     for line in index.skipped:
         typer.echo(f"note: {line}", err=True)
     model = load_model(weights, device=resolve_device(device or "auto"))
+    model.precision = precision
     check_classes(model, index)
     write_predictions(model, index, predictions, batch_size=batch)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

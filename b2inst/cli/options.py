@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -76,6 +75,12 @@ TileOption = Annotated[
         "--tile", min=160, help="Cut images into tiles of so many pixels a side, to save memory."
     ),
 ]
+PrecisionOption = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        "--precision", help="Of the network; auto is bfloat16 where the device is made for it."
+    ),
+]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda (default: auto).")]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", min=1, help="GPUs of a run; on a CPU, processes.")
@@ -92,9 +97,6 @@ SlurmOption = Annotated[
     typer.Option("--slurm", help="Options of sbatch, such as partition=gpu,time=24:00:00."),
 ]
 
-ChannelsLastOption = Annotated[
-    bool, typer.Option("--channels-last", help="Quicker convolutions, which round differently.")
-]
 RecomputeOption = Annotated[
     bool, typer.Option("--recompute", help="Train with less memory and more time; same numbers.")
 ]
@@ -149,6 +151,8 @@ def parse_seeds(text: str | None) -> tuple[int, ...] | None:
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """Model options from ``NAME=YAML``."""
+    import yaml
+
     options = {}
     for pair in pairs or []:
         name, found, value = pair.partition("=")

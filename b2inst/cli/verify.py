@@ -12,7 +12,10 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of reference fixtures.")],
     case: Annotated[str, typer.Argument(help="Case, such as blendmask_attn14_seed0.")],
 ) -> None:
-    """Compare with a published implementation, number for number; exit 1 names what differs."""
+    """Compare with a published implementation, number for number.
+
+    Exit status 1: something differs.
+    """
     from b2inst.verification import report, summary
     from b2inst.verification import verify as compare
 

@@ -24,7 +24,10 @@ def convert(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a published checkpoint as weights of ours, for eval, predict and train --start."""
+    """Write a published checkpoint as weights of ours.
+
+    For eval, predict and train --start.
+    """
     from b2inst.weights.convert import convert
 
     classes = None if names is None else _class_names(names)
@@ -53,7 +56,10 @@ def export(
     ] = 128,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Write weights for ONNX Runtime or OpenVINO, for eval, predict, submit and load_model."""
+    """Write weights for ONNX Runtime or OpenVINO.
+
+    For eval, predict, submit and load_model.
+    """
     if int8 != (calibrate is not None):
         raise typer.BadParameter("--int8 and --calibrate DATA go together")
     from b2inst.export import calibration_files, export_model

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from b2inst.data.check import Report, SplitReport, check_coco, verify_images
-from b2inst.data.coco import CocoIndex
-from b2inst.data.coco_fetch import fetch_coco
-from b2inst.data.coco_subset import fetch_coco_subset
-from b2inst.data.conversion import Conversion
-from b2inst.data.errors import DataError
-from b2inst.data.holdout import hold_out
-from b2inst.data.images import read_image
-from b2inst.data.label_maps import convert_label_maps
-from b2inst.data.layout import find_annotations, find_split, find_splits
-from b2inst.data.nuclei import fetch_nuclei
-from b2inst.data.records import Annotation, ImageRecord
-from b2inst.data.scene_files import write_scenes
-from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
-from b2inst.data.yolo import convert_yolo
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from b2inst.data.check import Report, SplitReport, check_coco, verify_images
+    from b2inst.data.coco import CocoIndex
+    from b2inst.data.coco_fetch import fetch_coco
+    from b2inst.data.coco_subset import fetch_coco_subset
+    from b2inst.data.conversion import Conversion
     from b2inst.data.dataset import CocoDataset
+    from b2inst.data.errors import DataError
+    from b2inst.data.holdout import hold_out
+    from b2inst.data.images import read_image
+    from b2inst.data.label_maps import convert_label_maps
+    from b2inst.data.layout import find_annotations, find_split, find_splits
     from b2inst.data.loader import collate, eval_images, train_loader
+    from b2inst.data.nuclei import fetch_nuclei
+    from b2inst.data.records import Annotation, ImageRecord
+    from b2inst.data.scene_files import write_scenes
+    from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
     from b2inst.data.transforms import (
         RandomCentreCrop,
         RandomColours,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
         test_transforms,
         train_transforms,
     )
+    from b2inst.data.yolo import convert_yolo
 
 __all__ = [
     "SCENES_VERSION",
@@ -72,15 +72,4 @@ __all__ = [
     "write_scenes",
 ]
 
-_TRANSFORMS = (
-    *("RandomCentreCrop", "RandomColours", "RandomTranspose", "ResizeShorterSide", "ResizeTo"),
-    *("test_transforms", "train_transforms"),
-)
-
-# These need PyTorch; reading and checking annotations does not.
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {"CocoDataset": "b2inst.data.dataset"}
-    | dict.fromkeys(("collate", "eval_images", "train_loader"), "b2inst.data.loader")
-    | dict.fromkeys(_TRANSFORMS, "b2inst.data.transforms"),
-)
+__getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -21,6 +21,7 @@ from b2inst.data.errors import DataError
 from b2inst.data.images import as_array
 from b2inst.data.raster import Bytes
 from b2inst.data.records import ImageRecord
+from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
 
 Sample = tuple[Tensor, Targets]
@@ -90,11 +91,16 @@ def collate(samples: list[Sample]) -> Batch:
 def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
     """Each image of the index in order, as H×W×3 uint8 RGB at its own size.
 
+    The next ones are read while one is used.
+
     Raises:
         DataError: see ``open_record``.
     """
-    for record in index.images:
-        yield record, as_array(open_record(record))
+
+    def read(record: ImageRecord) -> tuple[ImageRecord, Bytes]:
+        return record, as_array(open_record(record))
+
+    return ahead(read, index.images, workers=2, most=4)
 
 
 class _Seeded(Dataset[Sample]):

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from b2inst.evaluation.average_precision import (
-    COCO_AREAS,
-    AreaRanges,
-    Kind,
-    Metrics,
-    evaluate,
-)
-from b2inst.evaluation.bootstrap import (
-    Interval,
-    paired_bootstrap,
-    paired_interval,
-    resample_ap,
-)
-from b2inst.evaluation.boundary_overlap import swallowed_share
-from b2inst.evaluation.counts import Counts, best_threshold, count_matches, resample_counts
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.inference import write_predictions
-from b2inst.evaluation.noise_band import NoiseBand, noise_band
-from b2inst.evaluation.predictions import (
-    Prediction,
-    PredictionWriter,
-    ranked_by_class,
-    read_predictions,
-    to_coco_json,
-    to_records,
-)
-from b2inst.evaluation.touching import touching
+from typing import TYPE_CHECKING
+
+from b2inst.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from b2inst.evaluation.average_precision import COCO_AREAS, AreaRanges, Kind, Metrics, evaluate
+    from b2inst.evaluation.bootstrap import Interval, paired_bootstrap, paired_interval, resample_ap
+    from b2inst.evaluation.boundary_overlap import swallowed_share
+    from b2inst.evaluation.counts import Counts, best_threshold, count_matches, resample_counts
+    from b2inst.evaluation.errors import EvaluationError
+    from b2inst.evaluation.inference import write_predictions
+    from b2inst.evaluation.predictions import (
+        Prediction,
+        PredictionWriter,
+        ranked_by_class,
+        read_predictions,
+        to_coco_json,
+        to_records,
+    )
 
 __all__ = [
     "COCO_AREAS",
@@ -38,13 +30,11 @@ __all__ = [
     "Interval",
     "Kind",
     "Metrics",
-    "NoiseBand",
     "Prediction",
     "PredictionWriter",
     "best_threshold",
     "count_matches",
     "evaluate",
-    "noise_band",
     "paired_bootstrap",
     "paired_interval",
     "ranked_by_class",
@@ -54,6 +44,7 @@ __all__ = [
     "swallowed_share",
     "to_coco_json",
     "to_records",
-    "touching",
     "write_predictions",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, __file__)

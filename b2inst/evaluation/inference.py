@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
-from b2inst.evaluation.predictions import PredictionWriter, to_records
+from b2inst.evaluation.predictions import Prediction, PredictionWriter, to_records
+from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
 
@@ -61,8 +62,22 @@ def write_predictions(
     """
     batches = list(equal_size_batches(index.images, batch_size))
     rank, processes = process_rank(), process_count()
-    own = iter(batches[rank::processes])
-    images = eval_images(index.subset(i.id for batch in batches[rank::processes] for i in batch))
+    rounds = range(0, len(batches), processes)
+    own = batches[rank::processes]
+    own += [[]] * (len(rounds) - len(own))  # who has none left still hands in nothing
+
+    def predicted() -> Iterator[tuple[list[ImageRecord], list[Instances]]]:
+        images = eval_images(index.subset(image.id for batch in own for image in batch))
+        for batch in own:
+            yield batch, _predict(model, list(islice(images, len(batch))), index)
+
+    def encoded(found: tuple[list[ImageRecord], list[Instances]]) -> list[Prediction]:
+        return [
+            record
+            for image, instances in zip(*found, strict=True)
+            for record in to_records(image.id, instances, index.category_ids, file=image.path)
+        ]
+
     first = rank == 0
     with (
         PredictionWriter(path) if first else nullcontext() as writer,
@@ -70,14 +85,9 @@ def write_predictions(
             total=len(index), desc="predict", unit="image", disable=not (progress and first)
         ) as bar,
     ):
-        for start in range(0, len(batches), processes):
-            batch = list(islice(images, len(next(own, []))))
-            results = _predict(model, batch, index)
-            records = [
-                record
-                for (image, _), instances in zip(batch, results, strict=True)
-                for record in to_records(image.id, instances, index.category_ids)
-            ]
+        for start, records in zip(
+            rounds, ahead(encoded, predicted(), workers=1, most=1), strict=True
+        ):
             for found in gathered(records):
                 assert writer is not None
                 writer.append(found)

@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
-
 from b2inst.evaluation.errors import EvaluationError
-from b2inst.ops.masks import encode_rle
-from b2inst.structures import Instances
+
+if TYPE_CHECKING:  # files are read without PyTorch
+    from torch import Tensor
+
+    from b2inst.structures import Instances
 
 if TYPE_CHECKING:
     from faster_coco_eval import COCO
@@ -77,8 +78,7 @@ class PredictionWriter:
         """
         for record in records:
             with self._writing():
-                json.dump(record, self._text, separators=(",", ":"))
-                self._text.write("\n")
+                self._text.write(json.dumps(record, separators=(",", ":")) + "\n")
             self.count += 1
 
     def close(self) -> None:
@@ -126,15 +126,27 @@ class PredictionWriter:
 
 
 def to_records(
-    image_id: int, instances: Instances, category_ids: Sequence[int]
+    image_id: int,
+    instances: Instances,
+    category_ids: Sequence[int],
+    *,
+    file: str | Path | None = None,
 ) -> list[Prediction]:
     """The detections of one image as COCO results.
 
     Scores keep float32's precision, boxes a thousandth of a pixel. The order is the instances'.
 
+    Args:
+        image_id: COCO's id of the image.
+        instances: N detections in pixels of the original image.
+        category_ids: COCO category id of each contiguous label.
+        file: the image, as errors call it (default: by its id).
+
     Raises:
         EvaluationError: a NaN or infinite score or box, or a label without category.
     """
+    from b2inst.ops.masks import encode_rle
+
     corners = instances.boxes.detach().double().cpu()
     boxes = corners.clone()
     boxes[:, 2:] -= corners[:, :2]  # x1 y1 x2 y2 → x y w h
@@ -147,7 +159,7 @@ def to_records(
     codes = encode_rle(instances.masks)
     records = []
     for i, label in enumerate(instances.labels.tolist()):
-        where = f"image {image_id}, detection {i}"
+        where = f"{file or f'image {image_id}'}, detection {i}"
         if not 0 <= label < len(category_ids):
             raise EvaluationError(
                 f"{where}: label {label} has no category among the data's {len(category_ids)}; "

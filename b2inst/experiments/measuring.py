@@ -19,8 +19,8 @@ from b2inst.evaluation import (
     resample_ap,
     resample_counts,
     swallowed_share,
-    touching,
 )
+from b2inst.evaluation.touching import touching
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.run_spec import RunSpec

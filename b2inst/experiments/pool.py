@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from types import MappingProxyType
 
 import torch
 
@@ -34,16 +38,18 @@ def run_all(
     *,
     split: SplitName,
     machine: Resources,
+    complete: Mapping[str, RunSpec] = MappingProxyType({}),
     progress: bool = True,
 ) -> None:
     """Complete runs, ``machine.jobs`` at a time; one that fails does not stop the others.
 
-    Each is a fresh Python process (one for each device) rather than a fork or a thread: its thread
-    count is settled before PyTorch loads, its memory is its own, and it can be ended. With GPUs
-    enough, each has its own.
+    There are ``jobs`` Python processes that import PyTorch, each after its thread count is settled,
+    and do nothing but fork a process for each run (which starts one for each device, if they are
+    several): its memory is its own, and it can be ended. With GPUs enough, each job has its own.
 
     Args:
         specs: by the label that progress and errors name them by; data prepared.
+        complete: runs that there are already, which progress counts.
 
     Raises:
         SpecError: several machines, or more GPUs than there are, are asked for; or this process
@@ -65,26 +71,32 @@ def run_all(
     gpus_here = _gpus_here()
     if gpus_here and machine.device != "cpu" and machine.devices > len(gpus_here):
         raise SpecError(f"{machine.devices} devices for a run; here are {len(gpus_here)} GPUs")
-    places = deque(gpus_of_jobs(machine, gpus_here))
-    working: list[_Process] = []
+    idle = [_Worker(machine, gpus) for gpus in gpus_of_jobs(machine, gpus_here)]
+    working: dict[_Worker, tuple[str, Run]] = {}
     failures: list[str] = []
-    with Progress(specs, workspace, enabled=progress) as bar:
+    finished: list[str] = []
+    every = {**complete, **specs}
+    with Progress(every, workspace, enabled=progress, done=complete) as bar:
         try:
             while waiting or working:
-                while waiting and len(working) < machine.jobs:
+                while waiting and idle:
                     label, spec = waiting.popleft()
-                    gpus = places.popleft()
-                    working.append(_start(label, spec, workspace, split, machine, gpus))
+                    run, worker = open_run(workspace.runs, spec), idle.pop(0)
+                    worker.begin(order(spec, workspace, split, machine), run)
+                    working[worker] = label, run
                 time.sleep(_POLL_SECONDS)
-                bar.show([process.label for process in working])
-                for process in [p for p in working if p.popen.poll() is not None]:
-                    working.remove(process)
-                    places.append(process.gpus)
-                    status = process.popen.returncode
-                    if status != 0:
-                        failures.append(failure(process.label, process.run, status, workspace))
+                bar.show([label for label, _ in working.values()], finished=finished)
+                for worker in list(working):
+                    status = worker.status()
+                    if status is not None:
+                        label, run = working.pop(worker)
+                        idle.append(worker)
+                        if status == 0:
+                            finished.append(label)
+                        else:
+                            failures.append(failure(label, run, status, workspace))
         finally:
-            _stop(working)
+            _stop([*idle, *working])
     if failures:
         raise failed(failures, len(specs))
 
@@ -109,48 +121,58 @@ def _gpus_here() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-@dataclass
-class _Process:
-    label: str
-    run: Run
-    popen: subprocess.Popen[bytes]
-    gpus: str | None
+class _Worker:
+    """A process that takes one run after another (see ``forked``)."""
+
+    def __init__(self, machine: Resources, gpus: str | None) -> None:
+        self._machine = machine
+        self._environment = child_environment(threads=machine.threads)
+        if gpus is not None:
+            self._environment["CUDA_VISIBLE_DEVICES"] = gpus
+        self.popen: subprocess.Popen[bytes] | None = None
+
+    def begin(self, worker: Sequence[str], run: Run) -> None:
+        """Start a run; a process that has died is replaced.
+
+        Args:
+            worker: what ``order`` returned.
+        """
+        if self.popen is None or self.popen.poll() is not None:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "b2inst.experiments.forked"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=self._environment,
+                # Ctrl-C in the terminal reaches this process only, which then stops the others.
+                start_new_session=True,
+            )
+        _, *command = on_devices(worker, self._machine)  # without -m
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(f"{json.dumps([str(run.output_path), *command])}\n".encode())
+
+    def status(self) -> int | None:
+        """Exit status of the run; None while it goes on."""
+        assert self.popen is not None
+        assert self.popen.stdout is not None
+        if not select.select([self.popen.stdout], [], [], 0)[0]:
+            return None
+        line = self.popen.stdout.readline()
+        return int(line) if line else self.popen.wait()  # it has died itself
 
 
-def _start(
-    label: str,
-    spec: RunSpec,
-    workspace: Workspace,
-    split: SplitName,
-    machine: Resources,
-    gpus: str | None,
-) -> _Process:
-    run = open_run(workspace.runs, spec)
-    worker = order(spec, workspace, split, machine)
-    environment = child_environment(threads=machine.threads)
-    if gpus is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus
-    with run.output_path.open("ab") as output:
-        popen = subprocess.Popen(
-            [sys.executable, *on_devices(worker, machine)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            # Ctrl-C in the terminal reaches this process only, which then stops the others.
-            start_new_session=True,
-        )
-    return _Process(label, run, popen, gpus)
-
-
-def _stop(processes: list[_Process]) -> None:
+def _stop(workers: Sequence[_Worker]) -> None:
+    processes = [worker.popen for worker in workers if worker.popen is not None]
     for process in processes:
-        if process.popen.stdin is not None:
-            process.popen.stdin.close()
+        assert process.stdin is not None
+        process.stdin.close()
     deadline = time.monotonic() + _GRACE_SECONDS
     for process in processes:
         try:
-            process.popen.wait(max(deadline - time.monotonic(), 0.1))
+            process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
-            process.popen.kill()
-            process.popen.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with the run that it has forked
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

@@ -23,9 +23,7 @@ from b2inst.experiments.run_spec import COCO_MAX_DETECTIONS, Augmentation, Preci
 from b2inst.experiments.start_file import StartFile
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import Spec, parse_spec, read_yaml
-from b2inst.models import PRETRAINED, baseline_of
 from b2inst.training import Schedule
-from b2inst.weights.start import start_options
 
 
 class OwnData(Spec):
@@ -155,6 +153,8 @@ class Profile(Spec):
             SpecError: the profile needs weights to start from.
             WeightsError: these cannot be read.
         """
+        from b2inst.models import PRETRAINED, baseline_of  # specs are read without PyTorch
+
         if self.start == "required":
             raise SpecError(
                 f"profile {self.name} begins with trained weights: name the file with --start, or "
@@ -169,6 +169,8 @@ class Profile(Spec):
             limit = {}  # the models' own
         chosen = {**pretrained, **limit, **recipe.families.get(baseline, recipe.options), **options}
         if self.start is not None:
+            from b2inst.weights.start import start_options
+
             chosen = {**chosen, **start_options(self.start.path), **options}
             chosen.pop("backbone_weights", None)
         return RunSpec(

@@ -14,8 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import b2inst
 from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
 from b2inst.experiments.store import Run, write_json
@@ -66,6 +64,8 @@ def describe_machine() -> dict[str, Any]:
     ``dirty`` tells whether files that decide numbers (the package, the specs) differ from the
     commit; None where the package does not lie in its own git checkout.
     """
+    import torch
+
     commit, dirty = git_state()
     return {
         "commit": commit,
@@ -104,6 +104,8 @@ def peak_memory_mb() -> float | None:
 
 def peak_gpu_memory_mb() -> float | None:
     """Largest memory held on the GPU by tensors so far, in MB; None without a GPU."""
+    import torch
+
     if not torch.cuda.is_available():
         return None
     return round(torch.cuda.max_memory_allocated() / 1e6, 1)

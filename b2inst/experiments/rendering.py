@@ -74,8 +74,8 @@ def to_markdown(result: TableResult) -> str:
 
 def to_text(result: TableResult) -> str:
     """The summary by row, for a terminal."""
-    text = _aligned(_summary(result))
-    return f"{text}\n\n{_aligned(_costs(result))}" if _has_costs(result) else text
+    text = aligned(_summary(result))
+    return f"{text}\n\n{aligned(_costs(result))}" if _has_costs(result) else text
 
 
 def _contrasts(result: TableResult) -> list[str]:
@@ -96,7 +96,8 @@ def heading(column: str) -> str:
     return _HEADINGS.get(column, column)
 
 
-def _aligned(cells: list[list[str]]) -> str:
+def aligned(cells: list[list[str]]) -> str:
+    """A table as lines of text, its columns padded to the widest cell."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
@@ -115,9 +116,9 @@ def _summary(result: TableResult, group: str = "{}") -> list[list[str]]:
     def cells(row: ResultRow) -> list[list[str]]:
         line = [row.name, *setting_cells(row)] if has_settings(result) else [row.name]
         line += [_paper(row, first), _paper_delta(result, row, first)]
-        line += [_ours(row, first), _delta(row, first)]
+        line += [measured_text(row, first), _delta(row, first)]
         if boundary:
-            line += [_ours(row, "boundary_AP"), _delta(row, "boundary_AP")]
+            line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")]
         return [line]
 
     return [head, *_in_groups(result, cells, group, len(head))]
@@ -176,8 +177,8 @@ def _costs(result: TableResult) -> list[list[str]]:
         if "FPS" not in row.paper and row.status == "published only":
             continue  # nothing is known of what it costs
         line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
-        line += [_ours(row, "FPS"), _delta(row, "FPS")]
-        lines.append(line + [_ours(row, c) for c in others])
+        line += [measured_text(row, "FPS"), _delta(row, "FPS")]
+        lines.append(line + [measured_text(row, c) for c in others])
     return lines
 
 
@@ -281,7 +282,7 @@ def row_lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
     lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
     if row.status == "published only":
         return lines
-    lines.append(("ours", lambda c: _ours(row, c)))
+    lines.append(("ours", lambda c: measured_text(row, c)))
     if row.delta:
         lines.append((f"Δ {row.base}", lambda c: _delta(row, c)))
     return lines
@@ -299,7 +300,8 @@ def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
     return f"{_signed(difference)} %" if column == "FPS" else _signed(difference)
 
 
-def _ours(row: ResultRow, column: str) -> str:
+def measured_text(row: ResultRow, column: str) -> str:
+    """A cell of ours: mean ± standard deviation (seeds)."""
     if row.status != "run":
         return row.status if row.status == "not run" else NOTHING
     cell = row.ours[column]
@@ -324,19 +326,23 @@ def _difference(delta: Difference | None, *, unit: str = "") -> str:
 
 
 def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
-    """A difference with its interval, marked where the interval has zero in it."""
+    """A difference with its interval, marked where the interval has zero in it.
+
+    Bounds have as many digits as it takes to see on which side of zero they are.
+    """
     low, high = band
     mark = f" {NOISE}" if low <= 0 <= high else ""
-    return f"{_signed(mean)}{unit} [{_signed(low)}, {_signed(high)}]{mark}"
+    bounds = (_signed(b, next((d for d in (1, 2, 3) if round(b, d) or not b), 4)) for b in band)
+    return f"{_signed(mean)}{unit} [{', '.join(bounds)}]{mark}"
 
 
 def _three_digits(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _signed(value: float) -> str:
-    text = f"{value:+.1f}".replace("-", "−")
-    return "+0.0" if text == "−0.0" else text
+def _signed(value: float, digits: int = 1) -> str:
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if round(value, digits) else text.replace("−", "+")
 
 
 def markdown_lines(cells: list[list[str]]) -> list[str]:

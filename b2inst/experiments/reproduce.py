@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from tqdm import tqdm
 
 from b2inst.data.check import class_counts, missing_classes
 from b2inst.evaluation.average_precision import warn_of_limit
@@ -15,7 +18,8 @@ from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.exports import write_table
 from b2inst.experiments.pool import run_all
-from b2inst.experiments.profile import load_profile
+from b2inst.experiments.profile import Profile, load_profile
+from b2inst.experiments.published import expected_seconds, load_published
 from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import (
@@ -27,10 +31,10 @@ from b2inst.experiments.runner import (
     warn_of_stale,
 )
 from b2inst.experiments.speed import TableSpeed, table_speed
-from b2inst.experiments.store import Run, check_space, disk_need, open_run
+from b2inst.experiments.store import Run, RunStatus, check_space, disk_need, open_run
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import TableSpec, load_table
-from b2inst.experiments.tables import build_table, keep_earlier, save_runs
+from b2inst.experiments.tables import build_table, save_runs
 from b2inst.experiments.workspace import Workspace
 
 
@@ -44,6 +48,7 @@ class Launcher(Protocol):
         *,
         split: SplitName,
         machine: Resources,
+        complete: Mapping[str, RunSpec],
         progress: bool = True,
     ) -> None:
         """Complete the runs, by their labels; RunError names those that failed, and why."""
@@ -65,24 +70,25 @@ def make_table(
     rerun: bool = False,
     progress: bool = True,
 ) -> TableResult:
-    """Run what is missing of a table, and write it to ``results/<profile>/<table>/``.
+    """Run what is missing of a table, and write it to ``results/local/<profile>/<table>/``.
 
-    Runs that are there are read back: an interrupted call is continued by the same call.
+    Finished runs are read back: rerun an interrupted call to resume. The table shows all seeds
+    and rows that have been run on this machine, those of earlier calls too. The published table
+    in ``results/`` stays as it is.
 
     Args:
         name: a table ("table1") or the path of its YAML file.
         profile: a profile ("tiny") or the path of its YAML file.
         seeds: one run of each row for each (default: the profile's).
-        rows: names of the rows to run (default: all); of the others the table shows what has been
-            run before.
+        rows: names of the rows to run (default: all).
         data: a COCO-format folder to use in place of the profile's data.
         start: weights that every run begins with (default: the profile's).
         split: evaluated on this one (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
         machine: how to use the machine (default: as the profile says).
         launcher: what completes the runs (default: processes on this machine).
-        train: False runs nothing: the stored table is rendered again, whoever made it; without
-            one, rows say "not run".
+        train: False runs nothing: this machine's table is rendered again, else the published one;
+            without any, rows say "not run".
         rerun: train anew the runs that were made by other code; the old ones are kept aside.
 
     Raises:
@@ -98,21 +104,30 @@ def make_table(
     target = workspace.results / plan.name / folder
     if not train:
         stored = target / f"{table.name}.json"
-        if not stored.is_file():
-            return _write(build_table(table, plan, {}, workspace, split=part), workspace, target)
-        result = TableResult.load(stored)
+        result = (
+            TableResult.load(stored)
+            if stored.is_file()
+            else load_published(plan.name, table.name, workspace)
+            or build_table(table, plan, {}, workspace, split=part)
+        )
         write_table(result, target)
         return result
 
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-    specs = table.run_specs(plan, tuple(plan.seeds if seeds is None else seeds))
+    asked = tuple(plan.seeds if seeds is None else seeds)
+    specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
 
     def finish(speed: TableSpeed | None) -> TableResult:
         built = build_table(table, plan, specs, workspace, split=part, speed=speed)
         return _write(built, workspace, target)
 
     runs = _runs(specs, workspace)
-    wanted = {spec.hash for row in _chosen(rows, table) for spec in specs.get(row, ())}
+    wanted = {
+        spec.hash
+        for row in _chosen(rows, table)
+        for spec in specs.get(row, ())
+        if spec.seed in asked
+    }
     if rerun:
         for spec, run in runs.values():
             if spec.hash in wanted and is_stale(run):
@@ -123,16 +138,33 @@ def make_table(
         for label, (spec, run) in sorted(
             runs.items(), key=lambda item: -item[1][0].schedule.iterations
         )
-        if spec.hash in wanted and not is_complete(run, spec, part)
+        # Also those of earlier calls that today's code has not measured, which takes little.
+        if (spec.hash in wanted or run.status is RunStatus.TRAINED)
+        and not is_complete(run, spec, part)
     }
     machine = machine or plan.machine
+    if progress and missing:
+        published = load_published(plan.name, table.name, workspace)
+        text = _announcement(table.name, plan.name, runs, missing, machine.jobs, published)
+        tqdm.write(text, file=sys.stderr)
     if missing:
         check_plan(missing.values(), workspace, part, machine)
     speed = None
     try:
         if missing:
-            complete = launcher or run_all
-            complete(missing, workspace, split=part, machine=machine, progress=progress)
+            launch = launcher or run_all
+            launch(
+                missing,
+                workspace,
+                split=part,
+                machine=machine,
+                complete={
+                    label: spec
+                    for label, (spec, _) in runs.items()
+                    if spec.hash in wanted and label not in missing
+                },
+                progress=progress,
+            )
         if table.costs and rows is None:  # all of them are timed together, or none
             speed = table_speed(
                 {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
@@ -151,6 +183,45 @@ def make_table(
     return finish(speed)
 
 
+def _earlier_seeds(
+    table: TableSpec, plan: Profile, target: Path, asked: Sequence[int]
+) -> Sequence[int]:
+    """Other seeds of the table that this machine has; one of other data is set aside."""
+    path = target / f"{table.name}.json"
+    if not path.is_file():
+        return ()
+    provenance = TableResult.load(path).provenance
+    if provenance.get("data") == plan.data.name:
+        return [seed for seed in provenance["seeds"] if seed not in asked]
+    kept = target.with_name(f"{target.name}-{provenance.get('data')}")
+    target.rename(kept)
+    warnings.warn(f"the table of other data that was here is now {kept}", stacklevel=3)
+    return ()
+
+
+def _announcement(
+    table: str,
+    profile: str,
+    runs: Mapping[str, tuple[RunSpec, Run]],
+    missing: Mapping[str, RunSpec],
+    jobs: int,
+    published: TableResult | None,
+) -> str:
+    """What will be run, what is there, and about how long it takes."""
+    begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
+    text = (
+        f"{table}, profile {profile}: {len(runs)} runs, {len(runs) - len(missing)} complete, "
+        f"{begun} begun"
+    )
+    seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
+    if missing and seconds:
+        minutes = seconds / 60 / min(jobs, len(missing))
+        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time"
+        assert published is not None
+        text += f" (as the published runs took, on {published.provenance.get('cpu')})"
+    return text
+
+
 def _chosen(rows: Sequence[str] | None, table: TableSpec) -> Sequence[str]:
     known = [row.name for row in table.rows]
     if unknown := [row for row in rows or () if row not in known]:
@@ -164,12 +235,14 @@ def check_plan(
     """Find what would go wrong, before hours of training: data, models, devices, disk space.
 
     Raises:
-        DataError: something is wrong with the annotations. SpecError: a model cannot be built, or
-        a batch does not divide over the devices.
-        WeightsError: a model cannot start from the given file. RunError: there is no room on the
-        disk.
+        DataError: something is wrong with the annotations.
+        SpecError: a model cannot be built, there is no such device, or a batch does not divide
+            over the devices.
+        WeightsError: a model cannot start from the given file.
+        RunError: there is no room on the disk.
     """
     specs = list(specs)
+    resolve_device(machine.device)
     processes = machine.devices * machine.machines
     for spec in specs:
         if spec.schedule.batch_size % processes:
@@ -226,14 +299,6 @@ def _runs(
 
 
 def _write(result: TableResult, workspace: Workspace, target: Path) -> TableResult:
-    kept = keep_earlier(result, target)
-    if kept is not None:
-        warnings.warn(
-            f"{workspace.shown(target)} now shows this call's {result.seeds} seed(s) on "
-            f"{result.provenance['data']}; the table that was there, of more seeds or other data, "
-            f"is kept as {kept.name}",
-            stacklevel=4,
-        )
     save_runs(result, workspace)
     write_table(result, target)
     return result

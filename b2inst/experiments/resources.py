@@ -1,6 +1,6 @@
 """How a machine is used. No part of what a run is, and of no influence on its numbers but rounding.
 
-Sums over another number of ``threads``, and convolutions with ``channels_last``, round differently.
+Sums over another number of ``threads`` round differently.
 Profiles that are made for CPUs therefore fix them.
 """
 
@@ -21,7 +21,6 @@ class Resources(Spec):
     workers: NonNegativeInt = 0  #: processes that load training data, for each run
     batch: PositiveInt = 1  #: images predicted together
     device: str = "auto"  #: "auto", "cpu", "cuda"
-    channels_last: bool = False  #: channels innermost in memory, which is quicker
     recompute: bool = False  #: in training, keep fewer activations and compute them again
     #: Options of sbatch by their long names, as in ``{partition: gpu, time: "24:00:00"}``; true for
     #: those without a value.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -12,6 +13,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -82,6 +84,14 @@ class RunSpec(Spec):
     precision: Precision = "32-true"
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
+    name: str | None = None  #: of its folder (default: its hash)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            raise ValueError(f"name {name!r}: use letters, digits, '.', '_' and '-'")
+        return name
 
     @property
     def max_detections(self) -> int:
@@ -90,6 +100,38 @@ class RunSpec(Spec):
         assert isinstance(limit, int)
         return limit
 
+    def with_image_size(self, size: int) -> RunSpec:
+        """The same run at another image size.
+
+        Args:
+            size: pixels of the shorter side that ``predict`` looks at (of both, for YOLACT); for
+                runs that train on crops of images at their own size, of a crop's side. Other
+                sizes of training, and the longest side, follow in proportion.
+        """
+        old, options = self.augmentation, dict(self.options)
+        if old.crop is not None:
+            changed = old.model_copy(update={"crop": size})
+            return self.model_copy(update={"augmentation": changed})
+        from b2inst.models import baseline_of  # specs are read without PyTorch
+
+        square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
+        key = "size" if square else "shorter"
+        now = options.get(key) or max(old.shorter)
+        assert isinstance(now, int)
+        assert old.longer_max is not None
+        options[key] = size
+        if not square:
+            longest = options.get("longer_max") or old.longer_max
+            assert isinstance(longest, int)
+            options["longer_max"] = round(longest * size / now)
+        changed = old.model_copy(
+            update={
+                "shorter": tuple(round(side * size / now) for side in old.shorter),
+                "longer_max": round(old.longer_max * size / now),
+            }
+        )
+        return self.model_copy(update={"options": options, "augmentation": changed})
+
     def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
         """The same run with the shorter side of each image drawn from these, in pixels."""
         changed = self.augmentation.model_copy(update={"shorter": shorter})
@@ -97,7 +139,7 @@ class RunSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
-        content = self.model_dump(mode="json", exclude={"data", "start"})
+        content = self.model_dump(mode="json", exclude={"data", "start", "name"})
         if self.start is not None:
             content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every"):

@@ -171,7 +171,15 @@ def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
 
 
 def resolve_device(name: str) -> str:
-    """ "auto" is the GPU where there is one."""
+    """The device that a name means; "auto" is the GPU where there is one.
+
+    Raises:
+        SpecError: a GPU is asked for and there is none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SpecError(
+            f"device {name}: PyTorch finds no GPU here; leave --device out, or check the driver"
+        )
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -227,7 +235,6 @@ def _train(
             device=machine.device,
             precision=spec.precision,
             num_workers=machine.workers,
-            channels_last=machine.channels_last,
             recompute=machine.recompute,
             progress=progress,
         )

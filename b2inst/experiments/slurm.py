@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from b2inst.experiments.data_spec import SplitName
@@ -45,6 +46,7 @@ def run_all(
     *,
     split: SplitName,
     machine: Resources,
+    complete: Mapping[str, RunSpec] = MappingProxyType({}),
     progress: bool = True,
     cluster: str = "slurm",
 ) -> None:
@@ -73,12 +75,14 @@ def run_all(
     jobs |= _submit(new, workspace, split, machine, executor)
     failures: list[str] = []
     waiting = dict(jobs)
-    with Progress(specs, workspace, enabled=progress) as bar:
+    every = {**complete, **specs}
+    with Progress(every, workspace, enabled=progress, done=complete) as bar:
         try:
             while waiting:
                 states = _states(waiting.values())
                 running = [label for label, job in waiting.items() if states.get(job.job_id)]
-                bar.show(running, queued=len(states) - len(running))
+                ended = [label for label in specs if label not in waiting]
+                bar.show(running, queued=len(states) - len(running), finished=ended)
                 for label in [label for label, j in waiting.items() if j.job_id not in states]:
                     job = waiting.pop(label)
                     if not _settled(runs[label], specs[label], split):

@@ -1,4 +1,4 @@
-"""The run store: one folder a run, named by what the run is.
+"""The run store: one folder a run, named by the hash of what the run is, or as the user says.
 
 ``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
 training, ``model.safetensors`` when training is done, and for each split it was evaluated on
@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from b2inst.data.locking import locked
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.yaml_spec import parse_spec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class RunStatus(StrEnum):
@@ -144,8 +146,17 @@ class Run:
 
 
 def open_run(runs: Path, spec: RunSpec) -> Run:
-    """The run that ``spec`` describes, begun or not."""
-    return Run(runs / spec.hash)
+    """The run that ``spec`` describes, begun or not.
+
+    Raises:
+        RunError: the folder of its name holds a run of other settings.
+    """
+    run = Run(runs / (spec.name or spec.hash))
+    if spec.name is not None and run.spec_path.is_file() and run.spec().hash != spec.hash:
+        raise RunError(
+            f"{run.folder}: holds a run of other settings; choose another name, or remove it"
+        )
+    return run
 
 
 def check_space(folder: Path, needed_bytes: float) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from b2inst.evaluation import noise_band
+from b2inst.evaluation.noise_band import noise_band
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.measuring import RESAMPLES
 from b2inst.experiments.profile import Profile
@@ -94,7 +92,7 @@ def build_table(
 
 
 def save_runs(result: TableResult, workspace: Workspace) -> None:
-    """Write ``results/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics."""
+    """Write ``<results>/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics."""
     for name in dict.fromkeys(name for row in result.rows for name in row.runs):
         run = Run(workspace.runs / name)
         label = result.provenance["split"]
@@ -107,28 +105,6 @@ def save_runs(result: TableResult, workspace: Workspace) -> None:
             "predictions": workspace.shown(run.predictions_path(label)),
         }
         write_json(workspace.results / result.profile / "runs" / f"{name}.json", content)
-
-
-def keep_earlier(result: TableResult, folder: Path) -> Path | None:
-    """Keep a stored table that ``result`` is about to replace but does not supersede.
-
-    That is one of more seeds, or of other data.
-
-    Returns:
-        Where it is kept now, beside it: ``<table>.<n>-seeds.json`` or ``<table>.<data>.json``;
-        None if there was none.
-    """
-    path = folder / f"{result.table}.json"
-    if not path.is_file():
-        return None
-    earlier = TableResult.load(path)
-    ours = result.provenance.get("data")
-    theirs = earlier.provenance.get("data", ours)
-    if ours == theirs and earlier.seeds <= result.seeds:
-        return None
-    kept = folder / f"{result.table}.{f'{earlier.seeds}-seeds' if ours == theirs else theirs}.json"
-    shutil.copyfile(path, kept)
-    return kept
 
 
 def _row(

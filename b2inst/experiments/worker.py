@@ -17,7 +17,7 @@ import time
 import warnings
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+import lightning.fabric  # noqa: F401 - training needs it; here, runs that are forked share it
 
 from b2inst.experiments.processes import STOPPED
 from b2inst.experiments.resources import Resources
@@ -58,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except Exception as error:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
         get_error_handler().record_exception(error)  # for torchrun's report
         if not type(error).__module__.startswith("b2inst."):
             raise

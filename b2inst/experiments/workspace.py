@@ -18,7 +18,8 @@ class Workspace:
 
     Args:
         root: where ``runs/`` (weights, predictions), ``data/`` (procedural scenes) and
-            ``results/`` (tables) lie or are made.
+            ``results/local/`` (tables and figures) are made. The published tables lie in
+            ``results/``; what is run does not touch them.
     """
 
     root: Path
@@ -45,6 +46,11 @@ class Workspace:
 
     @property
     def results(self) -> Path:
+        """Of this machine."""
+        return self.published / "local"
+
+    @property
+    def published(self) -> Path:
         return self.root / "results"
 
     def spec_file(self, name: str, *, kind: str) -> Path:

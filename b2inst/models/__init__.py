@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from b2inst.models.catalog import CATALOG, PRETRAINED, TWO_STAGE, baseline_of, create_model
-from b2inst.models.image_segmenter import ImageSegmenter, mask_score
-from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
-from b2inst.models.two_stage import TwoStageSegmenter
+from typing import TYPE_CHECKING
+
+from b2inst.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from b2inst.models.catalog import CATALOG, PRETRAINED, TWO_STAGE, baseline_of, create_model
+    from b2inst.models.image_segmenter import ImageSegmenter, mask_score
+    from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
+    from b2inst.models.two_stage import TwoStageSegmenter
 
 __all__ = [
     "CATALOG",
@@ -21,3 +26,5 @@ __all__ = [
     "mask_score",
     "with_bases",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from b2inst.models.blendmask import IMAGENET_RGB, blendmask, blendmask_tiny
@@ -116,12 +117,23 @@ def create_model(
     """
     if name not in CATALOG:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+    parameters = signature(CATALOG[name]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"]
+    unknown = [option for option in options if option not in known]
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
+        )
     try:
         model = CATALOG[name](num_classes=num_classes, **options)
     except TypeError as error:
-        raise ValueError(f"options of {name}: {error}") from error
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"options of {name}: {error}") from error  # in a mapping, as boundary's
     model.class_names = class_names
     # The weights to start from are no part of what the finished model is.
     kept = {key: value for key, value in options.items() if key != "backbone_weights"}

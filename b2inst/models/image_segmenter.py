@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import Any
 
@@ -12,13 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from b2inst.inference import Precision, chosen_precision, fast_network
 from b2inst.models.interfaces import ImagePreprocessor, LimitedDetector
 from b2inst.models.tiles import Span, TileError, joined, spans
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.structures import Detections, Instances, Masks, Targets
 
-#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, PIL image, or path of a file.
-ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+#: An image as ``predict`` takes it: H×W×3 uint8 RGB array, 3×H×W uint8 RGB tensor, PIL image, or
+#: path of a file.
+ImageLike = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
 
 
 class ImageSegmenter(nn.Module):
@@ -40,6 +43,10 @@ class ImageSegmenter(nn.Module):
         #: norms of some heads, whose statistics are of the tile. Instances of more than 128 pixels
         #: may be cut at a seam. Only for models that do not resize images.
         self.tile: int | None = None
+        self._precision: Precision = "float32"
+        #: Predict through a ``FastNetwork``, which is the same but for rounding; False to run each
+        #: operation as the modules define it, for those who count or compare operations.
+        self.optimised: bool = True
 
     @property
     def max_detections(self) -> int:
@@ -53,9 +60,29 @@ class ImageSegmenter(nn.Module):
         self._limited.max_detections = limit
 
     @property
+    def precision(self) -> Precision:
+        """Of convolutions and linear layers in prediction, whatever training uses.
+
+        "bfloat16" is faster where the device has it and moves boxes, scores and masks a little;
+        what is made of the network's outputs is computed in float32 in any case. "auto", when set,
+        becomes one of the two by the device that the model is on.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = chosen_precision(name, self.preprocessor.mean.device)
+
+    @property
     def _limited(self) -> LimitedDetector:
         """The part that finds the instances."""
         raise NotImplementedError
+
+    def _network(self) -> AbstractContextManager[Any]:
+        """A context for the parts of the network in which they are fast."""
+        if self.training:
+            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        return fast_network(self, self.precision) if self.optimised else nullcontext()
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; their plain sum is what training minimises.
@@ -162,6 +189,13 @@ def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
 
 def read_image(image: ImageLike) -> np.ndarray:
     """An image as H×W×3 uint8 RGB; what files and PIL images become, ``upright_rgb`` says."""
+    if isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+            raise ValueError(
+                f"image tensor has shape {tuple(image.shape)} and dtype {image.dtype}; give 3×H×W "
+                "uint8 in RGB order, as torchvision.io.decode_image does"
+            )
+        return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(

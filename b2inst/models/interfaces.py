@@ -50,7 +50,9 @@ class InstanceHead(LimitedDetector, Protocol):
     to the coefficients.
     """
 
-    outputs: type  #: a dataclass of tensors, and lists of them by level
+    @property
+    def outputs(self) -> type:
+        """What it returns: a dataclass of tensors, and lists of them by level."""
 
     def __call__(self, features: Features) -> Any:
         """``outputs`` at all positions."""

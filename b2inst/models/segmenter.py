@@ -115,10 +115,10 @@ class BasisSegmenter(ImageSegmenter):
         places = torch.arange(len(order), device=order.device)
         last = order.new_full((sum(map(len, targets)),), -1)  # place of its largest weight
         last = last.scatter_reduce(0, positives.target_index[order], places, "amax")
-        shown = (last >= 0).split([len(t) for t in targets])
+        shown = (last >= 0).cpu().split([len(t) for t in targets])  # one transfer, not one each
         boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
         with torch.no_grad():
-            coefficients = positives.coefficients[order[last[last >= 0]]]
+            coefficients = positives.coefficients[order[last[torch.cat(shown)]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
         return self.scoring_head.loss(features, boxes, masks, truths)
@@ -148,12 +148,12 @@ class BasisSegmenter(ImageSegmenter):
         sizes: Sequence[tuple[int, int]],
         truths: Sequence[Tensor] | None = None,
     ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
-        if self.training:
-            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        network = self._network()
         if not images:
             return []
         batch = self.preprocessor(list(images))
-        features, outputs, bases = self.network(batch.images)
+        with network:
+            features, outputs, bases = self.network(batch.images)
         bases = self._shown(bases, truths)
         detections = self.instance_head.detect(outputs)
         boxes = [d.boxes for d in detections]
@@ -162,7 +162,8 @@ class BasisSegmenter(ImageSegmenter):
         )
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
-            logits = self.scoring_head(features, boxes, masks)
+            with self._network():
+                logits = self.scoring_head(features, boxes, masks)
             qualities = {name: value.sigmoid() for name, value in logits.items()}
 
         results = []

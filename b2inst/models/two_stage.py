@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from b2inst.inference import channels_first
 from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.models.interfaces import BoxDetector, ImagePreprocessor, MaskHead
 from b2inst.modules.mask_iou_head import MaskIoUHead
@@ -67,21 +68,22 @@ class TwoStageSegmenter(ImageSegmenter):
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
         """What ``predict`` does once images are resized; see ``ImageSegmenter``."""
-        if self.training:
-            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        network = self._network()
         if not images:
             return []
         batch = self.preprocessor(list(images))
-        features: Features = self.backbone(batch.images)
-        detections = self.detector.detect(features, batch)
-        boxes = [d.boxes for d in detections]
-        labels = torch.cat([d.labels for d in detections])
-        outputs = self.mask_head(features, boxes)
-        masks = RoIMasks(outputs.of_class(labels).sigmoid(), torch.cat(boxes))
-        qualities: dict[str, Tensor] = {}
-        if self.scoring_head is not None:
-            ious = self.scoring_head(outputs.pooled, masks.probabilities)
-            qualities = {"iou": of_class(ious, labels).clamp(0, 1)}
+        with network:
+            features: Features = self.backbone(batch.images)
+            features = {stride: channels_first(maps) for stride, maps in features.items()}
+            detections = self.detector.detect(features, batch)
+            boxes = [d.boxes for d in detections]
+            labels = torch.cat([d.labels for d in detections])
+            outputs = self.mask_head(features, boxes)
+            masks = RoIMasks(outputs.of_class(labels).float().sigmoid(), torch.cat(boxes))
+            qualities: dict[str, Tensor] = {}
+            if self.scoring_head is not None:
+                ious = self.scoring_head(outputs.pooled, masks.probabilities)
+                qualities = {"iou": of_class(ious, labels).float().clamp(0, 1)}
         results = []
         start = 0
         for i, detection in enumerate(detections):

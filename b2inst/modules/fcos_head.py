@@ -116,16 +116,7 @@ class FCOSHead(nn.Module):
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
         """Coefficients at P positions: image in the batch and flat position, both P, to P×D."""
-        result = outputs.class_logits.new_zeros(len(position), self.coefficients.out_channels)
-        start = 0
-        for tower in outputs.towers:
-            height, width = tower.shape[-2:]
-            index = ((position >= start) & (position < start + height * width)).nonzero()[:, 0]
-            cell = position[index] - start
-            values = self.coefficients.at(tower, image[index], cell // width, cell % width)
-            result = result.index_copy(0, index, values.float())
-            start += height * width
-        return result
+        return self.coefficients.at(outputs.towers, image, position).float()
 
     def loss(
         self, outputs: DenseOutputs, targets: list[Targets]
@@ -140,10 +131,11 @@ class FCOSHead(nn.Module):
             radius=self.radius,
             centres=self.centres,
         )
-        positive = assigned.labels != self.num_classes
-        image, position = positive.nonzero(as_tuple=True)
+        positive = (assigned.labels != self.num_classes).nonzero(as_tuple=True)
+        image, position = positive
         weights = assigned.centerness[positive]
-        num_positive = even_share(positive.sum())
+        centerness = outputs.centerness_logits[positive]
+        num_positive = even_share(weights.new_tensor(len(weights)))
         weight_sum = even_share(weights.sum(), least=1e-6)
         losses = {
             "loss_class": focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
@@ -153,19 +145,19 @@ class FCOSHead(nn.Module):
             )
             / weight_sum,
             "loss_centerness": F.binary_cross_entropy_with_logits(
-                outputs.centerness_logits[positive], weights, reduction="sum"
+                centerness, weights, reduction="sum"
             )
             / num_positive,
         }
         counts = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
-        probabilities = outputs.class_logits[positive].sigmoid()
+        probabilities = outputs.class_logits.detach()[positive].sigmoid()
         positives = Positives(
             image_index=image,
             target_index=assigned.target_index[positive] + counts[image],
             coefficients=self.coefficients_at(outputs, image, position),
             weights=weights,
-            weight_sum=float(weight_sum),
-            scores=(probabilities.amax(1) * outputs.centerness_logits[positive].sigmoid()).detach(),
+            weight_sum=weight_sum,
+            scores=probabilities.amax(1) * centerness.detach().sigmoid(),
         )
         return losses, positives
 

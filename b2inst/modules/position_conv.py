@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,20 +19,29 @@ class PositionConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
 
-    def at(self, feature: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    def at(self, levels: Sequence[Tensor], image: Tensor, position: Tensor) -> Tensor:
         """The output's vectors at P positions.
 
         Args:
-            feature: B×C×h×w.
-            image, row, column: P int64 each.
+            levels: features, B×C×h×w each.
+            image, position: P int64 each; positions are cells of all levels, row by row.
 
         Returns:
-            P×D, equal to ``self(feature)[image, :, row, column]``.
+            P×D, equal to what ``self`` makes of the level, there.
         """
-        padded = F.pad(feature, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # B×(h+2)×(w+2)×C
-        offsets = torch.arange(3, device=feature.device)
-        rows = row[:, None, None] + offsets[:, None]
-        columns = column[:, None, None] + offsets
-        patches = padded[image[:, None, None], rows, columns]  # P×3×3×C
+        shapes = torch.tensor([level.shape[2:] for level in levels], device=position.device)
+        counts = shapes.prod(1)
+        ends = counts.cumsum(0)
+        of = torch.bucketize(position, ends, right=True)
+        first = (ends - counts)[of, None, None]
+        height, width = shapes[of, :, None, None].unbind(1)
+        cell = position[:, None, None] - first
+        offsets = torch.arange(-1, 2, device=position.device)
+        rows, columns = cell // width + offsets[:, None], cell % width + offsets
+        outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+        cells = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], 1)
+        place = (first + rows * width + columns).masked_fill(outside, 0)
+        patches = cells[image[:, None, None], place]  # P×3×3×C
+        patches = patches.to(self.weight.dtype).masked_fill(outside[..., None], 0)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(patches.flatten(1), weight, self.bias)

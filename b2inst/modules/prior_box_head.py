@@ -15,7 +15,7 @@ from b2inst.modules.prior_boxes import decode, prior_boxes
 from b2inst.modules.prior_targets import PriorTargets, assign
 from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
-from b2inst.structures import Detections, Features, Positives, Targets
+from b2inst.structures import Detections, Features, Positives, Targets, of_class
 
 #: Of the three squares at a cell: square roots of the aspect ratios that were meant.
 FACTORS = (1.0, 0.5**0.5, 2.0**0.5)
@@ -111,18 +111,8 @@ class PriorBoxHead(nn.Module):
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
         """Coefficients of P priors: image in the batch and number, both P, to P×D."""
         each = len(self.factors)
-        result = outputs.class_logits.new_zeros(len(prior), self.num_coefficients)
-        cell, which = prior // each, prior % each
-        start = 0
-        for tower in outputs.towers:
-            height, width = tower.shape[-2:]
-            index = ((cell >= start) & (cell < start + height * width)).nonzero()[:, 0]
-            place = cell[index] - start
-            values = self.coefficients.at(tower, image[index], place // width, place % width)
-            own = values.unflatten(1, (each, -1))[torch.arange(len(index)), which[index]]
-            result = result.index_copy(0, index, own.float())
-            start += height * width
-        return result
+        values = self.coefficients.at(outputs.towers, image, prior // each)
+        return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
         """What each prior box is trained for."""
@@ -136,9 +126,9 @@ class PriorBoxHead(nn.Module):
     ) -> tuple[dict[str, Tensor], Positives]:
         """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
         assigned = self.targets(self.priors(outputs), targets)
-        positive = assigned.labels >= 0
-        image, prior = positive.nonzero(as_tuple=True)
-        count = even_share(positive.sum())
+        positive = (assigned.labels >= 0).nonzero(as_tuple=True)
+        image, prior = positive
+        count = even_share(outputs.offsets.new_tensor(len(image)))
         box_loss = F.smooth_l1_loss(
             outputs.offsets[positive], assigned.offsets[positive], reduction="sum"
         )
@@ -153,7 +143,7 @@ class PriorBoxHead(nn.Module):
             target_index=assigned.target_index[positive] + first[image],
             coefficients=self.coefficients_at(outputs, image, prior),
             weights=assigned.overlaps[positive],
-            weight_sum=float(count),
+            weight_sum=count,
         )
         return losses, positives
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
+from b2inst.ops.roi_align import roi_align
 from b2inst.structures import Features
 
 
@@ -42,9 +42,10 @@ class RoIPooler(nn.Module):
         levels = self.level(boxes)
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
-        rows = [(levels == i).nonzero()[:, 0] for i in range(len(self.strides))]
+        order = levels.argsort(stable=True)
+        rows = order.split(levels.bincount(minlength=len(self.strides)).tolist())
         pooled = [
-            roi_align(features[stride], rois[at], self.size, 1 / stride, self.samples, aligned=True)
+            roi_align(features[stride], rois[at], self.size, 1 / stride, self.samples)
             for stride, at in zip(self.strides, rows, strict=True)
         ]
-        return torch.cat(pooled)[torch.cat(rows).argsort()]
+        return torch.cat(pooled)[order.argsort()]

@@ -49,9 +49,8 @@ def boundary_target(
     Returns:
         h×w float, 0 or 1.
     """
-    rows, columns = (
-        ((torch.arange(cells, device=masks.device) + 0.5) * stride).long() for cells in size
-    )
+    # On the host, since how many there are within the image is a shape.
+    rows, columns = (((torch.arange(cells) + 0.5) * stride).long() for cells in size)
     sampled = masks[:, rows[rows < masks.shape[1]]][:, :, columns[columns < masks.shape[2]]]
     target = masks.new_zeros(size, dtype=torch.float32)
     boundary = laplacian_boundary(sampled)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -39,6 +40,13 @@ def sum_over_devices(value: Tensor) -> Tensor:
 def mean_over_devices(value: Tensor) -> Tensor:
     """Mean of a detached tensor over all processes."""
     return sum_over_devices(value) / process_count()
+
+
+def on_any_device(flag: bool, device: torch.device) -> bool:
+    """Whether it is set in any process; all wait for each other, and one alone for nothing."""
+    return (
+        flag if not _joined() else bool(sum_over_devices(torch.tensor(flag, device=device).int()))
+    )
 
 
 def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:

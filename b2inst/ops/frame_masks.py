@@ -38,19 +38,26 @@ def pixel_centres(pixels: int, frame: int) -> Tensor:
 
 
 def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Read a grid between its cells: bilinear, constant beyond the first and last cell.
+    """Read grids between their cells: bilinear, constant beyond the first and last cell.
 
     Args:
-        grid: h×w.
-        rows, columns: H and W positions in cells; 0 is the first cell's centre.
+        grid: h×w, or N×h×w.
+        rows, columns: H and W positions in cells, or N times so many; 0 is the first cell's centre.
 
     Returns:
-        H×W.
+        H×W, or N×H×W.
     """
-    upper, lower, down = _neighbours(rows.to(grid), grid.shape[0])
-    left, right, along = _neighbours(columns.to(grid), grid.shape[1])
-    lines = torch.lerp(grid.index_select(0, upper), grid.index_select(0, lower), down[:, None])
-    return torch.lerp(lines.index_select(1, left), lines.index_select(1, right), along)
+    upper, lower, down = _neighbours(rows.to(grid), grid.shape[-2])
+    left, right, along = _neighbours(columns.to(grid), grid.shape[-1])
+    lines = torch.lerp(_picked(grid, upper, -2), _picked(grid, lower, -2), down[..., None])
+    return torch.lerp(_picked(lines, left, -1), _picked(lines, right, -1), along[..., None, :])
+
+
+def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
+    """Rows or columns of a grid, or of each of N its own."""
+    if index.ndim == 1:
+        return grid.index_select(dim, index)
+    return grid.take_along_dim(index[..., None] if dim == -2 else index[..., None, :], dim)
 
 
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import roi_align
 
-_CHUNK = 8  # instances made float at a time when cropping full-size bitmaps
+from b2inst.ops.frame_masks import Window, portions
 
 
 def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]) -> Tensor:
@@ -27,22 +27,42 @@ def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int
         (bottom - top)×(right - left) float; 0 outside the box (bilinear, zero padding).
     """
     top, left, bottom, right = window
-    x1, y1, x2, y2 = box.unbind()
-    ys = (torch.arange(top, bottom, device=box.device) + 0.5 - y1) / (y2 - y1) * 2 - 1
-    xs = (torch.arange(left, right, device=box.device) + 0.5 - x1) / (x2 - x1) * 2 - 1
-    grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
-    sampled = F.grid_sample(
-        probabilities[None, None].float(), grid[None].float(), align_corners=False
-    )
-    return sampled[0, 0]
+    rows = torch.arange(top, bottom, device=box.device)
+    columns = torch.arange(left, right, device=box.device)
+    return sample_rois(probabilities[None], box[None], rows[None], columns[None])[0]
 
 
-def box_window(box: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The pixels a box touches, plus one around, inside an image of (height, width)."""
-    x1, y1, x2, y2 = box.tolist()
-    top, left = max(int(np.floor(y1)) - 1, 0), max(int(np.floor(x1)) - 1, 0)
-    bottom, right = min(int(np.ceil(y2)) + 1, size[0]), min(int(np.ceil(x2)) + 1, size[1])
-    return top, left, max(bottom, top), max(right, left)
+def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Sample RoI masks at the centres of pixels, of each its own.
+
+    Args:
+        probabilities: N×R×R in [0, 1], spread over ``boxes``.
+        boxes: N×4, x1 y1 x2 y2 in image pixels.
+        rows, columns: N×h and N×w, whole numbers of pixels.
+
+    Returns:
+        N×h×w float; 0 outside the box (bilinear, zero padding).
+    """
+    x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
+    ys = (rows + 0.5 - y1) / (y2 - y1) * 2 - 1
+    xs = (columns + 0.5 - x1) / (x2 - x1) * 2 - 1
+    shape = (len(boxes), rows.shape[1], columns.shape[1])
+    grid = torch.stack([xs[:, None].expand(shape), ys[:, :, None].expand(shape)], dim=-1)
+    return F.grid_sample(probabilities[:, None].float(), grid.float(), align_corners=False)[:, 0]
+
+
+def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixels that boxes touch, plus one around, inside an image of (height, width).
+
+    Returns:
+        N×4 int64: top, left, bottom, right, ends exclusive; no pixels for a box without extent or
+        beside the image.
+    """
+    limits = boxes.new_tensor([*size, *size])
+    start, stop = boxes[:, [1, 0]].floor() - 1, boxes[:, [3, 2]].ceil() + 1
+    windows = torch.cat([start, stop], 1).clamp(min=0).minimum(limits)
+    some = (boxes[:, 2:] > boxes[:, :2]) & (windows[:, 2:] > windows[:, :2])
+    return (windows * some.all(1, keepdim=True)).long()
 
 
 def paste_masks(
@@ -60,13 +80,23 @@ def paste_masks(
         N×H×W bool.
     """
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
-    corners = boxes.cpu()  # one transfer, not one a box
-    for mask, probability, box, at in zip(masks, probabilities, boxes, corners, strict=True):
-        top, left, bottom, right = window = box_window(at, size)
-        if bottom > top and right > left and at[2] > at[0] and at[3] > at[1]:
+    windows = box_windows(boxes, size).tolist()  # one transfer, not one a box
+    for mask, probability, box, window in zip(masks, probabilities, boxes, windows, strict=True):
+        top, left, bottom, right = window
+        if bottom > top and right > left:
             soft = paste_window(probability, box, window)
             mask[top:bottom, left:right] = soft >= threshold
     return masks
+
+
+def mask_window(mask: NDArray[np.bool_]) -> Window:
+    """The rectangle that an H×W mask covers: (top, left, bottom, right); of none, four zeros."""
+    columns = np.flatnonzero(mask.any(0))
+    if not len(columns):
+        return 0, 0, 0, 0
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    rows = np.flatnonzero(mask[:, left:right].any(1))
+    return int(rows[0]), left, int(rows[-1]) + 1, right
 
 
 def covered(mask: Tensor) -> tuple[int, int, Tensor]:
@@ -74,11 +104,8 @@ def covered(mask: Tensor) -> tuple[int, int, Tensor]:
 
     An empty mask counts as covering its first pixel.
     """
-    (rows,), (columns,) = (mask.any(side).nonzero(as_tuple=True) for side in (1, 0))
-    if not len(rows):
-        return 0, 0, mask[:1, :1]
-    top, left = int(rows[0]), int(columns[0])
-    return top, left, mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    top, left, bottom, right = mask_window(mask.cpu().numpy())
+    return top, left, mask[top : max(bottom, 1), left : max(right, 1)]
 
 
 def crop_masks(
@@ -95,8 +122,7 @@ def crop_masks(
         P×R×R float, 0 or 1.
     """
     crops = [masks.new_zeros((0, roi_size, roi_size), dtype=torch.float32)]
-    for start in range(0, len(boxes), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+    for rows in portions(0, len(boxes), cells=masks.shape[1] * masks.shape[2]):
         chunk, chunk_boxes = masks[rows if index is None else index[rows]], boxes[rows]
         own = torch.arange(len(chunk), device=boxes.device, dtype=boxes.dtype)[:, None]
         rois = torch.cat([own, chunk_boxes], dim=1)
@@ -113,17 +139,15 @@ def share_inside(masks: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
         boxes: P×4 in the masks' pixels.
         index: P int64, the mask of each box; an empty mask has no part anywhere.
     """
-    shares = boxes.new_zeros(len(boxes))
-    for i in index.unique().tolist():
-        at, mask = index == i, masks[i].to(boxes)
-        columns, rows = (
-            _overlap(boxes[at, k], boxes[at, k + 2], size)
-            for k, size in enumerate((mask.shape[1], mask.shape[0]))
-        )
-        with torch.autocast(boxes.device.type, enabled=False):  # eight bits count no pixels
-            inside = ((rows @ mask) * columns).sum(1)
-        shares[at] = inside / mask.sum().clamp(min=1)
-    return shares
+    height, width = masks.shape[1:]
+    down = _overlap(boxes[:, 1], boxes[:, 3], height)
+    along = _overlap(boxes[:, 0], boxes[:, 2], width)
+    inside = boxes.new_zeros(len(boxes))
+    with torch.autocast(boxes.device.type, enabled=False):  # eight bits count no pixels
+        for rows in portions(0, len(boxes), cells=height * width):
+            by_column = down[rows, None] @ masks[index[rows]].to(boxes)
+            inside[rows] = (by_column[:, 0] * along[rows]).sum(1)
+    return inside / masks.sum((1, 2))[index].clamp(min=1)
 
 
 def _overlap(start: Tensor, stop: Tensor, cells: int) -> Tensor:
@@ -161,6 +185,12 @@ def _runs(mask: NDArray[np.uint8]) -> list[int]:
     changes = np.flatnonzero(inside[1:] != inside[:-1]) + start
     runs: list[int] = np.diff(changes, prepend=0, append=mask.size).tolist()
     return runs if runs[-1] else runs[:-1]
+
+
+def code_windows(codes: list[dict[str, Any]]) -> list[Window]:
+    """As ``mask_window``, of compressed COCO run-length codes, whose masks need not be searched."""
+    boxes = coco_mask.toBbox(codes).astype(int).tolist() if codes else []
+    return [(y, x, y + height, x + width) for x, y, width, height in boxes]
 
 
 def decode_rle(codes: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Tensor:

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from b2inst.ops.boundary import laplacian_boundary
-from b2inst.ops.masks import box_window
+from b2inst.ops.masks import box_windows
 from b2inst.structures import Masks
 
 EPSILON = 1e-5  #: the paper's soft term ε of Eq. 1
+_TOGETHER, _CELLS = 16, 2**21  # masks, and pixels of their windows, that are looked at together
 
 
 def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -40,14 +41,23 @@ def mask_quality(masks: Masks, truths: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         IoU (N) and boundary Dice (N), float in [0, 1]; 0 for a box outside the image.
     """
-    boxes = masks.boxes
-    iou = torch.zeros(len(boxes), device=boxes.device)
-    dice = torch.zeros(len(boxes), device=boxes.device)
-    for i, box in enumerate(boxes):
-        top, left, bottom, right = window = box_window(box, (truths.shape[1], truths.shape[2]))
-        if bottom > top and right > left and box[2] > box[0] and box[3] > box[1]:
-            predicted = masks.inside(i, window)
-            truth = truths[i, top:bottom, left:right].bool()
-            iou[i] = mask_iou(predicted, truth)
-            dice[i] = boundary_dice(predicted, truth)
+    iou, dice = torch.zeros(2, len(masks), device=masks.boxes.device)
+    windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))
+    sides = windows[:, 2:] - windows[:, :2]
+    order = sides.amax(1).argsort(descending=True)  # those of about one size go together
+    extents = [extent for extent in sides[order].tolist() if extent[0]]  # the others come last
+    start = 0
+    while start < len(extents):
+        stop = start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1)
+        height, width = map(max, zip(*extents[start:stop], strict=True))
+        chosen = order[start : min(stop, len(extents))]
+        start = stop
+        top, left, bottom, right = windows[chosen, :, None].unbind(1)
+        rows = top + torch.arange(height, device=top.device)
+        columns = left + torch.arange(width, device=top.device)
+        inside = (rows < bottom)[:, :, None] & (columns < right)[:, None]
+        down, along = rows.clamp(max=truths.shape[1] - 1), columns.clamp(max=truths.shape[2] - 1)
+        truth = truths[chosen[:, None, None], down[:, :, None], along[:, None]].bool() & inside
+        predicted = masks[chosen].at(rows, columns) & inside
+        iou[chosen], dice[chosen] = mask_iou(predicted, truth), boundary_dice(predicted, truth)
     return iou, dice

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch.distributed as dist
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Place:
     rank: int = 0  #: from 0
     processes: int = 1  #: of the run
     processes_here: int = 1  #: of them, on this machine
-    environment: type[ClusterEnvironment] = LightningEnvironment  #: how they find each other
+    started_by: Literal["torchrun", "srun"] | None = None
 
     def __post_init__(self) -> None:
         if self.processes % self.processes_here:
@@ -47,7 +45,7 @@ class Place:
                 rank=int(environment["RANK"]),
                 processes=int(environment["WORLD_SIZE"]),
                 processes_here=int(environment["LOCAL_WORLD_SIZE"]),
-                environment=TorchElasticEnvironment,
+                started_by="torchrun",
             )
         # Of the step, not of the job: a single process may run in a job that has room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
@@ -56,7 +54,7 @@ class Place:
                 rank=int(environment["SLURM_PROCID"]),
                 processes=tasks,
                 processes_here=tasks // int(environment["SLURM_STEP_NUM_NODES"]),
-                environment=SLURMEnvironment,
+                started_by="srun",
             )
         return cls()
 
@@ -70,13 +68,24 @@ def launch(*, device: str, precision: Any = "32-true") -> Fabric:
         device: "auto", "cpu", "cuda".
         precision: of Lightning Fabric.
     """
+    # Only those that train wait for this import: it takes longer than PyTorch's.
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     place = Place.of_this_process()
+    environment = {
+        None: LightningEnvironment,
+        "torchrun": TorchElasticEnvironment,
+        "srun": SLURMEnvironment,
+    }[place.started_by]
     fabric = Fabric(
         accelerator=device,
         devices=place.processes_here,
         num_nodes=place.machines,
         precision=precision,
-        plugins=[place.environment()],
+        plugins=[environment()],
     )
     fabric.launch()
     return fabric

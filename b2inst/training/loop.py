@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
 from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.ops.distributed import from_first, gathered, mean_over_devices
+from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
 from b2inst.training.determinism import deterministic
 from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
 from b2inst.training.norms import synchronise_norms
-from b2inst.training.recompute import recompute_activations
+from b2inst.training.recompute import recompute_activations, recompute_normalised
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
 
@@ -42,7 +42,6 @@ def train(
     num_workers: int = 0,
     progress: bool = True,
     tensorboard: bool = False,
-    channels_last: bool = False,
     recompute: bool = False,
 ) -> None:
     """Train a model, or go on where an interrupted training stopped.
@@ -57,7 +56,6 @@ def train(
         precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
         num_workers: processes that load data.
         tensorboard: also write TensorBoard events into ``out``.
-        channels_last: keep weights and maps with the channels innermost, which is quicker.
         recompute: keep fewer activations and compute them again, see ``recompute_activations``.
 
     Raises:
@@ -71,12 +69,13 @@ def train(
     fabric.seed_everything(seed, verbose=False)
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # quicker convolutions
     if recompute:
         recompute_activations(model)
+    else:
+        recompute_normalised(model)
 
-    optimizer, scheduler = schedule.optimizer_for(model)
+    optimizer, scheduler = schedule.optimizer_for(model, fused=precision != "16-mixed")
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.train()
 
@@ -156,8 +155,7 @@ def train(
                 bar.set_postfix(loss=f"{mean[0]:.3f}")
             if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
                 save(done)
-            asked = torch.tensor(float(interruption.requested), device=fabric.device)
-            if mean_over_devices(asked) > 0:
+            if on_any_device(interruption.requested, fabric.device):
                 save(done)
                 raise KeyboardInterrupt(f"stopped after iteration {done}; run again to go on")
     if log:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
-from torchvision.ops._utils import split_normalization_params
+
+if TYPE_CHECKING:  # specs are read without PyTorch
+    import torch
+    from torch import nn
+    from torch.optim.lr_scheduler import LambdaLR
 
 
 class Schedule(BaseModel):
@@ -71,6 +72,21 @@ class Schedule(BaseModel):
             }
         )
 
+    def of_length(self, iterations: int) -> Self:
+        """The same schedule squeezed or stretched: warm-up and steps at the same fractions of it.
+
+        Args:
+            iterations: 1 or more.
+        """
+        factor = iterations / self.iterations
+        return self.model_copy(
+            update={
+                "iterations": iterations,
+                "milestones": tuple(round(milestone * factor) for milestone in self.milestones),
+                "warmup_iterations": round(self.warmup_iterations * factor),
+            }
+        )
+
     def for_batch(self, size: int) -> Self:
         """The same training in batches of another size: as many images, seen in ``size``s.
 
@@ -91,8 +107,27 @@ class Schedule(BaseModel):
             }
         )
 
-    def optimizer_for(self, model: nn.Module) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """The optimiser of a model's trainable parameters, and its learning-rate scheduler."""
+    def __str__(self) -> str:
+        steps = ", ".join(map(str, self.milestones))
+        decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
+        return (
+            f"{self.iterations} iterations of {self.batch_size} images, {self.optimizer}, learning "
+            f"rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
+        )
+
+    def optimizer_for(
+        self, model: nn.Module, *, fused: bool = True
+    ) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        """The optimiser of a model's trainable parameters, and its learning-rate scheduler.
+
+        Args:
+            fused: all of a step in one pass over a parameter; not where float16 gradients are to
+                be clipped.
+        """
+        import torch
+        from torch.optim.lr_scheduler import LambdaLR
+        from torchvision.ops._utils import split_normalization_params
+
         norm, other = split_normalization_params(model)
         groups = [
             {"params": [p for p in other if p.requires_grad], "weight_decay": self.weight_decay},
@@ -101,7 +136,9 @@ class Schedule(BaseModel):
         groups = [group for group in groups if group["params"]]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.learning_rate, momentum=self.momentum)
+            optimizer = torch.optim.SGD(
+                groups, self.learning_rate, momentum=self.momentum, fused=fused
+            )
         else:
-            optimizer = torch.optim.AdamW(groups, self.learning_rate)
+            optimizer = torch.optim.AdamW(groups, self.learning_rate, fused=fused)
         return optimizer, LambdaLR(optimizer, self.factor)

@@ -92,7 +92,7 @@ def fcos_step(
         positives_per_object=positives.target_index.bincount(
             minlength=sum(map(len, targets))
         ).tolist(),
-        normaliser=positives.weight_sum,
+        normaliser=float(positives.weight_sum),
         losses={losses.get(name, name): value.item() for name, value in own_losses.items()},
         polygon_losses={},
         statistics={},

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
-import numpy.typing as npt
-import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes
 
-from b2inst.ops.boundary import laplacian_boundary
-from b2inst.ops.masks import covered
+from b2inst.ops.frame_masks import Window
+from b2inst.ops.masks import mask_window
 from b2inst.structures import Instances
 
-Picture = npt.NDArray[np.uint8]  #: H×W×3, RGB
+Picture = NDArray[np.uint8]  #: H×W×3, RGB
 Colour = tuple[int, int, int]  #: RGB, 0–255
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 _GOLDEN_RATIO = 0.618034
 _OPACITY = 0.45  # of a tint
+_FIVE = np.ones((5, 5), np.uint8)
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
@@ -50,7 +51,7 @@ def enlarge(picture: Picture, side: int) -> Picture:
         sH×sW×3 uint8 with a whole factor s; a picture that is already longer keeps its size.
     """
     scale = _scale(picture.shape[0], picture.shape[1], side)
-    return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+    return _enlarged(picture, scale)
 
 
 def to_grey(picture: Picture, *, pale: float = 0.0) -> Picture:
@@ -74,7 +75,8 @@ def draw_masks(
         colours: N colours.
         opacity: of the tint, 0 to 1; the outline is opaque.
     """
-    return _draw_parts(picture, [covered(mask) for mask in masks], colours, opacity)
+    arrays = masks.cpu().numpy()
+    return _draw_masks(picture, arrays, [*map(mask_window, arrays)], colours, opacity=opacity)
 
 
 def draw_instances(
@@ -85,6 +87,7 @@ def draw_instances(
     colours: Sequence[Colour] | None = None,
     captions: bool = True,
     side: int = 384,
+    windows: Sequence[Window] | None = None,
 ) -> Picture:
     """Draw what ``predict`` returned for an image.
 
@@ -95,6 +98,7 @@ def draw_instances(
         colours: one for each of the N instances; a palette by default.
         captions: whether to draw boxes with class name and score.
         side: small images are enlarged towards this shorter side, as by :func:`enlarge`.
+        windows: (top, left, bottom, right) of each of the N masks, for who knows them.
 
     Returns:
         sH×sW×3 uint8 with the whole factor s (1 for a photograph).
@@ -103,28 +107,27 @@ def draw_instances(
     every = colours if colours is not None else palette(len(instances))
     colours = [every[i] for i in shown]
     scale = _scale(picture.shape[0], picture.shape[1], side)
-    parts = []
-    for i in shown:
-        top, left, mask = covered(instances.masks[i])
-        mask = mask.cpu().repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-        parts.append((scale * top, scale * left, mask))
-    drawn = _draw_parts(enlarge(picture, side), parts, colours)
+    arrays = instances.masks.cpu().numpy()
+    masks = [arrays[i] for i in shown]
+    known = (
+        [mask_window(mask) for mask in masks] if windows is None else [windows[i] for i in shown]
+    )
+    drawn = _draw_masks(picture, masks, known, colours, scale=scale)
     if not captions or not shown:
         return drawn
     names, scores = instances.names, instances.scores.tolist()
-    labels = [f"{names[i]} {scores[i]:.2f}" for i in shown]
-    framed = draw_bounding_boxes(
-        torch.from_numpy(drawn).permute(2, 0, 1),
-        (instances.boxes[shown].cpu() * scale).round(),
-        labels,
-        colors=colours,
-        font=str(_FONT),
-        font_size=max(min(drawn.shape[:2]) // 32, 10),
-        label_colors="white",
-        label_background_colors=[_rgb([c / 400 for c in colour]) for colour in colours],
-        fill_labels=True,
-    )
-    return framed.permute(1, 2, 0).numpy()
+    boxes = (instances.boxes[shown].cpu() * scale).round().long().tolist()
+    size = max(min(drawn.shape[:2]) // 32, 10)
+    image = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(image)
+    for i, box, colour in zip(shown, boxes, colours, strict=True):
+        pen.rectangle(box, outline=colour)
+        text, x, y = _text(f"{names[i]} {scores[i]:.2f}", size)
+        x, y = x + box[0] + 2, y + box[1] + 2
+        ground = (x - 1, y - 1, x + text.width + 1, y + text.height + 1)
+        pen.rectangle(ground, fill=_rgb([c / 400 for c in colour]))
+        pen.bitmap((x, y), text, fill="white")
+    return np.array(image)
 
 
 def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") -> Picture:
@@ -142,31 +145,60 @@ def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") 
     return (coloured[..., :3] * 255).round().astype(np.uint8)
 
 
-def _draw_parts(
+def _draw_masks(
     picture: Picture,
-    parts: Sequence[tuple[int, int, Tensor]],
+    masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_],
+    windows: Sequence[Window],
     colours: Sequence[Colour],
+    *,
     opacity: float = _OPACITY,
+    scale: int = 1,
 ) -> Picture:
-    """Draw masks of which top, left and the rectangle that they cover are given."""
-    original, canvas = torch.from_numpy(picture), torch.from_numpy(picture.copy())
-    layers = [
-        ((slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])), mask, colour)
-        for (top, left, mask), colour in zip(parts, map(torch.tensor, colours), strict=True)
-    ][::-1]
-    for window, mask, colour in layers:
-        tinted = original[window][mask] * (1 - opacity) + colour * opacity
-        canvas[window][mask] = tinted.to(torch.uint8)
-    for window, mask, colour in layers:
-        canvas[window][_outline(mask)] = colour.to(torch.uint8)
-    return canvas.numpy()
+    """Enlarge a picture ``scale`` times and draw H×W masks on it, of which windows are known.
+
+    Each mask only marks its pixels as its own; they are coloured all at once.
+    """
+    height, width = picture.shape[:2]
+    tints = np.full((height, width), -1, np.int32)  # the mask that each pixel belongs to, if any
+    lines = np.full((scale * height, scale * width), -1, np.int32)  # the same, of outlines
+    for i in reversed(range(len(masks))):
+        top, left, bottom, right = windows[i]
+        inside = masks[i][top:bottom, left:right]
+        if not inside.size:
+            continue
+        np.copyto(tints[top:bottom, left:right], i, where=inside)
+        window = (slice(scale * top, scale * bottom), slice(scale * left, scale * right))
+        np.copyto(lines[window], i, where=_outline(_enlarged(inside.view(np.uint8), scale)))
+    table = np.array(colours, np.uint8).reshape(-1, 3)
+    drawn = picture.copy()
+    at = np.flatnonzero(tints >= 0)
+    pixels, tint = drawn.reshape(-1, 3), table * np.float32(opacity)
+    pixels[at] = pixels[at] * np.float32(1 - opacity) + tint[tints.ravel()[at]]
+    drawn = _enlarged(drawn, scale)
+    at = np.flatnonzero(lines >= 0)
+    drawn.reshape(-1, 3)[at] = table[lines.ravel()[at]]
+    return drawn
 
 
-def _outline(mask: Tensor) -> Tensor:
-    """The outer two pixels of a mask, H×W bool."""
-    edge = laplacian_boundary(mask, frame="constant")
-    wide = F.max_pool2d(edge[None].float(), 3, stride=1, padding=1)[0] > 0
-    return wide & mask
+def _outline(mask: Picture) -> NDArray[np.bool_]:
+    """The outer two pixels of a mask, H×W uint8 of 0 and 1; beyond the frame there is nothing."""
+    inner = cv2.erode(mask, _FIVE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    outline: NDArray[np.bool_] = mask > inner
+    return outline
+
+
+def _enlarged(picture: Picture, scale: int) -> Picture:
+    return picture.repeat(scale, axis=1).repeat(scale, axis=0) if scale > 1 else picture
+
+
+@lru_cache(maxsize=512)
+def _text(text: str, size: int) -> tuple[Image.Image, int, int]:
+    """Written white on black, and how far right of and below a point that it is written at."""
+    font = ImageFont.truetype(_FONT, size)
+    left, top, right, bottom = map(int, font.getbbox(text))
+    written = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(written).text((-left, -top), text, fill=255, font=font)
+    return written, left, top
 
 
 def _scale(height: int, width: int, side: int) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,10 +20,12 @@ from tqdm import tqdm
 from b2inst.data import DataError, read_image
 from b2inst.data.image_files import file_names, image_suffixes
 from b2inst.data.images import as_array
+from b2inst.data.raster import Bytes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
-from b2inst.inference import optimise_for_inference
 from b2inst.models import ImageSegmenter
+from b2inst.ops.ahead import ahead
+from b2inst.ops.masks import code_windows
 from b2inst.structures import Instances
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.prediction_file import PredictionFile
@@ -93,9 +95,9 @@ def predict_files(
     their score. Pictures have the names of the images, with the ending ``.png`` and a number where
     two would have the same; ``picture`` in ``images`` says which it is.
 
-    Images that an earlier call has predicted into the same folder are kept, with the same model
-    and threshold only; an interrupted call can thus be repeated. Images that cannot be read are
-    passed over.
+    Images that an earlier call has predicted into the same folder are kept, with the same model,
+    threshold and precision only; an interrupted call can thus be repeated. Images that cannot be
+    read are passed over.
 
     Args:
         model: in evaluation mode.
@@ -108,7 +110,8 @@ def predict_files(
 
     Raises:
         DataError: a file would be replaced that is an input or was not made by an earlier call,
-            or what is there is of another model, threshold or image; nothing is written then.
+            or what is there is of another model, threshold, precision or image; nothing is written
+            then.
         EvaluationError: the model predicts a NaN.
     """
     named = file_names(images)
@@ -116,7 +119,11 @@ def predict_files(
     names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
     ids = list(category_ids) or list(range(1, len(names) + 1))
     head = {
-        "info": {"model": _fingerprint(model), "score_threshold": score_threshold},
+        "info": {
+            "model": _fingerprint(model),
+            "score_threshold": score_threshold,
+            "precision": model.precision,
+        },
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -128,35 +135,49 @@ def predict_files(
     _check_unchanged(named, kept, file.path)
     pictures |= {name: image["picture"] for name, image in kept.items()}
     bad: dict[str, str] = {}
-    full = 0
-    model = optimise_for_inference(model)
+
+    def read(name: str) -> tuple[str, Bytes, str] | None:
+        try:
+            return name, as_array(read_image(named[name])), _sha256(named[name])
+        except DataError as error:
+            bad[name] = str(error)
+            return None
+
+    def predicted() -> Iterator[tuple[str, Bytes, str, Instances]]:
+        images = ahead(read, new, workers=2, most=4)
+        for image in tqdm(
+            images, total=len(new), desc="predict", unit="image", disable=not progress
+        ):
+            if image is not None:
+                yield *image, model.predict([image[1]])[0]
+
+    def written(found: tuple[str, Bytes, str, Instances]) -> bool:
+        name, array, digest, instances = found
+        instances = instances.to("cpu")
+        image = {
+            "id": file.next_image_id,
+            "file_name": name,
+            "height": array.shape[0],
+            "width": array.shape[1],
+            "picture": pictures[name],
+            "sha256": digest,
+        }
+        annotations = _annotations(file.next_image_id, instances, ids, named[name])
+        file.add(image, annotations)
+        windows = code_windows([annotation["segmentation"] for annotation in annotations])
+        drawn = draw_instances(array, instances, score_threshold=score_threshold, windows=windows)
+        _save(Image.fromarray(drawn), out / pictures[name])
+        return len(instances) >= model.max_detections
+
+    # One thread writes, image by image, and ``sum`` has no code of its own that Ctrl-C could stop
+    # before the thread is done with what has been predicted.
     with file:
-        for name in tqdm(new, desc="predict", unit="image", disable=not progress):
-            try:
-                array = as_array(read_image(named[name]))
-            except DataError as error:
-                bad[name] = str(error)
-                continue
-            (instances,) = model.predict([array])
-            full += len(instances) >= model.max_detections
-            file.add(
-                {
-                    "id": file.next_image_id,
-                    "file_name": name,
-                    "height": array.shape[0],
-                    "width": array.shape[1],
-                    "picture": pictures[name],
-                    "sha256": _sha256(named[name]),
-                },
-                _annotations(file.next_image_id, instances, ids),
-            )
-            drawn = draw_instances(array, instances, score_threshold=score_threshold)
-            _save(Image.fromarray(drawn), out / pictures[name])
+        full = sum(ahead(written, predicted(), workers=1, most=1))
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),
         full=full,
-        bad=list(bad.values()),
+        bad=[bad[name] for name in named if name in bad],
     )
 
 
@@ -224,10 +245,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _annotations(image_id: int, instances: Instances, ids: Sequence[int]) -> list[dict[str, Any]]:
+def _annotations(
+    image_id: int, instances: Instances, ids: Sequence[int], path: Path
+) -> list[dict[str, Any]]:
     return [
         {**record, "area": int(coco_mask.area(record["segmentation"])), "iscrowd": 0}
-        for record in to_records(image_id, instances.to("cpu"), ids)
+        for record in to_records(image_id, instances, ids, file=path)
     ]
 
 

@@ -121,7 +121,7 @@ class PredictionFile:
             return
         try:
             content = json.loads(self.path.read_bytes())
-            info = {key: content["info"][key] for key in self._head["info"]}
+            info = {key: content["info"].get(key) for key in self._head["info"]}
             head = {"info": info, "categories": content["categories"]}
             found = defaultdict(list)
             for annotation in content["annotations"]:
@@ -131,7 +131,7 @@ class PredictionFile:
                 for image in content["images"]
                 if isinstance(image["picture"], str)
             ]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}") from None
         self._check(head)
         yield from entries

@@ -71,7 +71,7 @@ class ExportedNetwork(nn.Module):
             else:
                 parts[part][name] = value
         features = {int(stride): level for stride, level in parts["features"].items()}
-        if self._outputs is None:
+        if self._outputs is None or self._stride is None:
             return features
         bases = Bases(stride=self._stride, **parts["bases"])
         return features, self._outputs(**parts["head"]), bases

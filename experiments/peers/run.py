@@ -57,7 +57,7 @@ def main(
         raise typer.BadParameter(f"{data}: no nuclei; run `b2inst data nuclei {data}` first")
     workspace, name = Workspace.here(), name or f"{peer}-{cpu_minutes:g}"
     result, folder = (
-        workspace.results / f"nuclei/peers/records/{name}.json",
+        workspace.published / f"nuclei/peers/records/{name}.json",
         workspace.runs / "peers" / name,
     )
     if rerun:

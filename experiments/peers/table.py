@@ -53,7 +53,7 @@ def main(data: Annotated[Path, typer.Argument(help="Folder of `b2inst data nucle
     """Evaluate, store and print."""
     workspace = Workspace.here()
     plan = load_profile(PROFILE, workspace=workspace)
-    folder = workspace.results / plan.name / "peers"
+    folder = workspace.published / plan.name / "peers"
     index = CocoIndex.load(*find_split(data, "test"))
     lines = {
         record["name"]: peer_line(record, index, plan, workspace.root)
@@ -93,7 +93,7 @@ def our_lines(table: TableResult, workspace: Workspace) -> dict[str, Line]:
     lines = {}
     for row in (row for row in table.rows if row.status == "run"):
         line: Line = {name: cell.mean for name, cell in row.ours.items() if name in COLUMNS}
-        runs = [workspace.results / table.profile / f"runs/{run}.json" for run in row.runs]
+        runs = [workspace.published / table.profile / f"runs/{run}.json" for run in row.runs]
         steps = [read_json(run)["provenance"]["steps"]["train"] for run in runs]
         line["training_cpu_minutes"] = statistics.fmean(s["cpu_seconds"] for s in steps) / 60
         fps = row.ours["FPS"].mean

@@ -129,5 +129,5 @@ def test_what_cannot_be_measured(sample: Callable[..., Sample]) -> None:
         benchmark(["blendmask-tiny"] * 2, samples=one)
     with pytest.raises(BenchmarkError, match="unknown model 'blendmask-huge'"):
         benchmark(["blendmask-huge"], samples=one)
-    with pytest.raises(BenchmarkError, match="options of blendmask-tiny"):
+    with pytest.raises(BenchmarkError, match="blendmask-tiny has no option wings"):
         benchmark(["blendmask-tiny"], options={"wings": 2}, samples=one)

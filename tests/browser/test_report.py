@@ -27,7 +27,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(ROOT / "results" / profile, place / "results" / profile)
     for measurement in (ROOT / "results").glob("*.json"):
         shutil.copy(measurement, place / "results")
-    return make_report(profile, Workspace(place)).parent
+    return make_report(profile, Workspace(place), published=True).parent
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

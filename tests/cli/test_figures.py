@@ -18,4 +18,4 @@ def test_without_trained_models_each_figure_says_what_to_run(
     lines = [line for line in result.stdout.splitlines() if "not drawn" in line]
     assert len(lines) >= 8
     assert "run `make table1 PROFILE=smoke`" in lines[0]
-    assert (tmp_path / "results/smoke/figures/figures.json").is_file()
+    assert (tmp_path / "results/local/smoke/figures/figures.json").is_file()

@@ -46,7 +46,7 @@ def told(file: Path) -> Iterator[tuple[int, str]]:
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
             continue
         if " " in node.value.strip() and id(node) not in docstrings:
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z]", node.value):
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+[a-z0-9]", node.value):
                 yield node.lineno, option
 
 

@@ -10,11 +10,11 @@ from b2inst.cli import app
 
 def test_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results/mine").mkdir(parents=True)
+    (tmp_path / "results/local/mine").mkdir(parents=True)
     result = CliRunner().invoke(app, ["report", "--profile", "mine"])
     assert result.exit_code == 0, result.output
-    assert result.output == "results/mine/index.html: open it in a browser\n"
-    assert (tmp_path / "results/mine/index.html").is_file()
+    assert result.output == "results/local/mine/index.html: open it in a browser\n"
+    assert (tmp_path / "results/local/mine/index.html").is_file()
 
 
 def test_without_results_it_says_what_to_run(
@@ -23,4 +23,4 @@ def test_without_results_it_says_what_to_run(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["report", "--profile", "small"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: results/small: no results yet")
+    assert result.stderr.startswith("error: results/local/small: no results yet")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.data import CocoIndex, ImageRecord, find_split, write_scenes
-from b2inst.evaluation import evaluate, read_predictions, write_predictions
+from b2inst.data import CocoIndex, DataError, ImageRecord, find_split, write_scenes
+from b2inst.evaluation import EvaluationError, evaluate, read_predictions, write_predictions
 from b2inst.evaluation.inference import equal_size_batches
 from b2inst.structures import Instances
 
@@ -68,6 +71,48 @@ def test_an_interrupted_prediction_leaves_nothing(index: CocoIndex, tmp_path: Pa
     with pytest.raises(RuntimeError, match="out of memory"):
         write_predictions(Broken(index), index, tmp_path / "p.jsonl.gz", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_image_is_named(index: CocoIndex, tmp_path: Path) -> None:
+    images = list(index.images)
+    images[3] = replace(images[3], path=tmp_path / "gone.png")
+    broken = CocoIndex(**vars(index) | {"images": images})
+    model = Oracle(broken)
+    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+        write_predictions(model, broken, tmp_path / "p.jsonl.gz", progress=False)
+    assert model.batches == [1, 1, 1], "those before it are predicted"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_of_which_predictions_are_wrong_is_named(index: CocoIndex, tmp_path: Path) -> None:
+    class Diverged(Oracle):
+        def _answer(self, image: np.ndarray) -> Instances:
+            answer = super()._answer(image)
+            answer.scores[-1] = torch.nan
+            return answer
+
+    name = index.images[0].path.name
+    with pytest.raises(EvaluationError, match=rf"{name}, detection \d+: score nan"):
+        write_predictions(Diverged(index), index, tmp_path / "p.jsonl.gz", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_does_not_grow_with_the_images(index: CocoIndex, tmp_path: Path) -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Watched(Oracle):
+        def predict(self, images: list[Any]) -> list[Instances]:
+            nonlocal most
+            found = super().predict(images)
+            alive.extend(weakref.ref(instances.masks) for instances in found)
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+            return found
+
+    write_predictions(Watched(index), index, tmp_path / "p.jsonl.gz", progress=False)
+    assert len(alive) == 5
+    assert most <= 3  # one is encoded and one waits, while the next is predicted
 
 
 def test_batches_hold_neighbours_of_equal_size() -> None:

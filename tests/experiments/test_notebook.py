@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,36 @@ def test_a_notebook_is_executed_with_its_parameters(source: Path, tmp_path: Path
     assert cells[-1].outputs[0].text == "abab\n"
     assert page == tmp_path / "out/done.html"
     assert "abab" in page.read_text()
+    assert not re.search(r'(src|href)="https?:', page.read_text())  # it is read without a network
+
+
+def test_a_notebook_of_the_same_inputs_is_not_executed_again(source: Path, tmp_path: Path) -> None:
+    def make(inputs: str | None, word: str = "ab") -> int:
+        out, page = execute(
+            source, tmp_path / "out.ipynb", {"word": word}, folder=tmp_path, inputs=inputs
+        )
+        assert page.is_file()
+        return out.stat().st_mtime_ns
+
+    first = make("a")
+    assert make("a") == first
+    changed = make("b")
+    assert changed > first
+    assert make("b", word="cd") > changed
+    assert make(None) > changed
+    with pytest.raises(RunError):
+        make("b", word="bad")
+    with pytest.raises(RunError):  # what failed is tried again
+        make("b", word="bad")
+
+
+def test_progress_is_by_cell(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path, progress=True)
+    assert "in.ipynb: 100%" in capsys.readouterr().err
+    execute(source, tmp_path / "quiet.ipynb", {}, folder=tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_warning_from_the_package_names_no_folder_of_this_machine(

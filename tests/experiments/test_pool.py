@@ -33,30 +33,37 @@ from b2inst.experiments.workspace import Workspace
 
 #: Stands in for the worker: notes when it ran, then ends as the run's seed says.
 FAKE = """
-import json, os, sys, time
+import json, os, time
 from pathlib import Path
-order = Path(sys.argv[1])
-seed = json.loads(order.read_text())["seed"]
-note = order.parent / "note.json"
-begun = time.time()
-note.write_text(json.dumps({"begun": begun, "threads": os.environ.get("OMP_NUM_THREADS")}))
-if seed == 7:
-    print("a first line"); print("DataError: images/7.png: not readable"); sys.exit(1)
-if seed == 8:
-    os.kill(os.getpid(), 9)
-if seed == 9:
-    while os.read(0, 10): pass
-    (order.parent / "stopped").touch(); sys.exit(130)
-time.sleep(0.4)
-note.write_text(json.dumps({"begun": begun, "ended": time.time()}))
+imported_in = os.getpid()
+def main(arguments):
+    order = Path(arguments[0])
+    seed = json.loads(order.read_text())["seed"]
+    note = order.parent / "note.json"
+    facts = {"begun": time.time(), "threads": os.environ.get("OMP_NUM_THREADS")}
+    facts |= {"process": os.getpid(), "imported_in": imported_in}
+    note.write_text(json.dumps(facts))
+    if seed == 6:
+        os.kill(imported_in, 9)
+        time.sleep(5)
+    if seed == 7:
+        print("a first line"); print("DataError: images/7.png: not readable"); return 1
+    if seed == 8:
+        os.kill(os.getpid(), 9)
+    if seed == 9:
+        while os.read(0, 10): pass
+        (order.parent / "stopped").touch(); return 130
+    time.sleep(0.4)
+    note.write_text(json.dumps(facts | {"ended": time.time()}))
+    return 0
 """
 
 
 @pytest.fixture
 def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(FAKE)
-    monkeypatch.setattr(orders, "WORKER", (str(script),))
+    (tmp_path / "fake_worker.py").write_text(FAKE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(orders, "WORKER", ("-m", "fake_worker"))
 
 
 def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
@@ -86,18 +93,21 @@ def test_as_many_at_a_time_as_there_are_jobs(
         sum(other["begun"] <= note["begun"] < other["ended"] for other in notes) for note in notes
     )
     assert together == jobs
+    assert len({note["imported_in"] for note in notes}) == jobs
+    assert len({note["process"] for note in notes}) == 3
 
 
 @pytest.mark.usefixtures("fake_worker")
 def test_one_failure_does_not_stop_the_others(spec: RunSpec, workspace: Workspace) -> None:
-    specs = _specs(spec, 7, 8, 0, 1)
+    specs = _specs(spec, 7, 8, 0, 6, 1)
     with pytest.raises(RunError) as error:
         _run_all(specs, workspace, jobs=1)
     message = str(error.value)
-    assert message.startswith("2 of 4 runs did not complete (2 did, and are kept): ")
+    assert message.startswith("3 of 5 runs did not complete (2 did, and are kept): ")
     assert "row seed 7: DataError: images/7.png: not readable" in message
     assert f"runs/{specs['row seed 7'].hash}/output.txt" in message
     assert "row seed 8: was killed by the system" in message
+    assert "row seed 6: was killed by the system" in message  # with the process that forked it
     assert message.endswith("; run again to go on from the last checkpoints")
     assert all("ended" in _note(workspace, specs[f"row seed {seed}"]) for seed in (0, 1))
 

@@ -11,7 +11,14 @@ import pytest
 
 import b2inst
 from b2inst.experiments.exports import to_csv, to_latex, write_table
-from b2inst.experiments.rendering import explain, setting_text, to_frame, to_markdown, to_text
+from b2inst.experiments.rendering import (
+    difference_text,
+    explain,
+    setting_text,
+    to_frame,
+    to_markdown,
+    to_text,
+)
 from b2inst.experiments.table_result import TableResult
 
 
@@ -71,12 +78,12 @@ def test_markdown(result: TableResult) -> None:
     head = next(i for i, line in enumerate(lines) if line.startswith("| row"))
     assert lines[head + 2 : head + 6] == [
         "| baseline | 35.8 | – | 40.3 ± 0.4 (3) | – | 9.0 (1) | – |",
-        "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, +0.0] "
+        "| HBB & more_of_it | 36.2 | +0.4 | 40.0 (1) | −0.3 [−1.0, −0.04] "
         "| 9.0 (1) | −0.3 [−2.5, +1.9] ≈ |",
         "| later | 36.8 | +1.0 | not run | – | not run | – |",
         "| theirs | 34.6 | −1.2 | – | – | – | – |",
     ]
-    assert "|  | Δ baseline | −0.3 [−1.0, +0.0] | – | −0.3 [−2.5, +1.9] ≈ |" in lines
+    assert "|  | Δ baseline | −0.3 [−1.0, −0.04] | – | −0.3 [−2.5, +1.9] ≈ |" in lines
     assert "| theirs | paper | 34.6 | – | – |" in lines
     assert "-1" not in "".join(line for line in lines if "ours" in line)  # no sentinel of COCO's
 
@@ -93,6 +100,20 @@ def test_questions_are_shown_with_the_differences_that_answer_them(result: Table
     assert "| question | difference | AP | AP_L | boundary AP |" in lines
     assert "| Does it? | more − less | +1.3 [+0.5, +2.0] | – | – |" in lines
     assert "| And this? | later − less | – | – | – |" in lines
+
+
+@pytest.mark.parametrize(
+    ("band", "shown"),
+    [
+        ((0.02, 1.34), "+0.7 [+0.02, +1.3]"),
+        ((-0.002, 1.34), "+0.7 [−0.002, +1.3] ≈"),
+        ((0.0, 1.34), "+0.7 [+0.0, +1.3] ≈"),
+        ((0.1, 1.34), "+0.7 [+0.1, +1.3]"),
+        ((-1.3, -0.04), "+0.7 [−1.3, −0.04]"),
+    ],
+)
+def test_the_mark_never_contradicts_the_interval(band: tuple[float, float], shown: str) -> None:
+    assert difference_text(0.7, band) == shown
 
 
 def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
@@ -117,7 +138,7 @@ def test_tables_stored_before_there_was_a_band_have_the_images_noise(result: Tab
     content["rows"][1]["delta"]["AP"]["ci95"] = [-1.0, 0.2]
     old = TableResult.model_validate(content)
     text = to_markdown(old)
-    assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, +0.0] |" in text
+    assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, −0.04] |" in text
     assert "how much results vary from seed to seed is not in it" in text
     assert "Student" not in text
 
@@ -236,7 +257,7 @@ def test_csv_has_a_line_a_cell(result: TableResult) -> None:
 def test_latex_is_escaped_and_regular(result: TableResult) -> None:
     text = to_latex(result)
     assert r"HBB \& more\_of\_it & paper & 36.2" in text
-    assert r"$-$0.3 [$-$1.0, +0.0] &" in text
+    assert r"$-$0.3 [$-$1.0, $-$0.04] &" in text
     assert r"$-$0.3 [$-$2.5, +1.9] $\approx$ \\" in text
     assert "≈: the interval has zero in it" in text.split(r"\begin")[0]
     assert r"40.3 $\pm$ 0.4 (3)" in text

@@ -34,13 +34,23 @@ class Fabricator:
     def __init__(self, fake_run: Any) -> None:
         self.fake_run = fake_run
         self.calls: list[list[str]] = []
+        self.complete: list[str] = []
         self.failing: set[str] = set()
         self.limit = 100
         self.machine: Resources | None = None
 
     def __call__(
-        self, specs: Any, workspace: Workspace, *, split: str, machine: Resources, progress: bool
+        self,
+        specs: Any,
+        workspace: Workspace,
+        *,
+        split: str,
+        machine: Resources,
+        complete: Any,
+        progress: bool,
     ) -> None:
+        assert not set(complete) & set(specs)
+        self.complete = list(complete)
         self.calls.append(list(specs))
         self.machine = machine
         for done, (label, spec) in enumerate(specs.items()):
@@ -110,6 +120,7 @@ def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabr
     _smoke(workspace, seeds=(0,))
     _smoke(workspace, seeds=(0, 1))
     assert runs.calls[1] == [f"{row} seed 1" for row in ROWS]
+    assert runs.complete == [f"{row} seed 0" for row in ROWS]  # progress counts them
 
 
 def test_rows_may_be_chosen(workspace: Workspace, runs: Fabricator) -> None:
@@ -156,25 +167,78 @@ def test_ctrl_c_keeps_what_is_done(workspace: Workspace, runs: Fabricator) -> No
     assert runs.calls[1] == [f"{row} seed 0" for row in ROWS[2:]]
 
 
-def test_a_table_of_others_survives_a_first_call_that_is_interrupted(
+def test_seeds_and_rows_add_to_what_is_there(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace, seeds=(1,))
+    make_table("table1", profile="smoke", rows=["HBB"], seeds=(4,), workspace=workspace)
+    result = _smoke(workspace, seeds=(0,))
+    assert [len(row.runs) for row in result.rows] == [2, 3, 2, 2, 2]
+    assert result.provenance["seeds"] == [0, 1, 4]
+    assert runs.calls == [
+        [f"{row} seed 1" for row in ROWS],
+        ["HBB seed 4"],
+        [f"{row} seed 0" for row in ROWS],
+    ]
+
+
+def test_earlier_seeds_are_measured_again_where_the_measuring_has_changed(
     workspace: Workspace, runs: Fabricator
 ) -> None:
+    first = _smoke(workspace, seeds=(1,))
+    (name,) = first.row("HBB").runs
+    metrics = Run(workspace.runs / name).metrics_path("test")
+    write_json(metrics, read_json(metrics) | {"code": "older"})
+    assert [len(row.runs) for row in _smoke(workspace, seeds=(0,)).rows] == [2] * 5
+    assert "HBB seed 1" in runs.calls[1]
+    assert len(runs.calls[1]) == 6
+
+
+def test_the_published_table_stays(workspace: Workspace, runs: Fabricator) -> None:
     _smoke(workspace, seeds=(0, 1, 2))
+    (workspace.results / "smoke").rename(workspace.published / "smoke")
+    published = workspace.published / "smoke/table1/table1.json"
+    before = published.read_bytes()
     shutil.rmtree(workspace.runs)  # as in a fresh clone: results, but no runs
-    stored = workspace.results / "smoke/table1/table1.json"
-    before = stored.read_bytes()
     runs.limit = 0
     with pytest.raises(KeyboardInterrupt):
         _smoke(workspace)
-    assert stored.read_bytes() == before
-
+    assert not workspace.results.exists() or not list(workspace.results.rglob("table1.json"))
     runs.limit = 100
-    with pytest.warns(
-        UserWarning, match=r"now shows this call's 1 seed.*kept as table1\.3-seeds\.json"
-    ):
+    assert _smoke(workspace).seeds == 1
+    assert published.read_bytes() == before
+
+
+def test_a_table_of_other_data_is_set_aside(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    first = _smoke(workspace)
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "extends: smoke\nname: smoke\n"
+        "data: {kind: scenes, size: 48, train: {images: 4, seed: 9}, val: {images: 2, seed: 8},"
+        " test: {images: 2, seed: 7}, area_bounds: [120, 200]}\n"
+    )
+    folder = workspace.results / "smoke/table1"
+    (folder / "table1.json").write_text(
+        (folder / "table1.json").read_text().replace(first.provenance["data"], "coco-1234")
+    )
+    with pytest.warns(UserWarning, match="the table of other data that was here is now .*1234"):
         _smoke(workspace)
-    assert (stored.parent / "table1.3-seeds.json").read_bytes() == before
-    assert TableResult.load(stored).seeds == 1
+    assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
+
+
+def test_it_says_what_will_be_run_and_about_how_long_it_takes(
+    workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _smoke(workspace, progress=True)
+    assert "table1, profile smoke: 5 runs, 0 complete, 0 begun\n" in capsys.readouterr().err
+    for cost in result.provenance["runs"].values():
+        cost["wall_seconds"] = 120.0
+    result.save(workspace.published / "smoke/table1/table1.json")
+    _smoke(workspace, seeds=(0, 1), progress=True, machine=Resources(jobs=2))
+    said = capsys.readouterr().err
+    assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
+    _smoke(workspace, seeds=(0, 1), progress=True)
+    assert "table1" not in capsys.readouterr().err
 
 
 @pytest.fixture

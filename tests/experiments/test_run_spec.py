@@ -37,7 +37,7 @@ def test_a_changed_copy_is_another_run(spec: RunSpec) -> None:
 
 def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
     content = json.loads(spec.model_dump_json())
-    assert content.pop("start") is None
+    assert content.pop("start") is content.pop("name") is None
     del content["data"]["area_bounds"], content["data"]["boundary_pixels"]
     del content["schedule"]["log_every"], content["schedule"]["checkpoint_every"]
     assert content["augmentation"].pop("ssd") is content["schedule"].pop("aspect_grouping") is False

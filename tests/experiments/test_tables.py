@@ -15,7 +15,7 @@ from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import read_json
 from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import METRICS, Contrast, TableSpec, load_table
-from b2inst.experiments.tables import build_table, keep_earlier, save_runs
+from b2inst.experiments.tables import build_table, save_runs
 from b2inst.experiments.workspace import Workspace
 
 #: AP by row and seed; boundary AP is ten less, and there is no large instance.
@@ -180,24 +180,3 @@ def test_each_run_has_a_record_of_its_own(result: TableResult, workspace: Worksp
     assert record["evaluation"]["metrics"]["AP"] == 42.0
     assert record["predictions"] == f"runs/{name}/test/predictions.jsonl.gz"
     assert str(workspace.root) not in json.dumps(record)
-
-
-def test_a_table_of_more_seeds_is_kept(result: TableResult, tmp_path: Path) -> None:
-    assert keep_earlier(result, tmp_path) is None
-    result.save(tmp_path / "table1.json")
-    assert keep_earlier(result, tmp_path) is None  # as many seeds: the newer one counts
-    fewer = result.model_copy(
-        update={"rows": [row.model_copy(update={"runs": row.runs[:1]}) for row in result.rows]}
-    )
-    kept = keep_earlier(fewer, tmp_path)
-    assert kept == tmp_path / "table1.3-seeds.json"
-    assert TableResult.load(kept) == result
-
-
-def test_a_table_of_other_data_is_kept(result: TableResult, tmp_path: Path) -> None:
-    result.save(tmp_path / "table1.json")
-    provenance = {**result.provenance, "data": "coco-12345678-12345678"}
-    other = result.model_copy(update={"provenance": provenance})
-    kept = keep_earlier(other, tmp_path)
-    assert kept == tmp_path / f"table1.{result.provenance['data']}.json"
-    assert TableResult.load(kept) == result

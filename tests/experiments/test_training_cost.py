@@ -31,7 +31,7 @@ def test_objects_are_discs_in_their_boxes(script: ModuleType) -> None:
 
 
 def test_a_case_is_measured(script: ModuleType) -> None:
-    case = script.Case("blendmask-r18", 64, 64, channels_last=True, recompute=True)
+    case = script.Case("blendmask-r18", 64, 64, recompute=True)
     cost = script.measure(case, "cpu")
     with torch.device("meta"):
         model = b2inst.create_model("blendmask-r18", num_classes=80, frozen_norm=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from b2inst.data import CocoIndex, write_scenes
 from b2inst.experiments import load_profile
 from b2inst.models import create_model
+from b2inst.structures import FrameMasks
 
 SIZE = 96
 
@@ -42,16 +43,11 @@ def rated_as(
     seen: list[Any] = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][0]))
 
-    def assemble(bases: object, boxes: list[Tensor], coefficients: Tensor) -> SimpleNamespace:
+    def assemble(bases: object, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
         targets = seen[-1]
         rows = [int((targets.boxes == box).all(dim=1).nonzero()[0]) for box in boxes[0]]
         masks = change(targets.masks[rows].bool())
-
-        def inside(i: int, window: tuple[int, int, int, int]) -> Tensor:
-            top, left, bottom, right = window
-            return masks[i, top:bottom, left:right]
-
-        return SimpleNamespace(boxes=boxes[0], inside=inside)
+        return FrameMasks(masks.float(), boxes[0], stride=1, origin=0.5)
 
     monkeypatch.setattr(model.assembler, "assemble", assemble)
     monkeypatch.setattr(script, "load_model", lambda path: model.eval())

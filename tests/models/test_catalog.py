@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from b2inst.modules.basis_head import BasisHead
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.modules.fcos_head import FCOSHead
+from b2inst.structures import Targets
 
 
 def create(name: str, **options: Any) -> BasisSegmenter:
@@ -39,6 +41,27 @@ def test_every_name_builds(name: str) -> None:
         assert isinstance(model.basis_head, BoundarySupervision) == (name != baseline_of(name))
         assert (model.assembler.refinement is not None) == name.startswith("gated-")
     assert model.recipe == {"name": name, "num_classes": 80, "options": {}}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in CATALOG if n.endswith("-tiny")))
+def test_every_family_trains_in_bfloat16_on_a_cpu(
+    name: str, make_targets: Callable[..., Targets]
+) -> None:
+    model = create_model(name, num_classes=3).train()
+    images = list(torch.randint(256, (2, 3, 96, 96), dtype=torch.uint8))
+    targets = [
+        make_targets((96, 96), [(0, 0, 30, 30), (20, 10, 80, 96)], [0, 1]),
+        make_targets((96, 96), [(8, 8, 90, 90)]),
+    ]
+    seen = []
+    model.backbone.register_forward_hook(lambda _, images, maps: seen.extend(maps.values()))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model(images, targets)
+    assert {maps.dtype for maps in seen} == {torch.bfloat16}
+    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.backbone.parameters())
 
 
 def test_the_names_of_the_contract_are_there() -> None:
@@ -170,7 +193,11 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
     ("name", "options", "message"),
     [
         ("blendmask-r5", {}, r"unknown model 'blendmask-r5'; known: .*blendmask-r50"),
-        ("blendmask-tiny", {"atention_size": 7}, r"options of blendmask-tiny: .*atention_size"),
+        (
+            "blendmask-tiny",
+            {"atention_size": 7},
+            r"blendmask-tiny has no option atention_size; it has",
+        ),
         ("blendmask-tiny", {"boundary": {"wight": 1}}, r"options of blendmask-tiny: .*wight"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
         ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),

@@ -38,11 +38,11 @@ def truth(rows: slice) -> torch.Tensor:
 )
 def test_masks_follow_the_truth_that_is_shown(options: dict[str, object]) -> None:
     oracle = model(**options)
-    features = oracle.backbone(torch.randn(1, 3, 96, 128))
+    bases = oracle.basis_head(oracle.backbone(torch.randn(1, 3, 96, 128)))
     boxes = [torch.tensor([[8.0, 8, 100, 80]])]
     coefficients = torch.randn(1, oracle.assembler.num_coefficients)
     one, other = (
-        oracle.assembler.assemble(oracle._bases(features, [truth]), boxes, coefficients)
+        oracle.assembler.assemble(oracle._shown(bases, [truth]), boxes, coefficients)
         for truth in (_filled(slice(10, 40)), _filled(slice(50, 90)))
     )
     assert (one.probabilities - other.probabilities).abs().max() > 1e-4

@@ -14,11 +14,11 @@ def test_it_is_torchvisions_in_the_precision_of_its_input() -> None:
         buffer.uniform_(0.5, 2)
         ours.get_buffer(name).copy_(buffer)
     x = torch.randn(2, 8, 3, 3)
-    assert torch.equal(ours(x), theirs(x))
+    torch.testing.assert_close(ours(x), theirs(x))
     half = x.bfloat16()
     assert theirs(half).dtype == torch.float32
     assert ours(half).dtype == torch.bfloat16
-    assert torch.equal(ours(half), theirs(half).bfloat16())
+    torch.testing.assert_close(ours(half), theirs(half).bfloat16())
 
 
 def test_mixed_precision_keeps_half_the_memory_of_a_backbone() -> None:

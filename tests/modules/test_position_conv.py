@@ -7,23 +7,40 @@ from hypothesis import strategies as st
 from b2inst.modules.position_conv import PositionConv
 
 
-@given(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7), st.integers(0, 12), st.integers(0))
-def test_equals_the_dense_convolution(b: int, h: int, w: int, count: int, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed % 2**31)
+def dense(conv: PositionConv, levels: list[torch.Tensor]) -> torch.Tensor:
+    """The whole convolution of all levels: B×S×D."""
+    return torch.cat([conv(level).flatten(2) for level in levels], 2).transpose(1, 2)
+
+
+sides = st.tuples(st.integers(1, 7), st.integers(1, 7))
+
+
+@given(st.integers(1, 3), st.lists(sides, min_size=1, max_size=3), st.integers(0, 12))
+def test_equals_the_dense_convolution(b: int, shapes: list[tuple[int, int]], count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
     conv = PositionConv(5, 6)
-    feature = torch.randn(b, 5, h, w, generator=generator)
-    image, row, column = (torch.randint(end, (count,), generator=generator) for end in (b, h, w))
-    got = conv.at(feature, image, row, column)
+    levels = [torch.randn(b, 5, *shape, generator=generator) for shape in shapes]
+    expected = dense(conv, levels)
+    image, position = (torch.randint(n, (count,), generator=generator) for n in expected.shape[:2])
+    got = conv.at(levels, image, position)
     assert got.shape == (count, 6)
-    torch.testing.assert_close(got, conv(feature)[image, :, row, column], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, expected[image, position], rtol=1e-4, atol=1e-5)
+
+
+def test_what_lies_outside_a_level_is_nothing_whatever_the_maps_hold() -> None:
+    """Not even times a number that is none."""
+    conv = PositionConv(1, 2)
+    levels = [torch.full((1, 1, 2, 2), torch.nan), torch.ones(1, 1, 1, 1)]
+    got = conv.at(levels, torch.tensor([0]), torch.tensor([4]))
+    torch.testing.assert_close(got, dense(conv, levels)[0, 4:])
 
 
 def test_gradients_equal_those_of_the_dense_convolution() -> None:
     conv = PositionConv(3, 4).double()
-    feature = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
-    image, row, column = torch.tensor([[0, 1, 1, 0], [0, 4, 4, 2], [5, 0, 0, 3]])
-    wanted = (feature, conv.weight, conv.bias)
-    sparse = torch.autograd.grad(conv.at(feature, image, row, column).square().sum(), wanted)
-    dense = torch.autograd.grad(conv(feature)[image, :, row, column].square().sum(), wanted)
-    for one, other in zip(sparse, dense, strict=True):
+    levels = [torch.randn(2, 3, *s).double().requires_grad_() for s in ((5, 6), (2, 3))]
+    image, position = torch.tensor([[0, 1, 1, 0, 1], [5, 24, 24, 15, 35]])
+    wanted = (*levels, conv.weight, conv.bias)
+    sparse = torch.autograd.grad(conv.at(levels, image, position).square().sum(), wanted)
+    whole = torch.autograd.grad(dense(conv, levels)[image, position].square().sum(), wanted)
+    for one, other in zip(sparse, whole, strict=True):
         torch.testing.assert_close(one, other)

@@ -28,7 +28,7 @@ def test_mean_of_two_processes(tmp_path: Path) -> None:
     processes = [context.Process(target=_process, args=a, daemon=True) for a in arguments]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [1.5, 1.5]
+    assert [results.get(timeout=600) for _ in processes] == [1.5, 1.5]
     for process in processes:
         process.join(30)
         assert process.exitcode == 0

@@ -12,11 +12,13 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.ops.masks import (
-    box_window,
+    box_windows,
+    code_windows,
     covered,
     crop_masks,
     decode_rle,
     encode_rle,
+    mask_window,
     paste_masks,
     paste_window,
     share_inside,
@@ -43,20 +45,19 @@ def sampled(soft: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndar
 
 @given(boxes)
 def test_window_holds_every_pixel_of_the_box_and_few_others(box: torch.Tensor) -> None:
-    top, left, bottom, right = box_window(box, SIZE)
+    top, left, bottom, right = box_windows(box[None], SIZE)[0].tolist()
     x1, y1, x2, y2 = box.tolist()
+    if top == bottom or left == right:
+        assert x1 >= SIZE[1] or y1 >= SIZE[0] or x2 <= 0 or y2 <= 0
+        return
     for first, last, low, high, end in (
         (top, bottom, y1, y2, SIZE[0]),
         (left, right, x1, x2, SIZE[1]),
     ):
         touched = [i for i in range(end) if i + 1 > low and i < high]
-        assert last >= first
         assert set(touched) <= set(range(first, last))
-        if last > first:
-            assert first >= 0
-            assert last <= end
-            assert first >= low - 2
-            assert last <= max(high + 2, 0)
+        assert first >= max(low - 2, 0)
+        assert last <= min(high + 2, end)
 
 
 @given(boxes, st.integers(0, 99))
@@ -192,11 +193,36 @@ def test_the_rectangle_that_a_mask_covers(mask: np.ndarray) -> None:
         assert part.shape == (1, 1)
 
 
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))))
+def test_windows_of_codes_are_those_of_their_masks(masks: np.ndarray) -> None:
+    assert code_windows(encode_rle(torch.from_numpy(masks))) == [*map(mask_window, masks)]
+
+
 def test_rle_of_no_masks() -> None:
+    assert code_windows([]) == []
     assert encode_rle(torch.zeros(0, 5, 6, dtype=torch.bool)) == []
     nothing = decode_rle([], (5, 6))
     assert nothing.shape == (0, 5, 6)
     assert nothing.dtype == torch.bool
+
+
+@given(
+    st.integers(0, 99),
+    st.lists(boxes, max_size=12),
+    st.tuples(st.integers(1, 3), st.sampled_from([24, 1600]), st.sampled_from([31, 1700])),
+)
+def test_crops_of_many_boxes_are_those_of_each(
+    seed: int, given_boxes: list[torch.Tensor], shape: tuple[int, int, int]
+) -> None:
+    masks = torch.from_numpy(np.random.default_rng(seed).integers(0, 2, shape, np.uint8))
+    rows = torch.stack([*given_boxes, torch.tensor([0.0, 0, 1, 1])])
+    index = torch.arange(len(rows)) % len(masks)
+    got = crop_masks(masks, rows, 5, index=index)
+    shares = share_inside(masks, rows, index)
+    for i, of in enumerate(index):
+        assert got[i].equal(crop_masks(masks[of][None], rows[i : i + 1], 5)[0])
+        alone = share_inside(masks[of][None], rows[i : i + 1], index[:1])
+        torch.testing.assert_close(shares[i], alone[0])
 
 
 def test_the_share_of_a_mask_inside_a_box() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +74,52 @@ def test_roi_quality_is_that_of_the_pasted_masks(
         assert iou[i] == pytest.approx((pasted[i] & truth).sum() / union)
         # The image's frame cuts both boundaries; within the image the window makes none.
         assert dice[i] == pytest.approx(dice_of_edges(pasted[i], truth), rel=1e-5)
+
+
+def one_by_one(masks: RoIMasks | FrameMasks, truths: torch.Tensor) -> np.ndarray:
+    """IoU and boundary Dice of each mask in its box and a pixel around, in turn."""
+    height, width = truths.shape[1:]
+    qualities = np.zeros((len(masks), 2))
+    for i, (x1, y1, x2, y2) in enumerate(masks.boxes.tolist()):
+        rows = range(max(math.floor(y1) - 1, 0), min(math.ceil(y2) + 1, height))
+        columns = range(max(math.floor(x1) - 1, 0), min(math.ceil(x2) + 1, width))
+        if x2 > x1 and y2 > y1 and rows and columns:
+            frame = torch.arange(height)[None], torch.arange(width)[None]
+            predicted, truth = (
+                m.numpy()[rows.start : rows.stop, columns.start : columns.stop]
+                for m in (masks[i : i + 1].at(*frame)[0], truths[i].bool())
+            )
+            both, either = (predicted & truth).sum(), (predicted | truth).sum()
+            qualities[i] = both / max(either, 1), dice_of_edges(predicted, truth)
+    return qualities
+
+
+@given(
+    seed=st.integers(0, 99),
+    xywh=hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 40), st.just(4)),
+        elements=st.sampled_from([-30, -2.5, -1, 0, 0.25, 1, 3, 7.75, 20, 39, 40, 60]),
+    ),
+    in_frame=st.booleans(),
+)
+def test_many_masks_of_all_sizes_are_rated_as_one_by_one(
+    seed: int, xywh: np.ndarray, in_frame: bool
+) -> None:
+    """Also boxes of one pixel, without extent, across the frame and beside it."""
+    random = np.random.default_rng(seed)
+    boxes = torch.from_numpy(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1))
+    soft = torch.from_numpy(random.random((len(boxes), 9, 9), np.float32))
+    truths = torch.from_numpy(random.integers(0, 2, (len(boxes), 40, 48), np.uint8))
+    masks = FrameMasks(soft, boxes, 4, 2.5) if in_frame else RoIMasks(soft, boxes)
+    got = torch.stack(mask_quality(masks, truths), 1)
+    np.testing.assert_allclose(got, one_by_one(masks, truths), rtol=1e-5)
+
+
+def test_large_masks_are_not_rated_all_at_once(largest_float: Callable[..., int]) -> None:
+    boxes = torch.tensor([[0.0, 0, 1333, 800]]).expand(12, 4)
+    masks = RoIMasks(torch.rand(12, 28, 28), boxes)
+    assert largest_float(mask_quality, masks, torch.ones(12, 800, 1333).byte()) <= 2 * 800 * 1333
 
 
 def test_a_perfect_mask_has_quality_1() -> None:

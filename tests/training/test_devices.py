@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from b2inst.training.devices import Place
 
@@ -24,23 +21,23 @@ STEP = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES"
 
 def test_torchrun_counts_over_machines() -> None:
     place = Place.of_this_process(TORCHRUN)
-    assert place == Place(5, 8, 4, TorchElasticEnvironment)
+    assert place == Place(5, 8, 4, "torchrun")
     assert place.machines == 2
 
 
 def test_torchrun_wins_where_srun_started_it() -> None:
-    assert Place.of_this_process({**JOB, **STEP, **TORCHRUN}).environment is TorchElasticEnvironment
+    assert Place.of_this_process({**JOB, **STEP, **TORCHRUN}).started_by == "torchrun"
 
 
 def test_srun_counts_the_tasks_of_its_step() -> None:
-    assert Place.of_this_process({**JOB, **STEP}) == Place(5, 8, 4, SLURMEnvironment)
+    assert Place.of_this_process({**JOB, **STEP}) == Place(5, 8, 4, "srun")
 
 
 @pytest.mark.parametrize(
     "alone", [{}, JOB, {**JOB, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1"}]
 )
 def test_a_single_process_is_alone_wherever_it_runs(alone: dict[str, str]) -> None:
-    assert Place.of_this_process(alone) == Place(0, 1, 1, LightningEnvironment)
+    assert Place.of_this_process(alone) == Place(0, 1, 1)
 
 
 def test_machines_have_the_same_number_of_processes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from b2inst.data import CocoDataset, CocoIndex, collate, train_transforms
 from b2inst.models import BasisSegmenter
-from b2inst.training.recompute import recompute_activations
+from b2inst.modules.fcos_head import FCOSHead
+from b2inst.training.recompute import recompute_activations, recompute_normalised
 
 
 def _kept_bytes(work: Callable[[], Any]) -> tuple[Any, int]:
@@ -91,3 +93,27 @@ def test_pyramids_and_projections_are_not_computed_twice(
         "basis_head.basis_head.auxiliary.convs",
         "scoring_head.convs",
     }
+
+
+@pytest.mark.parametrize("large", [0, 2**40])
+def test_normalised_maps_are_computed_again_where_they_are_large(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2inst.training.recompute._LARGE", large)
+    torch.manual_seed(0)
+    plain = FCOSHead(in_channels=16, num_classes=2, num_coefficients=3, strides=(8,), num_convs=4)
+    lean = copy.deepcopy(plain)
+    recompute_normalised(lean)
+    assert lean.state_dict().keys() == plain.state_dict().keys()
+    x = torch.randn(2, 16, 12, 9)
+
+    def step(head: FCOSHead) -> tuple[Tensor, int, dict[str, Tensor]]:
+        outputs, kept = _kept_bytes(lambda: head({8: x}))
+        outputs.class_logits.square().sum().backward()
+        return outputs.class_logits, kept, {k: p.grad for k, p in head.named_parameters()}
+
+    (expected, before, gradients), (got, after, others) = step(plain), step(lean)
+    assert torch.equal(got, expected)
+    for name, gradient in gradients.items():
+        assert gradient is None if others[name] is None else torch.equal(gradient, others[name])
+    assert after == before if large else after < 0.6 * before

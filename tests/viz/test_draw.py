@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.utils import draw_bounding_boxes
 
+from b2inst.ops.masks import code_windows, encode_rle
 from b2inst.structures import Instances
 from b2inst.viz.draw import draw_heat, draw_instances, draw_masks, enlarge, palette
 
@@ -123,6 +128,60 @@ def test_captions_on_small_pictures_are_drawn_enlarged(picture: np.ndarray, coun
     captioned = draw_instances(picture, instances(masks, [0.9, 0.8][:count]))
     assert captioned.shape == plain.shape == (384, 512, 3)
     assert (captioned != plain).any() == (count > 0)
+
+
+def slowly(found: Instances, picture: np.ndarray, colours: list[tuple[int, int, int]], side: int):
+    """What is drawn, pixel by pixel, and its captions by torchvision."""
+    scale = max(-(-side // min(picture.shape[:2])), 1)
+    drawn = picture.repeat(scale, 0).repeat(scale, 1)
+    height, width = drawn.shape[:2]
+    masks = found.masks.repeat_interleave(scale, 1).repeat_interleave(scale, 2).numpy()
+    for y, x in np.ndindex(height, width):
+        on = [i for i in range(len(found)) if masks[i, y, x]]
+        around = [(v, u) for v in range(y - 2, y + 3) for u in range(x - 2, x + 3)]
+        framed = not (2 <= y < height - 2 and 2 <= x < width - 2)
+        edges = [i for i in on if framed or not all(masks[i, v, u] for v, u in around)]
+        if edges:
+            drawn[y, x] = colours[edges[0]]
+        elif on:
+            old, colour = drawn[y, x].astype(np.float32), np.float32(colours[on[0]])
+            drawn[y, x] = np.floor(old * np.float32(0.55) + colour * np.float32(0.45))
+    framed = draw_bounding_boxes(
+        torch.from_numpy(drawn).permute(2, 0, 1),
+        (found.boxes * scale).round(),
+        [f"gear {score:.2f}" for score in found.scores.tolist()],
+        colors=colours,
+        font=str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"),
+        font_size=max(min(height, width) // 32, 10),
+        label_colors="white",
+        label_background_colors=[
+            tuple(round(255 * (value / 400)) for value in colour) for colour in colours
+        ],
+        fill_labels=True,
+    )
+    return framed.permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("side", [1, 60])
+def test_the_drawing_is_that_of_the_slow_way(side: int) -> None:
+    """Of masks that overlap, have holes and touch the frame, of one pixel and of none."""
+    rng = np.random.default_rng(0)
+    masks = torch.zeros((9, 30, 37), dtype=torch.bool)
+    for mask in masks[:7]:
+        top, left = rng.integers(0, 25, 2)
+        tall, wide = rng.integers(1, 16, 2)
+        part = mask[top : top + tall, left : left + wide]
+        part[:] = torch.from_numpy(rng.random(part.shape) < 0.98)
+    masks[7, 29, 36] = True
+    boxes = torch.tensor([[3.0, 4, 21, 30], [0, 0, 37, 30], [30, 20, 37, 30]]).repeat(3, 1)
+    scores = torch.linspace(0.95, 0.55, 9)
+    found = Instances(boxes, scores, scores, torch.zeros(9).long(), masks, class_names=("gear",))
+    picture = rng.integers(0, 256, (30, 37, 3), dtype=np.uint8)
+    expected = slowly(found, picture, palette(9), side)
+    windows = code_windows(encode_rle(masks))
+    for known in (None, windows):
+        drawn = draw_instances(picture, found, side=side, windows=known)
+        np.testing.assert_array_equal(drawn, expected)
 
 
 def test_heat_spans_the_colour_map() -> None:

@@ -4,6 +4,8 @@ import gc
 import hashlib
 import json
 import os
+import threading
+import time
 import unicodedata
 import weakref
 from pathlib import Path
@@ -18,7 +20,9 @@ from PIL import Image, features
 from pycocotools.coco import COCO
 
 from b2inst.data import DataError
+from b2inst.evaluation import EvaluationError
 from b2inst.structures import Instances
+from b2inst.viz import predict as module
 from b2inst.viz.predict import (
     PredictedFiles,
     find_images,
@@ -27,6 +31,7 @@ from b2inst.viz.predict import (
 )
 
 SIZE = (40, 48)
+LONG = 60  # seconds; what takes that long is a deadlock
 
 
 class Model(torch.nn.Module):
@@ -40,9 +45,15 @@ class Model(torch.nn.Module):
     tile = None
 
     def __init__(
-        self, *, bias: float = 0, stop_at: int | None = None, max_detections: int = 100
+        self,
+        *,
+        bias: float = 0,
+        stop_at: int | None = None,
+        max_detections: int = 100,
+        precision: str = "float32",
     ) -> None:
         super().__init__()
+        self.precision = precision
         self.max_detections = max_detections
         self.register_buffer("bias", torch.tensor(bias))
         self.class_names: tuple[str, ...] | None = ("star", "gear")
@@ -180,7 +191,7 @@ def test_images_with_as_many_instances_as_the_model_may_find_are_counted(
     assert found.full == full
 
 
-def test_each_image_is_on_disk_before_the_next(tmp_path: Path) -> None:
+def test_each_image_is_written_while_the_next_is_predicted(tmp_path: Path) -> None:
     """What `kill -9` leaves of the first two images is gone on from."""
     out = tmp_path / "out"
     images = [photo(tmp_path / f"in/{n}.png") for n in "abc"]
@@ -189,6 +200,8 @@ def test_each_image_is_on_disk_before_the_next(tmp_path: Path) -> None:
     class Killed(Model):
         def predict(self, images: list[np.ndarray]) -> list[Instances]:
             if self.seen == 2:
+                while not (out / "b.png").exists():  # the last thing to be written of an image
+                    time.sleep(0.01)
                 left.update(files(out))
             return super().predict(images)
 
@@ -200,6 +213,65 @@ def test_each_image_is_on_disk_before_the_next(tmp_path: Path) -> None:
     found = run(images, again, Model(stop_at=1))
     assert (found.kept, names(again)) == (2, ["a.png", "b.png", "c.png"])
     assert files(again) == files(out)
+
+
+def test_what_is_predicted_is_written_when_ctrl_c_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the thread that writes has hardly begun."""
+    out, pressed = tmp_path / "out", threading.Event()
+
+    class Stopped(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            if self.seen == 2:
+                pressed.set()
+                raise KeyboardInterrupt
+            return super().predict(images)
+
+    def drawn(picture: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+        if (out / "a.png").exists():
+            assert pressed.wait(LONG)
+        return picture
+
+    monkeypatch.setattr(module, "draw_instances", drawn)
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abc"]
+    with pytest.raises(KeyboardInterrupt):
+        run(images, out, Stopped())
+    assert names(out) == ["a.png", "b.png"]
+    assert {"a.png", "b.png"} < set(files(out))
+
+
+def test_what_cannot_be_written_names_its_image(tmp_path: Path) -> None:
+    class Diverged(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            (found,) = super().predict(images)
+            if self.seen == 2:
+                found.scores[0] = torch.nan
+            return [found]
+
+    out = tmp_path / "out"
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abcd"]
+    with pytest.raises(EvaluationError, match=r"in/b\.png, detection 0: score nan"):
+        run(images, out, Diverged())
+    assert names(out) == ["a.png"]
+    run(images, out)
+    run(images, tmp_path / "at_once")
+    assert files(out) == files(tmp_path / "at_once")
+
+
+def test_a_failing_reader_names_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no fault of the image ends the call, once those before it are written."""
+
+    def failing(path: Path) -> Image.Image:
+        if path.name == "c.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return Image.open(path).convert("RGB")
+
+    monkeypatch.setattr(module, "read_image", failing)
+    images = [photo(tmp_path / f"in/{n}.png") for n in "abcd"]
+    with pytest.raises(PermissionError, match=r"in/c\.png"):
+        run(images, tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.png", "b.png"]
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
@@ -217,7 +289,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 
     run([photo(tmp_path / f"in/{i}.png") for i in range(5)], tmp_path / "out", Watched())
     assert len(alive) == 5
-    assert most <= 2  # the last one, until its name is given to the next
+    assert most <= 2  # one is written while the next is predicted
 
 
 @pytest.mark.parametrize(
@@ -226,6 +298,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         ({"model": Model(bias=1)}, "was made with model"),
         ({"model": Model(max_detections=300)}, "was made with model"),
         ({"score_threshold": 0.5}, "score_threshold 0.3, not 0.5"),
+        ({"model": Model(precision="bfloat16")}, "precision float32, not bfloat16"),
         ({"category_ids": (3, 7)}, "other categories"),
     ],
 )

@@ -145,7 +145,7 @@ def test_what_rows_cost_and_gain(made: tuple[TableResult, Workspace]) -> None:
 def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     path = save_designs(load_table("table2"), "tiny", workspace)
-    assert path == tmp_path / "results" / "tiny" / "table2" / "designs.png"
+    assert path == tmp_path / "results/local/tiny" / "table2" / "designs.png"
     with Image.open(path) as image:
         assert image.width > image.height > 300
     assert not workspace.runs.exists()

@@ -26,20 +26,21 @@ from b2inst.viz.report.views import (
 _STYLE = "report/style.css"
 
 
-def make_report(profile: str, workspace: Workspace) -> Path:
+def make_report(profile: str, workspace: Workspace, *, published: bool = False) -> Path:
     """Write the site of a profile's results; all links are relative and lead to what is there.
 
     Args:
-        profile: name of a profile, the folder below ``results/``.
+        profile: name of a profile, the folder below ``results/local/``.
+        published: of the published results, below ``results/``, instead of this machine's.
 
     Returns:
-        ``results/<profile>/index.html``.
+        ``results/local/<profile>/index.html``.
 
     Raises:
         RunError: the profile has no results yet.
         SpecError: a table is of another version of the package.
     """
-    folder = workspace.results / profile
+    folder = (workspace.published if published else workspace.results) / profile
     if not folder.is_dir():
         raise RunError(
             f"{workspace.shown(folder)}: no results yet; make some with `make table1 "
