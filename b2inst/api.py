@@ -130,7 +130,7 @@ def load_model(
     tile: int | None = None,
     precision: str = "float32",
 ) -> Segmenter:
-    """The model of a weights file, ready to predict.
+    """The model of a weights file, or of one that ``b2inst export`` wrote, ready to predict.
 
     Args:
         max_detections: of an image (default: as the model was made, 100 for most).
@@ -138,11 +138,13 @@ def load_model(
             (default: whole images).
         precision: of the network: "float32"; "bfloat16", sooner where the device has it, with
             boxes, scores and masks a little different; "auto", bfloat16 where the device has it.
+            ONNX Runtime has float32 only.
 
     Raises:
         ValueError: another precision.
-        WeightsError: a missing or damaged file, one not written by ``save_model``, a recipe of
-            another version, or weights that do not fit the recipe.
+        WeightsError: a missing or damaged file, one not written by ``save_model`` or ``b2inst
+            export``, a recipe of another version, weights that do not fit the recipe, or a runtime
+            that is not installed.
     """
     model = weights.load_model(path, device=device)
     model.tile, model.precision = tile, precision

@@ -58,7 +58,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[An
             if head is not None:  # scores that differ between positions
                 torch.nn.init.normal_(head.class_logits.weight, std=0.2)
             if hasattr(head, "distances"):  # and boxes of some size
-                torch.nn.init.constant_(head.distances.bias, 1.0)
+                torch.nn.init.normal_(head.distances.weight, std=1e-3)
+                torch.nn.init.constant_(head.distances.bias, 2.0)
             save_model(model, path, category_ids=(18, 44))
             made[name, runtime] = path, export_model(path, to=runtime)
         plain, out = made[name, runtime]
@@ -72,7 +73,7 @@ def find(model: Any, *, threshold: float, most: int) -> list[b2inst.Result]:
     part.score_threshold, model.max_detections = threshold, most
     if hasattr(part, "nms_iou"):
         part.nms_iou = 1.0  # nothing is suppressed
-    return model.predict(pictures())
+    return [model.predict([picture])[0] for picture in pictures()]
 
 
 ORDINARY = [
@@ -164,8 +165,8 @@ def test_int8_is_near_and_its_predictors_are_floats(
     with torch.inference_mode():
         (_, head, bases), (_, own_head, own_bases) = (m.network(batch) for m in (plain, other))
     for own, expected in ((own_head.class_logits, head.class_logits), (own_bases.maps, bases.maps)):
-        error = (own - expected).abs().mean() / expected.std()
-        assert 1e-5 < error < 0.15  # eight bits are no floats
+        pair = torch.stack([own.flatten(), expected.flatten()])
+        assert 0.9 < torch.corrcoef(pair)[0, 1] < 0.99999  # eight bits are no floats
     for level in own_head.class_logits, own_bases.maps:  # more values than eight bits have
         assert len(level.unique()) > 256
 

@@ -11,9 +11,10 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -29,11 +30,8 @@ from b2inst.weights.errors import WeightsError
 #: The runtime of each ending; also the name of the extra that installs it.
 RUNTIMES = {".onnx": "onnx", ".xml": "openvino"}
 
-#: What convolutions are computed in, where a file is not of int8.
-Precision = Literal["float32", "bfloat16"]
-
-#: A network: B×3×H×W float32 to arrays by name.
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+#: A network: B×3×H×W float32, and whether convolutions may be of bfloat16, to arrays by name.
+Run = Callable[[np.ndarray, bool], dict[str, np.ndarray]]
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
@@ -61,7 +59,8 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Features | tuple[Features, Any, Bases]:
         if self.training:
             raise RuntimeError("an exported model only predicts; train the weights it was made of")
-        found = self._run(images.float().cpu().numpy())
+        lower = torch.is_autocast_enabled(images.device.type)
+        found = self._run(images.float().cpu().numpy(), lower)
         parts: dict[str, dict[str, Any]] = {"features": {}, "head": {}, "bases": {}}
         for key, array in found.items():
             part, name, *level = key.split(".")
@@ -82,11 +81,11 @@ class ExportedNetwork(nn.Module):
 
 @dataclass
 class ExportedFile:
-    """An opened file, whose network is compiled when it is wanted."""
+    """What an exported file holds."""
 
     card: dict[str, Any]  #: as of ``weights.files``, and in ``exported`` how it was made
     tensors: dict[str, Tensor]  #: of the parts that stay in Python
-    compile: Callable[[Precision], Run]
+    run: Run
 
 
 def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
@@ -104,7 +103,7 @@ def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
     read = _read_onnx if extra == "onnx" else _read_openvino
     module = import_extra({"onnx": "onnxruntime"}.get(extra, extra), extra)
     try:
-        metadata, compile = read(module, path)
+        metadata, run = read(module, path)
     except Exception as error:  # the runtimes' own exceptions have no common base
         reason = (str(error).split("\n") or [type(error).__name__])[0]
         raise WeightsError(f"{path}: is damaged, or no model of {extra} ({reason})") from error
@@ -115,7 +114,7 @@ def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
         raise WeightsError(
             f"{path}: holds no b2inst recipe; give a file written by b2inst export"
         ) from error
-    return ExportedFile(card, tensors, compile)
+    return ExportedFile(card, tensors, run)
 
 
 def import_extra(module: str, extra: str) -> Any:
@@ -132,22 +131,19 @@ def import_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def attach(model: ImageSegmenter, file: ExportedFile, *, precision: Precision) -> None:
+def attach(model: ImageSegmenter, file: ExportedFile) -> None:
     """Let the network of a file take the place of a model's own, and fill what is left.
 
     Args:
         model: fresh, of the file's recipe.
 
     Raises:
-        WeightsError: weights that do not fit the recipe, or bfloat16 for ONNX Runtime.
+        WeightsError: weights that do not fit the recipe.
     """
     made = file.card["exported"]
     head = getattr(model, "instance_head", None)
-    network = ExportedNetwork(
-        file.compile(precision),
-        outputs=None if head is None else head.outputs,
-        stride=made["stride"],
-    )
+    outputs = None if head is None else head.outputs
+    network = ExportedNetwork(file.run, outputs=outputs, stride=made["stride"])
     replace_network(model, network)
     try:
         model.load_state_dict(file.tensors)
@@ -168,38 +164,31 @@ def replace_network(model: ImageSegmenter, network: nn.Module) -> None:
         delattr(head, name)
 
 
-def _read_onnx(onnxruntime: Any, path: Path) -> tuple[dict[str, str], Callable[[Precision], Run]]:
+def _read_onnx(onnxruntime: Any, path: Path) -> tuple[dict[str, str], Run]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
-    def compile(precision: Precision) -> Run:
-        if precision != "float32":
-            raise WeightsError(
-                f"{path}: ONNX Runtime computes in float32 on CPUs; export to openvino instead"
-            )
-        return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    def run(images: np.ndarray, lower: bool) -> dict[str, np.ndarray]:  # knows no bfloat16
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
-    return session.get_modelmeta().custom_metadata_map, compile
+    return session.get_modelmeta().custom_metadata_map, run
 
 
-def _read_openvino(openvino: Any, path: Path) -> tuple[dict[str, str], Callable[[Precision], Run]]:
+def _read_openvino(openvino: Any, path: Path) -> tuple[dict[str, str], Run]:
     core = openvino.Core()
     model = core.read_model(path)
     keys = [key for key in ("b2inst", "b2inst_weights") if model.has_rt_info(key)]
-    metadata = {key: model.get_rt_info(key).astype(str) for key in keys}
+    threads = torch.get_num_threads()
 
-    def compile(precision: Precision) -> Run:
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            },
-        )
-        names = [output.any_name for output in compiled.outputs]
-        return lambda images: dict(zip(names, compiled(images).values(), strict=True))
+    @cache
+    def compiled(precision: str) -> Any:
+        hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+        return core.compile_model(model, "CPU", hints)
 
-    return metadata, compile
+    def run(images: np.ndarray, lower: bool) -> dict[str, np.ndarray]:
+        found = compiled("bf16" if lower else "f32")(images)
+        return {output.any_name: value for output, value in found.items()}
+
+    return {key: model.get_rt_info(key).astype(str) for key in keys}, run

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from b2inst.models.catalog import create_model
 from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.exported import Precision, attach, is_exported, read_exported
+from b2inst.weights.exported import attach, is_exported, read_exported
 
 _KEY = "b2inst"
 
@@ -49,16 +49,12 @@ def save_model(
 
 
 def load_model(
-    path: str | os.PathLike[str],
-    *,
-    device: torch.device | str = "cpu",
-    precision: Precision = "float32",
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
 ) -> ImageSegmenter:
     """The model of a weights file, or of an exported one, ready to predict.
 
     Args:
         device: of an exported model's network, always the CPU.
-        precision: of an exported model's convolutions, where they are not int8.
 
     Raises:
         WeightsError: a missing or damaged file, one not written by ``save_model`` or ``b2inst
@@ -83,7 +79,7 @@ def load_model(
     if exported is None:
         load_weights(model, path)
     else:
-        attach(model, exported, precision=precision)
+        attach(model, exported)
     return model.to(device).eval()
 
 
