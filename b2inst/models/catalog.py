@@ -121,7 +121,7 @@ def create_model(
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
-    known = [option for option in signature(CATALOG[name]).parameters if option != "num_classes"]
+    known = _options(CATALOG[name])
     if unknown := [option for option in options if option not in known]:
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
@@ -142,3 +142,12 @@ def create_model(
         model.max_detections = max_detections
         kept["max_detections"] = max_detections
     return model
+
+
+def _options(builder: Any) -> list[str]:
+    """Of a builder; what it takes by ``**`` are those of the builder that it is given."""
+    parameters = signature(builder).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known += [name for name in _options(builder.args[0]) if name != "make_backbone"]
+    return known

@@ -193,7 +193,11 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
     ("name", "options", "message"),
     [
         ("blendmask-r5", {}, r"unknown model 'blendmask-r5'; known: .*blendmask-r50"),
-        ("blendmask-tiny", {"atention_size": 7}, r"blendmask-tiny has no option atention_size; it has"),
+        (
+            "blendmask-tiny",
+            {"atention_size": 7},
+            r"blendmask-tiny has no option atention_size; it has",
+        ),
         ("blendmask-tiny", {"boundary": {"wight": 1}}, r"options of blendmask-tiny: .*wight"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
         ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),
@@ -206,6 +210,13 @@ def test_wrong_names_and_options_are_said_clearly(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         create(name, **options)
+
+
+def test_a_model_on_mobilenet_has_the_options_of_its_family() -> None:
+    model = create("b2inst-yolact-mobilenetv2", size=96, scoring=("iou",))
+    assert model.preprocessor.fixed_size == (96, 96)
+    with pytest.raises(ValueError, match=r"has no option shorter; it has .*frozen_norm.* size"):
+        create("b2inst-yolact-mobilenetv2", shorter=96)
 
 
 def test_the_recipe_says_what_was_built_but_not_what_weights_it_started_from(
