@@ -24,7 +24,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench lab explorer test test-browser lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer test test-browser lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -85,6 +85,9 @@ bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: 
 		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-550x550.json --overwrite
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 gated-blendmask-r50 \
 		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-gate-800x1333.json --overwrite
+
+gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, a seed of Table 1: results/gpu/
+	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei --data $(abspath $(DATA)))
 
 lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb

@@ -1,12 +1,12 @@
 """What a training step costs: time, memory and operations, by model, size and memory option.
 
-    .venv/bin/python experiments/training_cost.py [--device cuda] [--only r101]
+    .venv/bin/python experiments/training_cost.py [--only r101]
 
 Each case is a process of its own that takes three steps as the training loop does (forward,
 backward, SGD) on images of noise with seven discs of the sizes of COCO's objects: the first counts
 operations, the second is timed, in the third memory is watched. Beside them stand the operations
 of torchvision's Mask R-CNN, whose counterpart in detectron2 has a published time. Writes
-``results/training_cost.json``, on a GPU ``results/training_cost-cuda.json``.
+``results/training_cost.json``; ``experiments/gpu.py`` measures the same cases on a GPU.
 """
 
 from __future__ import annotations
@@ -75,20 +75,19 @@ CASES = (
 
 
 def main(
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     only: Annotated[str, typer.Option(help="Cases whose model's name has this in it.")] = "",
     case: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print and store what a step of each case costs."""
     if case is not None:
-        typer.echo(json.dumps(measure(Case(**json.loads(case)), device)))
+        typer.echo(json.dumps(measure(Case(**json.loads(case)), "cpu")))
         return
     provenance = describe_machine() | {"began": now()}  # before someone edits the checkout
     load, rows = os.getloadavg(), []
     chosen = [one for one in CASES if only in one.model]
     for one in (bar := tqdm(chosen, unit="case")):
         bar.set_postfix_str(f"{one.model} {one.height}×{one.width}")
-        command = [sys.executable, __file__, "--device", device, "--case", json.dumps(asdict(one))]
+        command = [sys.executable, __file__, "--case", json.dumps(asdict(one))]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(asdict(one) | json.loads(done.stdout.splitlines()[-1]))
         tqdm.write(" ".join(f"{key}={value}" for key, value in rows[-1].items()))
@@ -98,8 +97,7 @@ def main(
         "mask_rcnn_r50_gflops": round(mask_rcnn_gflops(FULL), 1),
         "provenance": provenance,
     }
-    name = "training_cost.json" if device == "cpu" else f"training_cost-{device}.json"
-    write_json(Workspace.here().results / name, content)
+    write_json(Workspace.here().results / "training_cost.json", content)
 
 
 def measure(case: Case, device: str) -> dict[str, Any]:
@@ -129,16 +127,18 @@ def measure(case: Case, device: str) -> dict[str, Any]:
 
     resident = resident_peak_mb() or 0
     operations = gflops(step)
+    steps = 5 if device == "cuda" else 1  # each is short there
     before = clock()
-    step()
-    wall, cpu = (after - then for after, then in zip(clock(), before, strict=True))
+    for _ in range(steps):
+        step()
+    wall, cpu = ((after - then) / steps for after, then in zip(clock(), before, strict=True))
     resident = (resident_peak_mb() or 0) - resident
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 1e6
     trained = sum(p.numel() * 4 for p in model.parameters() if p.requires_grad) / 1e6
     return {
         "parameters_m": round(sum(p.numel() for p in model.parameters()) / 1e6, 1),
         "gflops": round(operations, 1),
-        "wall_seconds": round(wall, 3),
+        "wall_seconds": round(wall, 4),
         "cpu_seconds": round(cpu, 3),
         "weights_and_momentum_mb": round(weights + trained),
         "step_mb": round(peak_memory_mb(step, fabric.device)),

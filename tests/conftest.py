@@ -19,7 +19,11 @@ settings.load_profile("b2inst")
 
 
 #: Marks of tests that are run only when they are asked for.
-NOT_BY_DEFAULT = {"slow": "takes a minute or so", "browser": "drives Chromium, takes minutes"}
+NOT_BY_DEFAULT = {
+    "slow": "takes a minute or so",
+    "browser": "drives Chromium, takes minutes",
+    "cuda": "needs a GPU",
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -32,6 +32,7 @@ def benchmark(
     detections: int = 100,
     device: torch.device | str = "cpu",
     precision: str = "float32",
+    compiled: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     progress: bool = True,
 ) -> Benchmark:
@@ -50,6 +51,7 @@ def benchmark(
         detections: of an image, for models without trained weights (``StandIn``).
         device: "cpu" or "cuda".
         precision: of the network: "float32", "bfloat16", or "auto".
+        compiled: backbone and heads by ``torch.compile``, which takes its time for new sizes.
         clock: seconds; ``time.process_time`` is less disturbed by a busy machine.
 
     Raises:
@@ -67,6 +69,7 @@ def benchmark(
             size=size,
             device=device,
             precision=precision,
+            compiled=compiled,
             detections=detections,
             now=now,
             first=samples[0],

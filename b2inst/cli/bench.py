@@ -42,6 +42,7 @@ def bench(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="By torch.compile.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -74,6 +75,7 @@ def bench(
         detections=detections,
         device=where,
         precision=precision,
+        compiled=compiled,
     )
     typer.echo(to_text(result))
     if json is not None:
