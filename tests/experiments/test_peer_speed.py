@@ -253,6 +253,31 @@ def test_commands_of_two_checkouts(
                 speed.start_up(options, arguments=["--help"], cached=False)
 
 
+def test_a_table_is_made_in_a_new_place_by_each_checkout(
+    speed: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins that write down where they were run, and with what."""
+    monkeypatch.setattr(speed, "_here", lambda: tmp_path / "now")
+    for name in ("now", "before"):
+        for folder in ("b2inst", "experiments", "notebooks"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        (tmp_path / name / "experiments/table1.yaml").touch()
+        (tmp_path / name / "b2inst/__init__.py").touch()
+        (tmp_path / name / "b2inst/cli.py").write_text(
+            "import sys\nfrom pathlib import Path\n"
+            "def app():\n"
+            "    there = sorted(str(path) for path in Path().rglob('*'))\n"
+            "    Path(__file__).with_name('told').write_text(repr((sys.argv[1:], there)))\n"
+        )
+    row = speed.table1(speed.Options(before=tmp_path / "before", profile="smoke"))
+    assert row["measured"].keys() == {"b2inst before", "b2inst now"}
+    assert row["profile"] == "smoke"
+    told = ["table", "table1", "--profile", "smoke", "--seeds", "0"]
+    there = ["experiments", "experiments/table1.yaml", "notebooks"]
+    for name in ("now", "before"):
+        assert (tmp_path / name / "b2inst/told").read_text() == repr((told, there))
+
+
 def test_only_rows_whose_peer_is_given_are_measured_anew(
     speed: ModuleType,
     tmp_path: Path,
