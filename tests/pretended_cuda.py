@@ -112,6 +112,8 @@ class PretendedCuda(TorchFunctionMode):
         if func is Tensor.to and not kwargs:
             like = args[1] if isinstance(args[1], Tensor) else None
             args = (args[0], _named(args[1])) if like is None else (args[0], *_kind(like))
+        if func in {Tensor.__getitem__, Tensor.__setitem__}:
+            args = (args[0], _index(args[1]), *args[2:])
         if func is Tensor.cuda:
             return args[0].to(_META)
         if func is Tensor.new_tensor:
@@ -159,6 +161,13 @@ def _named(device: Any) -> Any:
 
 def _renamed(value: Any) -> Any:
     return _named(value) if isinstance(value, torch.device) else value
+
+
+def _index(value: Any) -> Any:
+    """Lists as tensors on the CPU; on the meta device they would lose their values."""
+    if isinstance(value, tuple):
+        return tuple(map(_index, value))
+    return torch.tensor(value) if isinstance(value, list) and value else value
 
 
 def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
