@@ -46,7 +46,7 @@ SPEED = {
     (550, 550): ("yolact-r50", "b2inst-yolact-r50"),
 }
 TRAINING = [
-    Case(model, *size, batch=batch, precision=precision, channels_last=True)
+    Case(model, *size, batch=batch, precision=precision)
     for batch in (2, 8)
     for precision in ("32-true", "bf16-mixed")
     for size, models in SPEED.items()
@@ -164,7 +164,7 @@ def columns(cases: list[dict[str, Any]]) -> str:
     """The columns of docs/scaling.md that are a GPU's."""
     lines = ["| model | pixels | images/s | memory of a step, MB |", "|---|---|---|---|"]
     for case in cases:
-        options = [name for name in ("recompute", "channels_last") if case[name]]
+        options = ["recompute"] if case["recompute"] else []
         options += [case["precision"]] if case["precision"] != "32-true" else []
         name = " ".join([f"`{case['model']}` ×{case['batch']}", *options])
         rate = case["batch"] / case["wall_seconds"]

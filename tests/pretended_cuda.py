@@ -167,7 +167,7 @@ def _listed(index: Any) -> Any:
     """An index whose lists are CPU tensors; meta would drop what is in a list."""
     if isinstance(index, tuple):
         return tuple(map(_listed, index))
-    return torch.tensor(index) if isinstance(index, list) else index
+    return torch.tensor(index) if isinstance(index, list) and index else index
 
 
 def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:

@@ -379,4 +379,5 @@ def test_what_a_gpu_allows_is_allowed() -> None:
         there[here] = torch.tensor(5.0)
         there[:2].copy_(torch.ones(2))
         assert there.cpu().tolist() == [1, 1, 5]
+        assert there[[2, 0]].tolist() == [5, 1]
         assert torch.zeros(3).copy_(there).device.type == "cpu"

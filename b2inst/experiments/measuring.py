@@ -21,8 +21,8 @@ from b2inst.evaluation import (
     swallowed_share,
 )
 from b2inst.evaluation.touching import touching
+from b2inst.experiments import code_version
 from b2inst.experiments.data_spec import SplitName
-from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED, THRESHOLDED
 
@@ -100,7 +100,7 @@ def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
         "area_bounds": list(spec.data.area_bounds),
         "resamples": RESAMPLES,
         "resampled": [name for name in METRICS if name not in left_out],
-        "code": code_fingerprint(EVALUATION_CODE),
+        "code": code_version.EVALUATION,
     }
     if spec.data.boundary_pixels is not None:
         settings["boundary_pixels"] = spec.data.boundary_pixels

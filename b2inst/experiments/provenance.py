@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import b2inst
-from b2inst.experiments.fingerprint import EVALUATION_CODE, TRAINING_CODE, code_fingerprint
+from b2inst.experiments import code_version
 from b2inst.experiments.store import Run, write_json
 
 _LIBRARIES = (
@@ -71,8 +71,8 @@ def describe_machine() -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "code": {
-            "training": code_fingerprint(TRAINING_CODE),
-            "evaluation": code_fingerprint(EVALUATION_CODE),
+            "training": code_version.TRAINING,
+            "evaluation": code_version.EVALUATION,
         },
         "versions": {"python": platform.python_version(), **_versions()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import read_predictions, write_predictions
+from b2inst.experiments import code_version
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.datasets import load_split, prepare, training_set
 from b2inst.experiments.errors import RunError, SpecError
-from b2inst.experiments.fingerprint import TRAINING_CODE, code_fingerprint
 from b2inst.experiments.measuring import evaluation_settings, measure
 from b2inst.experiments.provenance import recorded
 from b2inst.experiments.resources import Resources
@@ -97,19 +97,19 @@ def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
 
 
 def is_stale(run: Run) -> bool:
-    """Whether other code than today's has worked on the run's weights."""
+    """Whether the run was trained by another version of the training code."""
     then = run.provenance().get("code", {}).get("training")
-    return then is not None and then != code_fingerprint(TRAINING_CODE)
+    return then is not None and then != code_version.TRAINING
 
 
 def warn_of_stale(runs: Mapping[str, Run]) -> None:
-    """Warn, once and loudly, of those of the runs that other code has made; named by label."""
+    """Warn of runs that were trained by another version of the code, named by their labels."""
     stale = [f"{label} ({run.hash})" for label, run in runs.items() if is_stale(run)]
     if stale:
         warnings.warn(
-            f"{len(stale)} of {len(runs)} runs were made by other code than today's, so this code "
-            f"may give other numbers: {', '.join(stale)}. Code is fingerprint "
-            f"{code_fingerprint(TRAINING_CODE)} now; train them anew with --rerun",
+            f"{len(stale)} of {len(runs)} runs were trained by another version of the code and may "
+            f"differ from what it gives now: {', '.join(stale)}. The training code is at version "
+            f"{code_version.TRAINING}; retrain them with --rerun",
             StaleRunWarning,
             stacklevel=2,
         )

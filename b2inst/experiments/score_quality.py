@@ -22,9 +22,9 @@ from b2inst.evaluation.score_quality import (
     rank_correlation,
     rate,
 )
+from b2inst.experiments import code_version
 from b2inst.experiments.datasets import load_split, prepare
 from b2inst.experiments.errors import RunError
-from b2inst.experiments.fingerprint import EVALUATION_CODE, code_fingerprint
 from b2inst.experiments.provenance import describe_machine, now
 from b2inst.experiments.rendering import markdown_lines
 from b2inst.experiments.run_spec import RunSpec
@@ -52,7 +52,7 @@ class _Part(BaseModel):
 class RunQuality(_Part):
     """One run; also kept in its folder, since measuring takes seconds."""
 
-    code: str  #: fingerprint of the evaluation code
+    code: int  #: version of the evaluation code
     of_object: int  #: detections that calibration and correlation are measured on
     calibration: dict[str, list[CalibrationBin]]  #: by quality that the head predicts
     calibration_error: dict[str, float | None]
@@ -122,7 +122,7 @@ def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuali
             f"{workspace.shown(predictions)}: no such file; make the run with "
             f"`make {result.table} PROFILE={result.profile}`"
         )
-    code, kept = code_fingerprint(EVALUATION_CODE), predictions.with_name("score_quality.json")
+    code, kept = code_version.EVALUATION, predictions.with_name("score_quality.json")
     if kept.is_file() and read_json(kept).get("code") == code:
         return RunQuality.model_validate(read_json(kept))
     spec = run.spec()
@@ -133,7 +133,7 @@ def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuali
     return quality
 
 
-def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: str) -> RunQuality:
+def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: int) -> RunQuality:
     first: Prediction = next(iterate_predictions(path), {})
     if not any(field in first for field in QUALITIES.values()):
         return RunQuality(

@@ -14,17 +14,14 @@ from pydantic import BaseModel
 from b2inst.benchmark import Benchmark, Sample, Speed, benchmark
 from b2inst.data import CocoIndex, read_image
 from b2inst.data.images import as_array
+from b2inst.experiments import code_version
 from b2inst.experiments.data_spec import DataSpec, SplitName
 from b2inst.experiments.datasets import load_split
-from b2inst.experiments.fingerprint import code_fingerprint
 from b2inst.experiments.provenance import describe_machine, now
 from b2inst.experiments.store import Run, read_json, write_json
 from b2inst.experiments.table_result import Difference, Measured
 from b2inst.experiments.workspace import Workspace
 from b2inst.experiments.yaml_spec import parse_spec
-
-#: What decides how fast given weights predict.
-PREDICTION_CODE = ("structures.py", "ops", "modules", "models", "inference.py", "benchmark")
 
 #: Images that are timed, at most; on a GPU each takes less, and more of them are needed.
 _IMAGES = {"cpu": 50, "cuda": 200}
@@ -115,7 +112,7 @@ def table_speed(
         "data": data.name,
         "split": label,
         "images": _IMAGES[kind],
-        "code": code_fingerprint(PREDICTION_CODE),
+        "code": code_version.PREDICTION,
         "device": kind,
     }
     if file.is_file() and read_json(file).get("measured") == measured:

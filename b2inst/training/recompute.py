@@ -39,9 +39,11 @@ def recompute_normalised(model: nn.Module) -> None:
     """
     for row in model.modules():
         if isinstance(row, nn.Sequential) and any(isinstance(m, nn.GroupNorm) for m in row):
-            starts = [i for i, layer in enumerate(row) if isinstance(layer, nn.GroupNorm)]
-            ends = [*starts, len(row)]
-            parts = [row[i:j] for i, j in pairwise([0, *ends])]
+            layers = list(row)
+            ends = [i for i, layer in enumerate(layers) if isinstance(layer, nn.GroupNorm)]
+            ends.append(len(layers))
+            # Not slices of the row: its class may take other arguments than layers.
+            parts = [nn.Sequential(*layers[i:j]) for i, j in pairwise([0, *ends])]
             if all(len(part) == 3 for part in parts[1:-1]):
                 row.forward = partial(_in_parts, parts)  # type: ignore[method-assign]
 

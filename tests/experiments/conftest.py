@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import b2inst
+from b2inst.experiments import code_version
 from b2inst.experiments.datasets import prepare
-from b2inst.experiments.fingerprint import TRAINING_CODE, code_fingerprint
 from b2inst.experiments.measuring import RESAMPLES, evaluation_settings
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import run
@@ -122,7 +122,7 @@ def fake_run() -> FakeRun:
             "commit": "c" * 40,
             "dirty": False,
             "device": "cpu",
-            "code": {"training": code_fingerprint(TRAINING_CODE)},
+            "code": {"training": code_version.TRAINING},
             "steps": {"train": {"wall_seconds": 2.0, "peak_memory_mb": 3.0}},
         }
         write_json(run.provenance_path, provenance)

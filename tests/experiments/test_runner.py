@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from b2inst.data import CocoIndex
-from b2inst.experiments import runner
+from b2inst.experiments import code_version, runner
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.errors import SpecError
 from b2inst.experiments.measuring import RESAMPLES
@@ -107,8 +107,8 @@ def test_other_code_is_a_loud_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_stale({"baseline": done})
-    monkeypatch.setattr(runner, "code_fingerprint", lambda _: "feedfacebeef")
-    with pytest.warns(StaleRunWarning, match=rf"baseline \({done.hash}\).*feedfacebeef.*--rerun"):
+    monkeypatch.setattr(code_version, "TRAINING", 7)
+    with pytest.warns(StaleRunWarning, match=rf"baseline \({done.hash}\).*version 7; .*--rerun"):
         warn_of_stale({"baseline": done})
 
 
