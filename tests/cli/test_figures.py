@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from b2inst.cli import app
@@ -19,7 +20,7 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
     drawn = paper.make_figures
 
     def draw(material: Material) -> list[Saved]:
-        print("drawing")
+        typer.echo("drawing")
         return drawn(material)
 
     monkeypatch.setattr(paper, "make_figures", draw)
