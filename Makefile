@@ -24,7 +24,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer test test-browser lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer test test-browser verify lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -105,6 +105,9 @@ test: lint ## lint, types, layers, unit tests, and every notebook in the smoke p
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## the explorer and the report in Chromium, which has to be installed
 	$(BIN)/pytest -m browser tests/browser
+
+verify: setup ## our models against published numbers: make verify REFERENCE=folder CASE=name
+	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)
 
 lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/ruff check
