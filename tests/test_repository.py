@@ -12,26 +12,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PROMISED = README.split("Planned, not there yet")[0]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROMISED = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "docs/reference.md"))
 
 
 @pytest.fixture(scope="module")
 def targets() -> set[str]:
     """What `make` lists."""
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(re.findall(r"^  (\w+) ", listed.stdout, flags=re.MULTILINE))
+    return set(re.findall(r"^  ([\w-]+) ", listed.stdout, flags=re.MULTILINE))
 
 
-def test_make_targets_of_the_readme_exist(targets: set[str]) -> None:
+def test_make_targets_exist(targets: set[str]) -> None:
     promised = set(re.findall(r"\bmake (\w+)", PROMISED))
-    contract = re.search(r"^make (\w+(?: \| \w+)+)", PROMISED, flags=re.MULTILINE)
-    assert contract is not None
-    promised |= set(contract.group(1).split(" | "))
+    listed = re.findall(r"^make (\w.* \| .*)$", PROMISED, flags=re.MULTILINE)
+    promised |= set(re.findall(r"[\w-]+", " ".join(listed)))
     assert promised <= targets
 
 
-def test_commands_of_the_readme_exist() -> None:
+def test_commands_exist() -> None:
     from typer.main import get_command
 
     from b2inst.cli import app
@@ -46,11 +45,14 @@ def test_commands_of_the_readme_exist() -> None:
             found = found.commands[word]
 
 
-def test_files_linked_from_the_readme_exist() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
-    missing = [link for link in links if not (ROOT / link).exists()]
-    assert missing == []
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_linked_files_exist(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_there_are_notebooks() -> None:
