@@ -24,7 +24,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer test test-browser verify lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser verify docs lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -95,6 +95,13 @@ lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
 explorer: setup ## the explorer as a page of its own, served by voila
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb
 
+# Folders of tests that take no training and no whole models, for every commit.
+FAST = tests/ops tests/modules tests/losses tests/test_repository.py
+
+check: export OMP_NUM_THREADS = 1
+check: lint ## lint and the fast tests, for every commit: about a minute
+	$(BIN)/pytest -q -n 2 $(FAST)
+
 # Two worker processes of one thread each: more threads only get in each other's way. Notebooks one
 # after the other: their tables share runs, which are one process's at a time.
 test: export OMP_NUM_THREADS = 1
@@ -108,6 +115,16 @@ test-browser: setup ## the explorer and the report in Chromium, which has to be 
 
 verify: setup ## our models against published numbers: make verify REFERENCE=folder CASE=name
 	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)
+
+docs: .venv-docs/.setup-done ## build the documentation site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+# An environment of its own: the API pages are read from the sources, without PyTorch.
+.venv-docs/.setup-done: pyproject.toml
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
 
 lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/ruff check
