@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def on_files(files: Files, config: Any) -> Files:
     results = {
         path
         for path in (ROOT / "results").rglob("*")
-        if path.suffix != ".ipynb" and ROOT / "results" / "local" not in path.parents
+        if ROOT / "results" / "local" not in path.parents
     }
     for path in sorted({*pages[:2], *linked, *results}):
         if path.is_file() and ROOT / "docs" not in path.parents:
@@ -41,6 +42,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return link[1] + posixpath.relpath(_uri(folder / link[2]), start)
 
     return LINK.sub(place, markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """Copy the tables of results as files, to which the report pages link."""
+    for path in (ROOT / "results").rglob("*.md"):
+        if (target := Path(config.site_dir, path.relative_to(ROOT))).parent.is_dir():
+            shutil.copy(path, target)
 
 
 def _uri(path: Path) -> str:
