@@ -19,7 +19,6 @@ from b2inst.cli import (
     figures,
     models,
     report,
-    verify,
     weights,
 )
 from b2inst.cli.errors import Commands
@@ -45,7 +44,6 @@ app.command("eval")(models.evaluate_weights)
 app.command()(models.predict)
 app.command()(models.submit)
 app.command()(compare.compare)
-app.command()(verify.verify)
 app.command()(bench.bench)
 app.command()(weights.convert)
 app.command()(weights.export)

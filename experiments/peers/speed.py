@@ -1,7 +1,7 @@
 """Our speed beside that of the peers themselves, on the same weights and images.
 
-    .venv/bin/python experiments/peers/speed.py --adelaidet AdelaiDet --detectron2 detectron2
-        --yolact yolact --reference REFERENCE --before OLDER_CHECKOUT
+    PYTHONPATH=tests .venv/bin/python experiments/peers/speed.py --adelaidet AdelaiDet
+        --detectron2 detectron2 --yolact yolact --reference REFERENCE --before OLDER_CHECKOUT
 
 The checkouts are the user's own; rows whose peer is not given keep what was measured before. Each
 row is a process of its own, on one thread: peer and ours take turns on every image, and CPU
@@ -31,6 +31,9 @@ import numpy as np
 import torch
 import typer
 from lightning.fabric import Fabric
+from reference.blendmask_training import LOSSES
+from reference.fixtures import read_spec
+from reference.reference_weights import make_weights
 from scipy.stats import quantile_test
 from speed_peers import (
     LEARNING_RATE,
@@ -51,9 +54,6 @@ from b2inst.experiments.store import read_json, write_json
 from b2inst.models import create_model
 from b2inst.structures import Targets
 from b2inst.training import Schedule
-from b2inst.verification.blendmask_training import LOSSES
-from b2inst.verification.fixtures import read_spec
-from b2inst.verification.reference_weights import make_weights
 from b2inst.weights import save_model
 from b2inst.weights.adelaidet import from_adelaidet
 from b2inst.weights.yolact import from_yolact

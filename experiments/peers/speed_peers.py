@@ -22,13 +22,13 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from reference.reference_weights import make_weights
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.structures import Targets
-from b2inst.verification.reference_weights import make_weights
 
 Image = NDArray[np.uint8]  #: H×W×3 RGB
 Found = tuple[Tensor, Tensor]  #: labels N, counted from 0, and masks N×H×W bool
@@ -60,7 +60,7 @@ class Unused(ModuleType):
 def stand_in(*modules: str) -> None:
     """Stand-ins for those of the modules that cannot be imported."""
     for name in modules:
-        if find_spec(name) is None:
+        if name not in sys.modules and find_spec(name) is None:
             sys.modules[name] = Unused(name)
 
 
