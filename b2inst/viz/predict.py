@@ -55,7 +55,7 @@ def find_images(
 ) -> list[Path]:
     """The given files, and the image files in the given folders and their subfolders, sorted.
 
-    Hidden files and links that lead nowhere are passed over, and with a warning other files.
+    Hidden folders and links that lead nowhere are passed over, and with a warning other files.
 
     Args:
         videos: take video files of the folders too.
@@ -74,7 +74,8 @@ def find_images(
             if not inside:
                 raise DataError(f"{path}: no image in this folder; name another")
             found += inside
-            if others := [p.name for p in files if p.suffix.lower() not in suffixes]:
+            known = {*inside}
+            if others := [p.name for p in files if p not in known and not p.name.startswith(".")]:
                 warnings.warn(
                     f"{path}: files of other endings than images have are passed over: "
                     f"{len(others)} ({shortened(others)})",
@@ -88,7 +89,7 @@ def find_images(
 
 
 def _walk(folder: Path, outside: Path | None) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files and what is in another folder below."""
+    """What lies in a folder, sorted, without hidden folders and another folder below."""
     except_for = None if outside is None else outside.resolve()
     paths = []
     for place, folders, names in os.walk(folder):
@@ -96,7 +97,7 @@ def _walk(folder: Path, outside: Path | None) -> list[Path]:
         folders[:] = [
             f for f in folders if not f.startswith(".") and (here / f).resolve() != except_for
         ]
-        paths += [here / name for name in names if not name.startswith(".")]
+        paths += [here / name for name in names]
     return sorted(paths)
 
 
