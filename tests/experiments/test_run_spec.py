@@ -73,6 +73,7 @@ def test_what_decides_the_weights_changes_the_hash(spec: RunSpec, path: str, val
     [
         ("schedule.log_every", 7),
         ("schedule.checkpoint_every", 7),
+        ("schedule.eval_every", 7),
         ("data.area_bounds", [1, 2]),
     ],
 )
