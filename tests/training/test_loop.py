@@ -246,27 +246,6 @@ def test_a_look_changes_no_bit_of_any_family(
     assert not (tmp_path / "None/best.safetensors").exists()
 
 
-def test_each_look_sees_the_weights_of_its_iteration(
-    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
-) -> None:
-    """Fused optimisers change weights without PyTorch's count, by which networks are made anew."""
-    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    found = []
-
-    def evaluate(trained: BasisSegmenter) -> dict[str, float]:
-        untouched = model()
-        untouched.load_state_dict(trained.state_dict())
-        trained.instance_head.score_threshold = untouched.instance_head.score_threshold = 0.0
-        one, other = (m.eval().predict([image])[0] for m in (trained, untouched))
-        assert torch.equal(one.scores, other.scores)
-        found.append(one.scores)
-        return {"AP": 0.0}
-
-    looking = Schedule(iterations=3, batch_size=1, warmup_iterations=0, eval_every=1)
-    run(tmp_path, dataset(), schedule=looking, evaluate=evaluate)
-    assert not torch.equal(found[0], found[2])
-
-
 def test_a_look_needs_an_evaluation(run: Run, dataset: MakeDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"schedule\.eval_every.*give evaluate"):
         run(tmp_path, dataset(), schedule=Schedule(eval_every=5))
