@@ -258,7 +258,8 @@ def train(
         start=start,
         workspace=workspace,
     )
-    asked = {
+    asked: dict[str, Any] = {
+        "jobs": 1,
         "device": device,
         "devices": devices,
         "recompute": recompute,
