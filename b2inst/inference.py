@@ -67,7 +67,8 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     """A context in which the parts of a model, called without gradients, are a ``FastNetwork``.
 
     It is made once, and anew when a parameter or a buffer of the model is another or was changed
-    in place. Changes through ``.data`` are the ones that PyTorch does not count.
+    in place. PyTorch does not count changes through ``.data`` and those of fused optimisers: after
+    them call ``forget_network``, which ``ImageSegmenter.train`` does.
     """
     tensors = [*model.parameters(), *model.buffers()]
     state = [precision, *((id(t), t.data_ptr(), _version(t)) for t in tensors)]
@@ -80,6 +81,11 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     )
     with lower, network:
         yield
+
+
+def forget_network(model: nn.Module) -> None:
+    """Have the next ``fast_network`` made anew, and free this one's memory."""
+    _made.pop(model, None)
 
 
 #: By model: the state of what its fast network was made of, and the network.

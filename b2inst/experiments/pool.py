@@ -68,6 +68,7 @@ def run_all(
             "on each of them, can use several"
         )
     waiting = deque((label, spec) for label, spec in specs.items())
+    machine = machine.settled()
     gpus_here = _gpus_here()
     if gpus_here and machine.device != "cpu" and machine.devices > len(gpus_here):
         raise SpecError(f"{machine.devices} devices for a run; here are {len(gpus_here)} GPUs")

@@ -1,7 +1,8 @@
 """The run store: one folder a run, named by the hash of what the run is, or as the user says.
 
 ``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
-training, ``model.safetensors`` when training is done, and for each split it was evaluated on
+training, ``model.safetensors`` when training is done (with early looks also
+``best.safetensors``), and for each split it was evaluated on
 ``<split>/predictions.jsonl.gz``, ``<split>/resampled.npz`` and ``<split>/metrics.json``. Every
 file appears whole or not at all, so what is there tells what is done. A run that is a process of
 its own also has what it was told (``order.….json``) and what it printed (``output.txt``).
@@ -61,6 +62,11 @@ class Run:
     def model_path(self) -> Path:
         """Final weights, for ``b2inst.load_model``."""
         return self.folder / "model.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """The weights of the best early look, where the run had some."""
+        return self.folder / "best.safetensors"
 
     @property
     def provenance_path(self) -> Path:

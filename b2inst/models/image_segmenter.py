@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.inference import Precision, chosen_precision, fast_network
+from b2inst.inference import Precision, chosen_precision, fast_network, forget_network
 from b2inst.models.interfaces import ImagePreprocessor, LimitedDetector
 from b2inst.models.tiles import Span, TileError, joined, spans
 from b2inst.ops.images import open_image, upright_rgb
@@ -72,6 +72,11 @@ class ImageSegmenter(nn.Module):
     @precision.setter
     def precision(self, name: str) -> None:
         self._precision = chosen_precision(name, self.preprocessor.mean.device)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            forget_network(self)
+        return super().train(mode)
 
     @property
     def _limited(self) -> LimitedDetector:

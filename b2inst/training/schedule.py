@@ -37,6 +37,8 @@ class Schedule(BaseModel):
     clip_norm: float | None = Field(default=None, gt=0)
     log_every: int = Field(default=20, ge=1)
     checkpoint_every: int = Field(default=5000, ge=1)
+    #: Iterations between early looks (``train``'s ``evaluate``); None for none.
+    eval_every: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

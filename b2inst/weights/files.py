@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,12 +22,17 @@ _KEY = "b2inst"
 
 
 def save_model(
-    model: ImageSegmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
+    model: ImageSegmenter,
+    path: str | os.PathLike[str],
+    *,
+    category_ids: tuple[int, ...] = (),
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write weights and recipe to one file, atomically.
 
     Args:
         category_ids: the data set's id of each label, for COCO-format results.
+        notes: further entries of the header (``model_card``), such as an iteration; JSON values.
 
     Raises:
         WeightsError: an exported model, which has not all of its weights; the folder cannot be
@@ -35,6 +42,7 @@ def save_model(
     if "exported" in model.recipe:
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
+    card |= notes
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
