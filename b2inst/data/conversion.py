@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from b2inst.data.errors import DataError
 from b2inst.data.segmentation import Segmentation, measured, to_rle
@@ -65,14 +66,19 @@ class Conversion:
             raise DataError(problems[0] + more + remedy * (remedy[-10:] not in problems[0]))
         self.skipped += problems
 
-    def write(self, splits: Mapping[str, Iterable[Sample]], categories: Mapping[int, str]) -> None:
+    def write(
+        self,
+        splits: Mapping[str, Iterable[Sample]],
+        categories: Mapping[int, str],
+        progress: bool = False,
+    ) -> None:
         """Write all splits, or nothing where anything goes wrong.
 
         Images are hard links to the source's files, or copies where there can be no link. Areas
         and boxes are those of the masks' pixels; objects that cover none are left out.
 
         Args:
-            splits: samples by the name of the split; each is used and dropped.
+            splits: samples by the name of the split.
             categories: names by id.
 
         Raises:
@@ -84,7 +90,8 @@ class Conversion:
             work = Path(aside) / "data"  # has the usual permissions, unlike `aside`
             (work / "annotations").mkdir(parents=True)
             for split, samples in splits.items():
-                self._write_split(work, split, samples, categories)
+                bar = tqdm(samples, desc=split, unit="image", disable=not progress)
+                self._write_split(work, split, bar, categories)
             if not any(objects for _, _, objects in self.splits.values()):
                 raise DataError(f"{self.source}: no image has an object; nothing to convert")
             if self.folder.exists():

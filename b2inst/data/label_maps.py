@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from b2inst.data.conversion import SPLITS, Conversion, Sample
 from b2inst.data.errors import DataError
@@ -67,31 +66,29 @@ def convert_label_maps(
             "region as one with --components"
         )
 
-    def samples(split: str, pairs: dict[Path, Path]) -> Iterator[Sample]:
-        names = file_names(pairs)
-        for file_name, image in tqdm(names.items(), desc=split, unit="image", disable=not progress):
+    def samples(pairs: dict[Path, Path]) -> Iterator[Sample]:
+        for file_name, image in file_names(pairs).items():
+            mask = pairs[image]
             try:
                 height, width = probe_image(image)
-                labels = read_label_map(pairs[image])
+                labels = read_label_map(mask)
                 if labels.shape != (height, width):
                     raise DataError(
-                        f"{pairs[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its "
-                        f"image {image} has {width}×{height}"
+                        f"{mask}: has {labels.shape[1]}×{labels.shape[0]} pixels but its image "
+                        f"{image} has {width}×{height}"
                     )
                 if components and _is_label_map(labels):
                     raise DataError(
-                        f"{pairs[image]}: has several numbers, so it is not binary; leave out "
-                        "--components"
+                        f"{mask}: has several numbers, so it is not binary; leave out --components"
                     )
             except DataError as error:
                 conversion.leave_out([str(error)])
                 continue
-            objects = [
-                (1, code) for code in encode_labels(_regions(labels) if components else labels)
-            ]
-            yield Sample(image, file_name, height, width, objects)
+            codes = encode_labels(_regions(labels) if components else labels)
+            yield Sample(image, file_name, height, width, [(1, code) for code in codes])
 
-    conversion.write({s: samples(s, pairs) for s, pairs in splits.items()}, {1: name})
+    written = {split: samples(pairs) for split, pairs in splits.items()}
+    conversion.write(written, {1: name}, progress=progress)
     return conversion
 
 
