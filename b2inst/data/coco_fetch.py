@@ -33,16 +33,20 @@ _REMEDY = "move it away or choose another folder"
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip of COCO."""
+    """A zip of COCO. COCO publishes no checksums; docs/data.md says where these come from."""
 
     path: str  #: below the site's address, and below a mirror's
-    md5: str  #: COCO publishes no checksums; docs/data.md says where these come from
+    md5: str
     size: int | None  #: bytes, where more than one source names them
-    unpacked: int  #: bytes that what is taken from it needs at most, disk blocks included
 
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes at most: JPEGs hardly become smaller in a zip, JSON to a half or less."""
+        return int((self.size or 0) * (1.05 if self.path.startswith("zips/") else 2))
 
 
 @dataclass(frozen=True)
@@ -57,49 +61,26 @@ class Split:
     annotation_bytes: int | None  #: where more than one source names them
 
 
-def _images(name: str, md5: str, size: int) -> Archive:
-    # JPEGs hardly become smaller in a zip: 5 % more is for that and for the blocks of a disk.
-    return Archive(f"zips/{name}.zip", md5, size, size + size // 20)
-
-
 _INSTANCES = Archive(
-    path="annotations/annotations_trainval2017.zip",
-    md5="f4bbac642086de4f52a3fdda2de5fa2c",
-    size=252_907_541,
-    unpacked=500_000_000,
+    "annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c", 252_907_541
 )
 _TEST_INFO = Archive(
-    path="annotations/image_info_test2017.zip",
-    md5="85da7065e5e600ebfee8af1edb634eb5",
-    size=None,
-    unpacked=50_000_000,
+    "annotations/image_info_test2017.zip", "85da7065e5e600ebfee8af1edb634eb5", None
 )
 SPLITS: Mapping[str, Split] = {
-    "train": Split(
-        name="train2017",
-        images=_images("train2017", "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798),
-        count=118_287,
-        annotations=_INSTANCES,
-        member="annotations/instances_train2017.json",
-        annotation_bytes=469_785_474,
-    ),
-    "val": Split(
-        name="val2017",
-        images=_images("val2017", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330),
-        count=5_000,
-        annotations=_INSTANCES,
-        member="annotations/instances_val2017.json",
-        annotation_bytes=19_987_840,
-    ),
-    "test": Split(
-        name="test2017",
-        images=_images("test2017", "77ad2c53ac5d0aea611d422c0938fb35", 6_646_970_404),
-        count=40_670,
-        annotations=_TEST_INFO,
-        member="annotations/image_info_test-dev2017.json",
-        annotation_bytes=None,
-    ),
-}
+    name: Split(
+        f"{name}2017", Archive(f"zips/{name}2017.zip", md5, zipped), count, annotations,
+        f"annotations/{member}2017.json", size,
+    )
+    for name, count, md5, zipped, annotations, member, size in (
+        ("train", 118_287, "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798,
+         _INSTANCES, "instances_train", 469_785_474),
+        ("val", 5_000, "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330,
+         _INSTANCES, "instances_val", 19_987_840),
+        ("test", 40_670, "77ad2c53ac5d0aea611d422c0938fb35", 6_646_970_404,
+         _TEST_INFO, "image_info_test-dev", None),
+    )
+}  # fmt: skip
 
 
 def fetch_coco(
@@ -112,8 +93,7 @@ def fetch_coco(
 ) -> list[Path]:
     """Fetch, check and unpack the splits that are not there yet; rerun to resume.
 
-    The images of a split are unpacked aside and renamed, then its annotations: it is there as a
-    whole or not at all. A subset (``fetch_coco_subset``) is replaced by the whole.
+    A split is there as a whole or not at all, and replaces a subset (``fetch_coco_subset``).
 
     Args:
         splits: of ``train``, ``val``, ``test``.
@@ -163,15 +143,13 @@ def fetch_coco_subset(
 ) -> Path:
     """Fetch the first ``images`` of ``val2017`` by id that have an instance (crowds do not count).
 
-    A larger subset contains the smaller ones and extends them. The whole split, where it is
-    there, holds every subset and stays as it is. The annotation file is written last.
+    A larger subset extends a smaller one. The whole split, where it is there, stays as it is.
 
     Args:
-        mirror: address below which the files lie as on COCO's own site.
-        keep_zips: leave the archive of annotations in ``root``, for a later, larger subset.
+        mirror, keep_zips: as for ``fetch_coco``.
 
     Returns:
-        The annotation file.
+        The annotation file, which is written last.
 
     Raises:
         DataError: as ``fetch_coco``; or there are fewer such images, or only the whole
@@ -206,11 +184,7 @@ def fetch_coco_subset(
 
 
 def address(mirror: str) -> str:
-    """The address that archives' paths are appended to.
-
-    Raises:
-        DataError: it is none.
-    """
+    """The address that archives' paths are appended to, checked."""
     if not re.match(r"https?://\w", mirror):
         raise DataError(f"--mirror {mirror}: an address begins with http:// or https://")
     return mirror.rstrip("/")
@@ -267,11 +241,7 @@ def _has_annotations(root: Path, split: Split) -> bool:
 
 
 def _missing(root: Path, split: Split) -> list[Archive]:
-    """The archives that a split still needs, the small one first.
-
-    Raises:
-        DataError: what lies in its place is not COCO's and was not made by ``fetch_coco_subset``.
-    """
+    """The archives that a split still needs; DataError if data of others lie in its place."""
     archives = []
     file, folder = root / split.member, root / split.name
     if not _has_annotations(root, split):

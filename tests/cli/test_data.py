@@ -61,7 +61,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     )
     train = replace(
         SPLITS["train"],
-        images=replace(SPLITS["train"].images, size=1, unpacked=1),
+        images=replace(SPLITS["train"].images, size=1),
         annotations=small.annotations,
     )
     monkeypatch.setattr("b2inst.data.coco_fetch.SPLITS", {"val": small, "train": train})

@@ -260,7 +260,7 @@ class Site:
             for name, content in members.items():
                 file.writestr(name, content)
         body = self.web.files[f"/{path}"] = buffer.getvalue()
-        return Archive(path, hashlib.md5(body).hexdigest(), len(body), 2 * len(body))
+        return Archive(path, hashlib.md5(body).hexdigest(), len(body))
 
     def _content(self, split: str) -> dict[str, Any]:
         names = self.images[split]
