@@ -102,49 +102,37 @@ class CocoIndex:
         )
 
     def require_instances(self) -> Self:
-        """The index itself, if there is something to learn from or to evaluate on.
-
-        Raises:
-            DataError: it has no images or no instances; names the cause.
-        """
+        """The index itself; DataError with the cause if it has no images or no instances."""
         if problem := nothing_to_find(self):
             raise DataError(problem)
         return self
 
     def to_coco(self) -> dict[str, Any]:
         """What was read, as the content of an annotation file."""
-        categories = zip(self.category_ids, self.class_names, strict=True)
-        return {
-            "images": [
-                {
-                    "id": image.id,
-                    "file_name": os.path.relpath(image.path, self.image_dir),
-                    "height": image.height,
-                    "width": image.width,
-                }
-                for image in self.images
-            ],
-            "annotations": [
-                self._entry(image.id, annotation)
-                for image in self.images
-                for annotation in self.annotations[image.id]
-            ],
-            "categories": [{"id": number, "name": name} for number, name in categories],
-        }
-
-    def _entry(self, image_id: int, annotation: Annotation) -> dict[str, Any]:
-        segmentation = annotation.segmentation
-        if isinstance(segmentation, list):
-            segmentation = [polygon.tolist() for polygon in segmentation]
-        return {
-            "id": annotation.id,
-            "image_id": image_id,
-            "category_id": self.category_ids[annotation.label],
-            "segmentation": segmentation,
-            "bbox": list(annotation.bbox),
-            "area": annotation.area,
-            "iscrowd": int(annotation.crowd),
-        }
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image in self.images:
+            name = os.path.relpath(image.path, self.image_dir)
+            size = {"height": image.height, "width": image.width}
+            images.append({"id": image.id, "file_name": name} | size)
+            for annotation in self.annotations[image.id]:
+                segmentation = annotation.segmentation
+                if isinstance(segmentation, list):
+                    segmentation = [polygon.tolist() for polygon in segmentation]
+                annotations.append(
+                    {
+                        "id": annotation.id,
+                        "image_id": image.id,
+                        "category_id": self.category_ids[annotation.label],
+                        "segmentation": segmentation,
+                        "bbox": list(annotation.bbox),
+                        "area": annotation.area,
+                        "iscrowd": int(annotation.crowd),
+                    }
+                )
+        named = zip(self.category_ids, self.class_names, strict=True)
+        categories = [{"id": number, "name": name} for number, name in named]
+        return {"images": images, "annotations": annotations, "categories": categories}
 
 
 @dataclass(frozen=True)

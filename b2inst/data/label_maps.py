@@ -37,12 +37,11 @@ def convert_label_maps(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> Conversion:
-    """Write images and label maps as a COCO-format folder of one class.
+    """Write images and label maps as a COCO-format folder of one class; docs/data.md has more.
 
-    A label map has the size of its image and one whole number a pixel: 0 is background, and the
-    pixels of any other number are one object, also in several pieces. It lies in ``masks/`` or
-    ``labels/`` beside ``images/`` under the image's name, or beside the image with ``_masks``,
-    ``_cp_masks`` (Cellpose), ``_mask`` or ``_labels`` added to the name.
+    A label map has one whole number a pixel: 0 is background, the pixels of any other number are
+    one object. It lies in ``masks/`` or ``labels/`` beside ``images/`` under the image's name, or
+    beside the image with ``_masks``, ``_cp_masks``, ``_mask`` or ``_labels`` added to the name.
 
     Args:
         source: folder of both, or of ``train/``, ``val/`` and ``test/`` with both.
@@ -93,10 +92,7 @@ def convert_label_maps(
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """Read a mask of one whole number a pixel: 8, 16 or 32 bits, 64 where OpenCV can, or a palette.
-
-    Returns:
-        H×W, the numbers as they are in the file (of a palette, the indices), all >= 0.
+    """The numbers of a mask file (of a palette, the indices), H×W, all >= 0.
 
     Raises:
         DataError: it cannot be read, or has colours, several pages, fractions or negative numbers.
@@ -129,11 +125,7 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def encode_labels(labels: LabelMap) -> list[Segmentation]:
-    """The mask of each number above 0, in ascending order, as compressed run lengths.
-
-    Args:
-        labels: H×W whole numbers.
-    """
+    """The mask of each number above 0, in ascending order, as compressed run lengths."""
     labels = np.asfortranarray(labels)  # as COCO's run lengths go
     return [coco_mask.encode((labels == k).view(np.uint8)) for k in np.unique(labels) if k]
 
@@ -182,10 +174,7 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
 
 
 def _are_binary(masks: Iterable[Path]) -> bool:
-    """Whether no mask has two numbers, and a mask has several regions of one.
-
-    Of label maps the first that has two tells, so that few are read.
-    """
+    """Whether no mask has two numbers, and a mask has several regions of one."""
     several = False
     for mask in masks:
         try:
@@ -204,5 +193,4 @@ def _is_label_map(mask: LabelMap) -> bool:
 
 
 def _regions(mask: LabelMap) -> LabelMap:
-    """The connected regions of a binary mask, numbered."""
     return cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)[1]

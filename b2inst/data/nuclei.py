@@ -33,18 +33,9 @@ TREE = "998517449acf7313beaf81bc14471955055b3f4f"
 SITE = "https://github.com"
 SPLITS = ("train", "val", "test")
 
-_INFO = {
-    "description": "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes (BBBC038)",
-    "url": f"{SITE}/{REPOSITORY}/tree/{COMMIT}",
-    "contributor": "Carpenter lab, Broad Institute of Harvard and MIT",
-    "year": 2018,
-}
-_LICENSES = [
-    {"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
-]
-
 _PATH = f"{REPOSITORY}/archive/{COMMIT}.zip"  # below the site's address
 _TOP = f"{REPOSITORY.partition('/')[2]}-{COMMIT}/"
+_LICENSE = "https://creativecommons.org/publicdomain/zero/1.0/"
 _LIMIT = 100_000_000  # bytes of all files; the commit has 77.7 million
 
 
@@ -57,8 +48,7 @@ def fetch_nuclei(
 ) -> list[Path]:
     """Fetch, check, convert and split the nuclei: 464, 100 and 100 images.
 
-    The folder is written aside and renamed: it is there as a whole or not at all. Nothing is done
-    where it is there already. An interrupted download is resumed by the next call.
+    The folder is there as a whole or not at all, and then left alone. Rerun to resume a download.
 
     Args:
         folder: ``annotations/instances_<split>.json`` and ``<split>/*.png`` are written to it. It
@@ -91,10 +81,10 @@ def assign_splits(kinds: Mapping[str, Hashable]) -> dict[str, str]:
     val, the next round(0.15 n) are test, the others train.
 
     Args:
-        kinds: name → kind of each image.
+        kinds: kind of each image, by its name.
 
     Returns:
-        name → split of each image.
+        The split of each.
     """
     groups = defaultdict[Hashable, list[str]](list)
     for name, kind in kinds.items():
@@ -163,28 +153,18 @@ def _read(archive: Path) -> dict[str, bytes]:
         if tree != TREE:
             raise DataError(f"has other content (git tree {tree}, not {TREE})")
     except Exception as error:  # whatever a damaged archive makes zipfile and zlib stumble over
-        raise DataError(
-            f"{archive}: {_reason(error)}; the archive needed is {SITE}/{_PATH}"
-        ) from error
+        why = str(error) if isinstance(error, DataError) else f"is no sound zip archive ({error})"
+        if isinstance(error, OSError):
+            why = f"cannot be read ({error.strerror})"
+        raise DataError(f"{archive}: {why}; the archive needed is {SITE}/{_PATH}") from error
     return files
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, DataError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return f"no zip archive, or a damaged one ({error})"
-
-
 def tree_id(files: Mapping[str, tuple[bool, bytes]]) -> bytes:
-    """The id of a folder's content, as ``git write-tree`` prints it in hexadecimal.
+    """The id of a folder, 20 bytes, as ``git write-tree`` prints it in hexadecimal.
 
     Args:
-        files: whether it is executable, and its content, by path; no links or submodules.
-
-    Returns:
-        20 bytes.
+        files: for each path, whether it is executable, and its content; no links or submodules.
     """
     rows, folders = [], defaultdict[str, dict[str, tuple[bool, bytes]]](dict)
     for path, (executable, content) in files.items():
@@ -240,8 +220,13 @@ def _convert(files: Mapping[str, bytes], folder: Path, progress: bool) -> None:
         for image in chosen.values():
             (folder / image["file_name"]).rename(folder / split / image["file_name"])
         dataset = {
-            "info": _INFO | {"git_tree": TREE},
-            "licenses": _LICENSES,
+            "info": {
+                "description": "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes",
+                "url": f"{SITE}/{REPOSITORY}/tree/{COMMIT}",
+                "contributor": "Carpenter lab, Broad Institute of Harvard and MIT (BBBC038)",
+                "git_tree": TREE,
+            },
+            "licenses": [{"id": 1, "name": "CC0 1.0", "url": _LICENSE}],
             "images": list(chosen.values()),
             "annotations": [a for a in annotations if a["image_id"] in chosen],
             "categories": [{"id": 1, "name": "nucleus"}],

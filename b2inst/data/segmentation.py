@@ -51,14 +51,11 @@ def read_segmentation(
 ) -> Segmentation:
     """A segmentation as a file has it, checked, in one of COCO's forms.
 
-    Besides COCO's own forms it reads polygons of ``exterior`` and ``interiors`` (kwcoco), whose
-    holes are cut out, polygons of points ``[[x, y], …]``, a polygon that is not within a list, and
-    run lengths with numbers such as 480.0. Polygons of fewer than three points cover no pixel and
-    are left out.
+    Polygons of ``exterior`` and ``interiors`` (kwcoco) or of points ``[[x, y], …]``, one that is
+    not within a list, and run lengths such as 480.0 are read as they are meant. Polygons of fewer
+    than three points are left out.
 
     Args:
-        value: what the file has.
-        height, width: of the image, pixels.
         note: called with the name of each form that is not COCO's.
 
     Raises:
@@ -88,13 +85,10 @@ def read_segmentation(
 
 
 def run_lengths(counts: list[int] | str | bytes) -> NDArray[np.int64]:
-    """The run lengths of a code, background first.
+    """The run lengths of a code, background first; ValueError if it is none.
 
     The compressed form stores each run as groups of five bits in printable characters, least
     significant first; from the fourth run on, as the difference to the run before the last.
-
-    Raises:
-        ValueError: the characters are not such a code.
     """
     if isinstance(counts, list):
         return np.asarray(counts, dtype=np.int64)

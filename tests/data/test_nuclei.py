@@ -441,10 +441,10 @@ def _bomb(archive: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "no zip archive"),
-    "empty": (lambda path: path.write_bytes(b"") and None, "no zip archive"),
-    "cut": (_cut, "no zip archive"),
-    "damaged": (_damage, "or a damaged one"),
+    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "is no sound zip archive"),
+    "empty": (lambda path: path.write_bytes(b"") and None, "is no sound zip archive"),
+    "cut": (_cut, "is no sound zip archive"),
+    "damaged": (_damage, "is no sound zip archive"),
     "missing": (lambda path: path.unlink(), "cannot be read (No such file"),
     "no members": (lambda path: ZipFile(path, "w").close(), "has other content (git tree 4b825dc6"),
     "a file changed": (_change_one, "has other content"),
