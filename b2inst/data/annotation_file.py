@@ -69,15 +69,12 @@ class Polygons:
     def sound(
         self, sizes: NDArray[np.float64], *, tolerance: float, area: float
     ) -> NDArray[np.bool_]:
-        """Whether no polygon of an annotation leaves its image, and one has an area.
+        """Whether no polygon of each annotation leaves its image, and one has an area.
 
         Args:
             sizes: N×2, width and height of the images; NaN where there is none.
             tolerance: pixels that a point may be outside.
             area: pixels that one polygon must have, and a pixel of width and height in its image.
-
-        Returns:
-            N, one for each annotation.
         """
         if not len(self):
             return np.zeros(0, dtype=bool)
@@ -113,11 +110,7 @@ class AnnotationFile:
 
 
 def read_annotation_file(source: Path | str | Mapping[str, Any]) -> AnnotationFile:
-    """Read an annotation file, or take the content of one.
-
-    Raises:
-        DataError: it cannot be read, is not JSON, or lacks one of the lists.
-    """
+    """Read an annotation file, or take the content of one; DataError if it is none."""
     polygons, digest, marked = Polygons(), hashlib.sha256(), False
 
     def shrink(entry: dict[str, Any]) -> dict[str, Any]:

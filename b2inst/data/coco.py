@@ -63,8 +63,7 @@ class CocoIndex:
             crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
 
         Raises:
-            DataError: the file cannot be read, or (without ``skip_bad``) something in it is
-                wrong; the message names the first thing.
+            DataError: the file cannot be read, or (without ``skip_bad``) something in it is wrong.
         """
         found = inspect(annotations, image_dir, crowds_as_instances=crowds_as_instances)
         if found.problems and not skip_bad:

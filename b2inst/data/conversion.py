@@ -37,7 +37,6 @@ class Conversion:
     """A data set on its way to a COCO-format folder, and then the report; ``print`` it.
 
     Args:
-        source: what is converted.
         folder: to write to; not there, or empty, and outside of the source.
         skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
     """
@@ -72,7 +71,7 @@ class Conversion:
         categories: Mapping[int, str],
         progress: bool = False,
     ) -> None:
-        """Write all splits, or nothing where anything goes wrong.
+        """Write all splits, or nothing where anything goes wrong; DataError without any object.
 
         Images are hard links to the source's files, or copies where there can be no link. Areas
         and boxes are those of the masks' pixels; objects that cover none are left out.
@@ -80,9 +79,6 @@ class Conversion:
         Args:
             splits: samples by the name of the split.
             categories: names by id.
-
-        Raises:
-            DataError: there are no objects.
         """
         parent = self.folder.parent
         parent.mkdir(parents=True, exist_ok=True)

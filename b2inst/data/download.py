@@ -39,12 +39,8 @@ def download(
         size: bytes that it must have; else as many as the server says.
         md5: its checksum, in hexadecimal; else the one that Amazon S3 says, if it is S3.
 
-    Returns:
-        ``target``.
-
     Raises:
-        DataError: it cannot be had, or it is another file; names the address, what has come and
-            what to do.
+        DataError: it cannot be had, or it is another file; says what has come and what to do.
         OSError: it cannot be written.
     """
     if target.exists():

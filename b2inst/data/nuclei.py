@@ -102,21 +102,18 @@ def _is_there(folder: Path) -> bool:
     """Whether the folder is whole; DataError if it holds something else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    if all(_has_split(folder, split) for split in SPLITS):
-        return True
-    raise DataError(
-        f"{folder}: is neither empty nor a whole folder of the nuclei; choose another folder, "
-        "or empty it"
-    )
-
-
-def _has_split(folder: Path, split: str) -> bool:
     try:
-        content = json.loads(_annotation_file(folder, split).read_bytes())
-        names = {image["file_name"] for image in content["images"]}
-        return content["info"]["git_tree"] == TREE and names <= set(os.listdir(folder / split))
+        for split in SPLITS:
+            content = json.loads(_annotation_file(folder, split).read_bytes())
+            names = {image["file_name"] for image in content["images"]}
+            if content["info"]["git_tree"] != TREE or names - set(os.listdir(folder / split)):
+                raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        raise DataError(
+            f"{folder}: is neither empty nor a whole folder of the nuclei; choose another folder, "
+            "or empty it"
+        ) from None
+    return True
 
 
 def _annotation_file(folder: Path, split: str) -> Path:

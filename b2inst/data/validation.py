@@ -31,11 +31,7 @@ def shortened(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
 
 
-def _as_int(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_Whole = Annotated[int, Strict(), BeforeValidator(_as_int)]
+_Whole = Annotated[int, Strict(), BeforeValidator(whole_number)]
 _Number = Annotated[float, Strict(), AllowInfNan(False)]
 _Size = Annotated[_Number, Ge(0)]
 
@@ -72,7 +68,7 @@ class AnnotationEntry(BaseModel):
         default=None, description="x, y, width, height in pixels"
     )
     area: _Size | None = None  #: pixels
-    iscrowd: Annotated[int, BeforeValidator(_as_int), Ge(0), Le(1)] | None = Field(
+    iscrowd: Annotated[int, Ge(0), Le(1)] | None = Field(
         default=None, description="write 0, or 1 for a crowd"
     )
 
@@ -84,15 +80,11 @@ Entry = TypeVar("Entry", CategoryEntry, ImageEntry, AnnotationEntry)
 
 
 def read_entry(model: type[Entry], entry: object, seen: Container[int]) -> Entry:
-    """An entry of an annotation file.
+    """An entry of an annotation file; EntryError with id, field and value if it is not sound.
 
     Args:
         model: what it should be.
-        entry: what the file has.
         seen: ids of the entries before it, which it may not have.
-
-    Raises:
-        EntryError: it is not sound; names its id, and the field and value that are wrong.
     """
     kind = model.__name__.removesuffix("Entry").lower()
     if not isinstance(entry, dict):

@@ -27,10 +27,7 @@ Labels = list[tuple[int, NDArray[np.float64]]]
 def convert_yolo(
     source: Path | str, folder: Path | str, *, skip_bad: bool = False, progress: bool = True
 ) -> Conversion:
-    """Write a YOLO segmentation data set as a COCO-format folder.
-
-    Labels are of the upright image, as in Ultralytics' training. An image without a label file
-    has no objects. Category ids are the class indices plus 1.
+    """Write a YOLO segmentation data set as a COCO-format folder; docs/data.md has more.
 
     Args:
         source: folder with a ``data.yaml``, the YAML file itself, or a folder of ``images/`` and
@@ -223,7 +220,7 @@ def _find_images(
 
 
 def _find(text: str, bases: Sequence[Path]) -> Path | None:
-    """The file or folder that a data set names, by any of the folders it may be relative to.
+    """The file or folder that a data set names, relative to any of some folders.
 
     A path that leads nowhere is tried without its first parts: it may be of another machine, and
     Roboflow writes ``../train/images`` for the folder beside the YAML file.
