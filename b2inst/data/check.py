@@ -220,9 +220,9 @@ def _check_split(
     with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
         found = inspect(annotation_file, image_dir, crowds_as_instances=crowds_as_instances)
         bar.update()
-    bad = _bad_images(found.index, progress)
-    index = _without(found.index, bad)
-    notes, problems = list(index.notes), [*found.problems, *bad.values()]
+    bad = _bad_images(found, progress)
+    index = _without(found, bad)
+    notes, problems = list(index.notes), [*index.skipped, *bad.values()]
     if nothing := nothing_to_find(index):
         problems.append(nothing)
     frames = [image.path for image in index.images if image.path.suffix.lower() in _HAVE_FRAMES]

@@ -45,15 +45,14 @@ class CocoIndex:
     def __len__(self) -> int:
         return len(self.images)
 
-    @classmethod
+    @staticmethod
     def load(
-        cls,
         annotations: AnnotationSource,
         image_dir: Path | str | None = None,
         *,
         skip_bad: bool = False,
         crowds_as_instances: bool = False,
-    ) -> Self:
+    ) -> CocoIndex:
         """Read and check a split. Images are looked for, not opened.
 
         Args:
@@ -66,12 +65,19 @@ class CocoIndex:
             DataError: the file cannot be read, or (without ``skip_bad``) something in it is wrong.
         """
         found = inspect(annotations, image_dir, crowds_as_instances=crowds_as_instances)
-        if found.problems and not skip_bad:
+        if found.skipped and not skip_bad:
             raise DataError(
                 f"{found.first_problem}; correct it (`b2inst data check` lists everything) "
                 "or go on with --skip-bad"
             )
-        return cls(**vars(found.index) | {"skipped": found.problems})
+        return found
+
+    @property
+    def first_problem(self) -> str:
+        """The first thing that was left out, and how many more there are."""
+        others = len(self.skipped) - 1
+        more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
+        return self.skipped[0] + more
 
     def all_annotations(self) -> Iterator[Annotation]:
         """The annotations of all images, crowds included."""
@@ -134,28 +140,13 @@ class CocoIndex:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """A split as far as it is sound, and what is wrong with the rest."""
-
-    index: CocoIndex
-    problems: list[str]  #: a line each, file first
-
-    @property
-    def first_problem(self) -> str:
-        """The first problem, and how many more there are."""
-        others = len(self.problems) - 1
-        more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
-        return self.problems[0] + more
-
-
 def inspect(
     annotations: AnnotationSource,
     image_dir: Path | str | None = None,
     *,
     crowds_as_instances: bool = False,
-) -> Inspection:
-    """Read a split and sort out what is wrong with it; arguments as ``CocoIndex.load``.
+) -> CocoIndex:
+    """Read a split as far as it is sound; arguments as ``CocoIndex.load``.
 
     Raises:
         DataError: the file is no COCO annotation file at all, or there is no image folder.
@@ -179,7 +170,7 @@ def inspect(
         annotations=by_image,
         class_names=tuple(names[number] for number in sorted(names)),
         category_ids=tuple(sorted(names)),
-        skipped=[],
+        skipped=reader.problems,
         notes=[],
         fingerprint=file.digest.hexdigest(),
     )
@@ -188,7 +179,7 @@ def inspect(
         notes.insert(0, "the file starts with a byte-order mark, which is ignored")
     notes += _crowd_notes(index)
     index.notes.extend(f"{file.path}: {note}" for note in notes)
-    return Inspection(index, reader.problems)
+    return index
 
 
 def nothing_to_find(index: CocoIndex) -> str | None:

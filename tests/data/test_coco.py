@@ -52,6 +52,13 @@ def test_what_sticks_out_a_little_is_clipped(content, write) -> None:
     assert annotation.mask(20, 30).sum() == 300
 
 
+def test_boxes_keep_their_sides_in_order(content, write) -> None:
+    """A box within the tolerance but beside the image would end with x2 < x1 when clipped."""
+    content["annotations"][0]["bbox"] = [-2.5, 3, 1, 10]
+    with pytest.raises(DataError, match=r"bbox \[-2.5, 3.0, 1.0, 10.0\] outside its 30×20 image"):
+        CocoIndex.load(*write(content))
+
+
 def test_annotated_leaves_out_images_without_instances(content, write) -> None:
     content["annotations"][2]["iscrowd"] = 1
     index = CocoIndex.load(*write(content))
