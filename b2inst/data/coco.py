@@ -174,7 +174,10 @@ def inspect(
         notes=[],
         fingerprint=file.digest.hexdigest(),
     )
-    notes = [f"{what}: {len(found)} ({shortened(found)})" for what, found in reader.notes.items()]
+    notes = [
+        f"{what}: {len(entries)} ({shortened(entries)})" if entries else what
+        for what, entries in reader.notes.items()
+    ]
     if file.marked:
         notes.insert(0, "the file starts with a byte-order mark, which is ignored")
     notes += _crowd_notes(index)

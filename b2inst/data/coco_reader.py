@@ -67,10 +67,8 @@ class CocoReader:
         ids: dict[str, int] = {}
         for entry, name in zip(entries, names, strict=True):
             if name not in files:
-                missing = (
-                    "is missing from the image folder" if entry.file_name else "has no file_name"
-                )
-                self.problem(f"{entry} {missing}")
+                what = "is missing from the image folder" if entry.file_name else "has no file_name"
+                self.problem(f"{entry} {what}")
                 continue
             file = files[name]
             if (first := ids.setdefault(file.name, entry.id)) != entry.id:
@@ -155,7 +153,7 @@ class CocoReader:
                 self.notes[f"annotations with {has} (counted from the mask)"].append(str(entry))
                 area = float(pixels)
             if box is None:
-                has = "no bbox" if entry.bbox is None else "a flat bbox"
+                has = "no bbox" if entry.bbox is None else "a bbox of no area in the image"
                 self.notes[f"annotations with {has} (taken from the mask)"].append(str(entry))
                 box = tuple(coco_mask.toBbox(code).tolist())
         crowd = bool(entry.iscrowd) and not self.crowds_as_instances
@@ -194,19 +192,14 @@ def _emptied(entries: list[Any]) -> Iterator[Any]:
 
 
 def _box_within(box: _Box | None, height: int, width: int) -> _Box | None:
-    """The box, or None if there is none or a flat one.
-
-    Raises:
-        ValueError: it is not within its image; half a line.
-    """
-    if box is None or not (box[2] and box[3]):
+    """The box, or None if there is none, or one of no area in its image; ValueError outside."""
+    if box is None:
         return None
     x, y, w, h = box
     t = BORDER_TOLERANCE
-    for start, side, end in ((x, w, width), (y, h, height)):
-        if start < -t or start + side > end + t or start >= end or start + side <= 0:
-            raise ValueError(
-                f"has bbox {list(box)} outside its {width}×{height} image; boxes are x, y, width, "
-                "height"
-            )
-    return box
+    if x < -t or y < -t or x + w > width + t or y + h > height + t:
+        raise ValueError(
+            f"has bbox {list(box)} outside its {width}×{height} image; boxes are x, y, width, "
+            "height"
+        )
+    return box if max(x, 0) < min(x + w, width) and max(y, 0) < min(y + h, height) else None

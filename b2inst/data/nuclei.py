@@ -35,6 +35,7 @@ SPLITS = ("train", "val", "test")
 
 _PATH = f"{REPOSITORY}/archive/{COMMIT}.zip"  # below the site's address
 _TOP = f"{REPOSITORY.partition('/')[2]}-{COMMIT}/"
+_DESCRIPTION = "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes (BBBC038)"
 _LICENSE = "https://creativecommons.org/publicdomain/zero/1.0/"
 _LIMIT = 100_000_000  # bytes of all files; the commit has 77.7 million
 
@@ -201,7 +202,8 @@ def _convert(files: Mapping[str, bytes], folder: Path, progress: bool) -> None:
         *_, name, role, _ = path.split("/")
         picture = Image.open(BytesIO(content))
         if role == "masks":  # they come after their image
-            code = coco_mask.encode(np.asfortranarray(np.asarray(picture) > 0, np.uint8))
+            columns = np.asarray(picture.transpose(Image.Transpose.TRANSPOSE)) > 0
+            code = coco_mask.encode(columns.view(np.uint8).T)
             ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
             annotations.append(ids | measured(code))
             continue
@@ -218,9 +220,10 @@ def _convert(files: Mapping[str, bytes], folder: Path, progress: bool) -> None:
             (folder / image["file_name"]).rename(folder / split / image["file_name"])
         dataset = {
             "info": {
-                "description": "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes",
+                "description": _DESCRIPTION,
                 "url": f"{SITE}/{REPOSITORY}/tree/{COMMIT}",
-                "contributor": "Carpenter lab, Broad Institute of Harvard and MIT (BBBC038)",
+                "contributor": "Carpenter lab, Broad Institute of Harvard and MIT",
+                "year": 2018,
                 "git_tree": TREE,
             },
             "licenses": [{"id": 1, "name": "CC0 1.0", "url": _LICENSE}],

@@ -80,8 +80,6 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
         3,
         2,
     ),
-    "box left of the image": (annotation(bbox=[-2.5, 3, 1, 10]), "outside its 30×20", 3, 2),
-    "box below the image": (annotation(bbox=[2, 21, 8, 1]), "outside its 30×20", 3, 2),
     "box outside": (annotation(bbox=[2, 3, 40, 10]), "outside its 30×20 image", 3, 2),
     "no segmentation": (annotation(segmentation=None), "no segmentation", 3, 2),
     "empty segmentation": (annotation(segmentation=[]), "empty segmentation", 3, 2),
