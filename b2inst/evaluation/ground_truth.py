@@ -89,6 +89,6 @@ def _read(annotations: str | Path | dict[str, Any]) -> CocoIndex:
         found = inspect(annotations)
     except DataError as error:
         raise EvaluationError(str(error)) from error
-    if found.problems:
+    if found.skipped:
         raise EvaluationError(f"{found.first_problem}; correct the annotations")
-    return found.index
+    return found

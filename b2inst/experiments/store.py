@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from b2inst.data.locking import locked
+from b2inst.data.files import locked, replacing
 from b2inst.experiments.errors import RunError
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.yaml_spec import parse_spec
@@ -208,17 +208,13 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    partial.replace(path)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays, as float32, so that the file is whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
     single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **single)
-    partial.replace(path)
