@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from b2inst.evaluation import EvaluationError, paired_interval
-from b2inst.evaluation.noise_band import noise_band
+from b2inst.evaluation.bootstrap import noise_band
 
 
 def runs(seed: int, *, seeds: int = 3, centre: float = 0.0) -> list[np.ndarray]:
