@@ -173,20 +173,19 @@ def run_evaluators(
         raise EvaluationError(
             f"area_ranges has {', '.join(ranges)}; give small, medium and large, in this order"
         )
+    numbered, results = _numbered(truth, predictions)
     found: dict[Kind, COCOeval_faster] = {}
     for kind in ("segm", "bbox"):
         if kind in kinds or (kind == "segm" and "boundary" in kinds):
-            numbered, results = _numbered(truth, [_result(p, kind) for p in predictions])
-            evaluator = COCOeval_faster(
+            found[kind] = evaluator = COCOeval_faster(
                 numbered,
-                numbered.loadRes(results),
+                numbered.loadRes(results[kind]),
                 iouType=kind,
                 ranges=ranges,
                 print_function=lambda *_: None,
             )
             evaluator.params.maxDets = [max_detections]  # AP is taken at the last
             evaluator.run()
-            found[kind] = evaluator
     if "boundary" in kinds:
         overlaps = boundary_overlaps(found["segm"], boundary_pixels=boundary_pixels)
         found["boundary"] = copy.copy(found["segm"])
@@ -195,39 +194,32 @@ def run_evaluators(
     return {kind: found[kind] for kind in kinds}
 
 
-def _result(record: Prediction, kind: Kind) -> dict[str, Any]:
-    """Select the fields for the evaluator. With a box, it would take areas from the box."""
-    result = {"image_id": record["image_id"], "category_id": record["category_id"]}
-    if kind == "bbox":
-        score = record.get("class_score", record["score"])
-        return result | {"bbox": record["bbox"], "score": score}
-    return result | {"segmentation": record["segmentation"], "score": record["score"]}
+def _numbered(
+    truth: COCO, predictions: list[Prediction]
+) -> tuple[COCO, dict[str, list[dict[str, Any]]]]:
+    """Number images and categories from 1, in ground truth and results of each IoU type.
 
-
-def _numbered(truth: COCO, predictions: list[Prediction]) -> tuple[COCO, list[Prediction]]:
-    """Copy ground truth and predictions with images and categories numbered from 1.
-
-    The evaluator stores ids as floating-point numbers, which are exact up to 2⁵³ only. The order
-    is kept, since it decides between detections of equal score.
+    The evaluator stores ids as floating-point numbers, which are exact up to 2⁵³ only. Results for
+    masks have no box, since areas would be taken from it.
     """
     images, categories = (
         {key: number for number, key in enumerate(sorted(known), start=1)}
         for known in (truth.imgs, truth.cats)
     )
 
-    def renumbered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            record
-            | {
-                "image_id": images[record["image_id"]],
-                "category_id": categories[record["category_id"]],
-            }
-            for record in records
-        ]
+    def ids(record: dict[str, Any]) -> dict[str, int]:
+        image, category = images[record["image_id"]], categories[record["category_id"]]
+        return {"image_id": image, "category_id": category}
 
-    content = {
-        "images": [image | {"id": images[i]} for i, image in truth.imgs.items()],
-        "annotations": renumbered(truth.dataset["annotations"]),
-        "categories": [category | {"id": categories[i]} for i, category in truth.cats.items()],
-    }
-    return COCO(content), renumbered(predictions)
+    numbered = COCO(
+        {
+            "images": [image | {"id": images[i]} for i, image in truth.imgs.items()],
+            "annotations": [found | ids(found) for found in truth.dataset["annotations"]],
+            "categories": [category | {"id": categories[i]} for i, category in truth.cats.items()],
+        }
+    )
+    masks, boxes = [], []
+    for p in predictions:
+        masks.append({**ids(p), "segmentation": p["segmentation"], "score": p["score"]})
+        boxes.append({**ids(p), "bbox": p["bbox"], "score": p.get("class_score", p["score"])})
+    return numbered, {"segm": masks, "bbox": boxes}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Unpack
@@ -56,7 +56,6 @@ class NoiseBand:
     band: Interval  #: over images and seeds; over images alone for a single seed
     images: Interval  #: over images, for the trained models
     seed_sd: float | None  #: sample standard deviation of the seeds' differences; None for one seed
-    seeds: int
 
     @property
     def inside(self) -> bool:
@@ -94,7 +93,7 @@ def noise_band(
         return None
     count = len(runs_a)
     if count == 1:
-        return NoiseBand(band=images, images=images, seed_sd=None, seeds=1)
+        return NoiseBand(band=images, images=images, seed_sd=None)
     sd = statistics.stdev(float(a[0] - b[0]) for a, b in zip(runs_a, runs_b, strict=True))
     seeds = float(stdtrit(count - 1, (1 + level) / 2)) * sd / math.sqrt(count)
     band = Interval(
@@ -102,7 +101,7 @@ def noise_band(
         low=images.mean - math.hypot(max(images.mean - images.low, 0.0), seeds),
         high=images.mean + math.hypot(max(images.high - images.mean, 0.0), seeds),
     )
-    return NoiseBand(band=band, images=images, seed_sd=sd, seeds=count)
+    return NoiseBand(band=band, images=images, seed_sd=sd)
 
 
 def paired_interval(
@@ -138,7 +137,6 @@ def resample_ap(
     metrics: Sequence[str] = ("AP",),
     resamples: int = 1000,
     seed: int = 0,
-    image_ids: Collection[int] | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> dict[str, np.ndarray]:
     """Compute metrics of one run on the original images and on bootstrap resamples of them.
@@ -153,7 +151,6 @@ def resample_ap(
             "boundary_AP", "box_AP50" or "touching_boundary_AP".
         resamples: Number of resamples.
         seed: Random seed of the resamples.
-        image_ids: Images to evaluate on (default: all).
         options: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
 
     Returns:
@@ -164,7 +161,7 @@ def resample_ap(
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
     wanted = {metric: _parse(metric) for metric in metrics}
-    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    truth, chosen = load_pair(predictions, annotations)
     weights = with_original(draw_weights(len(truth.imgs), resamples=resamples, seed=seed))
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     parts = {"": truth}

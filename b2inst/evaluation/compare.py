@@ -92,16 +92,15 @@ def compare(
                     f"{other}: has no image in common with {file}; predict both on the same images"
                 )
         runs = list(run(evaluate, files))
-    result = {}
-    for metric in metrics:
-        values = [run[metric] for run in runs]
-        a, b = values[: len(first)], values[len(first) :]
-        result[metric] = Comparison(
-            first=[float(v[0]) for v in a],
-            second=[float(v[0]) for v in b],
-            difference=noise_band(b, a),
+    a, b = runs[: len(first)], runs[len(first) :]
+    return {
+        metric: Comparison(
+            first=[float(run[metric][0]) for run in a],
+            second=[float(run[metric][0]) for run in b],
+            difference=noise_band([run[metric] for run in b], [run[metric] for run in a]),
         )
-    return result
+        for metric in metrics
+    }
 
 
 def _images_of(file: Path, *, annotations: Annotations) -> set[int]:

@@ -88,13 +88,10 @@ def match(
 def _assign(
     overlap: np.ndarray, crowd: np.ndarray, ignore: np.ndarray, outside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """True positives and ignored detections (T×N) of an image and category.
+    """Find true positives and ignored detections (T×N) of an image and category.
 
-    Args:
-        overlap: N×M, of detections in descending order of score.
-        crowd: M bool, annotations that any number of detections may match.
-        ignore: M bool, annotations that do not count.
-        outside: N bool, detections that do not count where they are unmatched.
+    ``overlap`` is N×M in descending order of score; ``crowd`` and ``ignore`` are M annotations that
+    may match several detections or do not count, ``outside`` N detections to ignore if unmatched.
     """
     true_positive = np.zeros((len(IOU_THRESHOLDS), len(overlap)), dtype=bool)
     ignored = np.repeat(outside[None], len(IOU_THRESHOLDS), axis=0)
