@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -15,13 +16,14 @@ def deterministic(device: torch.device) -> Iterator[None]:
     Otherwise the gradient of indexing is summed in the order in which threads finish. On a GPU
     nothing is changed, since the gradient of RoIAlign has no deterministic implementation there.
     """
+    debugging: Any = torch.utils.deterministic
     before = torch.get_deterministic_debug_mode()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    fill = debugging.fill_uninitialized_memory
     if device.type == "cpu":
         torch.set_deterministic_debug_mode("warn")
-        torch.utils.deterministic.fill_uninitialized_memory = False  # only for debugging, and slow
+        debugging.fill_uninitialized_memory = False  # only for debugging, and slow
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        debugging.fill_uninitialized_memory = fill

@@ -42,12 +42,13 @@ class World:
         """Read the environment variables of torchrun, or of srun with several tasks."""
         if "TORCHELASTIC_RUN_ID" in environment:
             names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-            return cls(*(int(environment[name]) for name in names), started_by="torchrun")
+            rank, processes, here = (int(environment[name]) for name in names)
+            return cls(rank, processes, here, "torchrun")
         # Of the step, since a single process may run in a job with room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks > 1:
             here = tasks // int(environment["SLURM_STEP_NUM_NODES"])
-            return cls(int(environment["SLURM_PROCID"]), tasks, here, started_by="srun")
+            return cls(int(environment["SLURM_PROCID"]), tasks, here, "srun")
         return cls()
 
 
