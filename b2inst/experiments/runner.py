@@ -36,7 +36,7 @@ from b2inst.experiments.workspace import Workspace
 from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
-from b2inst.training.devices import Place, join, part_ways
+from b2inst.training.devices import World, join, leave
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -194,7 +194,7 @@ def _train(
     run: Run,
     workspace: Workspace,
     machine: Resources,
-    place: Place,
+    place: World,
     *,
     progress: bool,
 ) -> None:
@@ -260,7 +260,7 @@ def _evaluate(
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    place: World,
     *,
     progress: bool,
 ) -> None:
@@ -273,7 +273,7 @@ def _evaluate(
         for part in (split, tuned_on)
         if part is not None
     }
-    part_ways()  # measuring takes a while, and one process
+    leave()  # measuring takes a while, and one process
     if place.rank > 0:
         return
     label = spec.data.split_label(split)
@@ -303,7 +303,7 @@ def _predicted(
     index: CocoIndex,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    place: World,
     progress: bool,
 ) -> tuple[CocoIndex, Path]:
     """A split, and the file of the run's predictions for it, which is written if it is missing."""

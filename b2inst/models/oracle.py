@@ -31,10 +31,10 @@ class OracleSegmenter(BasisSegmenter):
         self.oracle = oracle
 
     @torch.inference_mode()
-    def predict_told(
+    def predict_with_truth(
         self, images: Sequence[ImageLike], truths: Sequence[Tensor]
     ) -> list[Instances]:
-        """``predict`` with the true masks at hand.
+        """Like ``predict``, with the true masks.
 
         Args:
             images: as ``predict`` takes them.

@@ -51,7 +51,7 @@ def test_masks_follow_the_truth_that_is_shown(options: dict[str, object]) -> Non
 def test_the_truth_is_shown_at_the_size_of_the_network() -> None:
     oracle, seen = model(oracle={}), []
     oracle.oracle.register_forward_hook(lambda _, given, __: seen.append(given[1]))
-    oracle.predict_told([picture(0)], [truth(slice(4, 20))])
+    oracle.predict_with_truth([picture(0)], [truth(slice(4, 20))])
     assert len(seen) == 1
     (mask,) = seen[0][0]
     assert mask.shape == (96, 128)  # twice the image
@@ -62,9 +62,9 @@ def test_the_truth_is_shown_at_the_size_of_the_network() -> None:
 def test_an_image_is_predicted_as_in_a_batch() -> None:
     oracle = model(oracle={"as_basis": True})
     images, truths = [picture(0), picture(1)], [truth(slice(4, 20)), truth(slice(0, 0))[:0]]
-    together = oracle.predict_told(images, truths)
+    together = oracle.predict_with_truth(images, truths)
     for found, image, masks in zip(together, images, truths, strict=True):
-        alone = oracle.predict_told([image], [masks])[0]
+        alone = oracle.predict_with_truth([image], [masks])[0]
         torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
 
 
