@@ -57,8 +57,7 @@ def convert_label_maps(
     """
     conversion = Conversion(Path(source), Path(folder), skip_bad)
     splits = _find_pairs(conversion)
-    masks = (mask for pairs in splits.values() for mask in pairs.values())
-    if not components and _are_binary(masks):
+    if not components and _are_binary(m for pairs in splits.values() for m in pairs.values()):
         raise DataError(
             f"{source}: the masks are binary (none has two numbers, some have several regions of "
             "one), so what is one object is not known; number the objects, or take each connected "
