@@ -65,7 +65,7 @@ def test_interrupted_and_gone_on_equals_uninterrupted(
     whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path, number: int
 ) -> None:
     stopped = dataset(5, lambda: signal.raise_signal(number))  # in the third batch of two
-    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3; run again to go on"):
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3; rerun to resume"):
         run(tmp_path, stopped)
     assert (tmp_path / "checkpoint.pt").exists()
     assert equal(run(tmp_path, dataset()), whole["state"])

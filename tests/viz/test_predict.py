@@ -263,7 +263,7 @@ def test_what_cannot_be_written_names_its_image(tmp_path: Path) -> None:
 
     out = tmp_path / "out"
     images = [photo(tmp_path / f"in/{n}.png") for n in "abcd"]
-    with pytest.raises(EvaluationError, match=r"in/b\.png, detection 0: score nan"):
+    with pytest.raises(EvaluationError, match=r"in/b\.png, detection 0: score is nan"):
         run(images, out, Diverged())
     assert names(out) == ["a.png"]
     run(images, out)
