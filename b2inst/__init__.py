@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.api import Segmenter, create_model, load_model
-    from b2inst.models import BasisSegmenter
+    from b2inst.models import BasisSegmenter, Segmenter, create_model
     from b2inst.result import Result
     from b2inst.structures import Instances
-    from b2inst.weights import save_model
+    from b2inst.weights import load_model, save_model
 
 __all__ = [
     "BasisSegmenter",

@@ -1,4 +1,4 @@
-"""What ``predict`` of a model of :mod:`b2inst.api` returns for one image."""
+"""What a model's ``predict`` returns for one image."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from b2inst.benchmark.errors import BenchmarkError
 from b2inst.benchmark.samples import Sample
 from b2inst.benchmark.stages import StageClock
 from b2inst.benchmark.stand_in import StandIn
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 from b2inst.ops.masks import encode_rle
 from b2inst.weights import load_model
 
@@ -26,7 +26,7 @@ class Contender:
         name: of the catalog, with fresh weights; or the path of a weights file.
         options: of the builder, for a model with fresh weights.
         size: (height, width) instead of the model's own test size.
-        device, precision: where, and of the network (``ImageSegmenter.precision``).
+        device, precision: where, and of the network (``Segmenter.precision``).
         compiled: by ``torch.compile``, instead of ``FastNetwork``.
         detections: of an image, where the weights are fresh.
         now: seconds.
@@ -99,7 +99,7 @@ class Contender:
         self.network_sizes.append((height, width))
 
 
-def _fresh(name: str, options: Mapping[str, Any]) -> ImageSegmenter:
+def _fresh(name: str, options: Mapping[str, Any]) -> Segmenter:
     """A B2Inst and its baseline get the same weights in what they share."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -109,12 +109,12 @@ def _fresh(name: str, options: Mapping[str, Any]) -> ImageSegmenter:
             raise BenchmarkError(f"{error}; weights files end with .safetensors") from None
 
 
-def _resize(model: ImageSegmenter, size: tuple[int, int], name: str) -> None:
+def _resize(model: Segmenter, size: tuple[int, int], name: str) -> None:
     """Images are fitted into ``size``, or squeezed to it where the model does so."""
     preprocessor: Any = model.preprocessor
     if preprocessor.fixed_size is None:
         preprocessor.shorter, preprocessor.longer_max = min(size), max(size)
     elif size[0] == size[1]:
-        preprocessor.side, preprocessor.fixed_size = size[0], size
+        preprocessor.fixed_size = size
     else:
         raise BenchmarkError(f"{name}: looks at squares; give --size such as 550x550")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from b2inst.models import ImageSegmenter
+from b2inst.models import Segmenter
 
 #: In order. "input" is resizing and normalising, "heads" ends with non-maximum suppression,
 #: "paste" gives full-size masks, "RLE" their run-length codes.
@@ -37,7 +37,7 @@ class StageClock:
         now: seconds, after everything begun has ended.
     """
 
-    def __init__(self, model: ImageSegmenter, now: Callable[[], float]) -> None:
+    def __init__(self, model: Segmenter, now: Callable[[], float]) -> None:
         self.now = now
         self.seconds: dict[str, float] = {}
         self._last = 0.0

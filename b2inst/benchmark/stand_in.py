@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2inst.benchmark.errors import BenchmarkError
 from b2inst.benchmark.samples import Sample
-from b2inst.models import ImageSegmenter, TwoStageSegmenter, with_bases
+from b2inst.models import Segmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
 
 
@@ -23,7 +23,7 @@ class StandIn:
     model. The model keeps this: give it a copy of its own.
     """
 
-    def __init__(self, model: ImageSegmenter, count: int) -> None:
+    def __init__(self, model: Segmenter, count: int) -> None:
         self.count = count
         self.sample: Sample | None = None  #: the image that is predicted next
         self._head: Any = (
@@ -35,7 +35,7 @@ class StandIn:
         vars(self._head)["detect"] = self._crowded
         self._calibrated = False
         self._network_size = (1, 1)
-        model.preprocessor.register_forward_hook(self._see)  # type: ignore[attr-defined]
+        model.preprocessor.register_forward_hook(self._see)
 
     def _see(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
         (self._network_size,) = batch.sizes

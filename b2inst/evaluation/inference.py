@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,18 +19,10 @@ from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
 
 
-@runtime_checkable
-class ToldPredictor(Protocol):
-    """A model that is shown the truth: an oracle's bound, not a prediction."""
-
-    def predict_told(self, images: list[Any], truths: list[Tensor]) -> list[Instances]:
-        """``predict``, given the true masks of each image, N×H×W uint8."""
-
-
 class Predictor(Protocol):
     """What :func:`write_predictions` needs of a model."""
 
-    def predict(self, images: list[Any]) -> list[Instances]:
+    def predict(self, images: list[Any]) -> Sequence[Instances]:
         """Instances of each image (H×W×3 uint8 RGB), in its pixels."""
 
 
@@ -48,8 +40,8 @@ def write_predictions(
     the order of the images. Batches and file are the same however many there are.
 
     Args:
-        model: any object with ``predict``, in evaluation mode; one with ``predict_told`` is shown
-            the annotated masks.
+        model: any object with ``predict``, in evaluation mode; one with an ``oracle`` is given the
+            annotated masks too, by ``predict_with_truth``.
         index: the images, and the COCO category id of each label.
         path: prediction file to write; it appears when all images are done.
         batch_size: images predicted together. Only neighbours of equal size are, so that no image
@@ -66,12 +58,12 @@ def write_predictions(
     own = batches[rank::processes]
     own += [[]] * (len(rounds) - len(own))  # who has none left still hands in nothing
 
-    def predicted() -> Iterator[tuple[list[ImageRecord], list[Instances]]]:
+    def predicted() -> Iterator[tuple[list[ImageRecord], Sequence[Instances]]]:
         images = eval_images(index.subset(image.id for batch in own for image in batch))
         for batch in own:
             yield batch, _predict(model, list(islice(images, len(batch))), index)
 
-    def encoded(found: tuple[list[ImageRecord], list[Instances]]) -> list[Prediction]:
+    def encoded(found: tuple[list[ImageRecord], Sequence[Instances]]) -> list[Prediction]:
         return [
             record
             for image, instances in zip(*found, strict=True)
@@ -95,13 +87,13 @@ def write_predictions(
 
 
 def _predict(
-    model: Predictor, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
-) -> list[Instances]:
+    model: Any, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
+) -> Sequence[Instances]:
     images = [image for _, image in batch]
     if not images:
         return []
-    if isinstance(model, ToldPredictor):
-        return model.predict_told(images, [_true_masks(index, record) for record, _ in batch])
+    if getattr(model, "oracle", None) is not None:
+        return model.predict_with_truth(images, [_true_masks(index, record) for record, _ in batch])
     return model.predict(images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,15 @@ from b2inst.structures import Bases, Features, Targets
 
 
 class BoundarySupervision(nn.Module):
-    """A basis head, and beside its bases a boundary map that is supervised.
+    """A basis head with a supervised boundary map beside its bases.
 
     The masks do not use the map: learning it shapes the features. These are designs (a), (b) and
-    (d) of Table 2, by what the branch reads and where the criterion looks.
+    (d) of Table 2, depending on what the branch reads and where the criterion looks.
 
     Args:
         basis_head: predicts the bases. Without ``branch`` its last map is the boundary.
-        branch: a basis head of one map, the boundary's own, on the same grid; it may read one
-            level of the pyramid or several, fused.
-        criterion: the losses of the map.
+        branch: a basis head of one map, the boundary, on the same grid.
+        criterion: losses of the map.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class BoundarySupervision(nn.Module):
 
     @property
     def num_bases(self) -> int:
-        """K, as the assembler gets them."""
+        """Number of bases K that the assembler gets."""
         return self.basis_head.num_bases - (self.branch is None)
 
     def forward(self, features: Features) -> Bases:
@@ -49,31 +49,24 @@ class BoundarySupervision(nn.Module):
         return replace(bases, boundary_logits=self.branch(features).maps)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The basis head's own losses and those of the boundary."""
+        """Losses of the basis head and of the boundary."""
         assert bases.boundary_logits is not None
         losses = self.basis_head.loss(features, bases, targets)
         return losses | self.criterion(bases.boundary_logits, bases.stride, targets)
 
 
 class BoundaryBasis(BoundarySupervision):
-    """The holistic boundary basis: the boundary map joins the bases, as the last of them.
+    """The holistic boundary basis: the boundary map is also the last of the bases.
 
     Designs (c) and (e) of Table 2; (e) is B2Inst's.
 
     Args:
-        basis_head, branch, criterion: as in ``BoundarySupervision``.
-        detach: the mask loss does not bend the boundary through its use as a basis.
+        detach: the mask loss does not train the boundary through its use as a basis.
+        parts: see ``BoundarySupervision``.
     """
 
-    def __init__(
-        self,
-        *,
-        basis_head: BasisPredictor,
-        branch: BasisPredictor | None,
-        criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
-        detach: bool = True,
-    ) -> None:
-        super().__init__(basis_head=basis_head, branch=branch, criterion=criterion)
+    def __init__(self, *, detach: bool = True, **parts: Any) -> None:
+        super().__init__(**parts)
         self.detach = detach
 
     @property

@@ -12,21 +12,22 @@ from torch import Tensor, nn
 class BoundaryDiffusion(nn.Module):
     """A few steps of diffusion of mask logits, slow where the boundary map is high.
 
-    Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with the conductance
-    of a predicted boundary b in place of the image's gradient: in a step x_p gains
+    Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with a predicted
+    boundary b in place of the image's gradient: in a step x_p gains
     rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
-    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, for a boundary that is marked on both
-    sides: what must not be crossed is the edge between two marked cells. Two scalars are learned.
-    What is gained in one cell is lost in another.
+    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, since a two-sided boundary marks both cells
+    of an edge that must not be crossed. Two scalars are learned, in float32.
 
     The steps grow as in fast explicit diffusion (Grewenig, Weickert and Bruhn, 2010): n of them
-    reach as far as (n² + n) / 3 equal ones, and all together are as stable, though a large one
-    alone is not. Computed in float32.
+    reach as far as (n² + n) / 3 equal ones, and together are as stable.
 
     Args:
-        steps: n, 1 to 16, since beyond that the large ones blow up rounding errors (at 12 to 0.0007
-            of logits around 10, at 16 to 0.03). Information travels at most so many cells.
+        steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
+            at 16 to 0.03). Information travels at most as many cells.
         guided: without, every conductance is 1: plain smoothing, a control.
+
+    Raises:
+        ValueError: another number of steps.
     """
 
     def __init__(self, *, steps: int = 12, guided: bool = True) -> None:
@@ -39,7 +40,7 @@ class BoundaryDiffusion(nn.Module):
 
     @property
     def rate(self) -> Tensor:
-        """Of an equal step, in (0, ¼): the explicit scheme is stable up to there."""
+        """Of an equal step, in (0, ¼), where the explicit scheme is stable."""
         return 0.25 * self.raw_rate.sigmoid()
 
     @property
@@ -50,7 +51,7 @@ class BoundaryDiffusion(nn.Module):
 
     @property
     def sharpness(self) -> Tensor:
-        """How much a sure boundary slows diffusion, at least 0; 0 where it is not guided."""
+        """How much a certain boundary slows diffusion, at least 0; 0 where it is not guided."""
         if self.raw_sharpness is None:
             return torch.zeros_like(self.raw_rate)
         return nn.functional.softplus(self.raw_sharpness)
@@ -71,7 +72,7 @@ class BoundaryDiffusion(nn.Module):
                 yield x
 
     def conductance(self, boundary: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1), in (0, 1]."""
+        """In (0, 1], of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1)."""
         b = boundary.sigmoid()
         sharpness = self.sharpness
         return (

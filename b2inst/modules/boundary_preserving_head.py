@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from b2inst.modules.roi_mask_head import class_mask_loss, initialise_predictor
+from b2inst.modules.roi_mask_head import class_mask_loss
 from b2inst.modules.roi_pooler import RoIPooler
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import mean_weight
@@ -16,17 +16,17 @@ from b2inst.structures import Features, RoIOutputs, of_class
 
 
 class BoundaryPreservingHead(nn.Module):
-    """Masks and boundaries of the same boxes, whose features are fused both ways.
+    """Masks and boundaries of the same boxes, with features fused both ways.
 
-    The boundary branch sees the finest level, whatever the size of a box, at twice the resolution.
+    The boundary branch reads the finest level, whatever the size of a box, at twice the resolution.
     Inference uses the masks only.
 
     Args:
-        in_channels: of the features.
-        num_classes: K, of masks and of boundaries.
-        pooler: of the features in a box that the mask branch sees, to half a mask's size.
-        channels: of all convolutions.
-        norm: after each 3×3 convolution of the branches, by its channels; published without.
+        in_channels: channels of the features.
+        num_classes: C, of masks and of boundaries.
+        pooler: pools the features in a box to half a mask's size, for the mask branch.
+        channels: width of all convolutions.
+        norm: builds a norm after each 3×3 convolution from its width; published without.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class BoundaryPreservingHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooler = pooler
-        self.roi_size = 2 * pooler.size  #: R, cells of a mask's side
+        self.roi_size = 2 * pooler.size  #: R, side of a mask in cells
         self.finest = RoIPooler(
             strides=pooler.strides[:1], size=self.roi_size, samples=pooler.samples
         )
@@ -56,7 +56,9 @@ class BoundaryPreservingHead(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         for predictor in (self.mask_predictor, self.boundary_predictor):
-            initialise_predictor(predictor)
+            # As in detectron2: hardly any mask at first, whatever the features.
+            nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)
+            nn.init.zeros_(predictor.mask_fcn_logits.bias)
 
     def forward(self, features: Features, boxes: list[Tensor]) -> RoIOutputs:
         """Masks and boundaries of N boxes, given per image in network-input pixels."""
@@ -69,12 +71,9 @@ class BoundaryPreservingHead(nn.Module):
         return RoIOutputs(pooled, self.mask_predictor(mask), self.boundary_predictor(boundary))
 
     def loss(self, outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the masks; cross-entropy and Dice of the boundaries.
+        """Cross-entropy of the masks of N labels; cross-entropy and Dice of the boundaries.
 
-        Args:
-            labels: N int64.
-            truths: N×R×R, 0 or 1; beyond the box is background, so that its edge cuts no object
-                without a boundary.
+        Truths are N×R×R, 0 or 1; objects have a boundary where the edge of the box cuts them.
         """
         assert outputs.boundary_logits is not None
         return {

@@ -1,4 +1,4 @@
-"""The instance head of CondInst: FCOS whose coefficients tell where they are from."""
+"""The instance head of CondInst: FCOS whose coefficients include their position."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead
@@ -26,15 +27,14 @@ class LevelScale(nn.Module):
 class CondInstHead(FCOSHead):
     """FCOS with three changes (CondInst §3.1, and its published code).
 
-    Each level's box distances have a learned factor; centre sampling is around the masks'
-    centroids; the last three coefficients are not predicted, but x and y of the position and the
-    size of objects its level is meant for, in network-input pixels.
+    Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
+    the last three coefficients are not predicted: x and y of the position and the object size of
+    its level (the upper end of its range, twice the lower end of the last), in network-input
+    pixels.
 
     Args:
         num_coefficients: D, with these three.
-        sizes_of_interest: as of ``FCOSHead``; a level's size is the upper end, of the last level
-            twice the lower end.
-        fcos: other arguments of ``FCOSHead``.
+        sizes_of_interest, fcos: arguments of ``FCOSHead``.
     """
 
     def __init__(
@@ -55,12 +55,7 @@ class CondInstHead(FCOSHead):
         self.level_sizes.append(2.0 * sizes_of_interest[-1][0])
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
-        """P×D, as ``FCOSHead`` predicts them, and x, y, size."""
-        points = self._points(outputs)
-        places = torch.cat(
-            [
-                torch.cat([xy, torch.full_like(xy[:, :1], size)], dim=1)
-                for xy, size in zip(points, self.level_sizes, strict=True)
-            ]
-        )
-        return torch.cat([super().coefficients_at(outputs, image, position), places[position]], 1)
+        """P×D: predicted coefficients, and x, y and size of the P positions."""
+        levels = zip(self._points(outputs), self.level_sizes, strict=True)
+        known = torch.cat([F.pad(xy, (0, 1), value=size) for xy, size in levels])
+        return torch.cat([super().coefficients_at(outputs, image, position), known[position]], 1)

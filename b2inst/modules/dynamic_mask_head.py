@@ -22,16 +22,16 @@ from b2inst.structures import Bases, FrameMasks, Positives, Targets
 class DynamicMaskHead(nn.Module):
     """1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
 
-    Their input are the bases and, first, how far the instance is from each cell. An instance's
-    coefficients are all weights, layer by layer, each (out, in) row by row; then all biases; then
-    x, y and the size by which the distance is divided, in network-input pixels.
+    Their input is the offset of the instance from each cell, and the bases. Coefficients are all
+    weights, layer by layer, each (out, in) row by row; all biases; then x, y and the size that the
+    offset is divided by, in network-input pixels.
 
     Args:
-        num_bases: K.
+        num_bases: number of bases K.
         channels: between the layers.
         num_layers: of the network.
-        upsampling: of its output, which then are the masks' logits.
-        sample: which of the positives are trained.
+        upsampling: of its output, to the masks' logits.
+        sample: selects the positives whose masks are trained.
         refinement: of the logits before upsampling, guided by the boundary.
     """
 
@@ -79,8 +79,8 @@ class DynamicMaskHead(nn.Module):
         """Instance minus cell, x and y in units of the instance's size: P×2×hw."""
         height, width = bases.maps.shape[-2:]
         cells = locations((height, width), int(bases.stride), coefficients.device)
-        place, size = coefficients[:, -3:-1, None], coefficients[:, -1:, None]
-        return (place - cells.T) / size
+        centre, size = coefficients[:, -3:-1, None], coefficients[:, -1:, None]
+        return (centre - cells.T) / size
 
     def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
         """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
@@ -96,7 +96,7 @@ class DynamicMaskHead(nn.Module):
         return self.refinement(filtered, None if boundary is None else boundary[image, 0])
 
     def filtered(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
-        """The same before they are refined."""
+        """The same before refinement."""
         x = torch.cat([self.offsets(bases, coefficients), bases.maps.flatten(2)[image]], dim=1)
         layers = self.filters(coefficients)
         for weight, bias in layers[:-1]:
@@ -105,14 +105,14 @@ class DynamicMaskHead(nn.Module):
         return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
 
     def enlarged(self, logits: Tensor) -> Tensor:
-        """Logits at the bases' cells to those of the masks: P×h×w to P×(2h)×(2w) for a factor 2."""
+        """Upsampled logits: P×h×w to P×(2h)×(2w) for a factor 2."""
         return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
-        """Masks of the batch's instances; their boxes do not confine them.
+        """N masks, not confined to their boxes.
 
         Args:
-            boxes: per image, N in sum, in network-input pixels.
+            boxes: per image, N in total, in network-input pixels.
             coefficients: N×D.
         """
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)

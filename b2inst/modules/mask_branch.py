@@ -8,8 +8,8 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from b2inst.modules.basis_head import conv_block
-from b2inst.modules.focal_semantic_head import FocalSemanticHead
+from b2inst.modules.conv_block import conv_block
+from b2inst.modules.semantic_heads import FocalSemanticHead
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.structures import Bases, Features, Targets
 
@@ -18,12 +18,12 @@ class MaskBranch(nn.Module):
     """Refine each level, sum them at the finest, convolve, project to K maps (CondInst §3.2).
 
     Args:
-        in_channels: of the features.
-        num_bases: K.
-        strides: of the features used; the maps have the finest.
+        in_channels: channels of the features.
+        num_bases: number of bases K.
+        strides: of the levels used, finest first.
         channels: hidden width.
         num_convs: 3×3 convolutions after the sum.
-        auxiliary: trained beside the maps on the same features, without a say in inference.
+        auxiliary: auxiliary task, trained on the same features.
     """
 
     def __init__(
@@ -54,5 +54,5 @@ class MaskBranch(nn.Module):
         return Bases(maps.float(), stride=finest)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The auxiliary head's loss; the maps themselves learn from the mask loss only."""
+        """The auxiliary loss; the bases themselves learn from the mask loss only."""
         return {} if self.auxiliary is None else self.auxiliary.loss(features, targets)

@@ -9,21 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 
+from b2inst.modules.mlp import mlp
 from b2inst.ops.distributed import even_share
 from b2inst.structures import RoIOutputs, of_class
 
 
 class MaskIoUHead(nn.Module):
-    """Regresses the IoU of a mask from it and the features that it was made of.
+    """Predicts the IoU of a mask from it and the features that it was computed from.
 
     Args:
-        in_channels: of the pooled features.
-        num_classes: K; a mask's IoU is read from its class.
-        pooled_size: cells of their side, half of a mask's.
-        channels: of the four convolutions, of which the last halves the resolution.
+        in_channels: channels of the pooled features.
+        num_classes: C; there is an IoU for each.
+        pooled_size: side of the pooled features in cells, half of a mask's.
+        channels: width of the four convolutions; the last halves the resolution.
         hidden: width of the two fully connected layers.
-        norm: after each convolution, by its channels; published without.
-        norm_hidden: after each fully connected layer, by its width; published without.
+        norm, norm_hidden: build norms, after each convolution and fully connected layer, from
+            their widths; published without.
     """
 
     def __init__(
@@ -42,14 +43,7 @@ class MaskIoUHead(nn.Module):
         self.convs[-1][0].stride = (2, 2)
         cells = ((pooled_size + 1) // 2) ** 2
         self.regress = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * cells, hidden),
-            norm_hidden(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            norm_hidden(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, num_classes),
+            nn.Flatten(), *mlp(channels * cells, hidden, num_classes, norm=norm_hidden)
         )
         for layer in self.regress:
             if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""The true boundary where a predicted one would be: what a perfect prediction were worth."""
+"""The true boundary in place of a predicted one: the upper bound of a prediction."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from b2inst.structures import Bases
 
 
 class OracleBoundary(nn.Module):
-    """Puts the boundary of the true masks beside the bases; a control, not a model to use.
+    """Adds the boundary of the true masks to the bases.
 
     Args:
-        as_basis: it also joins the bases, as the last of them.
-        two_sided: as in ``boundary_target``.
-        logit: of a cell on a boundary; of all others its negative.
+        as_basis: it is also the last of the bases.
+        two_sided: see ``boundary_target``.
+        logit: of a cell on a boundary; all others have its negative.
     """
 
     def __init__(
@@ -30,11 +30,7 @@ class OracleBoundary(nn.Module):
         self.logit = logit
 
     def forward(self, bases: Bases, truths: Sequence[Tensor]) -> Bases:
-        """The bases with the boundary.
-
-        Args:
-            truths: for each image of the batch N×H×W masks, in network-input pixels.
-        """
+        """The bases with the boundary of each image's N×H×W true masks, in network pixels."""
         size = (bases.maps.shape[-2], bases.maps.shape[-1])
         targets = [
             boundary_target(masks, stride=bases.stride, size=size, two_sided=self.two_sided)

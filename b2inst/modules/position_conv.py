@@ -10,24 +10,23 @@ from torch import Tensor, nn
 
 
 class PositionConv(nn.Conv2d):
-    """A 3×3 convolution whose output is wanted at few positions.
+    """A 3×3 convolution whose output is needed at few positions.
 
-    Predicting an instance's coefficients is the widest convolution of BlendMask (784 channels
-    with 14×14 attention), and only a handful of positions is ever used.
+    The coefficients are the widest convolution of BlendMask (784 channels with 14×14 attention).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
 
     def at(self, levels: Sequence[Tensor], image: Tensor, position: Tensor) -> Tensor:
-        """The output's vectors at P positions.
+        """The output at P positions.
 
         Args:
             levels: features, B×C×h×w each.
             image, position: P int64 each; positions are cells of all levels, row by row.
 
         Returns:
-            P×D, equal to what ``self`` makes of the level, there.
+            P×D, equal to the convolution of the level at that position.
         """
         shapes = torch.tensor([level.shape[2:] for level in levels], device=position.device)
         counts = shapes.prod(1)
@@ -40,8 +39,8 @@ class PositionConv(nn.Conv2d):
         rows, columns = cell // width + offsets[:, None], cell % width + offsets
         outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
         cells = torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in levels], 1)
-        place = (first + rows * width + columns).masked_fill(outside, 0)
-        patches = cells[image[:, None, None], place]  # P×3×3×C
+        index = (first + rows * width + columns).masked_fill(outside, 0)
+        patches = cells[image[:, None, None], index]  # P×3×3×C
         patches = patches.to(self.weight.dtype).masked_fill(outside[..., None], 0)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(patches.flatten(1), weight, self.bias)

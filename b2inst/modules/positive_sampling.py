@@ -1,4 +1,4 @@
-"""Which positives train masks, where there is no memory for the masks of all."""
+"""Sampling of the positives whose masks are trained, to save memory."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from b2inst.structures import Positives
 
 
 def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
-    """All positives, or of an image that has more ``per_image`` drawn at random.
+    """All positives, or ``per_image`` at random of an image that has more.
 
-    As published it is 500 of a device's images (CondInst §4), of which there are two. Of an image,
-    so that what is trained does not depend on how a batch is spread over devices.
+    Published as 500 per device, which has two images (CondInst §4); per image, training does not
+    depend on how a batch is spread over devices.
     """
     crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
     if not len(crowded):
@@ -26,10 +26,9 @@ def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
 
 
 def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
-    """The best predicted positives, at most ``per_image`` shared evenly by an image's objects.
+    """The best predicted positives, ``per_image`` shared evenly by an image's objects.
 
-    Every object that has positives keeps at least one of them; what does not divide evenly is
-    left out, as published (BoxInst's sampling).
+    Every object with positives keeps at least one; a remainder is left out, as published (BoxInst).
     """
     assert positives.scores is not None
     objects, which = positives.target_index.unique(return_inverse=True)
@@ -39,7 +38,7 @@ def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
 
 
 def _rank(scores: Tensor, group: Tensor) -> Tensor:
-    """Place of each score among those of its group, the highest first."""
+    """Rank of each score in its group, the highest first."""
     order = scores.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
     first = group.bincount().cumsum(0) - group.bincount()

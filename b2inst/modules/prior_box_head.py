@@ -34,22 +34,22 @@ class PriorBoxHead(nn.Module):
     """One convolution and three predictors beside each other, shared over the levels (YOLACT §4).
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         num_classes: C.
-        num_coefficients: D, numbers per prior whose meaning only the assembler knows.
-        side: of the square images, in pixels.
-        square: images are such squares, which the cells of each level fill. Otherwise they may have
-            any shape, cells are a stride apart, and ``side`` is but the unit of box offsets.
-        strides: the features the head reads.
+        num_coefficients: D, numbers per prior that only the assembler interprets.
+        side: of square images, in pixels.
+        square: all images are such squares, which the cells of each level fill. Otherwise images
+            have any shape, cells are a stride apart, and ``side`` is only the unit of box offsets.
+        strides: of the levels that the head reads.
         scales: side of each level's prior boxes, in pixels.
         factors: of the prior boxes at a cell.
-        norm: of a number of channels, after the convolution; None, as published.
-        coefficient_gain: of the coefficients' initial weights; 1, as published. With less they all
-            begin near 0, where their hyperbolic tangent can still take either sign.
+        norm: builds a norm after the convolution from its width; None, as published.
+        coefficient_gain: of the initial weights of the coefficients; 1, as published. With less
+            they begin near 0, where their hyperbolic tangent can still take either sign.
         box_weight: of the box loss.
-        score_threshold: a prior is a candidate if a class is more probable than this.
-        nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
-        max_detections: of an image.
+        score_threshold: least class probability of a candidate.
+        nms: boxes N×4 and scores N×C of candidates to the rows and classes of detections.
+        max_detections: per image.
     """
 
     outputs = PriorOutputs
@@ -89,12 +89,12 @@ class PriorBoxHead(nn.Module):
         self.class_logits = nn.Conv2d(in_channels, len(factors) * (1 + num_classes), 3, padding=1)
         self.offsets = nn.Conv2d(in_channels, len(factors) * 4, 3, padding=1)
         _initialise(self)
-        # After all else, whose weights then do not depend on how many numbers there are.
+        # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = PositionConv(in_channels, len(factors) * num_coefficients)
         _initialise(self.coefficients, coefficient_gain)
 
     def forward(self, features: Features) -> PriorOutputs:
-        """Features at (at least) the head's strides to predictions for every prior box."""
+        """Predictions for every prior box, of features at the head's strides."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
         return PriorOutputs(
             torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
@@ -109,13 +109,13 @@ class PriorBoxHead(nn.Module):
         return prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device)
 
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
-        """Coefficients of P priors: image in the batch and number, both P, to P×D."""
+        """Coefficients of P priors, given image and number of each, both P: P×D."""
         each = len(self.factors)
         values = self.coefficients.at(outputs.towers, image, prior // each)
         return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
-        """What each prior box is trained for."""
+        """Training targets of the prior boxes."""
         boxes = [target.boxes / self.side for target in targets]
         labels = [target.labels for target in targets]
         crowds = [None if t.crowds is None else t.crowds / self.side for t in targets]
@@ -124,7 +124,7 @@ class PriorBoxHead(nn.Module):
     def loss(
         self, outputs: PriorOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
-        """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
+        """Losses of classes and boxes, and the priors whose masks are to be trained."""
         assigned = self.targets(self.priors(outputs), targets)
         positive = (assigned.labels >= 0).nonzero(as_tuple=True)
         image, prior = positive

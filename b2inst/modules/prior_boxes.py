@@ -1,4 +1,4 @@
-"""Prior boxes, and how boxes are told relative to them (SSD; YOLACT §4)."""
+"""Prior boxes, and boxes relative to them (SSD; YOLACT §4)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ def prior_boxes(
 ) -> Tensor:
     """Squares around the centre of every cell; levels in order, row by row, then by factor.
 
-    YOLACT means them to have aspect ratios 1, 1/2 and 2, but its published code sets each one's
-    height to its width. All published weights are of these squares.
+    YOLACT describes aspect ratios 1, 1/2 and 2, but its published code and weights have squares.
 
     Args:
         shapes: (h, w) of each level.
         scales: side of each level's squares, in parts of the image's side.
-        factors: of the squares of a cell, which their level's scale is multiplied by.
-        steps: from cell to cell of each level, in parts of the image's side (default: so that a
-            level's cells fill a square image).
+        factors: of the squares of a cell, multiplied by the level's scale.
+        steps: from cell to cell of each level, in parts of the image's side (default: a level's
+            cells fill a square image).
 
     Returns:
         S×4 float32: centre x, y, width and height in parts of the image; not clipped.
@@ -57,7 +56,7 @@ def decode(offsets: Tensor, priors: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, priors: Tensor) -> Tensor:
-    """The offsets …×4 that ``decode`` makes these boxes of."""
+    """Offsets …×4 of boxes …×4; the inverse of ``decode``."""
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2 - priors[..., :2]
     size = (boxes[..., 2:] - boxes[..., :2]) / priors[..., 2:]
     return torch.cat([centre / (VARIANCES[0] * priors[..., 2:]), size.log() / VARIANCES[1]], dim=-1)

@@ -1,4 +1,4 @@
-"""Which prior box is trained for which object (YOLACT, after SSD)."""
+"""Assignment of prior boxes to objects (YOLACT, after SSD)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ def assign(
     """Assign priors to objects by IoU.
 
     A prior is positive for the object it overlaps most, from ``positive`` on; below ``negative``
-    it is background. Then each object, in the order of its best overlap, gets the best prior
-    that no other one got in this way. What else lies in a crowd by more than ``in_crowd`` of its
-    area is neutral.
+    it is background. Then each object, in the order of its best overlap, gets the best prior that
+    is left. Other priors with more than ``in_crowd`` of their area in a crowd are neutral.
 
     Args:
         priors: S×4 centre x, y, width and height.
@@ -48,11 +47,11 @@ def assign(
         labels: of each image N.
         crowds: of each image M×4 boxes of crowd regions, if they are known.
     """
-    found = [
+    images = [
         _assign_image(priors, own, classes, positive, negative)
         for own, classes in zip(boxes, labels, strict=True)
     ]
-    targets = PriorTargets(*(torch.stack(column) for column in zip(*found, strict=True)))
+    targets = PriorTargets(*(torch.stack(column) for column in zip(*images, strict=True)))
     for own, regions in zip(targets.labels, crowds, strict=True):
         if regions is not None and len(regions):
             own[(own < 0) & (_share_inside(priors, regions) > in_crowd)] = NEUTRAL

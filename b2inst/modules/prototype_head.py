@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from b2inst.modules.semantic_heads import ClassMapHead
 from b2inst.structures import Bases, Features, Targets
-
-
-class Auxiliary(Protocol):
-    """Something that is trained beside the prototypes on the same features."""
-
-    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name."""
 
 
 class PrototypeHead(nn.Module):
     """Convolve one level, upsample twofold, convolve, project to K maps; ReLU after each.
 
     Args:
-        in_channels: of the features.
-        num_bases: K.
-        stride: of the feature used.
-        cell: input pixels per cell of the prototypes, which are spread over the whole image;
-            by default half the stride. Where the image's side is no multiple of the stride, the
-            levels of the pyramid are rounded up and a cell is a little smaller.
+        in_channels: channels of the features.
+        num_bases: number of bases K.
+        stride: of the level used.
+        cell: input pixels per cell of the prototypes (default: half the stride). It is smaller if
+            the image's side is no multiple of the stride, since levels are rounded up.
         channels: hidden width.
         num_convs: 3×3 convolutions before the upsampling; one more follows it.
-        norm: of a number of channels, after each of these convolutions; None, as published.
-        auxiliary: trained beside the prototypes, without a say in inference.
+        norm: builds a norm from a width, after each of these convolutions; None, as published.
+        auxiliary: auxiliary task, trained on the same features.
     """
 
     def __init__(
@@ -44,7 +36,7 @@ class PrototypeHead(nn.Module):
         channels: int = 256,
         num_convs: int = 3,
         norm: Callable[[int], nn.Module] | None = None,
-        auxiliary: Auxiliary | None = None,
+        auxiliary: ClassMapHead | None = None,
     ) -> None:
         super().__init__()
         self.num_bases = num_bases
@@ -69,7 +61,7 @@ class PrototypeHead(nn.Module):
         return Bases(F.relu(self.project(x)).float(), stride=self.cell)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The auxiliary head's loss; the prototypes themselves learn from the mask loss only."""
+        """The auxiliary loss; the prototypes themselves learn from the mask loss only."""
         return {} if self.auxiliary is None else self.auxiliary.loss(features, targets)
 
 

@@ -1,4 +1,4 @@
-"""What may stand between an assembler's logits and its masks: ours, not the paper's."""
+"""Modules between an assembler's logits and its masks: ours, not the paper's."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 
 class Refinement(Protocol):
-    """Mask logits to better ones, in the same cells."""
+    """Improves mask logits, in the same cells."""
 
     def __call__(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
         """N×h×w logits.
 
         Args:
-            logits: N×h×w, as the assembler composes them.
+            logits: N×h×w, composed by the assembler.
             boundary: logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
-                where the model predicts no boundary.
+                where the model predicts none.
         """
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """Logits on the way there, step by step; the last are those of the call."""
+        """Logits after each step; the last are those of the call."""
 
 
 class InTurn(nn.Module):
@@ -54,18 +54,15 @@ class ConvRefinement(nn.Module):
 
     def __init__(self, *, channels: int = 12) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, 1, 3, padding=1),
-        )
-        for conv in (self.convs[0], self.convs[2]):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # type: ignore[arg-type]
+        first = nn.Conv2d(1, channels, 3, padding=1)
+        second = nn.Conv2d(channels, channels, 3, padding=1)
+        last = nn.Conv2d(channels, 1, 3, padding=1)
+        self.convs = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
+        for conv in (first, second):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(last.weight)
+        for conv in (first, second, last):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.convs[4].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.convs[4].bias)  # type: ignore[arg-type]
 
     def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
         residual: Tensor = self.convs(logits[:, None])[:, 0]

@@ -17,11 +17,11 @@ class RoIMaskHead(nn.Module):
     """Four convolutions on the features in a box, upsampled, to a mask of each class.
 
     Args:
-        in_channels: of the features.
-        num_classes: K.
-        pooler: of the features in a box, to half a mask's size.
-        channels: of the convolutions.
-        norm: after each convolution, by its channels; published without.
+        in_channels: channels of the features.
+        num_classes: C.
+        pooler: pools the features in a box to half a mask's size.
+        channels: width of the convolutions.
+        norm: builds a norm after each convolution from its width; published without.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class RoIMaskHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooler = pooler
-        self.roi_size = 2 * pooler.size  #: R, cells of a mask's side
+        self.roi_size = 2 * pooler.size  #: R, side of a mask in cells
         self.convs = MaskRCNNHeads(in_channels, [channels] * 4, dilation=1, norm_layer=norm)
         self.predictor = MaskRCNNPredictor(channels, channels, num_classes)
 
@@ -45,12 +45,7 @@ class RoIMaskHead(nn.Module):
         return RoIOutputs(pooled, self.predictor(self.convs(pooled)))
 
     def loss(self, outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of each box's mask of its object's class.
-
-        Args:
-            labels: N int64.
-            truths: N×R×R, 0 or 1.
-        """
+        """Cross-entropy of the masks of N labels: truths N×R×R, 0 or 1."""
         return {"loss_mask": class_mask_loss(outputs, labels, truths)}
 
 
@@ -58,11 +53,5 @@ def class_mask_loss(outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> Tens
     """Mean cross-entropy over all cells of the masks of N labels; 0 without any."""
     weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
-        return outputs.logits.float().sum()  # of nothing: 0, with a gradient to nowhere
+        return outputs.logits.float().sum()  # 0, with a gradient for every parameter
     return weight * mask_bce(outputs.of_class(labels), truths).mean()
-
-
-def initialise_predictor(predictor: MaskRCNNPredictor) -> None:
-    """As detectron2's mask heads: hardly any mask at first, whatever the features."""
-    nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)
-    nn.init.zeros_(predictor.mask_fcn_logits.bias)

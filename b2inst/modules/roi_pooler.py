@@ -16,14 +16,12 @@ from b2inst.structures import Features
 class RoIPooler(nn.Module):
     """RoIAlign with aligned corners.
 
-    torchvision's ``MultiScaleRoIAlign`` would do, were it not half a cell off what is aligned:
-    pasted masks, and targets cropped from bitmaps.
+    torchvision's ``MultiScaleRoIAlign`` is half a cell off pasted masks and cropped targets.
 
     Args:
-        strides: of the levels; by the rule of feature pyramids a box of 224 pixels reads stride 16
-            (Lin et al., CVPR 2017, Eq. 1).
+        strides: of the levels; a box of 224 pixels reads stride 16 (Lin et al., CVPR 2017, Eq. 1).
         size: R.
-        samples: points averaged in a bin, along each side.
+        samples: points to average in a bin, along each side.
     """
 
     def __init__(self, *, strides: Sequence[int], size: int, samples: int = 2) -> None:
@@ -34,11 +32,7 @@ class RoIPooler(nn.Module):
         self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
 
     def forward(self, features: Features, boxes: list[Tensor]) -> Tensor:
-        """N×C×R×R.
-
-        Args:
-            boxes: per image, N in sum, in network-input pixels.
-        """
+        """N×C×R×R; ``boxes`` are per image, in network-input pixels."""
         levels = self.level(boxes)
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)

@@ -21,30 +21,24 @@ class TinyFPN(nn.Module):
         channels: of every level of the pyramid.
     """
 
+    strides = (4, 8, 16, 32)
+
     def __init__(
         self, *, widths: Sequence[int] = (16, 32, 64, 96, 128), channels: int = 48
     ) -> None:
         super().__init__()
         self.stem = Conv2dNormActivation(3, widths[0], stride=2)
-        self.stages = nn.ModuleList(
-            BasicBlock(
-                wide_in,
-                wide_out,
-                stride=2,
-                downsample=nn.Sequential(
-                    conv1x1(wide_in, wide_out, stride=2), nn.BatchNorm2d(wide_out)
-                ),
-            )
-            for wide_in, wide_out in pairwise(widths)
-        )
+        self.stages = nn.ModuleList()
+        for wide_in, wide_out in pairwise(widths):
+            shortcut = nn.Sequential(conv1x1(wide_in, wide_out, stride=2), nn.BatchNorm2d(wide_out))
+            self.stages.append(BasicBlock(wide_in, wide_out, stride=2, downsample=shortcut))
         self.fpn = FeaturePyramidNetwork(list(widths[1:]), channels)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> Features:
-        """B×3×H×W, sides multiples of 32, to features at strides 4, 8, 16 and 32."""
+        """B×3×H×W, sides multiples of 32, to features by stride."""
         x = self.stem(images)
         levels: OrderedDict[str, Tensor] = OrderedDict()
-        for stride, stage in zip((4, 8, 16, 32), self.stages, strict=True):
-            x = stage(x)
-            levels[str(stride)] = x
-        return {int(stride): level for stride, level in self.fpn(levels).items()}
+        for stride, stage in zip(self.strides, self.stages, strict=True):
+            levels[str(stride)] = x = stage(x)
+        return dict(zip(self.strides, self.fpn(levels).values(), strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
-from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
@@ -31,7 +31,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    model: ImageSegmenter,
+    model: Segmenter,
     dataset: CocoDataset,
     *,
     schedule: Schedule,

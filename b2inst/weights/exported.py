@@ -22,8 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.structures import Bases, Features
 from b2inst.weights.errors import WeightsError
 
@@ -131,7 +130,7 @@ def import_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def attach(model: ImageSegmenter, file: ExportedFile) -> None:
+def attach(model: Segmenter, file: ExportedFile) -> None:
     """Let the network of a file take the place of a model's own, and fill what is left.
 
     Args:
@@ -152,7 +151,7 @@ def attach(model: ImageSegmenter, file: ExportedFile) -> None:
     model.recipe = model.recipe | {"exported": made}
 
 
-def replace_network(model: ImageSegmenter, network: nn.Module) -> None:
+def replace_network(model: Segmenter, network: nn.Module) -> None:
     """Put another network in the place of a model's own, whose parts it then no longer has."""
     if not isinstance(model, BasisSegmenter):
         model.backbone = network

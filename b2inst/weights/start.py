@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.models.segmenter import with_bases
+from b2inst.models import Segmenter, with_bases
 from b2inst.modules.blender import Blender
 from b2inst.weights.backbones import from_detectron2
 from b2inst.weights.errors import WeightsError
@@ -58,7 +57,7 @@ class Start:
         return "\n".join(lines)
 
 
-def start_from(model: ImageSegmenter, path: str | os.PathLike[str]) -> Start:
+def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
     """Copy every tensor that fits by name and shape into a model that is to be trained.
 
     A model with a boundary basis takes a baseline's weights: the convolution of the coefficients
@@ -143,7 +142,7 @@ def _place(name: str, own: dict[str, Tensor]) -> str:
     return inner if name not in own and inner in own else name
 
 
-def _new_rows(name: str, source: Tensor, target: Tensor, model: ImageSegmenter) -> Tensor | None:
+def _new_rows(name: str, source: Tensor, target: Tensor, model: Segmenter) -> Tensor | None:
     """Rows of ``target`` that are one more basis's, bool, if the others are ``source``'s."""
     part, _, _ = name.rpartition(".")
     if source.shape[1:] != target.shape[1:]:
@@ -159,7 +158,7 @@ def _new_rows(name: str, source: Tensor, target: Tensor, model: ImageSegmenter) 
     return new if len(source) == int((~new).sum()) else None
 
 
-def _check_backbone(start: Start, model: ImageSegmenter) -> None:
+def _check_backbone(start: Start, model: Segmenter) -> None:
     def body(names: Iterable[str]) -> list[str]:
         return [n for n in names if n.startswith("backbone.") and ".fpn." not in n]
 

@@ -126,7 +126,11 @@ def test_who_may_know_the_truth_is_told_the_masks_of_each_image(
     index: CocoIndex, tmp_path: Path
 ) -> None:
     class Told(Oracle):
-        def predict_told(self, images: list[Any], truths: list[torch.Tensor]) -> list[Instances]:
+        oracle = True
+
+        def predict_with_truth(
+            self, images: list[Any], truths: list[torch.Tensor]
+        ) -> list[Instances]:
             answers = self.predict(images)
             for answer, truth in zip(answers, truths, strict=True):
                 assert truth.dtype == torch.uint8

@@ -323,9 +323,7 @@ def test_runs_of_other_code_warn_until_they_are_rerun(
     run = open_run(workspace.runs, _spec_of(result, "HBB", workspace))
     content = read_json(run.provenance_path)
     write_json(run.provenance_path, {**content, "code": {"training": 0}})
-    with pytest.warns(
-        UserWarning, match=r"1 of 5 runs were trained by.*HBB seed 0"
-    ):
+    with pytest.warns(UserWarning, match=r"1 of 5 runs were trained by.*HBB seed 0"):
         _smoke(workspace)
     assert len(runs.calls) == 1
     with warnings.catch_warnings():

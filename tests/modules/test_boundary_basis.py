@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from b2inst.modules.basis_head import BasisHead, SemanticHead
+from b2inst.modules.basis_head import BasisHead
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss
+from b2inst.modules.semantic_heads import SemanticHead
 from b2inst.structures import Targets
 
 SIZE = (32, 48)

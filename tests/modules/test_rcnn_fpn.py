@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from b2inst.modules.rcnn_fpn import RCNNFPN
-from b2inst.modules.resnet_fpn import ResNetFPN
+from b2inst.modules.resnet_fpn import RCNNFPN, ResNetFPN
 
 
 @pytest.mark.parametrize("resnet", ["resnet18", "resnet50"])

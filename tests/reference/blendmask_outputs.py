@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead
 from b2inst.modules.fcos_targets import locations

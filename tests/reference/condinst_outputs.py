@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.modules.condinst_head import CondInstHead
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.preprocessor import Preprocessor

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from b2inst.losses import mask_dice
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.modules.condinst_head import CondInstHead
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_targets import mask_centroids

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.prior_box_head import PriorBoxHead, PriorOutputs
 from b2inst.modules.yolact_fpn import YolactFPN
