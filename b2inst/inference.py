@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-from b2inst.modules.frozen_norm import FrozenNorm
+from b2inst.modules.backbones import FrozenNorm
 
 #: Of convolutions and linear layers; boxes, scores and masks are always float32.
 Precision = Literal["float32", "bfloat16"]

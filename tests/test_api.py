@@ -11,6 +11,7 @@ from PIL import Image
 
 import b2inst
 from b2inst import models
+from b2inst.models.building import Family
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
 
@@ -71,10 +72,11 @@ def test_wrong_options_are_told(arguments: dict[str, Any], message: str) -> None
 def test_an_error_inside_a_model_is_not_taken_for_a_wrong_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(*, num_classes: int) -> None:
-        raise TypeError("unsupported operand")
+    class Broken(Family):
+        def build(self, num_classes: int) -> b2inst.Segmenter:
+            raise TypeError("unsupported operand")
 
-    monkeypatch.setitem(models.catalog.CATALOG, "broken", broken)
+    monkeypatch.setitem(models.catalog.CATALOG, "broken", Broken())
     with pytest.raises(TypeError, match="unsupported operand"):
         b2inst.create_model("broken", num_classes=1)
 

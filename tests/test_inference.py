@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 from b2inst.inference import FastNetwork, chosen_precision, fast_network, winograd
 from b2inst.models import CATALOG, BasisSegmenter, Segmenter, create_model
-from b2inst.modules.frozen_norm import FrozenNorm
-from b2inst.modules.mobilenet_fpn import MobileNetFPN
-from b2inst.modules.resnet_fpn import ResNetFPN
+from b2inst.modules.backbones import FrozenNorm, MobileNetFPN, ResNetFPN
 from b2inst.weights import load_model, save_model
 
 NORMS = (nn.BatchNorm2d, FrozenNorm)

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from b2inst.models.images import ImageLike, rgb_array
 from b2inst.models.interfaces import Assembler, InstanceHead
-from b2inst.models.segmenter import Explanation, NeedsTruthError, NoBasesError, Segmenter
-from b2inst.modules.basis_predictor import BasisPredictor
-from b2inst.modules.oracle_boundary import OracleBoundary
+from b2inst.models.segmenter import Explanation, NeedsTruthError, Segmenter
+from b2inst.modules.basis_heads import BasisPredictor
+from b2inst.modules.boundary_basis import OracleBoundary
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.scoring_head import ScoringHead
 from b2inst.result import Result
@@ -31,7 +31,7 @@ class BasisSegmenter(Segmenter):
     Args:
         preprocessor, backbone: see ``Segmenter``.
         instance_head, assembler: see ``b2inst.models.interfaces``.
-        basis_head: see ``b2inst.modules.basis_predictor``.
+        basis_head: see ``b2inst.modules.basis_heads``.
         scoring_head: without one, the ranking score is the classification score.
         oracle: adds the true boundary where a predicted one would be, at test too: an upper bound,
             which cannot predict an image without its true masks.
@@ -209,5 +209,5 @@ def with_bases(model: Segmenter) -> BasisSegmenter:
         NoBasesError: it composes no bases.
     """
     if not isinstance(model, BasisSegmenter):
-        raise NoBasesError(model)
+        raise model._no_bases()
     return model

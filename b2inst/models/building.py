@@ -12,17 +12,14 @@ import torch
 
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Segmenter
-from b2inst.modules.basis_predictor import BasisPredictor
-from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
-from b2inst.modules.boundary_diffusion import BoundaryDiffusion
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
+from b2inst.modules.backbones import MobileNetFPN, TinyFPN
+from b2inst.modules.basis_heads import BasisPredictor
+from b2inst.modules.boundary_basis import OracleBoundary, add_boundary
+from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.imagenet import load_imagenet
-from b2inst.modules.mobilenet_fpn import MobileNetFPN
-from b2inst.modules.oracle_boundary import OracleBoundary
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.modules.refinement import ConvRefinement, InTurn
+from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn
 from b2inst.modules.scoring_head import ScoringHead
-from b2inst.modules.tiny_fpn import TinyFPN
 
 #: Pixel statistics on the 0..255 scale: torchvision's weights (RGB) and MSRA's (BGR).
 IMAGENET_RGB: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -80,7 +77,7 @@ class Family:
             BackboneWeightsError: the weights cannot be had.
         """
         name, weights = self.backbone, self.backbone_weights
-        options = {key: value for key, value in resnet_options.items() if value}
+        options = {k: v for k, v in resnet_options.items() if v is not None and v is not False}
         frozen = weights is not None if self.frozen_norm is None else self.frozen_norm
         unknown = [] if name.startswith("resnet") else list(options)
         if name == "tiny" and frozen:
@@ -214,59 +211,57 @@ class BasisFamily(Family):
         )
 
 
-def add_boundary(
-    basis_head: BasisPredictor,
-    make_branch: Callable[..., BasisPredictor],
-    *,
-    in_channels: int,
-    branch_channels: int,
-    branch_convs: int,
-    pyramid_strides: Sequence[int],
-    fused: bool = False,
-    local: bool = False,
-    as_basis: bool = True,
-    detach: bool = True,
-    **losses: Any,
-) -> BoundarySupervision:
-    """Add a supervised boundary to a basis head (paper §4.1).
-
-    The defaults are design (e) of Table 2, the holistic boundary basis. The others: (a) ``local``
-    and not ``as_basis``; (b) ``fused`` and not ``as_basis``; (c) ``fused``; (d) not ``as_basis``.
+@dataclass(frozen=True, kw_only=True)
+class FCOSFamily(BasisFamily):
+    """A family with an FCOS detector, which keeps the shape of images.
 
     Args:
-        basis_head: the baseline's.
-        make_branch: builds a branch from arguments of ``BasisHead``.
-        in_channels: channels of the features.
-        branch_channels: width of the boundary's own branch; 0 shares the basis head, whose last
-            map is then the boundary.
-        branch_convs: number of convolutions of that branch.
-        pyramid_strides: levels that a fused branch reads, finest first; a single one reads that.
-        fused: the branch reads several levels of the pyramid, summed, instead of the finest.
-        local: the loss compares each instance's box with its own boundary, not the whole image.
-        as_basis: the boundary joins the bases that masks are composed of.
-        detach: the mask loss does not train the boundary through its use as a basis.
-        losses: arguments of the losses in ``b2inst.modules.boundary_loss``.
-
-    Raises:
-        ValueError: ``fused`` without a branch.
+        msra: the layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
+        head_strides: levels that instances are detected on (default: all).
+        tower_convs: convolutions in each of the instance head's two towers.
+        basis_channels, basis_convs: width of the basis head, and its convolutions after the sum of
+            the levels.
+        shorter, longer_max: test size of images in pixels; None keeps their own.
     """
-    branch = None
-    if branch_channels:
-        branch = make_branch(
-            in_channels=in_channels,
-            num_bases=1,
-            strides=pyramid_strides if fused else pyramid_strides[:1],
-            channels=branch_channels,
-            num_convs=branch_convs,
-        )
-    elif fused:
-        raise ValueError("fused needs a branch of the boundary's own: give branch_channels")
-    criterion = (RoIBoundaryLoss if local else HolisticBoundaryLoss)(**losses)
-    if as_basis:
-        return BoundaryBasis(
-            basis_head=basis_head, branch=branch, criterion=criterion, detach=detach
-        )
-    return BoundarySupervision(basis_head=basis_head, branch=branch, criterion=criterion)
+
+    msra: bool = False
+    head_strides: Sequence[int] = ()
+    tower_convs: int = 4
+    basis_channels: int = 128
+    basis_convs: int = 3
+    shorter: int | None = 800
+    longer_max: int | None = 1333
+
+    def _build_preprocessor(self) -> Preprocessor:
+        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
+        return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max)
+
+    def _basis_options(self, backbone: Any) -> dict[str, Any]:
+        return {
+            "in_channels": backbone.out_channels,
+            "strides": self.preset.basis_strides,
+            "channels": self.basis_channels,
+            "num_convs": self.basis_convs,
+        }
+
+    def _head_options(self, backbone: Any, num_classes: int) -> dict[str, Any]:
+        strides = tuple(self.head_strides or backbone.strides)
+        return {
+            "in_channels": backbone.out_channels,
+            "num_classes": num_classes,
+            "strides": strides,
+            "sizes_of_interest": sizes_of_interest(strides, self.preset.object_size),
+            "num_convs": self.tower_convs,
+        }
+
+
+#: Options of the FCOS families' narrow models, which learn from scratch on a CPU.
+SMALL_FCOS: dict[str, Any] = {
+    "head_strides": (8, 16, 32),
+    "tower_convs": 2,
+    "basis_channels": 24,
+    "basis_convs": 2,
+}
 
 
 def _refinement(options: Mapping[str, Mapping[str, Any]]) -> InTurn | None:

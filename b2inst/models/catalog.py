@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from b2inst.models.blendmask import SMALL_BLENDMASK, BlendMask
-from b2inst.models.building import IMAGENET_RGB, Family
-from b2inst.models.condinst import SMALL_CONDINST, CondInst
+from b2inst.models.blendmask import BlendMask
+from b2inst.models.building import IMAGENET_RGB, SMALL_FCOS, Family
+from b2inst.models.condinst import CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.segmenter import Segmenter
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
@@ -15,10 +15,12 @@ from b2inst.models.yolact import SMALL_YOLACT, Yolact
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
 
+_SMALL_BLENDMASK = SMALL_FCOS | {"basis_stride": 2, "roi_size": 28}
+
 #: Every model by name, ``<family>-<variant>``.
 CATALOG: dict[str, Family] = {
-    "blendmask-tiny": BlendMask(**SMALL_BLENDMASK, **_96),
-    "blendmask-mobilenetv2": BlendMask(**SMALL_BLENDMASK, **_320),
+    "blendmask-tiny": BlendMask(**_SMALL_BLENDMASK, **_96),
+    "blendmask-mobilenetv2": BlendMask(**_SMALL_BLENDMASK, **_320),
     "blendmask-r18": BlendMask(backbone="resnet18"),
     "blendmask-r34": BlendMask(backbone="resnet34"),
     "blendmask-r50": BlendMask(backbone="resnet50"),
@@ -33,8 +35,8 @@ CATALOG: dict[str, Family] = {
     ),
     "yolact-r50": Yolact(backbone="resnet50"),
     "yolact-r101": Yolact(backbone="resnet101"),
-    "condinst-tiny": CondInst(**SMALL_CONDINST, **_96),
-    "condinst-mobilenetv2": CondInst(**SMALL_CONDINST, **_320),
+    "condinst-tiny": CondInst(**SMALL_FCOS, **_96),
+    "condinst-mobilenetv2": CondInst(**SMALL_FCOS, **_320),
     "condinst-r50": CondInst(backbone="resnet50"),
     "condinst-r101": CondInst(backbone="resnet101"),
 }

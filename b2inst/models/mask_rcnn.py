@@ -11,14 +11,11 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
 from b2inst.models.two_stage import TwoStageSegmenter
-from b2inst.modules.boundary_preserving_head import BoundaryPreservingHead
+from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.faster_rcnn import FasterRCNN
-from b2inst.modules.mask_iou_head import MaskIoUHead
-from b2inst.modules.mlp import mlp
+from b2inst.modules.layers import RoIPooler, mlp
+from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.modules.resnet_fpn import RCNNFPN
-from b2inst.modules.roi_mask_head import RoIMaskHead
-from b2inst.modules.roi_pooler import RoIPooler
 
 _GROUP_NORM = partial(nn.GroupNorm, 8)
 

@@ -26,12 +26,6 @@ from b2inst.structures import Bases, Detections, Instances, Masks, Targets
 class NoBasesError(ValueError):
     """A model without bases was asked for them."""
 
-    def __init__(self, model: Segmenter) -> None:
-        super().__init__(
-            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
-            "blendmask, yolact or condinst families"
-        )
-
 
 class NeedsTruthError(ValueError):
     """A model with an oracle was asked to predict without the true masks."""
@@ -193,7 +187,13 @@ class Segmenter(nn.Module):
         Raises:
             NoBasesError: the model composes no bases.
         """
-        raise NoBasesError(self)
+        raise self._no_bases()
+
+    def _no_bases(self) -> NoBasesError:
+        return NoBasesError(
+            f"{self.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+            "blendmask, yolact or condinst families"
+        )
 
     def _instances(
         self,

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from b2inst.inference import channels_first
 from b2inst.models.segmenter import Segmenter
-from b2inst.modules.boundary_preserving_head import BoundaryPreservingHead
 from b2inst.modules.faster_rcnn import FasterRCNN
-from b2inst.modules.mask_iou_head import MaskIoUHead
+from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.modules.roi_mask_head import RoIMaskHead
 from b2inst.ops.masks import crop_masks, share_inside
 from b2inst.structures import Features, Instances, RoIMasks, Targets, of_class
 

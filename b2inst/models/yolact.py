@@ -11,13 +11,12 @@ from torch import nn
 
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.building import FULL, SMALL, BasisFamily, PartSeeds, Preset
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.backbones import YolactFPN
+from b2inst.modules.basis_heads import BasisHead, PrototypeHead
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.preprocessor import Preprocessor, SquarePreprocessor
 from b2inst.modules.prior_box_head import PriorBoxHead
-from b2inst.modules.prototype_head import PrototypeHead
 from b2inst.modules.semantic_heads import ClassMapHead
-from b2inst.modules.yolact_fpn import YolactFPN
 from b2inst.ops.fast_nms import cross_class_fast_nms, fast_nms
 
 #: Pixel statistics of the published weights, RGB on the 0..255 scale.

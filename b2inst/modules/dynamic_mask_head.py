@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
-from b2inst.modules.positive_sampling import at_random
 from b2inst.modules.refinement import Refinement
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
@@ -19,8 +18,47 @@ from b2inst.ops.frame_masks import portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
+def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
+    """All positives, or ``per_image`` at random of an image that has more.
+
+    Published as 500 per device, which has two images (CondInst §4); per image, training does not
+    depend on how a batch is spread over devices.
+    """
+    crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
+    if not len(crowded):
+        return positives
+    keep = torch.ones_like(positives.image_index, dtype=torch.bool)
+    for image in crowded:
+        rows = (positives.image_index == image).nonzero()[:, 0]
+        # On the CPU, whose generator is what an interrupted training restores.
+        keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False
+    return positives[keep]
+
+
+def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
+    """The best predicted positives, ``per_image`` shared evenly by an image's objects.
+
+    Every object with positives keeps at least one; a remainder is left out, as published (BoxInst).
+    """
+    assert positives.scores is not None
+    objects, which = positives.target_index.unique(return_inverse=True)
+    image = objects.new_zeros(len(objects)).scatter(0, which, positives.image_index)
+    share = (per_image // image.bincount()[positives.image_index]).clamp(min=1)
+    return positives[_rank(positives.scores, which) < share]
+
+
+def _rank(scores: Tensor, group: Tensor) -> Tensor:
+    """Rank of each score in its group, the highest first."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    first = group.bincount().cumsum(0) - group.bincount()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - first[group[order]]
+    return rank
+
+
 class DynamicMaskHead(nn.Module):
-    """1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
+    """Three 1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
 
     Their input is the offset of the instance from each cell, and the bases. Coefficients are all
     weights, layer by layer, each (out, in) row by row; all biases; then x, y and the size that the
@@ -29,7 +67,6 @@ class DynamicMaskHead(nn.Module):
     Args:
         num_bases: number of bases K.
         channels: between the layers.
-        num_layers: of the network.
         upsampling: of its output, to the masks' logits.
         sample: selects the positives whose masks are trained.
         refinement: of the logits before upsampling, guided by the boundary.
@@ -40,13 +77,12 @@ class DynamicMaskHead(nn.Module):
         *,
         num_bases: int = 8,
         channels: int = 8,
-        num_layers: int = 3,
         upsampling: int = 2,
         sample: Callable[[Positives], Positives] = at_random,
         refinement: Refinement | None = None,
     ) -> None:
         super().__init__()
-        widths = [2 + num_bases, *[channels] * (num_layers - 1), 1]
+        widths = [2 + num_bases, channels, channels, 1]
         self.shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
         self.upsampling = upsampling
         self.sample = sample

@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
 
 
@@ -31,7 +31,6 @@ class FasterRCNN(nn.Module):
         samples: boxes per image to train the box head on, a quarter of them objects.
         refined_samples: train masks in the boxes that the box head regresses, as at inference
             (BMask R-CNN, PointRend), instead of in the proposals.
-        score_threshold, nms_iou, max_detections: of inference.
     """
 
     def __init__(
@@ -48,9 +47,6 @@ class FasterRCNN(nn.Module):
         test_proposals: tuple[int, int] = (1000, 1000),
         samples: int = 512,
         refined_samples: bool = False,
-        score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
-        max_detections: int = 100,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
@@ -78,9 +74,9 @@ class FasterRCNN(nn.Module):
             batch_size_per_image=samples,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            score_thresh=score_threshold,
-            nms_thresh=nms_iou,
-            detections_per_img=max_detections,
+            score_thresh=0.05,
+            nms_thresh=0.5,
+            detections_per_img=100,
         )
 
     @property

@@ -1,10 +1,12 @@
-"""The instance head of BlendMask: FCOS with a vector of coefficients at every position."""
+"""The instance heads of BlendMask and CondInst: FCOS with coefficients at every position."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from b2inst.losses import focal_loss, ltrb_giou_loss
-from b2inst.modules.fcos_targets import assign, box_centres, locations
+from b2inst.modules.fcos_targets import assign, box_centres, locations, mask_centroids
 from b2inst.modules.fcos_targets import sizes_of_interest as default_sizes
-from b2inst.modules.position_conv import PositionConv
+from b2inst.modules.layers import PositionConv, initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Detections, Features, Positives, Targets
+
+_NORMAL = partial(nn.init.normal_, std=0.01)
 
 
 @dataclass
@@ -85,11 +89,11 @@ class FCOSHead(nn.Module):
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(level_scale() for _ in strides)
-        _initialise(self)
+        initialise(self, _NORMAL)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
         # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = PositionConv(in_channels, num_coefficients)
-        _initialise(self.coefficients)
+        initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
         """Predictions at every position, of features at the head's strides."""
@@ -204,13 +208,6 @@ class FCOSHead(nn.Module):
         ]
 
 
-def _initialise(part: nn.Module) -> None:
-    for module in part.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-
-
 def _tower(channels: int, num_convs: int) -> nn.Module:
     if not num_convs:  # an empty Sequential is false, which torchvision takes for no child at all
         return nn.Identity()
@@ -227,3 +224,51 @@ def _tower(channels: int, num_convs: int) -> nn.Module:
 def _flatten(level: Tensor) -> Tensor:
     """B×C×h×w to B×hw×C."""
     return level.flatten(2).transpose(1, 2)
+
+
+class LevelScale(nn.Module):
+    """A learned factor (FCOS §3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class CondInstHead(FCOSHead):
+    """FCOS with three changes (CondInst §3.1, and its published code).
+
+    Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
+    the last three coefficients are not predicted: x and y of the position and the object size of
+    its level (the upper end of its range, twice the lower end of the last), in network-input
+    pixels.
+
+    Args:
+        num_coefficients: D, with these three.
+        sizes_of_interest, fcos: arguments of ``FCOSHead``.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_coefficients: int,
+        sizes_of_interest: Sequence[tuple[float, float]],
+        **fcos: Any,
+    ) -> None:
+        super().__init__(
+            num_coefficients=num_coefficients - 3,
+            sizes_of_interest=sizes_of_interest,
+            centres=mask_centroids,
+            level_scale=LevelScale,
+            **fcos,
+        )
+        self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
+        self.level_sizes.append(2.0 * sizes_of_interest[-1][0])
+
+    def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
+        """P×D: predicted coefficients, and x, y and size of the P positions."""
+        levels = zip(self._points(outputs), self.level_sizes, strict=True)
+        known = torch.cat([F.pad(xy, (0, 1), value=size) for xy, size in levels])
+        return torch.cat([super().coefficients_at(outputs, image, position), known[position]], 1)

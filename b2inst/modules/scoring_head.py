@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.modules.mlp import mlp
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler, initialise, mlp
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
@@ -59,6 +59,7 @@ class ScoringHead(nn.Module):
         if pooled_channels is not None:
             self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
             nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
+        kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
         layers: list[nn.Module] = []
         for i in range(4):
             width = (pooled_channels or in_channels) + 2 if i == 0 else channels
@@ -68,7 +69,7 @@ class ScoringHead(nn.Module):
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers)
-        _initialise(self.convs)  # before the branches: the same whichever they are
+        initialise(self.convs, kaiming)  # before the branches: the same whichever they are
         cells = ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict(
             {
@@ -77,7 +78,7 @@ class ScoringHead(nn.Module):
                 if name in branches
             }
         )
-        _initialise(self.branches)
+        initialise(self.branches, kaiming)
         for branch in self.branches.values():
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
@@ -128,10 +129,3 @@ class ScoringHead(nn.Module):
             / count
             for name, value in logits.items()
         }
-
-
-def _initialise(layers: nn.Module) -> None:
-    for module in layers.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

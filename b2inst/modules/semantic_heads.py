@@ -7,9 +7,10 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from b2inst.losses import focal_loss
-from b2inst.modules.conv_block import conv_block
+from b2inst.modules.layers import initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Features, Targets
 
@@ -103,8 +104,7 @@ class ClassMapHead(nn.Module):
         super().__init__()
         self.stride = stride
         self.project = nn.Conv2d(in_channels, num_classes, 1)
-        nn.init.xavier_uniform_(self.project.weight)
-        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
+        initialise(self.project, nn.init.xavier_uniform_)
 
     def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy to the union of each class's masks: mean over cells, sum over classes."""
@@ -117,6 +117,13 @@ class ClassMapHead(nn.Module):
                 maps.index_add_(0, target.labels, small.float()).clamp_(max=1)
         loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return {"loss_semantic": loss.mean((-2, -1)).sum() / len(logits)}
+
+
+def conv_block(channels_in: int, channels_out: int) -> nn.Module:
+    """A 3×3 convolution without bias, batch norm and ReLU."""
+    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
+    nn.init.kaiming_uniform_(block[0].weight, a=1)
+    return block
 
 
 def _padded(maps: list[Tensor], logits: Tensor, *, background: int) -> Tensor:

@@ -25,11 +25,13 @@ def save_model(
     """Write weights and recipe to one file, atomically.
 
     Args:
+        model: to save.
+        path: of the file, ``.safetensors``.
         category_ids: the data set's id of each label, for COCO-format results.
 
     Raises:
-        WeightsError: an exported model, which has not all of its weights; the folder cannot be
-            written or the disk is full; an earlier file stays.
+        WeightsError: an exported model, which lacks some of its weights, a folder that cannot be
+            written, or a full disk; an earlier file is kept.
     """
     path = Path(path)
     if "exported" in model.recipe:

@@ -8,7 +8,7 @@ from b2inst.experiments import load_profile, load_table
 from b2inst.experiments.runner import build_model
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
-from b2inst.modules.boundary_diffusion import BoundaryDiffusion
+from b2inst.modules.refinement import BoundaryDiffusion
 
 TABLES = ("beyond", "beyond-schedule", "beyond-steps")
 

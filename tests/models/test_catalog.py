@@ -14,7 +14,7 @@ from b2inst.models import (
     baseline_of,
     create_model,
 )
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.basis_heads import BasisHead
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.modules.fcos_head import FCOSHead

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.basis_heads import BasisHead
 from b2inst.structures import Targets
 
 

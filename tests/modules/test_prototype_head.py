@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from b2inst.modules.prototype_head import PrototypeHead
+from b2inst.modules.basis_heads import PrototypeHead
 from b2inst.modules.semantic_heads import ClassMapHead
 
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from b2inst.modules.basis_head import BasisHead
-from b2inst.modules.mask_branch import MaskBranch
+from b2inst.modules.basis_heads import BasisHead, MaskBranch
 from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead
 from b2inst.structures import Targets
 

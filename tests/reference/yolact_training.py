@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from b2inst.models import BasisSegmenter
+from b2inst.modules.basis_heads import PrototypeHead
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.prior_box_head import PriorBoxHead
-from b2inst.modules.prototype_head import PrototypeHead
 from b2inst.modules.semantic_heads import ClassMapHead
 from b2inst.structures import Positives
 from reference.blendmask_outputs import Arrays, watch
