@@ -152,11 +152,17 @@ def _maps(model: Segmenter, *, optimised: bool = True) -> Tensor:
     return cast(BasisSegmenter, model).explain(IMAGE).bases.maps
 
 
-def _trained(model: Segmenter) -> None:
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+def _trained(model: Segmenter, *, fused: bool = False) -> None:
+    model.train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
+    model.eval()
+
+
+def _trained_by_a_fused_optimiser(model: Segmenter) -> None:
+    _trained(model, fused=True)  # which PyTorch does not count as a change
 
 
 def _seen(model: Segmenter) -> None:
@@ -190,7 +196,11 @@ def _moved(model: Segmenter) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [_trained, _seen, _loaded, _assigned, _changed, _replaced, _moved]
+    "change",
+    [
+        *(_trained, _trained_by_a_fused_optimiser, _seen, _loaded, _assigned, _changed),
+        *(_replaced, _moved),
+    ],
 )
 def test_changes_of_the_model_are_seen(change: Callable[[Segmenter], None]) -> None:
     torch.manual_seed(0)

@@ -6,16 +6,20 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.plugins.precision import Precision
 from pretended_cuda import CUDA, Forgetful, PretendedCuda, mapped
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from b2inst.benchmark import Sample, contender
+from b2inst.benchmark import Sample
+from b2inst.benchmark.dummy import DummyDetections
+from b2inst.benchmark.measure import TimedModel
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records
@@ -185,20 +189,12 @@ def test_a_prediction_is_explained_drawn_and_written(index: CocoIndex, tmp_path:
     assert first == second
 
 
-def test_a_model_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contender, "gflops", lambda _: 0.0)  # has a dispatcher of its own
+def test_a_model_is_timed() -> None:
     sample = Sample(np.zeros((48, 64, 3), np.uint8), np.array([[8, 8, 40, 40]], np.float32))
     with PretendedCuda():
-        _, count = contender.Contender(
-            "b2inst-blendmask-tiny",
-            options={},
-            size=None,
-            device=CUDA,
-            precision="float32",
-            detections=7,
-            now=lambda: 0.0,
-            first=sample,
-        ).predict(sample)
+        model = build("b2inst-blendmask").eval().to("cuda")
+        timed = TimedModel("tiny", model, now=lambda: 0.0, dummies=DummyDetections(model, 7))
+        _, count = timed.predict(sample)
     assert count == 7
 
 
@@ -206,6 +202,7 @@ class PretendedFabric:
     """Of Lightning Fabric what the training loop asks, for one process on the pretended device."""
 
     device, world_size, global_rank, is_global_zero = CUDA, 1, 0, True
+    strategy = SimpleNamespace(precision=Precision())
 
     def seed_everything(self, seed: int, **_: Any) -> None:
         torch.manual_seed(seed)
@@ -230,6 +227,8 @@ def test_a_training_is_interrupted_and_goes_on(
     index: CocoIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "launch", lambda **_: PretendedFabric())
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16).byte())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     data = CocoDataset(index, train_transforms(shorter=[64], longer_max=64, flip=0.5))
     schedule = Schedule(learning_rate=1e-3, iterations=3, batch_size=2, checkpoint_every=1)
 

@@ -25,7 +25,7 @@ from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.store import Run, open_run
 from b2inst.experiments.workspace import Workspace
-from b2inst.training.devices import Place
+from b2inst.training.devices import World
 
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself before it is ended.
@@ -57,7 +57,7 @@ def run_all(
         RunError: some did not complete; names them, why, and where their output is.
         KeyboardInterrupt: after the processes have stopped. Their checkpoints stay.
     """
-    if Place.of_this_process().processes > 1:
+    if World.from_environment().processes > 1:
         raise SpecError(
             "runs start processes of their own: call this once, without torchrun or srun, and say "
             "--devices"
@@ -68,6 +68,7 @@ def run_all(
             "on each of them, can use several"
         )
     waiting = deque((label, spec) for label, spec in specs.items())
+    machine = machine.settled()
     gpus_here = _gpus_here()
     if gpus_here and machine.device != "cpu" and machine.devices > len(gpus_here):
         raise SpecError(f"{machine.devices} devices for a run; here are {len(gpus_here)} GPUs")

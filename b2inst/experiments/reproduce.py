@@ -36,6 +36,7 @@ from b2inst.experiments.table_result import TableResult
 from b2inst.experiments.table_spec import TableSpec, load_table
 from b2inst.experiments.tables import build_table, save_runs
 from b2inst.experiments.workspace import Workspace
+from b2inst.training.loggers import check_logger
 
 
 class Launcher(Protocol):
@@ -239,10 +240,13 @@ def check_plan(
         SpecError: a model cannot be built, there is no such device, or a batch does not divide
             over the devices.
         WeightsError: a model cannot start from the given file.
+        LoggerError: the logger's package is not installed.
         RunError: there is no room on the disk.
     """
     specs = list(specs)
     resolve_device(machine.device)
+    if machine.logger is not None:
+        check_logger(machine.logger)
     processes = machine.devices * machine.machines
     for spec in specs:
         if spec.schedule.batch_size % processes:
@@ -253,7 +257,10 @@ def check_plan(
     data = specs[0].data
     names = {}
     counts = {}
-    for part in dict.fromkeys(("train", split)):
+    parts: list[SplitName] = ["train", split]
+    if any(spec.schedule.eval_every for spec in specs):
+        parts.append("val")
+    for part in dict.fromkeys(parts):
         index = load_split(data, part, workspace.data, verify=True)
         names[part] = index.class_names
         counts[data.split_label(part)] = class_counts(index)

@@ -17,6 +17,7 @@ from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.experiments import code_version
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.datasets import load_split, prepare, training_set
+from b2inst.experiments.early_look import early_look, looked_at
 from b2inst.experiments.errors import RunError, SpecError
 from b2inst.experiments.measuring import evaluation_settings, measure
 from b2inst.experiments.provenance import recorded
@@ -35,7 +36,7 @@ from b2inst.experiments.workspace import Workspace
 from b2inst.models import Segmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
-from b2inst.training.devices import Place, join, part_ways
+from b2inst.training.devices import World, join, leave
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -70,10 +71,13 @@ def run(
         SpecError: the model cannot be built as the spec says.
         KeyboardInterrupt: stopped; a later call continues.
     """
-    machine, part = machine or Resources(), split or spec.data.report_split
+    machine, part = (machine or Resources()).settled(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
     place = join(device=machine.device)
     with ExitStack() as held:
+        held.callback(torch.set_num_threads, torch.get_num_threads())
+        assert machine.threads is not None
+        torch.set_num_threads(machine.threads)
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
@@ -190,7 +194,7 @@ def _train(
     run: Run,
     workspace: Workspace,
     machine: Resources,
-    place: Place,
+    place: World,
     *,
     progress: bool,
 ) -> None:
@@ -212,6 +216,12 @@ def _train(
     )
     # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
     schedule = from_first(lambda: run.begin(spec)).schedule
+    schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
+    look = None
+    if schedule.eval_every:
+        seen = looked_at(load_split(data, "val", workspace.data))
+        check_classes(model, seen)
+        look = early_look(spec, seen, batch=machine.batch)
     facts = {
         "spec_hash": spec.hash,
         "seed": spec.seed,
@@ -236,6 +246,8 @@ def _train(
             precision=spec.precision,
             num_workers=machine.workers,
             recompute=machine.recompute,
+            logger=machine.logger,
+            evaluate=look,
             progress=progress,
         )
     if first and not run.model_path.is_file():
@@ -248,7 +260,7 @@ def _evaluate(
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    place: World,
     *,
     progress: bool,
 ) -> None:
@@ -261,7 +273,7 @@ def _evaluate(
         for part in (split, tuned_on)
         if part is not None
     }
-    part_ways()  # measuring takes a while, and one process
+    leave()  # measuring takes a while, and one process
     if place.rank > 0:
         return
     label = spec.data.split_label(split)
@@ -291,7 +303,7 @@ def _predicted(
     index: CocoIndex,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    place: World,
     progress: bool,
 ) -> tuple[CocoIndex, Path]:
     """A split, and the file of the run's predictions for it, which is written if it is missing."""

@@ -43,7 +43,7 @@ class Job:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=child_environment(threads=self.machine.threads),
+                env=child_environment(threads=self.machine.settled().threads),
                 start_new_session=True,
                 # Slurm sends this one, the sign to requeue, to every process of a job.
                 preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),

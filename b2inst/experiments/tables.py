@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from b2inst.evaluation.noise_band import noise_band
+from b2inst.evaluation.bootstrap import noise_band
 from b2inst.experiments.data_spec import SplitName
 from b2inst.experiments.measuring import RESAMPLES
 from b2inst.experiments.profile import Profile

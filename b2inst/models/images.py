@@ -23,14 +23,14 @@ def rgb_array(image: ImageLike) -> np.ndarray:
         FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
     """
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
             raise ValueError(
                 f"image tensor has shape {tuple(image.shape)} and dtype {image.dtype}; give 3×H×W "
                 "uint8 in RGB order, as torchvision.io.decode_image does"
             )
         return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(
                 f"image array has shape {image.shape} and dtype {image.dtype}; "
                 "give H×W×3 uint8 in RGB order"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.inference import Precision, chosen_precision, fast_network
+from b2inst.inference import Precision, chosen_precision, fast_network, forget_network
 from b2inst.models.images import ImageLike, rgb_array
 from b2inst.models.interfaces import Detector
 from b2inst.models.tiles import Span, TileError, merge_tiles, spans
@@ -104,6 +104,12 @@ class Segmenter(nn.Module):
     @precision.setter
     def precision(self, name: str) -> None:
         self._precision = chosen_precision(name, self.preprocessor.mean.device)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode, of which only the latter can predict."""
+        if mode:
+            forget_network(self)
+        return super().train(mode)
 
     def _network(self) -> AbstractContextManager[Any]:
         """A context in which the parts of the network run fast."""

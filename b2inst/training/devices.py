@@ -1,4 +1,4 @@
-"""The devices of a run: one, or several with a process for each, on one machine or more."""
+"""The processes of a run: one per device, on one or several machines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which of a run's processes this one is, as whatever started it says.
+class World:
+    """The processes that were started together, and the rank of this one.
 
     Raises:
-        ValueError: machines have different numbers of processes.
+        ValueError: The machines have different numbers of processes.
     """
 
-    rank: int = 0  #: from 0
-    processes: int = 1  #: of the run
-    processes_here: int = 1  #: of them, on this machine
+    rank: int = 0
+    processes: int = 1
+    processes_here: int = 1  #: on this machine
     started_by: Literal["torchrun", "srun"] | None = None
 
     def __post_init__(self) -> None:
@@ -38,69 +38,56 @@ class Place:
         return self.processes // self.processes_here
 
     @classmethod
-    def of_this_process(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """By the variables that torchrun sets, or srun where it started several tasks."""
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment variables of torchrun, or of srun with several tasks."""
         if "TORCHELASTIC_RUN_ID" in environment:
-            return cls(
-                rank=int(environment["RANK"]),
-                processes=int(environment["WORLD_SIZE"]),
-                processes_here=int(environment["LOCAL_WORLD_SIZE"]),
-                started_by="torchrun",
-            )
-        # Of the step, not of the job: a single process may run in a job that has room for more.
+            names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+            rank, processes, here = (int(environment[name]) for name in names)
+            return cls(rank, processes, here, "torchrun")
+        # Of the step, since a single process may run in a job with room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks > 1:
-            return cls(
-                rank=int(environment["SLURM_PROCID"]),
-                processes=tasks,
-                processes_here=tasks // int(environment["SLURM_STEP_NUM_NODES"]),
-                started_by="srun",
-            )
+            here = tasks // int(environment["SLURM_STEP_NUM_NODES"])
+            return cls(int(environment["SLURM_PROCID"]), tasks, here, "srun")
         return cls()
 
 
 def launch(*, device: str, precision: Any = "32-true") -> Fabric:
-    """Fabric on this process's device, joined with the other processes of the run.
-
-    A second call joins nothing anew.
+    """Launch Lightning Fabric in this process and connect it to the others of the run.
 
     Args:
-        device: "auto", "cpu", "cuda".
-        precision: of Lightning Fabric.
+        device: "auto", "cpu" or "cuda".
+        precision: Precision of Fabric.
     """
-    # Only those that train wait for this import: it takes longer than PyTorch's.
+    # Only training waits for this import, which takes longer than PyTorch's.
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    place = Place.of_this_process()
-    environment = {
-        None: LightningEnvironment,
-        "torchrun": TorchElasticEnvironment,
-        "srun": SLURMEnvironment,
-    }[place.started_by]
+    environments = {"torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    world = World.from_environment()
     fabric = Fabric(
         accelerator=device,
-        devices=place.processes_here,
-        num_nodes=place.machines,
+        devices=world.processes_here,
+        num_nodes=world.machines,
         precision=precision,
-        plugins=[environment()],
+        plugins=[environments.get(world.started_by or "", LightningEnvironment)()],
     )
     fabric.launch()
     return fabric
 
 
-def join(*, device: str) -> Place:
-    """Join the processes that torchrun or srun started together with this one, if they did."""
-    place = Place.of_this_process()
-    if place.processes > 1:
+def join(*, device: str) -> World:
+    """Connect the processes that torchrun or srun started, if they did."""
+    world = World.from_environment()
+    if world.processes > 1:
         launch(device=device)
-    return place
+    return world
 
 
-def part_ways() -> None:
-    """Let the processes go their own ways, once each has what it needs of the others."""
+def leave() -> None:
+    """Wait for the other processes and disconnect from them."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,15 @@ from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
 from b2inst.training.determinism import deterministic
 from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
+from b2inst.training.loggers import LoggerName, create_logger
 from b2inst.training.norms import synchronise_norms
 from b2inst.training.recompute import recompute_activations, recompute_normalised
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
+from b2inst.weights.files import model_card
+
+if TYPE_CHECKING:
+    from lightning.fabric.loggers.logger import Logger
 
 
 class NonFiniteLossError(RuntimeError):
@@ -41,8 +47,9 @@ def train(
     precision: Any = "32-true",
     num_workers: int = 0,
     progress: bool = True,
-    tensorboard: bool = False,
+    logger: LoggerName | Logger | None = None,
     recompute: bool = False,
+    evaluate: Callable[[Segmenter], Mapping[str, float | None]] | None = None,
 ) -> None:
     """Train a model, or go on where an interrupted training stopped.
 
@@ -51,18 +58,29 @@ def train(
 
     Args:
         out: folder of ``log.jsonl`` (a JSON object a line: iteration, lr, seconds, losses),
-            ``checkpoint.pt`` and, in the end, ``model.safetensors``.
+            ``checkpoint.pt`` and, in the end, ``model.safetensors``; with ``evaluate`` also
+            ``best.safetensors``, whose card (``weights.files.model_card``) has its ``iteration``
+            and metrics.
         device: "auto", "cpu", "cuda".
         precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
         num_workers: processes that load data.
-        tensorboard: also write TensorBoard events into ``out``.
+        logger: of Lightning, or the name of one, that gets what the log gets.
         recompute: keep fewer activations and compute them again, see ``recompute_activations``.
+        evaluate: metrics in percent of the model, in evaluation mode. Called by all processes
+            every ``schedule.eval_every`` iterations and after the last; it changes nothing in
+            the training. The weights with the highest "AP" are kept as the best.
 
     Raises:
+        ValueError: ``schedule.eval_every`` without ``evaluate``.
+        LoggerError: the logger's package is not installed.
         NonFiniteLossError: with the last good checkpoint kept.
         CheckpointError: a checkpoint of another model, or one that cannot be written.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint.
     """
+    if schedule.eval_every and evaluate is None:
+        raise ValueError("schedule.eval_every: says when to evaluate; give evaluate, which does it")
+    if isinstance(logger, str):
+        logger = create_logger(logger, out)
     fabric = launch(device=device, precision=precision)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
@@ -80,7 +98,10 @@ def train(
     wrapped.train()
 
     checkpoint = out / "checkpoint.pt"
-    facts = {"recipe": _plain(model.recipe), "schedule": _plain(schedule.model_dump())}
+    facts = {
+        "recipe": _plain(model.recipe),
+        "schedule": _plain(schedule.model_dump(exclude={"eval_every"})),
+    }
     start = 0
     state = from_first(
         lambda: load_checkpoint(checkpoint, **facts) if checkpoint.exists() else None
@@ -107,7 +128,26 @@ def train(
             save_checkpoint(checkpoint, state | facts)
         fabric.barrier()
 
-    log = _Log(out, start, tensorboard) if fabric.is_global_zero else None
+    best = out / "best.safetensors"
+    if fabric.is_global_zero and start == 0:
+        best.unlink(missing_ok=True)  # of a training that begins anew
+
+    def look(iteration: int) -> dict[str, float | None]:
+        assert evaluate is not None
+        wrapped.eval()
+        with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+            metrics = dict(evaluate(model))
+        if fabric.is_global_zero:
+            ap = metrics["AP"]
+            # Remembered in the file itself, so that the two cannot differ after a power cut.
+            if ap is not None and (not best.exists() or ap > model_card(best)["AP"]):
+                notes = {"iteration": iteration, **metrics}
+                ids = dataset.index.category_ids
+                save_model(model, best, category_ids=ids, notes=notes)
+        wrapped.train()
+        return metrics
+
+    log = _Log(out, start, logger) if fabric.is_global_zero else None
     loader = train_loader(
         dataset,
         batch_size=schedule.batch_size,
@@ -127,6 +167,7 @@ def train(
         mininterval=1,
         desc=out.name,
     )
+    shown: dict[str, str] = {}  # beside the loss, the metrics of the last look
     began = time.perf_counter()
     with deterministic(fabric.device), Interruption() as interruption, bar:
         for iteration in range(start, schedule.iterations):
@@ -147,13 +188,18 @@ def train(
             bar.update()
 
             done = iteration + 1
-            if done % schedule.log_every == 0 or done == schedule.iterations:
+            last = done == schedule.iterations
+            every = schedule.eval_every
+            metrics = look(done) if every and (last or done % every == 0) else {}
+            if last or metrics or done % schedule.log_every == 0:
                 mean = mean_over_devices(torch.stack([total, *losses.values()])).tolist()
                 if log:
                     values = dict(zip(losses, mean[1:], strict=True))
+                    values |= {n: value for n, value in metrics.items() if value is not None}
                     log.write(done, rate, time.perf_counter() - began, mean[0], values)
-                bar.set_postfix(loss=f"{mean[0]:.3f}")
-            if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
+                shown |= {n: f"{value:.1f}" for n, value in metrics.items() if value is not None}
+                bar.set_postfix({"loss": f"{mean[0]:.3f}", **shown})
+            if done % schedule.checkpoint_every == 0 and not last:
                 save(done)
             if on_any_device(interruption.requested, fabric.device):
                 save(done)
@@ -190,7 +236,7 @@ def _plain(value: Any) -> Any:
 class _Log:
     """JSON lines, cut back to where training goes on, so that no iteration stands twice."""
 
-    def __init__(self, out: Path, start: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
         path = out / "log.jsonl"
         kept: list[str] = []
         if path.exists() and start:
@@ -201,24 +247,21 @@ class _Log:
         self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
-        self._writer: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(out))
+        self._logger = logger
 
     def write(
-        self, iteration: int, rate: float, seconds: float, total: float, losses: dict[str, float]
+        self, iteration: int, rate: float, seconds: float, total: float, values: dict[str, float]
     ) -> None:
         record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
-        record |= {"total": total, **losses}
+        values = {"total": total, **values}
+        record |= values
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        if self._writer:
-            for name, value in (("total", total), *losses.items()):
-                self._writer.add_scalar(name, value, iteration)
+        if self._logger:
+            self._logger.log_metrics({"lr": rate, **values}, iteration)
+            self._logger.save()  # what is not written is lost with a process that is killed
 
     def close(self) -> None:
         self._file.close()
-        if self._writer:
-            self._writer.close()
+        if self._logger:
+            self._logger.finalize("success")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +22,11 @@ _KEY = "b2inst"
 
 
 def save_model(
-    model: Segmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
+    model: Segmenter,
+    path: str | os.PathLike[str],
+    *,
+    category_ids: tuple[int, ...] = (),
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write weights and recipe to one file, atomically.
 
@@ -28,6 +34,7 @@ def save_model(
         model: to save.
         path: of the file, ``.safetensors``.
         category_ids: the data set's id of each label, for COCO-format results.
+        notes: further entries of the header (``model_card``), such as an iteration; JSON values.
 
     Raises:
         WeightsError: an exported model, which lacks some of its weights, a folder that cannot be
@@ -37,6 +44,7 @@ def save_model(
     if "exported" in model.recipe:
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
+    card |= notes
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:

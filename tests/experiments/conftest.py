@@ -10,12 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 import b2inst
 from b2inst.experiments import code_version
 from b2inst.experiments.datasets import prepare
 from b2inst.experiments.measuring import RESAMPLES, evaluation_settings
+from b2inst.experiments.resources import Resources
 from b2inst.experiments.run_spec import RunSpec
 from b2inst.experiments.runner import run
 from b2inst.experiments.store import Run, open_run, write_json
@@ -98,10 +98,8 @@ def finished(
     """One real run, trained and evaluated in this process, on one thread."""
     workspace = Workspace(tmp_path_factory.mktemp("finished"))
     prepare(spec.data, workspace.data)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in the order that a worker with one thread has
-    done = run(spec, workspace, progress=False)
-    torch.set_num_threads(before)
+    # Sums in the order that a worker with one thread has.
+    done = run(spec, workspace, machine=Resources(threads=1), progress=False)
     return spec, workspace, done
 
 

@@ -196,10 +196,8 @@ def test_a_killed_worker_leaves_a_run_that_goes_on(spec: RunSpec, tmp_path: Path
     assert began.status is RunStatus.STARTED
     assert last_iteration(began.log_path) < 25
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    resumed, straight = (run(spec, w, progress=False) for w in (broken, whole))
-    torch.set_num_threads(threads)
+    machine = Resources(threads=1)
+    resumed, straight = (run(spec, w, machine=machine, progress=False) for w in (broken, whole))
     assert resumed.provenance()["steps"]["train"]["sessions"] == 2
     ours, theirs = load_file(resumed.model_path), load_file(straight.model_path)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

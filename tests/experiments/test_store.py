@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,12 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
     path.write_text('{"AP": ')
     with pytest.raises(RunError, match=r"metrics\.json: cannot be read .*remove it"):
         read_json(path)
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda k: write_json(path, {"k": k, "pad": "x" * 100_000}), range(64)):
+            pass
+    assert read_json(path)["k"] in range(64)
+    assert [*tmp_path.iterdir()] == [path]

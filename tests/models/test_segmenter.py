@@ -150,11 +150,18 @@ def test_who_resizes_images_themselves_gets_the_same(tiny: Build, picture: Pictu
         np.zeros((8, 8, 4), np.uint8),
         np.zeros((8, 8, 3), np.float32),
         np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 0, 3), np.uint8),
     ],
 )
 def test_other_arrays_are_refused(tiny: Build, wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="give H×W×3 uint8 in RGB order"):
         tiny().predict([wrong])
+
+
+def test_empty_tensors_are_refused(tiny: Build) -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 0, 8\) .* give 3×H×W uint8"):
+        tiny().predict([torch.zeros(3, 0, 8, dtype=torch.uint8)])
 
 
 def test_no_prediction_in_training_mode(tiny: Build, picture: Picture) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2inst.data.polygons import Polygons
+from b2inst.data.annotation_file import Packed, Polygons
 from b2inst.data.segmentation import BORDER_TOLERANCE, rasterise, read_segmentation
 
 TRIANGLE = [1.0, 1, 9, 1, 9, 9]  # 32 pixels
@@ -21,7 +21,10 @@ ODD_THINGS = [
 
 def pack(segmentations: list[Any]) -> tuple[Polygons, list[int | None]]:
     polygons = Polygons()
-    return polygons, [polygons.append(segmentation) for segmentation in segmentations]
+    packed = [polygons.packed(segmentation) for segmentation in segmentations]
+    for segmentation, found in zip(segmentations, packed, strict=True):
+        assert isinstance(found, Packed) or found is segmentation
+    return polygons, [found if isinstance(found, Packed) else None for found in packed]
 
 
 def sound(segmentations: list[Any], size: tuple[float, float] = (30, 20)) -> list[bool]:

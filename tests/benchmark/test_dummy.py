@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from b2inst.benchmark import BenchmarkError
+from b2inst.benchmark.dummy import DummyDetections
 from b2inst.benchmark.samples import Sample
-from b2inst.benchmark.stand_in import StandIn
 from b2inst.models import CATALOG, create_model
 
 
@@ -15,13 +15,13 @@ from b2inst.models import CATALOG, create_model
 def test_untrained_models_find_as_many_as_asked(name: str, sample: Callable[..., Sample]) -> None:
     torch.manual_seed(0)
     model = create_model(name, num_classes=3).eval()
-    stand_in = StandIn(model, 7)
+    dummies = DummyDetections(model, 7)
     for seed, size in enumerate([(64, 80), (80, 64)]):
-        stand_in.sample = sample(*size, seed)
-        (found,) = model.predict([stand_in.sample.image])
+        dummies.sample = sample(*size, seed)
+        (found,) = model.predict([dummies.sample.image])
         assert len(found) == 7
         # Each object's box in turn, every side moved by at most a tenth of the box.
-        truth = torch.from_numpy(stand_in.sample.boxes)
+        truth = torch.from_numpy(dummies.sample.boxes)
         sides = truth[:, 2:] - truth[:, :2]
         off = (found.boxes[:, None] - truth).abs() <= 0.1 * sides.repeat(1, 2) + 0.01
         nearest = off.all(2)
@@ -32,9 +32,9 @@ def test_untrained_models_find_as_many_as_asked(name: str, sample: Callable[...,
 def test_the_head_does_its_work(sample: Callable[..., Sample]) -> None:
     torch.manual_seed(0)
     model = create_model("blendmask-tiny", num_classes=3).eval()
-    stand_in = StandIn(model, 5)
-    stand_in.sample = sample()
-    detect = stand_in._detect
+    dummies = DummyDetections(model, 5)
+    dummies.sample = sample()
+    detect = dummies._detect
     counts = []
 
     def counted(outputs: object) -> object:
@@ -42,11 +42,11 @@ def test_the_head_does_its_work(sample: Callable[..., Sample]) -> None:
         counts.append(len(found[0]))
         return found
 
-    stand_in._detect = counted
-    model.predict([stand_in.sample.image])
+    dummies._detect = counted
+    model.predict([dummies.sample.image])
     calls = len(counts)
     assert counts[-2] >= 5 > max([0, *counts[:-2]])  # the highest threshold that does
-    model.predict([stand_in.sample.image])
+    model.predict([dummies.sample.image])
     assert len(counts) == calls + 1  # calibrated once
 
 
@@ -54,6 +54,6 @@ def test_more_than_a_head_can_find(sample: Callable[..., Sample]) -> None:
     model = create_model("blendmask-tiny", num_classes=3).eval()
     model.instance_head.max_detections = 4  # type: ignore[attr-defined]
     model.instance_head.nms_iou = -1.0  # type: ignore[attr-defined]
-    StandIn(model, 50).sample = sample()
+    DummyDetections(model, 50).sample = sample()
     with pytest.raises(BenchmarkError, match="not 50; ask for fewer"):
         model.predict([sample().image])

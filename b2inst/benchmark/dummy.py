@@ -1,4 +1,4 @@
-"""Detections for models whose weights find nothing."""
+"""Detections for untrained models, which find nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from b2inst.benchmark.errors import BenchmarkError
-from b2inst.benchmark.samples import Sample
+from b2inst.benchmark.samples import BenchmarkError, Sample
 from b2inst.models import Segmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
 
 
-class StandIn:
-    """Gives an untrained model as many detections as a trained one, at objects that are there.
+class DummyDetections:
+    """Give an untrained model as many detections as a trained one, at the objects of the image.
 
-    The head does all its work: its score threshold is put where ``count`` detections come out of
-    the first image. Then the boxes, which are noise, give way to those of the image's objects,
-    each several times and a little shifted. What comes after costs what it costs with a trained
-    model. The model keeps this: give it a copy of its own.
+    The head does all its work: its score threshold is set so that ``count`` detections of the first
+    image pass. Their boxes, which are random, are then replaced by those of the image's objects,
+    each several times and slightly shifted. The rest of the model has the cost of a trained one.
+    The model is modified.
+
+    Args:
+        model: Untrained model.
+        count: Number of detections per image.
     """
 
     def __init__(self, model: Segmenter, count: int) -> None:
@@ -32,26 +35,26 @@ class StandIn:
             else with_bases(model).instance_head
         )
         self._detect = self._head.detect
-        vars(self._head)["detect"] = self._crowded
+        vars(self._head)["detect"] = self._replaced
         self._calibrated = False
         self._network_size = (1, 1)
-        model.preprocessor.register_forward_hook(self._see)
+        model.preprocessor.register_forward_hook(self._record_size)
 
-    def _see(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
+    def _record_size(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
         (self._network_size,) = batch.sizes
 
-    def _crowded(self, *outputs: Any) -> list[Detections]:
+    def _replaced(self, *outputs: Any) -> list[Detections]:
         if not self._calibrated:
             self._calibrate(*outputs)
             self._calibrated = True
         (found,) = self._detect(*outputs)
         rows = torch.arange(self.count, device=found.boxes.device) % max(len(found), 1)
-        crowd = found[rows[: self.count if len(found) else 0]]
-        crowd.boxes = self._boxes()[: len(crowd)].to(found.boxes)
-        return [crowd]
+        dummies = found[rows[: self.count if len(found) else 0]]
+        dummies.boxes = self._boxes()[: len(dummies)].to(found.boxes)
+        return [dummies]
 
     def _calibrate(self, *outputs: Any) -> None:
-        """The highest score threshold that lets ``count`` detections through, to a fifth."""
+        """Set the highest score threshold that ``count`` detections pass, to within a fifth."""
         for threshold in np.geomspace(1, 1e-9, 91)[1:]:
             self._head.score_threshold = float(threshold)
             (found,) = self._detect(*outputs)
@@ -63,7 +66,7 @@ class StandIn:
         )
 
     def _boxes(self) -> Tensor:
-        """``count`` boxes in network-input pixels, the same for every model at the same image."""
+        """Boxes in network-input pixels, the same for all models, count×4."""
         assert self.sample is not None
         height, width = self.sample.image.shape[:2]
         boxes = self.sample.boxes[np.arange(self.count) % len(self.sample.boxes)]
