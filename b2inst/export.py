@@ -24,8 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_image
 from b2inst.data.image_files import walk_images
 from b2inst.data.images import as_array
-from b2inst.models import BasisSegmenter, ImageSegmenter
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import RUNTIMES, import_extra, replace_network
 from b2inst.weights.files import load_model, model_card
@@ -82,7 +81,7 @@ def export_model(
     for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
         import_extra(module, to)
     model = load_model(weights)
-    if isinstance(model, OracleSegmenter) or "exported" in model.recipe:
+    if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
     with weights.open("rb") as file:
@@ -146,7 +145,7 @@ def calibration_files(data: str, *, most: int) -> list[Path]:
 class _Network(nn.Module):
     """The exported part of a model; ``names`` of its outputs are known after the first call."""
 
-    def __init__(self, model: ImageSegmenter) -> None:
+    def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         for parent in list(self.model.modules()):
@@ -191,7 +190,7 @@ class _Network(nn.Module):
 class _Inputs:
     """Preprocessed images, as an iterable and as ONNX Runtime's calibration data reader."""
 
-    def __init__(self, model: ImageSegmenter, files: Sequence[Path]) -> None:
+    def __init__(self, model: Segmenter, files: Sequence[Path]) -> None:
         self._preprocessor = model.preprocessor
         self._files = files
         self._rest = iter(self)

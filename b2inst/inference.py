@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-from b2inst.modules.frozen_norm import FrozenNorm
+from b2inst.modules.backbones import FrozenNorm
 
 #: Precision of convolutions and linear layers; boxes, scores and masks are always float32.
 Precision = Literal["float32", "bfloat16"]
@@ -69,7 +69,7 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
 
     It is created once, and again if a parameter or buffer is replaced or modified in place. PyTorch
     does not count modifications through ``.data`` and by fused optimisers: call ``forget_network``
-    after these, as ``ImageSegmenter.train`` does.
+    after these, as ``Segmenter.train`` does.
     """
     tensors = [*model.parameters(), *model.buffers()]
     state = [precision, *((id(t), t.data_ptr(), _version(t)) for t in tensors)]

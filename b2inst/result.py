@@ -1,4 +1,4 @@
-"""Results of the models of :mod:`b2inst.api`."""
+"""What a model's ``predict`` returns for one image."""
 
 from __future__ import annotations
 

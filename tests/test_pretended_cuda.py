@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +23,7 @@ from b2inst.benchmark.measure import TimedModel
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records
-from b2inst.models import ImageSegmenter, create_model, with_bases
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, Segmenter, create_model, with_bases
 from b2inst.structures import Instances, Targets
 from b2inst.training import Schedule, loop
 from b2inst.training.checkpoints import save_checkpoint
@@ -66,12 +65,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> CocoIndex:
     return CocoIndex.load(write_scenes(root, split="val", images=3, size=64, seed=3), root / "val")
 
 
-def build(case: str) -> ImageSegmenter:
+def build(case: str) -> Segmenter:
     name, options = MODELS[case]
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, max_detections=12, **options)
     model.optimised = False  # differs by roundings, and from device to device
-    head = model._limited
+    head = model._detector
     head.score_threshold = 0.0  # type: ignore[attr-defined]  # fresh weights find nothing else
     return model
 
@@ -86,7 +85,7 @@ def example(make_targets: Callable[..., Targets]) -> tuple[list[Tensor], list[Ta
     ]
 
 
-def train_step(model: ImageSegmenter, make_targets: Callable[..., Targets]) -> dict[str, float]:
+def train_step(model: Segmenter, make_targets: Callable[..., Targets]) -> dict[str, float]:
     """One iteration, as the training loop does it."""
     device = next(model.parameters()).device
     images, targets = example(make_targets)
@@ -103,12 +102,13 @@ def train_step(model: ImageSegmenter, make_targets: Callable[..., Targets]) -> d
     return {name: loss.item() for name, loss in losses.items()}
 
 
-def predict(model: ImageSegmenter) -> list[Instances]:
+def predict(model: Segmenter) -> list[Instances]:
     """Two images, the second of another size, into records as evaluation writes them."""
     device = next(model.parameters()).device
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((48, 64), (80, 60))]
-    if isinstance(model, OracleSegmenter):
+    found: Sequence[Instances]
+    if isinstance(model, BasisSegmenter) and model.oracle is not None:
         truths = [torch.ones(1, *image.shape[:2], dtype=torch.uint8) for image in images]
         found = model.eval().predict_with_truth(images, truths)
     else:
@@ -121,7 +121,7 @@ def predict(model: ImageSegmenter) -> list[Instances]:
 
 
 def exercise(
-    model: ImageSegmenter,
+    model: Segmenter,
     make_targets: Callable[..., Targets],
     within: AbstractContextManager[Any] | None = None,
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_model_predicts_as_on_the_cpu(case: str) -> None:
             assert torch.equal(found.masks.cpu(), known.masks)
         moved.optimised = True
         predict(moved)
-        moved._limited.score_threshold = 2.0  # type: ignore[attr-defined]
+        moved._detector.score_threshold = 2.0  # type: ignore[attr-defined]
         assert not any(map(len, predict(moved)))
 
 
@@ -253,24 +253,20 @@ def test_a_training_is_interrupted_and_goes_on(
 
 #: Files that say on which device something is to be, and a model that needs each.
 PARTS = {
-    "models/image_segmenter.py": "blendmask",
-    "models/segmenter.py": "b2inst-blendmask",
-    "modules/basis_head.py": "resnet-blendmask",
+    "models/basis_segmenter.py": "b2inst-blendmask",
+    "models/segmenter.py": "blendmask",
     "modules/dynamic_mask_head.py": "condinst",
     "modules/fcos_head.py": "blendmask",
     "modules/fcos_targets.py": "blendmask",
-    "modules/focal_semantic_head.py": "resnet-condinst",
     "modules/linear_assembler.py": "yolact",
-    "modules/mask_iou_head.py": "ms-rcnn",
-    "modules/oracle_boundary.py": "oracle",
-    "modules/position_conv.py": "blendmask",
-    "modules/positive_sampling.py": "b2inst-condinst",
+    "modules/mask_heads.py": "ms-rcnn",
+    "modules/boundary_basis.py": "oracle",
+    "modules/layers.py": "blendmask",
     "modules/preprocessor.py": "blendmask",
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
-    "modules/roi_pooler.py": "mask-rcnn",
     "modules/scoring_head.py": "b2inst-blendmask",
-    "modules/square_preprocessor.py": "yolact",
+    "modules/semantic_heads.py": "resnet-condinst",
     "ops/boundary.py": "b2inst-blendmask",
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from b2inst.benchmark.samples import BenchmarkError, Sample
-from b2inst.models import ImageSegmenter, TwoStageSegmenter, with_bases
+from b2inst.models import Segmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
 
 
@@ -26,7 +26,7 @@ class DummyDetections:
         count: Number of detections per image.
     """
 
-    def __init__(self, model: ImageSegmenter, count: int) -> None:
+    def __init__(self, model: Segmenter, count: int) -> None:
         self.count = count
         self.sample: Sample | None = None  #: the image that is predicted next
         self._head: Any = (
@@ -38,7 +38,7 @@ class DummyDetections:
         vars(self._head)["detect"] = self._replaced
         self._calibrated = False
         self._network_size = (1, 1)
-        model.preprocessor.register_forward_hook(self._record_size)  # type: ignore[attr-defined]
+        model.preprocessor.register_forward_hook(self._record_size)
 
     def _record_size(self, _module: Any, _images: Any, batch: ImageBatch) -> None:
         (self._network_size,) = batch.sizes

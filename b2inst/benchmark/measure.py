@@ -22,7 +22,7 @@ from b2inst.benchmark.dummy import DummyDetections
 from b2inst.benchmark.results import Benchmark, Overhead, Speed
 from b2inst.benchmark.samples import BenchmarkError, Sample, composed_samples
 from b2inst.benchmark.stages import STAGES, StageClock
-from b2inst.models import ImageSegmenter, baseline_of, create_model
+from b2inst.models import Segmenter, baseline_of, create_model
 from b2inst.ops.masks import encode_rle
 from b2inst.weights import load_model
 
@@ -116,7 +116,7 @@ class TimedModel:
     def __init__(
         self,
         name: str,
-        model: ImageSegmenter,
+        model: Segmenter,
         *,
         now: Callable[[], float],
         dummies: DummyDetections | None = None,
@@ -171,7 +171,7 @@ def _prepared(
     size: tuple[int, int] | None,
     device: torch.device,
     precision: str,
-) -> ImageSegmenter:
+) -> Segmenter:
     if _trained(name):
         model = load_model(name)
     else:
@@ -187,7 +187,7 @@ def _prepared(
     elif size is not None:
         if size[0] != size[1]:
             raise BenchmarkError(f"{name}: looks at squares; give --size such as 550x550")
-        preprocessor.side, preprocessor.fixed_size = size[0], size
+        preprocessor.fixed_size = size
     model.to(device).precision = precision
     return model
 

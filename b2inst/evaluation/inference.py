@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,16 +23,8 @@ from b2inst.structures import Instances
 class Predictor(Protocol):
     """A model that :func:`write_predictions` accepts."""
 
-    def predict(self, images: list[Any]) -> list[Instances]:
+    def predict(self, images: list[Any]) -> Sequence[Instances]:
         """Predict the instances of each image (H×W×3 uint8 RGB), in its pixels."""
-
-
-@runtime_checkable
-class OraclePredictor(Protocol):
-    """A model that is given the true masks, to measure an upper bound."""
-
-    def predict_with_truth(self, images: list[Any], truths: list[Tensor]) -> list[Instances]:
-        """Like ``predict``, with the true masks of each image, N×H×W uint8."""
 
 
 def write_predictions(
@@ -49,8 +41,8 @@ def write_predictions(
     images. The file does not depend on the number of processes.
 
     Args:
-        model: Object with ``predict``, in evaluation mode. An :class:`OraclePredictor` is given
-            the annotated masks.
+        model: Object with ``predict``, in evaluation mode. One with an ``oracle`` is given the
+            annotated masks, by ``predict_with_truth``.
         index: Images, and the COCO category id of each label.
         path: Prediction file to write; it appears when all images are done.
         batch_size: Number of images predicted together. Only consecutive images of equal size are
@@ -68,12 +60,12 @@ def write_predictions(
     own = batches[rank::processes]
     own += [[]] * (len(starts) - len(own))  # every process takes part in every gather
 
-    def predicted() -> Iterator[tuple[list[ImageRecord], list[Instances]]]:
+    def predicted() -> Iterator[tuple[list[ImageRecord], Sequence[Instances]]]:
         images = eval_images(index.subset(image.id for batch in own for image in batch))
         for batch in own:
             yield batch, _predict(model, list(islice(images, len(batch))), index)
 
-    def encoded(found: tuple[list[ImageRecord], list[Instances]]) -> list[Prediction]:
+    def encoded(found: tuple[list[ImageRecord], Sequence[Instances]]) -> list[Prediction]:
         return [
             record
             for image, instances in zip(*found, strict=True)
@@ -96,12 +88,12 @@ def write_predictions(
 
 
 def _predict(
-    model: Predictor, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
-) -> list[Instances]:
+    model: Any, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
+) -> Sequence[Instances]:
     images = [image for _, image in batch]
     if not images:
         return []
-    if isinstance(model, OraclePredictor):
+    if getattr(model, "oracle", None) is not None:
         return model.predict_with_truth(images, [_true_masks(index, image) for image, _ in batch])
     return model.predict(images)
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from b2inst.data import CocoIndex
 from b2inst.evaluation import Metrics, evaluate, read_predictions, write_predictions
 from b2inst.experiments.run_spec import RunSpec
-from b2inst.models import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first
 
 _METRICS = ("AP", "boundary_AP")
@@ -27,9 +27,7 @@ def looked_at(index: CocoIndex) -> CocoIndex:
     return index.subset(images[i * len(images) // n].id for i in range(n)).require_instances()
 
 
-def early_look(
-    spec: RunSpec, index: CocoIndex, *, batch: int
-) -> Callable[[ImageSegmenter], Metrics]:
+def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segmenter], Metrics]:
     """A function that gives a model's mask AP and boundary AP, as a run's evaluation does.
 
     Args:
@@ -37,7 +35,7 @@ def early_look(
         batch: images predicted together.
     """
 
-    def look(model: ImageSegmenter) -> Metrics:
+    def look(model: Segmenter) -> Metrics:
         with TemporaryDirectory() as folder, warnings.catch_warnings():
             # ``check_plan`` has said that there are more objects than detections that count.
             warnings.filterwarnings("ignore", message=".* objects of a category: not all can be")

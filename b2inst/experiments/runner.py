@@ -33,7 +33,7 @@ from b2inst.experiments.store import (
     write_json,
 )
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
 from b2inst.training.devices import World, join, leave
@@ -119,7 +119,7 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
         )
 
 
-def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmenter:
+def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
     """The untrained model of a run, its initial weights drawn from the run's seed.
 
     Raises:
@@ -135,7 +135,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
-def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
+def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:
     """Put the weights that a run starts from into its model; None where there are none.
 
     Raises:
@@ -144,7 +144,7 @@ def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
     return None if spec.start is None else start_from(model, spec.start.unchanged())
 
 
-def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
+def check_classes(model: Segmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
     Of a model that does not know their names, as one converted from a checkpoint, the classes are

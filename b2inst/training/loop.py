@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
-from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lightning.fabric.loggers.logger import Logger
 
 #: Computes metrics in percent of a model.
-Evaluate: TypeAlias = Callable[[ImageSegmenter], Mapping[str, float | None]]
+Evaluate: TypeAlias = Callable[[Segmenter], Mapping[str, float | None]]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -46,7 +46,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    model: ImageSegmenter,
+    model: Segmenter,
     dataset: CocoDataset,
     *,
     schedule: Schedule,
@@ -168,7 +168,7 @@ class _Training:
     def __init__(
         self,
         fabric: Fabric,
-        model: ImageSegmenter,
+        model: Segmenter,
         schedule: Schedule,
         out: Path,
         *,

@@ -27,7 +27,7 @@ from b2inst.data.images import as_array
 from b2inst.data.raster import Bytes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
-from b2inst.models import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
 from b2inst.ops.masks import code_windows
 from b2inst.structures import Instances
@@ -102,7 +102,7 @@ def _walk(folder: Path, outside: Path | None) -> list[Path]:
 
 
 def predict_files(
-    model: ImageSegmenter,
+    model: Segmenter,
     images: Sequence[Path],
     out: Path,
     *,
@@ -340,7 +340,7 @@ def _save(picture: NDArray[Any], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _fingerprint(model: ImageSegmenter) -> str:
+def _fingerprint(model: Segmenter) -> str:
     """What tells models apart: recipe, limits and weights."""
     made = {**model.recipe, "max_detections": model.max_detections, "tile": model.tile}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())

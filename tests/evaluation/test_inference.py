@@ -124,6 +124,8 @@ def test_batches_hold_neighbours_of_equal_size() -> None:
 
 def test_an_oracle_is_given_the_true_masks_of_each_image(index: CocoIndex, tmp_path: Path) -> None:
     class Bound(Oracle):
+        oracle = True
+
         def predict_with_truth(
             self, images: list[Any], truths: list[torch.Tensor]
         ) -> list[Instances]:

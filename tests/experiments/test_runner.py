@@ -29,7 +29,7 @@ from b2inst.experiments.runner import (
 )
 from b2inst.experiments.store import Run, RunStatus, disk_need, write_json
 from b2inst.experiments.workspace import Workspace
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 
 CLASSES = ("a", "b")
 
@@ -205,7 +205,7 @@ def index(tmp_path: Path) -> CocoIndex:
     return CocoIndex.load(file, tmp_path)
 
 
-def _model(count: int, names: tuple[str, ...] | None) -> ImageSegmenter:
+def _model(count: int, names: tuple[str, ...] | None) -> Segmenter:
     return create_model("blendmask-tiny", num_classes=count, class_names=names)
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.models import NoBasesError, create_model
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, NeedsTruthError, create_model
 
 
-def model(**options: object) -> OracleSegmenter:
+def model(**options: object) -> BasisSegmenter:
     torch.manual_seed(0)
-    made = create_model("blendmask-tiny", num_classes=3, **options).eval()
-    assert isinstance(made, OracleSegmenter)
+    made = create_model("blendmask-tiny", num_classes=3, **options)
+    assert isinstance(made, BasisSegmenter)
+    assert made.oracle is not None
     made.instance_head.score_threshold = 0.0
     return made
 
@@ -42,7 +42,7 @@ def test_masks_follow_the_truth_that_is_shown(options: dict[str, object]) -> Non
     boxes = [torch.tensor([[8.0, 8, 100, 80]])]
     coefficients = torch.randn(1, oracle.assembler.num_coefficients)
     one, other = (
-        oracle.assembler.assemble(oracle._shown(bases, [truth]), boxes, coefficients)
+        oracle.assembler.assemble(oracle._with_true_boundary(bases, [truth]), boxes, coefficients)
         for truth in (_filled(slice(10, 40)), _filled(slice(50, 90)))
     )
     assert (one.probabilities - other.probabilities).abs().max() > 1e-4
@@ -70,12 +70,12 @@ def test_an_image_is_predicted_as_in_a_batch() -> None:
 
 def test_without_the_truth_it_says_what_it_lacks() -> None:
     oracle = model(oracle={"as_basis": True})
-    with pytest.raises(NoBasesError, match="shown the true boundaries"):
+    with pytest.raises(NeedsTruthError, match="shown the true boundaries"):
         oracle.predict([picture(0)])
-    with pytest.raises(NoBasesError, match="shown the true boundaries"):
+    with pytest.raises(NeedsTruthError, match="shown the true boundaries"):
         oracle.explain(picture(0))
 
 
 def test_a_boundary_is_shown_or_predicted() -> None:
-    with pytest.raises(ValueError, match="one is predicted, one is shown"):
+    with pytest.raises(ValueError, match="one is predicted, one true"):
         model(oracle={}, boundary={})

@@ -25,12 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from b2inst.data import CocoDataset, CocoIndex, make_scene, train_transforms
 from b2inst.evaluation import write_predictions
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.modules.basis_head import SemanticHead
-from b2inst.modules.boundary_preserving_head import boundary_loss
-from b2inst.modules.class_map_head import ClassMapHead
-from b2inst.modules.focal_semantic_head import FocalSemanticHead
-from b2inst.modules.mask_iou_head import MaskIoUHead
-from b2inst.modules.roi_mask_head import class_mask_loss
+from b2inst.modules.mask_heads import MaskIoUHead, boundary_loss, class_mask_loss
+from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead
 from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
 from b2inst.structures import RoIOutputs, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
