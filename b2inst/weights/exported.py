@@ -143,7 +143,7 @@ def attach(model: Segmenter, file: ExportedFile) -> None:
     head = getattr(model, "instance_head", None)
     outputs = None if head is None else head.outputs
     network = ExportedNetwork(file.run, outputs=outputs, stride=made["stride"])
-    replace_network(model, network)
+    replace_network(model, network.train(model.training))
     try:
         model.load_state_dict(file.tensors)
     except RuntimeError as error:
