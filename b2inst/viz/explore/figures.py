@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
 from b2inst.viz.boundaries import target_at, taught, two_sided
-from b2inst.viz.draw import palette
+from b2inst.viz.draw import contrasting_colours
 from b2inst.viz.explore.composition import Contributions
 from b2inst.viz.explore.lens import (
     GAINED,
@@ -126,7 +126,8 @@ def _instances(view: View, lens: Lens, instance: int | None) -> Tile:
             earlier = [*drawn, *([] if instance is None else [instance])]
             if not same[i, earlier].any():
                 drawn.append(i)
-    for i, (r, g, b) in reversed(list(zip(drawn, palette(len(drawn)), strict=True))):
+    colours = contrasting_colours(view.subject.image, found.masks[drawn].numpy())
+    for i, (r, g, b) in reversed(list(zip(drawn, colours, strict=True))):
         picture = lens.tinted(picture, found.masks[i], f"#{r:02x}{g:02x}{b:02x}", 0.2)
     if instance is not None and len(found):
         picture = lens.tinted(picture, found.masks[instance], MASK, 0.7)

@@ -15,7 +15,7 @@ _FOUND = 0.5  # mask IoU with an object
 
 @dataclass(frozen=True)
 class Opening:
-    """The mask that leaving the boundary out changes most, among some."""
+    """The mask that the boundary helps most, among some."""
 
     image: int  #: place in the gallery
     instance: int  #: place in the view
@@ -23,12 +23,12 @@ class Opening:
 
 
 def opening(model: BasisSegmenter, subjects: Subjects, *, candidates: int = 12) -> Opening:
-    """Look for the instance whose mask uses the boundary basis most, or else the gate.
+    """Look for the instance whose mask the boundary basis, or else the gate, helps most.
 
     Considered are, in the first images, the objects that are found (class score of at least 0.4,
-    mask IoU of at least 0.5), each by its best-ranked instance. What counts is the share of pixels
-    that enter or leave the mask when the basis is switched off, or the mask left as composed,
-    whether it gets better or worse.
+    mask IoU of at least 0.5), each by its best-ranked instance. What counts is what its mask loses
+    of √(mask IoU · boundary Dice) when the basis is switched off, or the mask left as composed.
+    Where no mask loses any, the reason says so.
 
     Args:
         candidates: how many images are looked at.
@@ -43,19 +43,24 @@ def opening(model: BasisSegmenter, subjects: Subjects, *, candidates: int = 12) 
         good = (scores >= _STRONG) & (view.trained.iou >= _FOUND)
         firsts = {int(view.objects[n]): n for n in reversed(good.nonzero()[:, 0].tolist())}
         effects += [(i, n, _left_out(view, n)) for n in firsts.values()]
-        off = "boundary basis" if view.boundary_basis is not None else view.refined_by
+        part = "boundary basis" if view.boundary_basis is not None else view.refined_by
     if not effects:
         return Opening(0, 0, f"In the first {count} images no object is found.")
-    changes = [effect.changed / max(effect.pixels, 1) for _, _, effect in effects]
-    most = max(range(len(effects)), key=changes.__getitem__)
-    image, instance, _ = effects[most]
+    most = max(range(len(effects)), key=lambda i: effects[i][2].loss)
+    image, instance, effect = effects[most]
+    median = statistics.median(effect.loss for *_, effect in effects)
+    loss = (
+        f"{effect.loss:.3f} of √(IoU · boundary Dice), where the median is {median:+.3f}"
+    ).replace("-", "−")
+    where = f"the {len(effects)} objects that are found in the first {count} images"
     return Opening(
         image,
         instance,
-        f"It opens at image {image + 1}, instance {instance + 1}. Of the {len(effects)} objects "
-        f"that are found in the first {count} images, this is the one whose mask changes most when "
-        f"the {off} is switched off: by {changes[most]:.0%} of its pixels, where the "
-        f"median is {statistics.median(changes):.1%}.",
+        f"It opens at image {image + 1}, instance {instance + 1}: of {where}, the one whose mask "
+        f"the {part} helps most. Without it the mask loses {loss}."
+        if effect.loss > 0
+        else f"The {part} helps none of {where}: switched off, it makes no mask worse. It opens "
+        f"at image {image + 1}, instance {instance + 1}.",
     )
 
 

@@ -46,6 +46,12 @@ class Effect:
         """Pixels that enter or leave the mask."""
         return self.gained + self.lost
 
+    @property
+    def loss(self) -> float:
+        """What √(mask IoU · boundary Dice) loses."""
+        before, after = ((i * d) ** 0.5 for i, d in zip(self.iou, self.dice, strict=True))
+        return before - after
+
     @classmethod
     def between(
         cls, before: Tensor, after: Tensor, iou: tuple[Any, Any], dice: tuple[Any, Any]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from b2inst.models import BasisSegmenter
+from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.viz.explore.composition import Composition, Contributions
 from b2inst.viz.explore.opening import opening
 from b2inst.viz.explore.subjects import Subject
@@ -86,41 +87,55 @@ def test_without_a_boundary_no_words_are_of_one(build: Build, subject: Subject) 
     assert lines == ["This is the mask as composed of the bases, before the refinement."]
 
 
-def test_a_gated_model_opens_where_the_gate_changes_most(build: Build, subject: Subject) -> None:
-    model = build("gated-condinst-tiny")
+def made_true(model: BasisSegmenter, subject: Subject, rows: list[int], moved: int) -> Subject:
+    """Some of the predictions, moved to the right, become the objects, so that some are found."""
     found = look(model, subject).explanation.instances
-    rows = torch.tensor([1, 2])
-    known = replace(subject.truth, masks=found.masks[rows], boxes=found.boxes[rows])
-    subject = replace(subject, truth=known)
+    masks = found.masks[rows].roll(moved, 2)
+    return replace(subject, truth=replace(subject.truth, masks=masks, boxes=found.boxes[rows]))
+
+
+@pytest.mark.parametrize("moved", [0, 2, -2])
+@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "gated-condinst-tiny"])
+def test_the_opening_is_the_mask_that_is_helped_most(
+    name: str, moved: int, build: Build, subject: Subject
+) -> None:
+    model = build(name)
+    subject = made_true(model, subject, [1, 3], moved)
     view = look(model, subject)
+    found = view.explanation.instances
     chosen = opening(model, [subject])
-    assert "the gate is switched off" in chosen.reason
-    kept, model.assembler.refinement = model.assembler.refinement, None  # type: ignore[attr-defined,assignment]
-    without = view.recompose([1.0] * view.num_bases).instances.masks
-    model.assembler.refinement = kept  # type: ignore[attr-defined]
-    shares = (without != found.masks).sum((1, 2)) / found.masks.sum((1, 2)).clamp(min=1)
-    good = (found.class_scores >= 0.4) & (view.trained.iou >= 0.5)
-    firsts = [int((good & (view.objects == k)).nonzero()[0]) for k in view.objects[good].unique()]
-    assert chosen.instance == max(firsts, key=lambda i: float(shares[i]))
+    if view.gated:
+        model.assembler.refinement = None  # type: ignore[attr-defined,assignment]
+        without = view.recompose([1.0] * view.num_bases).instances.masks
+    else:
+        without = view.recompose([1.0] * (view.num_bases - 1) + [0.0]).instances.masks
+    losses: dict[int, tuple[float, int]] = {}
+    for i, (mask, k) in enumerate(zip(found.masks, view.objects.tolist(), strict=True)):
+        truth = subject.truth.masks[k]
+        iou = float((mask & truth).sum() / (mask | truth).sum())
+        if k >= 0 and found.class_scores[i] >= 0.4 and iou >= 0.5:
+            own, other = (
+                float(mask_iou(m, truth) * boundary_dice(m, truth)) ** 0.5
+                for m in (mask, without[i])
+            )
+            losses.setdefault(k, (own - other, i))
+    assert losses
+    loss, instance = max(losses.values())
+    assert (chosen.image, chosen.instance) == (0, instance)
+    assert f"the {len(losses)} objects" in chosen.reason
+    part = "gate" if name.startswith("gated") else "boundary basis"
+    assert (f"the {part} helps most" in chosen.reason) == (loss > 0)
+    assert (f"The {part} helps none" in chosen.reason) == (loss <= 0)
 
 
-def test_the_opening_is_the_mask_that_changes_most(build: Build, subject: Subject) -> None:
+def test_a_boundary_that_helps_nothing_is_said_to(build: Build, subject: Subject) -> None:
+    """The objects are the masks that the model would make without it."""
     model = build()
-    found = look(model, subject).explanation.instances
-    # Two of the predictions are made the truth, so that there are objects that are found.
-    rows = torch.tensor([3, 4])
-    known = replace(subject.truth, masks=found.masks[rows], boxes=found.boxes[rows])
-    view = look(model, replace(subject, truth=known))
-    shares: dict[int, tuple[float, int]] = {}
-    for i, mask in enumerate(found.masks):
-        ious = [float((mask & t).sum() / (mask | t).sum()) for t in known.masks]
-        if found.class_scores[i] >= 0.4 and max(ious) >= 0.5:
-            effect = view.switch_off(i, 4)
-            shares.setdefault(ious.index(max(ious)), (effect.changed / effect.pixels, i))
-    assert len(shares) == 2
-    chosen = opening(model, [replace(subject, truth=known)])
-    assert (chosen.image, chosen.instance) == (0, max(shares.values())[1])
-    assert "Of the 2 objects" in chosen.reason
+    view = look(model, subject)
+    masks = view.recompose([1.0] * 4 + [0.0]).instances.masks[[1, 3]]
+    assert not masks.equal(view.explanation.instances.masks[[1, 3]])
+    subject = replace(subject, truth=replace(subject.truth, masks=masks))
+    assert "The boundary basis helps none of the" in opening(model, [subject]).reason
 
 
 def test_without_a_boundary_basis_it_opens_at_the_beginning(build: Build, subject: Subject) -> None:
