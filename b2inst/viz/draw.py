@@ -59,13 +59,12 @@ def contrasting_colours(
         picture: H×W×3 uint8 RGB.
         masks: N×H×W bool.
         windows: (top, left, bottom, right) of each mask, where known.
-        fixed: N colours that are given, None where one is to be chosen.
+        fixed: N colours of ``PALETTE`` that are given, None where one is to be chosen.
 
     Returns:
         N colours, the same for the same arguments.
     """
     windows = [*map(mask_window, masks)] if windows is None else windows
-    colours: list[Colour | None] = [None] * len(masks) if fixed is None else [*fixed]
     parts = [(slice(w[0], w[2]), slice(w[1], w[3])) for w in windows]
     means = [
         cv2.mean(picture[part], mask[part].view(np.uint8))[:3] if mask[part].size else (0, 0, 0)
@@ -75,20 +74,15 @@ def contrasting_colours(
     edges = np.array(windows).reshape(-1, 2, 2)
     gaps = edges[:, None, 0] - edges[None, :, 1]  # below and right of each other: positive
     near = (np.maximum(gaps, gaps.swapaxes(0, 1)) <= _NEAR).all(-1)
-    for i in range(len(masks)):
-        if colours[i] is None:
-            around = [colours[k] for k in near[i].nonzero()[0]]
-            best = min(
-                range(len(PALETTE)),
-                key=lambda c: (
-                    around.count(PALETTE[c]),
-                    distances[i, c] < _CONTRAST,
-                    colours.count(PALETTE[c]),
-                    -distances[i, c],
-                ),
-            )
-            colours[i] = PALETTE[best]
-    return [colour for colour in colours if colour is not None]
+    given = fixed or [None] * len(masks)
+    chosen = np.array([-1 if c is None else PALETTE.index(c) for c in given], np.int64)
+    for i in np.flatnonzero(chosen < 0):
+        around, all_used = (
+            np.bincount(used[used >= 0], minlength=len(PALETTE))
+            for used in (chosen[near[i]], chosen)
+        )
+        chosen[i] = np.lexsort((-distances[i], all_used, distances[i] < _CONTRAST, around))[0]
+    return [PALETTE[c] for c in chosen]
 
 
 def enlarge(picture: Picture, side: int) -> Picture:
