@@ -59,7 +59,7 @@ def to_markdown(result: TableResult) -> str:
             "",
             f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
             "",
-            *markdown_lines(_summary(result, _BOLD)),
+            *markdown_lines(summary(result, _BOLD)),
             "",
             *(_markdown_costs(result)),
             *markdown_lines(_all_cells(result)),
@@ -74,7 +74,7 @@ def to_markdown(result: TableResult) -> str:
 
 def to_text(result: TableResult) -> str:
     """The summary by row, for a terminal."""
-    text = aligned(_summary(result))
+    text = aligned(summary(result))
     return f"{text}\n\n{aligned(_costs(result))}" if _has_costs(result) else text
 
 
@@ -105,7 +105,7 @@ def aligned(cells: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _summary(result: TableResult, group: str = "{}") -> list[list[str]]:
+def summary(result: TableResult, group: str = "{}") -> list[list[str]]:
     first = next(column for column in result.columns if column not in COSTS)
     head = ["row", *SETTING] if has_settings(result) else ["row"]
     head += [f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]

@@ -15,7 +15,7 @@ from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.choose import Choice
-from b2inst.viz.draw import draw_heat, draw_instances, palette
+from b2inst.viz.draw import draw_heat, draw_instances
 from b2inst.viz.qualitative import Explainer, picture_grid, truth_instances
 
 
@@ -41,7 +41,7 @@ def boundary_figure(
         record = records[choice.image_id]
         picture = as_array(read_image(record.path))
         truth = truth_instances(index, record)
-        row = [draw_instances(picture, truth, colours=palette(len(truth)), captions=False)]
+        row = [draw_instances(picture, truth, captions=False)]
         found = {name: model.explain(picture) for name, model in models.items()}
         maps = {name: e.boundary for name, e in found.items() if e.boundary is not None}
         if maps:

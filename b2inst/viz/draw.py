@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,17 +23,66 @@ Picture = NDArray[np.uint8]  #: H×W×3, RGB
 Colour = tuple[int, int, int]  #: RGB, 0–255
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-_GOLDEN_RATIO = 0.618034
+#: Okabe and Ito's colours, told apart by colour-blind readers too, without black.
+PALETTE: tuple[Colour, ...] = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (86, 180, 233),
+    (240, 228, 66),
+)
+
+_CONTRAST = 50.0  # ΔE from a mask's own colour; of any colour, three of the palette are as far
+_NEAR = 4  # pixels between the boxes of neighbours, at most
 _OPACITY = 0.45  # of a tint
 _FIVE = np.ones((5, 5), np.uint8)
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
-def palette(count: int) -> list[Colour]:
-    """Colours whose neighbours in the list are far apart in hue (golden-ratio steps)."""
-    hues = [(0.58 + i * _GOLDEN_RATIO) % 1.0 for i in range(count)]
-    values = [(1.0, 0.8)[i % 2] for i in range(count)]
-    return [_rgb(colorsys.hsv_to_rgb(h, 0.85, v)) for h, v in zip(hues, values, strict=True)]
+def contrasting_colours(
+    picture: Picture,
+    masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_],
+    *,
+    windows: Sequence[Window] | None = None,
+    fixed: Sequence[Colour | None] | None = None,
+) -> list[Colour]:
+    """A colour of ``PALETTE`` for each mask: unlike what it covers, and unlike its neighbours'.
+
+    In turn, each mask gets a colour that none of its neighbours has yet (their boxes are at most
+    4 pixels apart) and whose distance in CIELAB to the mean colour under the mask is at least 50;
+    of several the one used least so far, then the most distant. With more neighbours than there
+    are colours, the one that fewest of them have.
+
+    Args:
+        picture: H×W×3 uint8 RGB.
+        masks: N×H×W bool.
+        windows: (top, left, bottom, right) of each mask, where known.
+        fixed: N colours of ``PALETTE`` that are given, None where one is to be chosen.
+
+    Returns:
+        N colours, the same for the same arguments.
+    """
+    windows = [*map(mask_window, masks)] if windows is None else windows
+    parts = [(slice(w[0], w[2]), slice(w[1], w[3])) for w in windows]
+    means = [
+        cv2.mean(picture[part], mask[part].view(np.uint8))[:3] if mask[part].size else (0, 0, 0)
+        for mask, part in zip(masks, parts, strict=True)
+    ]
+    distances = np.linalg.norm(_lab(means)[:, None] - _lab(PALETTE), axis=-1)
+    edges = np.array(windows).reshape(-1, 2, 2)
+    gaps = edges[:, None, 0] - edges[None, :, 1]  # below and right of each other: positive
+    near = (np.maximum(gaps, gaps.swapaxes(0, 1)) <= _NEAR).all(-1)
+    given = fixed or [None] * len(masks)
+    chosen = np.array([-1 if c is None else PALETTE.index(c) for c in given], np.int64)
+    for i in np.flatnonzero(chosen < 0):
+        around, all_used = (
+            np.bincount(used[used >= 0], minlength=len(PALETTE))
+            for used in (chosen[near[i]], chosen)
+        )
+        chosen[i] = np.lexsort((-distances[i], all_used, distances[i] < _CONTRAST, around))[0]
+    return [PALETTE[c] for c in chosen]
 
 
 def enlarge(picture: Picture, side: int) -> Picture:
@@ -95,7 +143,8 @@ def draw_instances(
         picture: H×W×3 uint8 RGB, the image that was given to ``predict``.
         instances: N instances in its pixels.
         score_threshold: instances with a lower ranking score are left out.
-        colours: one for each of the N instances; a palette by default.
+        colours: one for each of the N instances (default: by :func:`contrasting_colours`, of those
+            that are drawn).
         captions: whether to draw boxes with class name and score.
         side: small images are enlarged towards this shorter side, as by :func:`enlarge`.
         windows: (top, left, bottom, right) of each of the N masks, for who knows them.
@@ -104,13 +153,16 @@ def draw_instances(
         sH×sW×3 uint8 with the whole factor s (1 for a photograph).
     """
     shown = (instances.scores >= score_threshold).nonzero()[:, 0].tolist()
-    every = colours if colours is not None else palette(len(instances))
-    colours = [every[i] for i in shown]
     scale = _scale(picture.shape[0], picture.shape[1], side)
     arrays = instances.masks.cpu().numpy()
     masks = [arrays[i] for i in shown]
     known = (
         [mask_window(mask) for mask in masks] if windows is None else [windows[i] for i in shown]
+    )
+    colours = (
+        contrasting_colours(picture, masks, windows=known)
+        if colours is None
+        else [colours[i] for i in shown]
     )
     drawn = _draw_masks(picture, masks, known, colours, scale=scale)
     if not captions or not shown:
@@ -229,6 +281,12 @@ def _text(text: str, size: int) -> tuple[Image.Image, int, int]:
 def _scale(height: int, width: int, side: int) -> int:
     wanted, possible = -(-side // min(height, width)), _LONGEST // max(height, width)
     return max(min(wanted, possible), 1)
+
+
+def _lab(colours: Sequence[Sequence[float]]) -> NDArray[np.float32]:
+    """N×3 in CIELAB (D65) of N sRGB colours of 0 to 255."""
+    values = np.array(colours, np.float32).reshape(1, -1, 3) / 255
+    return cv2.cvtColor(values, cv2.COLOR_RGB2LAB)[0] if values.size else values[0]
 
 
 def _rgb(fractions: Sequence[float]) -> Colour:

@@ -22,7 +22,7 @@ from b2inst.models import Explanation
 from b2inst.ops.masks import decode_rle, encode_rle
 from b2inst.structures import Instances
 from b2inst.viz.choose import Choice, by_image, shown
-from b2inst.viz.draw import Colour, Picture, draw_heat, draw_instances, palette
+from b2inst.viz.draw import Colour, Picture, contrasting_colours, draw_heat, draw_instances
 from b2inst.viz.figure import PRINT_DPI, new_figure
 
 
@@ -86,11 +86,11 @@ def instance_row(
     """
     picture = as_array(read_image(record.path))
     truth = truth_instances(index, record)
-    colours = palette(len(truth))
+    colours = contrasting_colours(picture, truth.masks.numpy())
     row = [draw_instances(picture, truth, colours=colours, captions=False, side=side)]
     for predictions in models:
         found = as_instances(predictions, index, record)
-        own = matched_colours(found, truth, colours)
+        own = matched_colours(picture, found, truth, colours)
         row.append(
             draw_instances(
                 picture, found, colours=own, captions=False, score_threshold=0, side=side
@@ -194,14 +194,12 @@ def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
 
 
 def matched_colours(
-    instances: Instances, truth: Instances, colours: Sequence[Colour]
+    picture: Picture, instances: Instances, truth: Instances, colours: Sequence[Colour]
 ) -> list[Colour]:
-    """The colour of the object that each instance overlaps most; a new one where none."""
-    spare = palette(len(truth) + len(instances))[len(truth) :]
-    if len(truth) == 0 or len(instances) == 0:
-        return spare
-    overlap = coco_mask.iou(encode_rle(instances.masks), encode_rle(truth.masks), [0] * len(truth))
-    return [
-        colours[row.argmax()] if row.max() > 0 else other
-        for row, other in zip(overlap, spare, strict=True)
-    ]
+    """The colour of the object that each instance overlaps most; where none, by contrast."""
+    fixed: list[Colour | None] = [None] * len(instances)
+    if len(truth) and len(instances):
+        codes = encode_rle(truth.masks)
+        overlap = coco_mask.iou(encode_rle(instances.masks), codes, [0] * len(truth))
+        fixed = [colours[row.argmax()] if row.max() > 0 else None for row in overlap]
+    return contrasting_colours(picture, instances.masks.numpy(), fixed=fixed)

@@ -25,8 +25,9 @@ from b2inst.viz.contrasts import contrasts_figure
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import differences_figure
-from b2inst.viz.explore.forming_examples import changes, forming_figure
-from b2inst.viz.explore.subjects import Gallery
+from b2inst.viz.explore.inspection import examples
+from b2inst.viz.explore.plots import examples_figure
+from b2inst.viz.explore.sources import Dataset
 from b2inst.viz.figure import save_figure
 from b2inst.viz.landscape import boundary_landscape, speed_landscape
 from b2inst.viz.qualitative import qualitative_figure
@@ -146,20 +147,18 @@ def save_contrasts(result: TableResult, workspace: Workspace) -> Path:
 
 
 def save_forming(result: TableResult, workspace: Workspace, row: str) -> Path:
-    """How masks of a row's first run form, as ``forming.png``; see ``forming_figure``.
+    """How masks of a row's first run form, as ``forming.png``; see ``examples_figure``.
 
     Raises:
         RunError: the row was not run, its run's folder is not here any more, or it finds no object.
     """
     run = _runs(result, row, workspace)[0]
     data = prepare(run.spec().data, workspace.data)
-    gallery = Gallery(load_split(data, data.report_split, workspace.data))
-    found = changes(with_bases(load_model(run.model_path)), gallery)
+    samples = Dataset(load_split(data, data.report_split, workspace.data))
+    found = examples(with_bases(load_model(run.model_path)), samples, candidates=40)
     if not found:
         raise RunError(f"row '{row}' of {result.table}: it finds no object; train it longer")
-    path = _folder(result, workspace) / "forming.png"
-    forming_figure(found).save(path, optimize=True)
-    return path
+    return save_figure(examples_figure(found), _folder(result, workspace) / "forming.png")
 
 
 def save_differences(result: TableResult, workspace: Workspace) -> Path:

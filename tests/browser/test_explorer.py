@@ -66,7 +66,7 @@ def page(request, workspace: Path, serve, open_page, screenshots: Path) -> Itera
         {"voila": _in_voila, "lab": _in_lab}[request.param](opened, start)
         _until(lambda: _drawn(opened) == PICTURES, "no picture appears", opened)
         yield opened
-        for i, image in enumerate(opened.locator("img.widget-image").all()):
+        for i, image in enumerate(opened.locator("img.widget-image").all()[:PICTURES]):
             image.scroll_into_view_if_needed()
             opened.screenshot(path=screenshots / f"explorer-{request.param}-{i}.png")
 
@@ -79,12 +79,10 @@ def test_the_explorer_answers_the_keyboard(page) -> None:  # type: ignore[no-unt
         lambda: _pictures(page)[2] != before[2], "a basis is switched off, nothing changes", page
     )
     assert _pictures(page)[:2] == before[:2]
-    change = "Your change (boundary × 0.0)"
-    _until(lambda: change in page.inner_text("body"), "the change is not told", page)
 
-    ranking = page.inner_text("table#T_ranking")
+    ranking = page.inner_text("table#T_instance")
     _press(page, "S_class to the", "Home")
-    _until(lambda: page.inner_text("table#T_ranking") != ranking, "the ranking stays", page)
+    _until(lambda: page.inner_text("table#T_instance") != ranking, "the ranking stays", page)
 
     before = _pictures(page)
     _press(page, "Instance", "ArrowRight")
@@ -136,7 +134,7 @@ def _press(page, slider: str, key: str) -> None:  # type: ignore[no-untyped-def]
 
 def _pictures(page) -> list[str]:  # type: ignore[no-untyped-def]
     """What the explorer's three pictures: the image, its bases, the instance show."""
-    script = """images => Promise.all(images.map(async image => {
+    script = """images => Promise.all(images.filter(i => i.naturalWidth).map(async image => {
         const bytes = await (await fetch(image.src)).arrayBuffer();
         const digest = await crypto.subtle.digest("SHA-256", bytes);
         return Array.from(new Uint8Array(digest)).join(" ");

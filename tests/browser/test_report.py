@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,10 +15,9 @@ from b2inst.viz.report import make_report
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("index.html", "report/runs.html")
 
 
-@pytest.fixture(scope="module", params=["tiny", "beyond"])
+@pytest.fixture(scope="module", params=["tiny", "beyond", "nuclei"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a profile's committed results, alone in a folder."""
     profile = request.param
@@ -32,50 +31,48 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole(site: Path, open_page: Any, name: str, width: int, scheme: str) -> None:
+def test_the_page_is_whole(site: Path, open_page: Any, width: int, scheme: str) -> None:
     looks = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
     with open_page(strict=True, **looks) as page:
-        page.goto((site / name).as_uri())
-        pictures = page.locator("img")
-        for picture in pictures.all():
+        page.goto((site / "index.html").as_uri())
+        for picture in page.locator("img").all():
             picture.evaluate("image => { image.loading = 'eager'; return image.decode(); }")
-        assert pictures.count() > 0 or name != "index.html"
+        assert page.locator("img").count() > 0
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.locator("h1").is_visible()
         assert (_lightness(page, "backgroundColor") > 128) == (scheme == "light")
         assert (_lightness(page, "color") > 128) == (scheme == "dark")
 
 
-def test_every_link_leads_somewhere(site: Path, open_page: Any) -> None:
-    places: dict[Path, set[str]] = {}
-    links: list[tuple[Path, str]] = []
+def test_boundary_ap_is_seen_without_scrolling(site: Path, open_page: Any) -> None:
+    with open_page(strict=True, viewport={"width": 1280, "height": 900}) as page:
+        page.goto((site / "index.html").as_uri())
+        page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+        tables = page.locator("section:not(:has(#measurements)) table").all()
+        assert len(tables) >= 3
+        for table in tables:
+            head = table.locator("th", has_text="boundary AP").first
+            box = head.bounding_box()
+            assert box is not None
+            assert box["x"] + box["width"] <= 1280
+
+
+def test_pages_ask_for_nothing_from_elsewhere(site: Path, open_page: Any) -> None:
+    pages = [site / "index.html", *site.glob("*/*.html")]
     with open_page(strict=True) as page:
-        for path in (site / name for name in PAGES):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for path in pages:
             page.goto(path.as_uri())
-            places[path] = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
-            found = page.eval_on_selector_all("a[href]", "all => all.map(one => one.href)")
-            links += [(path, link) for link in found]
-    assert links
-    for source, link in links:
-        parts = urlsplit(link)
-        assert parts.scheme == "file", f"{source.name}: {link}"
-        target = Path(unquote(parts.path))
-        assert target.is_file(), f"{source.name}: {link}"
-        assert not parts.fragment or parts.fragment in places[target], f"{source.name}: {link}"
+    assert len(asked) >= len(pages)
+    assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
 
 
-def test_a_number_leads_to_its_run(site: Path, open_page: Any) -> None:
+def test_a_row_leads_to_its_runs(site: Path, open_page: Any) -> None:
     with open_page(strict=True) as page:
-        page.goto((site / PAGES[0]).as_uri())
-        page.locator("tr.ours td a").first.click()
-        page.wait_for_url("**/runs.html#*")
-        row = page.locator(f"[id='{urlsplit(page.url).fragment}']")
-        assert row.is_visible()
-        row.locator("tbody a").first.click()
-        record = page.locator(f"article[id='{urlsplit(page.url).fragment}']")
-        record.locator("summary").click()
-        assert "model: " in record.locator("pre").inner_text()
+        page.goto((site / "index.html").as_uri())
+        page.locator("section table a").first.click()
+        page.wait_for_url("**/runs/*.json")
+        assert "fingerprint" in page.inner_text("body")
 
 
 def _lightness(page: Any, what: str) -> float:

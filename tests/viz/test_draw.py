@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,15 @@ from torchvision.utils import draw_bounding_boxes
 
 from b2inst.ops.masks import code_windows, encode_rle
 from b2inst.structures import Instances
-from b2inst.viz.draw import draw_heat, draw_instances, draw_masks, enlarge, label_map, palette
+from b2inst.viz.draw import (
+    PALETTE,
+    contrasting_colours,
+    draw_heat,
+    draw_instances,
+    draw_masks,
+    enlarge,
+    label_map,
+)
 
 
 @pytest.fixture
@@ -56,8 +65,56 @@ def test_label_maps_have_the_better_score_on_top() -> None:
     assert not label_map(given, score_threshold=1).any()
 
 
-def test_palette_colours_are_distinct() -> None:
-    assert len(set(palette(40))) == 40
+def lab(colour: Iterable[float]) -> np.ndarray:
+    """CIELAB under D65, by the formulas of IEC 61966-2-1 and CIE 15."""
+    values = np.array([*colour]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]] @ linear
+    ratio = xyz / [0.9505, 1.0, 1.089]
+    x, y, z = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@given(
+    st.tuples(*[st.integers(0, 255)] * 3),
+    st.lists(st.tuples(*[st.integers(0, 255)] * 3), max_size=9),
+    st.integers(4, 40),
+)
+def test_colours_stand_out_from_what_they_cover_and_from_neighbours(
+    ground: tuple[int, int, int], objects: list[tuple[int, int, int]], step: int
+) -> None:
+    """Objects of plain colours in a row: at most one on each side is within the gap of 4."""
+    picture = np.full((20, 420, 3), ground, np.uint8)
+    masks = np.zeros((len(objects), 20, 420), bool)
+    for i, colour in enumerate(objects):
+        masks[i, 3:17, step * i : step * i + 12] = True
+        picture[masks[i]] = colour
+    colours = contrasting_colours(picture, masks)
+    assert colours == contrasting_colours(picture, masks)
+    assert set(colours) <= set(PALETTE)
+    windows = [*range(0, step * len(objects), step)]
+    for i in range(len(objects)):
+        near = [k for k in range(i) if windows[i] - windows[k] - 12 <= 4]
+        if len(near) < len(PALETTE):
+            assert colours[i] not in {colours[k] for k in near}
+        if len(near) < 3:  # of any colour, three of the palette are as far as 50
+            mean = lab(picture[masks[i]].mean(0))
+            assert np.linalg.norm(mean - lab(colours[i])) > 49.5
+
+
+def test_more_neighbours_than_colours_share_them_evenly(picture: np.ndarray) -> None:
+    masks = np.stack([square(2, 2 + k % 5, 8).numpy() for k in range(2 * len(PALETTE))])
+    colours = contrasting_colours(picture, masks)
+    assert all(colours.count(colour) == 2 for colour in PALETTE)
+
+
+def test_given_colours_stay_and_others_keep_away_from_them(picture: np.ndarray) -> None:
+    masks = np.stack([square(2, 2, 8).numpy(), square(2, 11, 8).numpy(), np.zeros((24, 32), bool)])
+    (alone, *_) = contrasting_colours(picture, masks[:1])
+    chosen = contrasting_colours(picture, masks, fixed=[None, alone, None])
+    assert chosen[1] == alone != chosen[0]
+    assert len(chosen) == 3
+    assert contrasting_colours(picture, masks[:0]) == []
 
 
 def test_enlarge_repeats_whole_pixels(picture: np.ndarray) -> None:
@@ -192,10 +249,11 @@ def test_the_drawing_is_that_of_the_slow_way(side: int) -> None:
     scores = torch.linspace(0.95, 0.55, 9)
     found = Instances(boxes, scores, scores, torch.zeros(9).long(), masks, class_names=("gear",))
     picture = rng.integers(0, 256, (30, 37, 3), dtype=np.uint8)
-    expected = slowly(found, picture, palette(9), side)
+    colours = [(10, 20 * k, 250 - 20 * k) for k in range(9)]
+    expected = slowly(found, picture, colours, side)
     windows = code_windows(encode_rle(masks))
     for known in (None, windows):
-        drawn = draw_instances(picture, found, side=side, windows=known)
+        drawn = draw_instances(picture, found, colours=colours, side=side, windows=known)
         np.testing.assert_array_equal(drawn, expected)
 
 

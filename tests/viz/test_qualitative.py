@@ -7,7 +7,7 @@ import torch
 
 from b2inst.data import CocoIndex
 from b2inst.viz.choose import Choice
-from b2inst.viz.draw import palette
+from b2inst.viz.draw import PALETTE
 from b2inst.viz.qualitative import (
     as_instances,
     matched_colours,
@@ -59,9 +59,10 @@ def test_instances_take_the_colour_of_their_object(index: CocoIndex) -> None:
     truth = truth_instances(index, record)
     masks = [square(30, 30, 8), square(10, 4, 20)]
     found = as_instances([prediction(1, mask) for mask in masks], index, record)
-    colours = matched_colours(found, truth, palette(1))
-    assert colours[1] == palette(1)[0]
-    assert colours[0] not in palette(1)
+    picture = np.full((*SIZE, 3), 60, np.uint8)
+    other, matched = matched_colours(picture, found, truth, [PALETTE[2]])
+    assert matched == PALETTE[2]
+    assert other != PALETTE[2]
 
 
 def test_a_row_an_image_and_a_column_a_model(index: CocoIndex) -> None:

@@ -1,59 +1,37 @@
-"""How the mask of one instance comes about, basis by basis, whatever the assembler.
+"""How the mask of one instance is composed, basis by basis, and refined, step by step.
 
-What a basis contributes is what the mask's logits lose when the basis is set to zero. Where masks
-are a sum over the bases (BlendMask, YOLACT) that is exactly the basis' own term, and the terms add
-up to the logits. CondInst's masks are no sum: there it is the effect of leaving the basis out, and
-a rest remains that belongs to all of them together. Where masks are refined, all of this is about
-the logits before: what becomes of them then is ``forming``'s.
+A basis contributes what the mask's logits lose when it is set to zero. In BlendMask and YOLACT,
+whose masks are sums over the bases, that is the basis' own term. CondInst's masks are no sums: a
+rest remains that belongs to all bases together. All of it is about the logits before a refinement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from b2inst.models.interfaces import Assembler
 from b2inst.modules.blender import Blender
-from b2inst.modules.dynamic_mask_head import DynamicMaskHead
-from b2inst.modules.linear_assembler import LinearAssembler, crop
-from b2inst.structures import Bases
+from b2inst.modules.linear_assembler import LinearAssembler
+from b2inst.modules.refinement import BoundaryDiffusion
+from b2inst.structures import Bases, Masks, RoIMasks
 
 #: Where the cells of a grid lie: left, right, top, bottom of the whole grid, in pixels.
 Extent = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Composition:
-    """The logits of one mask, as composed, and the weights that the bases have in them."""
+class Logits:
+    """Of N masks of one instance, in BlendMask's RoI or else in the cells of its box."""
 
-    logits: Tensor  #: r×c, before the sigmoid
-    extent: Extent  #: of the logits, in network-input pixels
-    #: K×r×c attention in [0, 1], or K×1×1 coefficients in [-1, 1]; None: a basis has no weight.
-    weights: Tensor | None
-
-
-@dataclass(frozen=True)
-class Contributions:
-    """A mask's logits, taken apart."""
-
-    whole: Composition
-    parts: Tensor  #: K×r×c, the logits less those without the basis
-    rest: Tensor  #: r×c, what the parts do not add up to; 0 where masks are a sum over the bases
-
-    @property
-    def shares(self) -> Tensor:
-        """K, each basis' part of the mean absolute contribution; they sum to 1."""
-        sizes = self.parts.abs().mean((1, 2))
-        return sizes / sizes.sum().clamp(min=1e-12)
-
-    @property
-    def additive(self) -> bool:
-        """Whether the parts add up to the logits, but for rounding."""
-        return bool(self.rest.abs().max() <= 1e-3 * self.whole.logits.abs().max().clamp(min=1))
+    values: Tensor  #: N×r×c, before the sigmoid
+    extent: Extent  #: in network-input pixels
+    boundary: Tensor | None  #: r×c, the predicted probability there
 
 
 def scaled(bases: Bases, factors: Sequence[float]) -> Bases:
@@ -65,86 +43,98 @@ def scaled(bases: Bases, factors: Sequence[float]) -> Bases:
     return replace(bases, maps=bases.maps * bases.maps.new_tensor(factors)[:, None, None])
 
 
-@singledispatch
-def compose(assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor) -> Composition:
-    """The mask of one instance before its sigmoid, and before it is refined.
-
-    Args:
-        bases: of a batch of one.
-        box: 4, in network-input pixels.
-        coefficients: D.
-
-    Raises:
-        TypeError: an assembler of another kind.
-    """
-    raise TypeError(f"no way to look into {type(assembler).__name__}: register one with `compose`")
-
-
-@compose.register
-def _blend(assembler: Blender, bases: Bases, box: Tensor, coefficients: Tensor) -> Composition:
-    weights = assembler.attention(coefficients[None])[0]
-    logits = (assembler.pool(bases, [box[None]])[0] * weights).sum(0)
-    x1, y1, x2, y2 = box.tolist()
-    return Composition(logits, (x1, x2, y1, y2), weights)
-
-
-@compose.register
-def _combine(
-    assembler: LinearAssembler, bases: Bases, box: Tensor, coefficients: Tensor
-) -> Composition:
-    weights = coefficients.tanh()[:, None, None]
-    maps, stride = bases.maps[0], bases.stride
-    inside = crop(box[None] / stride, (maps.shape[1], maps.shape[2]))[0]
-    rows, columns = _range(inside.any(1)), _range(inside.any(0))
-    logits = (maps[:, rows, columns] * weights).sum(0)
-    edges = (columns.start, columns.stop, rows.start, rows.stop)
-    left, right, top, bottom = (edge * stride for edge in edges)
-    return Composition(logits, (left, right, top, bottom), weights)
-
-
-@compose.register
-def _filter(
-    assembler: DynamicMaskHead, bases: Bases, box: Tensor, coefficients: Tensor
-) -> Composition:
-    image = torch.zeros(1, dtype=torch.int64)
-    logits = assembler.enlarged(assembler.filtered(bases, image, coefficients[None]))[0]
-    # Where the cells lie is what the masks made of them say.
-    masks = assembler.assemble(bases, [box[None]], coefficients[None])
-    start, (height, width) = masks.origin - masks.stride / 2, logits.shape
-    right, bottom = start + width * masks.stride, start + height * masks.stride
-    return Composition(logits, (start, right, start, bottom), weights=None)
-
-
-def contributions(
-    assembler: Assembler,
-    bases: Bases,
-    box: Tensor,
-    coefficients: Tensor,
-    factors: Sequence[float],
-) -> Contributions:
-    """Take the mask of one instance apart, with the bases scaled.
-
-    Args:
-        bases, box, coefficients: as in ``compose``.
-        factors: K, as in ``scaled``.
-    """
-    whole = compose(assembler, scaled(bases, factors), box, coefficients)
-    parts = torch.stack(
-        [
-            whole.logits
-            - compose(assembler, scaled(bases, without(factors, k)), box, coefficients).logits
-            for k in range(len(factors))
-        ]
-    )
-    return Contributions(whole, parts, whole.logits - parts.sum(0))
-
-
 def without(factors: Sequence[float], basis: int) -> list[float]:
     """The factors with one basis off."""
     return [0.0 if k == basis else factor for k, factor in enumerate(factors)]
 
 
-def _range(inside: Tensor) -> slice:
-    """The cells that are inside, which lie side by side."""
-    cells = inside.nonzero()[:, 0].tolist()
-    return slice(cells[0], cells[-1] + 1) if cells else slice(0, 0)
+def basis_weights(assembler: Assembler, coefficients: Tensor) -> Tensor | None:
+    """K×r×c attention in [0, 1], or K×1×1 coefficients in [-1, 1]; None: a basis has no weight."""
+    if isinstance(assembler, Blender):
+        return assembler.attention(coefficients[None])[0]
+    return coefficients.tanh()[:, None, None] if isinstance(assembler, LinearAssembler) else None
+
+
+def contributions(
+    assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor, factors: Sequence[float]
+) -> tuple[Logits, Tensor]:
+    """The logits of one mask with each basis times a factor, and K×r×c, what each contributes.
+
+    Args:
+        bases: of a batch of one.
+        box: 4, in network-input pixels.
+        coefficients: D.
+        factors: K.
+    """
+    whole, *others = (
+        _assemble(assembler, scaled(bases, own), box, coefficients, lambda x, _: x)[1]
+        for own in (factors, *(without(factors, k) for k in range(len(factors))))
+    )
+    return whole, whole.values - torch.cat([other.values for other in others])
+
+
+def steps_of(refinement: Any) -> int:
+    """S, between the composed logits and the mask; 0 without a refinement."""
+    if refinement is None:
+        return 0
+    with torch.no_grad():
+        weight = next(refinement.parameters())
+        return len([*refinement.states(weight.new_zeros(1, 2, 2), None)])
+
+
+def is_gated(refinement: nn.Module | None) -> bool:
+    """Whether a predicted boundary bounds the steps."""
+    parts = () if refinement is None else refinement.modules()
+    return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)
+
+
+def refine(
+    assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor
+) -> tuple[Masks, Logits]:
+    """One mask as composed and after each of S steps: S+1 masks and their logits.
+
+    Raises:
+        ValueError: its masks are not refined.
+    """
+    refinement = getattr(assembler, "refinement", None)
+    if refinement is None:
+        raise ValueError("masks of this model have no steps: its assembler has no refinement")
+
+    def unrolled(logits: Tensor, boundary: Tensor | None) -> Tensor:
+        """For S+1 copies of one mask, each of which is stopped a step later."""
+        boundary = None if boundary is None else boundary[:1]
+        return torch.cat([logits[:1], *refinement.states(logits[:1], boundary)])
+
+    return _assemble(assembler, bases, box, coefficients, unrolled, steps_of(refinement) + 1)
+
+
+def _assemble(
+    assembler: Assembler,
+    bases: Bases,
+    box: Tensor,
+    coefficients: Tensor,
+    refinement: Callable[[Tensor, Tensor | None], Tensor],
+    count: int = 1,
+) -> tuple[Masks, Logits]:
+    """Copies of one mask with another refinement in place of the assembler's own."""
+    calls = []
+
+    def watched(logits: Tensor, boundary: Tensor | None) -> Tensor:
+        calls.append((refinement(logits, boundary), boundary))
+        return calls[-1][0]
+
+    copied: Any = deepcopy(assembler)
+    copied.refinement = None
+    del copied.refinement  # a module by now, which a function cannot take the place of
+    copied.refinement = watched
+    masks = copied.assemble(bases, [box.expand(count, -1)], coefficients.expand(count, -1))
+    (values, boundary), (x1, y1, x2, y2) = calls[-1], box.tolist()
+    if not isinstance(masks, RoIMasks):
+        stride, (height, width) = bases.stride, values.shape[1:]
+        left, top = max(int(x1 // stride), 0), max(int(y1 // stride), 0)
+        right, bottom = min(int(-(-x2 // stride)), width), min(int(-(-y2 // stride)), height)
+        values = values[:, top:bottom, left:right]
+        boundary = None if boundary is None else boundary[:, top:bottom, left:right]
+        x1, y1, x2, y2 = (float(edge * stride) for edge in (left, top, right, bottom))
+    shown = None if boundary is None else boundary[0].sigmoid()
+    return masks, Logits(values, (x1, x2, y1, y2), shown)

@@ -1,298 +1,235 @@
-"""The explorer's widgets: a thin layer that calls the package's functions and shows their PNGs."""
+"""The explorer's widgets: a thin layer over the figures and tables of an inspection."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import ipywidgets as widgets
+import pandas as pd
 
 from b2inst.data import DataError
 from b2inst.models import BasisSegmenter, with_bases
-from b2inst.viz.explore.controls import (
-    WRAP,
-    decimal,
-    dropdown,
-    heading,
-    heading_text,
-    paragraphs,
-    picture,
-    whole,
-)
-from b2inst.viz.explore.figures import instance_rows, overview_rows
-from b2inst.viz.explore.forming_controls import FormingControls
-from b2inst.viz.explore.models import Candidate, companion
-from b2inst.viz.explore.opening import Opening
-from b2inst.viz.explore.ranking import image_ap, paper_exponents, ranking_frame
-from b2inst.viz.explore.subjects import Subject, Subjects, uploaded_image
-from b2inst.viz.explore.tiles import Row, png, sheet
-from b2inst.viz.explore.view import look
-from b2inst.viz.explore.words import describe, describe_change
+from b2inst.viz.explore import inspection, plots
+from b2inst.viz.explore.sources import Checkpoint, Samples, baseline, own_image
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
+_LOOKS = {"style": {"description_width": "110px"}, "layout": {"width": "480px"}}
 
 
-class Panel:
-    """The explorer as one widget, ``box``; every control can be used from the keyboard.
+class Explorer(widgets.VBox):
+    """The explorer; every control can be used from the keyboard.
 
     Args:
         models: to choose from.
-        galleries: images to choose from, by name.
+        datasets: images to choose from, by name.
         model: shown first.
-        opening: image of the first gallery and instance to begin with.
+        image, instance: where to begin: place in the first data set, and among what is found there.
     """
 
     def __init__(
         self,
-        models: Sequence[Candidate],
-        galleries: Mapping[str, Subjects],
+        models: Sequence[Checkpoint],
+        datasets: Mapping[str, Samples],
         *,
-        model: Candidate,
-        opening: Opening,
+        model: Checkpoint,
+        image: int = 0,
+        instance: int = 0,
     ) -> None:
-        self.models = {candidate.label: candidate for candidate in models}
-        self.galleries = galleries
-        self._fitted: Candidate | None = None
-        self._quiet = False
-        self._make_controls(model, opening)
-        self._look(opening.instance)
-
-    def _make_controls(self, model: Candidate, opening: Opening) -> None:
-        labels, galleries = list(self.models), list(self.galleries)
-        beside = companion(list(self.models.values()), model).label
-        self.model = dropdown("Model", labels, model.label)
-        self.beside = dropdown("Beside it", labels, beside)
-        self.gallery = dropdown("Images", galleries, galleries[0])
-        count = len(self.galleries[galleries[0]])
-        self.image = whole("Image", 1, count, min(opening.image + 1, count))
+        self.models = {checkpoint.label: checkpoint for checkpoint in models}
+        self.datasets, self.factors = dict(datasets), [1.0]
+        self._quiet, self._drawn = False, dict[widgets.Image, Any]()
+        first = next(iter(self.datasets))
+        self.model = _choice("Model", [*self.models], model.label)
+        self.beside = _choice("Beside it", [*self.models], baseline(models, model).label)
+        self.dataset = _choice("Images", [*self.datasets], first)
+        self.image = _slider("Image", 1, len(self.datasets[first]), image + 1)
         self.upload = widgets.FileUpload(accept="image/*", description="Own image")
-        self.instance = whole("Instance", 1, 1, 1)
-        self.basis = dropdown("Basis", ["–"], "–")
-        self.factor = decimal("times", 1.0)
-        self.off = widgets.Button(description="Off")
-        self.reset = widgets.Button(description="All as trained")
-        self.exponents = {
-            name: decimal(f"{title} to the", 1.0)
-            for name, title in (("class", "S_class"), ("iou", "S_IoU"), ("boundary", "S_boundary"))
-        }
-        self.paper = widgets.Button(description="All as trained")
-        self.overview, self.bases, self.detail = picture(), picture(), picture()
-        self.forming = FormingControls()
         self.message = widgets.HTML(layout={"min_height": "28px"})
-        self.words, self.heading, self.ap, self.table = (widgets.HTML() for _ in range(4))
-        for control in (self.model, self.beside, self.image):
-            control.observe(lambda _: self._react(self._look), "value")
-        self.gallery.observe(lambda _: self._react(self._enter_gallery), "value")
-        self.upload.observe(lambda _: self._react(self._take_upload), "value")
-        self.instance.observe(lambda _: self._react(self._choose_instance), "value")
-        self.basis.observe(lambda _: self._react(self._choose_basis), "value")
-        self.factor.observe(lambda _: self._react(self._scale_basis), "value")
-        self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
-        self.reset.on_click(lambda _: self._react(self._reset_bases))
-        for control in self.exponents.values():
-            control.observe(lambda _: self._react(self._draw_ranking), "value")
-        self.paper.on_click(lambda _: self._react(self._reset_exponents))
-
-    @property
-    def box(self) -> widgets.VBox:
-        """What to display."""
-        return widgets.VBox(
+        self.instance = _slider("Instance", 1, instance + 1, instance + 1)
+        self.basis = _choice("Basis", ["–"], "–")
+        self.factor = _decimal("times")
+        self.off, self.reset, self.paper = (
+            widgets.Button(description=text) for text in ("Off", *["All as trained"] * 2)
+        )
+        self.step = _slider("Step", 0, 1, 0)
+        self.play = widgets.Play(min=0, max=1, value=0, interval=400)
+        # Linked in the browser: the steps go by however long a picture takes.
+        self.link = widgets.jslink((self.play, "value"), (self.step, "value"))
+        self.exponents = {
+            name: _decimal(f"{title} to the") for name, title in inspection.SCORES.items()
+        }
+        self.overview, self.bases, self.detail, self.steps = (
+            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(4)
+        )
+        self.contributions, self.ranking = widgets.HTML(), widgets.HTML()
+        self.refinement = widgets.VBox(
+            [_heading("The mask forms"), _row(self.step, self.play), self.steps]
+        )
+        super().__init__(
             [
-                widgets.HBox([self.model, self.beside], layout=WRAP),
-                widgets.HBox([self.gallery, self.image, self.upload], layout=WRAP),
-                self.message,
-                self.overview,
-                self.bases,
-                heading("One instance, basis by basis"),
-                widgets.HBox([self.instance, self.basis], layout=WRAP),
-                widgets.HBox([self.factor, self.off, self.reset], layout=WRAP),
-                self.words,
-                self.detail,
-                self.forming.box,
-                self.heading,
-                widgets.HBox([*self.exponents.values(), self.paper], layout=WRAP),
-                self.ap,
-                self.table,
+                *(_row(self.model, self.beside), _row(self.dataset, self.image, self.upload)),
+                *(self.message, self.overview, self.bases),
+                _heading("One instance, basis by basis"),
+                _row(self.instance, self.basis),
+                _row(self.factor, self.off, self.reset),
+                *(self.detail, self.contributions, self.refinement),
+                _heading("The ranking (Eq. 2)"),
+                *(_row(*self.exponents.values(), self.paper), self.ranking),
             ]
         )
+        for action, *controls in (
+            (self._load, self.model, self.beside, self.image),
+            (self._enter, self.dataset),
+            (self._take_upload, self.upload),
+            (self._choose_basis, self.basis),
+            (self._scale, self.factor),
+            (self._show, self.instance, self.step, *self.exponents.values()),
+        ):
+            for control in controls:
+                control.observe(lambda _, action=action: self._react(action), "value")
+        self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
+        self.reset.on_click(lambda _: self._react(self._reset))
+        self.paper.on_click(lambda _: self._react(self._reset_exponents))
+        self._react(lambda: self._load(instance))
 
-    def _react(self, action: Any) -> None:
-        """Answer a user's hand, but not what the panel itself sets meanwhile."""
+    def _react(self, action: Callable[[], None]) -> None:
+        """Answer the user, but not what the explorer itself sets meanwhile."""
         if self._quiet:
             return
-        self.message.value = "<i>at work …</i>"
+        self._quiet, self.message.value = True, "<i>at work …</i>"
         try:
             action()
             self.message.value = ""
         except DataError as error:
             self.message.value = f"<b>{html.escape(str(error))}</b>"
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        self._quiet = True
-        try:
-            yield
         finally:
             self._quiet = False
 
-    @property
-    def _instance(self) -> int:
-        return int(self.instance.value) - 1
-
-    @property
-    def _subject(self) -> Subject:
-        return self.galleries[self.gallery.value][self.image.value - 1]
-
-    def _enter_gallery(self) -> None:
-        with self._quietly():
-            self.image.value = 1
-            self.image.max = len(self.galleries[self.gallery.value])
-        self._look()
-
     def _take_upload(self) -> None:
-        if self.upload.value:
-            file = self.upload.value[0]
-            own = uploaded_image(file["name"], bytes(file["content"]))
-            name = f"own: {own.name}"
-            self.galleries = {**self.galleries, name: [own]}
-            with self._quietly():
-                self.gallery.options = list(self.galleries)
-                self.gallery.value = name
-            self._enter_gallery()
+        for file in self.upload.value[:1]:
+            sample = own_image(file["name"], bytes(file["content"]))
+            name = f"own: {sample.name}"
+            self.datasets[name] = [sample]
+            self.dataset.options, self.dataset.value = [*self.datasets], name
+            self._enter()
 
-    def _look(self, instance: int = 0) -> None:
-        """Show the models the image, and begin at an instance."""
-        chosen, other = self.models[self.model.value], self.models[self.beside.value]
-        subject = self._subject
-        self.view = look(_loaded(chosen), subject, name=chosen.short)
-        self.other = look(_loaded(other), subject, name=other.short)
-        with self._quietly():
-            self.instance.max = max(len(self.view.explanation.instances), 1)
-            self.instance.value = min(instance + 1, self.instance.max)
-            if chosen is not self._fitted:
-                self._fit(chosen)
-        paper = paper_exponents(self.view.explanation.instances)
-        self.ap_as_trained = image_ap(self.view, self.view.trained, paper)
-        _, *bases = overview_rows(self.view)
-        self.bases.value = png(sheet(bases))
-        self._recompose()
-        self._choose_instance()
+    def _enter(self) -> None:
+        self.image.value, self.image.max = 1, len(self.datasets[self.dataset.value])
+        self._load()
 
-    def _fit(self, model: Candidate) -> None:
-        """Fit the controls to another model: its bases, the scores that it predicts."""
-        self._fitted = model
-        names = self.view.basis_names
-        self.factors = [1.0] * len(names)
-        self.basis.options = names
-        self.basis.value = names[-1]
-        self.factor.value = 1.0
-        paper = paper_exponents(self.view.explanation.instances)
+    def _load(self, instance: int = 0) -> None:
+        """Show the models the image, and fit the controls to what they found."""
+        sample = self.datasets[self.dataset.value][self.image.value - 1]
+        self.view, self.other = (
+            inspection.inspect_image(_loaded(one), sample, name=one.short)
+            for one in (self.models[self.model.value], self.models[self.beside.value])
+        )
+        self.instance.max = max(len(self.view.instances), 1)
+        self.instance.value = min(instance + 1, self.instance.max)
+        self.step.max = self.play.max = max(self.view.steps, 1)
+        self.refinement.layout.display = None if self.view.steps else "none"
+        if self.basis.options != tuple(self.view.basis_names):
+            self.basis.options = self.view.basis_names
+            self.basis.value, self.factors = self.view.basis_names[-1], self.view.as_trained
         for name, control in self.exponents.items():
-            control.disabled = name not in paper
-            control.value = paper.get(name, 0.0)
-        powers = " · ".join(f"S_{n}^{p:g}" for n, p in paper.items())
-        self.heading.value = heading_text(f"The ranking, as trained by S = {powers} (Eq. 2)")
+            known = getattr(self.view.instances, f"{name}_scores") is not None
+            if control.disabled is known:  # another model's scores
+                self._set_exponents()
+        self._choose_basis()
+        self._show()
 
     def _choose_basis(self) -> None:
-        with self._quietly():
-            self.factor.value = self.factors[self.basis.index]
-        self._write_words()
+        self.factor.value = self.factors[self.basis.index]
 
-    def _scale_basis(self) -> None:
+    def _scale(self) -> None:
         self.factors[self.basis.index] = self.factor.value
-        self._recompose()
-        self._draw_instance()
+        self._show()
 
-    def _reset_bases(self) -> None:
-        self.factors = [1.0] * len(self.factors)
-        with self._quietly():
-            self.factor.value = 1.0
-        self._recompose()
-        self._draw_instance()
+    def _reset(self) -> None:
+        self.factors, self.factor.value = self.view.as_trained, 1.0
+        self._show()
+
+    def _set_exponents(self) -> None:
+        paper = inspection.paper_exponents(self.view.instances)
+        for name, control in self.exponents.items():
+            control.disabled, control.value = name not in paper, paper.get(name, 0.0)
 
     def _reset_exponents(self) -> None:
-        with self._quietly():
-            for name, value in paper_exponents(self.view.explanation.instances).items():
-                self.exponents[name].value = value
-        self._draw_ranking()
+        self._set_exponents()
+        self._show()
 
-    def _choose_instance(self) -> None:
-        found = len(self.view.explanation.instances)
-        image, *_ = overview_rows(self.view, self._instance if found else None, self.other)
-        self.overview.value = png(sheet([image]))
-        self._draw_instance()
-
-    def _recompose(self) -> None:
-        as_trained = all(factor == 1 for factor in self.factors)
-        self.outcome = self.view.trained if as_trained else self.view.recompose(self.factors)
-        self._rank()
-
-    def _draw_instance(self) -> None:
-        rows: list[Row] = []
-        if len(self.outcome.instances):
-            rows = instance_rows(self.view, self.outcome, self._instance, self.factors, self.other)
-        self.detail.value = png(sheet(rows)) if rows else b""
-        self.forming.show(self.view, self._instance, self.factors)
-        self._write_words()
-        self._write_table()
-
-    def _write_words(self) -> None:
-        lines = describe(self.view, self._instance, self.basis.index)
-        changed = describe_change(self.view, self.outcome, self._instance, self.factors)
-        self.words.value = paragraphs(lines, changed)
-
-    def _draw_ranking(self) -> None:
-        self._rank()
-        self._write_table()
-
-    def _rank(self) -> None:
+    def _show(self) -> None:
+        """Draw what has changed."""
+        view, i, factors = self.view, self.instance.value - 1, tuple(self.factors)
+        self._draw(self.bases, plots.all_bases, view)
+        if not len(view.instances):
+            self._draw(self.overview, plots.overview, view, None, self.other)
+            self.detail.value, self.contributions.value = b"", "Nothing is found in this image."
+        else:
+            self._draw(self.overview, plots.overview, view, i, self.other)
+            if self._draw(self.detail, plots.instance_figure, view, i, factors, self.other):
+                table = _table(inspection.basis_frame(view, i))
+                text = "What each basis contributes to the logits as trained, and the mask without"
+                self.contributions.value = f"{text}:{table}"
+            if view.steps:
+                step = self.step.value
+                self._draw(self.steps, plots.refinement_figure, view, i, factors, step)
         exponents = {name: control.value for name, control in self.exponents.items()}
-        self.ranking = ranking_frame(self.view, self.outcome, exponents)
-        after = image_ap(self.view, self.outcome, exponents)
-        listed = f"The best {min(_LISTED, len(self.ranking))} of {len(self.ranking)} instances:"
-        self.ap.value = paragraphs([_ap_line(self.ap_as_trained, after), listed])
+        frame = inspection.ranking_frame(view, factors, exponents).head(_LISTED)
+        paper = inspection.paper_exponents(view.instances)
+        before = inspection.image_ap(view, view.instances, paper)
+        now = inspection.image_ap(view, view.recompose(factors)[0], exponents)
+        text = "AP of this image: not known, since its objects are not, or are of other classes."
+        if before and now:
+            changes = (
+                f"{name} {before[name]:.1f} as trained → {now[name]:.1f} now" for name in now
+            )
+            text = f"Of this image alone: {'; '.join(changes)}.".replace("_", " ")
+        self.ranking.value = f"{text}{_table(frame, i + 1)}"
 
-    def _write_table(self) -> None:
-        self.table.value = _table(self.ranking.head(_LISTED), self._instance)
+    def _draw(self, widget: widgets.Image, figure: Callable[..., Any], *about: Any) -> bool:
+        """Draw a figure, if it is about anything else than the last one."""
+        if changed := self._drawn.get(widget) != about or not widget.value:
+            buffer = io.BytesIO()
+            figure(*about).savefig(buffer, format="png")
+            self._drawn[widget], widget.value = about, buffer.getvalue()
+        return changed
 
 
 @cache
-def _loaded(candidate: Candidate) -> BasisSegmenter:
-    return with_bases(load_model(candidate.path))
+def _loaded(checkpoint: Checkpoint) -> BasisSegmenter:
+    return with_bases(load_model(checkpoint.path))
 
 
-def _ap_line(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> str:
-    if before["AP"] is None:
-        return "AP of this image: not known, since its objects are not, or are of other classes."
-    parts = [
-        f"{name.replace('_', ' ')} {before[name]:.1f} as trained → {after[name]:.1f} now"
-        for name in before
-    ]
-    return f"Of this image alone: {'; '.join(parts)}."
+def _choice(text: str, options: Sequence[str], value: str) -> widgets.Dropdown:
+    return widgets.Dropdown(description=text, options=options, value=value, **_LOOKS)
 
 
-#: What the table calls the columns of ``ranking_frame``.
-_HEADERS = {
-    "was": "as trained",
-    "object": "object overlapped",
-    "IoU": "true IoU",
-    "Dice": "true Dice",
-}
-_LOOKS = [
-    {"selector": "th, td", "props": "padding: 2px 10px; text-align: right"},
-    {"selector": "th", "props": "font-weight: 600"},
-]
+def _slider(text: str, low: int, high: int, value: int) -> widgets.IntSlider:
+    return widgets.IntSlider(min(value, high), min=low, max=high, description=text, **_LOOKS)
 
 
-def _table(frame: Any, instance: int) -> str:
-    def emphasised(row: Any) -> list[str]:
-        strong = "font-weight: bold; background: #DCEBF7"
-        return [strong if row.name == instance else ""] * len(row)
+def _decimal(text: str) -> widgets.FloatSlider:
+    looks = {"style": {"description_width": "initial"}, "layout": {"width": "330px"}}
+    return widgets.FloatSlider(1.0, min=0, max=2, step=0.1, description=text, **looks)
 
-    styled = frame.rename(columns=_HEADERS).style.set_uuid("ranking").set_table_styles(_LOOKS)
-    styled = styled.apply(emphasised, axis=1).hide(axis="index")
+
+def _row(*controls: widgets.Widget) -> widgets.HBox:
+    return widgets.HBox(controls, layout={"flex_flow": "row wrap"})
+
+
+def _heading(text: str) -> widgets.HTML:
+    return widgets.HTML(f"<h3 style='margin:14px 0 2px'>{text}</h3>")
+
+
+def _table(frame: pd.DataFrame, strong: int | None = None) -> str:
+    cells: Any = [{"selector": "th, td", "props": "padding: 2px 10px; text-align: right"}]
+    styled = frame.style.set_uuid(str(frame.index.name)).set_table_styles(cells)
+    if strong in frame.index:
+        styled = styled.set_properties(subset=([strong], frame.columns), **{"font-weight": "bold"})
     return str(styled.format(precision=2, na_rep="–").to_html())

@@ -12,7 +12,7 @@ from b2inst.models import BasisSegmenter, baseline_of, create_model
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.structures import Instances
-from b2inst.viz.explore.subjects import Subject
+from b2inst.viz.explore.sources import Sample
 
 FAMILIES = ("blendmask", "yolact", "condinst")
 NAMES = ("a", "b", "c")
@@ -62,7 +62,7 @@ def build() -> Callable[..., BasisSegmenter]:
 
 
 @pytest.fixture(scope="session")
-def subject() -> Subject:
+def sample() -> Sample:
     """A picture of 48×64 with two objects, the second in the lower right corner."""
     coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     masks = torch.zeros((2, 48, 64), dtype=torch.bool)
@@ -90,4 +90,4 @@ def subject() -> Subject:
             )
         ],
     }
-    return Subject("image 5", image, truth, annotations)
+    return Sample("image 5", image, truth, annotations)

@@ -10,56 +10,52 @@ from PIL import Image
 
 from b2inst import save_model
 from b2inst.models import BasisSegmenter
-from b2inst.viz.explore.models import weights_file
-from b2inst.viz.explore.opening import Opening
-from b2inst.viz.explore.panel import Panel
-from b2inst.viz.explore.subjects import Subject
+from b2inst.viz.explore.panel import Explorer
+from b2inst.viz.explore.sources import Sample, weights_file
 
 Build = Callable[..., BasisSegmenter]
 
 
 @pytest.fixture(scope="module")
-def panel(build: Build, subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Panel:
+def panel(build: Build, sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Explorer:
     folder = tmp_path_factory.mktemp("weights")
     models = []
     for name in ("blendmask-tiny", "b2inst-condinst-tiny", "gated-blendmask-tiny"):
         save_model(build(name), folder / f"{name}.safetensors")
         models.append(weights_file(folder / f"{name}.safetensors"))
-    galleries = {"one": [subject], "two": [subject, subject]}
-    return Panel(models, galleries, model=models[1], opening=Opening(0, 1, ""))
+    datasets = {"one": [sample], "two": [sample, sample]}
+    return Explorer(models, datasets, model=models[1], instance=1)
 
 
-def shown(panel: Panel) -> tuple[bytes, bytes, bytes, str, str, str]:
+def shown(panel: Explorer) -> tuple[bytes, bytes, bytes, str, str]:
     return (
         bytes(panel.overview.value),
         bytes(panel.bases.value),
         bytes(panel.detail.value),
-        panel.words.value,
-        panel.ap.value,
-        panel.table.value,
+        panel.contributions.value,
+        panel.ranking.value,
     )
 
 
-def changed(panel: Panel, action: Callable[[], None]) -> list[str]:
+def changed(panel: Explorer, action: Callable[[], None]) -> list[str]:
     before = shown(panel)
     action()
-    names = ("overview", "bases", "detail", "words", "ap", "table")
+    names = ("overview", "bases", "detail", "contributions", "ranking")
     return [n for n, a, b in zip(names, before, shown(panel), strict=True) if a != b]
 
 
-def test_it_opens_where_it_is_told(panel: Panel) -> None:
+def test_it_opens_where_it_is_told(panel: Explorer) -> None:
     assert panel.instance.value == 2
     assert panel.basis.value == "boundary"
     assert all(picture.startswith(b"\x89PNG") for picture in shown(panel)[:3])
     assert panel.beside.value == panel.model.value  # there is no condinst-tiny here
 
 
-def test_a_basis_can_be_scaled_and_put_back(panel: Panel) -> None:
+def test_a_basis_can_be_scaled_and_put_back(panel: Explorer) -> None:
     original = shown(panel)
 
-    assert {"detail", "words"} <= set(changed(panel, panel.off.click))
+    assert {"detail", "ranking"} <= set(changed(panel, panel.off.click))
     assert panel.factor.value == 0.0
-    assert "Your change (boundary × 0.0)" in panel.words.value
     panel.basis.value = "basis 1"
     assert panel.factor.value == 1.0  # each basis has its own
     panel.basis.value = "boundary"
@@ -69,26 +65,26 @@ def test_a_basis_can_be_scaled_and_put_back(panel: Panel) -> None:
     assert shown(panel)[1:] == original[1:]
 
 
-def test_exponents_move_the_ranking_alone(panel: Panel) -> None:
+def test_exponents_move_the_ranking_alone(panel: Explorer) -> None:
     def leave_out() -> None:
         panel.exponents["class"].value = 0.0
 
-    assert set(changed(panel, leave_out)) <= {"table", "ap"}
+    assert set(changed(panel, leave_out)) == {"ranking"}
     assert changed(panel, panel.paper.click)
     assert panel.exponents["class"].value == 1.0
 
 
-def test_another_instance_is_another_picture(panel: Panel) -> None:
+def test_another_instance_is_another_picture(panel: Explorer) -> None:
     def step() -> None:
         panel.instance.value = 3
 
     pictures = set(changed(panel, step))
-    assert {"overview", "detail", "words"} <= pictures
+    assert {"overview", "detail", "contributions"} <= pictures
     assert "bases" not in pictures  # they are the image's
     panel.instance.value = 2
 
 
-def test_another_model_brings_its_own_controls(panel: Panel) -> None:
+def test_another_model_brings_its_own_controls(panel: Explorer) -> None:
     labels = list(panel.models)
     panel.model.value = labels[0]
     assert list(panel.basis.options) == [f"basis {k}" for k in (1, 2, 3, 4)]
@@ -99,32 +95,28 @@ def test_another_model_brings_its_own_controls(panel: Panel) -> None:
     assert panel.basis.value == "boundary"
 
 
-def test_only_refined_masks_form_and_by_the_step_that_is_chosen(panel: Panel) -> None:
+def test_only_refined_masks_form_and_by_the_step_that_is_chosen(panel: Explorer) -> None:
     labels = list(panel.models)
-    assert panel.forming.box.children == ()
+    assert panel.refinement.layout.display == "none"
     panel.model.value = labels[2]
-    forming = panel.forming
-    assert forming.box.children
-    assert (forming.step.min, forming.step.max) == (0, 12)
-    assert (forming.play.min, forming.play.max) == (0, 12)
-    composed, others = bytes(forming.picture.value), shown(panel)
+    assert panel.refinement.layout.display is None
+    assert (panel.step.min, panel.step.max) == (panel.play.min, panel.play.max) == (0, 12)
+    composed, others = bytes(panel.steps.value), shown(panel)
     assert composed.startswith(b"\x89PNG")
-    assert "as composed" in forming.words.value
-    forming.step.value = 12
-    assert bytes(forming.picture.value) != composed
-    assert "to step 12 of 12" in forming.words.value
+    panel.step.value = 12
+    assert bytes(panel.steps.value) != composed
     assert shown(panel) == others  # nothing else is drawn anew
     panel.instance.value = 3
-    assert forming.step.value == 12
-    last = bytes(forming.picture.value)
+    assert panel.step.value == 12
+    last = bytes(panel.steps.value)
     panel.off.click()  # the step is of the scaled bases' mask
-    assert bytes(forming.picture.value) != last
+    assert bytes(panel.steps.value) != last
     panel.model.value = labels[1]
-    assert forming.box.children == ()
+    assert panel.refinement.layout.display == "none"
 
 
-def test_galleries_and_own_files(panel: Panel) -> None:
-    panel.gallery.value = "two"
+def test_datasets_and_own_files(panel: Explorer) -> None:
+    panel.dataset.value = "two"
     assert panel.image.max == 2
     file = {"name": "x.png", "type": "image/png", "size": 8, "last_modified": datetime.now(UTC)}
     panel.upload.set_trait("value", ({**file, "content": memoryview(b"no image")},))
@@ -134,8 +126,8 @@ def test_galleries_and_own_files(panel: Panel) -> None:
     content = io.BytesIO()
     Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(content, format="png")
     panel.upload.set_trait("value", ({**file, "content": memoryview(content.getvalue())},))
-    assert panel.gallery.value == "own: x.png"
+    assert panel.dataset.value == "own: x.png"
     assert panel.view.explanation.image.shape == (40, 50, 3)
-    panel.gallery.value = "one"  # and back
+    panel.dataset.value = "one"  # and back
     assert panel.image.max == 1
     assert panel.view.explanation.image.shape == (48, 64, 3)

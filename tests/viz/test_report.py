@@ -6,25 +6,30 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import nbformat
+import pandas as pd
 import pytest
 
 from b2inst.experiments import RunError, TableResult, Workspace
 from b2inst.viz.report import make_report
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 HASHES = ("aaaaaaaaaaaa", "bbbbbbbbbbbb")
 
 
 class Page(HTMLParser):
-    """What a page links to and what can be linked to in it."""
+    """What a page links to, what it loads, and what can be linked to in it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self.path = path
         self.links: list[str] = []
+        self.loaded: list[str] = []
         self.ids: list[str] = []
         self.pictures: list[dict[str, str | None]] = []
         self.headings: list[int] = []
@@ -35,29 +40,34 @@ class Page(HTMLParser):
         found = dict(attrs)
         self.links += [v for k, v in attrs if k in ("href", "src") and v is not None]
         self.ids += [v for k, v in attrs if k == "id" and v is not None]
+        self.loaded += [v for k, v in attrs if k == "src" and v is not None]
+        if tag == "link":
+            self.loaded.append(str(found["href"]))
         if tag == "img":
             self.pictures.append(found)
         if re.fullmatch("h[1-6]", tag):
             self.headings.append(int(tag[1]))
 
+    def table(self, number: int = 0) -> pd.DataFrame:
+        """One of the page's tables, as text."""
+        tables = re.findall("<table.*?</table>", self.text, flags=re.DOTALL)
+        rows = re.findall("<tr.*?</tr>", tables[number], flags=re.DOTALL)
+        cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
+        whole = [row for row in cells if len(row) == len(cells[0])]
+        return pd.DataFrame(whole[1:], columns=cells[0])
 
-def pages_of(index: Path) -> dict[Path, Page]:
-    paths = [index, index.parent / "report/runs.html"]
-    return {path.resolve(): Page(path) for path in paths}
 
-
-def broken(pages: dict[Path, Page]) -> list[str]:
+def broken(page: Page) -> list[str]:
     """Links that lead nowhere, or out of the results."""
     wrong = []
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlparse(link)
-            if parts.scheme == "data":
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            missing = bool(parts.fragment) and parts.fragment not in pages[target].ids
-            if parts.scheme or link.startswith("/") or not target.is_file() or missing:
-                wrong.append(f"{path.name}: {link}")
+    for link in page.links:
+        parts = urlparse(link)
+        target = (page.path.parent / unquote(parts.path)).resolve()
+        missing = bool(parts.fragment) and parts.fragment not in page.ids
+        if parts.scheme != "data" and (
+            parts.scheme or link.startswith("/") or (parts.path and not target.is_file()) or missing
+        ):
+            wrong.append(link)
     return wrong
 
 
@@ -78,13 +88,22 @@ def results(workspace: Workspace) -> Path:
     """One table with a base row, a row of two runs (one without a record) and one not run."""
     folder = workspace.results / "tiny"
     cell = {"mean": 41.25, "sd": 1.5, "n": 2}
+    low = {"mean": 21.25, "sd": 1.5, "n": 2}
+    first = {"AP": cell, "AP50": cell, "boundary_AP": low}
+    second = first | {"AP": cell | {"mean": 43.75}, "boundary_AP": low | {"mean": 23.75}}
+    columns = ["AP", "AP50", "boundary_AP"]
     delta = {"mean": 2.5, "ci95": [1, 4], "band95": [-1, 6], "base": "baseline", "sd": 1.0}
     rows: list[dict[str, Any]] = [
-        {"name": "baseline", "paper": {"AP": 35.8}, "ours": {"AP": cell}, "runs": [HASHES[0]]},
+        {
+            "name": "baseline",
+            "paper": {"AP": 35.8},
+            "ours": {"AP": cell, "AP50": cell, "boundary_AP": low},
+            "runs": [HASHES[0]],
+        },
         {
             "name": "<HBB> & co",
             "paper": {"AP": 36.2, "source": "Table 1, row 2"},
-            "ours": {"AP": cell | {"mean": 43.75}},
+            "ours": second,
             "delta": {"AP": delta},
             "runs": list(HASHES),
         },
@@ -93,7 +112,7 @@ def results(workspace: Workspace) -> Path:
     provenance = {"title": "Impact", "seeds": [0, 1], "area_bounds": [1, 2], "images": 3}
     provenance |= {"split": "test", "resamples": 9, "commit": "c" * 40}
     statuses = ("run", "run", "not run")
-    table = {"table": "table1", "profile": "tiny", "columns": ["AP"], "provenance": provenance}
+    table = {"table": "table1", "profile": "tiny", "columns": columns, "provenance": provenance}
     table["rows"] = [r | {"status": s} for r, s in zip(rows, statuses, strict=True)]
     write(folder / "table1/table1.json", table)
     record = {
@@ -106,60 +125,76 @@ def results(workspace: Workspace) -> Path:
     return folder
 
 
-def test_every_link_of_the_committed_results_leads_somewhere(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "results/tiny", tmp_path / "results/tiny")
+@pytest.mark.parametrize("profile", ["tiny", "beyond", "nuclei"])
+def test_the_committed_results_are_whole_and_load_nothing_from_elsewhere(
+    profile: str, tmp_path: Path
+) -> None:
+    results = tmp_path / "results" / profile
+    shutil.copytree(ROOT / "results" / profile, results)
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    pages = pages_of(make_report("tiny", Workspace(tmp_path), published=True))
-    index, runs = pages.values()
-    assert broken(pages) == []
-    pngs = {p.relative_to(tmp_path / "results/tiny") for p in tmp_path.glob("results/tiny/*/*.png")}
-    assert {str(p) for p in pngs} <= {picture["src"] for picture in index.pictures}
-    assert len(pngs) >= 5
-    assert all(picture["alt"] for picture in index.pictures)
-    records = [p.stem for p in tmp_path.glob("results/tiny/runs/*.json")]
-    assert {f"run-{name}" for name in records} <= set(runs.ids)
-    for page in pages.values():
-        assert len(set(page.ids)) == len(page.ids)
-        assert page.headings[0] == 1
-        steps = zip(page.headings, page.headings[1:], strict=False)
-        assert all(after <= before + 1 for before, after in steps)
-        assert str(tmp_path) not in page.text
-        assert "<script" not in page.text
+    page = Page(make_report(profile, Workspace(tmp_path), published=True))
+    assert broken(page) == []
+    pngs = {str(p.relative_to(results)) for p in results.glob("*/*.png")}
+    assert pngs <= {str(picture["src"]) for picture in page.pictures}
+    assert len(pngs) >= 2
+    assert all(picture["alt"] for picture in page.pictures)
+    notebooks = sorted(p.with_suffix(".html") for p in results.glob("*/*.ipynb"))
+    assert len(notebooks) == 4 or profile != "tiny"
+    assert {str(p.relative_to(results)) for p in notebooks} <= set(page.links)
+    for each in (page, *map(Page, notebooks)):
+        assert not [source for source in each.loaded if urlparse(source).scheme not in ("", "data")]
+        assert str(tmp_path) not in each.text
+    assert len(set(page.ids)) == len(page.ids)
+    assert page.headings[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(page.headings))
 
 
-def test_a_broken_link_would_be_found(workspace: Workspace, results: Path) -> None:
-    index = make_report("tiny", workspace)
-    (results / "table1/table1.json").unlink()
-    assert broken(pages_of(index)) == ["index.html: table1/table1.json"]
-
-
-def test_our_numbers_lead_to_their_runs_and_the_papers_do_not(
+def test_a_broken_link_and_a_load_from_elsewhere_would_be_found(
     workspace: Workspace, results: Path
 ) -> None:
-    index, runs = pages_of(make_report("tiny", workspace)).values()
-    ((anchor, text),) = re.findall(
-        r'<a href="report/runs.html#([\w-]+)">(43\.8[^<]*)</a>', index.text
-    )
-    assert text == "43.8 ± 1.5 (2)"
-    section = runs.text.split(f'id="{anchor}"')[1].split("</section>")[0]
-    assert f'href="#run-{HASHES[0]}"' in section
-    assert "41.8" in section  # the seed's own value, of its record
-    paper = re.findall(r'<tr class="paper">.*?</tr>', index.text, flags=re.DOTALL)
-    assert len(paper) == 3
-    assert "36.8" in paper[2]
-    assert not any("<a " in line for line in paper)
+    index = make_report("tiny", workspace)
+    (results / "table1/table1.json").unlink()
+    assert broken(Page(index)) == ["table1/table1.json"]
+    index.write_text('<script src="https://example.org/x.js"></script>', encoding="utf-8")
+    assert Page(index).loaded == ["https://example.org/x.js"]
+
+
+def test_rows_lead_to_their_runs(workspace: Workspace, results: Path) -> None:
+    page = Page(make_report("tiny", workspace))
+    table = page.table(0)
+    assert table["AP ours"].tolist() == ["41.2 ± 1.5 (2)", "43.8 ± 1.5 (2)", "not run"]
+    assert table["AP paper"].tolist() == ["35.8", "36.2", "36.8"]
+    assert table["boundary AP ours"].tolist() == ["21.2 ± 1.5 (2)", "23.8 ± 1.5 (2)", "not run"]
+    assert table["row"][1] == "&lt;HBB&gt; &amp; co"
+    link = f'<a href="runs/{HASHES[0]}.json" title="run {HASHES[0]}">0</a>'
+    unknown = f"<code>{HASHES[1]}</code>"  # its record is not there
+    assert table["runs by seed"].tolist() == [link, f"{link} {unknown}", ""]
+    runs = page.table(2)
+    assert runs["run"].tolist() == [link, link]
+    assert runs["AP"].tolist() == ["41.75", "41.75"]  # the seed's own value, of its record
+    assert runs["commit"][0] == "d" * 12 + " with local changes"
+    assert runs["versions"][0] == "torch 2.15.0"
+    assert (runs["minutes"][0], runs["GB"][0]) == ("1.50", "1.50")
+
+
+def test_boundary_ap_stands_beside_ap(workspace: Workspace, results: Path) -> None:
+    columns = Page(make_report("tiny", workspace)).table(1).columns
+    assert [*columns[2:]] == ["AP", "boundary AP", "AP₅₀"]
+
+
+def test_an_executed_notebook_gets_its_page(workspace: Workspace, results: Path) -> None:
+    cell = nbformat.v4.new_markdown_cell("# The *notebook*")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), results / "table1/table1.ipynb")
+    page = Page(make_report("tiny", workspace))
+    assert "table1/table1.html" in page.links
+    assert "The <em>notebook</em>" in (results / "table1/table1.html").read_text("utf-8")
 
 
 def test_what_is_not_there_is_said_and_not_linked(workspace: Workspace, results: Path) -> None:
-    pages = pages_of(make_report("tiny", workspace))
-    index, runs = pages.values()
-    assert broken(pages) == []
-    assert "not run" in index.text
-    assert "b2inst table table2 --profile tiny" in index.text
-    assert "make figures PROFILE=tiny" in index.text
-    assert f"<code>{HASHES[1]}</code>" in index.text  # its record is not there
-    assert f"run-{HASHES[1]}" not in runs.text
-    assert "&lt;HBB&gt; &amp; co" in index.text
+    page = Page(make_report("tiny", workspace))
+    assert broken(page) == []
+    assert "b2inst table table2 --profile tiny" in page.text
+    assert "make figures PROFILE=tiny" in page.text
 
 
 def test_tables_are_found_by_their_folders(workspace: Workspace, results: Path) -> None:
@@ -174,10 +209,11 @@ def test_tables_are_found_by_their_folders(workspace: Workspace, results: Path) 
         ("ownership", "own"),
     ):
         write(results / folder / f"{name}.json", table | {"table": name})
-    text = make_report("tiny", workspace).read_text(encoding="utf-8")
-    named = re.findall('<h2 id="[^"]+">(.+?): Impact', text)
+    page = Page(make_report("tiny", workspace))
+    named = re.findall('<h2 id="[^"]+">(.+?): Impact', page.text)
     assert named == ["Table 1", "own", "own-long", "own-val"]
-    assert text.count('<tr class="paper">') == len(table["rows"])  # of Table 1 alone
+    assert "AP paper" in page.table(0).columns
+    assert "AP paper" not in page.table(3).columns  # it has no cells
 
 
 def test_figures_show_their_caption_or_why_they_are_missing(
@@ -192,18 +228,11 @@ def test_figures_show_their_caption_or_why_they_are_missing(
         {"name": "fig5", "missing": "YOLACT is not trained: run `make table3`"},
     ]
     write(folder / "figures.json", {"figures": records})
-    pages = pages_of(make_report("tiny", workspace))
-    index = next(iter(pages.values()))
-    assert broken(pages) == []
+    index = Page(make_report("tiny", workspace))
+    assert broken(index) == []
     assert {"figures/fig4.png", "figures/fig4.pdf"} <= set(index.links)
     assert "<strong>fig5</strong> is not drawn" in index.text
     assert "<code>make table3</code>" in index.text
-
-
-def test_runs_show_where_they_come_from(workspace: Workspace, results: Path) -> None:
-    runs = list(pages_of(make_report("tiny", workspace)).values())[1]
-    for fact in ("d" * 40 + " with local changes", "torch 2.15.0", "train 1.5 min, 1.50 GB"):
-        assert fact in runs.text
 
 
 def test_benchmarks_of_the_profile_and_of_all_are_shown(
@@ -223,12 +252,11 @@ def test_benchmarks_of_the_profile_and_of_all_are_shown(
     write(results / "other.json", {"images": 50})
     inner = {"speeds": [speed | {"median_ms": 250.0}], "images": 50}
     write(results / "table1/speed.json", {"measured": {}, "benchmark": inner})
-    pages = pages_of(make_report("tiny", workspace))
-    index = next(iter(pages.values()))
-    assert broken(pages) == []
-    assert "<td>2.00</td>" in index.text  # images a second
-    assert "<td>4.00</td>" in index.text  # of the table's own
-    assert "width:60.0%" in index.text  # of the backbone
+    index = Page(make_report("tiny", workspace))
+    assert broken(index) == []
+    own, all_of_them = index.table(-2), index.table(-1)
+    assert (own["FPS"][0], all_of_them["FPS"][0]) == ("4.00", "2.00")  # images a second
+    assert all_of_them["backbone ms"][0] == "300.00"
     assert {"../bench.json", "other.json"} <= set(index.links)
 
 
@@ -240,14 +268,13 @@ def test_a_profile_without_results_says_what_to_run(workspace: Workspace) -> Non
 def test_text_can_be_read_on_its_ground_in_light_and_dark(
     workspace: Workspace, results: Path
 ) -> None:
-    make_report("tiny", workspace)
-    style = (results / "report/style.css").read_text(encoding="utf-8")
-    schemes = re.findall(r":root \{(.*?)\}", style, flags=re.DOTALL)
+    style = make_report("tiny", workspace).read_text(encoding="utf-8")
+    schemes = re.findall(r":root \{(.*?)\}", style)
     assert len(schemes) == 2
     for scheme in schemes:
         colours = dict(re.findall(r"--(\w+): (#\w{6})", scheme))
         for ground in ("ground", "raised"):
-            for text in ("text", "quiet", "link", "paper"):
+            for text in ("text", "quiet", "link"):
                 assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
 
 

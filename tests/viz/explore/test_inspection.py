@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from b2inst.models import BasisSegmenter
+from b2inst.ops.quality import boundary_dice, mask_iou
+from b2inst.structures import Bases, Features, Instances
+from b2inst.viz.explore import inspection
+from b2inst.viz.explore.inspection import (
+    Inspection,
+    basis_frame,
+    examples,
+    image_ap,
+    inspect_image,
+    most_helped,
+    paper_exponents,
+    ranking_frame,
+    ranking_score,
+)
+from b2inst.viz.explore.sources import Sample, own_image
+
+Build = Callable[..., BasisSegmenter]
+FAMILIES = ("blendmask", "yolact", "condinst")
+
+
+class LastTimes(nn.Module):
+    """A basis head whose last map is multiplied."""
+
+    def __init__(self, head: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.head, self.factor = head, factor
+
+    def forward(self, features: Features) -> Bases:
+        bases = self.head(features)
+        bases.maps[:, -1] *= self.factor
+        return bases
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_scaled_basis_is_a_model_whose_basis_head_scales_it(
+    family: str, build: Build, sample: Sample
+) -> None:
+    model = build(f"b2inst-{family}-tiny")
+    view = inspect_image(model, sample)
+    assert view.recompose(tuple(view.as_trained))[0].masks.equal(view.instances.masks)
+    found, rated = view.recompose((*view.as_trained[:-1], -2.0))
+    assert not found.masks.equal(view.instances.masks)
+    model.basis_head = LastTimes(model.basis_head, -2.0)  # type: ignore[assignment]
+    (expected,) = model.predict([sample.image])
+    order = torch.cdist(found.boxes, expected.boxes).argmin(1)  # ranked anew
+    assert found.masks.equal(expected.masks[order])
+    assert rated.masks.equal(found.masks)
+    torch.testing.assert_close(found.boundary_scores, expected.boundary_scores[order])
+
+
+def test_recomposed_masks_go_through_the_gate(build: Build, sample: Sample) -> None:
+    view = inspect_image(build("gated-blendmask-tiny"), sample)
+    factors = (1.0, 1.0, 1.0, 0.0)
+    for i, mask in enumerate(view.recompose(factors)[0].masks):
+        assert view.refine(i, factors)[0].masks[-1].equal(mask)
+        assert view.switch_off(i, 3).masks[0].equal(mask)
+
+
+def test_quality_is_with_the_object_that_a_mask_overlaps_most(build: Build, sample: Sample) -> None:
+    view = inspect_image(build(), sample)
+    truths = sample.truth.masks.numpy()
+    for mask, k, iou in zip(
+        view.instances.masks.numpy(), view.objects, view.trained.iou, strict=True
+    ):
+        each = [(mask & t).sum() / (mask | t).sum() for t in truths]
+        if max(each) == 0:
+            assert int(k) == -1
+            assert torch.isnan(iou)
+        else:
+            assert int(k) == int(np.argmax(each))
+            assert float(iou) == pytest.approx(max(each))
+
+
+def test_an_image_of_which_nothing_is_known(build: Build, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "own.png")
+    view = inspect_image(build("blendmask-tiny"), own_image(tmp_path / "own.png"))
+    assert view.objects.tolist() == [-1] * len(view.instances)
+    assert view.trained.iou.isnan().all()
+    assert view.trained.text(0) == ""
+    assert view.boundary_basis is None
+    assert view.basis_names == ["basis 1", "basis 2", "basis 3", "basis 4"]
+    assert basis_frame(view, 0)["IoU"].isna().all()
+
+
+def test_a_supervised_boundary_is_a_basis_only_where_masks_use_it(
+    build: Build, sample: Sample
+) -> None:
+    view = inspect_image(build(boundary={"as_basis": False}, scoring=[]), sample)
+    assert view.explanation.boundary is not None
+    assert view.boundary_basis is None
+
+
+def test_extents_are_in_pixels_of_the_image(build: Build, sample: Sample) -> None:
+    large = sample.image.repeat(2, 0).repeat(2, 1)
+    nothing = replace(sample.truth[torch.zeros(2, dtype=torch.bool)])
+    nothing.masks = torch.zeros((0, 96, 128), dtype=torch.bool)
+    view = inspect_image(build(), Sample("large", large, nothing))
+    assert view.frame == (48, 64)
+    assert view.in_image((1.0, 2.0, 3.0, 4.0)) == (2.0, 4.0, 6.0, 8.0)
+    assert view.cells(*view.explanation.content) == (0.0, 128.0, 0.0, 96.0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_line_a_basis(family: str, build: Build, sample: Sample) -> None:
+    view = inspect_image(build(f"b2inst-{family}-tiny"), sample)
+    i = next(i for i, k in enumerate(view.objects.tolist()) if k >= 0)
+    frame = basis_frame(view, i)
+    assert list(frame.index) == view.basis_names
+    assert frame["share"].sum() == pytest.approx(1)
+    assert ("weight" in frame) == (family != "condinst")
+    if family == "blendmask":
+        assert frame["weight"].sum() == pytest.approx(1)  # a softmax
+    off, _ = view.recompose((*view.as_trained[:-1], 0.0))
+    truth = sample.truth.masks[view.objects[i]]
+    assert frame.loc["boundary", "pixels"] == (off.masks[i] != view.instances.masks[i]).sum()
+    assert frame.loc["boundary", "IoU"] == pytest.approx(float(mask_iou(off.masks[i], truth)))
+    assert frame.loc["boundary", "Dice"] == pytest.approx(float(boundary_dice(off.masks[i], truth)))
+
+
+def test_means_by_region(build: Build, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = inspect_image(build(), sample)
+    i = next(i for i, k in enumerate(view.objects.tolist()) if k == 0)  # rows 4–23, columns 6–29
+    part = torch.zeros((48, 64))
+    part[4:24, 6:30] = 5.0
+    part[5:23, 7:29] = 2.0  # without the outline
+    whole = inspection.Logits(part[None], (0.0, 64.0, 0.0, 48.0), None)
+    monkeypatch.setattr(Inspection, "take_apart", lambda *_: (whole, part.expand(5, -1, -1), None))
+    line = basis_frame(view, i).iloc[0]
+    assert line[["inside", "outline", "around"]].tolist() == pytest.approx([2, 5, 0])
+    cut = part[4:24:2, 6:30:2].expand(5, -1, -1)
+    coarse = inspection.Logits(cut[:1], (6.0, 30.0, 4.0, 24.0), None)
+    monkeypatch.setattr(Inspection, "take_apart", lambda *_: (coarse, cut, None))
+    assert np.isnan(basis_frame(view, i).iloc[0]["around"])
+
+
+def made_true(model: BasisSegmenter, sample: Sample, rows: list[int], moved: int) -> Sample:
+    """Some of the predictions, moved to the right, become the objects, so that some are found."""
+    found = inspect_image(model, sample).instances
+    masks = found.masks[rows].roll(moved, 2)
+    return replace(sample, truth=replace(sample.truth, masks=masks, boxes=found.boxes[rows]))
+
+
+@pytest.mark.parametrize("moved", [0, 2, -2])
+@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "gated-condinst-tiny"])
+def test_the_mask_that_is_helped_most(name: str, moved: int, build: Build, sample: Sample) -> None:
+    model = build(name)
+    sample = made_true(model, sample, [1, 3], moved)
+    view = inspect_image(model, sample)
+    if view.gated:
+        plain = deepcopy(model)
+        plain.assembler.refinement = None  # type: ignore[attr-defined,assignment]
+        found = inspect_image(plain, sample).instances
+        without = found.masks[torch.cdist(view.instances.boxes, found.boxes).argmin(1)]
+    else:
+        without = view.recompose((*view.as_trained[:-1], 0.0))[0].masks
+    gains: dict[int, tuple[float, int]] = {}
+    for i, (mask, k) in enumerate(zip(view.instances.masks, view.objects.tolist(), strict=True)):
+        truth = sample.truth.masks[k]
+        iou, other = float(mask_iou(mask, truth)), float(mask_iou(without[i], truth))
+        if k >= 0 and view.instances.class_scores[i] >= 0.4 and max(iou, other) >= 0.5:
+            dice = float(boundary_dice(mask, truth)), float(boundary_dice(without[i], truth))
+            gain = (iou * dice[0]) ** 0.5 - (other * dice[1]) ** 0.5
+            gains.setdefault(k, (gain, i))
+    assert gains
+    gain, instance = max(gains.values())
+    image, chosen, reason = most_helped(model, [sample])
+    assert (image, chosen) == (0, instance)
+    assert f"the {len(gains)} objects" in reason
+    part = "gate" if name.startswith("gated") else "boundary basis"
+    assert (f"the {part} helps most" in reason) == (gain > 0)
+    assert (f"The {part} helps none" in reason) == (gain <= 0)
+    listed = {e.instance: e.gain for e in examples(model, [sample, sample], candidates=1)}
+    assert listed == pytest.approx({i: gain for gain, i in gains.values()}, abs=1e-6)
+
+
+def test_a_boundary_that_helps_nothing_is_said_to(build: Build, sample: Sample) -> None:
+    """The objects are the masks that the model would make without it."""
+    model = build()
+    view = inspect_image(model, sample)
+    masks = view.recompose((1.0, 1.0, 1.0, 1.0, 0.0))[0].masks[[1, 3]]
+    assert not masks.equal(view.instances.masks[[1, 3]])
+    sample = replace(sample, truth=replace(sample.truth, masks=masks))
+    assert "The boundary basis helps none of the" in most_helped(model, [sample])[2]
+
+
+def test_without_a_boundary_it_begins_at_the_beginning(build: Build, sample: Sample) -> None:
+    model = build("blendmask-tiny")
+    image, instance, reason = most_helped(model, [made_true(model, sample, [1, 3], 0)])
+    assert (image, instance) == (0, 0)
+    assert "without a boundary basis" in reason
+
+
+def test_nothing_found(build: Build, sample: Sample) -> None:
+    model = build()
+    torch.nn.init.constant_(model.instance_head.class_logits.bias, -50)  # type: ignore[union-attr,arg-type]
+    view = inspect_image(model, sample)
+    assert len(view.instances) == 0
+    assert most_helped(model, [sample])[2] == "In the first 1 images no object is found."
+    exponents = {"class": 1.0, "iou": 1.0, "boundary": 1.0}
+    assert len(ranking_frame(view, tuple(view.as_trained), exponents)) == 0
+
+
+@pytest.fixture
+def view(build: Build, sample: Sample) -> Inspection:
+    return inspect_image(build(), sample)
+
+
+def instances(sample: Sample, rows: list[int], **scores: list[float]) -> Instances:
+    """Masks of the true objects (-1: of nothing)."""
+    truth = sample.truth
+    wrong = torch.zeros_like(truth.masks[0])
+    wrong[40:46, 2:9] = True
+    return Instances(
+        boxes=truth.boxes[[max(k, 0) for k in rows]],
+        labels=truth.labels[[max(k, 0) for k in rows]],
+        scores=torch.zeros(len(rows)),
+        masks=torch.stack([truth.masks[k] if k >= 0 else wrong for k in rows]),
+        **{name: torch.tensor(values) for name, values in scores.items()},
+    )
+
+
+def test_the_papers_exponents_give_the_models_own_scores(view: Inspection) -> None:
+    found = view.instances
+    exponents = paper_exponents(found)
+    assert exponents == {"class": 1.0, "iou": 0.5, "boundary": 0.5}
+    torch.testing.assert_close(ranking_score(found, exponents), found.scores)
+    alone = replace(found, boundary_scores=None)
+    assert paper_exponents(alone) == {"class": 1.0, "iou": 1.0}
+    assert paper_exponents(replace(alone, iou_scores=None)) == {"class": 1.0}
+
+
+def test_scores_are_products_of_powers(sample: Sample) -> None:
+    made = instances(sample, [0], class_scores=[0.5], iou_scores=[0.25], boundary_scores=[0.81])
+    score = ranking_score(made, {"class": 2.0, "iou": 0.5, "boundary": 0.5})
+    assert float(score) == pytest.approx(0.25 * 0.5 * 0.9)
+    assert float(ranking_score(made, {"class": 0, "iou": 0, "boundary": 1})) == pytest.approx(0.81)
+
+
+def test_exponents_decide_what_is_found_first(view: Inspection, sample: Sample) -> None:
+    # Of the first object's class: one mask of nothing, surer by class, and the true one.
+    made = instances(sample, [-1, 0, 1], class_scores=[0.9, 0.6, 0.8], iou_scores=[0.1, 0.9, 0.9])
+    by_class = image_ap(view, made, {"class": 1.0, "iou": 0.0})
+    by_both = image_ap(view, made, {"class": 1.0, "iou": 1.0})
+    # Two classes: one is perfect, in the other the second of two detections is right: half.
+    assert by_class is not None
+    assert by_class["AP"] == pytest.approx(75.0, abs=0.5)
+    assert by_both == pytest.approx({"AP": 100.0, "boundary_AP": 100.0})
+
+
+def test_ap_is_not_told_where_it_has_no_meaning(view: Inspection, sample: Sample) -> None:
+    exponents = paper_exponents(view.instances)
+    blind = replace(view, sample=replace(sample, annotations=None))
+    assert image_ap(blind, view.instances, exponents) is None
+    assert sample.annotations is not None
+    renamed = [{"id": i, "name": f"other {i}"} for i in (11, 12, 13)]
+    others = replace(sample, annotations=sample.annotations | {"categories": renamed})
+    assert image_ap(replace(view, sample=others), view.instances, exponents) is None
+
+
+def test_the_frame_is_ranked(view: Inspection) -> None:
+    exponents = {"class": 0.0, "iou": 0.0, "boundary": 1.0}
+    frame = ranking_frame(view, tuple(view.as_trained), exponents)
+    assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
+    assert frame["S_boundary"].is_monotonic_decreasing
+    rows = [i - 1 for i in frame.index]
+    expected = view.instances.boundary_scores[rows]  # type: ignore[index]
+    torch.testing.assert_close(torch.tensor(frame["S"].tolist()), expected)
+    for name, k in zip(frame["object"], view.objects[rows].tolist(), strict=True):
+        assert name == (view.sample.truth.names[k] if k >= 0 else "–")
