@@ -69,7 +69,8 @@ def trained_models(
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)
             two_stage = spec.model.rpartition("-")[0] in TWO_STAGE
-            if two_stage or spec.options.get("oracle") or run.status is not RunStatus.TRAINED:
+            excluded = two_stage or spec.options.get("oracle") is not None
+            if excluded or run.status is not RunStatus.TRAINED:
                 continue
             if run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
@@ -110,7 +111,7 @@ def _checkpoint(label: str, short: str, path: Path, seed: int | None) -> Checkpo
     adds = name != baseline_of(name)
     boundary = options.get("boundary", {} if adds else None)
     branches = options.get("scoring", ("iou", "boundary") if adds else ())
-    built_with = getattr(CATALOG[name], "keywords", {}) | options
+    built_with = vars(CATALOG[name]) | options
     parts = (boundary is not None) + len(branches)
     return Checkpoint(label, short, path, name, parts, seed, bool(built_with.get("refine")))
 
