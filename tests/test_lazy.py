@@ -99,10 +99,10 @@ import torch
 def touched(*_): raise AssertionError("a driver that has begun cannot be used after a fork")
 for name in ("_cuda_init", "_cuda_getDeviceCount"):
     setattr(torch._C, name, touched)
-import b2inst.experiments.worker
+import b2inst.experiments.runs.worker
 """
     )
     assert {"lightning.fabric", "b2inst.training.loop", "b2inst.evaluation.inference"} <= found
-    unused = ("api", "benchmark", "cli", "experiments.reproduce", "result", "viz")
+    unused = ("api", "benchmark", "cli", "experiments.tables", "result", "viz")
     assert not found & {f"b2inst.{name}" for name in unused}
     assert not found & {"pandas", "jinja2", "nbconvert", "papermill"}

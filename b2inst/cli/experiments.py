@@ -32,7 +32,7 @@ from b2inst.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from b2inst.experiments.reproduce import Launcher
+    from b2inst.experiments.tables.reproduce import Launcher
 
 
 def table(
@@ -83,8 +83,8 @@ def table(
     (extends: finetune, start: FILE).
     """
     from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
-    from b2inst.experiments.published import comparison_text
-    from b2inst.experiments.table_spec import load_table
+    from b2inst.experiments.specs.table_spec import load_table
+    from b2inst.experiments.tables.published import comparison_text
 
     workspace = Workspace.here()
     chosen = coco_data(
@@ -149,7 +149,7 @@ def table(
 def publish(profile: ProfileOption = "tiny") -> None:
     """Move results/local/PROFILE to results/PROFILE, as published."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.published import publish as move
+    from b2inst.experiments.tables.published import publish as move
 
     workspace = Workspace.here()
     for path in move(profile, workspace):
@@ -157,7 +157,7 @@ def publish(profile: ProfileOption = "tiny") -> None:
 
 
 def _as_jobs() -> Launcher:
-    from b2inst.experiments.slurm import run_all  # needs the extra `cluster`
+    from b2inst.experiments.runs.slurm import run_all  # needs the extra `cluster`
 
     return run_all
 
@@ -207,11 +207,11 @@ def train(
     file's, unless --option says otherwise.
     """
     from b2inst.experiments import Workspace, load_profile, open_run, run
-    from b2inst.experiments.datasets import prepare
-    from b2inst.experiments.pool import run_all
-    from b2inst.experiments.reproduce import check_plan
-    from b2inst.experiments.runner import resolve_device
-    from b2inst.experiments.single_run import describe, named, single_run
+    from b2inst.experiments.runs.datasets import prepare
+    from b2inst.experiments.runs.pool import run_all
+    from b2inst.experiments.runs.preflight import check_plan
+    from b2inst.experiments.runs.single_run import describe, named, single_run
+    from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_first
     from b2inst.training.devices import join
     from b2inst.viz.curves import training_curves
@@ -273,6 +273,6 @@ def train(
 def runs() -> None:
     """List the runs in runs/ with their model, data, state and mask AP."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.single_run import run_table
+    from b2inst.experiments.tables.run_list import run_table
 
     typer.echo(run_table(Workspace.here()))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
+from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.predictions import Prediction, PredictionWriter, to_records
 from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
+
+if TYPE_CHECKING:
+    from b2inst.models import ImageSegmenter
 
 
 @runtime_checkable
@@ -92,6 +97,36 @@ def write_predictions(
                 assert writer is not None
                 writer.append(found)
             bar.update(sum(map(len, batches[start : start + processes])))
+
+
+def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
+    """See that a model's classes are those of the data.
+
+    Of a model that does not know their names, as one converted from a checkpoint, the classes are
+    taken to be in the order of the data's; a warning says so.
+
+    Raises:
+        EvaluationError: if the classes are others, or more or fewer; names the first that differs.
+    """
+    ours, theirs = model.class_names, index.class_names
+    if (count := model.recipe["num_classes"]) != len(theirs):
+        raise EvaluationError(
+            f"{index.annotation_file}: has {len(theirs)} categories, the model {count} classes; "
+            "give data of the same categories"
+        )
+    if ours is None:
+        warnings.warn(
+            "the model has no names of its classes; they are taken in the order of the data's: "
+            f"{', '.join(theirs)}",
+            stacklevel=2,
+        )
+        return
+    for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise EvaluationError(
+                f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
+                f"model ({count} in all); give data of the same categories"
+            )
 
 
 def _predict(

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import b2inst.experiments
 from b2inst.cli import app
 from b2inst.cli.options import parse_slurm
-from b2inst.experiments import slurm
-from b2inst.experiments.errors import SpecError
+from b2inst.experiments.runs import slurm
+from b2inst.experiments.specs.errors import SpecError
 
 
 def test_options_of_sbatch() -> None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from b2inst.experiments.data_spec import CocoData
-from b2inst.experiments.errors import RunError
-from b2inst.experiments.profile import load_profile
-from b2inst.experiments.store import RunStatus, open_run
-from b2inst.experiments.table_spec import load_table
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs.store import RunStatus, open_run
+from b2inst.experiments.specs.data_spec import CocoData
+from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.table_spec import load_table
+from b2inst.experiments.specs.workspace import Workspace
 from b2inst.models import CATALOG, TWO_STAGE, baseline_of
 from b2inst.weights.files import model_card
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b2inst.experiments.store import read_json
-from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.runs.store import read_json
+from b2inst.experiments.tables.table_result import TableResult
 
 #: What the pictures that tables and measurements have beside them show.
 CAPTIONS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from b2inst.experiments.table_result import ResultRow, TableResult
+from b2inst.experiments.tables.table_result import ResultRow, TableResult
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from b2inst.experiments.errors import RunError, SpecError
-from b2inst.experiments.profile import load_profile
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.workspace import Workspace
 from b2inst.viz.report.contents import Contents, read_contents
 from b2inst.viz.report.views import (
     RUNS_PAGE,

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from b2inst.experiments.rendering import NOISE, explain, setting_text, to_frame
-from b2inst.experiments.table_result import ResultRow
+from b2inst.experiments.tables.rendering import NOISE, explain, setting_text, to_frame
+from b2inst.experiments.tables.table_result import ResultRow
 from b2inst.viz.report.contents import Benchmark, Contents, Picture, Table, uses_of_runs
 from b2inst.viz.report.intervals import difference_scale
 

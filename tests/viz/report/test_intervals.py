@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from b2inst.experiments import TableResult
-from b2inst.experiments.table_result import Difference, ResultRow
+from b2inst.experiments.tables.table_result import Difference, ResultRow
 from b2inst.viz.report.intervals import difference_scale
 
 
