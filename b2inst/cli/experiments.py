@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +30,6 @@ from b2inst.cli.options import (
     parse_slurm,
     profile_name,
 )
-
-if TYPE_CHECKING:
-    from b2inst.experiments.tables.reproduce import Launcher
 
 
 def table(
@@ -112,7 +109,7 @@ def table(
         split=split,
         workspace=workspace,
         machine=machine,
-        launcher=_as_jobs() if launcher == "slurm" else None,
+        launcher=launcher,
         train=not render,
         rerun=rerun,
     )
@@ -154,12 +151,6 @@ def publish(profile: ProfileOption = "tiny") -> None:
     workspace = Workspace.here()
     for path in move(profile, workspace):
         typer.echo(workspace.shown(path))
-
-
-def _as_jobs() -> Launcher:
-    from b2inst.experiments.runs.slurm import run_all  # needs the extra `cluster`
-
-    return run_all
 
 
 def train(
@@ -208,12 +199,12 @@ def train(
     """
     from b2inst.experiments import Workspace, load_profile, open_run, run
     from b2inst.experiments.runs.datasets import prepare
-    from b2inst.experiments.runs.pool import run_all
+    from b2inst.experiments.runs.launch import run_all
     from b2inst.experiments.runs.preflight import check_plan
     from b2inst.experiments.runs.single_run import describe, named, single_run
     from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_first
-    from b2inst.training.devices import join
+    from b2inst.training.devices import init_process_group
     from b2inst.viz.curves import training_curves
     from b2inst.viz.figure import save_figure
 
@@ -239,7 +230,7 @@ def train(
     }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     device_name = resolve_device(machine.device)
-    place = join(device=machine.device)
+    here = init_process_group(device=machine.device)
     data_here = from_first(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
     spec = single_run(
@@ -254,14 +245,14 @@ def train(
     spec = named(spec, plan, workspace, name)
     split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
-    if place.rank == 0:
+    if here.rank == 0:
         typer.echo(f"{describe(spec, plan, workspace)}; device {device_name}")
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)
     else:
         done = run(spec, workspace, split=split, machine=machine)
-    if place.rank > 0:
+    if here.rank > 0:
         return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))

@@ -14,47 +14,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedEnvironment:
     """Which of a run's processes this one is, as whatever started it says.
 
     Raises:
-        ValueError: machines have different numbers of processes.
+        ValueError: if machines have different numbers of processes.
     """
 
-    rank: int = 0  #: from 0
-    processes: int = 1  #: of the run
-    processes_here: int = 1  #: of them, on this machine
-    started_by: Literal["torchrun", "srun"] | None = None
+    rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    launcher: Literal["torchrun", "srun"] | None = None
 
     def __post_init__(self) -> None:
-        if self.processes % self.processes_here:
+        if self.world_size % self.local_world_size:
             raise ValueError(
-                f"{self.processes} processes, {self.processes_here} of them here; start the same "
-                "number on every machine"
+                f"{self.world_size} processes, {self.local_world_size} of them here; start the "
+                "same number on every machine"
             )
 
     @property
-    def machines(self) -> int:
-        return self.processes // self.processes_here
+    def num_nodes(self) -> int:
+        return self.world_size // self.local_world_size
 
     @classmethod
-    def of_this_process(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def detect(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """By the variables that torchrun sets, or srun where it started several tasks."""
         if "TORCHELASTIC_RUN_ID" in environment:
             return cls(
                 rank=int(environment["RANK"]),
-                processes=int(environment["WORLD_SIZE"]),
-                processes_here=int(environment["LOCAL_WORLD_SIZE"]),
-                started_by="torchrun",
+                world_size=int(environment["WORLD_SIZE"]),
+                local_world_size=int(environment["LOCAL_WORLD_SIZE"]),
+                launcher="torchrun",
             )
         # Of the step, not of the job: a single process may run in a job that has room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks > 1:
             return cls(
                 rank=int(environment["SLURM_PROCID"]),
-                processes=tasks,
-                processes_here=tasks // int(environment["SLURM_STEP_NUM_NODES"]),
-                started_by="srun",
+                world_size=tasks,
+                local_world_size=tasks // int(environment["SLURM_STEP_NUM_NODES"]),
+                launcher="srun",
             )
         return cls()
 
@@ -74,16 +74,16 @@ def launch(*, device: str, precision: Any = "32-true") -> Fabric:
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    place = Place.of_this_process()
+    here = DistributedEnvironment.detect()
     environment = {
         None: LightningEnvironment,
         "torchrun": TorchElasticEnvironment,
         "srun": SLURMEnvironment,
-    }[place.started_by]
+    }[here.launcher]
     fabric = Fabric(
         accelerator=device,
-        devices=place.processes_here,
-        num_nodes=place.machines,
+        devices=here.local_world_size,
+        num_nodes=here.num_nodes,
         precision=precision,
         plugins=[environment()],
     )
@@ -91,16 +91,16 @@ def launch(*, device: str, precision: Any = "32-true") -> Fabric:
     return fabric
 
 
-def join(*, device: str) -> Place:
+def init_process_group(*, device: str) -> DistributedEnvironment:
     """Join the processes that torchrun or srun started together with this one, if they did."""
-    place = Place.of_this_process()
-    if place.processes > 1:
+    here = DistributedEnvironment.detect()
+    if here.world_size > 1:
         launch(device=device)
-    return place
+    return here
 
 
-def part_ways() -> None:
-    """Let the processes go their own ways, once each has what it needs of the others."""
+def destroy_process_group() -> None:
+    """Leave the other processes, once all have what they need of each other."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 import b2inst.experiments
 from b2inst.cli import app
 from b2inst.cli.options import parse_slurm
-from b2inst.experiments.runs import slurm
 from b2inst.experiments.specs.errors import SpecError
 
 
@@ -34,6 +33,6 @@ def test_a_table_is_launched_as_asked(
     monkeypatch.setattr(b2inst.experiments, "make_table", make_table)
     options = ["--launcher", launcher, "--devices", "4", "--machines", "2", "--slurm", "mem=9G"]
     CliRunner().invoke(app, ["table", "table1", "--profile", "smoke", *options])
-    assert asked["launcher"] is (slurm.run_all if launcher == "slurm" else None)
+    assert asked["launcher"] == launcher
     machine = asked["machine"]
     assert (machine.devices, machine.machines, machine.slurm) == (4, 2, {"mem": "9G"})

@@ -34,7 +34,7 @@ from b2inst.modules.roi_mask_head import class_mask_loss
 from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
 from b2inst.structures import RoIOutputs, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
-from b2inst.training.devices import Place, launch, part_ways
+from b2inst.training.devices import DistributedEnvironment, destroy_process_group, launch
 from b2inst.training.norms import synchronise_norms
 
 SIZE = 64
@@ -145,7 +145,7 @@ class Noisy(BasisSegmenter):
     """Draws random numbers while it trains, another process other ones."""
 
     def forward(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
-        rank = Place.of_this_process().rank
+        rank = DistributedEnvironment.detect().rank
         losses = super().forward(images, targets)
         return {name: value * torch.rand(1 + rank)[-1] for name, value in losses.items()}
 
@@ -158,7 +158,7 @@ class Broken(BasisSegmenter):
     def forward(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
         losses = super().forward(images, targets)
         Broken.calls += 1
-        if Broken.calls == 2 and Place.of_this_process().rank == 1:
+        if Broken.calls == 2 and DistributedEnvironment.detect().rank == 1:
             losses["loss_mask"] = losses["loss_mask"] * torch.nan
         return losses
 
@@ -259,7 +259,7 @@ def work(rank: int, port: int, annotations: str, images: str, folder: str) -> No
         from_first(fails_in_first)
     except ValueError as error:
         found["error of first"] = str(error)
-    part_ways()
+    destroy_process_group()
     found["joined"] = dist.is_initialized()
     (out / f"found-{rank}.json").write_text(json.dumps(found))
 

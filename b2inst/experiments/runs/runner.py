@@ -37,7 +37,11 @@ from b2inst.inference import resolve_device
 from b2inst.models import ImageSegmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
-from b2inst.training.devices import Place, join, part_ways
+from b2inst.training.devices import (
+    DistributedEnvironment,
+    destroy_process_group,
+    init_process_group,
+)
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -74,14 +78,14 @@ def run(
     """
     machine, part = machine or Resources(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
-    place = join(device=machine.device)
+    here = init_process_group(device=machine.device)
     with ExitStack() as held:
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
-            _train(spec, current, workspace, machine, place, progress=progress)
+            _train(spec, current, workspace, machine, here, progress=progress)
         if from_first(lambda: needs_evaluation(current, spec, part)):
-            _evaluate(spec, current, workspace, part, machine, place, progress=progress)
+            _evaluate(spec, current, workspace, part, machine, here, progress=progress)
     return current
 
 
@@ -147,11 +151,11 @@ def _train(
     run: Run,
     workspace: Workspace,
     machine: Resources,
-    place: Place,
+    here: DistributedEnvironment,
     *,
     progress: bool,
 ) -> None:
-    first = place.rank == 0
+    first = here.rank == 0
     data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, "train", workspace.data).annotated()
     model = build_model(spec, class_names=index.class_names)
@@ -174,10 +178,10 @@ def _train(
         "seed": spec.seed,
         "data": {**run.provenance().get("data", {}), "train": _describe(index)},
         "parameters": sum(p.numel() for p in model.parameters()),
-        "processes": place.processes,
+        "processes": here.world_size,
     }
-    if place.processes > 1:
-        facts |= {"machines": place.machines, "backend": dist.get_backend()}
+    if here.world_size > 1:
+        facts |= {"machines": here.num_nodes, "backend": dist.get_backend()}
     if spec.start is not None and started is not None:
         facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
         if progress and first:
@@ -205,7 +209,7 @@ def _evaluate(
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    here: DistributedEnvironment,
     *,
     progress: bool,
 ) -> None:
@@ -213,13 +217,13 @@ def _evaluate(
     tuned_on = spec.data.tuning_split(split)
     found = {
         part: _predicted(
-            spec, run, load_split(data, part, workspace.data), part, machine, place, progress
+            spec, run, load_split(data, part, workspace.data), part, machine, here, progress
         )
         for part in (split, tuned_on)
         if part is not None
     }
-    part_ways()  # measuring takes a while, and one process
-    if place.rank > 0:
+    destroy_process_group()  # measuring takes a while, and one process
+    if here.rank > 0:
         return
     label = spec.data.split_label(split)
     index, predictions = found[split]
@@ -248,7 +252,7 @@ def _predicted(
     index: CocoIndex,
     split: SplitName,
     machine: Resources,
-    place: Place,
+    here: DistributedEnvironment,
     progress: bool,
 ) -> tuple[CocoIndex, Path]:
     """A split, and the file of the run's predictions for it, which is written if it is missing."""
@@ -259,7 +263,7 @@ def _predicted(
         model.to(resolve_device(machine.device))
         check_classes(model, index)
         facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
-        with recorded(run, f"predict {label}", facts) if place.rank == 0 else nullcontext():
+        with recorded(run, f"predict {label}", facts) if here.rank == 0 else nullcontext():
             write_predictions(model, index, path, batch_size=machine.batch, progress=progress)
     return index, path
 

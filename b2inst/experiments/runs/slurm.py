@@ -1,21 +1,26 @@
-"""Several runs at a time, each a job of an array on a Slurm cluster."""
+"""Runs as jobs of an array on a Slurm cluster."""
 
 from __future__ import annotations
 
 import getpass
+import os
 import shlex
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
-from b2inst.experiments.runs.orders import failed, failure, order
-from b2inst.experiments.runs.processes import search_path
-from b2inst.experiments.runs.progress import Progress
+from b2inst.experiments.runs.environment import child_environment
+from b2inst.experiments.runs.local import redirect_output
+from b2inst.experiments.runs.progress import COMPLETE, QUEUED, RUNNING
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, open_run, read_json, write_json
+from b2inst.experiments.runs.worker import STOPPED, reason, work
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -24,83 +29,169 @@ from b2inst.experiments.specs.workspace import Workspace
 
 try:
     import submitit
-
-    from b2inst.experiments.runs.slurm_job import GRACE_SECONDS, Job, stop_file
 except ModuleNotFoundError:
     raise SpecError(
         "--launcher slurm needs submitit; install it with: pip install 'b2inst[cluster]'"
     ) from None
 
+_CLUSTER = "slurm"  # submitit's "debug" is for tests
 _POLL_SECONDS = 5.0
 #: How long what a job wrote last may take to be seen through a shared file system.
 _SETTLE_SECONDS = 15
-#: Jobs may run out of time and be queued again as often as that.
+#: How long a job that is told to stop may take to write its checkpoint.
+_GRACE_SECONDS = 80
+#: How often a job may run out of time and be queued again.
 _REQUEUES = 1000
 #: sbatch's options that are not the user's to set.
 _OURS = ("array", "error", "output", "signal", "nodes", "ntasks_per_node")
 
 
-def run_all(
-    specs: Mapping[str, RunSpec],
-    workspace: Workspace,
-    *,
-    split: SplitName,
-    machine: Resources,
-    complete: Mapping[str, RunSpec] = MappingProxyType({}),
-    progress: bool = True,
-    cluster: str = "slurm",
-) -> None:
-    """Complete runs as jobs of an array; one that fails does not stop the others.
+@dataclass(frozen=True)
+class Job:
+    """What a job does on each of its machines; submitit's signals are in the process that works."""
 
-    How many work at a time is the scheduler's to decide. Progress is what their logs say, so the
-    workspace is in a file system that the cluster shares. A job whose time is up or that has to
-    make room is queued again and goes on. Ctrl-C stops the jobs; if this process ends otherwise,
-    they go on, and a later call waits for them instead of submitting them again.
+    spec: RunSpec
+    workspace: Workspace
+    split: SplitName
+    machine: Resources
+
+    def __call__(self) -> int:
+        """Returns the exit status of the work."""
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which exits
+        process, asked = os.getpid(), False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal asked
+            if os.getpid() == process:  # Slurm signals those that load data, too
+                asked = True
+                signal.raise_signal(signal.SIGTERM)
+
+        run = open_run(self.workspace.runs, self.spec)
+        signal.signal(signal.SIGUSR2, stop)
+        redirect_output(run.output_path)
+        ended = threading.Event()
+        threading.Thread(target=_stop_by_file, args=(stop_file(run), ended), daemon=True).start()
+        status = work(
+            self.spec, self.workspace, self.split, self.machine, endpoint=self._endpoint()
+        )
+        ended.set()
+        signal.signal(signal.SIGUSR2, requeue)
+        if asked:
+            requeue(signal.SIGUSR2, None)
+        elif status == STOPPED and not stop_file(run).exists():
+            time.sleep(_GRACE_SECONDS)  # stopped by SIGTERM; the sign to requeue is still to come
+        return status
+
+    def _endpoint(self) -> str:
+        if self.machine.machines == 1:
+            return ""
+        here = submitit.JobEnvironment()
+        return f"{here.hostnames[0]}:{20000 + int(here.raw_job_id) % 10000}"
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What is to be queued again; submitit asks when the job has to end."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class SlurmJobs:
+    """A job for each run, which go on if this process ends other than by Ctrl-C.
+
+    Runs that an earlier call has submitted are waited for instead of being submitted again. A job
+    whose time is up or that has to make room is queued again and goes on.
 
     Args:
-        specs: by the label that progress and errors name them by; data prepared.
+        specs: Runs by label.
+        workspace: Where their files are.
+        split: The split to evaluate on.
         machine: ``devices`` on each of ``machines`` nodes for a run, and ``slurm`` options, which
             win over what is derived from these.
-        cluster: where submitit submits to; "local" and "debug" are for trying out.
 
     Raises:
-        SpecError: there is no Slurm here, or it refuses the options.
-        RunError: some did not complete; names them, why, and where their output is.
-        KeyboardInterrupt: after the jobs have stopped. Their checkpoints stay.
+        SpecError: if there is no Slurm here, or it refuses the options.
     """
-    executor = _executor(workspace, machine, cluster)
-    runs = {label: open_run(workspace.runs, spec) for label, spec in specs.items()}
-    jobs = _still_queued(runs, executor) if cluster == "slurm" else {}
-    new = {label: spec for label, spec in specs.items() if label not in jobs}
-    jobs |= _submit(new, workspace, split, machine, executor)
-    failures: list[str] = []
-    waiting = dict(jobs)
-    every = {**complete, **specs}
-    with Progress(every, workspace, enabled=progress, done=complete) as bar:
-        try:
-            while waiting:
-                states = _states(waiting.values())
-                running = [label for label, job in waiting.items() if states.get(job.job_id)]
-                ended = [label for label in specs if label not in waiting]
-                bar.show(running, queued=len(states) - len(running), finished=ended)
-                for label in [label for label, j in waiting.items() if j.job_id not in states]:
-                    job = waiting.pop(label)
-                    if not _settled(runs[label], specs[label], split):
-                        failures.append(_failure(label, runs[label], job, workspace))
-                if waiting:
-                    time.sleep(_POLL_SECONDS)
-        except KeyboardInterrupt:
-            _stop({label: runs[label] for label in waiting}, waiting.values())
-            raise
-    if failures:
-        raise failed(failures, len(specs))
+
+    def __init__(
+        self,
+        specs: Mapping[str, RunSpec],
+        workspace: Workspace,
+        split: SplitName,
+        machine: Resources,
+    ) -> None:
+        self._specs, self._workspace, self._split = specs, workspace, split
+        self._runs = {label: open_run(workspace.runs, spec) for label, spec in specs.items()}
+        self._ended: dict[str, str] = {}
+        executor = _executor(workspace, machine)
+        self._jobs: dict[str, Any] = {
+            label: submitit.SlurmJob(executor.folder, read_json(_job_path(run))["job"])
+            for label, run in self._runs.items()
+            if _CLUSTER == "slurm" and _job_path(run).is_file()
+        }
+        states = _states(self._jobs.values())
+        self._jobs = {label: job for label, job in self._jobs.items() if job.job_id in states}
+        if new := [label for label in specs if label not in self._jobs]:
+            for label in new:
+                stop_file(self._runs[label]).unlink(missing_ok=True)
+            executor.update_parameters(slurm_array_parallelism=len(new))
+            try:
+                jobs = executor.submit_array(
+                    [Job(specs[label], workspace, split, machine) for label in new]
+                )
+            except submitit.core.utils.FailedJobError as error:
+                said = " ".join(str(error).split())
+                raise SpecError(f"sbatch refuses the jobs: {said}") from None
+            for label, job in zip(new, jobs, strict=True):
+                write_json(_job_path(self._runs[label]), {"job": job.job_id})
+                self._jobs[label] = job
+
+    def poll(self) -> dict[str, str]:
+        """The state of each run, or the reason why it failed."""
+        time.sleep(_POLL_SECONDS)
+        going_on = [job for label, job in self._jobs.items() if label not in self._ended]
+        states = _states(going_on)
+        for label, job in self._jobs.items():
+            if label not in self._ended and job.job_id not in states:
+                self._ended[label] = self._outcome(label)
+        return {
+            label: states.get(job.job_id, "") for label, job in self._jobs.items()
+        } | self._ended
+
+    def _outcome(self, label: str) -> str:
+        run, job = self._runs[label], self._jobs[label]
+        for _ in range(_SETTLE_SECONDS + 1):
+            if is_complete(run, self._specs[label], self._split):
+                return COMPLETE
+            time.sleep(_SETTLE_SECONDS > 0)
+        output, since = run.output_path, _job_path(run).stat().st_mtime
+        if output.is_file() and output.stat().st_mtime >= since:
+            return reason(run, None, self._workspace)
+        return f"job {job.job_id} ended without a word (see {job.paths.stderr})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not KeyboardInterrupt:
+            return
+        jobs = [job for label, job in self._jobs.items() if label not in self._ended]
+        for label in self._jobs.keys() - self._ended.keys():
+            stop_file(self._runs[label]).touch()
+        ids = [job.job_id for job in jobs]
+        subprocess.run(["scancel", "--state=PENDING", *ids], check=False)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while _states(jobs) and time.monotonic() < deadline:
+            time.sleep(1)
+        if left := _states(jobs):
+            subprocess.run(["scancel", *left], check=False)
 
 
 def sbatch_options(machine: Resources) -> dict[str, Any]:
     """What a job asks of the cluster, by sbatch's long names with underscores.
 
+    Args:
+        machine: How to use a machine.
+
     Raises:
-        SpecError: an option that is not the user's to set.
+        SpecError: if there is an option that is not the user's to set.
     """
     given = {name.replace("-", "_"): value for name, value in machine.slurm.items()}
     if taken := sorted(set(given) & set(_OURS)):
@@ -118,20 +209,21 @@ def sbatch_options(machine: Resources) -> dict[str, Any]:
     return derived | given
 
 
-def _executor(workspace: Workspace, machine: Resources, cluster: str) -> submitit.AutoExecutor:
+def _executor(workspace: Workspace, machine: Resources) -> submitit.AutoExecutor:
     options = sbatch_options(machine)
     try:
         executor = submitit.AutoExecutor(
-            workspace.runs / ".jobs" / "%j", cluster=cluster, slurm_max_num_timeout=_REQUEUES
+            workspace.runs / ".jobs" / "%j", cluster=_CLUSTER, slurm_max_num_timeout=_REQUEUES
         )
     except RuntimeError as error:
         raise SpecError(f"--launcher slurm: {error}") from None
+    variables = child_environment(threads=machine.threads)
     executor.update_parameters(
         name="b2inst",
         nodes=machine.machines,
         tasks_per_node=1,
-        slurm_setup=[f"export PYTHONPATH={shlex.quote(search_path())}"],
-        slurm_signal_delay_s=int(GRACE_SECONDS) + 10,
+        slurm_setup=[f"export {name}={shlex.quote(value)}" for name, value in variables.items()],
+        slurm_signal_delay_s=_GRACE_SECONDS + 10,
         # Since Slurm 22.05 srun does not take over what sbatch was told.
         slurm_srun_args=["--kill-on-bad-exit", f"--cpus-per-task={options['cpus_per_task']}"],
         slurm_additional_parameters=options,
@@ -139,91 +231,31 @@ def _executor(workspace: Workspace, machine: Resources, cluster: str) -> submiti
     return executor
 
 
-def _submit(
-    specs: Mapping[str, RunSpec],
-    workspace: Workspace,
-    split: SplitName,
-    machine: Resources,
-    executor: submitit.AutoExecutor,
-) -> dict[str, Any]:
-    if not specs:
-        return {}
-    executor.update_parameters(slurm_array_parallelism=len(specs))
-    runs = [open_run(workspace.runs, spec) for spec in specs.values()]
-    tasks = [
-        Job(order(spec, workspace, split, machine), machine, run)
-        for run, spec in zip(runs, specs.values(), strict=True)
-    ]
-    for run in runs:
-        stop_file(run).unlink(missing_ok=True)
-    try:
-        jobs = executor.submit_array(tasks)
-    except submitit.core.utils.FailedJobError as error:
-        raise SpecError(f"sbatch refuses the jobs: {' '.join(str(error).split())}") from None
-    for run, job in zip(runs, jobs, strict=True):
-        write_json(_job_path(run), {"job": job.job_id})
-    return dict(zip(specs, jobs, strict=True))
-
-
 def _job_path(run: Run) -> Path:
     return run.folder / "order.job.json"
 
 
-def _still_queued(runs: Mapping[str, Run], executor: submitit.AutoExecutor) -> dict[str, Any]:
-    """The jobs of an earlier call that have not ended."""
-    known: dict[str, Any] = {
-        label: submitit.SlurmJob(executor.folder, read_json(_job_path(run))["job"])
-        for label, run in runs.items()
-        if _job_path(run).is_file()
-    }
-    states = _states(known.values())
-    return {label: job for label, job in known.items() if job.job_id in states}
+def stop_file(run: Run) -> Path:
+    """While it is there, the job of the run is to stop, for good."""
+    return run.folder / "order.stop"
 
 
-def _states(jobs: Iterable[Any]) -> dict[str, bool]:
-    """Of each job that has not ended whether it is running. squeue needs no accounting database."""
-    jobs = list(jobs)
-    if not all(isinstance(job, submitit.SlurmJob) for job in jobs):
-        return {job.job_id: True for job in jobs if not job.done()}
+def _stop_by_file(file: Path, ended: threading.Event) -> None:
+    while not ended.wait(1):
+        if file.exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _states(jobs: Collection[Any]) -> dict[str, str]:
+    """Of the jobs that have not ended. squeue needs no accounting database."""
+    if _CLUSTER != "slurm" or not jobs:
+        return {job.job_id: RUNNING for job in jobs if not job.done()}
+    command = ["squeue", "--noheader", "--array", "--format=%i %T", "--user", getpass.getuser()]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     ids = {job.job_id for job in jobs}
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i %T", "--user", getpass.getuser()],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     if asked.returncode != 0:  # the controller is busy or restarts; ask again later
-        return dict.fromkeys(ids, False)
+        return dict.fromkeys(ids, QUEUED)
     listed = dict(line.split() for line in asked.stdout.splitlines())
-    return {job: listed[job] in ("RUNNING", "COMPLETING") for job in ids & listed.keys()}
-
-
-def _settled(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether a run whose job has ended is complete."""
-    for _ in range(_SETTLE_SECONDS):
-        if is_complete(run, spec, split):
-            return True
-        time.sleep(1)
-    return is_complete(run, spec, split)
-
-
-def _failure(label: str, run: Run, job: Any, workspace: Workspace) -> str:
-    output, since = run.output_path, _job_path(run).stat().st_mtime
-    if output.is_file() and output.stat().st_mtime >= since:
-        return failure(label, run, None, workspace)
-    return f"{label}: job {job.job_id} ended without a word (see {job.paths.stderr})"
-
-
-def _stop(runs: Mapping[str, Run], jobs: Iterable[Any]) -> None:
-    jobs = list(jobs)
-    for run in runs.values():
-        stop_file(run).touch()
-    ids = [job.job_id for job in jobs]
-    if all(isinstance(job, submitit.SlurmJob) for job in jobs):
-        subprocess.run(["scancel", "--state=PENDING", *ids], check=False)
-    deadline = time.monotonic() + GRACE_SECONDS
-    while _states(jobs) and time.monotonic() < deadline:
-        time.sleep(1)
-    for job in jobs:
-        if job.job_id in _states([job]):
-            job.cancel(check=False)
+    working = ("RUNNING", "COMPLETING")
+    return {job: RUNNING if listed[job] in working else QUEUED for job in ids & listed.keys()}

@@ -3,8 +3,8 @@
 ``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
 training, ``model.safetensors`` when training is done, and for each split it was evaluated on
 ``<split>/predictions.jsonl.gz``, ``<split>/resampled.npz`` and ``<split>/metrics.json``. Every
-file appears whole or not at all, so what is there tells what is done. A run that is a process of
-its own also has what it was told (``order.….json``) and what it printed (``output.txt``).
+file appears whole or not at all, so what is there tells what is done. A run that was a process of
+its own also has what it printed (``output.txt``).
 """
 
 from __future__ import annotations

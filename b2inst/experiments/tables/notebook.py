@@ -21,7 +21,7 @@ import yaml
 from tqdm import tqdm
 
 import b2inst
-from b2inst.experiments.runs.processes import child_environment
+from b2inst.experiments.runs.environment import child_environment
 from b2inst.experiments.specs.errors import RunError, SpecError
 
 
@@ -80,7 +80,7 @@ def execute(
                 text=True,
                 errors="replace",
                 timeout=time_limit,
-                env=child_environment(),
+                env={**os.environ, **child_environment()},
                 check=False,
             )
     except subprocess.TimeoutExpired:

@@ -6,12 +6,11 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from tqdm import tqdm
 
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.experiments.runs.pool import run_all
+from b2inst.experiments.runs.launch import Launcher, run_all
 from b2inst.experiments.runs.preflight import check_plan
 from b2inst.experiments.runs.runner import (
     is_complete,
@@ -34,22 +33,6 @@ from b2inst.experiments.tables.table_result import TableResult
 from b2inst.inference import resolve_device
 
 
-class Launcher(Protocol):
-    """What completes runs: ``pool.run_all`` on this machine, ``slurm.run_all`` on a cluster."""
-
-    def __call__(
-        self,
-        specs: Mapping[str, RunSpec],
-        workspace: Workspace,
-        *,
-        split: SplitName,
-        machine: Resources,
-        complete: Mapping[str, RunSpec],
-        progress: bool = True,
-    ) -> None:
-        """Complete the runs, by their labels; RunError names those that failed, and why."""
-
-
 def make_table(
     name: str,
     *,
@@ -61,7 +44,7 @@ def make_table(
     split: SplitName | None = None,
     workspace: Workspace | None = None,
     machine: Resources | None = None,
-    launcher: Launcher | None = None,
+    launcher: Launcher = "local",
     train: bool = True,
     rerun: bool = False,
     progress: bool = True,
@@ -82,7 +65,7 @@ def make_table(
         split: evaluated on this one (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
         machine: how to use the machine (default: as the profile says).
-        launcher: what completes the runs (default: processes on this machine).
+        launcher: "local", or "slurm" for the jobs of a cluster.
         train: False runs nothing: this machine's table is rendered again, else the published one;
             without any, rows say "not run".
         rerun: train anew the runs that were made by other code; the old ones are kept aside.
@@ -148,12 +131,12 @@ def make_table(
     speed = None
     try:
         if missing:
-            launch = launcher or run_all
-            launch(
+            run_all(
                 missing,
                 workspace,
                 split=part,
                 machine=machine,
+                launcher=launcher,
                 complete={
                     label: spec
                     for label, (spec, _) in runs.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from b2inst.experiments.runs.progress import Progress
+from b2inst.experiments.runs.progress import COMPLETE, QUEUED, RUNNING, Progress
 from b2inst.experiments.runs.store import open_run
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
@@ -24,7 +24,7 @@ def _log(workspace: Workspace, spec: RunSpec, iteration: int) -> None:
     run = open_run(workspace.runs, spec)
     run.folder.mkdir(parents=True, exist_ok=True)
     run.begin(spec)
-    run.log_path.write_text(json.dumps({"iteration": iteration}) + "\n")
+    run.log_path.write_text(json.dumps({"iteration": iteration, "lr": 0.1}) + "\n")
 
 
 def test_it_begins_where_the_runs_stand(
@@ -36,12 +36,14 @@ def test_it_begins_where_the_runs_stand(
         # "a" with its evaluation is 3.3 of 9.9 in all, "b" has 2 of its 3 iterations.
         assert f"{100 * (3.3 + 2) / 9.9:3.0f}%" in said
         _log(workspace, specs["b"], 3)
-        bar.show(["b"])
-        bar.show(["c"], finished=["b"])
+        bar.show({"b": RUNNING, "c": QUEUED})
+        assert "1 of 3 runs complete, b evaluating, 1 in the queue" in bar._bar.desc
+        bar.show({"b": COMPLETE, "c": RUNNING})
         assert bar._bar.n == pytest.approx(6.6)
         assert "2 of 3 runs complete, c 0/3" in bar._bar.desc
-        bar.show([], finished=["c"])
+        bar.show({"b": COMPLETE, "c": "DataError: no image"})
         assert bar._bar.n == pytest.approx(bar._bar.total)
+        assert "2 of 3 runs complete, 1 failed" in bar._bar.desc
 
 
 def test_a_log_line_that_is_half_written_does_not_count(

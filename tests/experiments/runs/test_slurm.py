@@ -7,74 +7,82 @@ import os
 import signal
 import stat
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import submitit
 
-from b2inst.experiments.runs import orders, slurm, slurm_job
-from b2inst.experiments.runs.processes import STOPPED
-from b2inst.experiments.runs.slurm import run_all, sbatch_options
-from b2inst.experiments.runs.slurm_job import Job, stop_file
+from b2inst.experiments.runs import slurm
+from b2inst.experiments.runs.launch import run_all
+from b2inst.experiments.runs.slurm import Job, sbatch_options, stop_file
 from b2inst.experiments.runs.store import Run, open_run, write_json
+from b2inst.experiments.runs.worker import STOPPED
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 
-#: Stands in for the worker; ends as the run's seed says.
-FAKE = """
-import json, os, signal, sys
-from pathlib import Path
-order = Path(sys.argv[1])
-seed = json.loads(order.read_text())["seed"]
-if seed == 7:
-    print("a first line"); print("DataError: images/7.png: not readable"); sys.exit(1)
-if seed == 8:
-    os.kill(os.getpid(), 9)
-if seed == 9:
-    (order.parent / "began").touch()
-    while os.read(0, 10): pass
-    (order.parent / "stopped").touch(); sys.exit(130)
-(order.parent / "done").touch()
-"""
+
+def _work(
+    spec: RunSpec, workspace: Workspace, split: str, machine: Resources, *, endpoint: str
+) -> int:
+    """Stands in for the work of a job; ends as the run's seed says."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = open_run(workspace.runs, spec).folder
+    os.write(1, f"a first line {endpoint}\n".encode())
+    if spec.seed == 7:
+        os.write(2, b"DataError: images/7.png: not readable\n")
+        return 1
+    if spec.seed == 9:
+        (folder / "began").touch()
+        try:
+            if (folder / "signal").exists():
+                os.kill(os.getpid(), int((folder / "signal").read_text()))
+            time.sleep(60)
+        except KeyboardInterrupt:
+            (folder / "stopped").touch()
+            return STOPPED
+    (folder / "done").touch()
+    return 0
 
 
 @pytest.fixture(autouse=True)
-def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(FAKE)
-    monkeypatch.setattr(orders, "WORKER", (str(script),))
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A job has a process of its own, and leaves its handlers and its output redirected there."""
+    monkeypatch.setattr(slurm, "work", _work)
     monkeypatch.setattr(slurm, "is_complete", lambda run, *_: (run.folder / "done").is_file())
-    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0)
-    monkeypatch.setattr(slurm, "_SETTLE_SECONDS", 0)
-    monkeypatch.setattr(slurm_job, "_POLL_SECONDS", 0.05)
+    for name, value in {"_CLUSTER": "debug", "_POLL_SECONDS": 0, "_SETTLE_SECONDS": 0}.items():
+        monkeypatch.setattr(slurm, name, value)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    streams = {stream: os.dup(stream) for stream in (1, 2)}
+    yield
+    for stream, kept in streams.items():
+        os.dup2(kept, stream)
+        os.close(kept)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
     return {f"row seed {seed}": spec.model_copy(update={"seed": seed}) for seed in seeds}
 
 
-def _run_all(specs: dict[str, RunSpec], workspace: Workspace, cluster: str = "debug") -> None:
-    machine = Resources()
-    run_all(specs, workspace, split="test", machine=machine, progress=False, cluster=cluster)
+def _run_all(specs: dict[str, RunSpec], workspace: Workspace) -> None:
+    run_all(specs, workspace, split="test", machine=Resources(), launcher="slurm", progress=False)
 
 
 def test_each_run_is_a_job_and_one_that_fails_does_not_stop_the_others(
     spec: RunSpec, workspace: Workspace
 ) -> None:
-    specs = _specs(spec, 7, 8, 0, 1)
     with pytest.raises(RunError) as error:
-        _run_all(specs, workspace)
+        _run_all(_specs(spec, 7, 0, 1), workspace)
     message = str(error.value)
-    assert message.startswith("2 of 4 runs did not complete (2 did, and are kept): ")
+    assert message.startswith("1 of 3 runs did not complete (2 did, and are kept): ")
     assert "row seed 7: DataError: images/7.png: not readable (see runs/" in message
-    assert "row seed 8: was killed by the system" in message
-    assert message.endswith("; run again to go on from the last checkpoints")
+    assert message.endswith("; rerun to resume from the last checkpoints")
     _run_all(_specs(spec, 0, 1), workspace)
 
 
@@ -93,76 +101,64 @@ def test_a_job_without_a_word_is_told_with_its_log(
 
 
 @pytest.fixture
-def waiting(spec: RunSpec, workspace: Workspace) -> Job:
-    """A job whose worker waits to be told to stop."""
+def job(spec: RunSpec, workspace: Workspace) -> Job:
+    """A job that works until it is told to stop."""
     spec = spec.model_copy(update={"seed": 9})
-    worker = orders.order(spec, workspace, "test", Resources())
-    return Job(worker, Resources(), open_run(workspace.runs, spec))
+    open_run(workspace.runs, spec).folder.mkdir(parents=True)
+    return Job(spec, workspace, "test", Resources())
 
 
-def _when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
-    def watch() -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, "nothing happened"
-            time.sleep(0.02)
-        action()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
+def _folder(job: Job) -> Path:
+    return open_run(job.workspace.runs, job.spec).folder
 
 
-def test_a_job_stops_when_its_file_says_so(waiting: Job) -> None:
-    folder = waiting.run.folder
-    thread = _when((folder / "began").exists, stop_file(waiting.run).touch)
-    assert waiting() == STOPPED
-    thread.join()
-    assert (folder / "stopped").is_file()
+def test_a_job_stops_when_its_file_says_so(job: Job) -> None:
+    stop_file(open_run(job.workspace.runs, job.spec)).touch()
+    assert job() == STOPPED
+    assert (_folder(job) / "stopped").is_file()
 
 
-@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no system that has Slurm")
-def test_a_job_whose_time_is_up_stops_and_can_be_queued_again(
-    waiting: Job, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_job_whose_time_is_up_stops_and_is_queued_again(
+    job: Job, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slurm signals all processes of a job; submitit's handler then asks for the checkpoint."""
-    monkeypatch.setattr(slurm_job, "GRACE_SECONDS", 0.1)
-    again: list[submitit.helpers.DelayedSubmission] = []
+    """By submitit's handler, also if Slurm sends SIGTERM first."""
+    (_folder(job) / "signal").write_text(str(int(number)))
+    monkeypatch.setattr(slurm.time, "sleep", _then(slurm.time.sleep))
+    queued: list[Any] = []
 
     def handler(*_: Any) -> None:
-        assert waiting.child is not None
-        os.kill(waiting.child.pid, signal.SIGUSR2)  # it is not for the worker
-        monkeypatch.setattr(slurm_job, "GRACE_SECONDS", 60)
-        again.append(waiting.checkpoint())
-        monkeypatch.setattr(slurm_job, "GRACE_SECONDS", 0.1)
+        queued.append(job.checkpoint())
+        raise SystemExit  # as submitit's does
 
-    before = signal.signal(signal.SIGUSR2, handler)
-    thread = _when(
-        (waiting.run.folder / "began").exists, lambda: os.kill(os.getpid(), signal.SIGUSR2)
-    )
-    try:
-        assert waiting() == STOPPED
-    finally:
-        signal.signal(signal.SIGUSR2, before)
-    thread.join()
-    assert (waiting.run.folder / "stopped").is_file()
-    (submission,) = again
-    assert submission.function == Job(waiting.worker, waiting.machine, waiting.run)
+    signal.signal(signal.SIGUSR2, handler)
+    with pytest.raises(SystemExit):
+        job()
+    assert (_folder(job) / "stopped").is_file()
+    assert [submission.function for submission in queued] == [job]
 
 
-def test_several_machines_meet_at_the_first(waiting: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def _then(sleep: Any) -> Any:
+    """Slurm's sign to requeue comes while a job waits for it."""
+
+    def instead(seconds: float) -> None:
+        if seconds == slurm._GRACE_SECONDS:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        sleep(seconds)
+
+    return instead
+
+
+def test_several_machines_meet_at_the_first(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     class Environment:
         hostnames = ("node7", "node8")
         raw_job_id = "123456"
 
     monkeypatch.setattr(submitit, "JobEnvironment", Environment)
-    monkeypatch.setattr(
-        orders, "_ON_DEVICES", ("-c", "import sys; print(*sys.argv[1:])", "torchrun")
-    )
-    job = Job(["worker"], Resources(devices=4, machines=2), waiting.run)
-    assert job() == 0
-    printed = waiting.run.output_path.read_text().strip()
-    assert printed == "torchrun --devices 4 --machines 2 --endpoint node7:23456 -- worker"
+    spec = job.spec.model_copy(update={"seed": 0})
+    assert Job(spec, job.workspace, "test", Resources(devices=4, machines=2))() == 0
+    output = open_run(job.workspace.runs, spec).output_path
+    assert output.read_text() == "a first line node7:23456\n"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +207,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
         command.chmod(command.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(slurm, "_CLUSTER", "slurm")
     return folder
 
 
@@ -220,7 +217,7 @@ def test_missing_runs_are_an_array(spec: RunSpec, workspace: Workspace, cluster:
         folder = open_run(workspace.runs, each).folder
         folder.mkdir(parents=True)
         (folder / "done").touch()
-    _run_all(specs, workspace, "slurm")
+    _run_all(specs, workspace)
     (script,) = (cluster / "sbatch.asked").read_text().split()
     lines = Path(script).read_text().splitlines()
     assert "#SBATCH --array=0-1%2" in lines
@@ -248,7 +245,7 @@ def test_a_run_that_is_a_job_already_is_waited_for(
             (run.folder / "done").touch()
 
     monkeypatch.setattr(slurm.time, "sleep", sleep)
-    _run_all({"row": spec}, workspace, "slurm")
+    _run_all({"row": spec}, workspace)
     assert polls == 4
     assert not (cluster / "sbatch.asked").exists()
 
@@ -269,7 +266,7 @@ def test_ctrl_c_cancels_what_waits_and_stops_what_runs(
 
     monkeypatch.setattr(slurm.time, "sleep", press)
     with pytest.raises(KeyboardInterrupt):
-        _run_all(specs, workspace, "slurm")
+        _run_all(specs, workspace)
     assert (cluster / "scancel.asked").read_text() == "--state=PENDING 40_0 40_1\n"
     assert all(stop_file(run).exists() for run in runs)
 
@@ -279,7 +276,7 @@ def test_without_slurm_or_with_options_it_refuses(
 ) -> None:
     (cluster / "sbatch.says").write_text("error: invalid partition specified: gpu\n")
     with pytest.raises(SpecError, match=r"sbatch refuses the jobs: .*invalid partition"):
-        _run_all({"row": spec}, workspace, "slurm")
+        _run_all({"row": spec}, workspace)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SpecError, match=r"--launcher slurm: .*srun"):
-        _run_all({"row": spec}, workspace, "slurm")
+        _run_all({"row": spec}, workspace)

@@ -47,6 +47,7 @@ class Fabricator:
         *,
         split: str,
         machine: Resources,
+        launcher: str,
         complete: Any,
         progress: bool,
     ) -> None:
