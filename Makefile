@@ -1,12 +1,12 @@
-# b2inst: `make` alone lists the targets. Variables can be given on any of them:
+# b2inst: `make` alone lists the targets. These variables apply to all of them:
 #   PROFILE  tiny (default) | nuclei | smoke | small | coco-1x | coco-3x: data, model size, schedule
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
-#   BATCH    images an iteration, where the profile's are too many: rate and length follow
-#   DEVICES  GPUs of a run
-#   START    weights that every run begins with, for PROFILE=finetune
-#   LAUNCHER local (default) | slurm: each missing run of a table is a job of an array
-#   SLURM    options of sbatch, such as SLURM=partition=gpu,time=24:00:00
+#   BATCH    images per iteration; learning rate and schedule are scaled accordingly
+#   DEVICES  GPUs per run
+#   START    weights that every run starts from, for PROFILE=finetune
+#   LAUNCHER local (default) | slurm: each missing run of a table is one job of an array
+#   SLURM    options for sbatch, such as SLURM=partition=gpu,time=24:00:00
 
 PROFILE ?= tiny
 SEEDS ?= 0
@@ -24,13 +24,13 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer test test-browser verify lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser verify docs lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-setup: $(STAMP) ## make .venv with the locked dependencies (done by the other targets as needed)
+setup: $(STAMP) ## create .venv with the locked dependencies (other targets do this as needed)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with: make setup PYTHON=python3.12")'
@@ -44,41 +44,41 @@ TABLE = $(BIN)/b2inst table $@ --profile $(PROFILE) --seeds $(SEEDS) --launcher 
 	$(if $(DATA),--data $(abspath $(DATA))) $(if $(BATCH),--batch-size $(BATCH)) \
 	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start $(START)) $(if $(SLURM),--slurm $(SLURM))
 
-table1: setup ## regenerate the paper's Table 1 (trains and evaluates what is missing)
+table1: setup ## reproduce the paper's Table 1 (trains and evaluates what is missing)
 	$(TABLE)
 
-table2: setup ## regenerate Table 2, five designs of the basis head; shares two rows with Table 1
+table2: setup ## reproduce Table 2, five designs of the basis head; shares two rows with Table 1
 	$(TABLE)
 
-table3: setup ## regenerate Table 3: YOLACT, BlendMask and CondInst, each beside its B2Inst
+table3: setup ## reproduce Table 3: B2Inst on YOLACT, BlendMask and CondInst
 	$(TABLE)
 
-table4: setup ## regenerate Table 4: among two-stage and single-stage methods; shares rows with Table 3
+table4: setup ## reproduce Table 4: comparison with two-stage and single-stage methods; shares rows with Table 3
 	$(TABLE)
 
-# Ours, on more test images unless another PROFILE is asked for.
+# Not from the paper. The default profile has more test images.
 beyond beyond-schedule beyond-steps: PROFILE = beyond
 
-beyond: setup ## what the paper has not: masks that a boundary bounds, with all controls (docs/beyond.md)
+beyond: setup ## not from the paper: boundaries that stop masks from spreading, with controls (docs/beyond.md)
 	$(TABLE)
 
 beyond-schedule: setup ## the same with three times the training
 	$(TABLE)
 
-beyond-steps: setup ## the same with fewer and more steps of diffusion, in coarser and finer RoIs
+beyond-steps: setup ## the same with other numbers of diffusion steps and RoI resolutions
 	$(TABLE)
 
-figures: setup ## draw the paper's figures from the models that are trained: results/local/PROFILE/figures/
+figures: setup ## draw the paper's figures from trained models: results/local/PROFILE/figures/
 	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
-report: setup ## all results of PROFILE on one page, each number with its origin: results/local/PROFILE/index.html
+report: setup ## show all results of PROFILE on one page, with their provenance: results/local/PROFILE/index.html
 	$(BIN)/b2inst report --profile $(PROFILE)
 
-publish: setup ## for maintainers: move results/local/PROFILE to results/PROFILE, and make its page anew
+publish: setup ## for maintainers: move results/local/PROFILE to results/PROFILE, and update its page
 	$(BIN)/b2inst publish --profile $(PROFILE)
 	$(BIN)/b2inst report --profile $(PROFILE) --published
 
-bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: results/local/bench-*.json
+bench: setup ## time the R-50 models by stage, with and without B2Inst: results/local/bench-*.json
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
 		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-800x1333.json --overwrite
 	$(BIN)/b2inst bench yolact-r50 b2inst-yolact-r50 blendmask-550-r50 b2inst-blendmask-550-r50 \
@@ -86,28 +86,46 @@ bench: setup ## time the R-50 models by stage, each B2Inst beside its baseline: 
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 gated-blendmask-r50 \
 		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-gate-800x1333.json --overwrite
 
-gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, a seed of Table 1: results/gpu/
+gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, one seed of Table 1: results/gpu/
 	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei --data $(abspath $(DATA)))
 
-lab: setup ## open the explorer in JupyterLab, the other notebooks beside it
+lab: setup ## open the explorer and the other notebooks in JupyterLab
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
 
-explorer: setup ## the explorer as a page of its own, served by voila
+explorer: setup ## serve the explorer as a web page, with voila
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb
 
-# Two worker processes of one thread each: more threads only get in each other's way. Notebooks one
-# after the other: their tables share runs, which are one process's at a time.
+# Tests that train nothing and build few whole models.
+FAST = tests/ops tests/modules tests/data tests/test_losses.py tests/test_structures.py \
+	tests/test_repository.py --ignore tests/data/test_fuzz.py --ignore tests/data/test_loader.py
+
+check: export OMP_NUM_THREADS = 1
+check: lint ## lint and the fast tests, for every commit: about a minute on 2 cores
+	$(BIN)/pytest -q -n 2 $(FAST)
+
+# Two worker processes with one thread each: more threads slow each other down. Notebooks run one after
+# the other, because their tables share runs, which only one process can use at a time.
 test: export OMP_NUM_THREADS = 1
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(BIN)/pytest -n 2
 	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 7200 notebooks
 
 test-browser: export OMP_NUM_THREADS = 1
-test-browser: setup ## the explorer and the report in Chromium, which has to be installed
+test-browser: setup ## test the explorer and the report in Chromium, which must be installed
 	$(BIN)/pytest -m browser tests/browser
 
-verify: setup ## our models against published numbers: make verify REFERENCE=folder CASE=name
+verify: setup ## compare our models with published implementations: make verify REFERENCE=folder CASE=name
 	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)
+
+docs: .venv-docs/.setup-done ## build the documentation site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+# An environment of its own: the API pages are read from the sources, without PyTorch.
+.venv-docs/.setup-done: pyproject.toml
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
 
 lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/ruff check
@@ -116,12 +134,12 @@ lint: setup ## ruff, mypy, import-linter; notebooks without outputs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup ## mend what ruff can mend, strip notebook outputs
+format: setup ## fix what ruff can fix, strip notebook outputs
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/nbstripout notebooks/*.ipynb
 
-lock: ## resolve pyproject.toml anew into requirements.lock (hashes, no hosts)
+lock: ## resolve pyproject.toml into requirements.lock (hashes, no hosts)
 	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header \
 		--universal --python-version 3.11 --quiet --output-file requirements.lock
 

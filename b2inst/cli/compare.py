@@ -14,8 +14,10 @@ from b2inst.cli.options import (
     CrowdsAsInstancesOption,
     MaxDetectionsOption,
     SkipBadOption,
-    annotation_file,
-    read_truth,
+    SplitOption,
+    TrainSplitOption,
+    ValFractionOption,
+    read_split,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ def compare(
         str, typer.Argument(metavar="B", help="The same of the other model; as many, same order.")
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
+    split: SplitOption = None,
+    train_split: TrainSplitOption = None,
+    val_fraction: ValFractionOption = None,
     annotations: AnnotationsOption = None,
     skip_bad: SkipBadOption = False,
     crowds_as_instances: CrowdsAsInstancesOption = False,
@@ -50,12 +54,16 @@ def compare(
     """Differences in AP of two models, and which of them may be noise."""
     from b2inst.evaluation.compare import compare as compare_files
 
-    truth = read_truth(
-        annotation_file(data, split, annotations),
-        None,
+    truth = read_split(
+        data,
+        annotations=annotations,
+        with_images=False,
+        train=train_split,
+        val=split,
+        val_fraction=val_fraction,
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,
-    )
+    ).require_instances()
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
     found = compare_files(
         a,

@@ -33,10 +33,12 @@ def figures(
 ) -> None:
     """Draw the paper's figures from its tables' models, as PDF and PNG.
 
+    It trains nothing: before it begins it lists what it leaves out, with the table to run first.
+
     Give the options of data that the tables were made with.
     """
     from b2inst.experiments import Workspace
-    from b2inst.viz.paper import Material, make_figures
+    from b2inst.viz.paper import Material, left_out, make_figures
 
     workspace = Workspace.here()
     material = Material.of(
@@ -52,9 +54,8 @@ def figures(
         ),
         workspace=workspace,
     )
+    for why, names in left_out(material).items():
+        typer.echo(f"left out: {', '.join(names)}; {why}")
     for saved in make_figures(material):
-        typer.echo(
-            f"{saved.name}: not drawn; {saved.caption}"
-            if saved.path is None
-            else f"{workspace.shown(saved.path)} and .pdf"
-        )
+        if saved.path is not None:
+            typer.echo(f"{workspace.shown(saved.path)} and .pdf")

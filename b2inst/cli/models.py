@@ -20,11 +20,12 @@ from b2inst.cli.options import (
     OverwriteOption,
     PrecisionOption,
     SkipBadOption,
+    SplitOption,
     TileOption,
+    TrainSplitOption,
     ValFractionOption,
-    annotation_file,
     coco_data,
-    read_truth,
+    read_split,
 )
 
 
@@ -37,12 +38,13 @@ def evaluate_weights(
         ),
     ],
     data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
+    split: SplitOption = None,
+    train_split: TrainSplitOption = None,
+    val_fraction: ValFractionOption = None,
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     skip_bad: SkipBadOption = False,
     crowds_as_instances: CrowdsAsInstancesOption = False,
-    val_fraction: ValFractionOption = None,
     max_detections: MaxDetectionsOption = None,
     boundary_pixels: BoundaryPixelsOption = None,
     groups: Annotated[
@@ -58,11 +60,10 @@ def evaluate_weights(
 ) -> None:
     """Mask, boundary and box AP of a model, or of predictions.
 
-    The data are in COCO format.
+    The data are in COCO format, and their split is the one that train validates on.
 
     With --val-fraction, on the images that training with the same fraction has held out.
     """
-    from b2inst.data import find_split, hold_out
     from b2inst.evaluation import evaluate
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
@@ -72,26 +73,17 @@ def evaluate_weights(
     if out is not None:
         written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
         check_new(*(out / name for name in written), overwrite=overwrite)
-    if val_fraction is not None:
-        if data is None:
-            raise typer.BadParameter("--val-fraction goes with --data")
-        held_out = coco_data(data, val_fraction=val_fraction)
-        assert held_out is not None
-        annotations, images = held_out.files("val")
-    elif predicted:
-        annotations = annotation_file(data, split, annotations)
-    elif annotations is None or images is None:
-        if data is None:
-            raise typer.BadParameter("give --data, or both --annotations and --images")
-        annotations, images = find_split(data, split)
-    index = read_truth(
-        annotations,
-        None if predicted else images,
+    index = read_split(
+        data,
+        annotations=annotations,
+        images=images,
+        with_images=not predicted,
+        train=train_split,
+        val=split,
+        val_fraction=val_fraction,
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,
-    )
-    if val_fraction is not None:
-        _, index = hold_out(index, val_fraction)
+    ).require_instances()
     truth = load_ground_truth(index)
     limit = max_detections or 100
     with tempfile.TemporaryDirectory() as temporary:
@@ -124,13 +116,25 @@ def evaluate_weights(
 
 def predict(
     weights: Annotated[Path, typer.Argument(help="model.safetensors")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for pictures and predictions.json.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image and video files, or folders of them.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="COCO-format folder: the images of a split.")
+    ] = None,
+    split: SplitOption = None,
+    train_split: TrainSplitOption = None,
+    val_fraction: ValFractionOption = None,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")
     ] = 0.3,
+    label_maps: Annotated[
+        bool,
+        typer.Option("--label-maps", help="Also write a 16-bit PNG that numbers the instances."),
+    ] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Images that cannot be read are no error.")
+        bool, typer.Option("--skip-bad", help="Files that cannot be read are no error.")
     ] = False,
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
@@ -138,7 +142,9 @@ def predict(
     precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images: pictures, and one COCO-format file.
+    """Find instances in images and videos: pictures, and one COCO-format file.
+
+    Folders are searched with their subfolders, which --out has too.
 
     Run again with the same --out, it goes on: images that are done are kept, others are added.
     """
@@ -148,8 +154,18 @@ def predict(
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
 
+    if bool(images) == (data is not None):
+        raise typer.BadParameter("give images, or --data for those of a split")
     category_ids = model_card(weights)["category_ids"]
-    paths = find_images(images, skip_bad=skip_bad)
+    if images:
+        coco_data(None, train=train_split, val=split, val_fraction=val_fraction)
+        paths = find_images(images, videos=True, outside=out, skip_bad=skip_bad)
+        folders = [path for path in images if path.is_dir()]
+    else:
+        index = read_split(
+            data, train=train_split, val=split, val_fraction=val_fraction, skip_bad=skip_bad
+        )
+        paths, folders = [record.path for record in index.images], [index.image_dir]
     model = load_model(weights, device=resolve_device(device or "auto"))
     model.tile, model.precision = tile, precision
     if max_detections is not None:
@@ -158,12 +174,16 @@ def predict(
         model,
         paths,
         out,
+        folders=folders,
         category_ids=category_ids,
         score_threshold=threshold,
+        label_maps=label_maps,
         overwrite=overwrite,
     )
+    videos = sum(path.suffix == ".mp4" for path in found.pictures)
+    drawn = f"{len(found.pictures) - videos} pictures" + f" and {videos} videos" * (videos > 0)
     kept = f" ({found.kept} of them from before)" if found.kept else ""
-    typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
+    typer.echo(f"{out}: {drawn}{kept}, predictions.json")
     if found.full:
         typer.echo(
             f"warning: {found.full} images reached the limit of {model.max_detections} detections; "

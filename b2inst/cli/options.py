@@ -25,6 +25,15 @@ ValSplitOption = Annotated[
     str | None,
     typer.Option("--val-split", help="Split of --data to evaluate on, or ANNOTATIONS.json:FOLDER."),
 ]
+# Where nothing is trained there is no other split that --split could mean.
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        "--val-split",
+        help="Split of --data, or ANNOTATIONS.json:FOLDER (default: the one train validates on).",
+    ),
+]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out bad images and annotations, and list them.")
 ]
@@ -110,6 +119,7 @@ def coco_data(
     skip_bad: bool = False,
     crowds_as_instances: bool = False,
     val_fraction: float | None = None,
+    training: bool = True,
 ) -> CocoData | None:
     """The COCO-format folder that the options name, if they name one."""
     from b2inst.experiments import coco_folder
@@ -128,6 +138,7 @@ def coco_data(
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,
         val_fraction=val_fraction,
+        training=training,
     )
 
 
@@ -171,31 +182,52 @@ def parse_slurm(texts: list[str] | None) -> dict[str, str | int | bool] | None:
     return {name: value if equals else True for name, equals, value in parts} or None
 
 
-def annotation_file(data: Path | None, split: str, annotations: Path | None) -> Path:
-    """The file of --annotations, or of the split of --data."""
-    from b2inst.data import find_annotations
-
-    if annotations is not None:
-        return annotations
-    if data is None:
-        raise typer.BadParameter("give --data or --annotations")
-    return find_annotations(data, split)
-
-
-def read_truth(
-    annotations: Path, images: Path | None, *, skip_bad: bool, crowds_as_instances: bool
+def read_split(
+    data: Path | None,
+    *,
+    annotations: Path | None = None,
+    images: Path | None = None,
+    with_images: bool = True,
+    train: str | None = None,
+    val: str | None = None,
+    val_fraction: float | None = None,
+    skip_bad: bool = False,
+    crowds_as_instances: bool = False,
 ) -> CocoIndex:
-    """The split to evaluate on; says what of it is read in another way than the file has it."""
-    from b2inst.data import CocoIndex, verify_images
+    """The files of --annotations and --images, or the split of --data that ``train`` validates on.
 
-    index = CocoIndex.load(
-        annotations, images, skip_bad=skip_bad, crowds_as_instances=crowds_as_instances
+    Says what of it is read in another way than the file has it.
+
+    Args:
+        with_images: False where the annotations alone are used.
+    """
+    from b2inst.data import CocoIndex, hold_out, verify_images
+
+    given = annotations is not None and (images is not None or not with_images)
+    chosen = coco_data(
+        None if given else data, train=train, val=val, val_fraction=val_fraction, training=False
     )
-    if skip_bad and images is not None:
+    if not given:
+        if chosen is None:
+            raise typer.BadParameter(
+                "give --data, or both --annotations and --images"
+                if with_images
+                else "give --data or --annotations"
+            )
+        annotations = chosen.annotation_file("val")
+        images = chosen.files("val")[1] if with_images else None
+    assert annotations is not None
+    index = CocoIndex.load(
+        annotations,
+        images if with_images else None,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+    )
+    if skip_bad and with_images:
         index = verify_images(index, skip_bad=True)
     for line in (*index.notes, *index.skipped):
         typer.echo(f"note: {line}", err=True)
-    return index.require_instances()
+    return index if val_fraction is None else hold_out(index, val_fraction)[1]
 
 
 AnnotationsOption = Annotated[

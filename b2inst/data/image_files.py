@@ -44,13 +44,14 @@ def walk_images(folder: Path) -> list[Path]:
     )
 
 
-def file_names(images: Iterable[Path]) -> dict[str, Path]:
-    """Images by their path relative to the deepest folder that holds all of them.
+def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[str, Path]:
+    """Images by their path relative to the deepest folder that holds all of them, and ``folders``.
 
     Images of one folder thus go by their plain names. The same image twice is one.
     """
     paths = {os.path.abspath(path): path for path in images}
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+    holding = [*map(os.path.dirname, paths), *map(os.path.abspath, folders)]
+    folder = os.path.commonpath(holding) if paths else ""
     return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
 
 

@@ -130,6 +130,31 @@ def draw_instances(
     return np.array(image)
 
 
+def label_map(
+    instances: Instances, *, score_threshold: float = 0.3, windows: Sequence[Window] | None = None
+) -> NDArray[np.uint16]:
+    """Number the pixels by instance: 0 is background, 1 the instance with the best ranking score.
+
+    Where masks overlap the better score is on top, so that a number may have no pixel.
+
+    Args:
+        instances: N instances, at most 65535 of them shown.
+        score_threshold: instances with a lower ranking score are left out.
+        windows: (top, left, bottom, right) of each of the N masks, for who knows them.
+
+    Returns:
+        H×W uint16.
+    """
+    masks, scores = instances.masks.cpu().numpy(), instances.scores.cpu().numpy()
+    ranked = [i for i in np.argsort(-scores, kind="stable") if scores[i] >= score_threshold]
+    numbers = np.zeros(masks.shape[1:], np.uint16)
+    for number in range(len(ranked), 0, -1):
+        i = ranked[number - 1]
+        top, left, bottom, right = mask_window(masks[i]) if windows is None else windows[i]
+        np.copyto(numbers[top:bottom, left:right], number, where=masks[i, top:bottom, left:right])
+    return numbers
+
+
 def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") -> Picture:
     """A map of probabilities as a picture.
 

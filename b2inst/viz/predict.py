@@ -1,4 +1,4 @@
-"""From image files to annotated pictures and one COCO-format file."""
+"""From image and video files to annotated ones and one COCO-format file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import json
 import os
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from operator import call
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
@@ -27,46 +31,52 @@ from b2inst.models import ImageSegmenter
 from b2inst.ops.ahead import ahead
 from b2inst.ops.masks import code_windows
 from b2inst.structures import Instances
-from b2inst.viz.draw import draw_instances
+from b2inst.viz.draw import draw_instances, label_map
 from b2inst.viz.prediction_file import PredictionFile
+from b2inst.viz.video import SUFFIXES, Video, VideoWriter
 
 
 @dataclass(frozen=True)
 class PredictedFiles:
     """What :func:`predict_files` has done."""
 
-    pictures: list[Path]  #: of the images that could be read, in their order
+    pictures: list[Path]  #: of the images and videos that could be read, in their order
     kept: int  #: how many of them an earlier call had made
-    full: int  #: in how many of the others the model found as many instances as it may
-    bad: list[str]  #: a line for each image that could not be read
+    full: int  #: in how many other images and frames the model found as many as it may
+    bad: list[str]  #: a line for each file that could not be read
 
 
-def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[Path]:
-    """The given files, and the image files that lie directly in the given folders, sorted.
+def find_images(
+    paths: Iterable[str | Path],
+    *,
+    videos: bool = False,
+    outside: Path | None = None,
+    skip_bad: bool = False,
+) -> list[Path]:
+    """The given files, and the image files in the given folders and their subfolders, sorted.
 
-    Links in a folder that lead nowhere are passed over, and with a warning other files.
+    Hidden files and links that lead nowhere are passed over, and with a warning other files.
 
     Args:
+        videos: take video files of the folders too.
+        outside: a folder whose files are passed over where it lies in one of the given folders.
         skip_bad: do not raise for a given file that does not exist.
 
     Raises:
         DataError: a folder has no image in it, or there is no such file.
     """
     found: list[Path] = []
-    suffixes = image_suffixes()
+    suffixes = image_suffixes() | (SUFFIXES if videos else set())
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.is_file())
+            files = [p for p in _walk(path, outside) if p.is_file()]
             inside = [p for p in files if p.suffix.lower() in suffixes]
             if not inside:
-                raise DataError(
-                    f"{path}: no image in this folder (its subfolders are not searched); name the "
-                    "images"
-                )
+                raise DataError(f"{path}: no image in this folder; name another")
             found += inside
-            if others := [p.name for p in files if p not in inside and not p.name.startswith(".")]:
+            if others := [p.name for p in files if p.suffix.lower() not in suffixes]:
                 warnings.warn(
-                    f"{path}: files of other endings than Pillow reads are passed over: "
+                    f"{path}: files of other endings than images have are passed over: "
                     f"{len(others)} ({shortened(others)})",
                     stacklevel=2,
                 )
@@ -77,34 +87,56 @@ def find_images(paths: Iterable[str | Path], *, skip_bad: bool = False) -> list[
     return found
 
 
+def _walk(folder: Path, outside: Path | None) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files and what is in another folder below."""
+    except_for = None if outside is None else outside.resolve()
+    paths = []
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = [
+            f for f in folders if not f.startswith(".") and (here / f).resolve() != except_for
+        ]
+        paths += [here / name for name in names if not name.startswith(".")]
+    return sorted(paths)
+
+
 def predict_files(
     model: ImageSegmenter,
     images: Sequence[Path],
     out: Path,
     *,
+    folders: Iterable[Path] = (),
     category_ids: Sequence[int] = (),
     score_threshold: float = 0.3,
+    label_maps: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> PredictedFiles:
-    """Predict image files; write a picture of each, and ``predictions.json`` for all.
+    """Predict image and video files; write a picture of each, and ``predictions.json`` for all.
 
     The JSON is a COCO annotation file of its own: ``images`` with the names that
     :func:`file_names` gives, ``categories``, and ``annotations`` with a ``score`` each (and
     ``class_score``, ``iou_score``, ``boundary_score``, where predicted), all detections whatever
     their score. Pictures have the names of the images, with the ending ``.png`` and a number where
-    two would have the same; ``picture`` in ``images`` says which it is.
+    two would have the same; ``picture`` in ``images`` says which it is, and ``label_map`` likewise.
 
-    Images that an earlier call has predicted into the same folder are kept, with the same model,
-    threshold and precision only; an interrupted call can thus be repeated. Images that cannot be
+    Each frame of a video is an image ``VIDEO/000000.png`` of the JSON, with ``video`` and
+    ``frame``, its number from 0; the picture is an MPEG-4 video of all. Frames are predicted one at
+    a time.
+
+    Files that an earlier call has predicted into the same folder are kept, with the same model,
+    threshold and precision only; an interrupted call can thus be repeated. Files that cannot be
     read are passed over.
 
     Args:
         model: in evaluation mode.
-        images: files, at least one.
+        images: files, at least one; those of a video's ending (``video.SUFFIXES``) are videos.
         out: folder to write to.
+        folders: images are named relative to a folder that also holds these.
         category_ids: COCO category id of each label (default: 1, 2, …).
         score_threshold: detections with a lower ranking score are not drawn.
+        label_maps: also write a 16-bit PNG of each image and frame (``draw.label_map``), under the
+            picture's name with ``_masks`` added; of a video ``VIDEO.mp4_masks/000000.png``.
         overwrite: replace what is there instead of keeping it.
         progress: show a progress bar.
 
@@ -114,7 +146,7 @@ def predict_files(
             then.
         EvaluationError: the model predicts a NaN.
     """
-    named = file_names(images)
+    named = file_names(images, folders=folders)
     _check_folders(named, out)
     names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
     ids = list(category_ids) or list(range(1, len(names) + 1))
@@ -123,6 +155,7 @@ def predict_files(
             "model": _fingerprint(model),
             "score_threshold": score_threshold,
             "precision": model.precision,
+            "label_maps": label_maps,
         },
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
@@ -130,49 +163,76 @@ def predict_files(
     file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
     kept = {name: file.images[name] for name in named if name in file.images}
     new = [name for name in named if name not in kept]
-    pictures = picture_names(new, [image["picture"] for image in file.images.values()])
+    keys = ("picture", "label_map")
+    taken = [image[key] for image in file.images.values() for key in keys if key in image]
+    pictures = picture_names(new, taken)
     _check_pictures(named, [out / picture for picture in pictures.values()], overwrite)
+    maps = _map_names(pictures, taken) if label_maps else {}
+    if not file.images:  # else those without a picture are of an interrupted call
+        _check_pictures(named, [out / maps[n] for n in maps if not _is_video(n)], overwrite)
     _check_unchanged(named, kept, file.path)
     pictures |= {name: image["picture"] for name, image in kept.items()}
     bad: dict[str, str] = {}
 
-    def read(name: str) -> tuple[str, Bytes, str] | None:
+    def read(name: str) -> tuple[str, Bytes | Video, str] | None:
+        path = named[name]
         try:
-            return name, as_array(read_image(named[name])), _sha256(named[name])
+            content = Video.open(path) if _is_video(name) else as_array(read_image(path))
+            return name, content, _sha256(path)
         except DataError as error:
             bad[name] = str(error)
             return None
 
-    def predicted() -> Iterator[tuple[str, Bytes, str, Instances]]:
-        images = ahead(read, new, workers=2, most=4)
-        for image in tqdm(
-            images, total=len(new), desc="predict", unit="image", disable=not progress
-        ):
-            if image is not None:
-                yield *image, model.predict([image[1]])[0]
+    def jobs(stack: ExitStack) -> Iterator[Callable[[], bool | None]]:
+        """What there is to write, as it is predicted."""
+        bar = tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
+        stack.callback(bar.close)
+        for found in ahead(read, new, workers=2, most=4):
+            if found is None:
+                bar.update()
+                continue
+            name, content, digest = found
+            image: dict[str, Any] = {"picture": pictures[name], "sha256": digest}
+            if isinstance(content, Video):
+                bar.total += content.length - 1
+                writer = VideoWriter(out / pictures[name], content.rate)
+                stack.callback(writer.discard)
+                for number, frame in enumerate(content):
+                    file_name = f"{number:06}.png"
+                    image |= {"file_name": f"{name}/{file_name}", "video": name, "frame": number}
+                    if maps:
+                        image["label_map"] = f"{maps[name]}/{file_name}"
+                    instances = model.predict([frame])[0]
+                    yield partial(write, image.copy(), frame, instances, writer.write)
+                    bar.update()
+                yield writer.close
+            else:
+                image["file_name"] = name
+                if maps:
+                    image["label_map"] = maps[name]
+                save = partial(_save, path=out / pictures[name])
+                yield partial(write, image, content, model.predict([content])[0], save)
+                bar.update()
 
-    def written(found: tuple[str, Bytes, str, Instances]) -> bool:
-        name, array, digest, instances = found
-        instances = instances.to("cpu")
-        image = {
-            "id": file.next_image_id,
-            "file_name": name,
-            "height": array.shape[0],
-            "width": array.shape[1],
-            "picture": pictures[name],
-            "sha256": digest,
-        }
-        annotations = _annotations(file.next_image_id, instances, ids, named[name])
-        file.add(image, annotations)
+    def write(
+        image: dict[str, Any], array: Bytes, instances: Instances, save: Callable[[Bytes], None]
+    ) -> bool:
+        instances, image_id = instances.to("cpu"), file.next_image_id
+        size = {"height": array.shape[0], "width": array.shape[1]}
+        path = named[image.get("video", image["file_name"])]
+        annotations = _annotations(image_id, instances, ids, path)
+        file.add({"id": image_id, "file_name": image["file_name"]} | size | image, annotations)
         windows = code_windows([annotation["segmentation"] for annotation in annotations])
-        drawn = draw_instances(array, instances, score_threshold=score_threshold, windows=windows)
-        _save(Image.fromarray(drawn), out / pictures[name])
+        if "label_map" in image:
+            numbers = label_map(instances, score_threshold=score_threshold, windows=windows)
+            _save(numbers, out / image["label_map"])
+        save(draw_instances(array, instances, score_threshold=score_threshold, windows=windows))
         return len(instances) >= model.max_detections
 
-    # One thread writes, image by image, and ``sum`` has no code of its own that Ctrl-C could stop
-    # before the thread is done with what has been predicted.
-    with file:
-        full = sum(ahead(written, predicted(), workers=1, most=1))
+    # One thread writes, image by image, and neither ``sum`` nor ``filter`` has code of its own that
+    # Ctrl-C could stop before the thread is done with what has been predicted.
+    with file, ExitStack() as stack:
+        full = sum(filter(None, ahead(call, jobs(stack), workers=1, most=1)))
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),
@@ -182,15 +242,15 @@ def predict_files(
 
 
 def picture_names(images: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """A picture for each image, both relative to their folders.
+    """A picture for each image and a video for each video, relative to their folders.
 
-    It is called as the image but ``.png``, with a number where that is taken, be it in capitals or
-    with composed accents, which some file systems do not tell apart.
+    It is called as the image but ``.png`` (``.mp4``), with a number where that is taken, be it in
+    capitals or with composed accents, which some file systems do not tell apart.
     """
     pictures: dict[str, str] = {}
     used = {_folded(picture) for picture in taken}
     for image in images:
-        plain = PurePosixPath(image).with_suffix(".png")
+        plain = PurePosixPath(image).with_suffix(".mp4" if _is_video(image) else ".png")
         picture, number = plain, 1
         while _folded(str(picture)) in used:
             number += 1
@@ -198,6 +258,20 @@ def picture_names(images: Iterable[str], taken: Iterable[str]) -> dict[str, str]
         pictures[image] = str(picture)
         used.add(_folded(str(picture)))
     return pictures
+
+
+def _map_names(pictures: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
+    """The label map of each image, named after its picture; of a video, a folder of them."""
+    maps = {n: f"{p}_masks" if _is_video(n) else f"{p[:-4]}_masks.png" for n, p in pictures.items()}
+    # None of a video needs another name, since no picture is called so.
+    free = picture_names(
+        (m for m in maps.values() if m.endswith(".png")), [*taken, *pictures.values()]
+    )
+    return {name: free.get(path, path) for name, path in maps.items()}
+
+
+def _is_video(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _folded(name: str) -> str:
@@ -254,15 +328,15 @@ def _annotations(
     ]
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(picture: NDArray[Any], path: Path) -> None:
     """Write a picture so that it is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(".picture.partial")
+    unfinished = path.with_name(".picture.partial")
     try:
-        picture.save(partial, format="PNG")
-        partial.replace(path)
+        Image.fromarray(picture).save(unfinished, format="PNG")
+        unfinished.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _fingerprint(model: ImageSegmenter) -> str:

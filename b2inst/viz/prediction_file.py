@@ -41,7 +41,7 @@ class PredictionFile:
         self._fresh = path.with_name(f".{path.name}.new")
         self._overwrite = overwrite
         self._last_id = {"images": 0, "annotations": 0}
-        #: COCO's entry of each image, by file name.
+        #: COCO's entry of each image, by file name; of a video its last frame's, by the video's.
         self.images: dict[str, dict[str, Any]] = {}
         for entry in self._earlier():
             self._note(entry)
@@ -81,8 +81,9 @@ class PredictionFile:
         """Add an image.
 
         Args:
-            image: COCO's entry, with :attr:`next_image_id` as its id, and with ``picture``, the
-                annotated picture's path relative to the file.
+            image: COCO's entry, with :attr:`next_image_id` as its id, with ``picture``, the path
+                of the annotated picture or video relative to the file, and of a frame with
+                ``video``, the video's file name.
             annotations: COCO's entries, but for their ids.
         """
         first = self._last_id["annotations"] + 1
@@ -94,7 +95,7 @@ class PredictionFile:
 
     def _note(self, entry: _Entry) -> None:
         for image in entry["images"]:
-            self.images[image["file_name"]] = image
+            self.images[image.get("video") or image["file_name"]] = image
         for key, last in self._last_id.items():
             self._last_id[key] = max([last, *(record["id"] for record in entry[key])])
 
@@ -121,7 +122,7 @@ class PredictionFile:
             return
         try:
             content = json.loads(self.path.read_bytes())
-            info = {key: content["info"].get(key) for key in self._head["info"]}
+            info = {key: content["info"].get(key, False) for key in self._head["info"]}
             head = {"info": info, "categories": content["categories"]}
             found = defaultdict(list)
             for annotation in content["annotations"]:
@@ -138,7 +139,7 @@ class PredictionFile:
 
     def _check(self, head: dict[str, Any]) -> None:
         for key, value in self._head["info"].items():
-            before = head["info"].get(key)
+            before = head["info"].get(key, False)
             if before != value:
                 raise DataError(
                     f"{self.path}: was made with {key} {before}, not {value}; {_REMEDY}"

@@ -60,7 +60,7 @@ class Unused(ModuleType):
 def stand_in(*modules: str) -> None:
     """Stand-ins for those of the modules that cannot be imported."""
     for name in modules:
-        if find_spec(name) is None:
+        if name not in sys.modules and find_spec(name) is None:
             sys.modules[name] = Unused(name)
 
 

@@ -3,19 +3,35 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from b2inst.cli import app
+from b2inst.viz import paper
+from b2inst.viz.paper import FIGURES, Material, Saved
 
 
-def test_without_trained_models_each_figure_says_what_to_run(
+def test_what_is_left_out_is_listed_before_anything_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
-    result = CliRunner().invoke(app, ["figures", "--profile", "smoke"])
+    made = tmp_path / "results/local/smoke/figures/figures.json"
+    drawn = paper.make_figures
+
+    def draw(material: Material) -> list[Saved]:
+        typer.echo("drawing")
+        return drawn(material)
+
+    monkeypatch.setattr(paper, "make_figures", draw)
+    result = CliRunner().invoke(app, ["figures", "--profile", "smoke", "--seeds", "0,1"])
     assert result.exit_code == 0, result.output
-    lines = [line for line in result.stdout.splitlines() if "not drawn" in line]
-    assert len(lines) >= 8
-    assert "run `make table1 PROFILE=smoke`" in lines[0]
-    assert (tmp_path / "results/local/smoke/figures/figures.json").is_file()
+    *listed, begun = result.stdout.splitlines()
+    assert begun == "drawing"
+    names = [name for line in listed for name in line.split(";")[0].split(": ")[1].split(", ")]
+    assert sorted(names) == sorted(FIGURES)
+    assert listed[0] == (
+        "left out: fig1, fig4, fig5, fig6, fig9, bases_blendmask, errors_blendmask; BlendMask is "
+        "not trained in profile smoke: run `make table1 PROFILE=smoke SEEDS=0,1`"
+    )
+    assert made.is_file()

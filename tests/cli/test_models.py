@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -287,6 +288,41 @@ def test_predict_in_tiles_needs_a_model_without_resizing(tmp_path: Path, weights
     done = _call(*call)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith("error: tile: this model resizes images; leave")
+
+
+def test_predict_takes_the_images_of_a_split(tmp_path: Path, weights: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    for seed, split in enumerate(("train", "valid")):
+        write_scenes(data, split=split, images=1 + seed, size=48, seed=seed)
+    (data / "valid/deep").mkdir()
+    annotations = data / "annotations/instances_valid.json"
+    (data / "valid/000001.png").rename(data / "valid/deep/000001.png")
+    annotations.write_text(annotations.read_text().replace("000001.png", "deep/000001.png"))
+    done = _call("predict", weights, "--data", data, "--out", out, "--label-maps")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{out}: 2 pictures, predictions.json\n"
+    assert (out / "deep/000001_masks.png").is_file()
+    found = json.loads((out / "predictions.json").read_text())["images"]
+    assert [i["file_name"] for i in found] == ["000000.png", "deep/000001.png"]
+    for given in ([], [data, "--data", data], [data, "--val-split", "valid"]):
+        assert _call("predict", weights, *given, "--out", tmp_path / "no").exit_code == 2
+
+
+def test_predict_takes_folders_with_videos(tmp_path: Path, weights: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "in/out"
+    (folder / "a").mkdir(parents=True)
+    Image.new("RGB", (48, 48)).save(folder / "a/x.png")
+    writer = cv2.VideoWriter(str(folder / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    for kept in ("", " (2 of them from before)"):
+        done = _call("predict", weights, folder, "--out", out)
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"{out}: 1 pictures and 1 videos{kept}, predictions.json\n"
+    (folder / "b.mp4").write_text("no video")
+    last = _call("predict", weights, folder, "--out", out).stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {folder / 'b.mp4'}: OpenCV cannot decode this video")
+    assert _call("predict", weights, folder, "--out", out, "--skip-bad").exit_code == 0
 
 
 def test_predict_tells_of_too_large_images_in_one_line(

@@ -69,7 +69,10 @@ def test_options_in_messages_exist(file: Path) -> None:
             ["train", "table", "figures", "eval", "predict", "submit", "compare", "bench"],
         ),
         ("--crowds-as-instances", ["data check", "train", "table", "figures", "eval", "compare"]),
-        *((o, ["train", "table", "figures"]) for o in ("--val-fraction", "--val-split")),
+        *(
+            (o, ["train", "table", "figures", "eval", "predict", "compare"])
+            for o in ("--val-fraction", "--val-split", "--train-split")
+        ),
         ("--overwrite", ["eval", "predict", "submit", "bench", "convert"]),
         ("--names", ["convert"]),
     ],

@@ -12,7 +12,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from b2inst.ops.masks import code_windows, encode_rle
 from b2inst.structures import Instances
-from b2inst.viz.draw import draw_heat, draw_instances, draw_masks, enlarge, palette
+from b2inst.viz.draw import draw_heat, draw_instances, draw_masks, enlarge, label_map, palette
 
 
 @pytest.fixture
@@ -39,6 +39,21 @@ def instances(masks: torch.Tensor, scores: list[float]) -> Instances:
         masks=masks,
         class_names=("gear",),
     )
+
+
+def test_label_maps_have_the_better_score_on_top() -> None:
+    """Whatever the order; what is hidden, or below the threshold, has no pixel."""
+    masks = [square(0, 0, 10), square(5, 5, 10), square(6, 6, 2), square(20, 28, 4)]
+    given = instances(torch.stack(masks), [0.6, 0.9, 0.5, 0.2])
+    expected = np.zeros((24, 32))
+    expected[:10, :10] = 2
+    expected[5:15, 5:15] = 1  # over the third
+    for windows in (None, code_windows(encode_rle(given.masks))):
+        found = label_map(given, score_threshold=0.3, windows=windows)
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, expected)
+    assert label_map(given, score_threshold=0.2)[22, 30] == 4
+    assert not label_map(given, score_threshold=1).any()
 
 
 def test_palette_colours_are_distinct() -> None:

@@ -11,6 +11,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from b2inst.viz.predict import (
     picture_names,
     predict_files,
 )
+from b2inst.viz.video import Video
 
 SIZE = (40, 48)
 LONG = 60  # seconds; what takes that long is a deadlock
@@ -84,6 +86,16 @@ class Model(torch.nn.Module):
 def photo(path: Path, grey: int = 90) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((*SIZE, 3), grey, dtype=np.uint8)).save(path)
+    return path
+
+
+def film(path: Path, *, frames: int, rate: float = 10) -> Path:
+    """Grey frames, each 20 brighter than the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, SIZE[::-1])
+    for number in range(frames):
+        writer.write(np.full((*SIZE, 3), 20 * number, np.uint8))
+    writer.release()
     return path
 
 
@@ -412,12 +424,142 @@ def test_the_digest_of_the_image_is_kept(tmp_path: Path) -> None:
 
 def test_folders_mean_the_images_in_them(tmp_path: Path) -> None:
     b, a = photo(tmp_path / "in" / "b.png"), photo(tmp_path / "in" / "a.JPG")
-    (tmp_path / "in" / "notes.txt").write_text("no image")
     (tmp_path / "in" / "folder.png").mkdir()
     (tmp_path / "in" / "dangling.png").symlink_to("nowhere.png")
     linked = tmp_path / "in" / "linked.png"
     linked.symlink_to(b)
-    assert find_images([tmp_path / "in", b]) == [a, b, linked, b]
+    below = photo(tmp_path / "in/folder.png/deep/a.JPG")
+    photo(tmp_path / "in/.hidden/a.png")
+    photo(tmp_path / "in/.hidden.png")
+    assert find_images([tmp_path / "in", b]) == [a, b, below, linked, b]
+
+
+def test_what_is_written_into_a_folder_of_images_is_not_predicted(tmp_path: Path) -> None:
+    photo(tmp_path / "x/a.jpg")
+    out = tmp_path / "out"
+    for _ in range(2):
+        run(find_images([tmp_path], outside=out), out, folders=[tmp_path])
+        assert names(out) == ["x/a.jpg"]
+    assert {n for n in files(out) if n.endswith(".png")} == {"x/a.png"}
+    assert find_images([out], outside=out) == [out / "x/a.png"]
+
+
+def test_names_keep_the_subfolders_of_the_given_folder(tmp_path: Path) -> None:
+    """Also where all images are in one, so that more can be added later."""
+    photo(tmp_path / "in/a/x.png")
+    for expected in (["a/x.png"], ["a/x.png", "b/x.png"]):
+        run(find_images([tmp_path / "in"]), tmp_path / "out", folders=[tmp_path / "in"])
+        assert names(tmp_path / "out") == expected
+        photo(tmp_path / "in/b/x.png")
+
+
+def numbers(path: Path) -> Any:
+    with Image.open(path) as image:
+        assert image.mode == "I;16"
+        return np.asarray(image)
+
+
+def test_label_maps_number_what_is_drawn(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}") for n in ("a.png", "a_masks.jpg", "b/a.jpg")]
+    run(images, tmp_path / "out", label_maps=True)
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    found = [(i["picture"], i["label_map"]) for i in content["images"]]
+    assert found == [
+        ("a.png", "a_masks-2.png"),
+        ("a_masks.png", "a_masks_masks.png"),
+        ("b/a.png", "b/a_masks.png"),
+    ]
+    expected = np.zeros(SIZE, int)
+    expected[5:15, 20:30] = 1
+    for _, name in found:
+        assert (numbers(tmp_path / "out" / name) == expected).all()
+    with pytest.raises(DataError, match="was made with label_maps True, not False"):
+        run(images, tmp_path / "out")
+    (tmp_path / "out/a.png").unlink()
+    assert run(images, tmp_path / "out", label_maps=True).kept == 2
+
+
+def test_label_maps_replace_no_file_unasked(tmp_path: Path) -> None:
+    image = photo(tmp_path / "in/a.png")
+    photo(tmp_path / "out/a_masks.png")
+    before = files(tmp_path)
+    with pytest.raises(DataError, match=r"a_masks\.png: would be replaced"):
+        run([image], tmp_path / "out", label_maps=True)
+    assert files(tmp_path) == before
+
+
+def test_a_video_is_predicted_frame_by_frame(tmp_path: Path) -> None:
+    clip = film(tmp_path / "in/a/clip.avi", frames=5, rate=8)
+    images = [photo(tmp_path / "in/a/clip.png"), clip]
+    found = run(images, tmp_path / "out", label_maps=True, category_ids=(3, 7))
+    out = tmp_path / "out"
+    assert found.pictures == [out / "clip.png", out / "clip.mp4"]
+    coco = COCO(str(out / "predictions.json"))
+    _, *frames = coco.loadImgs(coco.getImgIds())
+    assert [i["file_name"] for i in frames] == [f"clip.avi/00000{n}.png" for n in range(5)]
+    assert [(i["video"], i["frame"], i["picture"]) for i in frames] == [
+        ("clip.avi", n, "clip.mp4") for n in range(5)
+    ]
+    assert {(i["height"], i["width"]) for i in frames} == {SIZE}
+    assert len(coco.getAnnIds(imgIds=[i["id"] for i in frames], catIds=[7])) == 5
+    assert all(numbers(out / i["label_map"])[10, 25] == 1 for i in frames)
+    video = Video.open(out / "clip.mp4")
+    assert (video.length, video.rate) == (5, 8)
+    drawn = list(video)
+    scale = drawn[0].shape[0] // SIZE[0]
+    assert drawn[0].shape == (SIZE[0] * scale, SIZE[1] * scale, 3)
+    # Each frame is 20 brighter than the one before, but for the tinted square.
+    assert [int(f[30 * scale, 5 * scale].mean()) for f in drawn] == pytest.approx(
+        range(0, 100, 20), abs=6
+    )
+    assert all(np.ptp(f[10 * scale, 25 * scale].astype(int)) > 40 for f in drawn)
+
+
+def test_an_interrupted_video_is_begun_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    images = [photo(tmp_path / "in/a.png"), film(tmp_path / "in/clip.avi", frames=4)]
+    with pytest.raises(KeyboardInterrupt):
+        run(images, out, Model(stop_at=3), label_maps=True)
+    assert not (out / "clip.mp4").exists()
+    assert not [n for n in files(out) if "partial" in n]
+    assert run(images, out, Model(stop_at=4), label_maps=True).kept == 1
+    assert run(images, out, Model(stop_at=0), label_maps=True).kept == 2
+    assert len(names(out)) == len(set(names(out))) == 5
+    run(images, tmp_path / "at_once", label_maps=True)
+    assert files(tmp_path / "at_once") == files(out)
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    class Watched(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            nonlocal most
+            alive.append(weakref.ref(images[0]))
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+            return super().predict(images)
+
+    run([film(tmp_path / "clip.avi", frames=12)], tmp_path / "out", Watched())
+    assert len(alive) == 12
+    assert most <= 3  # decoded, written, and waited for
+
+
+def test_a_video_that_cannot_be_decoded_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/bad.mp4").write_bytes(b"no video" * 99)
+    images = find_images([tmp_path / "in"], videos=True)
+    images.append(tmp_path / "in/gone.mov")
+    images.append(photo(tmp_path / "in/a.png"))
+    found = run(images, tmp_path / "out")
+    assert [Path(line.split(": ")[0]).name for line in found.bad] == ["bad.mp4", "gone.mov"]
+    assert "OpenCV cannot decode this video; convert it" in found.bad[0]
+    assert "no such video" in found.bad[1]
+    assert names(tmp_path / "out") == ["a.png"]
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

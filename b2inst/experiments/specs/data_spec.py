@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from b2inst.data import SCENES_VERSION, DataError, find_split, find_splits
+from b2inst.data import SCENES_VERSION, DataError, find_annotations, find_split, find_splits
 from b2inst.data.layout import split_of
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.yaml_spec import Spec
@@ -131,12 +131,14 @@ class CocoData(Spec):
         part = self._part(split)
         if isinstance(part, SplitFiles):
             return part.annotations, part.images
-        if self.root is None:
-            raise SpecError(
-                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
-                "make … DATA=DIR"
-            )
-        return find_split(self.root, part)
+        return find_split(self._folder(), part)
+
+    def annotation_file(self, split: SplitName) -> Path:
+        """The annotation file of a split, whose images need not be there; raises as ``files``."""
+        part = self._part(split)
+        if isinstance(part, SplitFiles):
+            return part.annotations
+        return find_annotations(self._folder(), part)
 
     def identified(self) -> CocoData:
         """The same data with the SHA-256 of its annotation files filled in."""
@@ -159,6 +161,14 @@ class CocoData(Spec):
         chosen = {name: value for name, value in options.items() if value}
         return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256} | chosen
 
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise SpecError(
+                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
+                "make … DATA=DIR"
+            )
+        return self.root
+
     def _part(self, split: SplitName) -> str | SplitFiles:
         part = {"train": self.train, "val": self.val, "test": self.test}[split]
         if part is None:
@@ -179,6 +189,7 @@ def coco_folder(
     skip_bad: bool = False,
     crowds_as_instances: bool = False,
     val_fraction: float | None = None,
+    training: bool = True,
 ) -> CocoData:
     """The data of a COCO-format folder; splits that are not named are found.
 
@@ -187,6 +198,7 @@ def coco_folder(
         skip_bad: leave out what cannot be used instead of stopping.
         crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
         val_fraction: share of the training images that is held out for validation.
+        training: False where only the validation split is used: no other need be there then.
 
     Raises:
         DataError: the folder has no annotations in a known layout.
@@ -194,14 +206,15 @@ def coco_folder(
     """
     if val_fraction is not None and val is not None:
         raise SpecError("--val-fraction holds out training images: leave out --val-split")
-    chosen = _parse_split(train) if train else _find(root, "train", alone=val_fraction is not None)
-    if val_fraction is not None:
-        held_out = chosen
-    else:
+    chosen = held_out = None
+    if training or val_fraction is not None:
+        alone = val_fraction is not None
+        chosen = held_out = _parse_split(train) if train else _find(root, "train", alone=alone)
+    if val_fraction is None:
         held_out = _parse_split(val) if val else _find(root, "val")
     return CocoData(
         root=root.resolve(),  # a run's spec is read again from other folders
-        train=chosen,
+        train=chosen or held_out,
         val=held_out,
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,

@@ -39,7 +39,7 @@ class Profile(Spec):
     """Data, model size, schedule and machine use that the rows of a table have in common."""
 
     name: str
-    description: str
+    description: str = ""
     variant: str  #: the second half of a model's name: "tiny", "r50"
     #: The variants that rows may ask for, and what each is here: ``{r50: tiny}``. A row that asks
     #: for another is not run.
@@ -103,7 +103,9 @@ class Profile(Spec):
         return self.model_copy(
             update={
                 "name": f"{self.name}-batch{size}",
-                "description": f"{self.description}, in batches of {size} images",
+                "description": ", ".join(
+                    filter(None, (self.description, f"in batches of {size} images"))
+                ),
                 "schedule": self.schedule.for_batch(size),
                 "recipes": {family: own.for_batch(size) for family, own in self.recipes.items()},
             }

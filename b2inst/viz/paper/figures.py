@@ -7,7 +7,7 @@ No image is picked by hand: the rule and the number by which an image was chosen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -223,20 +223,32 @@ def error_split(material: Material, *, family: str) -> Drawing:
     return Drawing(caption, figure, models, choices, numbers)
 
 
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is drawn, and what it cannot be drawn without."""
+
+    draw: Callable[[Material], Drawing]
+    families: tuple[str, ...]  #: whose trained models it needs
+
+
+def _of(draw: Callable[..., Drawing], family: str, **options: str) -> Figure:
+    return Figure(partial(draw, family=family, **options), (family, f"b2inst-{family}"))
+
+
+_BLENDMASK = ("blendmask", "b2inst-blendmask")
+
 #: By the names of their files: in the paper's order, then the bases, and where masks are wrong.
-FIGURES: dict[str, Callable[[Material], Drawing]] = {
-    "fig1": fig1,
-    "fig4": fig4,
-    "fig5": fig5,
-    "fig6": partial(pair_sample, family="blendmask", paper="The paper's Fig. 6"),
-    "fig7": partial(pair_sample, family="yolact", paper="The paper's Fig. 7"),
-    "fig8": fig8,
-    "fig9": fig9,
-    "pairs_condinst": partial(
-        pair_sample, family="condinst", paper="Not in the paper, after its Fig. 6"
-    ),
-    **{f"bases_{family}": partial(base_grid, family=family) for family in _FAMILIES},
-    **{f"errors_{family}": partial(error_split, family=family) for family in _FAMILIES},
+FIGURES: dict[str, Figure] = {
+    "fig1": Figure(fig1, _BLENDMASK),
+    "fig4": Figure(fig4, _BLENDMASK),
+    "fig5": Figure(fig5, (*_BLENDMASK, "yolact", "b2inst-yolact")),
+    "fig6": _of(pair_sample, "blendmask", paper="The paper's Fig. 6"),
+    "fig7": _of(pair_sample, "yolact", paper="The paper's Fig. 7"),
+    "fig8": Figure(fig8, ("b2inst-blendmask",)),
+    "fig9": Figure(fig9, _BLENDMASK),
+    "pairs_condinst": _of(pair_sample, "condinst", paper="Not in the paper, after its Fig. 6"),
+    **{f"bases_{family}": _of(base_grid, family) for family in _FAMILIES},
+    **{f"errors_{family}": _of(error_split, family) for family in _FAMILIES},
 }
 
 

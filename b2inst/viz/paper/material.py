@@ -83,12 +83,26 @@ class Material:
     Args:
         plan: the profile, on prepared data.
         seeds: the first that is there is drawn; counts over the split are of all of them.
+        profile: its name or path, for what to run (default: its name).
+        own_data: the data are not the profile's.
     """
 
-    def __init__(self, plan: Profile, workspace: Workspace, *, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        plan: Profile,
+        workspace: Workspace,
+        *,
+        seeds: Sequence[int],
+        profile: str | None = None,
+        own_data: bool = False,
+    ) -> None:
         self.plan = plan
         self.workspace = workspace
         self.seeds = tuple(seeds)
+        self._variables = f"PROFILE={profile or plan.name}"
+        if self.seeds != (0,):
+            self._variables += f" SEEDS={','.join(map(str, self.seeds))}"
+        self._with_data = " with the same data" if own_data else ""
         self._found: dict[str, TrainedModel] = {}
         self._boundary_ap: dict[str, dict[int, float]] = {}
 
@@ -109,7 +123,7 @@ class Material:
         workspace = workspace or Workspace.here()
         plan = load_profile(profile, data=data, workspace=workspace)
         plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-        return cls(plan, workspace, seeds=seeds)
+        return cls(plan, workspace, seeds=seeds, profile=profile, own_data=data is not None)
 
     @cached_property
     def index(self) -> CocoIndex:
@@ -136,6 +150,15 @@ class Material:
         if family not in self._found:
             self._found[family] = self._find(family)
         return self._found[family]
+
+    def missing(self, families: Sequence[str]) -> str | None:
+        """What the first family that is not trained lacks, and what to run; None if none is."""
+        try:
+            for family in families:
+                self.model(family)
+        except RunError as error:
+            return str(error)
+        return None
 
     def find(self, family: str) -> TrainedModel | None:
         """The same, or None."""
@@ -176,7 +199,7 @@ class Material:
             }
             if runs:
                 return TrainedModel(NAMES[family], f"{table}, {row.name}", split, runs)
-            remedy = remedy or f"`make {table} PROFILE={self.plan.name}`"
+            remedy = remedy or f"`make {table} {self._variables}`{self._with_data}"
         raise RunError(
             f"{NAMES[family]} is not trained in profile {self.plan.name}: "
             + (f"run {remedy}" if remedy else f"no table has a row of it ({', '.join(TABLES)})")

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from b2inst.experiments.runs.provenance import describe_machine
 from b2inst.experiments.runs.store import write_json
-from b2inst.experiments.specs.errors import RunError
 from b2inst.viz.figure import save_print
 from b2inst.viz.paper.figures import FIGURES
 from b2inst.viz.paper.material import Material
@@ -39,10 +38,10 @@ def save(name: str, material: Material) -> Saved:
     Args:
         name: of ``FIGURES``.
     """
-    try:
-        drawing = FIGURES[name](material)
-    except RunError as missing:
-        return Saved(name, str(missing), None, {"name": name, "missing": str(missing)})
+    figure = FIGURES[name]
+    if missing := material.missing(figure.families):
+        return Saved(name, missing, None, {"name": name, "missing": missing})
+    drawing = figure.draw(material)
     path = save_print(drawing.figure, folder(material) / f"{name}.png")
     record = {
         "name": name,
@@ -60,6 +59,15 @@ def save(name: str, material: Material) -> Saved:
         "counts": drawing.counts,
     }
     return Saved(name, drawing.caption, path, record)
+
+
+def left_out(material: Material) -> dict[str, list[str]]:
+    """The figures that cannot be drawn, by what their models lack and what to run."""
+    found: dict[str, list[str]] = {}
+    for name, figure in FIGURES.items():
+        if missing := material.missing(figure.families):
+            found.setdefault(missing, []).append(name)
+    return found
 
 
 def make_figures(material: Material) -> list[Saved]:

@@ -97,6 +97,16 @@ def test_other_layouts_by_explicit_paths(folder: Path) -> None:
     assert data.identified().sha256["train"] == data.identified().sha256["val"]
 
 
+def test_evaluating_needs_no_split_to_train_on(folder: Path) -> None:
+    (folder / "annotations/instances_train.json").unlink()
+    data = coco_folder(folder, val="val", training=False)
+    assert data.files("val") == (folder / "annotations/instances_val.json", folder / "val")
+    shutil.rmtree(folder / "val")
+    assert data.annotation_file("val") == folder / "annotations/instances_val.json"
+    with pytest.raises(DataError, match="no such folder"):
+        data.files("val")
+
+
 def test_missing_folder_and_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         coco_folder(tmp_path / "nowhere")

@@ -253,6 +253,12 @@ def test_a_profile_extends_another_by_what_differs(tmp_path: Path) -> None:
     assert mine.model_dump(exclude=changed) == tiny.model_dump(exclude=changed)
 
 
+def test_a_profile_needs_no_description(tmp_path: Path) -> None:
+    name = _mine(tmp_path, "extends: tiny\nseeds: [4]")
+    assert load_profile(name).description == ""
+    assert load_profile(f"{name}-batch4").description == "in batches of 4 images"
+
+
 def test_a_family_may_follow_another_profile(tmp_path: Path) -> None:
     """Also one that extends a profile whose recipes it is itself among."""
     mine = load_profile(
@@ -269,7 +275,6 @@ def test_a_family_may_follow_another_profile(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("extends: tinny\ndescription: x", "no profile 'tinny'; there are .*tiny"),
-        ("extends: tiny", "mine.yaml: key 'description' is missing"),
         ("extends: tiny\ndescription: x\nschedule: {batchsize: 3}", "mean 'batch_size'"),
         ("extends: {here}\ndescription: x", "mine.yaml: extends itself"),
         ("extends: tiny\ndescription: x\nrecipes: [yolact]", "mine.yaml: 'recipes'"),

@@ -4,14 +4,16 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from b2inst.experiments import RunError, Workspace
 from b2inst.viz.choose import Choice
-from b2inst.viz.paper import FIGURES, Material, make_figures, save
+from b2inst.viz.paper import FIGURES, Material, left_out, make_figures, save
 from b2inst.viz.paper.figures import fig1, fig4, fig9
+from b2inst.viz.paper.material import TrainedModel
 
 DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9", "bases_blendmask", "errors_blendmask"}
 
@@ -71,6 +73,33 @@ def test_the_rule_is_written_below(material: Material) -> None:
 
 def test_without_objects_that_both_find_there_are_no_closeups(material: Material) -> None:
     assert fig9(material).choices == []
+
+
+def test_a_figure_names_the_models_that_it_takes(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn with these alone, and of these not one too many."""
+    for name in DRAWN:
+        asked = set()
+        model = material.model
+
+        def noted(family: str, model: Any = model, asked: set[str] = asked) -> TrainedModel:
+            found: TrainedModel = model(family)
+            asked.add(family)
+            return found
+
+        monkeypatch.setattr(material, "model", noted)
+        FIGURES[name].draw(material)
+        monkeypatch.setattr(material, "model", model)
+        assert asked == set(FIGURES[name].families)
+
+
+def test_models_of_given_data_are_trained_on_the_same(material: Material) -> None:
+    given = Material(
+        material.plan, material.workspace, seeds=(1,), profile="my/own.yaml", own_data=True
+    )
+    (text,) = {why for why, names in left_out(given).items() if "fig7" in names}
+    assert text.endswith("run `make table3 PROFILE=my/own.yaml SEEDS=1` with the same data")
 
 
 def test_without_any_run_every_figure_says_what_to_run(material: Material, tmp_path: Path) -> None:
