@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any
 
 from b2inst.models.blendmask import IMAGENET_RGB, blendmask, blendmask_tiny
@@ -113,7 +114,7 @@ def create_model(
         options: of the family's builder, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:
-        ValueError: an unknown name or option, with the known ones.
+        ValueError: if a name or an option is unknown, or an option's value has a wrong type.
     """
     if name not in CATALOG:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
@@ -126,12 +127,20 @@ def create_model(
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
         )
+    for option, value in options.items():
+        expected = _TYPES.get(type(known[option].default))
+        if expected and value is not None and not isinstance(value, expected):
+            raise ValueError(
+                f"{name}: option {option} is {value!r}; give a value like {known[option].default!r}"
+            )
     try:
         model = CATALOG[name](num_classes=num_classes, **options)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        nested = [value for value in options.values() if isinstance(value, Mapping)]
+        if unexpected is None or not any(unexpected[1] in mapping for mapping in nested):
             raise
-        raise ValueError(f"options of {name}: {error}") from error  # in a mapping, as boundary's
+        raise ValueError(f"options of {name}: {error}") from error
     model.class_names = class_names
     # The weights to start from are no part of what the finished model is.
     kept = {key: value for key, value in options.items() if key != "backbone_weights"}
@@ -144,10 +153,21 @@ def create_model(
     return model
 
 
-def _options(builder: Any) -> list[str]:
+#: What a value may be, by the type of the default.
+_TYPES: dict[type, Any] = {
+    bool: bool,
+    int: int,
+    float: (int, float),
+    str: str,
+    tuple: (list, tuple),
+}
+
+
+def _options(builder: Any) -> dict[str, Parameter]:
     """Of a builder; what it takes by ``**`` are those of the builder that it is given."""
     parameters = signature(builder).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"]
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "num_classes"}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        known += [name for name in _options(builder.args[0]) if name != "make_backbone"]
+        inner = _options(builder.args[0])
+        known |= {name: p for name, p in inner.items() if name != "make_backbone"}
     return known

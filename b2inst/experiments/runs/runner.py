@@ -125,7 +125,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmente
     """The untrained model of a run, its initial weights drawn from the run's seed.
 
     Raises:
-        SpecError: the catalog has no such model, or it has no such option.
+        SpecError: if there is no such model, or it does not take these options.
     """
     torch.manual_seed(spec.seed)
     options: dict[str, Any] = dict(spec.options)
@@ -133,7 +133,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmente
         return create_model(
             spec.model, num_classes=len(class_names), class_names=class_names, **options
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 

@@ -182,6 +182,17 @@ def test_impossible_models_are_told_in_one_line(spec: RunSpec, change: dict[str,
         build_model(spec.model_copy(update=change), class_names=CLASSES)
 
 
+def test_an_error_inside_a_model_is_no_wrong_option(
+    spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(*_: Any, **__: Any) -> None:
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setattr(runner, "create_model", create)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        build_model(spec, class_names=CLASSES)
+
+
 def test_disk_need_covers_what_a_run_writes(finished: tuple[RunSpec, Workspace, Run]) -> None:
     spec, _, done = finished
     written = sum(p.stat().st_size for p in done.folder.rglob("*") if p.is_file())
