@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +31,9 @@ from b2inst.cli.options import (
     parse_slurm,
     profile_name,
 )
+
+if TYPE_CHECKING:
+    from b2inst.experiments import TableResult, Workspace
 
 
 def table(
@@ -79,8 +83,7 @@ def table(
     The table's notebook knows no --start: for it, name the file in a profile of your own
     (extends: finetune, start: FILE).
     """
-    from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
-    from b2inst.experiments.specs.table_spec import load_table
+    from b2inst.experiments import Workspace, load_profile, make_table, to_text
     from b2inst.experiments.tables.published import comparison_text
 
     workspace = Workspace.here()
@@ -95,10 +98,15 @@ def table(
     numbers = parse_seeds(seeds)
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
-    asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
-    asked |= {"recompute": recompute or None}
-    asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
-    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    asked = {
+        "jobs": jobs,
+        "device": device,
+        "devices": devices,
+        "recompute": recompute,
+        "machines": machines,
+        "slurm": parse_slurm(slurm),
+    }
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     result = make_table(
         name,
         profile=profile,
@@ -120,22 +128,33 @@ def table(
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
 
-    source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
     plain = not (
         render or row or split or train_split or val_split or val_fraction or skip_bad
         or crowds_as_instances or start
     )  # fmt: skip
-    if notebook and plain and source is not None:
-        path = workspace.root / "notebooks" / source
+    if notebook and plain:
+        parameters = {
+            "profile": profile,
+            "seeds": ",".join(map(str, numbers or plan.seeds)),
+            "data": str(data.resolve()) if data is not None else "",
+        }
+        _run_notebook(name, result, folder, parameters, workspace)
+
+
+def _run_notebook(
+    name: str, result: TableResult, folder: Path, parameters: dict[str, str], workspace: Workspace
+) -> None:
+    """Execute the notebook of a table, if it has one, beside the table's files."""
+    from b2inst.experiments import execute
+    from b2inst.experiments.specs.table_spec import load_table
+
+    source = load_table(name, workspace=workspace).notebook
+    if source is not None:
         _, page = execute(
-            path,
+            workspace.root / "notebooks" / source,
             folder / f"{result.table}.ipynb",
-            {
-                "profile": profile,
-                "seeds": ",".join(map(str, numbers or plan.seeds)),
-                "data": str(data.resolve()) if data is not None else "",
-            },
+            parameters,
             folder=workspace.root,
             inputs=repr(result.rows),
             progress=True,

@@ -56,110 +56,107 @@ def make_table(
     in ``results/`` stays as it is.
 
     Args:
-        name: a table ("table1") or the path of its YAML file.
-        profile: a profile ("tiny") or the path of its YAML file.
-        seeds: one run of each row for each (default: the profile's).
-        rows: names of the rows to run (default: all).
-        data: a COCO-format folder to use in place of the profile's data.
-        start: weights that every run begins with (default: the profile's).
-        split: evaluated on this one (default: the one that is reported on). Another one's table
+        name: A table ("table1") or the path of its YAML file.
+        profile: A profile ("tiny") or the path of its YAML file.
+        seeds: One run of each row for each (default: the profile's).
+        rows: Names of the rows to run (default: all).
+        data: A COCO-format folder to use in place of the profile's data.
+        start: Weights that every run begins with (default: the profile's).
+        split: The split to evaluate on (default: the one that is reported on). Another one's table
             goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
-        machine: how to use the machine (default: as the profile says).
-        launcher: "local", or "slurm" for the jobs of a cluster.
+        workspace: Where all files are (default: the checkout of the current folder).
+        machine: How to use the machine (default: as the profile says).
+        launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
         train: False runs nothing: this machine's table is rendered again, else the published one;
             without any, rows say "not run".
-        rerun: train anew the runs that were made by other code; the old ones are kept aside.
+        rerun: Train again the runs that other code has made; the old ones are kept aside.
+        progress: Show progress bars.
+
+    Returns:
+        The table as it was written.
 
     Raises:
-        ExperimentError, DataError: the plan cannot be carried out; raised before any training.
-        RunError: a run failed; the others were completed, and the table shows them.
-        KeyboardInterrupt: stopped; what has been done is kept.
+        ExperimentError, DataError: if the plan cannot be carried out; before any training.
+        RunError: if a run failed; the others were completed, and the table shows them.
+        KeyboardInterrupt: if it was stopped; what has been done is kept.
     """
     workspace = workspace or Workspace.here()
     plan = load_profile(profile, data=data, start=start, workspace=workspace)
     table = load_table(name, workspace=workspace).with_columns(plan.columns)
-    part = split or plan.data.report_split
-    folder = table.name if part == plan.data.report_split else f"{table.name}-{part}"
+    split = split or plan.data.report_split
+    folder = table.name if split == plan.data.report_split else f"{table.name}-{split}"
     target = workspace.results / plan.name / folder
     if not train:
-        stored = target / f"{table.name}.json"
-        result = (
-            TableResult.load(stored)
-            if stored.is_file()
-            else load_published(plan.name, table.name, workspace)
-            or build_table(table, plan, {}, workspace, split=part)
-        )
+        return _render_again(table, plan, split, workspace, target)
+
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    machine = machine or plan.machine
+    asked = tuple(plan.seeds if seeds is None else seeds)
+    specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
+    runs = _runs(specs, workspace)
+    chosen = {spec.hash for row in _chosen(rows, table) for spec in specs.get(row, ())}
+    wanted = [name for name, (s, _) in runs.items() if s.hash in chosen and s.seed in asked]
+    if rerun:
+        for _, run in (runs[name] for name in wanted):
+            if is_stale(run):
+                run.set_aside()
+    warn_of_stale({name: run for name, (_, run) in runs.items()})
+    missing = _missing(runs, wanted, split)
+    if missing:
+        if progress:
+            published = load_published(plan.name, table.name, workspace)
+            text = _announcement(table.name, plan.name, runs, missing, machine.jobs, published)
+            tqdm.write(text, file=sys.stderr)
+        check_plan(missing.values(), workspace, split, machine)
+
+    def write(speed: TableSpeed | None) -> TableResult:
+        result = build_table(table, plan, specs, workspace, split=split, speed=speed)
+        save_runs(result, workspace)
         write_table(result, target)
         return result
 
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-    asked = tuple(plan.seeds if seeds is None else seeds)
-    specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
-
-    def finish(speed: TableSpeed | None) -> TableResult:
-        built = build_table(table, plan, specs, workspace, split=part, speed=speed)
-        return _write(built, workspace, target)
-
-    runs = _runs(specs, workspace)
-    wanted = {
-        spec.hash
-        for row in _chosen(rows, table)
-        for spec in specs.get(row, ())
-        if spec.seed in asked
-    }
-    if rerun:
-        for spec, run in runs.values():
-            if spec.hash in wanted and is_stale(run):
-                run.set_aside()
-    warn_of_stale({label: run for label, (_, run) in runs.items()})
-    missing = {  # the longest first: none is left alone in the end
-        label: spec
-        for label, (spec, run) in sorted(
-            runs.items(), key=lambda item: -item[1][0].schedule.iterations
-        )
-        # Also those of earlier calls that today's code has not measured, which takes little.
-        if (spec.hash in wanted or run.status is RunStatus.TRAINED)
-        and not is_complete(run, spec, part)
-    }
-    machine = machine or plan.machine
-    if progress and missing:
-        published = load_published(plan.name, table.name, workspace)
-        text = _announcement(table.name, plan.name, runs, missing, machine.jobs, published)
-        tqdm.write(text, file=sys.stderr)
-    if missing:
-        check_plan(missing.values(), workspace, part, machine)
-    speed = None
     try:
         if missing:
             run_all(
                 missing,
                 workspace,
-                split=part,
+                split=split,
                 machine=machine,
                 launcher=launcher,
-                complete={
-                    label: spec
-                    for label, (spec, _) in runs.items()
-                    if spec.hash in wanted and label not in missing
-                },
+                complete={name: runs[name][0] for name in wanted if name not in missing},
                 progress=progress,
             )
+        speed = None
         if table.costs and rows is None:  # all of them are timed together, or none
             speed = table_speed(
                 {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
                 table.bases,
                 target / "speed.json",
                 data=plan.data,
-                split=part,
+                split=split,
                 workspace=workspace,
                 device=resolve_device(machine.device),
                 progress=progress,
             )
     except BaseException:
-        if any(is_complete(run, spec, part) for spec, run in runs.values()):
-            finish(None)
+        if any(is_complete(run, spec, split) for spec, run in runs.values()):
+            write(None)
         raise
-    return finish(speed)
+    return write(speed)
+
+
+def _render_again(
+    table: TableSpec, plan: Profile, split: SplitName, workspace: Workspace, target: Path
+) -> TableResult:
+    stored = target / f"{table.name}.json"
+    result = (
+        TableResult.load(stored)
+        if stored.is_file()
+        else load_published(plan.name, table.name, workspace)
+        or build_table(table, plan, {}, workspace, split=split)
+    )
+    write_table(result, target)
+    return result
 
 
 def _earlier_seeds(
@@ -221,7 +218,17 @@ def _runs(
     return found
 
 
-def _write(result: TableResult, workspace: Workspace, target: Path) -> TableResult:
-    save_runs(result, workspace)
-    write_table(result, target)
-    return result
+def _missing(
+    runs: Mapping[str, tuple[RunSpec, Run]], wanted: Sequence[str], split: SplitName
+) -> dict[str, RunSpec]:
+    """The longest first, so that none is left alone at the end.
+
+    Also trained runs of earlier calls that today's code has not measured, which takes little.
+    """
+    longest_first = sorted(runs.items(), key=lambda item: -item[1][0].schedule.iterations)
+    return {
+        label: spec
+        for label, (spec, run) in longest_first
+        if (label in wanted or run.status is RunStatus.TRAINED)
+        and not is_complete(run, spec, split)
+    }
