@@ -19,8 +19,13 @@ from pydantic import (
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
-from b2inst.experiments.specs.run_spec import COCO_MAX_DETECTIONS, Augmentation, Precision, RunSpec
-from b2inst.experiments.specs.start_file import StartFile
+from b2inst.experiments.specs.run_spec import (
+    COCO_MAX_DETECTIONS,
+    Augmentation,
+    Precision,
+    RunSpec,
+    StartFile,
+)
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import Spec, parse_spec, read_yaml
 from b2inst.training import Schedule

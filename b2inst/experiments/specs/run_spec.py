@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from b2inst.experiments.specs.data_spec import DataSpec
-from b2inst.experiments.specs.start_file import StartFile
+from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.yaml_spec import Spec
 from b2inst.training import Schedule
 
@@ -55,6 +56,42 @@ class Augmentation(Spec):
         if not self.shorter and self.crop is None:
             raise ValueError("images of different sizes make no batch: give shorter, or crop")
         return self
+
+
+class StartFile(Spec):
+    """A weights file, by what it holds; where it lies is no part of what a run is."""
+
+    path: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """A file as it is now.
+
+        Raises:
+            SpecError: if there is no such file.
+        """
+        return cls(path=path.resolve(), sha256=_digest(path))
+
+    def unchanged(self) -> Path:
+        """Where the file lies.
+
+        Raises:
+            SpecError: if it is gone, or holds something else than when the run was begun.
+        """
+        if _digest(self.path) != self.sha256:
+            raise SpecError(
+                f"{self.path}: is not the file that the run was begun with; put that back, or "
+                "begin another run with --start"
+            )
+        return self.path
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise SpecError(f"{path}: no such weights file to start from")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 #: Keys that came later: a run that leaves them at their defaults is the one it was without them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -122,7 +121,11 @@ def _row(
         "published only" if row.model is None else "run" if runs else "not run"
     )
     base = table.bases.get(row.name)
-    ours = {column: _measured(runs.values(), column, label) for column in table.columns}
+    measured = [run.metrics(label) or {} for run in runs.values()]
+    ours = {
+        column: Measured.of(found["metrics"].get(column) for found in measured)
+        for column in table.columns
+    }
     delta = {} if base is None else _differences(runs, done.get(base, {}), base, table, label)
     if speed is not None and runs:
         ours |= {column: speed.costs(row.name)[column] for column in table.costs}
@@ -139,19 +142,6 @@ def _row(
         group=row.group,
         setting=row.setting,
         origin=row.origin,
-    )
-
-
-def _measured(runs: Any, column: str, label: str) -> Measured:
-    values = [
-        value
-        for run in runs
-        if (value := (run.metrics(label) or {})["metrics"].get(column)) is not None
-    ]
-    return Measured(
-        mean=statistics.fmean(values) if values else None,
-        sd=statistics.stdev(values) if len(values) > 1 else None,
-        n=len(values),
     )
 
 

@@ -18,7 +18,7 @@ from b2inst.experiments.tables.rendering import (
     setting_cells,
     to_markdown,
 )
-from b2inst.experiments.tables.table_result import Difference, Measured, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, Difference, Measured, TableResult
 
 
 def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
@@ -45,7 +45,7 @@ def to_csv(result: TableResult) -> str:
     writer.writerow(["row", "metric", "paper", *names, *noise, *settings])
     for row in result.rows:
         for column in result.columns:
-            ours = row.ours.get(column, Measured(mean=None, sd=None, n=0))
+            ours = row.ours.get(column, Measured(mean=None))
             delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
             low, high = delta.ci95 or (None, None)
             numbers = [ours.mean, ours.sd, ours.n, delta.mean, low, high]
@@ -103,19 +103,20 @@ def _heading(column: str) -> str:
     return text
 
 
+#: What LaTeX does not print as it is.
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%_#"},
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "Δ": r"$\Delta$",
+        "−": "$-$",
+        "✓": r"$\checkmark$",
+        NOTHING: "--",
+        NOISE: r"$\approx$",
+    }
+)
+
+
 def _escape(text: str) -> str:
-    for plain, latex in (
-        ("\\", r"\textbackslash{}"),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("Δ", r"$\Delta$"),
-        ("−", "$-$"),
-        ("✓", r"$\checkmark$"),
-        ("–", "--"),
-        (NOISE, r"$\approx$"),
-    ):
-        text = text.replace(plain, latex)
-    return text
+    return text.translate(_LATEX)

@@ -11,13 +11,12 @@ from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.table_spec import COSTS
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.rendering import (
-    NOTHING,
     aligned,
     heading,
     markdown_lines,
     measured_text,
 )
-from b2inst.experiments.tables.table_result import ResultRow, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, ResultRow, TableResult
 
 
 def load_published(profile: str, table: str, workspace: Workspace) -> TableResult | None:

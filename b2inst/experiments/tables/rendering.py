@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 from b2inst.experiments.specs.run_spec import COCO_MAX_DETECTIONS
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, COSTS, GROUPS, THRESHOLDED
-from b2inst.experiments.tables.table_result import Difference, ResultRow, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, Difference, ResultRow, TableResult
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Printed where there is no number: an empty size range, a cell the paper does not have.
-NOTHING = "–"
 
 #: Printed after a difference that is inside the noise.
 NOISE = "≈"
@@ -309,8 +306,7 @@ def measured_text(row: ResultRow, column: str) -> str:
         return NOTHING
     if column in COSTS:
         return _three_digits(cell.mean)
-    spread = "" if cell.sd is None else f" ± {cell.sd:.1f}"
-    return f"{cell.mean:.1f}{spread} ({cell.n})"
+    return f"{cell.text()} ({cell.n})"
 
 
 def _delta(row: ResultRow, column: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from b2inst.experiments.runs.single_run import data_name
 from b2inst.experiments.runs.store import Run
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.tables.rendering import NOTHING, aligned
+from b2inst.experiments.tables.rendering import aligned
+from b2inst.experiments.tables.table_result import NOTHING
 
 
 def run_table(workspace: Workspace) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.rendering import markdown_lines
-from b2inst.experiments.tables.table_result import Measured, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, Measured, TableResult
 
 #: What is set against the truth.
 SCORES = {"iou": "S_IoU", "boundary": "S_boundary", "class": "S_class", "mask": "S_mask"}
@@ -53,11 +51,11 @@ class RunQuality(_Part):
     """One run; also kept in its folder, since measuring takes seconds."""
 
     code: int  #: version of the evaluation code
-    of_object: int  #: detections that calibration and correlation are measured on
-    calibration: dict[str, list[CalibrationBin]]  #: by quality that the head predicts
-    calibration_error: dict[str, float | None]
-    correlation: dict[str, dict[str, float | None]]  #: Spearman: score → true quality → value
-    ap: dict[str, dict[str, float | None]]  #: metric → ranking (``oracle_rankings``) → percent
+    of_object: int = 0  #: detections that calibration and correlation are measured on
+    calibration: dict[str, list[CalibrationBin]] = {}  #: by quality that the head predicts
+    calibration_error: dict[str, float | None] = {}
+    correlation: dict[str, dict[str, float | None]] = {}  #: Spearman: score → true quality → value
+    ap: dict[str, dict[str, float | None]] = {}  #: metric → ranking (``oracle_rankings``) → percent
 
 
 class RowQuality(_Part):
@@ -136,14 +134,7 @@ def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuali
 def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: int) -> RunQuality:
     first: Prediction = next(iterate_predictions(path), {})
     if not any(field in first for field in QUALITIES.values()):
-        return RunQuality(
-            code=code,
-            of_object=0,
-            calibration={},
-            calibration_error={},
-            correlation={},
-            ap={},
-        )
+        return RunQuality(code=code)
     detections = read_predictions(path)
     ratings = rate(detections, truth)
     kept = ratings.of_object
@@ -175,28 +166,18 @@ def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: int) -> RunQuali
 
 
 def _row(name: str, runs: dict[str, RunQuality]) -> RowQuality:
-    all_runs = list(runs.values())
-    first = all_runs[0]
-    ap = {
-        metric: {r: _over_seeds(one.ap[metric][r] for one in all_runs) for r in rankings}
-        for metric, rankings in first.ap.items()
-    }
+    every = list(runs.values())
+    ap = _over_seeds([run.ap for run in every])
     return RowQuality(
         name=name,
         runs=list(runs),
-        of_object=sum(one.of_object for one in all_runs),
+        of_object=sum(run.of_object for run in every),
         calibration={
-            quality: pooled([one.calibration[quality] for one in all_runs])
-            for quality in first.calibration
+            quality: pooled([run.calibration[quality] for run in every])
+            for quality in every[0].calibration
         },
-        calibration_error={
-            quality: _over_seeds(one.calibration_error[quality] for one in all_runs)
-            for quality in first.calibration_error
-        },
-        correlation={
-            score: {t: _over_seeds(one.correlation[score][t] for one in all_runs) for t in truths}
-            for score, truths in first.correlation.items()
-        },
+        calibration_error=_over_seeds([run.calibration_error for run in every]),
+        correlation=_over_seeds([run.correlation for run in every]),
         ap=ap,
         reached={metric: _reached(values) for metric, values in ap.items()},
     )
@@ -228,21 +209,13 @@ def quality_markdown(quality: ScoreQuality) -> str:
         for i, (metric, heading) in enumerate(_METRICS.items()):
             cells = [_text(row.ap[metric].get(r), 1) for r in _RANKINGS]
             reached = row.reached[metric]
-            share = "–" if reached is None else f"{reached:.0f} %"
+            share = NOTHING if reached is None else f"{reached:.0f} %"
             rankings.append(["" if i else row.name, heading, *cells, share])
-        agreement.append(
-            [
-                row.name,
-                str(row.of_object),
-                *(_text(row.calibration_error.get(q), 3) for q in QUALITIES),
-                *(
-                    " / ".join(_text(row.correlation.get(s, {}).get(t), 2) for t in QUALITIES)
-                    if s in row.correlation
-                    else "–"
-                    for s in SCORES
-                ),
-            ]
-        )
+        errors = [_text(row.calibration_error.get(q), 3) for q in QUALITIES]
+        found = [row.correlation.get(score, {}) for score in SCORES]
+        both = [" / ".join(_text(true.get(q), 2) for q in QUALITIES) for true in found]
+        ranks = [text if true else NOTHING for text, true in zip(both, found, strict=True)]
+        agreement.append([row.name, str(row.of_object), *errors, *ranks])
     return "\n".join(
         [*markdown_lines(rankings), "", *markdown_lines(agreement), "", _EXPLAINED, ""]
     )
@@ -259,13 +232,11 @@ _EXPLAINED = (
 )
 
 
-def _over_seeds(values: Iterable[float | None]) -> Measured:
-    found = [value for value in values if value is not None]
-    return Measured(
-        mean=statistics.fmean(found) if found else None,
-        sd=statistics.stdev(found) if len(found) > 1 else None,
-        n=len(found),
-    )
+def _over_seeds(values: list[Any]) -> Any:
+    """Mean and sd of numbers, or of the numbers at each place of nested dictionaries."""
+    if isinstance(values[0], dict):
+        return {key: _over_seeds([value[key] for value in values]) for key in values[0]}
+    return Measured.of(values)
 
 
 def _reached(ap: dict[str, Measured]) -> float | None:
@@ -276,7 +247,4 @@ def _reached(ap: dict[str, Measured]) -> float | None:
 
 
 def _text(cell: Measured | None, digits: int) -> str:
-    if cell is None or cell.mean is None:
-        return "–"
-    spread = "" if cell.sd is None else f" ± {cell.sd:.{digits}f}"
-    return f"{cell.mean:.{digits}f}{spread}"
+    return NOTHING if cell is None else cell.text(digits)

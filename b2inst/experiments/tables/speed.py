@@ -46,7 +46,7 @@ class TableSpeed(BaseModel):
     def costs(self, row: str) -> dict[str, Measured]:
         """The cells of a row's columns of costs."""
         values = _values(self.benchmark.speed(row))
-        return {name: Measured(mean=value, sd=None, n=1) for name, value in values.items()}
+        return {name: Measured.of([value]) for name, value in values.items()}
 
     def differences(self, row: str, base: str) -> dict[str, Difference]:
         """A row's costs less its base row's; of FPS the percentage, image by image."""

@@ -1,7 +1,9 @@
-"""A table's numbers: the paper's beside ours (the JSON of design.md §7)."""
+"""A table's numbers: the paper's beside ours ."""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from b2inst.experiments.runs.store import read_json, write_json
 from b2inst.experiments.specs.table_spec import Setting
 from b2inst.experiments.specs.yaml_spec import parse_spec
+
+#: Printed where there is no number: an empty size range, a cell the paper does not have.
+NOTHING = "–"
 
 
 class _Part(BaseModel):
@@ -20,8 +25,25 @@ class Measured(_Part):
     """A metric over seeds, AP in percent; None where nothing was measured."""
 
     mean: float | None
-    sd: float | None  #: sample standard deviation; None for one seed
-    n: int  #: seeds
+    sd: float | None = None  #: sample standard deviation; None for one seed
+    n: int = 0  #: seeds
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Self:
+        """Of the values that were measured."""
+        found = [value for value in values if value is not None]
+        return cls(
+            mean=statistics.fmean(found) if found else None,
+            sd=statistics.stdev(found) if len(found) > 1 else None,
+            n=len(found),
+        )
+
+    def text(self, digits: int = 1) -> str:
+        """Mean ± standard deviation, as printed."""
+        if self.mean is None:
+            return NOTHING
+        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
 
 
 class Difference(_Part):

@@ -11,7 +11,7 @@ from b2inst.data import write_scenes
 from b2inst.experiments.specs.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.start_file import StartFile
+from b2inst.experiments.specs.run_spec import StartFile
 from b2inst.models import CATALOG, TWO_STAGE, create_model
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.weights import save_model

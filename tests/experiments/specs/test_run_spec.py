@@ -11,8 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from b2inst.experiments.specs.errors import SpecError
-from b2inst.experiments.specs.run_spec import Augmentation, RunSpec
-from b2inst.experiments.specs.start_file import StartFile
+from b2inst.experiments.specs.run_spec import Augmentation, RunSpec, StartFile
 
 
 def _changed(spec: RunSpec, path: str, value: Any) -> RunSpec:
