@@ -68,7 +68,7 @@ beyond-schedule: setup ## the same with three times the training
 beyond-steps: setup ## the same with other numbers of diffusion steps and RoI resolutions
 	$(TABLE)
 
-figures: setup ## draw the paper's figures from trained models: results/local/PROFILE/figures/
+figures: setup ## draw the paper's figures from trained models, after a list of those left out: results/local/PROFILE/figures/
 	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
 
 report: setup ## show all results of PROFILE on one page, with their provenance: results/local/PROFILE/index.html

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.api import Segmenter, create_model, load_model
-    from b2inst.models import BasisSegmenter
-    from b2inst.result import Result
-    from b2inst.structures import Instances
-    from b2inst.weights import save_model
-
-__all__ = [
-    "BasisSegmenter",
-    "Instances",
-    "Result",
-    "Segmenter",
-    "create_model",
-    "load_model",
-    "save_model",
-]
+    from b2inst.models import BasisSegmenter as BasisSegmenter
+    from b2inst.models import Segmenter as Segmenter
+    from b2inst.models import create_model as create_model
+    from b2inst.result import Result as Result
+    from b2inst.structures import Instances as Instances
+    from b2inst.weights import load_model as load_model
+    from b2inst.weights import save_model as save_model
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

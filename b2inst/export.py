@@ -1,4 +1,4 @@
-"""Writing a model's network for ONNX Runtime or OpenVINO, in float32 or int8."""
+"""Export of models to ONNX Runtime or OpenVINO, in float32 or int8."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ from torchvision.ops import FrozenBatchNorm2d
 from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_image
 from b2inst.data.image_files import walk_images
 from b2inst.data.images import as_array
-from b2inst.models import BasisSegmenter, ImageSegmenter
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import RUNTIMES, import_extra, replace_network
 from b2inst.weights.files import load_model, model_card
 
 Runtime = Literal["onnx", "openvino"]
 
-os.environ.setdefault("NNCF_CI", "1")  # nncf else reports each use to its makers, unasked
+os.environ.setdefault("NNCF_CI", "1")  # disables nncf's usage reports
 
-#: From 21 on ONNX has a group norm of its own, which OpenVINO computes at once and leaves in
-#: float32; ONNX Runtime is faster with what it is made of before.
+#: Since 21, ONNX has a group norm of its own, which OpenVINO computes at once and in float32. ONNX
+#: Runtime is faster with the operations it consisted of before.
 _OPSETS: dict[Runtime, int] = {"onnx": 18, "openvino": 21}
 _NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
     ("onnx", False): (),
@@ -43,7 +42,6 @@ _NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
     ("openvino", False): ("openvino",),
     ("openvino", True): ("openvino", "nncf"),
 }
-_EXAMPLE = (2, 3, 256, 384)  # no side of a level is 1, which would be taken for a constant
 
 
 def export_model(
@@ -54,77 +52,84 @@ def export_model(
     calibration: Sequence[Path] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model that ``b2inst.load_model`` predicts with through another runtime.
+    """Export a model to another runtime, for prediction with ``b2inst.load_model``.
 
-    The network is in the file's graph: backbone, pyramid, instance head and bases, with batch norms
-    folded into convolutions, for any number of images of any size (of the model's own size where
-    it has one); of two-stage models backbone and pyramid. All else stays in Python. Its weights
-    and the recipe are in the file's metadata.
+    The graph contains the network: backbone, pyramid, instance head and bases (backbone and pyramid
+    of two-stage models), with batch norms fused into convolutions, for any number and size of
+    images (or the model's fixed size). The rest is predicted in Python; its weights and the recipe
+    are in the metadata of the file.
 
     Args:
-        weights: file of ``save_model``.
-        out: ``.onnx``, or ``.xml``, which OpenVINO puts a ``.bin`` beside (default: beside
-            ``weights``, with ``-int8`` in its name where it is).
-        calibration: image files, whose activations give the ranges of int8; without, all is
-            float32. The last convolutions are float32 anyway.
-        overwrite: replace files that are there.
+        weights: File of ``save_model``.
+        out: File to write, ``.onnx``, or ``.xml`` with a ``.bin`` beside it (default: beside
+            ``weights``, with ``-int8`` in the name of a quantised model).
+        to: Runtime.
+        calibration: Images to calibrate int8 quantisation with (default: float32). The last
+            convolutions are never quantised.
+        overwrite: Whether to replace existing files.
 
     Returns:
-        The path of the file.
+        Path of the file.
 
     Raises:
-        WeightsError: an extra is not installed, the weights cannot be read or exported, or ``out``
-            has another ending.
-        FileExistsError: a file is there.
+        WeightsError: An extra is not installed, the weights cannot be read or exported, or ``out``
+            has another suffix.
+        FileExistsError: The file exists.
     """
-    weights = Path(weights)
-    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
-    int8 = calibration is not None
-    kind = "-int8" if int8 else ""
-    out = weights.with_name(f"{weights.stem}{kind}{suffix}") if out is None else Path(out)
-    if out.suffix != suffix:
-        raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
-    for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
-        if os.path.lexists(file) and not overwrite:
-            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
+    weights, int8 = Path(weights), calibration is not None
+    out = _destination(weights, out, to=to, int8=int8, overwrite=overwrite)
     for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
         import_extra(module, to)
     model = load_model(weights)
-    if isinstance(model, OracleSegmenter) or "exported" in model.recipe:
+    if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
-    made: dict[str, Any] = {"runtime": to, "int8": int8, "weights": _sha256(weights)}
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain, opset=_OPSETS[to])
         inputs = _Inputs(model, calibration or ())
-        made["stride"] = network.stride
+        exported = {"runtime": to, "int8": int8, "weights": digest, "stride": network.stride}
         replace_network(model, nn.Identity())
         metadata = {
-            "b2inst": json.dumps(model_card(weights) | {"exported": made}),
+            "b2inst": json.dumps(model_card(weights) | {"exported": exported}),
             "b2inst_weights": base64.b64encode(safetensors.torch.save(model.state_dict())).decode(),
         }
         write = _finish_onnx if to == "onnx" else _finish_openvino
-        for file in write(plain, inputs, metadata, int8):
-            file.replace(out.with_suffix(file.suffix))
+        for made in write(plain, inputs, metadata, int8):
+            made.replace(out.with_suffix(made.suffix))
     return out
 
 
+def _destination(weights: Path, out: Any, *, to: Runtime, int8: bool, overwrite: bool) -> Path:
+    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
+    default = weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}")
+    path = default if out is None else Path(out)
+    if path.suffix != suffix:
+        raise WeightsError(f"{path}: a file for {to} ends with {suffix}")
+    for file in (path, path.with_suffix(".bin")) if to == "openvino" else (path,):
+        if os.path.lexists(file) and not overwrite:
+            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
+    return path
+
+
 def calibration_files(data: str, *, most: int) -> list[Path]:
-    """Image files to calibrate on, evenly spaced.
+    """Select evenly spaced images to calibrate on.
 
     Args:
-        data: folder of images, or ``FOLDER`` or ``FOLDER:SPLIT`` of a COCO-format one, of which the
-            split is "train" by default.
+        data: Folder of images, or ``FOLDER`` or ``FOLDER:SPLIT`` in COCO format (default split:
+            "train").
+        most: Largest number of images.
 
     Raises:
-        DataError: no such folder or split, or no image in it.
+        DataError: There is no such folder or split, or no image in it.
     """
     folder, _, split = (data, "", "") if Path(data).is_dir() else data.rpartition(":")
     root = Path(folder or data)
     try:
         annotated = bool(split or find_splits(root))
-    except DataError:  # no annotations, which are not needed
+    except DataError:  # annotations are optional
         annotated = False
     if annotated:
         annotations, image_dir = find_split(root, split or "train")
@@ -138,9 +143,9 @@ def calibration_files(data: str, *, most: int) -> list[Path]:
 
 
 class _Network(nn.Module):
-    """What is exported of a model: images to tensors, whose names it knows after the first call."""
+    """The exported part of a model; ``names`` of its outputs are known after the first call."""
 
-    def __init__(self, model: ImageSegmenter) -> None:
+    def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         for parent in list(self.model.modules()):
@@ -153,7 +158,8 @@ class _Network(nn.Module):
         self.names: list[str] = []
         self.stride: float | None = None
         size = model.preprocessor.fixed_size
-        self.example = torch.zeros(_EXAMPLE if size is None else (2, 3, *size))
+        # No side of a level is 1, which would be taken for a constant.
+        self.example = torch.zeros(2, 3, *(size or (256, 384)))
         varied = (0,) if size else (0, 2, 3)
         self.dynamic = dict.fromkeys(varied, torch.export.Dim.DYNAMIC)
 
@@ -182,9 +188,9 @@ class _Network(nn.Module):
 
 
 class _Inputs:
-    """Images as the network gets them, one after the other; by name for ONNX Runtime."""
+    """Preprocessed images, as an iterable and as ONNX Runtime's calibration data reader."""
 
-    def __init__(self, model: ImageSegmenter, files: Sequence[Path]) -> None:
+    def __init__(self, model: Segmenter, files: Sequence[Path]) -> None:
         self._preprocessor = model.preprocessor
         self._files = files
         self._rest = iter(self)
@@ -202,13 +208,16 @@ class _Inputs:
 
 
 def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
-    """Names of the convolutions that no other one follows: those that predict.
+    """Find the convolutions that no other convolution follows, which predict.
 
     Args:
-        nodes: of a graph, in order; each one's name, whether it is a convolution, and the names of
-            what goes in and what comes out.
+        nodes: Nodes of a graph in topological order: name, whether it is a convolution, and names
+            of inputs and outputs.
+
+    Returns:
+        Names of the convolutions.
     """
-    before: set[str] = set()  # what a convolution's input is made of
+    before: set[str] = set()  # tensors on which the input of a convolution depends
     last = []
     for name, convolution, inputs, outputs in reversed(list(nodes)):
         followed = not before.isdisjoint(outputs)
@@ -287,7 +296,7 @@ def _finish_openvino(
             nncf.Dataset(inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
-            # By default a range is the mean of the images': it cuts off those of another kind.
+            # By default, ranges are averaged over images, which clips unusual ones.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
             ),
@@ -297,9 +306,4 @@ def _finish_openvino(
         model.set_rt_info(value, key)
     xml = plain.with_suffix(".xml")
     openvino.save_model(model, xml, compress_to_fp16=False)
-    return [xml.with_suffix(".bin"), xml]  # the file that names the model comes last
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [xml.with_suffix(".bin"), xml]  # the file with the name of the model last

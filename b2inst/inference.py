@@ -1,4 +1,4 @@
-"""The network of a model in less time, where it only predicts."""
+"""Faster networks for prediction."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-from b2inst.modules.frozen_norm import FrozenNorm
+from b2inst.modules.backbones import FrozenNorm
 
-#: Of convolutions and linear layers; boxes, scores and masks are always float32.
+#: Precision of convolutions and linear layers; boxes, scores and masks are always float32.
 Precision = Literal["float32", "bfloat16"]
 
-_TILES = 400  # of Winograd's, multiplied at a time: enough for each weight, yet in the cache
+_TILES = 400  # Winograd tiles multiplied at once: many for each weight, yet in the cache
 _TRANSFORMS: tuple[list[list[float]], ...] = (  # Bᵀ, G and Aᵀ of F(4×4, 3×3), Lavin & Gray's
     [
         [4, 0, -5, 0, 1, 0],
@@ -61,13 +61,14 @@ def resolve_device(name: str) -> str:
 
 
 def chosen_precision(name: str, device: torch.device) -> Precision:
-    """What "auto" is on a device: bfloat16 where it has instructions for it, else float32.
+    """Resolve "auto": bfloat16 if the device has instructions for it, else float32.
 
     Args:
-        name: "auto", or one of the two, which it is then.
+        name: "auto", "float32" or "bfloat16".
+        device: Device of the model.
 
     Raises:
-        ValueError: another name.
+        ValueError: ``name`` is another one.
     """
     if name not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision {name!r}: choose auto, float32 or bfloat16")
@@ -83,10 +84,11 @@ def chosen_precision(name: str, device: torch.device) -> Precision:
 
 @contextmanager
 def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """A context in which the parts of a model, called without gradients, are a ``FastNetwork``.
+    """Context in which the parts of a model, called without gradients, use a ``FastNetwork``.
 
-    It is made once, and anew when a parameter or a buffer of the model is another or was changed
-    in place. Changes through ``.data`` are the ones that PyTorch does not count.
+    It is created once, and again if a parameter or buffer is replaced or modified in place. PyTorch
+    does not count modifications through ``.data`` and by fused optimisers: call ``forget_network``
+    after these, as ``Segmenter.train`` does.
     """
     tensors = [*model.parameters(), *model.buffers()]
     state = [precision, *((id(t), t.data_ptr(), _version(t)) for t in tensors)]
@@ -101,21 +103,25 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
         yield
 
 
-#: By model: the state of what its fast network was made of, and the network.
+def forget_network(model: nn.Module) -> None:
+    """Discard the network of a model; the next ``fast_network`` creates it again."""
+    _made.pop(model, None)
+
+
+#: By model: the state of its parameters and buffers, and the network made of them.
 _made: WeakKeyDictionary[nn.Module, tuple[list[Any], FastNetwork]] = WeakKeyDictionary()
 
 
 class FastNetwork(TorchFunctionMode):
-    """While entered, a model's convolutions compute the same in less time.
+    """Mode that replaces a model's convolutions by faster ones.
 
-    Batch norms are folded into the convolutions before them. On a CPU maps have their channels
-    last, and wide 3×3 convolutions in float32 take a quarter of the multiplications by minimal
-    filtering (``winograd``). It stands beside the model, whose modules, parameters, hooks and
-    attributes stay what they are, and holds a folded copy of the convolutions' weights at most.
+    Batch norms are fused into the preceding convolutions. On a CPU, maps are in channels-last
+    format and wide 3×3 convolutions in float32 use a quarter of the multiplications (``winograd``).
+    The model itself is not modified.
 
     Args:
-        model: its batch norms in evaluation mode, its parameters as they are now.
-        dtype: of convolutions.
+        model: Model with batch norms in evaluation mode.
+        dtype: Data type of convolutions.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -123,7 +129,7 @@ class FastNetwork(TorchFunctionMode):
         self._convs: dict[int, Callable[[Tensor], Tensor]] = {}
         self._norms: set[int] = set()
         for parent in model.modules():
-            # A norm that is registered right after a convolution is applied right after it.
+            # A norm that is registered after a convolution is applied after it.
             for conv, following in pairwise([*parent.children(), None]):
                 if type(conv) is nn.Conv2d:
                     norm = following if isinstance(following, nn.BatchNorm2d | FrozenNorm) else None
@@ -147,7 +153,7 @@ class FastNetwork(TorchFunctionMode):
 
 
 class _Conv:
-    """A convolution with the norm after it, if any, folded into it."""
+    """A convolution, fused with the following norm, if any."""
 
     @torch.no_grad()
     def __init__(
@@ -176,7 +182,7 @@ class _Conv:
     def __call__(self, x: Tensor) -> Tensor:
         weight = self.weight
         if self.winograd:
-            # Of the many small maps of RoIs too much lies in tiles beyond their borders.
+            # Tiles of many small maps (RoIs) are mostly outside.
             if len(x) < 8 or x.shape[2:].numel() >= 400:
                 return winograd(x, weight.permute(2, 3, 1, 0), self.bias)
             weight = weight.contiguous(memory_format=torch.channels_last)
@@ -184,7 +190,7 @@ class _Conv:
 
 
 def _pays(conv: nn.Conv2d) -> bool:
-    """Whether Winograd's transforms of maps and weights cost less than the products they save."""
+    """Whether Winograd's transforms take less time than the products they save."""
     geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     wide_in, wide_out = conv.in_channels, conv.out_channels
     products = wide_in * wide_out
@@ -196,18 +202,18 @@ def _pays(conv: nn.Conv2d) -> bool:
 
 
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 3×3 convolution of stride and padding 1 by minimal filtering (Lavin & Gray, CVPR 2016).
+    """Compute a 3×3 convolution of stride and padding 1 (Lavin & Gray, CVPR 2016).
 
-    A tile of 4×4 cells takes 36 instead of 144 multiplications for each pair of channels. The
-    result differs by about 1e-5 of its largest value.
+    A tile of 4×4 cells takes 36 instead of 144 multiplications per pair of channels. Results differ
+    by about 1e-5 of the largest value.
 
     Args:
         x: B×C×H×W float32 on a CPU.
         weight: 3×3×C×K.
-        bias: K, or None for 0.
+        bias: K, or None.
 
     Returns:
-        B×K×H×W, its channels last in memory.
+        B×K×H×W in channels-last format.
     """
     wide_in, wide_out = weight.shape[2:]
     height, width = x.shape[2:]
@@ -217,9 +223,9 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     )
     filters = (of_weight @ weight.flatten(2).flatten(0, 1)).view(36, wide_in, wide_out)
     down, across = -(-height // 4), -(-width // 4)  # tiles
-    rows = max(1, min(len(x) * down, _TILES // across))  # of tiles that are multiplied at a time
+    rows = max(1, min(len(x) * down, _TILES // across))  # of tiles that are multiplied at once
     result = x.new_empty(len(x), 4 * down, 4 * across, wide_out)
-    # One piece of memory for all rows: each new one has to be cleared by the system.
+    # Buffers are reused, since the system clears new memory.
     strip = x.new_zeros(6, 4 * across + 2, wide_in)
     overlapping = strip.unfold(1, 6, 4).permute(0, 3, 1, 2)
     tiles = x.new_empty(overlapping.shape)
@@ -228,7 +234,7 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     cells = x.new_empty(16, across * wide_out)
     channels_last, bands = x.permute(0, 2, 3, 1), result.view(len(x) * down, 4, across, 4, wide_out)
     for first in range(0, len(bands), rows):
-        first = min(first, len(bands) - rows)  # the last again, where they do not come out even
+        first = min(first, len(bands) - rows)  # the last ones overlap
         for row in range(rows):
             image, band = divmod(first + row, down)
             top = 4 * band - 1
@@ -247,12 +253,12 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """B×C×H×W maps in the order of memory that RoIAlign needs, and makes more slowly itself."""
+    """Make B×C×H×W maps contiguous, faster than RoIAlign does it itself."""
     if x.is_contiguous():
         return x
     result = torch.empty_like(x, memory_format=torch.contiguous_format)
     for matrix, source in zip(result.flatten(2), x.flatten(2), strict=True):
-        matrix.copy_(source)  # PyTorch transposes matrices in blocks, but no maps
+        matrix.copy_(source)  # PyTorch transposes only matrices in blocks
     return result
 
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that light uses stay light."""
+"""Packages whose names are imported on first use, so that light uses stay light."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from typing import Any
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package (PEP 562), for what it imports from elsewhere.
+    """Define ``__getattr__`` and ``__dir__`` of a package (PEP 562) by its imports.
 
-    That is read off its imports ``if TYPE_CHECKING``, so that it is written down once.
+    These are the imports under ``if TYPE_CHECKING``. ``__all__`` is defined too, if it is not.
 
     Args:
-        package: its ``__name__``. None of the names may be that of one of its modules.
-        file: its ``__file__``.
+        package: ``__name__`` of the package. None of the names may be that of a submodule.
+        file: ``__file__`` of the package.
     """
     modules = {
         name.name: node.module
-        for node in ast.walk(ast.parse(Path(file).read_text("utf-8")))
+        for block in ast.parse(Path(file).read_text("utf-8")).body
+        if isinstance(block, ast.If)
+        for node in block.body
         if isinstance(node, ast.ImportFrom) and node.module
         for name in node.names
     }
+    module = sys.modules[package]
+    vars(module).setdefault("__all__", sorted(modules))
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(modules[name]), name)
-        setattr(sys.modules[package], name, value)
+        setattr(module, name, value)
         return value
 
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *modules})
-
-    return load, names
+    return load, lambda: sorted({*vars(module), *modules})

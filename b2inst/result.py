@@ -1,4 +1,4 @@
-"""What ``predict`` of a model of :mod:`b2inst.api` returns for one image."""
+"""What a model's ``predict`` returns for one image."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from b2inst.structures import Instances
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAMED = 5  # instances that the repr names
+_NAMED = 5  # instances in the repr
 
 
 class MissingPackageError(ImportError):
-    """A package that only some users need is not installed."""
+    """An optional package is not installed."""
 
 
 @dataclass(repr=False, kw_only=True)
 class Result(Instances):
-    """Instances of one image that can be drawn and handed on to other tools.
+    """Instances of one image, with their image (not a copy) and conversions for other tools.
 
-    A result holds the image, not a copy of it; ``result[result.scores > 0.5]`` selects instances.
+    ``result[result.scores > 0.5]`` selects instances.
     """
 
-    image: np.ndarray  #: H×W×3 uint8 RGB, as it was given
-    category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where they are known
+    image: np.ndarray  #: H×W×3 uint8 RGB, the original
+    category_ids: tuple[int, ...] = ()  #: the data set's id of each label, if known
 
     @classmethod
     def of(
         cls, instances: Instances, image: np.ndarray, category_ids: tuple[int, ...] = ()
     ) -> Self:
-        """The same instances, with the image that they were found in."""
+        """Add the image to its instances."""
         return cls(**vars(instances), image=image, category_ids=category_ids)
 
     def __repr__(self) -> str:
@@ -48,14 +48,14 @@ class Result(Instances):
         return f"<{len(listed)} {what} in {height}×{width} pixels{end}>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
-        """The image with its instances, as a figure that notebooks show.
-
-        Its axes are in pixels of the image, so more can be drawn into ``figure.axes[0]``;
-        ``figure.savefig("found.png")`` writes a file.
+        """Draw the instances over the image.
 
         Args:
-            score_threshold: instances with a lower ranking score are left out.
-            captions: whether to draw boxes with class name and score.
+            score_threshold: Lowest ranking score of the instances to draw.
+            captions: Whether to draw boxes with class name and score.
+
+        Returns:
+            Figure whose axes ``figure.axes[0]`` are in pixels of the image.
         """
         from b2inst.viz.draw import draw_instances
         from b2inst.viz.picture import picture_figure
@@ -66,19 +66,20 @@ class Result(Instances):
     def to_coco(
         self, image_id: int = 1, *, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """COCO results, a dictionary an instance, ready for ``json.dump`` and COCO's evaluators.
-
-        They have ``image_id``, ``category_id``, ``score`` (and ``class_score``, ``iou_score``,
-        ``boundary_score``, where predicted), ``bbox`` (x y w h) and ``segmentation`` (compressed
-        run-length code).
+        """Convert the instances to COCO results, one dictionary each.
 
         Args:
-            image_id: COCO's id of the image.
-            category_ids: id of each label (default: those of the data that the model was trained
-                on, else 1, 2, …).
+            image_id: COCO id of the image.
+            category_ids: Category id of each label (default: those of the training data if known,
+                else 1, 2, …).
+
+        Returns:
+            Dictionaries with ``image_id``, ``category_id``, ``score`` (and ``class_score``,
+            ``iou_score``, ``boundary_score``, if predicted), ``bbox`` (x y w h) and
+            ``segmentation`` (compressed run-length code), ready for ``json.dump``.
 
         Raises:
-            EvaluationError: a label without category, or a number that is not finite.
+            EvaluationError: A label has no category, or a number is not finite.
         """
         from b2inst.evaluation.predictions import to_records
 
@@ -87,13 +88,14 @@ class Result(Instances):
         return to_records(image_id, self, known or range(1, count + 1))
 
     def to_supervision(self) -> Any:
-        """``supervision.Detections``: boxes, masks, labels, and the ranking score as confidence.
+        """Convert the instances to ``supervision.Detections``, with ranking scores as confidence.
 
-        Their ``data`` hold ``class_name`` and the scores ``class_score``, ``iou_score``,
-        ``boundary_score``, where predicted.
+        Returns:
+            Detections with ``class_name`` and the scores ``class_score``, ``iou_score`` and
+            ``boundary_score``, if predicted, in ``data``.
 
         Raises:
-            MissingPackageError: the package ``supervision`` is not installed.
+            MissingPackageError: The package ``supervision`` is not installed.
         """
         try:
             from supervision import Detections
@@ -102,11 +104,8 @@ class Result(Instances):
                 f"to_supervision needs a package that cannot be imported ({error}): "
                 "pip install supervision"
             ) from error
-        scores = {
-            "class_score": self.class_scores,
-            "iou_score": self.iou_scores,
-            "boundary_score": self.boundary_scores,
-        }
+        names = ("class_score", "iou_score", "boundary_score")
+        scores = {name: getattr(self, f"{name}s") for name in names}
         return Detections(
             xyxy=self.boxes.cpu().numpy(),
             mask=self.masks.cpu().numpy(),

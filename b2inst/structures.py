@@ -1,9 +1,8 @@
-"""The typed values that travel between the parts of a segmenter.
+"""Data structures that are passed between the parts of a segmenter.
 
-Shape letters, used in every docstring of the package:
-B images in a batch, N instances of an image or batch, P positive positions, K bases,
-D coefficients per position, C channels or classes, L levels, H×W image, h×w basis grid,
-R RoI resolution, A attention size.
+Shape letters in all docstrings of the package: B images of a batch, N instances of an image or
+batch, P positive positions, K bases, D coefficients per position, C channels or classes, L levels,
+H×W image, h×w basis grid, R RoI resolution, A attention size.
 
 Boxes are float32 ``x1 y1 x2 y2`` in pixels, x2 and y2 exclusive.
 """
@@ -11,7 +10,7 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels, x2 and y2 exclusive.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,37 +19,34 @@ from torchvision.ops import roi_align
 
 from b2inst.ops.frame_masks import pixel_centres, sample_grid, windows_above
 from b2inst.ops.masks import paste_masks, sample_rois
+from b2inst.ops.quality import SampledMasks
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
 Features = dict[int, Tensor]
 
 
 class _Movable:
-    """Moves and indexes the tensors of a dataclass together."""
+    """A dataclass whose tensors are moved together."""
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device | str) -> Self:
-        """The same with all tensors on a device."""
-        moved = {
-            f.name: value.to(device)
-            for f in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
+        """Move all tensors to a device."""
+        moved = {name: value.to(device) for name, value in self._tensors().items()}
         return replace(self, **moved)  # type: ignore[type-var]
 
 
 class _PerInstance(_Movable):
-    """A dataclass whose tensor fields have the instances as first dimension, or no dimension."""
+    """A dataclass whose tensors have the instances as first dimension, or no dimension."""
 
     def __len__(self) -> int:
-        return len(next(v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)))  # type: ignore[arg-type]
+        return len(next(iter(self._tensors().values())))
 
     def __getitem__(self, index: Tensor | slice) -> Self:
         """Select instances with a boolean mask, an index tensor or a slice."""
-        picked = {
-            f.name: value[index]
-            for f in fields(self)  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, f.name), Tensor) and value.ndim
-        }
+        picked = {name: value[index] for name, value in self._tensors().items() if value.ndim}
         return replace(self, **picked)  # type: ignore[type-var]
 
 
@@ -58,7 +54,7 @@ class _PerInstance(_Movable):
 class Targets(_Movable):
     """Ground truth of one image, in pixels of the network's input (resized, not padded).
 
-    Crowd regions are not instances; they only appear in ``semantic`` and ``crowds``.
+    Crowds are not instances and only in ``semantic`` and ``crowds``.
     """
 
     image_id: int
@@ -66,7 +62,7 @@ class Targets(_Movable):
     labels: Tensor  #: N int64, contiguous, 0-based
     masks: Tensor  #: N×H×W uint8, 0 or 1
     semantic: Tensor  #: H×W integers, 0 background, else class index + 1; later annotations on top
-    crowds: Tensor | None = None  #: M×4 float32, boxes of crowd regions, where they are known
+    crowds: Tensor | None = None  #: M×4 float32, boxes of crowds, if known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,19 +78,19 @@ class ImageBatch(_Movable):
 
 @dataclass
 class Positives(_PerInstance):
-    """Positions of the instance head that are trained to give a mask."""
+    """Positions of the instance head whose masks are trained."""
 
     image_index: Tensor  #: P int64, image in the batch
     target_index: Tensor  #: P int64, row in the concatenation of the batch's targets
     coefficients: Tensor  #: P×D
     weights: Tensor  #: P float in [0, 1], how central each position is to its target
-    weight_sum: Tensor | float  #: what the sum of mask losses is divided by (mean over devices)
-    scores: Tensor | None = None  #: P in [0, 1], how sure the head is of each, where it says so
+    weight_sum: Tensor | float  #: divisor of the sum of mask losses (mean over devices)
+    scores: Tensor | None = None  #: P in [0, 1], scores, if the head predicts them
 
 
 @dataclass
 class RoISamples(_PerInstance):
-    """Boxes of one image that are trained to give the mask of an object; no gradient."""
+    """Boxes of one image whose masks are trained, without gradient."""
 
     boxes: Tensor  #: P×4, in network-input pixels
     labels: Tensor  #: P int64, of the object
@@ -103,46 +99,38 @@ class RoISamples(_PerInstance):
 
 @dataclass
 class RoIOutputs:
-    """What a mask head gives for N boxes."""
+    """Outputs of a mask head for N boxes."""
 
-    pooled: Tensor  #: N×C×R/2×R/2, the features that it began with
+    pooled: Tensor  #: N×C×R/2×R/2, input features
     logits: Tensor  #: N×K×R×R, a mask for each of K classes
-    boundary_logits: Tensor | None = None  #: N×K×R×R, boundaries, where it predicts them
+    boundary_logits: Tensor | None = None  #: N×K×R×R, boundaries, if predicted
 
     def of_class(self, labels: Tensor) -> Tensor:
-        """Mask logits of one class each, N×R×R."""
+        """Select the mask logits of one class each, N×R×R."""
         return of_class(self.logits, labels)
 
 
 def of_class(maps: Tensor, labels: Tensor) -> Tensor:
-    """Of N×K×… maps those of N labels: N×…, float32."""
+    """Select the maps of N labels from N×K×… maps: N×…, float32."""
     return maps[torch.arange(len(labels), device=labels.device), labels].float()
 
 
 @dataclass
 class Bases(_Movable):
-    """Global bases of a batch; the boundary basis, where there is one, is the last of ``maps``."""
+    """Global bases of a batch; the boundary basis, if any, is the last of ``maps``."""
 
     maps: Tensor  #: B×K×h×w, unbounded
     stride: float  #: input pixels per cell of the basis grid
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-class Masks(Protocol):
-    """Soft masks of instances, as an assembler makes them, and what is asked of them."""
+class Masks(SampledMasks, Protocol):
+    """Soft masks of N instances, as an assembler predicts them."""
 
     probabilities: Tensor  #: N×…, in [0, 1]
-    boxes: Tensor  #: N×4, in network-input pixels
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Tensor | slice) -> Self: ...
 
     def resized(self, size: int) -> Tensor:
-        """N×size×size probabilities inside the boxes."""
-
-    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
+        """Resample the masks inside their boxes: N×size×size probabilities."""
 
     def paste(
         self,
@@ -152,29 +140,30 @@ class Masks(Protocol):
         *,
         rows: Tensor | slice = slice(None),
     ) -> Tensor:
-        """M×H×W bool masks in an image.
+        """Paste masks into an image.
 
         Args:
-            boxes: M×4, where the boxes are in the image.
+            boxes: Boxes in pixels of the image, M×4.
             size: (height, width) of the image.
-            frame: (height, width) of the same image in the network's input.
-            rows: which masks, M indices; all by default.
+            frame: (height, width) of the image in the network's input.
+            rows: Indices of M masks (default: all).
+
+        Returns:
+            M×H×W bool.
         """
 
 
 @dataclass
 class RoIMasks(_PerInstance):
-    """Masks that live in their boxes; a pixel belongs to one where its probability is >= 0.5."""
+    """Masks inside boxes; a pixel belongs to a mask if its probability is >= 0.5. See ``Masks``."""
 
-    probabilities: Tensor  #: N×R×R in [0, 1]
-    boxes: Tensor  #: N×4, what each mask is spread over
+    probabilities: Tensor  #: N×R×R in [0, 1], over the boxes
+    boxes: Tensor  #: N×4
 
     def resized(self, size: int) -> Tensor:
-        """N×size×size probabilities, area-averaged (exact for divisors of R)."""
-        return F.adaptive_avg_pool2d(self.probabilities, size)
+        return F.adaptive_avg_pool2d(self.probabilities, size)  # exact for divisors of R
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
         return sample_rois(self.probabilities, self.boxes, rows, columns) >= 0.5
 
     def paste(
@@ -185,24 +174,23 @@ class RoIMasks(_PerInstance):
         *,
         rows: Tensor | slice = slice(None),
     ) -> Tensor:
-        """M×H×W bool masks in an image of (height, width), where the boxes are now ``boxes``."""
         return paste_masks(self.probabilities[rows], boxes, size)
 
 
 @dataclass
 class FrameMasks(_PerInstance):
-    """Masks on a grid over the whole network input; a pixel is in one where it is > 0.5.
+    """Masks on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
 
-    Between the grid's cells probabilities are linear, beyond its borders constant.
+    Probabilities are interpolated linearly between cells, and constant beyond the grid. See
+    ``Masks``.
     """
 
     probabilities: Tensor  #: N×h×w in [0, 1]
-    boxes: Tensor  #: N×4; they do not confine the masks
+    boxes: Tensor  #: N×4; masks may extend beyond them
     stride: float  #: input pixels per cell
     origin: float  #: x and y of the first cell's centre, in input pixels
 
     def resized(self, size: int) -> Tensor:
-        """N×size×size probabilities inside the boxes (RoIAlign, two samples a bin and side)."""
         index = torch.arange(len(self), device=self.boxes.device)[:, None]
         boxes = self.boxes - (self.origin - self.stride / 2)  # RoIAlign's first cell ends at stride
         rois = torch.cat([index.to(boxes), boxes], dim=1)
@@ -210,7 +198,6 @@ class FrameMasks(_PerInstance):
         return roi_align(maps, rois, size, 1 / self.stride, sampling_ratio=2, aligned=True)[:, 0]
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Each mask at pixels of its own of the network's input: N×h and N×w to N×h×w bool."""
         down, along = self._cells(rows + 0.5), self._cells(columns + 0.5)
         return sample_grid(self.probabilities, down, along) > 0.5
 
@@ -222,14 +209,11 @@ class FrameMasks(_PerInstance):
         *,
         rows: Tensor | slice = slice(None),
     ) -> Tensor:
-        """M×H×W bool masks in an image of (height, width) ``size``.
-
-        Only the part of the image is looked at where a mask can be.
-        """
         down, along = (
             self._cells(pixel_centres(pixels, side))
             for pixels, side in zip(size, frame, strict=True)
         )
+        # Only the part of the image where a mask can be is computed.
         windows = windows_above(self.probabilities, down, along, 0.5)
         chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
         masks = torch.zeros((len(chosen), *size), dtype=torch.bool, device=self.boxes.device)
@@ -250,12 +234,12 @@ class Detections(_PerInstance):
     boxes: Tensor  #: N×4
     scores: Tensor  #: N in [0, 1], classification score
     labels: Tensor  #: N int64
-    coefficients: Tensor  #: N×D; D is 0 where masks are made of the boxes' features
+    coefficients: Tensor  #: N×D; D is 0 if masks are predicted from the boxes' features
 
 
 @dataclass
 class Instances(_PerInstance):
-    """What ``predict`` returns for one image, in pixels of the image that was given."""
+    """Predicted instances of one image, in pixels of the original image."""
 
     boxes: Tensor  #: N×4 float32, clipped to the image
     scores: Tensor  #: N float32 in [0, 1], the ranking score (paper Eq. 2)
@@ -264,10 +248,10 @@ class Instances(_PerInstance):
     masks: Tensor  #: N×H×W bool
     iou_scores: Tensor | None = None  #: N float32 in [0, 1], predicted mask IoU
     boundary_scores: Tensor | None = None  #: N float32 in [0, 1], predicted boundary Dice
-    class_names: tuple[str, ...] | None = None  #: name of each label, where the model knows them
+    class_names: tuple[str, ...] | None = None  #: name of each label, if known
 
     @property
     def names(self) -> list[str]:
-        """Class name of each instance (the label's number where names are not known)."""
+        """Class name of each instance (its label if names are unknown)."""
         labels = self.labels.tolist()
         return [self.class_names[i] if self.class_names else str(i) for i in labels]

@@ -30,7 +30,7 @@ from b2inst.experiments.runs.provenance import describe_machine
 from b2inst.experiments.runs.store import open_run, write_json
 from b2inst.experiments.specs.profile import Profile
 from b2inst.models import with_bases
-from b2inst.modules.oracle_boundary import OracleBoundary
+from b2inst.modules.boundary_basis import OracleBoundary
 from b2inst.structures import Bases
 
 #: By row, what of its boundary is exchanged.

@@ -26,7 +26,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from tqdm import tqdm
 
 from b2inst import create_model
-from b2inst.benchmark.cost import gflops, peak_memory_mb
+from b2inst.benchmark.measure import gflops, peak_memory_mb
 from b2inst.experiments import Workspace
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.provenance import peak_memory_mb as resident_peak_mb

@@ -19,7 +19,7 @@ import torch
 import typer
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation.noise_band import noise_band
+from b2inst.evaluation.bootstrap import noise_band
 from b2inst.experiments import Workspace, load_profile, load_table
 from b2inst.experiments.runs.datasets import load_split, prepare, training_set
 from b2inst.experiments.runs.provenance import describe_machine

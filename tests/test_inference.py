@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from b2inst.inference import FastNetwork, chosen_precision, fast_network, winograd
-from b2inst.models import CATALOG, BasisSegmenter, ImageSegmenter, create_model
-from b2inst.modules.frozen_norm import FrozenNorm
-from b2inst.modules.mobilenet_fpn import MobileNetFPN
-from b2inst.modules.resnet_fpn import ResNetFPN
+from b2inst.models import CATALOG, BasisSegmenter, Segmenter, create_model
+from b2inst.modules.backbones import FrozenNorm, MobileNetFPN, ResNetFPN
 from b2inst.weights import load_model, save_model
 
 NORMS = (nn.BatchNorm2d, FrozenNorm)
@@ -149,19 +147,25 @@ def test_predictions_are_the_same(precision: str, pixels: float, score: float, m
     assert (found.masks != expected.masks).float().mean() <= mask
 
 
-def _maps(model: ImageSegmenter, *, optimised: bool = True) -> Tensor:
+def _maps(model: Segmenter, *, optimised: bool = True) -> Tensor:
     model.optimised = optimised
     return cast(BasisSegmenter, model).explain(IMAGE).bases.maps
 
 
-def _trained(model: ImageSegmenter) -> None:
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+def _trained(model: Segmenter, *, fused: bool = False) -> None:
+    model.train()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimiser.step()
+    model.eval()
 
 
-def _seen(model: ImageSegmenter) -> None:
+def _trained_by_a_fused_optimiser(model: Segmenter) -> None:
+    _trained(model, fused=True)  # which PyTorch does not count as a change
+
+
+def _seen(model: Segmenter) -> None:
     """Its batch norms have seen images, nothing else has changed."""
     model.train()
     with torch.no_grad():
@@ -169,32 +173,36 @@ def _seen(model: ImageSegmenter) -> None:
     model.eval()
 
 
-def _loaded(model: ImageSegmenter) -> None:
+def _loaded(model: Segmenter) -> None:
     model.load_state_dict({k: v * 1.1 for k, v in model.state_dict().items()})
 
 
-def _assigned(model: ImageSegmenter) -> None:
+def _assigned(model: Segmenter) -> None:
     state = {k: v * 1.1 for k, v in model.state_dict().items()}
     model.load_state_dict(state, assign=True)
 
 
-def _changed(model: ImageSegmenter) -> None:
+def _changed(model: Segmenter) -> None:
     with torch.no_grad():
         model.get_parameter("backbone.stem.0.weight").mul_(1.1)
 
 
-def _replaced(model: ImageSegmenter) -> None:
+def _replaced(model: Segmenter) -> None:
     model.backbone = cast(Any, _drawn(create_model("blendmask-tiny", num_classes=3))).backbone
 
 
-def _moved(model: ImageSegmenter) -> None:
+def _moved(model: Segmenter) -> None:
     model.to(torch.bfloat16).to(torch.float32)  # parameters stay the same objects, rounded
 
 
 @pytest.mark.parametrize(
-    "change", [_trained, _seen, _loaded, _assigned, _changed, _replaced, _moved]
+    "change",
+    [
+        *(_trained, _trained_by_a_fused_optimiser, _seen, _loaded, _assigned, _changed),
+        *(_replaced, _moved),
+    ],
 )
-def test_changes_of_the_model_are_seen(change: Callable[[ImageSegmenter], None]) -> None:
+def test_changes_of_the_model_are_seen(change: Callable[[Segmenter], None]) -> None:
     torch.manual_seed(0)
     model = create_model("blendmask-tiny", num_classes=3)
     _drawn(model)
@@ -267,7 +275,7 @@ def test_outside_of_predictions_modules_are_what_they_are(name: str) -> None:
 
 def test_a_model_in_training_is_refused() -> None:
     with pytest.raises(RuntimeError, match="eval"):
-        create_model("blendmask-tiny", num_classes=3).predict([IMAGE])
+        create_model("blendmask-tiny", num_classes=3).train().predict([IMAGE])
 
 
 def _wide(channels: int, bias: bool, count: int) -> nn.Conv2d:

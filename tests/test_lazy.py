@@ -103,6 +103,6 @@ import b2inst.experiments.runs.worker
 """
     )
     assert {"lightning.fabric", "b2inst.training.loop", "b2inst.evaluation.inference"} <= found
-    unused = ("api", "benchmark", "cli", "experiments.tables", "result", "viz")
+    unused = ("benchmark", "cli", "experiments.tables", "viz")
     assert not found & {f"b2inst.{name}" for name in unused}
     assert not found & {"pandas", "jinja2", "nbconvert", "papermill"}

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.plugins.precision import Precision
 from pretended_cuda import CUDA, Forgetful, PretendedCuda, mapped
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
-from b2inst.benchmark import Sample, contender
+from b2inst.benchmark import Sample
+from b2inst.benchmark.dummy import DummyDetections
+from b2inst.benchmark.measure import TimedModel
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records
-from b2inst.models import ImageSegmenter, create_model, with_bases
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, Segmenter, create_model, with_bases
 from b2inst.structures import Instances, Targets
 from b2inst.training import Schedule, loop
 from b2inst.training.checkpoints import save_checkpoint
@@ -62,12 +65,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> CocoIndex:
     return CocoIndex.load(write_scenes(root, split="val", images=3, size=64, seed=3), root / "val")
 
 
-def build(case: str) -> ImageSegmenter:
+def build(case: str) -> Segmenter:
     name, options = MODELS[case]
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, max_detections=12, **options)
     model.optimised = False  # differs by roundings, and from device to device
-    head = model._limited
+    head = model._detector
     head.score_threshold = 0.0  # type: ignore[attr-defined]  # fresh weights find nothing else
     return model
 
@@ -82,7 +85,7 @@ def example(make_targets: Callable[..., Targets]) -> tuple[list[Tensor], list[Ta
     ]
 
 
-def train_step(model: ImageSegmenter, make_targets: Callable[..., Targets]) -> dict[str, float]:
+def train_step(model: Segmenter, make_targets: Callable[..., Targets]) -> dict[str, float]:
     """One iteration, as the training loop does it."""
     device = next(model.parameters()).device
     images, targets = example(make_targets)
@@ -99,14 +102,15 @@ def train_step(model: ImageSegmenter, make_targets: Callable[..., Targets]) -> d
     return {name: loss.item() for name, loss in losses.items()}
 
 
-def predict(model: ImageSegmenter) -> list[Instances]:
+def predict(model: Segmenter) -> list[Instances]:
     """Two images, the second of another size, into records as evaluation writes them."""
     device = next(model.parameters()).device
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((48, 64), (80, 60))]
-    if isinstance(model, OracleSegmenter):
+    found: Sequence[Instances]
+    if isinstance(model, BasisSegmenter) and model.oracle is not None:
         truths = [torch.ones(1, *image.shape[:2], dtype=torch.uint8) for image in images]
-        found = model.eval().predict_told(images, truths)
+        found = model.eval().predict_with_truth(images, truths)
     else:
         found = model.eval().predict(images)
     for instances in found:
@@ -117,7 +121,7 @@ def predict(model: ImageSegmenter) -> list[Instances]:
 
 
 def exercise(
-    model: ImageSegmenter,
+    model: Segmenter,
     make_targets: Callable[..., Targets],
     within: AbstractContextManager[Any] | None = None,
 ) -> None:
@@ -151,7 +155,7 @@ def test_a_model_predicts_as_on_the_cpu(case: str) -> None:
             assert torch.equal(found.masks.cpu(), known.masks)
         moved.optimised = True
         predict(moved)
-        moved._limited.score_threshold = 2.0  # type: ignore[attr-defined]
+        moved._detector.score_threshold = 2.0  # type: ignore[attr-defined]
         assert not any(map(len, predict(moved)))
 
 
@@ -185,20 +189,12 @@ def test_a_prediction_is_explained_drawn_and_written(index: CocoIndex, tmp_path:
     assert first == second
 
 
-def test_a_model_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contender, "gflops", lambda _: 0.0)  # has a dispatcher of its own
+def test_a_model_is_timed() -> None:
     sample = Sample(np.zeros((48, 64, 3), np.uint8), np.array([[8, 8, 40, 40]], np.float32))
     with PretendedCuda():
-        _, count = contender.Contender(
-            "b2inst-blendmask-tiny",
-            options={},
-            size=None,
-            device=CUDA,
-            precision="float32",
-            detections=7,
-            now=lambda: 0.0,
-            first=sample,
-        ).predict(sample)
+        model = build("b2inst-blendmask").eval().to("cuda")
+        timed = TimedModel("tiny", model, now=lambda: 0.0, dummies=DummyDetections(model, 7))
+        _, count = timed.predict(sample)
     assert count == 7
 
 
@@ -206,6 +202,7 @@ class PretendedFabric:
     """Of Lightning Fabric what the training loop asks, for one process on the pretended device."""
 
     device, world_size, global_rank, is_global_zero = CUDA, 1, 0, True
+    strategy = SimpleNamespace(precision=Precision())
 
     def seed_everything(self, seed: int, **_: Any) -> None:
         torch.manual_seed(seed)
@@ -230,6 +227,8 @@ def test_a_training_is_interrupted_and_goes_on(
     index: CocoIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "launch", lambda **_: PretendedFabric())
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(16).byte())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     data = CocoDataset(index, train_transforms(shorter=[64], longer_max=64, flip=0.5))
     schedule = Schedule(learning_rate=1e-3, iterations=3, batch_size=2, checkpoint_every=1)
 
@@ -254,24 +253,20 @@ def test_a_training_is_interrupted_and_goes_on(
 
 #: Files that say on which device something is to be, and a model that needs each.
 PARTS = {
-    "models/image_segmenter.py": "blendmask",
-    "models/segmenter.py": "b2inst-blendmask",
-    "modules/basis_head.py": "resnet-blendmask",
+    "models/basis_segmenter.py": "b2inst-blendmask",
+    "models/segmenter.py": "blendmask",
     "modules/dynamic_mask_head.py": "condinst",
     "modules/fcos_head.py": "blendmask",
     "modules/fcos_targets.py": "blendmask",
-    "modules/focal_semantic_head.py": "resnet-condinst",
     "modules/linear_assembler.py": "yolact",
-    "modules/mask_iou_head.py": "ms-rcnn",
-    "modules/oracle_boundary.py": "oracle",
-    "modules/position_conv.py": "blendmask",
-    "modules/positive_sampling.py": "b2inst-condinst",
+    "modules/mask_heads.py": "ms-rcnn",
+    "modules/boundary_basis.py": "oracle",
+    "modules/layers.py": "blendmask",
     "modules/preprocessor.py": "blendmask",
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
-    "modules/roi_pooler.py": "mask-rcnn",
     "modules/scoring_head.py": "b2inst-blendmask",
-    "modules/square_preprocessor.py": "yolact",
+    "modules/semantic_heads.py": "resnet-condinst",
     "ops/boundary.py": "b2inst-blendmask",
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",

@@ -1,4 +1,4 @@
-"""How fast models are, as a user meets them: an image in, full-size masks out."""
+"""Speed of models from image to full-size masks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.benchmark.errors import BenchmarkError
-    from b2inst.benchmark.measure import benchmark
-    from b2inst.benchmark.report import to_text
-    from b2inst.benchmark.results import Benchmark, Overhead, Speed
-    from b2inst.benchmark.samples import Sample, coco_samples, composed_samples
-
-__all__ = [
-    "Benchmark",
-    "BenchmarkError",
-    "Overhead",
-    "Sample",
-    "Speed",
-    "benchmark",
-    "coco_samples",
-    "composed_samples",
-    "to_text",
-]
+    from b2inst.benchmark.measure import benchmark as benchmark
+    from b2inst.benchmark.results import Benchmark as Benchmark
+    from b2inst.benchmark.results import Overhead as Overhead
+    from b2inst.benchmark.results import Speed as Speed
+    from b2inst.benchmark.results import to_text as to_text
+    from b2inst.benchmark.samples import BenchmarkError as BenchmarkError
+    from b2inst.benchmark.samples import Sample as Sample
+    from b2inst.benchmark.samples import coco_samples as coco_samples
+    from b2inst.benchmark.samples import composed_samples as composed_samples
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

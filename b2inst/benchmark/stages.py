@@ -1,4 +1,4 @@
-"""Where the time of a prediction goes."""
+"""Time of a prediction by stage."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from b2inst.models import ImageSegmenter
-
 #: In order. "input" is resizing and normalising, "heads" ends with non-maximum suppression,
-#: "paste" gives full-size masks, "RLE" their run-length codes.
+#: "paste" makes full-size masks, "RLE" encodes them.
 STAGES = ("input", "backbone", "heads", "bases", "assembly", "scoring", "paste", "RLE")
 
-#: What each stage calls: an attribute that segmenters of some kind have, and the method.
+#: Stage, attribute of a segmenter (if it has it) and method of that part.
 _CALLS = (
     ("backbone", "backbone", "forward"),
     ("heads", "instance_head", "forward"),
@@ -27,17 +25,17 @@ _CALLS = (
 
 
 class StageClock:
-    """Times the stages of a model's predictions by the parts that a segmenter has.
+    """Time the stages of a model's predictions.
 
-    A stage ends when its part returns; what comes between two parts belongs to the later one, so
-    that the stages add up to the whole. The model keeps the clock: give it a copy of its own.
+    A stage ends when its part returns; the time between two parts belongs to the later one, so the
+    stages add up to the total. The model is modified.
 
     Args:
-        model: predicts one image at a time.
-        now: seconds, after everything begun has ended.
+        model: Model that predicts one image at a time.
+        now: Clock in seconds, synchronised with the device.
     """
 
-    def __init__(self, model: ImageSegmenter, now: Callable[[], float]) -> None:
+    def __init__(self, model: Any, now: Callable[[], float]) -> None:
         self.now = now
         self.seconds: dict[str, float] = {}
         self._last = 0.0
@@ -48,14 +46,14 @@ class StageClock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Times what is done inside; ``seconds`` by stage are complete when it is left."""
+        """Time the code inside; afterwards ``seconds`` are the seconds by stage."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._last = self.now()
         yield
         self.lap("RLE")
 
     def lap(self, stage: str) -> None:
-        """All time since the last lap belongs to ``stage``."""
+        """Add the time since the last lap to ``stage``."""
         now = self.now()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

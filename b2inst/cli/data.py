@@ -101,7 +101,7 @@ def coco(
 ) -> None:
     """Fetch COCO 2017, checked; run again to go on where it stopped."""
     from b2inst.data import fetch_coco, fetch_coco_subset
-    from b2inst.data.coco_site import SITE
+    from b2inst.data.coco_fetch import SITE
 
     if subset is not None and splits is not None:
         raise typer.BadParameter("--subset is of val; leave out --splits")

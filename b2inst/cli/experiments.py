@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ from b2inst.cli.options import (
     parse_slurm,
     profile_name,
 )
+from b2inst.training.loggers import LoggerName
 
 if TYPE_CHECKING:
     from b2inst.experiments import TableResult, Workspace
@@ -208,6 +210,20 @@ def train(
     device: DeviceOption = None,
     devices: DevicesOption = None,
     recompute: RecomputeOption = False,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            "--eval-every",
+            min=1,
+            help="Evaluate on the validation split every N iterations; keeps the best weights.",
+        ),
+    ] = None,
+    logger: Annotated[
+        LoggerName | None, typer.Option("--logger", help="Also log to one of these.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Short for --logger tensorboard.")
+    ] = False,
 ) -> None:
     """Train a model by a profile, and evaluate it; rerun to resume.
 
@@ -216,6 +232,8 @@ def train(
     With --start, options that belong to the file's weights (attention_size, msra, …) are the
     file's, unless --option says otherwise.
     """
+    # Before PyTorch is imported, whose threads else wait in a loop that takes others' cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from b2inst.experiments import Workspace, load_profile, open_run, run
     from b2inst.experiments.runs.datasets import prepare
     from b2inst.experiments.runs.launch import run_all
@@ -223,10 +241,18 @@ def train(
     from b2inst.experiments.runs.single_run import describe, named, single_run
     from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_first
-    from b2inst.training.devices import init_process_group
+    from b2inst.training.devices import join
+    from b2inst.training.loggers import check_logger
     from b2inst.viz.curves import training_curves
     from b2inst.viz.figure import save_figure
+    from b2inst.weights.files import model_card
 
+    if tensorboard:
+        if logger not in (None, "tensorboard"):
+            raise typer.BadParameter(f"--tensorboard and --logger {logger}: give one of them")
+        logger = "tensorboard"
+    if logger is not None:
+        check_logger(logger)
     options = parse_options(option)
     workspace = Workspace.here()
     plan = load_profile(
@@ -243,13 +269,16 @@ def train(
         workspace=workspace,
     )
     asked = {
+        "jobs": 1,
         "device": device,
         "devices": devices,
         "recompute": recompute,
+        "logger": logger,
     }
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     device_name = resolve_device(machine.device)
-    here = init_process_group(device=machine.device)
+    machine = machine.settled()
+    world = join(device=machine.device)
     data_here = from_first(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
     spec = single_run(
@@ -260,24 +289,32 @@ def train(
         iterations=iterations,
         learning_rate=lr,
         image_size=image_size,
+        eval_every=eval_every,
     )
     spec = named(spec, plan, workspace, name)
     split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
-    if here.rank == 0:
-        typer.echo(f"{describe(spec, plan, workspace)}; device {device_name}")
+    if world.rank == 0:
+        threads = "1 CPU thread" if machine.threads == 1 else f"{machine.threads} CPU threads"
+        typer.echo(f"{describe(spec, plan, workspace)}; device {device_name}, {threads}")
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)
     else:
         done = run(spec, workspace, split=split, machine=machine)
-    if here.rank > 0:
+    if world.rank > 0:
         return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
     curves = save_figure(training_curves({spec.model: [done.log()]}), done.folder / "curves.png")
     typer.echo(f"{workspace.shown(curves)}: the training curves")
     typer.echo(f"{workspace.shown(done.model_path)}: the weights")
+    if spec.schedule.eval_every and done.best_path.is_file():
+        best = model_card(done.best_path)
+        typer.echo(
+            f"{workspace.shown(done.best_path)}: the best weights, of iteration "
+            f"{best['iteration']} (mask AP {best['AP']:.1f}, boundary AP {best['boundary_AP']:.1f})"
+        )
 
 
 def runs() -> None:

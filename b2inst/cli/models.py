@@ -142,7 +142,7 @@ def predict(
     precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
-    """Find instances in images and videos: pictures, and one COCO-format file.
+    """Predict images and videos: pictures, and one COCO-format file.
 
     Folders are searched with their subfolders, which --out has too.
 

@@ -9,8 +9,7 @@ from b2inst.lazy import lazy_names
 if TYPE_CHECKING:
     from b2inst.data.check import Report, SplitReport, check_coco, verify_images
     from b2inst.data.coco import CocoIndex
-    from b2inst.data.coco_fetch import fetch_coco
-    from b2inst.data.coco_subset import fetch_coco_subset
+    from b2inst.data.coco_fetch import fetch_coco, fetch_coco_subset
     from b2inst.data.conversion import Conversion
     from b2inst.data.dataset import CocoDataset
     from b2inst.data.errors import DataError

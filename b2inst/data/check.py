@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from b2inst.data.layout import find_split, find_splits
 from b2inst.data.records import ImageRecord
 from b2inst.data.validation import shortened
 
-_MAY_HAVE_FRAMES = {".tif", ".tiff", ".gif", ".webp"}
+_HAVE_FRAMES = {".tif", ".tiff", ".gif", ".webp"}
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
 
@@ -40,9 +40,9 @@ class SplitReport:
     problems: list[str]
 
     def __str__(self) -> str:
-        shortest, longest = self.image_sides
-        smallest, median, largest = self.areas
+        (shortest, longest), (smallest, median, largest) = self.image_sides, self.areas
         small, medium, large = self.sizes
+        counts = [f"{name} {count}" for name, count in self.classes.items() if count]
         lines = [
             str(self.annotation_file),
             f"  {self.images} images with sides of {shortest}–{longest} pixels, "
@@ -50,12 +50,10 @@ class SplitReport:
             f"  {self.annotations} instances and {self.crowds} crowd regions",
             f"  instance area {smallest:.0f}–{largest:.0f} pixels, median {median:.0f}: "
             f"{small} small, {medium} medium, {large} large",
-            f"  {len(self.classes)} classes: "
-            + shortened([f"{name} {count}" for name, count in self.classes.items() if count], 100),
+            f"  {len(self.classes)} classes: {shortened(counts, 100)}",
         ]
         lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  problem: {problem}" for problem in self.problems]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,6 @@ class Report:
     """Reports of the splits of a data set; ``print`` it."""
 
     splits: list[SplitReport]
-    different_classes: str | None = None  #: a line if the splits have different categories
 
     @property
     def ok(self) -> bool:
@@ -72,8 +69,7 @@ class Report:
     @property
     def problems(self) -> list[str]:
         """All problems, a line each, the file first."""
-        found = [problem for split in self.splits for problem in split.problems]
-        return [*found, *([self.different_classes] if self.different_classes else [])]
+        return [problem for split in self.splits for problem in split.problems]
 
     @property
     def images(self) -> int:
@@ -102,10 +98,8 @@ class Report:
 
     def __str__(self) -> str:
         n = len(self.problems)
-        verdict = "ok" if self.ok else f"{n} problem{'s' if n > 1 else ''}"
+        verdict = f"{n} problem{'s' * (n > 1)}" if n else "ok"
         notes = [f"note: {note}" for note in self.notes]
-        if self.different_classes:
-            notes.append(f"problem: {self.different_classes}")
         return "\n".join([*map(str, self.splits), *notes, verdict])
 
 
@@ -137,7 +131,14 @@ def check_coco(
         names = [split] if split is not None else find_splits(root)
         pairs = [find_split(root, name) for name in names]
     reports = [_check_split(*pair, crowds_as_instances, progress) for pair in pairs]
-    return Report(reports, different_classes=_different_classes(reports))
+    first = reports[0]
+    for report in reports:
+        if list(report.classes) != list(first.classes):  # labels go by the position in the list
+            report.problems.append(
+                f"{report.annotation_file}: other categories than {first.annotation_file}; give "
+                "all splits the same list of categories"
+            )
+    return Report(reports)
 
 
 def class_counts(index: CocoIndex) -> dict[str, int]:
@@ -150,18 +151,6 @@ def class_counts(index: CocoIndex) -> dict[str, int]:
             zip(index.class_names, index.category_ids, strict=True)
         )
     }
-
-
-def _different_classes(splits: Sequence[SplitReport]) -> str | None:
-    """Labels go by position, so training and evaluation need one list of categories."""
-    first = splits[0]
-    for split in splits[1:]:
-        if list(split.classes) != list(first.classes):
-            return (
-                f"{split.annotation_file}: other categories than {first.annotation_file}; give all "
-                "splits the same list of categories"
-            )
-    return None
 
 
 def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -194,10 +183,10 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
         DataError: an image cannot be read or has another size than its annotations say.
     """
     bad = _bad_images(index, progress)
+    if bad and not skip_bad:
+        raise DataError(next(iter(bad.values())))
     if not bad:
         return index
-    if not skip_bad:
-        raise DataError(next(iter(bad.values())))
     return replace(_without(index, bad), skipped=index.skipped + list(bad.values()))
 
 
@@ -225,44 +214,37 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
-def _several_frames(index: CocoIndex) -> list[str]:
-    several = [
-        image.path.name
-        for image in index.images
-        if image.path.suffix.lower() in _MAY_HAVE_FRAMES and frame_count(image.path) > 1
-    ]
-    if not several:
-        return []
-    return [
-        f"{index.annotation_file}: images of several pages or frames, of which the first is used: "
-        f"{len(several)} ({shortened(several)})"
-    ]
-
-
 def _check_split(
     annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
 ) -> SplitReport:
     with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
         found = inspect(annotation_file, image_dir, crowds_as_instances=crowds_as_instances)
         bar.update()
-    bad = _bad_images(found.index, progress)
-    index = _without(found.index, bad)
-    nothing = nothing_to_find(index)
-    instances = [a for a in index.all_annotations() if not a.crowd]
-    areas = np.array([a.area for a in instances] or [0.0])
-    small = sum(a.area < _SMALL for a in instances)
-    large = sum(a.area >= _MEDIUM for a in instances)
+    bad = _bad_images(found, progress)
+    index = _without(found, bad)
+    notes, problems = list(index.notes), [*index.skipped, *bad.values()]
+    if nothing := nothing_to_find(index):
+        problems.append(nothing)
+    frames = [image.path for image in index.images if image.path.suffix.lower() in _HAVE_FRAMES]
+    if several := [path.name for path in frames if frame_count(path) > 1]:
+        notes.append(
+            f"{annotation_file}: images of several pages or frames, of which the first is used: "
+            f"{len(several)} ({shortened(several)})"
+        )
+    areas = np.array([a.area for a in index.all_annotations() if not a.crowd])
+    small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
+    low, median, high = np.percentile(areas, (0, 50, 100)) if len(areas) else (0.0, 0.0, 0.0)
     sides = [side for image in index.images for side in (image.height, image.width)] or [0]
     return SplitReport(
         annotation_file=index.annotation_file,
         images=len(index),
         empty_images=len(index) - len(index.annotated()),
-        annotations=len(instances),
-        crowds=sum(map(len, index.annotations.values())) - len(instances),
+        annotations=len(areas),
+        crowds=sum(map(len, index.annotations.values())) - len(areas),
         classes=class_counts(index),
         image_sides=(min(sides), max(sides)),
-        areas=(float(areas.min()), float(np.median(areas)), float(areas.max())),
-        sizes=(small, len(instances) - small - large, large),
-        notes=[*index.notes, *_several_frames(index)],
-        problems=[*found.problems, *bad.values(), *([nothing] if nothing else [])],
+        areas=(float(low), float(median), float(high)),
+        sizes=(small, len(areas) - small - large, large),
+        notes=notes,
+        problems=problems,
     )

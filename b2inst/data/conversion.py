@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from b2inst.data.errors import DataError
-from b2inst.data.segmentation import Segmentation, to_rle
+from b2inst.data.segmentation import Segmentation, measured, to_rle
 
 #: Names that splits have in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -35,7 +37,6 @@ class Conversion:
     """A data set on its way to a COCO-format folder, and then the report; ``print`` it.
 
     Args:
-        source: what is converted.
         folder: to write to; not there, or empty, and outside of the source.
         skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
     """
@@ -64,18 +65,20 @@ class Conversion:
             raise DataError(problems[0] + more + remedy * (remedy[-10:] not in problems[0]))
         self.skipped += problems
 
-    def write(self, splits: Mapping[str, Iterable[Sample]], categories: Mapping[int, str]) -> None:
-        """Write all splits, or nothing where anything goes wrong.
+    def write(
+        self,
+        splits: Mapping[str, Iterable[Sample]],
+        categories: Mapping[int, str],
+        progress: bool = False,
+    ) -> None:
+        """Write all splits, or nothing where anything goes wrong; DataError without any object.
 
         Images are hard links to the source's files, or copies where there can be no link. Areas
         and boxes are those of the masks' pixels; objects that cover none are left out.
 
         Args:
-            splits: samples by the name of the split; each is used and dropped.
+            splits: samples by the name of the split.
             categories: names by id.
-
-        Raises:
-            DataError: there are no objects.
         """
         parent = self.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,8 @@ class Conversion:
             work = Path(aside) / "data"  # has the usual permissions, unlike `aside`
             (work / "annotations").mkdir(parents=True)
             for split, samples in splits.items():
-                self._write_split(work, split, samples, categories)
+                bar = tqdm(samples, desc=split, unit="image", disable=not progress)
+                self._write_split(work, split, bar, categories)
             if not any(objects for _, _, objects in self.splits.values()):
                 raise DataError(f"{self.source}: no image has an object; nothing to convert")
             if self.folder.exists():
@@ -106,16 +110,19 @@ class Conversion:
                 before = objects
                 for category, segmentation in sample.objects:
                     code = to_rle(segmentation, **size)
-                    if not (area := int(coco_mask.area(code))):
+                    if not coco_mask.area(code):
                         flat += 1
                         continue
                     objects += 1
-                    if isinstance(segmentation, dict):
-                        segmentation = {**code, "counts": code["counts"].decode()}
-                    box = coco_mask.toBbox(code).tolist()
-                    ids = {"id": objects, "image_id": len(images), "category_id": category}
-                    mask = {"segmentation": segmentation, "area": area, "bbox": box, "iscrowd": 0}
-                    file.write(",\n" * (objects > 1) + json.dumps({**ids, **mask}))
+                    entry: dict[str, Any] = {
+                        "id": objects,
+                        "image_id": len(images),
+                        "category_id": category,
+                    }
+                    entry |= measured(code)
+                    if isinstance(segmentation, list):
+                        entry["segmentation"] = segmentation
+                    file.write(",\n" * (objects > 1) + json.dumps(entry))
                 empty += objects == before
             named = [{"id": number, "name": name} for number, name in categories.items()]
             file.write(

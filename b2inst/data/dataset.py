@@ -28,20 +28,16 @@ _Decoded = tuple[Image.Image, Iterable[NDArray[np.uint8]]]
 class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     """The images of an index as ``(3×H×W uint8 RGB, Targets)``.
 
-    Boxes come from the annotations, not from the masks, unless ``tight_boxes`` asks for the latter.
-    Crowds are not instances but are drawn into ``semantic``, in the file's order, later ones on
-    top. An instance whose box or mask the transforms leave empty is dropped.
-
-    Masks are rasterised one after another at the size of the file, and each is brought to the
-    size of the sample at once. How is read off a map of the file's pixels that is transformed in
-    their place.
+    Boxes come from the annotations. Crowds are not instances but are drawn into ``semantic``, in
+    the file's order, later ones on top. An instance whose box or mask the transforms leave empty
+    is dropped. Masks are rasterised one after another at the size of the file; how each is brought
+    to the size of the sample is read off a map of the file's pixels that is transformed once.
 
     Args:
         transforms: called with a PIL image and a dict of ``boxes`` and ``crowds``
             (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
             pixel of the file); randomness from torch's generator.
-        tight_boxes: boxes are those of the masks. Where a crop cuts an instance, its clipped box is
-            larger than what is left of it.
+        tight_boxes: boxes are those of the masks, as is better where a crop cuts instances.
         cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 60 kB).
 
     Raises:
@@ -70,14 +66,14 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         annotations = self.index.annotations[record.id]
         instances = [a for a in annotations if not a.crowd]
         image, masks = self._decoded(i)
-        image, shapes = self.transforms(
-            image,
-            {
-                "boxes": _boxes(instances, record),
-                "crowds": _boxes([a for a in annotations if a.crowd], record),
-                "pixels": _pixels(record),
-            },
-        )
+        # From 1 on, down the columns as COCO's masks lie in memory.
+        numbers = torch.arange(1, 1 + record.height * record.width, dtype=torch.int32)
+        given = {
+            "boxes": _boxes(instances, record),
+            "crowds": _boxes([a for a in annotations if a.crowd], record),
+            "pixels": tv_tensors.Mask(numbers.reshape(record.width, record.height).T),
+        }
+        image, shapes = self.transforms(image, given)
         boxes = shapes["boxes"].as_subclass(Tensor)
         visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).tolist()
         pixels = shapes["pixels"].as_subclass(Tensor).numpy().astype(np.intp)
@@ -96,10 +92,12 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
                 kept.append(row)
         bitmaps.resize((len(kept), *pixels.shape), refcheck=False)  # in place, unlike a slice
 
-        visible_masks = torch.from_numpy(bitmaps)
+        visible_masks, boxes = torch.from_numpy(bitmaps), boxes[kept]
+        if self.tight_boxes and kept:
+            boxes = masks_to_boxes(visible_masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
         targets = Targets(
             image_id=record.id,
-            boxes=_mask_boxes(visible_masks) if self.tight_boxes else boxes[kept],
+            boxes=boxes,
             labels=torch.tensor([instances[row].label for row in kept], dtype=torch.int64),
             masks=visible_masks,
             semantic=torch.from_numpy(semantic),
@@ -127,25 +125,8 @@ def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors
     )
 
 
-def _mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes around the pixels of N×H×W masks, none of them empty: N×4, ends exclusive."""
-    if not len(masks):
-        return torch.zeros((0, 4))
-    return masks_to_boxes(masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
-
-
-def _pixels(record: ImageRecord) -> tv_tensors.Mask:
-    """H×W, the pixels' numbers from 1 on, down the columns as COCO's masks lie in memory."""
-    numbers = torch.arange(1, 1 + record.height * record.width, dtype=torch.int32)
-    return tv_tensors.Mask(numbers.reshape(record.width, record.height).T)
-
-
 def open_record(record: ImageRecord) -> Image.Image:
-    """The image of a record as RGB.
-
-    Raises:
-        DataError: it cannot be read or is of another size than the annotations say.
-    """
+    """The image of a record as RGB; DataError if it cannot be read or is of another size."""
     image = read_image(record.path)
     if problem := size_problem(record, image.height, image.width):
         raise DataError(problem)

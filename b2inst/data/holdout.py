@@ -13,10 +13,9 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     """Split the images in two, each class in the same proportion as far as possible.
 
     Iterative stratification (Sechidis et al. 2011): the images of the rarest class are shared out
-    first. The result depends on the annotations, the file names and the fraction alone.
+    first. Nothing is random.
 
     Args:
-        index: the images.
         fraction: share of the images to hold out, in (0, 1).
 
     Returns:
@@ -48,19 +47,14 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     held_out: set[int] = set()
     while left:
         counts = Counter(label for image_id in left for label in classes[image_id])
-        rarest: int | None = None
-        if counts:
-            rarest = min(counts, key=lambda label: (counts[label], label))
-        batch = [i for i in left if rarest is None or rarest in classes[i]]
-        for image_id in batch:
-            if missing[rarest] >= 0.5 and len(held_out) < wanted:
+        rarest = min(counts, key=lambda label: (counts[label], label), default=None)
+        batch = {i for i in left if rarest is None or rarest in classes[i]}
+        for image_id in left:
+            if image_id in batch and missing[rarest] >= 0.5 and len(held_out) < wanted:
                 held_out.add(image_id)
                 for label in (None, *classes[image_id]):
                     missing[label] -= 1
-        taken = set(batch)
-        left = [image_id for image_id in left if image_id not in taken]
-    # Rounding class by class may leave too few.
-    for image in shuffled:
-        if len(held_out) < wanted:
-            held_out.add(image.id)
+        left = [image_id for image_id in left if image_id not in batch]
+    rest = [image.id for image in shuffled if image.id not in held_out]
+    held_out.update(rest[: wanted - len(held_out)])  # rounding class by class may leave too few
     return index.subset(set(classes) - held_out), index.subset(held_out)

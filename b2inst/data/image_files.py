@@ -56,17 +56,10 @@ def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[
 
 
 def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
-    """The files of the names that are there and not empty.
+    """The files of the names that are there and not empty; DataError if there is no such folder.
 
     A name that is a web address, has folders that are not there, or has letters in another case is
     found by its last part if only one file, and only one name, has it.
-
-    Args:
-        image_dir: folder of the images.
-        names: as the annotation file has them, relative to the folder.
-
-    Raises:
-        DataError: there is no such folder.
     """
     if not image_dir.is_dir():
         raise DataError(f"{image_dir}: no such image folder")
@@ -112,16 +105,9 @@ def _base_name(name: str) -> str:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of the files of a folder; without links that lead nowhere."""
-    sizes = {}
+    """Bytes of the files of a folder, if it is there; a link that leads nowhere is no file."""
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    if entry.is_file():
-                        sizes[entry.name] = entry.stat().st_size
-                except OSError:
-                    continue
-    except OSError:  # no such folder
-        pass
-    return sizes
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except OSError:
+        return {}

@@ -18,9 +18,7 @@ _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
 
 
 def read_image(path: Path | str) -> Image.Image:
-    """Open an image of any format that Pillow reads as 8-bit RGB, turned upright.
-
-    How images of other modes are converted, ``b2inst.ops.images.upright_rgb`` says.
+    """Read an image of any format that Pillow opens as upright 8-bit RGB; see ``upright_rgb``.
 
     Raises:
         DataError: the file is missing, not an image, cut short, or larger than Pillow's limit.
@@ -30,13 +28,7 @@ def read_image(path: Path | str) -> Image.Image:
 
 
 def probe_image(path: Path | str) -> tuple[int, int]:
-    """(height, width) of the upright image, after reading the file to its end.
-
-    As thorough as ``read_image`` about cut-off files, and much faster for large JPEGs.
-
-    Raises:
-        DataError: as ``read_image``.
-    """
+    """(height, width) of the upright image; DataError as ``read_image``, and faster."""
     with _opened(path) as image:
         width, height = image.size
         drafted = image.draft("RGB", (_DRAFT, _DRAFT))

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from b2inst.data.conversion import SPLITS, Conversion, Sample
 from b2inst.data.errors import DataError
@@ -38,12 +37,11 @@ def convert_label_maps(
     skip_bad: bool = False,
     progress: bool = True,
 ) -> Conversion:
-    """Write images and label maps as a COCO-format folder of one class.
+    """Write images and label maps as a COCO-format folder of one class; docs/data.md has more.
 
-    A label map has the size of its image and one whole number a pixel: 0 is background, and the
-    pixels of any other number are one object, also in several pieces. It lies in ``masks/`` or
-    ``labels/`` beside ``images/`` under the image's name, or beside the image with ``_masks``,
-    ``_cp_masks`` (Cellpose), ``_mask`` or ``_labels`` added to the name.
+    A label map has one whole number a pixel: 0 is background, the pixels of any other number are
+    one object. It lies in ``masks/`` or ``labels/`` beside ``images/`` under the image's name, or
+    beside the image with ``_masks``, ``_cp_masks``, ``_mask`` or ``_labels`` added to the name.
 
     Args:
         source: folder of both, or of ``train/``, ``val/`` and ``test/`` with both.
@@ -59,47 +57,41 @@ def convert_label_maps(
     """
     conversion = Conversion(Path(source), Path(folder), skip_bad)
     splits = _find_pairs(conversion)
-    masks = (mask for pairs in splits.values() for mask in pairs.values())
-    if not components and _are_binary(masks):
+    if not components and _are_binary(m for pairs in splits.values() for m in pairs.values()):
         raise DataError(
             f"{source}: the masks are binary (none has two numbers, some have several regions of "
             "one), so what is one object is not known; number the objects, or take each connected "
             "region as one with --components"
         )
 
-    def samples(split: str, pairs: dict[Path, Path]) -> Iterator[Sample]:
-        names = file_names(pairs)
-        for file_name, image in tqdm(names.items(), desc=split, unit="image", disable=not progress):
+    def samples(pairs: dict[Path, Path]) -> Iterator[Sample]:
+        for file_name, image in file_names(pairs).items():
+            mask = pairs[image]
             try:
                 height, width = probe_image(image)
-                labels = read_label_map(pairs[image])
+                labels = read_label_map(mask)
                 if labels.shape != (height, width):
                     raise DataError(
-                        f"{pairs[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its "
-                        f"image {image} has {width}×{height}"
+                        f"{mask}: has {labels.shape[1]}×{labels.shape[0]} pixels but its image "
+                        f"{image} has {width}×{height}"
                     )
                 if components and _is_label_map(labels):
                     raise DataError(
-                        f"{pairs[image]}: has several numbers, so it is not binary; leave out "
-                        "--components"
+                        f"{mask}: has several numbers, so it is not binary; leave out --components"
                     )
             except DataError as error:
                 conversion.leave_out([str(error)])
                 continue
-            objects = [
-                (1, code) for code in encode_labels(_regions(labels) if components else labels)
-            ]
-            yield Sample(image, file_name, height, width, objects)
+            codes = encode_labels(_regions(labels) if components else labels)
+            yield Sample(image, file_name, height, width, [(1, code) for code in codes])
 
-    conversion.write({s: samples(s, pairs) for s, pairs in splits.items()}, {1: name})
+    written = {split: samples(pairs) for split, pairs in splits.items()}
+    conversion.write(written, {1: name}, progress=progress)
     return conversion
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """Read a mask of one whole number a pixel: 8, 16 or 32 bits, 64 where OpenCV can, or a palette.
-
-    Returns:
-        H×W, the numbers as they are in the file (of a palette, the indices), all >= 0.
+    """The numbers of a mask file (of a palette, the indices), H×W, all >= 0.
 
     Raises:
         DataError: it cannot be read, or has colours, several pages, fractions or negative numbers.
@@ -132,30 +124,9 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def encode_labels(labels: LabelMap) -> list[Segmentation]:
-    """The mask of each number above 0, in ascending order.
-
-    Args:
-        labels: H×W whole numbers.
-
-    Returns:
-        Compressed run lengths, as pycocotools' ``encode``.
-    """
-    height, width = labels.shape
-    flat = labels.ravel(order="F")  # COCO's run lengths go down the columns
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    ends = np.append(starts[1:], flat.size)
-    order = np.argsort(flat[starts], kind="stable")
-    order = order[flat[starts[order]] > 0]
-    values = flat[starts[order]]
-    codes: list[Segmentation] = []
-    for runs in np.split(order, np.flatnonzero(values[1:] != values[:-1]) + 1):
-        if len(runs):
-            borders = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-            counts = np.diff(borders, prepend=0, append=flat.size)
-            counts = counts if counts[-1] else counts[:-1]
-            code = {"size": [height, width], "counts": counts.tolist()}
-            codes.append(coco_mask.frPyObjects(code, height, width))
-    return codes
+    """The mask of each number above 0, in ascending order, as compressed run lengths."""
+    labels = np.asfortranarray(labels)  # as COCO's run lengths go
+    return [coco_mask.encode((labels == k).view(np.uint8)) for k in np.unique(labels) if k]
 
 
 def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
@@ -202,10 +173,7 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
 
 
 def _are_binary(masks: Iterable[Path]) -> bool:
-    """Whether no mask has two numbers, and a mask has several regions of one.
-
-    Of label maps the first that has two tells, so that few are read.
-    """
+    """Whether no mask has two numbers, and a mask has several regions of one."""
     several = False
     for mask in masks:
         try:
@@ -224,5 +192,4 @@ def _is_label_map(mask: LabelMap) -> bool:
 
 
 def _regions(mask: LabelMap) -> LabelMap:
-    """The connected regions of a binary mask, numbered."""
     return cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)[1]

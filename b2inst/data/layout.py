@@ -24,11 +24,7 @@ _NAMES = {
 
 
 def find_splits(root: Path | str) -> list[str]:
-    """Names of the splits of a data set, sorted.
-
-    Three layouts are known: COCO's (``annotations/instances_<split>.json`` with ``<split>/`` or
-    ``images/<split>/``), Roboflow's (``<split>/_annotations.coco.json`` beside the images), and
-    annotation files with one image folder, of which each file is a split.
+    """Names of the splits of a data set, sorted; docs/data.md says which layouts are known.
 
     Raises:
         DataError: the folder has none of these layouts; shows them and what was found.
@@ -104,11 +100,7 @@ def _name(file: Path) -> str:
 
 
 def _image_dir(root: Path, split: str, *, alone: bool) -> Path:
-    """The folder of a split's images: of its name, else the one that all splits share.
-
-    Args:
-        alone: there is no other split, so that the only folder is this one's.
-    """
+    """The folder of a split's images: of its name, else the only one if the split is ``alone``."""
     for folder in (root / split, root / "images" / split, root / "images"):
         if folder.is_dir():
             return folder

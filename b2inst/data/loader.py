@@ -7,7 +7,7 @@ nor on the number of workers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,7 @@ def train_loader(
     world_size: int = 1,
     aspect_grouping: bool = False,
 ) -> DataLoader[Batch]:
-    """An endless loader of ``(images, targets)`` lists.
-
-    Every epoch is a new permutation; epochs follow each other without a break, so that a batch
-    may hold the end of one and the start of the next.
+    """An endless loader of ``(images, targets)`` lists, one permutation after another.
 
     Args:
         batch_size: images an iteration over all devices.
@@ -63,13 +60,9 @@ def train_loader(
         )
     if not len(dataset):
         raise DataError(f"{dataset.index.annotation_file}: no images to train on")
+    share = slice(rank, None, world_size)
     sampler = _EndlessBatches(
-        dataset.index,
-        batch_size=batch_size,
-        seed=seed,
-        start=start_iteration,
-        share=slice(rank, None, world_size),
-        aspect_grouping=aspect_grouping,
+        dataset.index, batch_size, seed, start_iteration, share, aspect_grouping
     )
     loader: DataLoader[Any] = DataLoader(
         _Seeded(dataset, seed),
@@ -89,9 +82,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
-    """Each image of the index in order, as H×W×3 uint8 RGB at its own size.
-
-    The next ones are read while one is used.
+    """Each image of the index in order, as H×W×3 uint8 RGB at its own size, read ahead.
 
     Raises:
         DataError: see ``open_record``.
@@ -121,53 +112,36 @@ class _Seeded(Dataset[Sample]):
             torch.set_rng_state(outside)
 
 
+@dataclass(frozen=True)
 class _EndlessBatches(Sampler[list[_Position]]):
-    def __init__(
-        self,
-        index: CocoIndex,
-        *,
-        batch_size: int,
-        seed: int,
-        start: int,
-        share: slice,
-        aspect_grouping: bool,
-    ) -> None:
-        self.images = len(index)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start = start
-        self.share = share
-        self.wide = (
-            [image.width > image.height for image in index.images] if aspect_grouping else None
-        )
+    index: CocoIndex
+    batch_size: int
+    seed: int
+    start: int  # batches that are left out
+    share: slice  # of each batch
+    aspect_grouping: bool
 
     def __iter__(self) -> Iterator[list[_Position]]:
-        batches = (
-            self._straight() if self.wide is None else islice(self._grouped(), self.start, None)
-        )
-        for batch in batches:
-            yield batch[self.share]
-
-    def _positions(self, first: int) -> Iterator[_Position]:
-        epoch, skip = divmod(first, self.images)
-        while True:
-            order = np.random.default_rng([self.seed, epoch, 0]).permutation(self.images)
-            for place in range(skip, self.images):
-                yield epoch * self.images + place, int(order[place])
-            epoch, skip = epoch + 1, 0
-
-    def _straight(self) -> Iterator[list[_Position]]:
-        positions = self._positions(self.start * self.batch_size)
-        while True:
-            yield list(islice(positions, self.batch_size))
-
-    def _grouped(self) -> Iterator[list[_Position]]:
-        """Two baskets; whichever is full goes. Replayed from the start: a few µs a batch."""
-        assert self.wide is not None
+        """Two baskets where shapes are kept apart; whichever is full goes."""
+        first = 0 if self.aspect_grouping else self.start * self.batch_size
+        left_out = self.start if self.aspect_grouping else 0  # replayed: a few µs a batch
         baskets: tuple[list[_Position], list[_Position]] = ([], [])
-        for position in self._positions(0):
-            basket = baskets[self.wide[position[1]]]
+        for position in self._positions(first):
+            image = self.index.images[position[1]]
+            basket = baskets[self.aspect_grouping and image.width > image.height]
             basket.append(position)
             if len(basket) == self.batch_size:
-                yield basket.copy()
+                if left_out:
+                    left_out -= 1
+                else:
+                    yield basket[self.share]
                 basket.clear()
+
+    def _positions(self, first: int) -> Iterator[_Position]:
+        images = len(self.index)
+        epoch, skip = divmod(first, images)
+        while True:
+            order = np.random.default_rng([self.seed, epoch, 0]).permutation(images)
+            for place in range(skip, images):
+                yield epoch * images + place, int(order[place])
+            epoch, skip = epoch + 1, 0

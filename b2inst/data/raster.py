@@ -15,15 +15,12 @@ _SHIFT = 4  # fractional bits of the drawing coordinates
 
 
 def coverage(shape: Shape, transform: Points, size: int) -> Bytes:
-    """How much of each pixel a shape covers.
+    """How much of each pixel a shape covers: size×size, 0 (outside) to 255 (inside).
 
     Args:
         shape: parts in the shape's own frame.
-        transform: 2×3, maps that frame to pixels of the tile (pixel centres at + 0.5).
-        size: side of the square tile; what falls outside is cut off.
-
-    Returns:
-        size×size, 0 (outside) to 255 (inside).
+        transform: 2×3, maps that frame to pixels of the square tile (pixel centres at + 0.5).
+        size: side of the tile; what falls outside is cut off.
     """
     fine = np.zeros((size * _SUPERSAMPLING, size * _SUPERSAMPLING), dtype=np.uint8)
     scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
@@ -45,14 +42,10 @@ def coverage(shape: Shape, transform: Points, size: int) -> Bytes:
 
 
 def relief(rng: Rng, size: int, grain: float) -> NDArray[np.int16]:
-    """A random grey texture: a slope, stripes, a chequerboard or clouds.
+    """A random grey texture, size×size, about -128 to 127: a slope, stripes, chequers or clouds.
 
     Args:
-        size: side of the square texture.
         grain: length in pixels of its finer structures.
-
-    Returns:
-        size×size, about -128 to 127.
     """
     kind = rng.random()
     cell = max(grain * (0.6 + rng.random()), 1.5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data.errors import DataError
-from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
+from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, make_scene
+from b2inst.data.segmentation import measured
 
 
 def write_scenes(
@@ -24,9 +24,8 @@ def write_scenes(
 ) -> Path:
     """Write scenes as ``root/annotations/instances_<split>.json`` and ``root/<split>/*.png``.
 
-    Scene i of a split has the seed ``(seed, i)``: splits of different seeds share no scene, and
-    a longer split begins with a shorter one. Nothing is done when the same scenes are there
-    already. Everything is written aside and renamed, so an interrupted call leaves no half split.
+    Scene i of a split has the seed ``(seed, i)``. A split is there as a whole or not at all, and
+    left alone if it has the same scenes.
 
     Returns:
         The annotation file.
@@ -44,54 +43,45 @@ def write_scenes(
     annotation_file, image_dir = root / "annotations" / f"instances_{split}.json", root / split
     if _is_there(annotation_file, image_dir, spec):
         return annotation_file
-    aside: str | None = None
     try:
         annotation_file.parent.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.mkdtemp(prefix=f".{split}-", dir=root)
-        work = Path(aside)
-        (work / "images").mkdir()
-        content = _write_images(work / "images", spec, progress)
-        (work / "annotations.json").write_text(json.dumps(content))
-        if _is_there(annotation_file, image_dir, spec):  # another process was faster
-            return annotation_file
-        if image_dir.exists():  # left by a call that was cut off between the two renames
-            image_dir.rename(work / "old")
-        (work / "images").rename(image_dir)
-        (work / "annotations.json").replace(annotation_file)
+        with tempfile.TemporaryDirectory(prefix=f".{split}-", dir=root) as aside:
+            work = Path(aside)
+            (work / "images").mkdir()
+            content = _write_images(work / "images", spec, progress)
+            (work / "annotations.json").write_text(json.dumps(content))
+            if not _is_there(annotation_file, image_dir, spec):  # another process may be faster
+                if image_dir.exists():  # left by a call that was cut off between the two renames
+                    image_dir.rename(work / "old")
+                (work / "images").rename(image_dir)
+                (work / "annotations.json").replace(annotation_file)
     except OSError as error:
-        if _is_there(annotation_file, image_dir, spec):  # another process was faster
-            return annotation_file
-        raise DataError(
-            f"{root}: scenes cannot be written ({error.strerror}); "
-            "free space or choose another folder"
-        ) from error
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+        if not _is_there(annotation_file, image_dir, spec):
+            raise DataError(
+                f"{root}: scenes cannot be written ({error.strerror}); free space or choose "
+                "another folder"
+            ) from error
     return annotation_file
 
 
 def _is_there(annotation_file: Path, image_dir: Path, spec: dict[str, Any]) -> bool:
     """Whether exactly these scenes were written; DataError if something else was."""
     remedy = "choose another folder or split, or delete it"
+    wanted = {_file_name(i) for i in range(spec["images"])}
+    names = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
     if not annotation_file.exists():
-        names = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
-        if names - {_file_name(i) for i in range(spec["images"])}:
+        if names - wanted:
             raise DataError(f"{image_dir}: holds other files than these scenes; {remedy}")
         return False
     try:
         there = json.loads(annotation_file.read_bytes())["info"]["scenes"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{annotation_file}: is not one of scenes; {remedy}") from None
-    if there != spec:
-        changed = [
-            f"{key} {there.get(key)!r} not {spec[key]!r}"
-            for key in spec
-            if there.get(key) != spec[key]
-        ]
-        raise DataError(f"{annotation_file}: holds other scenes ({', '.join(changed)}); {remedy}")
-    there_files = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
-    return all(_file_name(i) in there_files for i in range(spec["images"]))
+    keys = [key for key in spec if there.get(key) != spec[key]]
+    if keys:
+        changed = ", ".join(f"{key} {there.get(key)!r} not {spec[key]!r}" for key in keys)
+        raise DataError(f"{annotation_file}: holds other scenes ({changed}); {remedy}")
+    return wanted <= names
 
 
 def _file_name(i: int) -> str:
@@ -111,7 +101,10 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
         _, png = cv2.imencode(".png", scene.image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
         (folder / _file_name(i)).write_bytes(png.tobytes())
         images.append({"id": i + 1, "file_name": _file_name(i), "height": size, "width": size})
-        annotations += _annotations(scene, i + 1, len(annotations) + 1)
+        codes = coco_mask.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0), np.uint8))
+        for label, code in zip(scene.labels, codes, strict=True):
+            ids = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": int(label) + 1}
+            annotations.append(ids | measured(code))
     return {
         "info": {
             "description": "procedural scenes of b2inst, see docs/data.md",
@@ -122,22 +115,3 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(SCENE_CLASSES)],
     }
-
-
-def _annotations(scene: Scene, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    codes = coco_mask.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0).astype(np.uint8)))
-    boxes, areas = coco_mask.toBbox(codes), coco_mask.area(codes)
-    return [
-        {
-            "id": first_id + k,
-            "image_id": image_id,
-            "category_id": int(label) + 1,
-            "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode()},
-            "bbox": box.tolist(),
-            "area": int(area),
-            "iscrowd": 0,
-        }
-        for k, (label, code, box, area) in enumerate(
-            zip(scene.labels, codes, boxes, areas, strict=True)
-        )
-    ]

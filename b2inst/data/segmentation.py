@@ -36,19 +36,26 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any
     }
 
 
+def measured(code: dict[str, Any]) -> dict[str, Any]:
+    """What an annotation says of a mask, given as one compressed run-length code."""
+    return {
+        "segmentation": {"size": list(code["size"]), "counts": code["counts"].decode()},
+        "bbox": coco_mask.toBbox(code).tolist(),
+        "area": int(coco_mask.area(code)),
+        "iscrowd": 0,
+    }
+
+
 def read_segmentation(
     value: object, height: int, width: int, note: Callable[[str], None]
 ) -> Segmentation:
     """A segmentation as a file has it, checked, in one of COCO's forms.
 
-    Besides COCO's own forms it reads polygons of ``exterior`` and ``interiors`` (kwcoco), whose
-    holes are cut out, polygons of points ``[[x, y], …]``, a polygon that is not within a list, and
-    run lengths with numbers such as 480.0. Polygons of fewer than three points cover no pixel and
-    are left out.
+    Polygons of ``exterior`` and ``interiors`` (kwcoco) or of points ``[[x, y], …]``, one that is
+    not within a list, and run lengths such as 480.0 are read as they are meant. Polygons of fewer
+    than three points are left out.
 
     Args:
-        value: what the file has.
-        height, width: of the image, pixels.
         note: called with the name of each form that is not COCO's.
 
     Raises:
@@ -78,13 +85,10 @@ def read_segmentation(
 
 
 def run_lengths(counts: list[int] | str | bytes) -> NDArray[np.int64]:
-    """The run lengths of a code, background first.
+    """The run lengths of a code, background first; ValueError if it is none.
 
     The compressed form stores each run as groups of five bits in printable characters, least
     significant first; from the fourth run on, as the difference to the run before the last.
-
-    Raises:
-        ValueError: the characters are not such a code.
     """
     if isinstance(counts, list):
         return np.asarray(counts, dtype=np.int64)
@@ -110,25 +114,22 @@ def run_lengths(counts: list[int] | str | bytes) -> NDArray[np.int64]:
 def _read_run_lengths(
     code: dict[str, Any], height: int, width: int, note: Callable[[str], None]
 ) -> Segmentation:
-    size = code.get("size")
+    size, counts = code.get("size"), code.get("counts")
     if size != [height, width] and size != (height, width):  # 480.0 equals 480
         raise ValueError(
             f"has a run-length code of size {size}, but its image's "
             f"height and width are [{height}, {width}]"
         )
-    counts = code.get("counts")
     if not isinstance(counts, list | str | bytes):
         raise ValueError(
             f"has run-length counts of type {type(counts).__name__}; list or string is meant"
         )
-    if isinstance(counts, list):
-        if not all(isinstance(n, int | float) and n == n // 1 for n in counts):
-            raise ValueError("has run lengths that are not whole numbers")
-        if any(isinstance(n, float) for n in counts):
-            counts = [int(n) for n in counts]
-            note("numbers with a decimal point in run lengths")
-    if any(isinstance(side, float) for side in size):
+    numbers = counts if isinstance(counts, list) else []
+    if not all(isinstance(n, int | float) and n == n // 1 for n in numbers):
+        raise ValueError("has run lengths that are not whole numbers")
+    if any(isinstance(n, float) for n in (*numbers, *size)):
         note("numbers with a decimal point in run lengths")
+        counts = [int(n) for n in numbers] or counts
     try:
         runs = run_lengths(counts)
     except (ValueError, OverflowError) as error:

@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -24,12 +23,10 @@ _MEAN_COLOUR = (124, 117, 104)
 
 
 class ResizeShorterSide(v2.Transform):
-    """Resize an image to a shorter side, drawn anew for each image if there are several.
-
-    The image (PIL) is resized bilinearly with PIL's antialiasing, bitmaps by the nearest pixel.
+    """Resize an image (PIL's antialiased bilinear; bitmaps by the nearest pixel).
 
     Args:
-        shorter: pixels; one value, or several of which one is drawn with equal chances.
+        shorter: pixels of the shorter side; of several values one is drawn for each image.
         longer_max: pixels the longer side may have at most.
     """
 
@@ -55,12 +52,9 @@ class ResizeShorterSide(v2.Transform):
 
 
 class ResizeTo(v2.Transform):
-    """Resize an image to one size, whatever its shape, bitmaps by the nearest pixel.
+    """Resize to a (height, width) in pixels, whatever the shape, bitmaps by the nearest pixel.
 
     The image (PIL) is resized by OpenCV's bilinear without antialiasing, as published for YOLACT.
-
-    Args:
-        size: (height, width) in pixels.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -90,20 +84,17 @@ class RandomTranspose(v2.Transform):
             return inpt
         if isinstance(inpt, Image.Image):
             return inpt.transpose(Image.Transpose.TRANSPOSE)
+        values = inpt.as_subclass(Tensor)
         if isinstance(inpt, tv_tensors.BoundingBoxes):
-            height, width = inpt.canvas_size
-            swapped = inpt.as_subclass(Tensor)[:, [1, 0, 3, 2]]
-            return tv_tensors.BoundingBoxes(
-                swapped, format=inpt.format, canvas_size=(width, height)
-            )
-        return tv_tensors.wrap(inpt.as_subclass(Tensor).mT, like=inpt)
+            size = inpt.canvas_size[::-1]
+            return tv_tensors.wrap(values[:, [1, 0, 3, 2]], like=inpt, canvas_size=size)
+        return tv_tensors.wrap(values.mT, like=inpt)
 
 
 class RandomColours(v2.RandomPhotometricDistort):
-    """SSD's photometric distortion, but for its permutation of channels, as published for YOLACT.
+    """SSD's photometric distortion by torchvision, without its permutation of channels.
 
-    Brightness is multiplied and contrast is about the mean, as torchvision has it; YOLACT adds up
-    to 32 to the pixels and multiplies them.
+    YOLACT adds up to 32 to the pixels for brightness and multiplies them for contrast.
     """
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
@@ -113,9 +104,8 @@ class RandomColours(v2.RandomPhotometricDistort):
 class RandomCentreCrop(v2.RandomIoUCrop):
     """SSD's random crop as YOLACT runs it: five times in six, with an object's centre in it.
 
-    The crop has 0.3 to 1 of each side and an aspect ratio of 0.5 to 2. SSD also wants some IoU of
-    crop and box; in YOLACT's code that condition has no effect, and its authors kept it so, having
-    seen it lower the AP. Boxes whose centre is outside become empty, crowds' as well.
+    SSD also wants some IoU of crop and box; in YOLACT's code that condition has no effect. Boxes
+    whose centre is outside become empty, crowds' as well.
     """
 
     def __init__(self) -> None:
@@ -134,15 +124,12 @@ class RandomCentreCrop(v2.RandomIoUCrop):
 
 def _resize_bitmaps(masks: tv_tensors.Mask, size: Sequence[int]) -> tv_tensors.Mask:
     """By the nearest pixel; exact for any integers, which torchvision would make float32."""
-    rows, columns = map(_nearest, masks.shape[-2:], size)
     bitmaps = masks.as_subclass(Tensor).numpy()
-    return tv_tensors.Mask(torch.from_numpy(bitmaps.take(rows, -2).take(columns, -1)))
-
-
-def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    """Which of ``old`` pixels is under the centre of each of ``new`` ones, as PIL takes them."""
-    places = torch.arange(old, dtype=torch.float32)[None, None]
-    return interpolate(places, new, mode="nearest-exact")[0, 0].long().numpy()
+    for axis, new in ((-2, size[0]), (-1, size[1])):
+        places = torch.arange(bitmaps.shape[axis], dtype=torch.float32)[None, None]
+        nearest = interpolate(places, new, mode="nearest-exact")[0, 0].long()
+        bitmaps = bitmaps.take(nearest.numpy(), axis)
+    return tv_tensors.Mask(torch.from_numpy(bitmaps))
 
 
 def train_transforms(
@@ -164,11 +151,10 @@ def train_transforms(
 
     Args:
         shorter, longer_max: as in ``ResizeShorterSide``; without them images keep their size.
-        fixed_size: of a model that takes no other: (height, width), in place of these two.
-        crop: side in pixels of a random square that is cut out, of images that are smaller with a
-            border of the mean colour. Boxes are clipped to it; those outside become empty.
-        flip: probability of a horizontal flip; likewise vertical flip and transposition, for data
-            without an upright.
+        fixed_size: (height, width) of a model that takes no other, in place of these two.
+        crop: side in pixels of a random square that is cut out; smaller images are padded by the
+            mean colour. Boxes are clipped to it; those outside become empty.
+        flip, vertical_flip, transpose: probabilities.
         invert: probability that bright becomes dark.
         brightness, contrast: largest relative change, as in ``v2.ColorJitter``.
         blur: largest standard deviation in pixels; half of the images are blurred by a Gaussian.

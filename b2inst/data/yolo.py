@@ -20,14 +20,14 @@ from b2inst.data.images import probe_image
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
 _NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
+#: Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's sides.
+Labels = list[tuple[int, NDArray[np.float64]]]
+
 
 def convert_yolo(
     source: Path | str, folder: Path | str, *, skip_bad: bool = False, progress: bool = True
 ) -> Conversion:
-    """Write a YOLO segmentation data set as a COCO-format folder.
-
-    Labels are of the upright image, as in Ultralytics' training. An image without a label file
-    has no objects. Category ids are the class indices plus 1.
+    """Write a YOLO segmentation data set as a COCO-format folder; docs/data.md has more.
 
     Args:
         source: folder with a ``data.yaml``, the YAML file itself, or a folder of ``images/`` and
@@ -43,52 +43,48 @@ def convert_yolo(
     root, config = _read_config(conversion.source)
     names = _class_names(root, config)
     splits = _find_images(root, config, conversion)
-    labels = {image: label_file(image) for images in splits.values() for image in images}
-    _tell_of_missing(labels, conversion)
-    problems, classes, bad = [], set[int](), set[Path]()
-    for image, label in tqdm(labels.items(), desc="labels", unit="file", disable=not progress):
+    files = {image: label_file(image) for images in splits.values() for image in images}
+    _tell_of_missing(files, conversion)
+    labels: dict[Path, Labels] = {}
+    problems = []
+    for image, file in tqdm(files.items(), desc="labels", unit="file", disable=not progress):
         try:
-            classes.update(index for index, _ in (read_yolo_labels(label, names) if label else ()))
+            labels[image] = read_yolo_labels(file, names) if file else []
         except DataError as error:
             problems.append(str(error))
-            bad.add(image)
     conversion.leave_out(problems)
-    names = names or {index: str(index) for index in range(max(classes, default=-1) + 1)}
+    classes = max((index for found in labels.values() for index, _ in found), default=-1) + 1
 
-    def samples(split: str, images: Iterable[Path]) -> Iterator[Sample]:
-        good = file_names(image for image in images if image not in bad)
-        for name, image in tqdm(good.items(), desc=split, unit="image", disable=not progress):
+    def samples(images: Iterable[Path]) -> Iterator[Sample]:
+        for name, image in file_names(image for image in images if image in labels).items():
             try:
                 height, width = probe_image(image)
             except DataError as error:
                 conversion.leave_out([str(error)])
                 continue
-            label = labels[image]
             objects = [
                 # Files have about six digits; two decimals give back coordinates that were whole.
                 (index + 1, [(points * (width, height)).round(2).ravel().tolist()])
-                for index, points in (read_yolo_labels(label) if label else ())
+                for index, points in labels[image]
             ]
             yield Sample(image, name, height, width, objects)
 
     conversion.write(
-        {split: samples(split, images) for split, images in splits.items()},
-        {index + 1: name for index, name in names.items()},
+        {split: samples(images) for split, images in splits.items()},
+        {
+            index + 1: name
+            for index, name in (names or dict(enumerate(map(str, range(classes))))).items()
+        },
+        progress=progress,
     )
     return conversion
 
 
-def read_yolo_labels(
-    path: Path, names: Mapping[int, str] | None = None
-) -> list[tuple[int, NDArray[np.float64]]]:
+def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labels:
     """Read a label file.
 
     Args:
         names: of the classes that there are, by index; None: of any.
-
-    Returns:
-        Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's
-        width and height.
 
     Raises:
         DataError: a line is no polygon in or near the image, or is of another class.
@@ -135,11 +131,8 @@ def label_file(image: Path) -> Path | None:
 
 def _parallel(folder: Path) -> Path:
     """The folder with its last part ``images`` replaced, as Ultralytics finds labels."""
-    parts = folder.parts if "images" in folder.parts else folder.absolute().parts
-    if "images" not in parts:
-        return folder
-    at = len(parts) - 1 - parts[::-1].index("images")
-    return Path(*parts[:at], "labels", *parts[at + 1 :])
+    before, images, after = f"{folder.absolute().as_posix()}/".rpartition("/images/")
+    return Path(f"{before}/labels/{after}") if images else folder
 
 
 def _read_text(path: Path) -> str:
@@ -227,7 +220,7 @@ def _find_images(
 
 
 def _find(text: str, bases: Sequence[Path]) -> Path | None:
-    """The file or folder that a data set names, by any of the folders it may be relative to.
+    """The file or folder that a data set names, relative to any of some folders.
 
     A path that leads nowhere is tried without its first parts: it may be of another machine, and
     Roboflow writes ``../train/images`` for the folder beside the YAML file.

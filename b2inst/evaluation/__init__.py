@@ -1,4 +1,4 @@
-"""Mask, boundary and box AP, prediction files and paired bootstrap intervals."""
+"""Mask, boundary and box AP, prediction files and confidence intervals."""
 
 from __future__ import annotations
 
@@ -7,44 +7,21 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.evaluation.average_precision import COCO_AREAS, AreaRanges, Kind, Metrics, evaluate
-    from b2inst.evaluation.bootstrap import Interval, paired_bootstrap, paired_interval, resample_ap
-    from b2inst.evaluation.boundary_overlap import swallowed_share
-    from b2inst.evaluation.counts import Counts, best_threshold, count_matches, resample_counts
-    from b2inst.evaluation.errors import EvaluationError
-    from b2inst.evaluation.inference import write_predictions
-    from b2inst.evaluation.predictions import (
-        Prediction,
-        PredictionWriter,
-        ranked_by_class,
-        read_predictions,
-        to_coco_json,
-        to_records,
-    )
-
-__all__ = [
-    "COCO_AREAS",
-    "AreaRanges",
-    "Counts",
-    "EvaluationError",
-    "Interval",
-    "Kind",
-    "Metrics",
-    "Prediction",
-    "PredictionWriter",
-    "best_threshold",
-    "count_matches",
-    "evaluate",
-    "paired_bootstrap",
-    "paired_interval",
-    "ranked_by_class",
-    "read_predictions",
-    "resample_ap",
-    "resample_counts",
-    "swallowed_share",
-    "to_coco_json",
-    "to_records",
-    "write_predictions",
-]
+    from b2inst.evaluation.average_precision import Metrics as Metrics
+    from b2inst.evaluation.average_precision import evaluate as evaluate
+    from b2inst.evaluation.bootstrap import Interval as Interval
+    from b2inst.evaluation.bootstrap import paired_interval as paired_interval
+    from b2inst.evaluation.bootstrap import resample_ap as resample_ap
+    from b2inst.evaluation.boundary_overlap import swallowed_share as swallowed_share
+    from b2inst.evaluation.counts import best_threshold as best_threshold
+    from b2inst.evaluation.counts import count_matches as count_matches
+    from b2inst.evaluation.counts import resample_counts as resample_counts
+    from b2inst.evaluation.inference import write_predictions as write_predictions
+    from b2inst.evaluation.predictions import EvaluationError as EvaluationError
+    from b2inst.evaluation.predictions import Prediction as Prediction
+    from b2inst.evaluation.predictions import ranked_by_class as ranked_by_class
+    from b2inst.evaluation.predictions import read_predictions as read_predictions
+    from b2inst.evaluation.predictions import save_predictions as save_predictions
+    from b2inst.evaluation.predictions import to_records as to_records
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,37 +1,38 @@
-"""Mask, boundary and box AP by COCO's protocol.
+"""Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval.
 
-The evaluator is faster-coco-eval, which equals pycocotools. Three conventions are made explicit:
+Three conventions:
 
-- Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``: box AP is the detector's,
-  which mask scoring does not change.
-- Small, medium and large go by the annotation's ``area`` for ground truth. For predictions they go
-  by the mask's pixels in mask and boundary AP, by the box in box AP. COCO does the same.
-- Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary IoU, where the
-  boundary is the part of a mask within 2 % of the image diagonal from its contour. The boundaries
+- Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since box AP belongs to the
+  detector, which mask scoring does not change.
+- Objects are small, medium or large by the annotation's ``area``; detections by the pixels of the
+  mask in mask and boundary AP, and by the box in box AP. COCO does the same.
+- Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary IoU. Boundaries
   are ours (``boundary_overlap``): the evaluator's are one pixel narrower at some image sizes.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from faster_coco_eval import COCO, COCOeval_faster
 
 from b2inst.evaluation.boundary_overlap import boundary_overlaps
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import Annotations, load_ground_truth, numbered, restrict
-from b2inst.evaluation.matches import Overlaps
-from b2inst.evaluation.predictions import Prediction, check_against
-from b2inst.evaluation.touching import touching_and_isolated
+from b2inst.evaluation.ground_truth import (
+    Annotations,
+    load_ground_truth,
+    restrict,
+    touching_and_isolated,
+)
+from b2inst.evaluation.predictions import EvaluationError, Prediction, check_against
 
 #: What is matched: masks, their boundaries, or boxes.
 Kind = Literal["segm", "boundary", "bbox"]
 
-#: AP in percent by name; None where there is no ground truth to measure it on.
+#: AP in percent by name; None if there is no ground truth for it.
 Metrics = dict[str, float | None]
 
 #: "small", "medium", "large" → (lowest, highest) area in pixels².
@@ -43,7 +44,7 @@ COCO_AREAS: AreaRanges = {
     "large": (96**2, 1e5**2),
 }
 
-#: What the metric names of each kind begin with.
+#: Prefix of the metric names of each kind.
 PREFIXES: dict[Kind, str] = {"segm": "", "boundary": "boundary_", "bbox": "box_"}
 
 _STATS = {
@@ -56,60 +57,50 @@ _STATS = {
 }
 
 
+class EvaluationOptions(TypedDict, total=False):
+    """Options of :func:`evaluate` and :func:`~b2inst.evaluation.bootstrap.resample_ap`."""
+
+    max_detections: int  #: detections per image and category, best first (default: 100)
+    boundary_pixels: int | None  #: width of boundaries (default: 2 % of the image diagonal)
+    area_ranges: AreaRanges | None  #: areas of "small", "medium" and "large" (default: COCO's)
+
+
 def evaluate(
     predictions: list[Prediction],
     annotations: Annotations,
     *,
-    max_detections: int = 100,
-    boundary_dilation: float = 0.02,
-    boundary_pixels: int | None = None,
-    area_ranges: AreaRanges | None = None,
     image_ids: Collection[int] | None = None,
     groups: bool = False,
+    **options: Unpack[EvaluationOptions],
 ) -> Metrics:
-    """Mask, boundary and box AP in percent.
+    """Compute mask, boundary and box AP in percent.
 
-    Warns where an image has more objects of a category than ``max_detections``.
+    Warns if an image has more objects of a category than ``max_detections``.
 
     Args:
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
-        max_detections: so many of the best of each image and category count.
-        boundary_dilation: width of the boundary as a fraction of the image diagonal.
-        boundary_pixels: width of the boundary in pixels instead.
-        area_ranges: bounds in pixels² of "small", "medium" and "large" (default: COCO's).
-        image_ids: evaluate on these images of the file only (default: all); predictions for its
-            other images do not count.
-        groups: evaluate also on the objects that touch another one and on those that do not
-            (:func:`~b2inst.evaluation.touching.touching`), the others ignored as crowds are.
+        image_ids: Images to evaluate on (default: all). Predictions for others are ignored.
+        groups: Whether to evaluate also on the objects that touch another object and on those
+            that do not (:func:`~b2inst.evaluation.ground_truth.touching`). The other objects are
+            then ignored like crowds.
+        options: See :class:`EvaluationOptions`.
 
     Returns:
         ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` of masks, then the same six with the
-        prefix ``boundary_`` and with ``box_``; with ``groups`` also those of masks and boundaries
-        after ``touching_`` and after ``isolated_``. None where there is no ground truth, as in an
-        empty size range.
+        prefixes ``boundary_`` and ``box_``. With ``groups`` also those of masks and boundaries with
+        the prefixes ``touching_`` and ``isolated_``. None without ground truth, such as in an empty
+        size range.
 
     Raises:
-        EvaluationError: predictions or annotations are not valid, or do not belong together.
+        EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
-    warn_of_limit(truth, max_detections=max_detections)
+    warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     metrics: Metrics = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if groups else {})}.items():
-        run = partial(
-            run_evaluator, part, chosen, max_detections=max_detections, area_ranges=area_ranges
-        )
-        masks = run(kind="segm")
-        overlaps = boundary_overlaps(
-            masks, boundary_dilation=boundary_dilation, boundary_pixels=boundary_pixels
-        )
-        evaluators: dict[Kind, COCOeval_faster] = {
-            "segm": masks,
-            "boundary": run(kind="segm", overlaps=overlaps),
-        }
-        if not group:
-            evaluators["bbox"] = run(kind="bbox")
-        for kind, evaluator in evaluators.items():
+        kinds: list[Kind] = ["segm", "boundary"] if group else ["segm", "boundary", "bbox"]
+        for kind, evaluator in run_evaluators(part, chosen, kinds, **options).items():
             stats = evaluator.stats_as_dict
             metrics |= {
                 group + PREFIXES[kind] + name: None if stats[key] < 0 else 100 * stats[key]
@@ -124,7 +115,7 @@ def load_pair(
     *,
     image_ids: Collection[int] | None = None,
 ) -> tuple[COCO, list[Prediction]]:
-    """Ground truth and the predictions for it, checked against each other (see ``evaluate``)."""
+    """Load ground truth and check predictions against it; arguments as for :func:`evaluate`."""
     truth = load_ground_truth(annotations)
     check_against(predictions, truth)
     if image_ids is None:
@@ -134,7 +125,7 @@ def load_pair(
 
 
 def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
-    """Warn where an image has more objects of a category than detections that count."""
+    """Warn if an image has more objects of a category than ``max_detections``."""
     objects = Counter(
         (found["image_id"], found["category_id"])
         for found in truth.dataset["annotations"]
@@ -150,28 +141,30 @@ def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
         )
 
 
-def run_evaluator(
+def run_evaluators(
     truth: COCO,
     predictions: list[Prediction],
+    kinds: Collection[Kind],
     *,
-    kind: Literal["segm", "bbox"],
     max_detections: int = 100,
+    boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
-    overlaps: Overlaps | None = None,
-) -> COCOeval_faster:
-    """Run the evaluator on checked input; its ``ious`` and ``stats_as_dict`` are then filled.
-
-    Inside it images, categories and annotations are numbered from 1 (see ``numbered``).
+) -> dict[Kind, COCOeval_faster]:
+    """Run the evaluators of masks, boundaries or boxes on the output of :func:`load_pair`.
 
     Args:
-        truth, predictions: of ``load_pair``.
-        kind: what is matched.
-        max_detections, area_ranges: as ``evaluate``.
-        overlaps: matched by these instead of the IoUs; keys as in the evaluator's ``ious``.
+        truth: Ground truth.
+        predictions: COCO results.
+        kinds: What to match.
+        max_detections, boundary_pixels, area_ranges: See :class:`EvaluationOptions`.
+
+    Returns:
+        Evaluators with ``ious`` and ``stats_as_dict``, in which images, categories and annotations
+        are numbered from 1 by ascending id.
 
     Raises:
-        EvaluationError: ``area_ranges`` does not name small, medium and large, or
-            ``max_detections`` is below 1.
+        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1, or ``area_ranges``
+            are not those of small, medium and large.
     """
     if max_detections < 1:
         raise EvaluationError(f"max_detections is {max_detections}; give at least 1")
@@ -180,25 +173,53 @@ def run_evaluator(
         raise EvaluationError(
             f"area_ranges has {', '.join(ranges)}; give small, medium and large, in this order"
         )
-    truth, results = numbered(truth, [_result(record, kind) for record in predictions])
-    evaluator = COCOeval_faster(
-        truth, truth.loadRes(results), iouType=kind, ranges=ranges, print_function=_silent
+    numbered, results = _numbered(truth, predictions)
+    found: dict[Kind, COCOeval_faster] = {}
+    for kind in ("segm", "bbox"):
+        if kind in kinds or (kind == "segm" and "boundary" in kinds):
+            found[kind] = evaluator = COCOeval_faster(
+                numbered,
+                numbered.loadRes(results[kind]),
+                iouType=kind,
+                ranges=ranges,
+                print_function=lambda *_: None,
+            )
+            evaluator.params.maxDets = [max_detections]  # AP is taken at the last
+            evaluator.run()
+    if "boundary" in kinds:
+        overlaps = boundary_overlaps(found["segm"], boundary_pixels=boundary_pixels)
+        found["boundary"] = copy.copy(found["segm"])
+        found["boundary"].computeIoU = lambda *pair: overlaps[pair]
+        found["boundary"].run()
+    return {kind: found[kind] for kind in kinds}
+
+
+def _numbered(
+    truth: COCO, predictions: list[Prediction]
+) -> tuple[COCO, dict[str, list[dict[str, Any]]]]:
+    """Number images and categories from 1, in ground truth and results of each IoU type.
+
+    The evaluator stores ids as floating-point numbers, which are exact up to 2⁵³ only. Results for
+    masks have no box, since areas would be taken from it.
+    """
+    images, categories = (
+        {key: number for number, key in enumerate(sorted(known), start=1)}
+        for known in (truth.imgs, truth.cats)
     )
-    evaluator.params.maxDets = [max_detections]  # AP is taken at the last, recall at each
-    if overlaps is not None:  # the evaluator asks for each pair of an image and a category
-        evaluator.computeIoU = lambda *pair: overlaps[pair]
-    evaluator.run()
-    return evaluator
 
+    def ids(record: dict[str, Any]) -> dict[str, int]:
+        image, category = images[record["image_id"]], categories[record["category_id"]]
+        return {"image_id": image, "category_id": category}
 
-def _result(record: Prediction, kind: Literal["segm", "bbox"]) -> dict[str, Any]:
-    """What the evaluator is to see of a detection: with a box, areas would be the box's."""
-    common = {"image_id": record["image_id"], "category_id": record["category_id"]}
-    if kind == "bbox":
-        score = record.get("class_score", record["score"])
-        return common | {"bbox": record["bbox"], "score": score}
-    return common | {"segmentation": record["segmentation"], "score": record["score"]}
-
-
-def _silent(*_: object) -> None:
-    pass
+    numbered = COCO(
+        {
+            "images": [image | {"id": images[i]} for i, image in truth.imgs.items()],
+            "annotations": [found | ids(found) for found in truth.dataset["annotations"]],
+            "categories": [category | {"id": categories[i]} for i, category in truth.cats.items()],
+        }
+    )
+    masks, boxes = [], []
+    for p in predictions:
+        masks.append({**ids(p), "segmentation": p["segmentation"], "score": p["score"]})
+        boxes.append({**ids(p), "bbox": p["bbox"], "score": p.get("class_score", p["score"])})
+    return numbered, {"segm": masks, "bbox": boxes}

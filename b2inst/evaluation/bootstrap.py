@@ -1,123 +1,124 @@
-"""Confidence intervals of AP differences by the paired bootstrap over images.
+"""Confidence intervals of AP differences: paired bootstrap over images, and training seeds.
 
-Two models are compared on the same images: every resample draws as many images as there are, with
-replacement, and both models' APs are computed on it. The spread of the difference is then free of
-how hard the drawn images are, which is most of the spread of either AP.
+Two models are compared on the same images: each resample draws as many images as there are, with
+replacement, and both models are evaluated on it. The variation of the difference then excludes the
+difficulty of the drawn images, which dominates that of either AP.
 
-AP is exact on each resample: an image drawn m times counts as m copies. (Only the order of
-detections of one image and category with equal scores is a choice.) The intervals are for the
-choice of *images*; how much a result varies with the training seed shows in several runs' sd.
+AP is exact on each resample: an image drawn m times counts as m copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Unpack
 
 import numpy as np
-from faster_coco_eval import COCOeval_faster
+from scipy.special import stdtrit
 
 from b2inst.evaluation.average_precision import (
     COCO_AREAS,
     PREFIXES,
-    AreaRanges,
+    EvaluationOptions,
     Kind,
     load_pair,
-    run_evaluator,
+    run_evaluators,
 )
-from b2inst.evaluation.boundary_overlap import boundary_overlaps
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import Annotations
-from b2inst.evaluation.matches import CategoryMatches, Overlaps, match
-from b2inst.evaluation.predictions import Prediction
-from b2inst.evaluation.touching import GROUPS, touching_and_isolated
+from b2inst.evaluation.ground_truth import GROUPS, Annotations, touching_and_isolated
+from b2inst.evaluation.matches import match, weighted_precision
+from b2inst.evaluation.predictions import EvaluationError, Prediction
 
-#: Recall levels at which COCO reads the precision.
-RECALLS = np.linspace(0.0, 1.0, 101)
-
-_CELLS = 500_000  # resamples × detections held at a time: stays in the cache, some 20 MB
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of APs, in percent points."""
+    """Confidence interval of a difference of APs, in percentage points."""
 
-    mean: float  #: on the images as they are; mean over seeds
-    low: float  #: lower end of the interval
-    high: float  #: upper end of the interval
+    mean: float  #: difference on the original images; mean over seeds
+    low: float
+    high: float
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval leaves no doubt of the sign."""
+        """Whether the difference is statistically significant."""
         return self.low > 0 or self.high < 0
 
 
-def paired_bootstrap(
-    runs_a: Sequence[list[Prediction]],
-    runs_b: Sequence[list[Prediction]],
-    annotations: Annotations,
-    *,
-    metric: str = "AP",
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    max_detections: int = 100,
-    boundary_dilation: float = 0.02,
-    boundary_pixels: int | None = None,
-    area_ranges: AreaRanges | None = None,
-    image_ids: Collection[int] | None = None,
-) -> Interval | None:
-    """Difference ``a - b`` of a metric with its percentile interval over images.
+@dataclass(frozen=True)
+class NoiseBand:
+    """A difference of APs in percentage points, with its confidence intervals."""
+
+    band: Interval  #: over images and seeds; over images alone for a single seed
+    images: Interval  #: over images, for the trained models
+    seed_sd: float | None  #: sample standard deviation of the seeds' differences; None for one seed
+
+    @property
+    def inside(self) -> bool:
+        """Whether the difference is not statistically significant."""
+        return not self.band.excludes_zero
+
+
+def noise_band(
+    runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], *, level: float = 0.95
+) -> NoiseBand | None:
+    """Compute the difference ``a - b`` of a metric over paired runs.
+
+    Combines the bootstrap interval over images with Student's interval over the seeds' differences:
+    the distances from the mean are added as squares (Zou & Donner 2008, "Construction of confidence
+    limits about effect measures", Statistics in Medicine 27). The result contains both intervals.
+    It is slightly conservative, since both include the images' interaction with the seed.
 
     Args:
-        runs_a: predictions of the runs (seeds) of model a; their mean AP is taken.
-        runs_b: as many or not, of model b.
-        annotations: COCO annotation file, or its content.
-        metric: a name as :func:`~b2inst.evaluation.average_precision.evaluate` gives them, such as
-            "AP", "AP75", "APs", "boundary_AP", "box_AP50", "touching_boundary_AP".
-        resamples: how often the images are drawn.
-        seed: of the draws; the same images are drawn for every run.
-        level: coverage of the interval, in (0, 1).
-        max_detections, boundary_dilation, boundary_pixels, area_ranges, image_ids: as
-            ``evaluate``.
+        runs_a: Output of :func:`resample_ap` for each run of model a.
+        runs_b: The same for model b; the i-th runs of both were trained with the same seed.
+        level: Confidence level, in (0, 1).
 
     Returns:
-        The interval; None where the data have no ground truth for the metric.
+        None if there is no ground truth for the metric.
 
     Raises:
-        EvaluationError: unknown metric, no run, or invalid predictions.
+        EvaluationError: There is no run, or the models have different numbers of runs.
     """
-
-    def resampled(runs: Sequence[list[Prediction]]) -> list[np.ndarray]:
-        return [
-            resample_ap(
-                run,
-                annotations,
-                metrics=[metric],
-                resamples=resamples,
-                seed=seed,
-                max_detections=max_detections,
-                boundary_dilation=boundary_dilation,
-                boundary_pixels=boundary_pixels,
-                area_ranges=area_ranges,
-                image_ids=image_ids,
-            )[metric]
-            for run in runs
-        ]
-
-    return paired_interval(resampled(runs_a), resampled(runs_b), level=level)
+    if len(runs_a) != len(runs_b):
+        raise EvaluationError(
+            f"{len(runs_a)} and {len(runs_b)} runs to compare; give as many of each, one a seed"
+        )
+    images = paired_interval(runs_a, runs_b, level=level)
+    if images is None:
+        return None
+    count = len(runs_a)
+    if count == 1:
+        return NoiseBand(band=images, images=images, seed_sd=None)
+    sd = statistics.stdev(float(a[0] - b[0]) for a, b in zip(runs_a, runs_b, strict=True))
+    seeds = float(stdtrit(count - 1, (1 + level) / 2)) * sd / math.sqrt(count)
+    band = Interval(
+        mean=images.mean,
+        low=images.mean - math.hypot(max(images.mean - images.low, 0.0), seeds),
+        high=images.mean + math.hypot(max(images.high - images.mean, 0.0), seeds),
+    )
+    return NoiseBand(band=band, images=images, seed_sd=sd)
 
 
 def paired_interval(
     runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], *, level: float = 0.95
 ) -> Interval | None:
-    """As :func:`paired_bootstrap`, from the output of :func:`resample_ap` for each run.
+    """Compute the difference ``a - b`` of a metric with its percentile interval over images.
 
-    A table resamples each run once and compares any two rows with this.
+    Args:
+        runs_a: Output of :func:`resample_ap` for each run (seed) of model a, which are averaged.
+        runs_b: The same for model b.
+        level: Confidence level, in (0, 1).
+
+    Returns:
+        None if there is no ground truth for the metric.
+
+    Raises:
+        EvaluationError: A model has no run.
     """
     if not runs_a or not runs_b:
         raise EvaluationError("a paired bootstrap needs at least one run on each side")
@@ -136,136 +137,65 @@ def resample_ap(
     metrics: Sequence[str] = ("AP",),
     resamples: int = 1000,
     seed: int = 0,
-    max_detections: int = 100,
-    boundary_dilation: float = 0.02,
-    boundary_pixels: int | None = None,
-    area_ranges: AreaRanges | None = None,
-    image_ids: Collection[int] | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> dict[str, np.ndarray]:
-    """Metrics of one run on the images as they are and on each resample of them.
+    """Compute metrics of one run on the original images and on bootstrap resamples of them.
 
-    Resample i is the same images for every run evaluated on the same data with the same seed.
+    Resample i has the same images for all runs on the same data with the same seed.
 
     Args:
-        metrics: names as ``evaluate`` gives them; those of one kind share their work.
-        resamples, seed: as :func:`paired_bootstrap`.
-        max_detections, boundary_dilation, boundary_pixels, area_ranges, image_ids: as ``evaluate``.
+        predictions: COCO results.
+        annotations: COCO annotation file, or its content.
+        metrics: Names of metrics as returned by
+            :func:`~b2inst.evaluation.average_precision.evaluate`, such as "AP", "AP75", "APs",
+            "boundary_AP", "box_AP50" or "touching_boundary_AP".
+        resamples: Number of resamples.
+        seed: Random seed of the resamples.
+        options: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
 
     Returns:
-        For each metric ``resamples + 1`` values in percent, the first on the images as they are;
-        NaN where there is no ground truth.
+        For each metric ``resamples + 1`` values in percent, the first on the original images; NaN
+        without ground truth.
 
     Raises:
-        EvaluationError: unknown metric or invalid predictions.
+        EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
-    wanted = [_parse(metric) for metric in metrics]
-    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
-    weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
-    weights = np.concatenate([np.ones_like(weights[:1]), weights])
-    ranges = {"all": (0.0, 1e5**2)} | dict(area_ranges or COCO_AREAS)
+    wanted = {metric: _parse(metric) for metric in metrics}
+    truth, chosen = load_pair(predictions, annotations)
+    weights = with_original(draw_weights(len(truth.imgs), resamples=resamples, seed=seed))
+    ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     parts = {"": truth}
-    if any(group for group, *_ in wanted):
+    if any(group for group, *_ in wanted.values()):
         parts |= touching_and_isolated(truth)
-    evaluators: dict[tuple[str, Kind], COCOeval_faster] = {}
-    overlaps: dict[tuple[str, Kind], Overlaps] = {}
-    precision: dict[tuple[str, Kind, str], np.ndarray] = {}
-    values = {}
-    for metric, (group, kind, area, thresholds) in zip(metrics, wanted, strict=True):
-        # Boundaries need the masks' matches first.
-        source: Literal["segm", "bbox"] = "bbox" if kind == "bbox" else "segm"
-        if (group, source) not in evaluators:
-            evaluators[group, source] = run_evaluator(
-                parts[group],
-                chosen,
-                kind=source,
-                max_detections=max_detections,
-                area_ranges=area_ranges,
-            )
-        evaluator = evaluators[group, source]
-        if (group, kind) not in overlaps:
-            overlaps[group, kind] = (
-                boundary_overlaps(
-                    evaluator, boundary_dilation=boundary_dilation, boundary_pixels=boundary_pixels
-                )
-                if kind == "boundary"
-                else evaluator.ious
-            )
-        if (group, kind, area) not in precision:
-            categories = match(evaluator, overlaps=overlaps[group, kind], area=ranges[area])
+    precision = {}
+    for group, part in parts.items():
+        needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
+        evaluators = run_evaluators(part, chosen, {kind for kind, _ in needed}, **options)
+        for kind, area in needed:
+            categories = match(evaluators[kind], area=ranges[area])
             precision[group, kind, area] = weighted_precision(categories, weights)
-        values[metric] = 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
-    return values
+    return {
+        metric: 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
+        for metric, (group, kind, area, thresholds) in wanted.items()
+    }
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
-    """How often each image is in each resample: resamples×images int32, rows sum to ``images``."""
+    """Draw how often each image is in each resample: resamples×images int32."""
     generator = np.random.default_rng(seed)
-    return np.stack(
-        [
-            np.bincount(generator.integers(images, size=images), minlength=images)
-            for _ in range(resamples)
-        ]
-    ).astype(np.int32)
+    draws = [generator.integers(images, size=images) for _ in range(resamples)]
+    return np.stack([np.bincount(draw, minlength=images) for draw in draws]).astype(np.int32)
 
 
-def weighted_precision(categories: list[CategoryMatches], weights: np.ndarray) -> np.ndarray:
-    """AP at each IoU threshold, averaged over categories, for B weightings of the images.
-
-    Args:
-        weights: B×I int, copies of each image.
-
-    Returns:
-        B×T in [0, 1]. A category without annotations in a weighting is left out of the average
-        there; NaN where no category has any.
-    """
-    thresholds = len(categories[0].true_positive) if categories else 10
-    total = np.zeros((len(weights), thresholds))
-    present = np.zeros(len(weights), dtype=np.int64)
-    for category in categories:
-        for rows in _chunks(len(weights), max(1, _CELLS // max(1, len(category.image)))):
-            positives = weights[rows] @ category.positives
-            total[rows] += _category_precision(category, weights[rows], positives)
-            present[rows] += positives > 0
-    with np.errstate(invalid="ignore"):
-        return total / present[:, None]
-
-
-def _category_precision(
-    category: CategoryMatches, weights: np.ndarray, positives: np.ndarray
-) -> np.ndarray:
-    """AP of a category, B×T; 0 where it has no annotations.
-
-    Interpolated precision at a recall is the greatest precision at that recall or beyond. It is
-    reached at a true positive, so the false ones only need to be counted, and a true positive
-    stands for all recall levels between the one before it and itself.
-    """
-    copies = weights[:, category.image]  # B×N
-    seen = np.cumsum(copies, axis=1, dtype=np.int32)
-    result = np.zeros((len(weights), len(category.true_positive)))
-    for t, (true_positive, ignored) in enumerate(
-        zip(category.true_positive, category.ignored, strict=True)
-    ):
-        hits, skipped = np.flatnonzero(true_positive), np.flatnonzero(ignored)
-        if not len(hits):
-            continue
-        found = np.cumsum(copies[:, hits], axis=1, dtype=np.int32)  # B×(true positives)
-        counted = seen[:, hits]
-        if len(skipped):
-            passed = np.pad(np.cumsum(copies[:, skipped], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
-            counted = counted - passed[:, np.searchsorted(skipped, hits)]
-        precision = found / (counted + np.spacing(1))
-        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        recall = found / np.maximum(positives, 1)[:, None]
-        levels = np.searchsorted(RECALLS, recall, side="right")
-        steps = np.diff(levels, axis=1, prepend=0)
-        result[:, t] = (best * steps).sum(axis=1) / len(RECALLS)
-    return result
+def with_original(weights: np.ndarray) -> np.ndarray:
+    """Prepend the weights of the original images, all 1."""
+    return np.concatenate([np.ones_like(weights[:1]), weights])
 
 
 def _parse(metric: str) -> tuple[str, Kind, str, slice]:
-    """Prefix of the group, kind, area range and IoU thresholds of a metric's name."""
+    """Split a metric's name into group, kind, area range and IoU thresholds."""
     for group, (kind, prefix) in product(("", *GROUPS), PREFIXES.items()):
-        if group and kind == "bbox":  # a box around all that is ignored would hide what is not
+        if group and kind == "bbox":  # the box of all ignored objects would cover the others
             continue
         name = metric.removeprefix(group + prefix)
         if metric == group + prefix + name and name in _THRESHOLDS | _AREAS:
@@ -275,7 +205,3 @@ def _parse(metric: str) -> tuple[str, Kind, str, slice]:
         f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
         "and those of masks and boundaries after 'touching_' or 'isolated_'"
     )
-
-
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, total)) for start in range(0, total, size))

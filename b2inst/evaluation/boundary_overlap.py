@@ -1,87 +1,85 @@
-"""Boundary IoUs of the detections that can match at all.
+"""Boundary IoU of the detections that can match at all.
 
-Boundary AP goes by the smaller of mask IoU and boundary IoU, so what overlaps no annotation by half
-as a mask matches nothing as a boundary either. Most detections are such, and taking a mask's
-boundary is by far the dearest step of the evaluation: the evaluator takes all of them on the whole
-image. Here they are taken where they count, with equal results (tested).
+Boundary AP uses the smaller of mask IoU and boundary IoU, so a detection with a mask IoU below 0.5
+matches nothing. Extracting boundaries is by far the most expensive step of the evaluation; here
+only the boundaries that count are extracted, inside the bounding box of the mask.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import COCOeval_faster
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import to_rle
-from b2inst.evaluation.cut_outs import CutOut, common_pixels, cut_out
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
-from b2inst.evaluation.matches import IOU_THRESHOLDS, Overlaps
+from b2inst.evaluation.ground_truth import (
+    Annotations,
+    by_pair,
+    decode_window,
+    load_ground_truth,
+)
+from b2inst.evaluation.predictions import EvaluationError
+
+#: IoUs of detections (in descending order of score) × annotations, by image and category.
+Overlaps = Mapping[tuple[int, int], Any]
 
 
-def boundary_overlaps(
-    masks: COCOeval_faster,
-    *,
-    boundary_dilation: float = 0.02,
-    boundary_pixels: int | None = None,
-) -> Overlaps:
-    """What boundary AP matches by, for :func:`~b2inst.evaluation.matches.match`.
+def boundary_overlaps(masks: COCOeval_faster, *, boundary_pixels: int | None = None) -> Overlaps:
+    """Compute the overlaps that boundary AP is based on.
 
     Args:
-        masks: the evaluator of the masks, after its run.
-        boundary_dilation, boundary_pixels: as ``evaluate``.
+        masks: Evaluator of the masks, after its run.
+        boundary_pixels: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
 
     Returns:
-        By image and category, detections × annotations: the smaller of the two IoUs where the mask
-        IoU is at least 0.5, else the mask IoU, which matches nothing. Of a crowd it is the mask
-        IoU, as in the evaluator.
+        Detections × annotations by image and category: the smaller of the two IoUs where the mask
+        IoU is at least 0.5, otherwise the mask IoU. For crowds always the mask IoU.
     """
-    detections, annotations = _by_pair(masks.cocoDt), _by_pair(masks.cocoGt)
+    detections, annotations = by_pair(masks.cocoDt), by_pair(masks.cocoGt)
     overlaps = {}
     for pair, found in masks.ious.items():
         overlaps[pair] = overlap = np.array(found)
         if not overlap.size:
             continue
         crowd = np.array([bool(a["iscrowd"]) for a in annotations[pair]])
-        matches = np.argwhere((overlap >= IOU_THRESHOLDS[0]) & ~crowd)
-        if not len(matches):
-            continue
         image = masks.cocoGt.imgs[pair[0]]
         size = (image["height"], image["width"])
+        width = boundary_width(*size, pixels=boundary_pixels)
         ranked = sorted(detections[pair], key=lambda d: -d["score"])
-        chosen = [(ranked[row], annotations[pair][column]) for row, column in matches]
-        codes = {id(one): to_rle(one["segmentation"], *size) for both in chosen for one in both}
-        width = boundary_width(*size, dilation=boundary_dilation, pixels=boundary_pixels)
-        boundaries = {key: inner_boundary(code, width=width) for key, code in codes.items()}
-        for (row, column), (one, other) in zip(matches, chosen, strict=True):
+        boundaries: dict[int, NDArray[np.int64]] = {}
+        for row, column in np.argwhere((overlap >= 0.5) & ~crowd):
+            one, other = ranked[row], annotations[pair][column]
+            for record in (one, other):
+                if id(record) not in boundaries:
+                    code = to_rle(record["segmentation"], *size)
+                    boundaries[id(record)] = inner_boundary(code, width=width)
             a, b = boundaries[id(one)], boundaries[id(other)]
-            common = common_pixels(a, b)
-            iou = common / (np.count_nonzero(a.mask) + np.count_nonzero(b.mask) - common)
+            common = len(np.intersect1d(a, b, assume_unique=True))
+            iou = common / (len(a) + len(b) - common)
             overlap[row, column] = min(overlap[row, column], iou)
     return overlaps
 
 
-def swallowed_share(
-    annotations: Annotations,
-    *,
-    boundary_dilation: float = 0.02,
-    boundary_pixels: int | None = None,
-) -> float:
-    """The share of objects whose boundary is the whole mask, in [0, 1]; crowds are no objects.
+def swallowed_share(annotations: Annotations, *, boundary_pixels: int | None = None) -> float:
+    """Compute the share of objects whose boundary is the entire mask, without crowds.
 
-    Where both masks are such, boundary IoU is mask IoU and boundary AP tells nothing of its own.
+    For such masks boundary IoU equals mask IoU, so boundary AP carries no information of its own.
 
     Args:
         annotations: COCO annotation file, or its content.
-        boundary_dilation, boundary_pixels: as ``evaluate``.
+        boundary_pixels: Width of the boundary in pixels (default: 2 % of the image diagonal).
+
+    Returns:
+        Share in [0, 1].
 
     Raises:
-        EvaluationError: the annotations are not valid.
+        EvaluationError: The annotations are invalid.
     """
     truth = load_ground_truth(annotations)
     objects = [found for found in truth.dataset["annotations"] if not found["iscrowd"]]
@@ -89,54 +87,48 @@ def swallowed_share(
     for found in objects:
         image = truth.imgs[found["image_id"]]
         size = (image["height"], image["width"])
-        width = boundary_width(*size, dilation=boundary_dilation, pixels=boundary_pixels)
         code = to_rle(found["segmentation"], *size)
-        boundary = inner_boundary(code, width=width).mask
-        swallowed += int(np.count_nonzero(boundary) == coco_mask.area(code))
+        width = boundary_width(*size, pixels=boundary_pixels)
+        swallowed += len(inner_boundary(code, width=width)) == coco_mask.area(code)
     return swallowed / max(len(objects), 1)
 
 
-def boundary_width(
-    height: int, width: int, *, dilation: float = 0.02, pixels: int | None = None
-) -> int:
-    """Width of the boundary of a mask in pixels, rounded as its authors' code does.
+def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int:
+    """Return the width of mask boundaries in pixels, 2 % of the image diagonal.
 
-    Python's ``round`` takes halves to the even neighbour: 3.5 and 4.5 are both 4.
+    Halves are rounded to the even neighbour as in the authors' code: 3.5 and 4.5 both become 4.
 
     Args:
-        height, width: of the image, in pixels.
-        dilation: fraction of the image diagonal.
-        pixels: the width itself instead.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        pixels: Width of the boundary, if it is given.
 
     Raises:
         EvaluationError: ``pixels`` is below 1.
     """
-    if pixels is not None:
-        if pixels < 1:
-            raise EvaluationError(f"boundary_pixels is {pixels}; give at least 1")
-        return pixels
-    return max(1, round(dilation * math.hypot(height, width)))
+    if pixels is None:
+        return max(1, round(0.02 * math.hypot(height, width)))
+    if pixels < 1:
+        raise EvaluationError(f"boundary_pixels is {pixels}; give at least 1")
+    return pixels
 
 
-def inner_boundary(code: dict[str, Any], *, width: int) -> CutOut:
-    """The part of a mask within ``width`` pixels of its contour (Cheng et al. 2021).
+def inner_boundary(code: dict[str, Any], *, width: int) -> NDArray[np.int64]:
+    """Find the pixels of a mask within ``width`` pixels of its contour (Cheng et al. 2021).
 
-    The frame of the image is a contour, too: what it cuts has its boundary there.
+    The image border counts as contour.
 
     Args:
-        code: run-length code of the mask.
+        code: Run-length code of the mask.
+        width: Width of the boundary in pixels.
+
+    Returns:
+        Indices of the pixels in the row-major image, in ascending order.
     """
-    window, mask = cut_out(code)
+    window, mask = decode_window(code)
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
     core = cv2.erode(
         mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0
     ).astype(bool)
-    return CutOut(window, mask & ~core)
-
-
-def _by_pair(coco: COCO) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """Annotations by image and category, in the file's order."""
-    groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for annotation in coco.dataset["annotations"]:
-        groups[annotation["image_id"], annotation["category_id"]].append(annotation)
-    return groups
+    rows, columns = np.nonzero(mask & ~core)
+    return (rows + window[0].start) * code["size"][1] + columns + window[1].start

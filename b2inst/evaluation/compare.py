@@ -1,4 +1,4 @@
-"""Two models from their prediction files: differences of AP and the noise they carry."""
+"""Comparison of two models by their prediction files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -15,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from b2inst.evaluation.average_precision import warn_of_limit
-from b2inst.evaluation.bootstrap import resample_ap
-from b2inst.evaluation.errors import EvaluationError
+from b2inst.evaluation.bootstrap import NoiseBand, noise_band, resample_ap
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
-from b2inst.evaluation.noise_band import NoiseBand, noise_band
+from b2inst.evaluation.predictions import EvaluationError
 from b2inst.evaluation.results import read_results
 
-#: What is compared: mask, boundary and box AP.
+#: Metrics that are compared.
 METRICS = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     *("boundary_AP", "boundary_AP50", "boundary_AP75"),
@@ -31,11 +31,11 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of two models, in percent; one value a file."""
+    """A metric of two models, in percent, with one value per file."""
 
     first: list[float]
     second: list[float]
-    difference: NoiseBand | None  #: second less first; None without ground truth
+    difference: NoiseBand | None  #: second minus first; None without ground truth
 
 
 def compare(
@@ -49,28 +49,30 @@ def compare(
     boundary_pixels: int | None = None,
     jobs: int | None = None,
 ) -> dict[str, Comparison]:
-    """Compare two models on the same images, by metric.
+    """Compare two models on the same images.
 
     Args:
-        first, second: prediction files (``read_results``), as many of each: one a training seed,
-            in the same order.
-        annotations: the ground truth that both were predicted for, as ``evaluate`` takes it.
-        metrics: names as ``evaluate`` gives them.
-        resamples: of the images, for the bootstrap.
-        max_detections, boundary_pixels: as ``evaluate``, which warns as this does.
-        jobs: files evaluated at a time, each by a process (default: one a core; 1: this process).
+        first: Prediction files (see ``read_results``) of the first model, one per training seed.
+        second: The same of the second model, in the same order of seeds.
+        annotations: Ground truth of both, as for ``evaluate``.
+        metrics: Names of metrics as returned by ``evaluate``.
+        resamples: Number of bootstrap resamples of the images.
+        max_detections, boundary_pixels: As for ``evaluate``.
+        jobs: Number of files evaluated in parallel (default: number of CPU cores).
+
+    Returns:
+        Comparison by metric.
 
     Raises:
-        EvaluationError: a file is not valid, is for other images or categories, or there are not as
-            many of both; raised before any evaluation.
+        EvaluationError: A file is invalid or for other images or categories, or the models have
+            different numbers of files. Raised before any evaluation.
     """
     if len(first) != len(second):
         raise EvaluationError(
             f"{len(first)} and {len(second)} files to compare; give as many of each, one a seed"
         )
     files = [*first, *second]
-    check = partial(images_of, annotations=annotations)
-    work = partial(
+    evaluate = partial(
         _resample,
         annotations=annotations,
         metrics=metrics,
@@ -80,47 +82,29 @@ def compare(
     )
     warn_of_limit(load_ground_truth(annotations), max_detections=max_detections)
     jobs = min(jobs or os.cpu_count() or 1, len(files))
-    if jobs == 1:
-        check_common(files, [check(file) for file in files])
-        resampled = [work(file) for file in files]
-    else:
-        # Spawned, since a fork of a process with threads may hang.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            check_common(files, list(pool.map(check, files)))
-            resampled = list(pool.map(work, files))
-    result = {}
-    for metric in metrics:
-        values = [run[metric] for run in resampled]
-        a, b = values[: len(first)], values[len(first) :]
-        result[metric] = Comparison(
-            first=[float(v[0]) for v in a],
-            second=[float(v[0]) for v in b],
-            difference=noise_band(b, a),
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with nullcontext() if jobs == 1 else ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        run: Any = pool.map if pool else map
+        images = list(run(partial(_images_of, annotations=annotations), files))
+        for (file, own), (other, others) in combinations(zip(files, images, strict=True), 2):
+            if own and others and not own & others:
+                raise EvaluationError(
+                    f"{other}: has no image in common with {file}; predict both on the same images"
+                )
+        runs = list(run(evaluate, files))
+    a, b = runs[: len(first)], runs[len(first) :]
+    return {
+        metric: Comparison(
+            first=[float(run[metric][0]) for run in a],
+            second=[float(run[metric][0]) for run in b],
+            difference=noise_band([run[metric] for run in b], [run[metric] for run in a]),
         )
-    return result
+        for metric in metrics
+    }
 
 
-def images_of(file: Path, *, annotations: Annotations) -> set[int]:
-    """The images that a prediction file has detections on.
-
-    Raises:
-        EvaluationError: it is not valid, or is for other images or categories.
-    """
+def _images_of(file: Path, *, annotations: Annotations) -> set[int]:
     return {record["image_id"] for record in read_results(file, annotations)}
-
-
-def check_common(files: Sequence[Path], images: Sequence[set[int]]) -> None:
-    """See that prediction files can be for the same images.
-
-    Raises:
-        EvaluationError: two that have detections have them on no image in common.
-    """
-    for (file, own), (other, others) in combinations(zip(files, images, strict=True), 2):
-        if own and others and not own & others:
-            raise EvaluationError(
-                f"{other}: has no image in common with {file}; predict both on the same images"
-            )
 
 
 def _resample(file: Path, *, annotations: Annotations, **options: Any) -> dict[str, np.ndarray]:

@@ -1,17 +1,17 @@
-"""The metrics of label images, which microscopy uses: right, wrong and missed objects, counted.
+"""Metrics of label images, common in microscopy, computed from matched and unmatched objects.
 
-Detections above a score threshold become a label image, where each pixel belongs to one object at
-most: of several it is the one of the highest score, and a detection left without pixels is none.
-They are matched one to one with the objects of their class, as many as can be at an IoU threshold
-and then those of the largest IoUs. From the numbers of pairs (TP), other detections (FP) and other
-objects (FN), summed over images and classes, follow
+Detections above a score threshold become a label image, in which a pixel of several detections
+belongs to the one of the highest score; a detection without pixels is dropped. Detections and
+objects of a class are matched one to one: as many pairs as possible at an IoU threshold, then those
+of the largest IoUs. With the numbers of pairs (TP), unmatched detections (FP) and unmatched objects
+(FN), summed over images and classes,
 
-- DSB AP (2018 Data Science Bowl; Caicedo et al. 2019): TP / (TP + FP + FN), averaged over the IoU
+- DSB AP (2018 Data Science Bowl; Caicedo et al. 2019) is TP / (TP + FP + FN), averaged over the IoU
   thresholds 0.5, 0.55, … 0.95. StarDist calls it accuracy, Cellpose average precision.
-- PQ (Kirillov et al. 2019): the sum of the pairs' IoUs / (TP + FP/2 + FN/2), at IoUs above 0.5.
+- PQ (Kirillov et al. 2019) is the sum of the pairs' IoUs / (TP + FP/2 + FN/2), at IoUs above 0.5.
 
-True masks are taken as they are, also where they overlap: no order says whose a pixel is. Crowds
-are not to be found, and unmatched detections with over half of their pixels in one do not count.
+True masks may overlap. Crowds are not to be found; unmatched detections with more than half of
+their pixels in crowds of their class are ignored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO
@@ -26,38 +27,36 @@ from scipy.optimize import linear_sum_assignment
 
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.average_precision import load_pair
-from b2inst.evaluation.bootstrap import draw_weights
-from b2inst.evaluation.cut_outs import cut_out
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.ground_truth import Annotations
+from b2inst.evaluation.bootstrap import draw_weights, with_original
+from b2inst.evaluation.ground_truth import Annotations, decode_window
 from b2inst.evaluation.matches import IOU_THRESHOLDS
-from b2inst.evaluation.predictions import Prediction
+from b2inst.evaluation.predictions import EvaluationError, Prediction
 
-#: The first is PQ's, which an IoU of 0.5 does not reach; those of DSB AP follow.
+#: The first is PQ's, above 0.5; those of DSB AP follow.
 _THRESHOLDS = np.array([np.nextafter(0.5, 1), *IOU_THRESHOLDS])
 
-#: Score thresholds to choose from.
+#: Score thresholds that ``best_threshold`` chooses from.
 _SCORES = np.arange(1, 100) / 100
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Of I images, in ascending order of id, at IoUs above 0.5 and from each of T thresholds."""
+    """Counts of I images in ascending order of id, at IoUs above 0.5 and at T thresholds."""
 
     true_positive: np.ndarray  #: I×(1 + T) int
     false_positive: np.ndarray  #: I×(1 + T) int
     false_negative: np.ndarray  #: I×(1 + T) int
-    iou: np.ndarray  #: I float, sum of the IoUs that are above 0.5
+    iou: np.ndarray  #: I float, sum of the IoUs above 0.5
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Metrics for B weightings of the images.
+        """Compute the metrics for B weightings of the images.
 
         Args:
-            weights: B×I int, copies of each image.
+            weights: B×I int, number of copies of each image.
 
         Returns:
-            ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ``, B values in percent
-            each; NaN where there is neither an object nor a detection.
+            ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ``, B values each in
+            percent; NaN if there is neither an object nor a detection.
         """
         right, wrong, missed = (
             weights @ counts
@@ -66,28 +65,27 @@ class Counts:
         with np.errstate(invalid="ignore"):
             accuracy = (right / (right + wrong + missed))[:, 1:]
             quality = weights @ self.iou / (right + (wrong + missed) / 2)[:, 0]
-        values = {
-            "dsb_AP": accuracy.mean(axis=1),
-            "dsb_AP50": accuracy[:, 0],
-            "dsb_AP75": accuracy[:, 5],
-            "dsb_AP90": accuracy[:, 8],
-            "PQ": quality,
+        return {
+            "dsb_AP": 100 * accuracy.mean(axis=1),
+            "dsb_AP50": 100 * accuracy[:, 0],
+            "dsb_AP75": 100 * accuracy[:, 5],
+            "dsb_AP90": 100 * accuracy[:, 8],
+            "PQ": 100 * quality,
         }
-        return {name: 100 * value for name, value in values.items()}
 
 
 def count_matches(
     predictions: list[Prediction], annotations: Annotations, *, threshold: float
 ) -> Counts:
-    """Count right, wrong and missed objects.
+    """Count matched and unmatched objects and detections.
 
     Args:
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
-        threshold: detections with at least this score count.
+        threshold: Lowest score of the detections that count.
 
     Raises:
-        EvaluationError: predictions or annotations are not valid, or do not belong together.
+        EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations)
     return _count(list(_overlaps(truth, chosen)), len(truth.imgs), threshold)
@@ -101,35 +99,35 @@ def resample_counts(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Metrics of :class:`Counts` on the images as they are and on each resample of them.
+    """Compute the metrics of :class:`Counts` on the original images and on bootstrap resamples.
 
     Resample i has the same images as in :func:`~b2inst.evaluation.bootstrap.resample_ap`.
 
     Args:
-        predictions, annotations, threshold: as :func:`count_matches`.
-        resamples: how often the images are drawn.
-        seed: of the draws.
+        predictions, annotations, threshold: As for :func:`count_matches`.
+        resamples: Number of resamples.
+        seed: Random seed of the resamples.
 
     Returns:
-        For each metric ``resamples + 1`` values in percent, the first on the images as they are.
+        For each metric ``resamples + 1`` values in percent, the first on the original images.
 
     Raises:
-        EvaluationError: predictions or annotations are not valid, or do not belong together.
+        EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
     counts = count_matches(predictions, annotations, threshold=threshold)
     weights = draw_weights(len(counts.iou), resamples=resamples, seed=seed)
-    return counts.resampled(np.concatenate([np.ones_like(weights[:1]), weights]))
+    return counts.resampled(with_original(weights))
 
 
 def best_threshold(predictions: list[Prediction], annotations: Annotations) -> float:
-    """The score threshold with the highest DSB AP, of 0.01, 0.02, … 0.99; of equals the lowest.
+    """Choose the score threshold with the highest DSB AP of 0.01, 0.02, … 0.99, the lowest if tied.
 
     Args:
-        predictions: COCO results on images that are not reported on.
+        predictions: COCO results on images other than those that are reported.
         annotations: COCO annotation file, or its content.
 
     Raises:
-        EvaluationError: predictions or annotations are not valid, do not belong together, or there
+        EvaluationError: Predictions or annotations are invalid or do not belong together, or there
             is no object.
     """
     truth, chosen = load_pair(predictions, annotations)
@@ -143,76 +141,74 @@ def best_threshold(predictions: list[Prediction], annotations: Annotations) -> f
     return float(_SCORES[np.argmax(values)])
 
 
-@dataclass(frozen=True)
-class _Overlap:
+class _Overlap(NamedTuple):
     """N detections and M objects of an image and category."""
 
     image: int  #: position of the image
     scores: np.ndarray  #: N
-    crowded: np.ndarray  #: N bool, most of it is in crowds
+    crowded: np.ndarray  #: N bool, more than half of it is in crowds
     ious: np.ndarray  #: N×M
 
 
 def _overlaps(truth: COCO, predictions: list[Prediction]) -> Iterator[_Overlap]:
-    """What is counted from, at any score threshold: a pixel is never lost to a lower score."""
+    """Overlaps in the label images, at any score threshold: no pixel is lost to a lower score."""
     by_image = defaultdict(list)
     for record in predictions:
         by_image[record["image_id"]].append(record)
     for position, (image_id, image) in enumerate(sorted(truth.imgs.items())):
         size = (image["height"], image["width"])
         ranked = sorted(by_image[image_id], key=lambda record: -record["score"])
-        labels = np.full(size, len(ranked), dtype=np.int32)  # places in the ranking; last: nothing
+        labels = np.full(size, len(ranked), dtype=np.int32)  # rank; the last is background
         for place in reversed(range(len(ranked))):
-            window, mask = cut_out(to_rle(ranked[place]["segmentation"], *size))
+            window, mask = decode_window(to_rle(ranked[place]["segmentation"], *size))
             labels[window][mask] = place
-        areas = np.bincount(labels.ravel(), minlength=len(ranked) + 1)[:-1]
+
+        def histogram(found: np.ndarray, count: int = len(ranked)) -> np.ndarray:
+            return np.bincount(found.ravel(), minlength=count + 1)[:-1]
+
+        areas = histogram(labels)
         scores = np.array([record["score"] for record in ranked], dtype=np.float64)
         classes = np.array([record["category_id"] for record in ranked], dtype=object)
         annotations = truth.imgToAnns[image_id]
         for category in {*classes, *(found["category_id"] for found in annotations)}:
-            kept = (classes == category) & (areas > 0)
             ious, in_crowds = [np.zeros((0, len(ranked)))], np.zeros(size, dtype=bool)
             for found in annotations:
-                if found["category_id"] != category:
-                    continue
-                window, mask = cut_out(to_rle(found["segmentation"], *size))
-                if found["iscrowd"]:
-                    in_crowds[window] |= mask
-                    continue
-                shared = np.bincount(labels[window][mask], minlength=len(ranked) + 1)[:-1]
-                ious.append((shared / (areas + mask.sum() - shared))[None])
-            inside = np.bincount(labels[in_crowds], minlength=len(ranked) + 1)[:-1]
-            yield _Overlap(
-                image=position,
-                scores=scores[kept],
-                crowded=(2 * inside > areas)[kept],
-                ious=np.concatenate(ious)[:, kept].T,
-            )
+                if found["category_id"] == category:
+                    window, mask = decode_window(to_rle(found["segmentation"], *size))
+                    if found["iscrowd"]:
+                        in_crowds[window] |= mask
+                    else:
+                        shared = histogram(labels[window][mask])
+                        ious.append((shared / (areas + mask.sum() - shared))[None])
+            kept = (classes == category) & (areas > 0)
+            crowded = 2 * histogram(labels[in_crowds]) > areas
+            overlaps = np.concatenate(ious)[:, kept].T
+            yield _Overlap(position, scores[kept], crowded[kept], overlaps)
 
 
 def _count(overlaps: list[_Overlap], images: int, threshold: float) -> Counts:
     right, wrong, missed = np.zeros((3, images, len(_THRESHOLDS)), dtype=np.int64)
     iou = np.zeros(images)
-    for one in overlaps:
-        kept = one.scores >= threshold
-        matched = _match(one.ious[kept])
+    for image, scores, crowded, ious in overlaps:
+        kept = scores >= threshold
+        matched = _match(ious[kept])
         pairs = np.count_nonzero(matched, axis=1)
-        right[one.image] += pairs
-        wrong[one.image] += np.count_nonzero((matched == 0) & ~one.crowded[kept], axis=1)
-        missed[one.image] += one.ious.shape[1] - pairs
-        iou[one.image] += matched[0].sum()
+        right[image] += pairs
+        wrong[image] += np.count_nonzero((matched == 0) & ~crowded[kept], axis=1)
+        missed[image] += ious.shape[1] - pairs
+        iou[image] += matched[0].sum()
     return Counts(true_positive=right, false_positive=wrong, false_negative=missed, iou=iou)
 
 
 def _match(ious: np.ndarray) -> np.ndarray:
-    """IoU of each of N detections with its object at each threshold; 0 where it has none."""
+    """IoU of each of N detections with its object at each threshold; 0 if unmatched."""
     near = ious >= 0.5
-    if (near.sum(axis=0) < 2).all() and (near.sum(axis=1) < 2).all():  # as of masks that are apart
+    if (near.sum(axis=0) < 2).all() and (near.sum(axis=1) < 2).all():  # no choice: masks are apart
         best = ious.max(axis=1, initial=0)
         return np.where(best >= _THRESHOLDS[:, None], best, 0)
     matched = np.zeros((len(_THRESHOLDS), len(ious)))
     for own, threshold in zip(matched, _THRESHOLDS, strict=True):
-        # A pair more outweighs all IoUs, which add up to at most one a detection.
+        # One more pair outweighs all IoUs, which add up to at most one per detection.
         value = np.where(ious >= threshold, 1 + len(ious) + ious, 0)
         rows, columns = linear_sum_assignment(value, maximize=True)
         own[rows] = np.where(value[rows, columns] > 0, ious[rows, columns], 0)

@@ -1,94 +1,161 @@
-"""Ground truth in the form the COCO evaluators take it."""
+"""Ground truth as the COCO evaluators take it, and parts of it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Container
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
+import numpy as np
 from faster_coco_eval import COCO
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, DataError
 from b2inst.data.coco import inspect
-from b2inst.evaluation.errors import EvaluationError
+from b2inst.data.segmentation import to_rle
+from b2inst.evaluation.predictions import EvaluationError
 
-#: A COCO annotation file, its content, or what was read of it.
+#: A COCO annotation file, its content, or an index or COCO object of it.
 Annotations: TypeAlias = str | Path | dict[str, Any] | CocoIndex | COCO
+
+#: Prefixes of the metrics on objects that touch another object, and on the others.
+GROUPS = ("touching_", "isolated_")
+
+Window = tuple[slice, slice]  # rows and columns of an image
 
 
 def load_ground_truth(annotations: Annotations) -> COCO:
-    """Read COCO ground truth for evaluation, as training reads it.
+    """Read COCO ground truth for evaluation, with the same checks as for training.
+
+    Annotations are numbered from 1, since the evaluators take id 0 for "unmatched".
 
     Raises:
-        EvaluationError: the file is unreadable, has no images, or something in it is wrong.
+        EvaluationError: The file cannot be read, has no images or contains an error.
     """
     if isinstance(annotations, COCO):
         return annotations
-    index = annotations if isinstance(annotations, CocoIndex) else _read(annotations)
+    if isinstance(annotations, CocoIndex):
+        index = annotations
+    else:
+        try:
+            index = inspect(annotations)
+        except DataError as error:
+            raise EvaluationError(str(error)) from error
+        if index.skipped:
+            raise EvaluationError(f"{index.first_problem}; correct the annotations")
     if not index.images:
         raise EvaluationError(f"{index.annotation_file}: has no images to evaluate on")
     content = index.to_coco()
     for number, annotation in enumerate(content["annotations"], start=1):
-        # The evaluators mean "unmatched" by id 0, so no annotation may have it.
         annotation["id"] = number
-    return _as_coco(content["images"], content["annotations"], content["categories"])
+    return COCO(content)
 
 
 def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
-    """The same ground truth on some of its images.
+    """Restrict ground truth to some of its images.
 
     Raises:
-        EvaluationError: an image is not in it.
+        EvaluationError: An image is not in it.
     """
     kept = set(image_ids)
-    unknown = sorted(kept - set(truth.imgs))
-    if unknown:
-        raise EvaluationError(f"image {unknown[0]} to evaluate on is not in the annotation file")
-    return _as_coco(
-        [image for image in truth.dataset["images"] if image["id"] in kept],
-        [found for found in truth.dataset["annotations"] if found["image_id"] in kept],
-        truth.dataset["categories"],
-    )
+    if unknown := kept - set(truth.imgs):
+        raise EvaluationError(f"image {min(unknown)} to evaluate on is not in the annotation file")
+    images = [image for image in truth.dataset["images"] if image["id"] in kept]
+    annotations = [a for a in truth.dataset["annotations"] if a["image_id"] in kept]
+    return COCO(truth.dataset | {"images": images, "annotations": annotations})
 
 
-def numbered(
-    truth: COCO, predictions: Iterable[Mapping[str, Any]]
-) -> tuple[COCO, list[dict[str, Any]]]:
-    """Ground truth and predictions with images and categories numbered from 1 by ascending id.
+def by_pair(coco: COCO) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """Group annotations by image and category, in the order of the file."""
+    groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for annotation in coco.dataset["annotations"]:
+        groups[annotation["image_id"], annotation["category_id"]].append(annotation)
+    return groups
 
-    The evaluator holds ids as floating-point numbers, which are exact up to 2⁵³ only: time stamps
-    are beyond. The order is kept, since it decides between detections of equal score.
+
+def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDArray[np.bool_]]:
+    """Decode a mask inside its bounding box only.
+
+    Args:
+        code: Run-length code of the mask.
+        margin: Number of pixels to add around the box, as far as they are in the image.
 
     Returns:
-        Copies; nothing is changed in place.
+        Rows and columns of the window, and the mask inside it.
     """
-    images = {image_id: n for n, image_id in enumerate(sorted(truth.imgs), start=1)}
-    categories = {category_id: n for n, category_id in enumerate(sorted(truth.cats), start=1)}
-
-    def renumber(record: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            **record,
-            "image_id": images[record["image_id"]],
-            "category_id": categories[record["category_id"]],
-        }
-
-    copy = _as_coco(
-        [image | {"id": images[i]} for i, image in truth.imgs.items()],
-        [renumber(annotation) for annotation in truth.dataset["annotations"]],
-        [category | {"id": categories[i]} for i, category in truth.cats.items()],
+    left, top, width, height = coco_mask.toBbox(code).astype(int).tolist()
+    image_height, image_width = code["size"]
+    window = (
+        slice(max(top - margin, 0), min(top + height + margin, image_height)),
+        slice(max(left - margin, 0), min(left + width + margin, image_width)),
     )
-    return copy, [renumber(record) for record in predictions]
+    return window, np.ascontiguousarray(coco_mask.decode(code)[window]).astype(bool)
 
 
-def _as_coco(images: list[Any], annotations: list[Any], categories: list[Any]) -> COCO:
-    return COCO({"images": images, "annotations": annotations, "categories": categories})
+def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
+    """Find the objects that are close to another object of their image, of any category.
+
+    Args:
+        annotations: COCO annotation file, or its content.
+        distance: Largest distance of two touching objects in pixels, measured in steps to any of
+            the 8 neighbours. 0: they overlap; 1: or are adjacent; 2: or have one pixel between.
+
+    Returns:
+        Annotation ids as in :func:`~b2inst.evaluation.ground_truth.load_ground_truth`. Crowds are
+        not considered.
+
+    Raises:
+        EvaluationError: The annotations are invalid.
+    """
+    truth = load_ground_truth(annotations)
+    kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
+    found = set()
+    for image_id, image in truth.imgs.items():
+        size = (image["height"], image["width"])
+        near = np.zeros(size, dtype=np.int32)  # number of objects that are close to a pixel
+        windows = {}
+        for one in truth.imgToAnns[image_id]:
+            if not one["iscrowd"]:
+                code = to_rle(one["segmentation"], *size)
+                windows[one["id"]] = window, mask = decode_window(code, margin=distance)
+                near[window] += cv2.dilate(mask.view(np.uint8), kernel).astype(np.int32)
+        # An object is close to its own pixels, so only a second one counts.
+        found |= {i for i, (window, mask) in windows.items() if near[window][mask].max() > 1}
+    return found
 
 
-def _read(annotations: str | Path | dict[str, Any]) -> CocoIndex:
-    try:
-        found = inspect(annotations)
-    except DataError as error:
-        raise EvaluationError(str(error)) from error
-    if found.problems:
-        raise EvaluationError(f"{found.first_problem}; correct the annotations")
-    return found.index
+def touching_and_isolated(truth: COCO) -> dict[str, COCO]:
+    """Return the ground truth of each of ``GROUPS``."""
+    found = touching(truth)
+    others = {number for number, a in truth.anns.items() if not a["iscrowd"]} - found
+    return {group: only(truth, ids) for group, ids in zip(GROUPS, (found, others), strict=True)}
+
+
+def only(truth: COCO, ids: Container[int]) -> COCO:
+    """Return ground truth in which all but some objects are ignored like crowds.
+
+    The others of an image and category become a single crowd, so that a detection of two of them
+    is ignored like a detection of one.
+
+    Args:
+        truth: Ground truth.
+        ids: Ids of the annotations to keep.
+    """
+    annotations, others = [], defaultdict(list)
+    for found in truth.dataset["annotations"]:
+        if found["id"] in ids:
+            annotations.append(found)
+        else:
+            others[found["image_id"], found["category_id"]].append(found)
+    for group in others.values():
+        image = truth.imgs[group[0]["image_id"]]
+        size = (image["height"], image["width"])
+        crowd = coco_mask.merge([to_rle(found["segmentation"], *size) for found in group])
+        box, area = coco_mask.toBbox(crowd).tolist(), float(coco_mask.area(crowd))
+        annotations.append(
+            group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1}
+        )
+    return COCO(truth.dataset | {"annotations": annotations})

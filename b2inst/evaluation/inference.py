@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from itertools import islice
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
-from b2inst.evaluation.errors import EvaluationError
-from b2inst.evaluation.predictions import Prediction, PredictionWriter, to_records
+from b2inst.evaluation.predictions import (
+    EvaluationError,
+    Prediction,
+    save_predictions,
+    to_records,
+)
 from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
 
 if TYPE_CHECKING:
-    from b2inst.models import ImageSegmenter
-
-
-@runtime_checkable
-class ToldPredictor(Protocol):
-    """A model that is shown the truth: an oracle's bound, not a prediction."""
-
-    def predict_told(self, images: list[Any], truths: list[Tensor]) -> list[Instances]:
-        """``predict``, given the true masks of each image, N×H×W uint8."""
+    from b2inst.models import Segmenter
 
 
 class Predictor(Protocol):
-    """What :func:`write_predictions` needs of a model."""
+    """A model that :func:`write_predictions` accepts."""
 
-    def predict(self, images: list[Any]) -> list[Instances]:
-        """Instances of each image (H×W×3 uint8 RGB), in its pixels."""
+    def predict(self, images: list[Any]) -> Sequence[Instances]:
+        """Predict the instances of each image (H×W×3 uint8 RGB), in its pixels."""
 
 
 def write_predictions(
@@ -47,59 +44,59 @@ def write_predictions(
     batch_size: int = 1,
     progress: bool = True,
 ) -> None:
-    """Predict the images of a data set, one batch in memory at a time.
+    """Predict the images of a data set, holding one batch in memory at a time.
 
-    Processes that have joined take turns at the batches; the first writes what all have found, in
-    the order of the images. Batches and file are the same however many there are.
+    Distributed processes share the batches; rank 0 writes all detections in the order of the
+    images. The file does not depend on the number of processes.
 
     Args:
-        model: any object with ``predict``, in evaluation mode; one with ``predict_told`` is shown
-            the annotated masks.
-        index: the images, and the COCO category id of each label.
-        path: prediction file to write; it appears when all images are done.
-        batch_size: images predicted together. Only neighbours of equal size are, so that no image
-            is padded for another's sake and results depend on the batch size by rounding only.
-        progress: show a progress bar.
+        model: Object with ``predict``, in evaluation mode. One with an ``oracle`` is given the
+            annotated masks, by ``predict_with_truth``.
+        index: Images, and the COCO category id of each label.
+        path: Prediction file to write; it appears when all images are done.
+        batch_size: Number of images predicted together. Only consecutive images of equal size are
+            batched, so that none is padded and results depend on the batch size by rounding only.
+        progress: Whether to show a progress bar.
 
     Raises:
-        EvaluationError: the model predicts a NaN, or a label that the data have no category for.
-        DataError: an image cannot be read.
+        EvaluationError: A score or box is not finite, a label has no category, or the file cannot
+            be written.
+        DataError: An image cannot be read.
     """
     batches = list(equal_size_batches(index.images, batch_size))
     rank, processes = process_rank(), process_count()
-    rounds = range(0, len(batches), processes)
+    starts = range(0, len(batches), processes)
     own = batches[rank::processes]
-    own += [[]] * (len(rounds) - len(own))  # who has none left still hands in nothing
+    own += [[]] * (len(starts) - len(own))  # every process takes part in every gather
 
-    def predicted() -> Iterator[tuple[list[ImageRecord], list[Instances]]]:
+    def predicted() -> Iterator[tuple[list[ImageRecord], Sequence[Instances]]]:
         images = eval_images(index.subset(image.id for batch in own for image in batch))
         for batch in own:
             yield batch, _predict(model, list(islice(images, len(batch))), index)
 
-    def encoded(found: tuple[list[ImageRecord], list[Instances]]) -> list[Prediction]:
+    def encoded(found: tuple[list[ImageRecord], Sequence[Instances]]) -> list[Prediction]:
         return [
             record
             for image, instances in zip(*found, strict=True)
             for record in to_records(image.id, instances, index.category_ids, file=image.path)
         ]
 
-    first = rank == 0
-    with (
-        PredictionWriter(path) if first else nullcontext() as writer,
-        tqdm(
-            total=len(index), desc="predict", unit="image", disable=not (progress and first)
-        ) as bar,
-    ):
-        for start, records in zip(
-            rounds, ahead(encoded, predicted(), workers=1, most=1), strict=True
-        ):
-            for found in gathered(records):
-                assert writer is not None
-                writer.append(found)
-            bar.update(sum(map(len, batches[start : start + processes])))
+    def records() -> Iterator[Prediction]:
+        hidden = not progress or rank > 0
+        with tqdm(total=len(index), desc="predict", unit="image", disable=hidden) as bar:
+            own_records = ahead(encoded, predicted(), workers=1, most=1)
+            for start, found in zip(starts, own_records, strict=True):
+                for part in gathered(found):
+                    yield from part
+                bar.update(sum(map(len, batches[start : start + processes])))
+
+    if rank == 0:
+        save_predictions(path, records())
+    else:
+        deque(records(), maxlen=0)
 
 
-def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
+def check_classes(model: Segmenter, index: CocoIndex) -> None:
     """See that a model's classes are those of the data.
 
     Of a model that does not know their names, as one converted from a checkpoint, the classes are
@@ -130,39 +127,27 @@ def check_classes(model: ImageSegmenter, index: CocoIndex) -> None:
 
 
 def _predict(
-    model: Predictor, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
-) -> list[Instances]:
+    model: Any, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
+) -> Sequence[Instances]:
     images = [image for _, image in batch]
     if not images:
         return []
-    if isinstance(model, ToldPredictor):
-        return model.predict_told(images, [_true_masks(index, record) for record, _ in batch])
+    if getattr(model, "oracle", None) is not None:
+        return model.predict_with_truth(images, [_true_masks(index, image) for image, _ in batch])
     return model.predict(images)
 
 
-def _true_masks(index: CocoIndex, record: ImageRecord) -> Tensor:
-    """N×H×W uint8, of the objects of an image; crowds are none."""
-    masks = torch.zeros((0, record.height, record.width), dtype=torch.uint8)
-    single = [
-        torch.from_numpy(annotation.mask(record.height, record.width))[None]
-        for annotation in index.annotations[record.id]
-        if not annotation.crowd
-    ]
-    return torch.cat([masks, *single])
+def _true_masks(index: CocoIndex, image: ImageRecord) -> Tensor:
+    """Masks of the annotated objects without crowds, N×H×W uint8."""
+    size = (image.height, image.width)
+    masks = [a.mask(*size) for a in index.annotations[image.id] if not a.crowd]
+    return torch.from_numpy(np.array(masks, dtype=np.uint8).reshape(-1, *size))
 
 
 def equal_size_batches(
     images: Iterable[ImageRecord], batch_size: int
 ) -> Iterator[list[ImageRecord]]:
-    """Consecutive images of equal size, at most ``batch_size`` together, in order."""
-    batch: list[ImageRecord] = []
-    for image in images:
-        if batch and (
-            len(batch) == batch_size
-            or (image.height, image.width) != (batch[0].height, batch[0].width)
-        ):
+    """Yield consecutive images of equal size in lists of at most ``batch_size``."""
+    for _, same in groupby(images, key=lambda image: (image.height, image.width)):
+        while batch := list(islice(same, batch_size)):
             yield batch
-            batch = []
-        batch.append(image)
-    if batch:
-        yield batch

@@ -1,28 +1,27 @@
-"""Which detection matches which annotation, image by image: what AP is computed from.
+"""COCO's matching of detections and annotations, and AP on weighted images.
 
-COCO's matching looks at one image and category at a time, so a resampled data set needs no new
-matching: only the weights of the images change (see ``bootstrap``). The IoUs come from the
-evaluator; the greedy assignment of COCO is repeated here because the evaluator does not show its
-own.
+COCO matches one image and category at a time, so resampled images need no new matching: only their
+weights change (see ``bootstrap``). The IoUs come from the evaluator; COCO's greedy assignment is
+repeated here because the evaluator does not return its own.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import COCOeval_faster
+
+from b2inst.evaluation.ground_truth import by_pair
 
 #: IoU thresholds of COCO's AP, T = 10; AP50 is the first, AP75 the sixth.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
-#: IoUs of detections (in descending order of score) × annotations, by image and category.
-Overlaps = Mapping[tuple[int, int], Any]
+#: Recall levels at which COCO reads the precision.
+RECALLS = np.linspace(0.0, 1.0, 101)
 
-_ALL_AREAS = (0.0, 1e5**2)
+_CELLS = 500_000  # weightings × detections processed at once: fits into the cache, some 20 MB
 
 
 @dataclass(frozen=True)
@@ -36,121 +35,131 @@ class CategoryMatches:
 
 
 def match(
-    evaluator: COCOeval_faster,
-    *,
-    overlaps: Overlaps | None = None,
-    area: tuple[float, float] = _ALL_AREAS,
+    evaluator: COCOeval_faster, *, area: tuple[float, float] = (0, 1e10)
 ) -> list[CategoryMatches]:
     """Match detections to annotations of an area range, by COCO's rules.
 
     Args:
-        evaluator: of ``average_precision.run_evaluator``; its limit of detections holds here.
-        overlaps: matched by these (default: the evaluator's own).
-        area: lowest and highest area in pixels²; what is outside is ignored.
+        evaluator: Evaluator of ``run_evaluators``, after its run.
+        area: Lowest and highest area in pixels²; objects and unmatched detections outside are
+            ignored.
 
     Returns:
-        The categories that have annotations in the range. Images are in ascending order of id.
+        The categories with annotations in the range. Images are in ascending order of id.
     """
-    truth, predicted = evaluator.cocoGt, evaluator.cocoDt
-    ious = evaluator.ious if overlaps is None else overlaps
-    annotations = _by_category_and_image(truth)
-    detections = _by_category_and_image(predicted)
-    positions = {image_id: i for i, image_id in enumerate(sorted(truth.imgs))}
+    annotations, detections = by_pair(evaluator.cocoGt), by_pair(evaluator.cocoDt)
     categories = []
-    for category_id in sorted(annotations):
-        positives = np.zeros(len(positions), dtype=np.int64)
-        for image_id, found in annotations[category_id].items():
-            positives[positions[image_id]] = np.count_nonzero(~_outside(found, area, crowds=True))
-        if not positives.any():
-            continue
-        parts = [
-            _match_image(
-                annotations[category_id].get(image_id, []),
-                candidates,
-                ious[image_id, category_id],
-                area,
-                evaluator.params.maxDets[-1],
+    for category in sorted(evaluator.cocoGt.cats):
+        positives, images, parts = [], [], []
+        for position, image in enumerate(sorted(evaluator.cocoGt.imgs)):
+            pair = (image, category)
+            own = annotations.get(pair, [])
+            crowd = np.array([bool(found["iscrowd"]) for found in own], dtype=bool)
+            ignore = crowd | _outside(own, area)
+            positives.append(np.count_nonzero(~ignore))
+            ranked = sorted(detections.get(pair, []), key=lambda d: -d["score"])
+            ranked = ranked[: evaluator.params.maxDets[-1]]
+            if ranked:
+                overlap = np.asarray(evaluator.ious[pair], dtype=np.float64)
+                outside = _outside(ranked, area)
+                scores = np.array([found["score"] for found in ranked], dtype=np.float64)
+                matches = _assign(overlap.reshape(len(ranked), len(own)), crowd, ignore, outside)
+                parts.append((scores, *matches))
+                images += [position] * len(ranked)
+        if any(positives):
+            empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
+            scores, true_positive, ignored = (
+                np.concatenate(arrays, axis=-1)
+                for arrays in zip((np.zeros(0), empty, empty), *parts, strict=True)
             )
-            for image_id, candidates in sorted(detections[category_id].items())
-        ]
-        images = [positions[image_id] for image_id in sorted(detections[category_id])]
-        categories.append(_merge(parts, images, positives))
+            order = np.argsort(-scores, kind="stable")  # ties: by image
+            order = order[~ignored[:, order].all(axis=0)]  # drop what never counts
+            categories.append(
+                CategoryMatches(
+                    image=np.array(images, dtype=np.int64)[order],
+                    true_positive=true_positive[:, order],
+                    ignored=ignored[:, order],
+                    positives=np.array(positives),
+                )
+            )
     return categories
 
 
-def _match_image(
-    annotations: list[dict[str, Any]],
-    detections: list[dict[str, Any]],
-    ious: Any,
-    area: tuple[float, float],
-    max_detections: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores (N), true positives (T×N) and ignored (T×N) of one image and category."""
-    detections = sorted(detections, key=lambda d: -d["score"])[:max_detections]
-    count, steps = len(detections), len(IOU_THRESHOLDS)
-    true_positive = np.zeros((steps, count), dtype=bool)
-    ignored = np.repeat(_outside(detections, area)[None], steps, axis=0)
-    if annotations and detections:
-        overlap = np.asarray(ious, dtype=np.float64).reshape(count, len(annotations))
-        crowd = np.array([bool(found["iscrowd"]) for found in annotations])
-        ignore = _outside(annotations, area, crowds=True)
-        taken = np.zeros((steps, len(annotations)), dtype=bool)
-        # Most detections overlap nothing by half: they can match nowhere.
-        for i in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0]):
-            free = (overlap[i] >= IOU_THRESHOLDS[:, None]) & (~taken | crowd)
-            # An annotation that counts goes before one to be ignored, however well that one fits.
-            counted = free & ~ignore
-            choice = np.where(counted.any(axis=1)[:, None], counted, free)
-            matched = choice.any(axis=1)
-            best = _last_argmax(np.where(choice, overlap[i], -1.0))
-            taken[matched, best[matched]] = True
-            ignored[matched, i] = ignore[best[matched]]
-            true_positive[matched, i] = ~ignore[best[matched]]
-    scores = np.array([detection["score"] for detection in detections], dtype=np.float64)
-    return scores, true_positive, ignored
+def _assign(
+    overlap: np.ndarray, crowd: np.ndarray, ignore: np.ndarray, outside: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find true positives and ignored detections (T×N) of an image and category.
+
+    ``overlap`` is N×M in descending order of score; ``crowd`` and ``ignore`` are M annotations that
+    may match several detections or do not count, ``outside`` N detections to ignore if unmatched.
+    """
+    true_positive = np.zeros((len(IOU_THRESHOLDS), len(overlap)), dtype=bool)
+    ignored = np.repeat(outside[None], len(IOU_THRESHOLDS), axis=0)
+    taken = np.zeros((len(IOU_THRESHOLDS), len(crowd)), dtype=bool)
+    # Most detections have no annotation of at least the lowest IoU.
+    for i in np.flatnonzero(overlap.max(axis=1, initial=0) >= IOU_THRESHOLDS[0]):
+        free = (overlap[i] >= IOU_THRESHOLDS[:, None]) & (~taken | crowd)
+        # An annotation that counts precedes an ignored one, whatever their IoUs.
+        counted = free & ~ignore
+        choice = np.where(counted.any(axis=1)[:, None], counted, free)
+        matched = choice.any(axis=1)
+        # Of equal IoUs COCO takes the last.
+        best = len(crowd) - 1 - np.argmax(np.where(choice, overlap[i], -1.0)[:, ::-1], axis=1)
+        taken[matched, best[matched]] = True
+        ignored[matched, i] = ignore[best[matched]]
+        true_positive[matched, i] = ~ignore[best[matched]]
+    return true_positive, ignored
 
 
-def _merge(
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    images: list[int],
-    positives: np.ndarray,
-) -> CategoryMatches:
-    """Put the images of a category together, in descending order of score (ties: by image)."""
-    empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
-    scores = np.concatenate([np.zeros(0), *(part[0] for part in parts)])
-    true_positive = np.concatenate([empty, *(part[1] for part in parts)], axis=1)
-    ignored = np.concatenate([empty, *(part[2] for part in parts)], axis=1)
-    image = np.repeat(np.array(images, dtype=np.int64), [len(part[0]) for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    order = order[~ignored[:, order].all(axis=0)]  # what never counts need not be carried
-    return CategoryMatches(
-        image=image[order],
-        true_positive=true_positive[:, order],
-        ignored=ignored[:, order],
-        positives=positives,
-    )
+def _outside(annotations: list[dict[str, Any]], area: tuple[float, float]) -> np.ndarray:
+    return np.array([not area[0] <= a["area"] <= area[1] for a in annotations], dtype=bool)
 
 
-def _outside(
-    annotations: Iterable[dict[str, Any]], area: tuple[float, float], *, crowds: bool = False
+def weighted_precision(categories: list[CategoryMatches], weights: np.ndarray) -> np.ndarray:
+    """Compute AP at each IoU threshold, averaged over categories, for B weightings of the images.
+
+    Args:
+        categories: Output of :func:`match`.
+        weights: B×I int, number of copies of each image.
+
+    Returns:
+        B×T in [0, 1]. The average leaves out categories without annotations in a weighting; NaN if
+        no category has any.
+    """
+    total = np.zeros((len(weights), len(IOU_THRESHOLDS)))
+    present = np.zeros(len(weights), dtype=np.int64)
+    for category in categories:
+        step = max(1, _CELLS // max(1, len(category.image)))
+        for rows in (slice(start, start + step) for start in range(0, len(weights), step)):
+            positives = weights[rows] @ category.positives
+            total[rows] += _category_precision(category, weights[rows], positives)
+            present[rows] += positives > 0
+    with np.errstate(invalid="ignore"):
+        return total / present[:, None]
+
+
+def _category_precision(
+    category: CategoryMatches, weights: np.ndarray, positives: np.ndarray
 ) -> np.ndarray:
-    """Which annotations do not count: area out of range, or (with ``crowds``) a crowd."""
-    return np.array(
-        [
-            not area[0] <= a["area"] <= area[1] or (crowds and bool(a["iscrowd"]))
-            for a in annotations
-        ],
-        dtype=bool,
-    )
+    """AP of a category, B×T; 0 if it has no annotations.
 
-
-def _last_argmax(values: np.ndarray) -> np.ndarray:
-    """Index of the greatest value of each row, the last of equals (COCO's tie rule)."""
-    return values.shape[1] - 1 - np.argmax(values[:, ::-1], axis=1)
-
-
-def _by_category_and_image(coco: COCO) -> dict[int, dict[int, list[dict[str, Any]]]]:
-    groups: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for annotation in coco.dataset["annotations"]:
-        groups[annotation["category_id"]][annotation["image_id"]].append(annotation)
-    return groups
+    The interpolated precision at a recall is the highest precision at that recall or beyond. It is
+    reached at a true positive, so false positives only need to be counted, and a true positive
+    stands for all recall levels between the previous one and itself.
+    """
+    copies = weights[:, category.image]  # B×N
+    seen = np.cumsum(copies, axis=1, dtype=np.int32)
+    result = np.zeros((len(weights), len(IOU_THRESHOLDS)))
+    for t, true_positive in enumerate(category.true_positive):
+        hits, skipped = np.flatnonzero(true_positive), np.flatnonzero(category.ignored[t])
+        if not len(hits):
+            continue
+        found = np.cumsum(copies[:, hits], axis=1, dtype=np.int32)  # B×(true positives)
+        passed = np.pad(np.cumsum(copies[:, skipped], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
+        counted = seen[:, hits] - passed[:, np.searchsorted(skipped, hits)]
+        precision = found / (counted + np.spacing(1))
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        recall = found / np.maximum(positives, 1)[:, None]
+        levels = np.searchsorted(RECALLS, recall, side="right")
+        result[:, t] = (best * np.diff(levels, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
+    return result

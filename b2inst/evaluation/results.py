@@ -1,4 +1,4 @@
-"""Prediction files of any tool."""
+"""Prediction files written by any tool."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import read_segmentation, to_rle
 from b2inst.data.validation import whole_number
-from b2inst.evaluation.errors import EvaluationError
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
+    EvaluationError,
     Prediction,
     check_against,
     check_ids,
@@ -25,29 +25,30 @@ from b2inst.evaluation.predictions import (
     read_predictions,
 )
 
-#: What the names of prediction files end in.
+#: Suffixes of prediction files.
 SUFFIXES = (".json", ".json.gz", ".jsonl.gz")
 
 
 def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]:
-    """Read the detections of a file and check them against the ground truth they are for.
+    """Read the detections of a file and check them against their ground truth.
 
-    The file is one of these; the last two may be gzipped:
+    Three formats are supported; the last two may be gzipped:
 
     - ours, ``….jsonl.gz`` (see ``predictions``)
     - COCO results: a JSON list of detections
-    - a COCO annotation file whose annotations have a ``score``, as ``b2inst predict`` writes it.
-      Images are then found by file name and categories by name: the file has ids of its own.
+    - a COCO annotation file whose annotations have a ``score``, as written by ``b2inst predict``.
+      Since such a file numbers images and categories by itself, they are identified by name.
 
-    Masks may be polygons or run lengths, compressed or not. A missing box is the mask's.
+    Masks may be polygons or run lengths, compressed or not. A missing box is computed from the
+    mask.
 
     Args:
-        path: the file.
-        annotations: the ground truth, as ``evaluate`` takes it.
+        path: Prediction file.
+        annotations: Ground truth, as for ``evaluate``.
 
     Raises:
-        EvaluationError: the file is missing or none of these, a detection is incomplete or not
-            valid, or its image or category is unknown; names file and place.
+        EvaluationError: The file is missing or in another format, a detection is invalid, or its
+            image or category is unknown; names file and detection.
     """
     path, truth = Path(path), load_ground_truth(annotations)
     if path.name.endswith(".jsonl.gz"):
@@ -57,9 +58,16 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
         except EvaluationError as error:
             raise EvaluationError(f"{path}: {error}") from None
         return predictions
-    content = _read_json(path)
+    try:
+        raw = path.read_bytes()
+        content = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise EvaluationError(
+            f"{path}: cannot be read as predictions ({error}); give a JSON list of detections"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        content = _annotations(content, truth, path)
+        _replace_ids(content, truth, path)
+        content = content["annotations"]
     if not isinstance(content, list):
         raise EvaluationError(
             f"{path}: has no predictions; give a JSON list of detections, or a COCO annotation "
@@ -68,28 +76,17 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
     return [_prediction(r, f"{path}: prediction {i}", truth) for i, r in enumerate(content)]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
-    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise EvaluationError(
-            f"{path}: cannot be read as predictions ({error}); give a JSON list of detections"
-        ) from error
-
-
-def _annotations(content: dict[str, Any], truth: COCO, path: Path) -> list[Any]:
-    """The annotations of a COCO file, with the ground truth's ids of images and categories."""
-    records: list[Any] = content["annotations"]
+def _replace_ids(content: dict[str, Any], truth: COCO, path: Path) -> None:
+    """Replace the ids of a COCO file's images and categories by those of the ground truth."""
     for field, key, entries, known in (
         ("image_id", "file_name", content.get("images"), truth.imgs),
         ("category_id", "name", content.get("categories"), truth.cats),
     ):
-        names, true_names = _names(entries, key), _names(list(known.values()), key)
-        ids = _ids_by_name(names, true_names)
+        names = _names(entries, key)
+        ids = _ids_by_name(names, _names(list(known.values()), key))
         if field == "category_id" and not ids:
-            continue  # of a model whose classes have no names
-        for i, record in enumerate(records):
+            continue  # the model's classes have no names
+        for i, record in enumerate(content["annotations"]):
             number = record.get(field) if isinstance(record, dict) else None
             if not isinstance(number, int | float) or number not in names:
                 continue
@@ -99,11 +96,10 @@ def _annotations(content: dict[str, Any], truth: COCO, path: Path) -> list[Any]:
                     "annotation file; evaluate with the annotations the predictions were made for"
                 )
             record[field] = ids[int(number)]
-    return records
 
 
 def _names(entries: Any, key: str) -> dict[int, str]:
-    """Names by id, of the entries of a list that have both."""
+    """Names by id of the entries that have both."""
     return {
         entry["id"]: entry[key]
         for entry in (entries if isinstance(entries, list) else ())
@@ -114,10 +110,9 @@ def _names(entries: Any, key: str) -> dict[int, str]:
 
 
 def _ids_by_name(names: Mapping[int, str], true_names: Mapping[int, str]) -> dict[int, int]:
-    """The ground truth's ids for those of another file, by the names that both have.
+    """Map the ids of a file to those of the ground truth, by equal names.
 
-    Where no name is equal, one without its folders may be. A name that several entries have leads
-    to none of them, but to the one of equal id.
+    Names are also compared without folders. Ambiguous names are only mapped to an equal id.
     """
     whole, last = defaultdict(set), defaultdict(set)
     for number, name in true_names.items():
@@ -137,7 +132,7 @@ def _without_folders(name: str) -> str:
 
 
 def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
-    """A detection as ours are: whole ids, compressed run lengths and a box."""
+    """Bring a detection into our form: int ids, compressed run lengths and a box."""
     if not isinstance(record, dict):
         raise EvaluationError(f"{where}: {record!r:.40} is not a detection; give an object")
     found = dict(record)

@@ -1,40 +1,37 @@
-"""How well the scoring head rates masks, against their true quality.
+"""Quality of the scoring head's predictions, and the AP that a perfect scoring head would reach.
 
-The truth of a detection is the annotation of its class (no crowd) that its mask overlaps most. Its
-true S_IoU is the mask IoU with it, its true S_boundary the Dice of Eq. 1: the functions that the
-scoring head is trained with, on whole masks in the image's own pixels. (Training measures in the
-network's input; where that is larger than the image, one-pixel boundaries are finer there.)
+The true qualities of a detection are measured against the annotation of its class (without crowds)
+with the highest mask IoU: that IoU (S_IoU), and the Dice of the boundaries of Eq. 1 (S_boundary) in
+pixels of the image. (Training measures in the network's input, which may be larger.)
 
-A detection that overlaps nothing of its class has true qualities of 0. ``of_object`` leaves it out,
-and with it those whose box misses the object (box IoU below 0.5): the scoring head is trained on
-masks of objects and has no notion of a mask of nothing.
+A detection that overlaps no annotation of its class has true qualities of 0. ``of_object`` excludes
+it and those with a box IoU below 0.5, since the scoring head is trained on masks of objects only.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-import torch
 from pycocotools import mask as coco_mask
 
 from b2inst.data.segmentation import to_rle
-from b2inst.evaluation.average_precision import load_pair
-from b2inst.evaluation.cut_outs import CutOut, common_pixels, cut_out
+from b2inst.evaluation.average_precision import (
+    PREFIXES,
+    EvaluationOptions,
+    load_pair,
+    run_evaluators,
+)
+from b2inst.evaluation.boundary_overlap import inner_boundary
 from b2inst.evaluation.ground_truth import Annotations
 from b2inst.evaluation.predictions import Prediction
-from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.quality import EPSILON
 
-#: What a scoring head may predict, and under which name a prediction file has it.
+#: What a scoring head may predict, and its field in prediction files.
 QUALITIES = {"iou": "iou_score", "boundary": "boundary_score"}
-
-_FOUND = 0.5  # box IoU from which a detection is taken to be of an object
-_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -44,30 +41,30 @@ class Ratings:
     class_scores: np.ndarray  #: N in [0, 1]
     scores: np.ndarray  #: N in [0, 1], the ranking score (Eq. 2)
     predicted: dict[str, np.ndarray]  #: N in [0, 1] for each quality that the head predicts
-    true: dict[str, np.ndarray]  #: N in [0, 1] for both qualities; 0 where nothing is overlapped
-    of_object: np.ndarray  #: N bool, the box has an IoU of at least 0.5 with the object's
+    true: dict[str, np.ndarray]  #: N in [0, 1] for both qualities; 0 without overlap
+    of_object: np.ndarray  #: N bool, whether the box IoU with the object is at least 0.5
 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The detections whose predicted quality is in [low, high); in the last bin up to 1."""
+    """The detections with a predicted quality in [low, high), or [low, 1] in the last bin."""
 
     low: float
     high: float
     count: int
-    predicted: float | None  #: mean of the predicted quality; None in an empty bin
-    true: float | None  #: mean of the true quality
+    predicted: float | None  #: mean predicted quality; None in an empty bin
+    true: float | None  #: mean true quality
 
 
 def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
     """Measure the true qualities of detections.
 
     Args:
-        predictions: COCO results with ``class_score`` and what the scoring head predicted.
+        predictions: COCO results with ``class_score`` and the scoring head's predictions.
         annotations: COCO annotation file, or its content.
 
     Raises:
-        EvaluationError: predictions or annotations are not valid, or do not belong together.
+        EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
     truth, predictions = load_pair(predictions, annotations)
     objects: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
@@ -79,96 +76,135 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
         detected[record["image_id"], record["category_id"]].append(i)
     true = {name: np.zeros(len(predictions)) for name in QUALITIES}
     of_object = np.zeros(len(predictions), dtype=bool)
-    for pair, places in detected.items():
-        own, records = objects.get(pair, []), [predictions[i] for i in places]
-        if not own:
-            continue
+    for pair in detected.keys() & objects.keys():
+        records, own = [predictions[i] for i in detected[pair]], objects[pair]
         size = records[0]["segmentation"]["size"]
-        truths = [to_rle(found["segmentation"], *size) for found in own]
         codes = [record["segmentation"] for record in records]
-        overlap = coco_mask.iou(codes, truths, [0] * len(truths))
-        best = overlap.argmax(axis=1)
-        boxes = coco_mask.iou(
-            np.array([record["bbox"] for record in records], dtype=np.float64),
-            np.array([found["bbox"] for found in own], dtype=np.float64),
-            [0] * len(truths),
+        true_codes = [to_rle(found["segmentation"], *size) for found in own]
+        boundaries = [inner_boundary(code, width=1) for code in true_codes]
+        overlap = coco_mask.iou(codes, true_codes, [0] * len(own))
+        boxes, true_boxes = (
+            np.array([r["bbox"] for r in group], dtype=np.float64) for group in (records, own)
         )
-        rows = np.flatnonzero(overlap.max(axis=1) > 0)
-        chosen = np.array(places)[rows]
-        true["iou"][chosen] = overlap[rows, best[rows]]
-        true["boundary"][chosen] = _boundary_dice([codes[i] for i in rows], truths, best[rows])
-        of_object[chosen] = boxes[rows, best[rows]] >= _FOUND
-    predicted = {
-        name: np.array([record[field] for record in predictions], dtype=np.float64)
-        for name, field in QUALITIES.items()
-        if predictions and field in predictions[0]
-    }
+        box_overlap = coco_mask.iou(boxes, true_boxes, [0] * len(own))
+        for row, (i, best) in enumerate(zip(detected[pair], overlap.argmax(axis=1), strict=True)):
+            if overlap[row, best] > 0:
+                true["iou"][i] = overlap[row, best]
+                boundary = inner_boundary(codes[row], width=1)
+                true["boundary"][i] = _dice(boundary, boundaries[best])
+                of_object[i] = box_overlap[row, best] >= 0.5
     return Ratings(
         class_scores=np.array([r.get("class_score", r["score"]) for r in predictions], dtype=float),
         scores=np.array([r["score"] for r in predictions], dtype=float),
-        predicted=predicted,
+        predicted={
+            name: np.array([record[field] for record in predictions], dtype=float)
+            for name, field in QUALITIES.items()
+            if predictions and field in predictions[0]
+        },
         true=true,
         of_object=of_object,
     )
 
 
-def calibration(
-    predicted: np.ndarray, true: np.ndarray, *, bins: int = _BINS
-) -> list[CalibrationBin]:
-    """Mean true quality by bins of equal width of the predicted quality."""
+def _dice(one: np.ndarray, other: np.ndarray) -> float:
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return (2 * common + EPSILON) / (len(one) + len(other) + EPSILON)
+
+
+def calibration(predicted: np.ndarray, true: np.ndarray, *, bins: int = 10) -> list[CalibrationBin]:
+    """Compute the mean true quality by predicted quality.
+
+    Args:
+        predicted: N in [0, 1], predicted quality.
+        true: N in [0, 1], true quality.
+        bins: Number of bins of equal width.
+    """
     places = np.minimum((predicted * bins).astype(int), bins - 1)
     result = []
     for i in range(bins):
         inside = places == i
-        count = int(inside.sum())
-        result.append(
-            CalibrationBin(
-                low=i / bins,
-                high=(i + 1) / bins,
-                count=count,
-                predicted=float(predicted[inside].mean()) if count else None,
-                true=float(true[inside].mean()) if count else None,
-            )
-        )
+        means = [float(v[inside].mean()) if inside.any() else None for v in (predicted, true)]
+        result.append(CalibrationBin(i / bins, (i + 1) / bins, int(inside.sum()), *means))
     return result
 
 
 def calibration_error(bins: Iterable[CalibrationBin]) -> float | None:
-    """Expected calibration error: the bins' mean |predicted - true|, weighted by their counts.
+    """Compute the expected calibration error: mean |predicted - true| of the bins, by count.
 
-    In [0, 1]; None where all bins are empty.
+    Returns:
+        Error in [0, 1]; None if all bins are empty.
     """
-    filled = [b for b in bins if b.predicted is not None and b.true is not None]
-    total = sum(b.count for b in filled)
-    if not total:
-        return None
-    return sum(b.count * abs(b.predicted - b.true) for b in filled) / total  # type: ignore[operator]
+    gaps = {
+        b: abs(b.predicted - b.true) for b in bins if b.predicted is not None and b.true is not None
+    }
+    total = sum(b.count for b in gaps)
+    return sum(b.count * gap for b, gap in gaps.items()) / total if total else None
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Spearman's correlation in [-1, 1]; None where it is not defined (a constant, too few)."""
-    from scipy.stats import spearmanr  # here, since it is slow to import and no worker needs it
+    """Compute Spearman's correlation in [-1, 1]; None if it is undefined (constant, too few)."""
+    from scipy.stats import spearmanr  # slow to import, and no worker needs it
 
     if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    value = float(spearmanr(one, other).statistic)
-    return None if math.isnan(value) else value
+    return float(spearmanr(one, other).statistic)
 
 
-def _boundary_dice(
-    predicted: list[dict[str, Any]], truths: list[dict[str, Any]], chosen: np.ndarray
-) -> np.ndarray:
-    """Boundary Dice (Eq. 1) of M run-length codes with their choice of the true ones."""
-    true_outlines = [_outline(code) for code in truths]
-    dice = np.zeros(len(predicted))
-    for i, (code, k) in enumerate(zip(predicted, chosen.tolist(), strict=True)):
-        one, other = _outline(code), true_outlines[k]
-        total = np.count_nonzero(one.mask) + np.count_nonzero(other.mask)
-        dice[i] = (2 * common_pixels(one, other) + EPSILON) / (total + EPSILON)
-    return dice
+def oracle_rankings(ratings: Ratings) -> dict[str, np.ndarray]:
+    """Compute alternative scores of N detections.
+
+    Returns:
+        Scores by name: ``class`` is S_class alone; ``predicted`` the ranking score;
+        ``true_<quality>`` Eq. 2 with that factor replaced by the truth; ``oracle`` Eq. 2 with all
+        factors that the head predicts replaced, its upper bound. With a single factor the last two
+        are equal.
+    """
+    true = {name: ratings.true[name] for name in ratings.predicted}
+    return {
+        "class": ratings.class_scores,
+        "predicted": ratings.scores,
+        **{
+            f"true_{name}": rescored(ratings.class_scores, {**ratings.predicted, name: true[name]})
+            for name in ratings.predicted
+        },
+        "oracle": rescored(ratings.class_scores, true),
+    }
 
 
-def _outline(code: dict[str, Any]) -> CutOut:
-    """Around the mask is background, as Eq. 1 takes it, also where the frame of the image is."""
-    window, mask = cut_out(code)
-    return CutOut(window, laplacian_boundary(torch.from_numpy(mask), frame="constant").numpy())
+def rescored(class_scores: np.ndarray, qualities: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Multiply S_class by the geometric mean of the qualities, if there are any (Eq. 2)."""
+    if not qualities:
+        return class_scores
+    product = np.prod(list(qualities.values()), axis=0)
+    return class_scores * product ** (1 / len(qualities))
+
+
+def ap_by_ranking(
+    predictions: list[Prediction],
+    annotations: Annotations,
+    rankings: Mapping[str, np.ndarray],
+    **options: Unpack[EvaluationOptions],
+) -> dict[str, dict[str, float | None]]:
+    """Compute mask and boundary AP of the same detections under different scores.
+
+    Args:
+        predictions: COCO results.
+        annotations: COCO annotation file, or its content.
+        rankings: N scores by name.
+        options: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
+
+    Returns:
+        ``{"AP": {name: percent}, "boundary_AP": {…}}``; None without ground truth.
+
+    Raises:
+        EvaluationError: Predictions or annotations are invalid or do not belong together.
+    """
+    truth, chosen = load_pair(predictions, annotations)
+    result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
+    for name, scores in rankings.items():
+        ranked = [p | {"score": s} for p, s in zip(chosen, scores.tolist(), strict=True)]
+        evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], **options)
+        for kind, evaluator in evaluators.items():
+            value = float(evaluator.stats_as_dict["AP_all"])
+            result[PREFIXES[kind] + "AP"][name] = None if value < 0 else 100 * value
+    return result

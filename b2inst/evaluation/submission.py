@@ -1,30 +1,29 @@
-"""The file that COCO's evaluation server takes, for images whose annotations are kept back."""
+"""Result files for COCO's evaluation server, for images whose annotations are not public."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 from b2inst.data import CocoIndex, DataError, verify_images
-from b2inst.evaluation.predictions import to_coco_json
+from b2inst.evaluation.predictions import iterate_predictions
 
-#: What the server reads of a detection. Not its box: with one, the size of an object that decides
-#: on APs, APm and APl would be taken from the box and not from the mask.
+#: Fields the server reads. Not the box: if given, APs, APm and APl would go by its area instead of
+#: the mask's.
 _KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> CocoIndex:
-    """The images of an annotation file that may have no annotations.
+    """Load the images of an annotation file that may lack annotations.
 
     Args:
-        image_info: such as ``image_info_test-dev2017.json``.
-        images: their folder, such as ``test2017``.
-        skip_bad: leave out images that are missing or cannot be read.
+        image_info: Annotation file such as ``image_info_test-dev2017.json``.
+        images: Image folder such as ``test2017``.
+        skip_bad: Whether to skip images that are missing or cannot be read.
 
     Raises:
-        DataError: the file cannot be read, or (without ``skip_bad``) something in it is wrong, or
-            an image is missing.
+        DataError: The file cannot be read, or (without ``skip_bad``) contains an error or an image
+            that is missing.
     """
     try:
         content = json.loads(image_info.read_bytes())
@@ -32,22 +31,22 @@ def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> Co
         raise DataError(f"{image_info}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(f"{image_info}: not JSON ({error}); restore the file") from error
-    if isinstance(content, dict) and "annotations" not in content:
-        with tempfile.TemporaryDirectory() as folder:
-            completed = Path(folder) / image_info.name
-            completed.write_text(json.dumps(content | {"annotations": []}), encoding="utf-8")
-            index = CocoIndex.load(completed, images, skip_bad=skip_bad)
-    else:
-        index = CocoIndex.load(image_info, images, skip_bad=skip_bad)
+    complete = not isinstance(content, dict) or "annotations" in content
+    source = image_info if complete else content | {"annotations": []}
+    try:
+        index = CocoIndex.load(source, images, skip_bad=skip_bad)
+    except DataError as error:  # which calls a file of which the content is given "annotations"
+        raise DataError(f"{image_info}: {str(error).partition(': ')[2] or error}") from None
     return verify_images(index, skip_bad=True) if skip_bad else index
 
 
 def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
-    """``detections_<split>_<name>_results.json`` in the folder ``out``, as the server wants it.
+    """Return ``out/detections_<split>_<name>_results.json``, the name the server expects.
 
     Args:
-        image_info: such as ``image_info_test-dev2017.json``.
-        name: of the method, in letters, digits and dashes.
+        image_info: Annotation file such as ``image_info_test-dev2017.json``.
+        out: Folder of the result file.
+        name: Name of the method: letters, digits and dashes.
     """
     split = image_info.stem.removeprefix("image_info_").removeprefix("instances_")
     return out / f"detections_{split}_{name}_results.json"
@@ -57,16 +56,24 @@ def write_submission(predictions: Path, image_info: Path, out: Path, *, name: st
     """Write a prediction file as the list of segmentations that the server takes.
 
     Args:
-        predictions: of the images of ``image_info``, written by ``write_predictions``.
-        out: folder.
-        name: of the method, in letters, digits and dashes.
+        predictions: Predictions for the images of ``image_info``, of ``write_predictions``.
+        image_info: Annotation file such as ``image_info_test-dev2017.json``.
+        out: Folder of the result file.
+        name: Name of the method: letters, digits and dashes.
 
     Returns:
-        The file, :func:`submission_path`; the server wants it zipped.
+        The path of the file (:func:`submission_path`). The server wants it zipped.
 
     Raises:
-        EvaluationError: a prediction file that cannot be read.
+        EvaluationError: The prediction file cannot be read.
     """
     path = submission_path(image_info, out, name=name)
-    to_coco_json(predictions, path, keys=_KEYS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for i, record in enumerate(iterate_predictions(predictions)):
+            file.write(",\n" if i else "[\n")
+            json.dump({key: record[key] for key in _KEYS}, file, separators=(",", ":"))
+        file.write("\n]\n" if file.tell() else "[]\n")
+    partial.replace(path)
     return path

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from b2inst.models.basis_segmenter import BasisSegmenter, with_bases
     from b2inst.models.catalog import CATALOG, PRETRAINED, TWO_STAGE, baseline_of, create_model
-    from b2inst.models.image_segmenter import ImageSegmenter, mask_score
-    from b2inst.models.segmenter import BasisSegmenter, Explanation, NoBasesError, with_bases
+    from b2inst.models.segmenter import (
+        Explanation,
+        NeedsTruthError,
+        NoBasesError,
+        Segmenter,
+        mask_score,
+    )
     from b2inst.models.two_stage import TwoStageSegmenter
 
 __all__ = [
@@ -18,8 +24,9 @@ __all__ = [
     "TWO_STAGE",
     "BasisSegmenter",
     "Explanation",
-    "ImageSegmenter",
+    "NeedsTruthError",
     "NoBasesError",
+    "Segmenter",
     "TwoStageSegmenter",
     "baseline_of",
     "create_model",

@@ -1,26 +1,39 @@
-"""Four parts and how they meet: the paper's Figure 2."""
+"""What every model is to training, evaluation and users."""
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, Self
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.models.image_segmenter import ImageLike, ImageSegmenter, read_image
-from b2inst.models.interfaces import Assembler, ImagePreprocessor, InstanceHead
-from b2inst.modules.basis_predictor import BasisPredictor
-from b2inst.modules.scoring_head import ScoringHead
-from b2inst.structures import Bases, Detections, Features, Instances, Positives, Targets
+from b2inst.inference import Precision, chosen_precision, fast_network, forget_network
+from b2inst.models.images import ImageLike, rgb_array
+from b2inst.models.interfaces import Detector
+from b2inst.models.tiles import Span, TileError, merge_tiles, spans
+from b2inst.modules.preprocessor import Preprocessor
+from b2inst.result import Result
+from b2inst.structures import Bases, Detections, Instances, Masks, Targets
+
+
+class NoBasesError(ValueError):
+    """A model without bases was asked for them."""
+
+
+class NeedsTruthError(ValueError):
+    """A model with an oracle was asked to predict without the true masks."""
 
 
 @dataclass
 class Explanation:
-    """What lies behind the instances of one image."""
+    """How the instances of one image were composed."""
 
     image: np.ndarray  #: H×W×3 uint8 RGB, as given
     instances: Instances
@@ -37,169 +50,212 @@ class Explanation:
         return self.bases.boundary_logits[0, 0, :height, :width].sigmoid()
 
 
-class BasisSegmenter(ImageSegmenter):
-    """A single-stage segmenter that composes instance coefficients with global bases.
-
-    No part knows the others: the instance head gives boxes and coefficients, the basis head gives
-    bases, the assembler makes masks of both, the scoring head (where there is one) rates them.
+class Segmenter(nn.Module):
+    """An instance segmenter; ``BasisSegmenter`` and ``TwoStageSegmenter`` implement it.
 
     Args:
+        preprocessor: images to the network's input.
         backbone: images to features by stride.
-        preprocessor, instance_head, assembler: see ``b2inst.models.interfaces``.
-        basis_head: see ``b2inst.modules.basis_predictor``.
-        scoring_head: without one, the ranking score is the classification score.
-        exported: computes ``network`` in place of the parts; in models that only predict.
     """
 
-    def __init__(
-        self,
-        *,
-        preprocessor: ImagePreprocessor,
-        backbone: nn.Module,
-        instance_head: InstanceHead,
-        basis_head: BasisPredictor,
-        assembler: Assembler,
-        scoring_head: ScoringHead | None = None,
-        exported: nn.Module | None = None,
-    ) -> None:
-        super().__init__(preprocessor=preprocessor, backbone=backbone)
-        self.instance_head = instance_head
-        self.basis_head = basis_head
-        self.assembler = assembler
-        self.scoring_head = scoring_head
-        self.exported = exported
+    def __init__(self, *, preprocessor: Preprocessor, backbone: nn.Module) -> None:
+        super().__init__()
+        self.preprocessor = preprocessor
+        self.backbone = backbone
+        self.class_names: tuple[str, ...] | None = None
+        self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
+        self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
+        #: Side in pixels of the tiles that ``predict`` cuts images into, which saves memory; None
+        #: for whole images. Away from the seams the instances are the same, except that the group
+        #: norms of some heads have statistics of the tile. Instances of more than 128 pixels may
+        #: be cut at a seam. Only for models that do not resize images.
+        self.tile: int | None = None
+        self._precision: Precision = "float32"
+        #: Predict through a ``FastNetwork``, equal up to rounding; False runs each operation as
+        #: the modules define it, to count or compare operations.
+        self.optimised: bool = True
 
     @property
-    def _limited(self) -> InstanceHead:
-        return self.instance_head
+    def _detector(self) -> Detector:
+        """The part that detects instances."""
+        raise NotImplementedError
+
+    @property
+    def max_detections(self) -> int:
+        """Largest number of instances per image; the best are kept. COCO evaluates 100."""
+        return self._detector.max_detections
+
+    @max_detections.setter
+    def max_detections(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"max_detections {limit}: give 1 or more")
+        self._detector.max_detections = limit
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of convolutions and linear layers in prediction; training has its own.
+
+        "bfloat16" is faster where the device supports it and changes boxes, scores and masks a
+        little; all that follows the network is computed in float32. Setting "auto" selects one of
+        the two by the model's device.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = chosen_precision(name, self.preprocessor.mean.device)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode, of which only the latter can predict."""
+        if mode:
+            forget_network(self)
+        return super().train(mode)
+
+    def _network(self) -> AbstractContextManager[Any]:
+        """A context in which the parts of the network run fast."""
+        if self.training:
+            raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        return fast_network(self, self.precision) if self.optimised else nullcontext()
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; see ``ImageSegmenter``."""
-        batch = self.preprocessor(images)
-        features, outputs, bases = self.network(batch.images)
-        bases = self._shown(bases, [t.masks for t in targets])
-        losses, positives = self.instance_head.loss(outputs, targets)
-        losses |= self.basis_head.loss(features, bases, targets)
-        losses |= self.assembler.loss(bases, positives, targets)
-        if self.scoring_head is not None:
-            losses |= self._scoring_loss(features, bases, positives, targets)
-        return losses
-
-    def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
-        """What is computed of all pixels: features, the instance head's outputs and bases.
+        """Losses by name; training minimises their plain sum.
 
         Args:
-            images: B×3×H×W, as the preprocessor makes them.
+            images: B tensors 3×H×W uint8 RGB at the network's size.
+            targets: B, in the same pixels.
         """
-        if self.exported is not None:
-            features, outputs, bases = self.exported(images)
-        else:
-            features = self.backbone(images)
-            outputs, bases = self.instance_head(features), self.basis_head(features)
-        return features, outputs, bases
-
-    def _shown(self, bases: Bases, truths: Sequence[Tensor] | None) -> Bases:
-        """The bases; the true masks of each image are for those who may look at them."""
-        return bases
-
-    def _scoring_loss(
-        self, features: Features, bases: Bases, positives: Positives, targets: list[Targets]
-    ) -> dict[str, Tensor]:
-        """Train the scoring head on the true boxes (paper §4.2), one mask for each object.
-
-        Each object is shown with the mask of its most central position. No gradient flows into
-        that mask: rating a mask should not bend it.
-        """
-        assert self.scoring_head is not None
-        order = positives.weights.argsort(stable=True)
-        places = torch.arange(len(order), device=order.device)
-        last = order.new_full((sum(map(len, targets)),), -1)  # place of its largest weight
-        last = last.scatter_reduce(0, positives.target_index[order], places, "amax")
-        shown = (last >= 0).cpu().split([len(t) for t in targets])  # one transfer, not one each
-        boxes = [t.boxes[s] for t, s in zip(targets, shown, strict=True)]
-        with torch.no_grad():
-            coefficients = positives.coefficients[order[last[torch.cat(shown)]]]
-            masks = self.assembler.assemble(bases, boxes, coefficients)
-        truths = [t.masks[s] for t, s in zip(targets, shown, strict=True)]
-        return self.scoring_head.loss(features, boxes, masks, truths)
+        raise NotImplementedError
 
     @torch.inference_mode()
+    def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
+        """Instances of each image, ranked by score, in the image's own pixels.
+
+        Args:
+            images: H×W×3 uint8 RGB arrays, 3×H×W uint8 RGB tensors, PIL images or paths; they may
+                differ in size. A single one is taken as a list of one.
+
+        Returns:
+            A result for each image.
+
+        Raises:
+            ValueError: an array or tensor of another shape or type.
+            TileError: the model resizes images, or its tile is too small.
+            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
+            RuntimeError: the model is in training mode.
+        """
+        single = isinstance(images, str | os.PathLike | Image.Image)
+        if single or (isinstance(images, np.ndarray | Tensor) and images.ndim < 4):
+            images = [images]  # type: ignore[list-item]
+        arrays = [rgb_array(image) for image in images]  # type: ignore[union-attr]
+        if self.tile is None:
+            resized = [self.preprocessor.resized(array) for array in arrays]
+            instances = self.segment(resized, [array.shape[:2] for array in arrays])
+        else:
+            instances = [self._segment_tiles(array) for array in arrays]
+        return [
+            Result.of(found, array, self.category_ids)
+            for found, array in zip(instances, arrays, strict=True)
+        ]
+
+    def _segment_tiles(self, image: np.ndarray) -> Instances:
+        def segment(rows: Span, columns: Span) -> Instances:
+            tile = image[rows.start : rows.stop, columns.start : columns.stop]
+            resized = self.preprocessor.resized(np.ascontiguousarray(tile))
+            if resized.shape[1:] != tile.shape[:2]:
+                raise TileError(
+                    "tile: this model resizes images; leave it out, or train a model with "
+                    "shorter=None (yolact-tiny: keep_size=True)"
+                )
+            return self.segment([resized], [tile.shape[:2]])[0]
+
+        assert self.tile is not None
+        height, width = image.shape[:2]
+        divisor = self.preprocessor.size_divisor
+        tiles = product(*(spans(side, self.tile, divisor=divisor) for side in (height, width)))
+        parts = ((rows, columns, segment(rows, columns)) for rows, columns in tiles)
+        return merge_tiles(parts, (height, width), max_detections=self.max_detections)
+
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """What ``predict`` does once images are resized; see ``ImageSegmenter``."""
-        return [result[0] for result in self._run(images, sizes)]
+        """``predict`` for callers who resize images themselves.
 
-    @torch.inference_mode()
+        Args:
+            images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
+            sizes: (height, width) of the image that each was resized from; the instances are in
+                its pixels.
+        """
+        raise NotImplementedError
+
     def explain(self, image: ImageLike) -> Explanation:
-        """Predict one image and keep what lies behind: bases, boundary, coefficients."""
-        array = read_image(image)
-        ((instances, detections, bases, size),) = self._run(
-            [self.preprocessor.resized(array)], [array.shape[:2]]
-        )
-        # The quotient of a fractional stride may be a last bit above a whole number of cells.
-        height, width = (math.ceil(side / bases.stride - 1e-6) for side in size)
-        content = (height, width)
-        return Explanation(array, instances, detections, bases, content)
+        """Predict one image and keep the bases, boundary and coefficients behind its masks.
 
-    def _run(
+        Raises:
+            NoBasesError: the model composes no bases.
+        """
+        raise self._no_bases()
+
+    def _no_bases(self) -> NoBasesError:
+        return NoBasesError(
+            f"{self.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+            "blendmask, yolact or condinst families"
+        )
+
+    def _instances(
         self,
-        images: Sequence[Tensor],
-        sizes: Sequence[tuple[int, int]],
-        truths: Sequence[Tensor] | None = None,
-    ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
-        network = self._network()
-        if not images:
-            return []
-        batch = self.preprocessor(list(images))
-        with network:
-            features, outputs, bases = self.network(batch.images)
-        bases = self._shown(bases, truths)
-        detections = self.instance_head.detect(outputs)
-        boxes = [d.boxes for d in detections]
-        masks = self.assembler.assemble(
-            bases, boxes, torch.cat([d.coefficients for d in detections])
-        )
-        qualities: dict[str, Tensor] = {}
-        if self.scoring_head is not None:
-            with self._network():
-                logits = self.scoring_head(features, boxes, masks)
-            qualities = {name: value.sigmoid() for name, value in logits.items()}
+        detections: list[Detections],
+        masks: Masks,
+        qualities: dict[str, Tensor],
+        *,
+        network_sizes: Sequence[tuple[int, int]],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[tuple[Instances, Tensor]]:
+        """Rank by Eq. 2, and scale boxes and masks to the pixels of the images.
 
+        Args:
+            detections: of each image, N in total.
+            masks, qualities: N, in the same order.
+            network_sizes, image_sizes: (height, width) of each image in the network and as given.
+
+        Returns:
+            Instances of each image, and the indices of its detections that they are.
+        """
         results = []
         start = 0
-        for i, (image_size, detection) in enumerate(zip(sizes, detections, strict=True)):
+        sizes = zip(detections, network_sizes, image_sizes, strict=True)
+        for detection, network_size, (height, width) in sizes:
             rows = slice(start, start + len(detection))
             start += len(detection)
-            instances, order = self._finish(
-                detection,
-                masks[rows],
-                {name: value[rows] for name, value in qualities.items()},
-                network_size=batch.sizes[i],
-                image_size=image_size,
+            quality = {name: value[rows] for name, value in qualities.items()}
+            scale = detection.boxes.new_tensor([width / network_size[1], height / network_size[0]])
+            boxes = detection.boxes * scale.repeat(2)
+            x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
+            boxes = torch.stack([x, y], dim=2).flatten(1)
+            scores = mask_score(detection.scores, quality)
+            visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+            order = scores.argsort(descending=True, stable=True)
+            order = order[visible[order]]
+            boxes = boxes[order]
+            instances = Instances(
+                boxes=boxes,
+                scores=scores[order],
+                class_scores=detection.scores[order],
+                labels=detection.labels[order],
+                masks=masks[rows].paste(boxes, (height, width), network_size, rows=order),
+                iou_scores=quality["iou"][order] if "iou" in quality else None,
+                boundary_scores=quality["boundary"][order] if "boundary" in quality else None,
+                class_names=self.class_names,
             )
-            own = Bases(
-                bases.maps[i : i + 1],
-                bases.stride,
-                None if bases.boundary_logits is None else bases.boundary_logits[i : i + 1],
-            )
-            results.append((instances, detection[order], own, batch.sizes[i]))
+            results.append((instances, order))
         return results
 
 
-class NoBasesError(ValueError):
-    """A model of another kind was asked for its bases."""
+def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
+    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
 
-
-def with_bases(model: ImageSegmenter) -> BasisSegmenter:
-    """The model itself, for what concerns bases only.
-
-    Raises:
-        NoBasesError: it makes masks of something else.
+    A single quality is its own geometric mean; without any the class score ranks.
     """
-    if not isinstance(model, BasisSegmenter):
-        raise NoBasesError(
-            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
-            "blendmask, yolact or condinst families"
-        )
-    return model
+    if not qualities:
+        return class_scores
+    product = torch.stack(list(qualities.values())).prod(0)
+    return class_scores * product ** (1 / len(qualities))

@@ -1,4 +1,4 @@
-"""How a large image is cut into overlapping tiles, and what was found in them put together."""
+"""Large images in overlapping tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OVERLAP = 128
 
 
 class TileError(ValueError):
-    """Tiles too small, or of a model that resizes what it sees."""
+    """Tiles that are too small, or of a model that resizes images."""
 
 
 class Span(NamedTuple):
@@ -26,18 +26,22 @@ class Span(NamedTuple):
 
     start: int
     stop: int
-    core_start: float  #: centres of boxes from here …
+    core_start: float  #: boxes with centres from here …
     core_stop: float  #: … to here are this tile's, others its neighbours'
+
+    def owns(self, centres: Tensor) -> Tensor:
+        """Which centres are in the core: N to N bool."""
+        return (self.core_start <= centres) & (centres < self.core_stop)
 
 
 def spans(length: int, side: int, *, divisor: int) -> list[Span]:
     """Tiles along an axis of an image.
 
     Args:
-        length: of the axis, in pixels.
-        side: of a tile, more than ``OVERLAP``.
-        divisor: tiles start at multiples of it, where the network has cells of the same pixels as
-            in the whole image.
+        length: pixels of the axis.
+        side: pixels of a tile, more than ``OVERLAP``.
+        divisor: tiles start at multiples of it, where the network has the same cells as in the
+            whole image.
 
     Raises:
         TileError: the side is too small.
@@ -53,42 +57,39 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
     ]
 
 
-def joined(
-    found: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], *, most: int
+def merge_tiles(
+    tiles: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], *, max_detections: int
 ) -> Instances:
-    """The instances of an image from those of its tiles.
+    """The best instances of an image from those of its tiles.
 
-    Each is taken from the tile whose core the centre of its box is in, and of its mask only the
-    rectangle that it covers is held until the best are known.
+    Each is taken from the tile whose core has the centre of its box. Until the best are known,
+    only the rectangle that a mask covers is kept of it.
 
     Args:
-        found: vertical and horizontal span of each tile, and what was found in it, in its pixels.
+        tiles: rows and columns of each tile, and its instances in its own pixels.
         size: (height, width) of the image.
-        most: instances that are kept, the best.
+        max_detections: number of instances to keep.
 
     Returns:
-        N×H×W masks, like all instances: the memory that they need grows with the image.
+        N×H×W masks, like all instances: their memory grows with the image.
     """
-    parts: dict[str, list[Tensor]] = {}
-    places: list[tuple[int, int, Tensor]] = []
-    for down, across, instances in found:
-        shift = instances.boxes.new_tensor([across.start, down.start] * 2)
-        boxes = instances.boxes + shift
-        x, y = boxes[:, 0::2].mean(1), boxes[:, 1::2].mean(1)
-        own = (across.core_start <= x) & (x < across.core_stop)
-        own &= (down.core_start <= y) & (y < down.core_stop)
+    columns: dict[str, list[Tensor]] = {}
+    crops: list[tuple[int, int, Tensor]] = []
+    for down, across, instances in tiles:
+        boxes = instances.boxes + instances.boxes.new_tensor([across.start, down.start] * 2)
+        own = across.owns(boxes[:, 0::2].mean(1)) & down.owns(boxes[:, 1::2].mean(1))
         for i in own.nonzero()[:, 0].tolist():
             top, left, mask = covered(instances.masks[i])
-            places.append((down.start + top, across.start + left, mask.clone()))
+            crops.append((down.start + top, across.start + left, mask.clone()))
         values = vars(replace(instances, boxes=boxes, masks=own)[own])  # without the masks
         for name, value in values.items():
             if isinstance(value, Tensor):
-                parts.setdefault(name, []).append(value)
-    columns = {name: torch.cat(values) for name, values in parts.items()}
-    order = columns["scores"].argsort(descending=True, stable=True)[:most]
+                columns.setdefault(name, []).append(value)
+    merged = {name: torch.cat(values) for name, values in columns.items()}
+    order = merged["scores"].argsort(descending=True, stable=True)[:max_detections]
     masks = torch.zeros((len(order), *size), dtype=torch.bool, device=order.device)
     for canvas, i in zip(masks, order.tolist(), strict=True):
-        top, left, mask = places[i]
+        top, left, mask = crops[i]
         canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
-    kept = {name: value[order] for name, value in columns.items()} | {"masks": masks}
-    return Instances(**kept, class_names=instances.class_names)
+    best = {name: value[order] for name, value in merged.items()} | {"masks": masks}
+    return Instances(**best, class_names=instances.class_names)

@@ -1,4 +1,4 @@
-"""Segmenters that first find boxes, then a mask in each from the features inside."""
+"""Segmenters that first detect boxes, then predict a mask in each from the features inside."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from b2inst.inference import channels_first
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.models.interfaces import BoxDetector, ImagePreprocessor, MaskHead
-from b2inst.modules.mask_iou_head import MaskIoUHead
+from b2inst.models.segmenter import Segmenter
+from b2inst.modules.faster_rcnn import FasterRCNN
+from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
+from b2inst.modules.preprocessor import Preprocessor
 from b2inst.ops.masks import crop_masks, share_inside
 from b2inst.structures import Features, Instances, RoIMasks, Targets, of_class
 
 
-class TwoStageSegmenter(ImageSegmenter):
-    """What basis-based models are compared with in Table 4.
+class TwoStageSegmenter(Segmenter):
+    """The models that Table 4 compares basis-based ones with.
 
-    No part knows the others: the detector gives boxes, the mask head a mask in each, the scoring
-    head (where there is one) rates them.
+    No part knows the others: the detector predicts boxes, the mask head a mask in each, the scoring
+    head (if any) rates them.
 
     Args:
-        backbone: images to features by stride.
-        preprocessor, detector, mask_head: see ``b2inst.models.interfaces``.
+        preprocessor, backbone: see ``Segmenter``.
+        detector: predicts boxes and classes.
+        mask_head: predicts a mask of each class in a box.
         scoring_head: without one, the ranking score is the classification score.
     """
 
     def __init__(
         self,
         *,
-        preprocessor: ImagePreprocessor,
+        preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: BoxDetector,
-        mask_head: MaskHead,
+        detector: FasterRCNN,
+        mask_head: RoIMaskHead | BoundaryPreservingHead,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
         super().__init__(preprocessor=preprocessor, backbone=backbone)
@@ -42,11 +44,11 @@ class TwoStageSegmenter(ImageSegmenter):
         self.scoring_head = scoring_head
 
     @property
-    def _limited(self) -> BoxDetector:
+    def _detector(self) -> FasterRCNN:
         return self.detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; see ``ImageSegmenter``."""
+        """Losses by name; see ``Segmenter``."""
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         losses, samples = self.detector.loss(features, batch, targets)
@@ -67,7 +69,7 @@ class TwoStageSegmenter(ImageSegmenter):
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """What ``predict`` does once images are resized; see ``ImageSegmenter``."""
+        """``predict`` for callers who resize images themselves; see ``Segmenter``."""
         network = self._network()
         if not images:
             return []
@@ -84,17 +86,7 @@ class TwoStageSegmenter(ImageSegmenter):
             if self.scoring_head is not None:
                 ious = self.scoring_head(outputs.pooled, masks.probabilities)
                 qualities = {"iou": of_class(ious, labels).float().clamp(0, 1)}
-        results = []
-        start = 0
-        for i, detection in enumerate(detections):
-            rows = slice(start, start + len(detection))
-            start += len(detection)
-            instances, _ = self._finish(
-                detection,
-                masks[rows],
-                {name: value[rows] for name, value in qualities.items()},
-                network_size=batch.sizes[i],
-                image_size=sizes[i],
-            )
-            results.append(instances)
-        return results
+        instances = self._instances(
+            detections, masks, qualities, network_sizes=batch.sizes, image_sizes=sizes
+        )
+        return [ranked for ranked, _ in instances]

@@ -17,9 +17,9 @@ class Blender(nn.Module):
     """Softmax over the bases of K attention maps A×A, spread over the RoI (BlendMask §3.1).
 
     Args:
-        num_bases: K.
-        attention_size: A. The paper uses 7, the published BlendMask 14.
-        roi_size: R.
+        num_bases: number of bases K.
+        attention_size: A; 7 in the paper, 14 in the published BlendMask.
+        roi_size: R, side of the masks in cells.
         refinement: of the blended logits, guided by the boundary in the RoI.
     """
 
@@ -49,7 +49,7 @@ class Blender(nn.Module):
         return basis == self.num_bases - 1
 
     def attention(self, coefficients: Tensor) -> Tensor:
-        """P×D to the blending weights P×K×R×R, which sum to 1 over the bases."""
+        """Blending weights P×K×R×R of P×D coefficients; they sum to 1 over the bases."""
         size = self.attention_size
         maps = coefficients.view(-1, self.num_bases, size, size)
         return F.interpolate(maps, self.roi_size, mode="bilinear", align_corners=False).softmax(1)
@@ -59,30 +59,21 @@ class Blender(nn.Module):
         return self._pool(bases.maps, bases.stride, boxes)
 
     def guide(self, bases: Bases, boxes: list[Tensor]) -> Tensor | None:
-        """The boundary's logits inside each box, N×R×R, where they are predicted and needed."""
+        """Boundary logits inside each box, N×R×R, where they are predicted and needed."""
         if self.refinement is None or bases.boundary_logits is None:
             return None
         return self._pool(bases.boundary_logits, bases.stride, boxes)[:, 0]
 
     def logits(self, rois: Tensor, guide: Tensor | None, coefficients: Tensor) -> Tensor:
-        """P×R×R mask logits: P×K×R×R bases in their boxes, blended, and refined by the guide."""
-        blended = self.blended(rois, coefficients)
+        """P×R×R mask logits of P×K×R×R pooled bases."""
+        blended = (rois * self.attention(coefficients)).sum(1)
         return blended if self.refinement is None else self.refinement(blended, guide)
-
-    def blended(self, rois: Tensor, coefficients: Tensor) -> Tensor:
-        """The same before they are refined."""
-        return (rois * self.attention(coefficients)).sum(1)
 
     def _pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
         return roi_align(maps, boxes, self.roi_size, 1 / stride, sampling_ratio=1, aligned=True)
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> RoIMasks:
-        """Masks of the batch's instances.
-
-        Args:
-            boxes: per image, N in sum, in network-input pixels.
-            coefficients: N×D.
-        """
+        """N masks; ``boxes`` are per image, in network-input pixels, coefficients N×D."""
         logits = self.logits(self.pool(bases, boxes), self.guide(bases, boxes), coefficients)
         return RoIMasks(logits.sigmoid(), torch.cat(boxes))
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
-from b2inst.modules.positive_sampling import at_random
 from b2inst.modules.refinement import Refinement
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
@@ -19,19 +18,57 @@ from b2inst.ops.frame_masks import portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
-class DynamicMaskHead(nn.Module):
-    """1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
+def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
+    """All positives, or ``per_image`` at random of an image that has more.
 
-    Their input are the bases and, first, how far the instance is from each cell. An instance's
-    coefficients are all weights, layer by layer, each (out, in) row by row; then all biases; then
-    x, y and the size by which the distance is divided, in network-input pixels.
+    Published as 500 per device, which has two images (CondInst §4); per image, training does not
+    depend on how a batch is spread over devices.
+    """
+    crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
+    if not len(crowded):
+        return positives
+    keep = torch.ones_like(positives.image_index, dtype=torch.bool)
+    for image in crowded:
+        rows = (positives.image_index == image).nonzero()[:, 0]
+        # On the CPU, whose generator is what an interrupted training restores.
+        keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False
+    return positives[keep]
+
+
+def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
+    """The best predicted positives, ``per_image`` shared evenly by an image's objects.
+
+    Every object with positives keeps at least one; a remainder is left out, as published (BoxInst).
+    """
+    assert positives.scores is not None
+    objects, which = positives.target_index.unique(return_inverse=True)
+    image = objects.new_zeros(len(objects)).scatter(0, which, positives.image_index)
+    share = (per_image // image.bincount()[positives.image_index]).clamp(min=1)
+    return positives[_rank(positives.scores, which) < share]
+
+
+def _rank(scores: Tensor, group: Tensor) -> Tensor:
+    """Rank of each score in its group, the highest first."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    first = group.bincount().cumsum(0) - group.bincount()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - first[group[order]]
+    return rank
+
+
+class DynamicMaskHead(nn.Module):
+    """Three 1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
+
+    Their input is the offset of the instance from each cell, and the bases. Coefficients are all
+    weights, layer by layer, each (out, in) row by row; all biases; then x, y and the size that the
+    offset is divided by, in network-input pixels.
 
     Args:
-        num_bases: K.
+        num_bases: number of bases K.
         channels: between the layers.
-        num_layers: of the network.
-        upsampling: of its output, which then are the masks' logits.
-        sample: which of the positives are trained.
+        upsampling: of its output, to the masks' logits.
+        sample: selects the positives whose masks are trained.
         refinement: of the logits before upsampling, guided by the boundary.
     """
 
@@ -40,13 +77,12 @@ class DynamicMaskHead(nn.Module):
         *,
         num_bases: int = 8,
         channels: int = 8,
-        num_layers: int = 3,
         upsampling: int = 2,
         sample: Callable[[Positives], Positives] = at_random,
         refinement: Refinement | None = None,
     ) -> None:
         super().__init__()
-        widths = [2 + num_bases, *[channels] * (num_layers - 1), 1]
+        widths = [2 + num_bases, channels, channels, 1]
         self.shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
         self.upsampling = upsampling
         self.sample = sample
@@ -79,8 +115,8 @@ class DynamicMaskHead(nn.Module):
         """Instance minus cell, x and y in units of the instance's size: P×2×hw."""
         height, width = bases.maps.shape[-2:]
         cells = locations((height, width), int(bases.stride), coefficients.device)
-        place, size = coefficients[:, -3:-1, None], coefficients[:, -1:, None]
-        return (place - cells.T) / size
+        centre, size = coefficients[:, -3:-1, None], coefficients[:, -1:, None]
+        return (centre - cells.T) / size
 
     def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
         """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
@@ -96,7 +132,7 @@ class DynamicMaskHead(nn.Module):
         return self.refinement(filtered, None if boundary is None else boundary[image, 0])
 
     def filtered(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
-        """The same before they are refined."""
+        """The same before refinement."""
         x = torch.cat([self.offsets(bases, coefficients), bases.maps.flatten(2)[image]], dim=1)
         layers = self.filters(coefficients)
         for weight, bias in layers[:-1]:
@@ -105,14 +141,14 @@ class DynamicMaskHead(nn.Module):
         return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
 
     def enlarged(self, logits: Tensor) -> Tensor:
-        """Logits at the bases' cells to those of the masks: P×h×w to P×(2h)×(2w) for a factor 2."""
+        """Upsampled logits: P×h×w to P×(2h)×(2w) for a factor 2."""
         return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
-        """Masks of the batch's instances; their boxes do not confine them.
+        """N masks, not confined to their boxes.
 
         Args:
-            boxes: per image, N in sum, in network-input pixels.
+            boxes: per image, N in total, in network-input pixels.
             coefficients: N×D.
         """
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)

@@ -12,7 +12,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
 
 
@@ -20,18 +20,17 @@ class FasterRCNN(nn.Module):
     """torchvision's region proposals and box head over the features of any backbone.
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         num_classes: C.
-        strides: of the features that proposals come from.
-        anchor_sizes: side in pixels of each level's anchors, which have ratios 1:2, 1:1 and 2:1.
-        box_pooler: of the features in a box.
+        strides: of the levels that proposals come from.
+        anchor_sizes: side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
+        box_pooler: pools the features in a box.
         box_head: N×in_channels×R×R pooled features to N×hidden.
-        hidden: what ``box_head`` gives.
-        train_proposals, test_proposals: of each level before, and of the image after suppression.
-        samples: boxes an image that the box head is trained on, a quarter of them objects.
-        refined_samples: masks are trained where the box head moves its samples to, as boxes are
-            at inference (BMask R-CNN, PointRend), instead of where they were proposed.
-        score_threshold, nms_iou, max_detections: of inference.
+        hidden: output width of ``box_head``.
+        train_proposals, test_proposals: per level before suppression, and per image after it.
+        samples: boxes per image to train the box head on, a quarter of them objects.
+        refined_samples: train masks in the boxes that the box head regresses, as at inference
+            (BMask R-CNN, PointRend), instead of in the proposals.
     """
 
     def __init__(
@@ -48,9 +47,6 @@ class FasterRCNN(nn.Module):
         test_proposals: tuple[int, int] = (1000, 1000),
         samples: int = 512,
         refined_samples: bool = False,
-        score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
-        max_detections: int = 100,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
@@ -78,14 +74,14 @@ class FasterRCNN(nn.Module):
             batch_size_per_image=samples,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            score_thresh=score_threshold,
-            nms_thresh=nms_iou,
-            detections_per_img=max_detections,
+            score_thresh=0.05,
+            nms_thresh=0.5,
+            detections_per_img=100,
         )
 
     @property
     def max_detections(self) -> int:
-        """Of an image; with each beyond 100 four more proposals are looked at."""
+        """Per image; each beyond 100 adds four proposals."""
         return int(self.roi_heads.detections_per_img)
 
     @max_detections.setter
@@ -140,7 +136,7 @@ class FasterRCNN(nn.Module):
 
     @torch.no_grad()
     def _refined(self, boxes: list[Tensor], labels: list[Tensor], deltas: Tensor) -> list[Tensor]:
-        """Where the box head moves each box, by what it says for the box's true class."""
+        """The boxes as the box head regresses them for their true classes."""
         moved = self.roi_heads.box_coder.decode(deltas, boxes)
         label = torch.cat(labels)
         own = moved[torch.arange(len(label), device=label.device), label]
@@ -148,7 +144,7 @@ class FasterRCNN(nn.Module):
 
 
 class _ProposalNetwork(RegionProposalNetwork):
-    """With more proposals at inference, of each level and of the image."""
+    """With more proposals at inference, per level and per image."""
 
     more = 0
 
@@ -160,7 +156,7 @@ class _ProposalNetwork(RegionProposalNetwork):
 
 
 class _RPNHead(RPNHead):
-    """In float32 whatever the precision: boxes are decoded in that of these numbers."""
+    """With float32 outputs, since boxes are decoded in their precision."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = super().forward(x)

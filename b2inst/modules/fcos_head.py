@@ -1,10 +1,12 @@
-"""The instance head of BlendMask: FCOS with a vector of coefficients at every position."""
+"""The instance heads of BlendMask and CondInst: FCOS with coefficients at every position."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,13 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from b2inst.losses import focal_loss, ltrb_giou_loss
-from b2inst.modules.fcos_targets import assign, box_centres, locations
-from b2inst.modules.position_conv import PositionConv
+from b2inst.modules.fcos_targets import assign, box_centres, locations, mask_centroids
+from b2inst.modules.fcos_targets import sizes_of_interest as default_sizes
+from b2inst.modules.layers import PositionConv, initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Detections, Features, Positives, Targets
+
+_NORMAL = partial(nn.init.normal_, std=0.01)
 
 
 @dataclass
@@ -29,21 +34,21 @@ class DenseOutputs:
 
 
 class FCOSHead(nn.Module):
-    """Classification, box and centerness towers shared over the levels.
+    """Classification, box and centerness towers shared by the levels.
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         num_classes: C.
-        num_coefficients: D, numbers per position whose meaning only the assembler knows.
-        strides: the features the head reads.
+        num_coefficients: D, numbers per position that only the assembler interprets.
+        strides: of the levels that the head reads.
         sizes_of_interest: per level, range of the largest box distance in pixels.
         num_convs: 3×3 convolutions in each tower.
-        num_shared_convs: before them, in one tower that both build on.
+        num_shared_convs: 3×3 convolutions before both towers.
         radius: of centre sampling, in strides.
-        centres: targets to the centres that sampling is around, as in ``fcos_targets.assign``.
-        level_scale: what the distances of a level go through, a module of its own for each level.
+        centres: an image's targets to the centres of its objects, see ``fcos_targets.assign``.
+        level_scale: builds a module for each level that its box distances go through.
         score_threshold, nms_iou, max_detections: of inference.
-        pre_nms: candidates of a level (default: 1000, or ten times ``max_detections`` if more).
+        pre_nms: candidates per level (default: 1000, or ten times ``max_detections`` if more).
     """
 
     outputs = DenseOutputs
@@ -55,13 +60,7 @@ class FCOSHead(nn.Module):
         num_classes: int,
         num_coefficients: int,
         strides: Sequence[int] = (8, 16, 32, 64, 128),
-        sizes_of_interest: Sequence[tuple[float, float]] = (
-            (-1, 64),
-            (64, 128),
-            (128, 256),
-            (256, 512),
-            (512, 1e8),
-        ),
+        sizes_of_interest: Sequence[tuple[float, float]] | None = None,
         num_convs: int = 4,
         num_shared_convs: int = 0,
         radius: float = 1.5,
@@ -75,7 +74,7 @@ class FCOSHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.strides = tuple(strides)
-        self.sizes_of_interest = tuple(sizes_of_interest)
+        self.sizes_of_interest = tuple(sizes_of_interest or default_sizes(strides))
         self.radius = radius
         self.centres = centres
         self.score_threshold = score_threshold
@@ -90,14 +89,14 @@ class FCOSHead(nn.Module):
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(level_scale() for _ in strides)
-        _initialise(self)
+        initialise(self, _NORMAL)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
-        # After all else, whose weights then do not depend on how many numbers there are.
+        # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = PositionConv(in_channels, num_coefficients)
-        _initialise(self.coefficients)
+        initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
-        """Features at (at least) the head's strides to predictions at every position."""
+        """Predictions at every position, of features at the head's strides."""
         logits, distances, centerness, towers = [], [], [], []
         for stride, scale in zip(self.strides, self.scales, strict=True):
             shared = self.shared_tower(features[stride])
@@ -115,7 +114,7 @@ class FCOSHead(nn.Module):
         )
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
-        """Coefficients at P positions: image in the batch and flat position, both P, to P×D."""
+        """Coefficients at P positions, given image and flat position, both P: P×D."""
         return self.coefficients.at(outputs.towers, image, position).float()
 
     def loss(
@@ -169,24 +168,13 @@ class FCOSHead(nn.Module):
         """
         points = self._points(outputs)
         xy = torch.cat(points)
-        counts = torch.tensor([len(p) for p in points], device=xy.device)
-        stride = torch.tensor(self.strides, device=xy.device).repeat_interleave(counts).float()
-        probabilities = (
-            outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
-        )
+        counts = [len(p) for p in points]
+        strides = torch.tensor(self.strides, device=xy.device)
+        stride = strides.repeat_interleave(torch.tensor(counts, device=xy.device)).float()
+        centerness = outputs.centerness_logits.sigmoid()[..., None]
         detections = []
-        for b, probability in enumerate(probabilities):
-            candidates = []
-            start = 0
-            for count in counts.tolist():
-                level = probability[start : start + count].flatten()
-                index = (level > self.score_threshold).nonzero()[:, 0]
-                most = max(1000, 10 * self.max_detections) if self.pre_nms is None else self.pre_nms
-                if len(index) > most:
-                    index = index[level[index].topk(most, sorted=False).indices]
-                candidates.append(index + start * self.num_classes)
-                start += count
-            chosen = torch.cat(candidates)
+        for b, probability in enumerate(outputs.class_logits.sigmoid() * centerness):
+            chosen = self._candidates(probability, counts)
             position, labels = chosen // self.num_classes, chosen % self.num_classes
             scores = probability.flatten()[chosen].sqrt()
             reach = outputs.distances[b, position] * stride[position, None]
@@ -195,24 +183,29 @@ class FCOSHead(nn.Module):
             if len(keep) > self.max_detections:
                 last = scores[keep[self.max_detections - 1]]
                 keep = keep[scores[keep] >= last]  # ties with the last one stay, as published
-            coefficients = self.coefficients_at(
-                outputs, torch.full_like(position[keep], b), position[keep]
-            )
+            image = torch.full_like(keep, b)
+            coefficients = self.coefficients_at(outputs, image, position[keep])
             detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))
         return detections
+
+    def _candidates(self, probability: Tensor, counts: list[int]) -> Tensor:
+        """The best entries of each level, flat indices into S×C probabilities."""
+        limit = max(1000, 10 * self.max_detections) if self.pre_nms is None else self.pre_nms
+        candidates = []
+        start = 0
+        for level in probability.split(counts):
+            index = (level.flatten() > self.score_threshold).nonzero()[:, 0]
+            if len(index) > limit:
+                index = index[level.flatten()[index].topk(limit, sorted=False).indices]
+            candidates.append(index + start)
+            start += level.numel()
+        return torch.cat(candidates)
 
     def _points(self, outputs: DenseOutputs) -> list[Tensor]:
         return [
             locations((tower.shape[2], tower.shape[3]), stride, tower.device)
             for stride, tower in zip(self.strides, outputs.towers, strict=True)
         ]
-
-
-def _initialise(part: nn.Module) -> None:
-    for module in part.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 def _tower(channels: int, num_convs: int) -> nn.Module:
@@ -231,3 +224,51 @@ def _tower(channels: int, num_convs: int) -> nn.Module:
 def _flatten(level: Tensor) -> Tensor:
     """B×C×h×w to B×hw×C."""
     return level.flatten(2).transpose(1, 2)
+
+
+class LevelScale(nn.Module):
+    """A learned factor (FCOS §3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class CondInstHead(FCOSHead):
+    """FCOS with three changes (CondInst §3.1, and its published code).
+
+    Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
+    the last three coefficients are not predicted: x and y of the position and the object size of
+    its level (the upper end of its range, twice the lower end of the last), in network-input
+    pixels.
+
+    Args:
+        num_coefficients: D, with these three.
+        sizes_of_interest, fcos: arguments of ``FCOSHead``.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_coefficients: int,
+        sizes_of_interest: Sequence[tuple[float, float]],
+        **fcos: Any,
+    ) -> None:
+        super().__init__(
+            num_coefficients=num_coefficients - 3,
+            sizes_of_interest=sizes_of_interest,
+            centres=mask_centroids,
+            level_scale=LevelScale,
+            **fcos,
+        )
+        self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
+        self.level_sizes.append(2.0 * sizes_of_interest[-1][0])
+
+    def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
+        """P×D: predicted coefficients, and x, y and size of the P positions."""
+        levels = zip(self._points(outputs), self.level_sizes, strict=True)
+        known = torch.cat([F.pad(xy, (0, 1), value=size) for xy, size in levels])
+        return torch.cat([super().coefficients_at(outputs, image, position), known[position]], 1)

@@ -1,4 +1,4 @@
-"""Which positions of an FCOS head are trained for which object."""
+"""Assignment of the positions of an FCOS head to objects."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ def box_centres(targets: Targets) -> Tensor:
 
 
 def mask_centroids(targets: Targets) -> Tensor:
-    """Means (x, y) of the pixel indices of the objects' masks: N×2.
+    """Means (x, y) of the pixel indices of the objects' masks, as published: N×2.
 
-    As published, an index stands for its pixel, not half a pixel more; the centroid may lie
-    beside a concave object. An empty mask has its centroid at (0, 0).
+    An empty mask has its centroid at (0, 0).
     """
     masks = targets.masks
     counts = [masks.sum(dim) for dim in (1, 2)]  # by column, by row
@@ -55,12 +54,16 @@ def mask_centroids(targets: Targets) -> Tensor:
     return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
 
 
-def sizes_of_interest(strides: Sequence[int]) -> tuple[tuple[float, float], ...]:
-    """Ranges of the largest box distance in pixels, per level: up to four strides each.
+def sizes_of_interest(
+    strides: Sequence[int], object_size: int = 8
+) -> tuple[tuple[float, float], ...]:
+    """Ranges of the largest box distance in pixels, per level.
 
-    Half the size that FCOS gives a level, for narrow pyramids of few levels.
+    Args:
+        strides: of the levels.
+        object_size: upper end of a level's range in strides; FCOS has 8.
     """
-    bounds = [4.0 * stride for stride in strides[:-1]]
+    bounds = [float(object_size * stride) for stride in strides[:-1]]
     return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))
 
 

@@ -17,8 +17,8 @@ class BackboneWeightsError(ValueError):
 def load_imagenet(body: nn.Module, name: str, source: str) -> None:
     """Fill a backbone with torchvision's ImageNet weights (``IMAGENET1K_V1``).
 
-    A file that is already in ``$TORCH_HOME/hub/checkpoints`` (by default TORCH_HOME is
-    ``~/.cache/torch``) is used; otherwise it is downloaded there and its hash is checked.
+    A file in ``$TORCH_HOME/hub/checkpoints`` (default: ``~/.cache/torch/hub/checkpoints``) is used;
+    otherwise it is downloaded to there and its hash is checked.
 
     Args:
         body: a torchvision model, or the stages of a ResNet.

@@ -16,8 +16,8 @@ class LinearAssembler(nn.Module):
     """The sigmoid of the bases times one coefficient each (YOLACT §3.2, Eq. 1).
 
     Args:
-        num_bases: K.
-        max_masks: of an image, masks that are trained at most, drawn at random.
+        num_bases: number of bases K.
+        max_masks: most masks to train per image, drawn at random.
         weight: of the mask loss.
         refinement: of the combined logits, guided by the boundary.
     """
@@ -38,7 +38,7 @@ class LinearAssembler(nn.Module):
 
     @property
     def num_coefficients(self) -> int:
-        """D = K; their hyperbolic tangent is what the bases are multiplied by."""
+        """D = K; bases are multiplied by their hyperbolic tangents."""
         return self.num_bases
 
     @property
@@ -47,10 +47,10 @@ class LinearAssembler(nn.Module):
         return torch.arange(self.num_bases) == self.num_bases - 1
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
-        """Masks of the batch's instances, 0 outside their boxes.
+        """N masks, 0 outside their boxes.
 
         Args:
-            boxes: per image, N in sum, in network-input pixels.
+            boxes: per image, N in total, in network-input pixels.
             coefficients: N×D.
         """
         every = torch.cat(boxes)
@@ -89,17 +89,12 @@ class LinearAssembler(nn.Module):
         return {"loss_mask": self.weight * total / positives.weight_sum}
 
     def logits(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
-        """Of the masks of an image of the batch, N×h×w; coefficients are N×K."""
-        combined = self.combined(bases, image, coefficients)
+        """Mask logits N×h×w of an image in the batch; coefficients are N×K."""
+        maps, boundary = bases.maps[image], bases.boundary_logits
+        combined = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
         if self.refinement is None:
             return combined
-        boundary = bases.boundary_logits
         return self.refinement(combined, None if boundary is None else boundary[image])
-
-    def combined(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
-        """The same before they are refined."""
-        maps = bases.maps[image]
-        return (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,20 +17,20 @@ from b2inst.structures import ImageBatch
 
 
 class Preprocessor(nn.Module):
-    """Resizes images as they are shaped, normalises and pads them, right and bottom, to one size.
+    """Resizes images, normalises them, and pads them at the right and bottom to one size.
 
     Padding follows normalisation, so padded pixels equal the mean colour.
 
     Args:
         mean, std: per channel on the 0..255 scale, in the network's channel order.
-        bgr: the network wants blue first (the MSRA weights of detectron2).
-        size_divisor: padded sides are multiples of this.
-        shorter, longer_max: the size at which ``predict`` looks at images; None for their own.
+        bgr: the network takes BGR (the MSRA weights of detectron2).
+        size_divisor: padded sides are multiples of it.
+        shorter, longer_max: test size of images; None keeps their own.
     """
 
-    mean: Tensor
-    std: Tensor
-    fixed_size: tuple[int, int] | None = None
+    mean: Tensor  #: 3×1×1
+    std: Tensor  #: 3×1×1
+    fixed_size: tuple[int, int] | None = None  #: (height, width) of all images; None: any
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Preprocessor(nn.Module):
         return TF.pil_to_tensor(picture)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:
-        """List of 3×H×W uint8 RGB tensors, already at the network's size, to one batch."""
+        """Batch of 3×H×W RGB images, 0 to 255, already at the network's size."""
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         height, width = (
             -(-max(side) // self.size_divisor) * self.size_divisor
@@ -72,3 +73,38 @@ class Preprocessor(nn.Module):
             pixels = ((pixels.flip(0) if self.bgr else pixels) - self.mean) / self.std
             padded.append(F.pad(pixels, (0, width - image.shape[2], 0, height - image.shape[1])))
         return ImageBatch(torch.stack(padded), sizes)
+
+
+class SquarePreprocessor(Preprocessor):
+    """Squeezes images to a square, whatever their shape, as YOLACT does. No padding.
+
+    Args:
+        mean, std: per RGB channel on the 0..255 scale.
+        side: of the square, in pixels.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], side: int) -> None:
+        super().__init__(mean=mean, std=std, size_divisor=1)
+        self.fixed_size = (side, side)
+
+    def resized(self, image: np.ndarray) -> Tensor:
+        """H×W×3 uint8 RGB to 3×S×S float, 0 to 255: OpenCV's bilinear, without antialiasing."""
+        assert self.fixed_size is not None
+        squeezed = cv2.resize(image.astype(np.float32), self.fixed_size)
+        return torch.from_numpy(squeezed).permute(2, 0, 1)
+
+    def forward(self, images: list[Tensor]) -> ImageBatch:
+        """Batch of 3×S×S RGB images, 0 to 255.
+
+        Raises:
+            ValueError: an image of another size.
+        """
+        assert self.fixed_size is not None
+        side, _ = self.fixed_size
+        for image in images:
+            if image.shape[1:] != self.fixed_size:
+                raise ValueError(
+                    f"an image of {image.shape[1]}×{image.shape[2]} pixels for a model of "
+                    f"{side}×{side}: resize it and its targets first"
+                )
+        return super().forward(images)

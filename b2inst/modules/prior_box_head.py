@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from b2inst.losses import hard_negative_cross_entropy
-from b2inst.modules.position_conv import PositionConv
-from b2inst.modules.prior_boxes import decode, prior_boxes
-from b2inst.modules.prior_targets import PriorTargets, assign
+from b2inst.modules.layers import PositionConv, initialise
+from b2inst.modules.prior_targets import PriorTargets, assign, decode, prior_boxes
 from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
 from b2inst.structures import Detections, Features, Positives, Targets, of_class
@@ -34,22 +34,21 @@ class PriorBoxHead(nn.Module):
     """One convolution and three predictors beside each other, shared over the levels (YOLACT §4).
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         num_classes: C.
-        num_coefficients: D, numbers per prior whose meaning only the assembler knows.
-        side: of the square images, in pixels.
-        square: images are such squares, which the cells of each level fill. Otherwise they may have
-            any shape, cells are a stride apart, and ``side`` is but the unit of box offsets.
-        strides: the features the head reads.
+        num_coefficients: D, numbers per prior that only the assembler interprets.
+        side: of square images, in pixels.
+        square: all images are such squares, which the cells of each level fill. Otherwise images
+            have any shape, cells are a stride apart, and ``side`` is only the unit of box offsets.
+        strides: of the levels that the head reads.
         scales: side of each level's prior boxes, in pixels.
         factors: of the prior boxes at a cell.
-        norm: of a number of channels, after the convolution; None, as published.
-        coefficient_gain: of the coefficients' initial weights; 1, as published. With less they all
-            begin near 0, where their hyperbolic tangent can still take either sign.
-        box_weight: of the box loss.
-        score_threshold: a prior is a candidate if a class is more probable than this.
-        nms: candidates' boxes N×4 and scores N×C to the rows and classes that are detections.
-        max_detections: of an image.
+        norm: builds a norm after the convolution from its width; None, as published.
+        coefficient_gain: of the initial weights of the coefficients; 1, as published. With less
+            they begin near 0, where their hyperbolic tangent can still take either sign.
+        score_threshold: least class probability of a candidate.
+        nms: boxes N×4 and scores N×C of candidates to the rows and classes of detections.
+        max_detections: per image.
     """
 
     outputs = PriorOutputs
@@ -67,7 +66,6 @@ class PriorBoxHead(nn.Module):
         factors: Sequence[float] = FACTORS,
         norm: Callable[[int], nn.Module] | None = None,
         coefficient_gain: float = 1.0,
-        box_weight: float = 1.5,
         score_threshold: float = 0.05,
         nms: Callable[..., tuple[Tensor, Tensor]] = fast_nms,
         max_detections: int = 100,
@@ -80,7 +78,6 @@ class PriorBoxHead(nn.Module):
         self.scales = tuple(scale / side for scale in scales)
         self.steps = None if square else tuple(stride / side for stride in strides)
         self.factors = tuple(factors)
-        self.box_weight = box_weight
         self.score_threshold = score_threshold
         self.nms = nms
         self.max_detections = max_detections
@@ -88,13 +85,14 @@ class PriorBoxHead(nn.Module):
         self.tower = tower if norm is None else nn.Sequential(tower, norm(in_channels))
         self.class_logits = nn.Conv2d(in_channels, len(factors) * (1 + num_classes), 3, padding=1)
         self.offsets = nn.Conv2d(in_channels, len(factors) * 4, 3, padding=1)
-        _initialise(self)
-        # After all else, whose weights then do not depend on how many numbers there are.
+        initialise(self, nn.init.xavier_uniform_)
+        # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = PositionConv(in_channels, len(factors) * num_coefficients)
-        _initialise(self.coefficients, coefficient_gain)
+        xavier = partial(nn.init.xavier_uniform_, gain=coefficient_gain)
+        initialise(self.coefficients, xavier)
 
     def forward(self, features: Features) -> PriorOutputs:
-        """Features at (at least) the head's strides to predictions for every prior box."""
+        """Predictions for every prior box, of features at the head's strides."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
         return PriorOutputs(
             torch.cat([self._by_prior(self.class_logits(t)) for t in towers], dim=1).float(),
@@ -109,13 +107,13 @@ class PriorBoxHead(nn.Module):
         return prior_boxes(shapes, self.scales, self.factors, self.steps).to(towers[0].device)
 
     def coefficients_at(self, outputs: PriorOutputs, image: Tensor, prior: Tensor) -> Tensor:
-        """Coefficients of P priors: image in the batch and number, both P, to P×D."""
+        """Coefficients of P priors, given image and number of each, both P: P×D."""
         each = len(self.factors)
         values = self.coefficients.at(outputs.towers, image, prior // each)
         return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
-        """What each prior box is trained for."""
+        """Training targets of the prior boxes."""
         boxes = [target.boxes / self.side for target in targets]
         labels = [target.labels for target in targets]
         crowds = [None if t.crowds is None else t.crowds / self.side for t in targets]
@@ -124,7 +122,7 @@ class PriorBoxHead(nn.Module):
     def loss(
         self, outputs: PriorOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
-        """YOLACT's losses of classes and boxes, and the priors whose masks are to be trained."""
+        """Losses of classes and boxes, and the priors whose masks are to be trained."""
         assigned = self.targets(self.priors(outputs), targets)
         positive = (assigned.labels >= 0).nonzero(as_tuple=True)
         image, prior = positive
@@ -135,7 +133,7 @@ class PriorBoxHead(nn.Module):
         losses = {
             "loss_class": hard_negative_cross_entropy(outputs.class_logits, assigned.labels + 1)
             / count,
-            "loss_box": self.box_weight * box_loss / count,
+            "loss_box": 1.5 * box_loss / count,
         }
         first = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
         positives = Positives(
@@ -172,10 +170,3 @@ class PriorBoxHead(nn.Module):
         """B×(factors·numbers)×h×w to B×(h·w·factors)×numbers."""
         values = level.unflatten(1, (len(self.factors), -1)).permute(0, 3, 4, 1, 2)
         return values.flatten(1, 3)
-
-
-def _initialise(part: nn.Module, gain: float = 1.0) -> None:
-    for module in part.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight, gain)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

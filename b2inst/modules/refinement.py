@@ -1,49 +1,51 @@
-"""What may stand between an assembler's logits and its masks: ours, not the paper's."""
+"""Modules between an assembler's logits and its masks: ours, not the paper's."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from b2inst.modules.layers import initialise
 
-class Refinement(Protocol):
-    """Mask logits to better ones, in the same cells."""
 
-    def __call__(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        """N×h×w logits.
+class Refinement(nn.Module):
+    """Improves mask logits, in the same cells."""
 
-        Args:
-            logits: N×h×w, as the assembler composes them.
-            boundary: logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
-                where the model predicts no boundary.
-        """
+    def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
+        """N×h×w logits after the last step; see ``states``."""
+        *_, last = self.states(logits, boundary)
+        return last
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """Logits on the way there, step by step; the last are those of the call."""
+        """Logits after each step, N×h×w.
+
+        Args:
+            logits: N×h×w, composed by the assembler.
+            boundary: logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
+                where the model predicts none.
+        """
+        raise NotImplementedError
 
 
-class InTurn(nn.Module):
+class InTurn(Refinement):
     """Refinements one after the other."""
 
-    def __init__(self, refinements: Sequence[nn.Module]) -> None:
+    def __init__(self, refinements: Sequence[Refinement]) -> None:
         super().__init__()
         self.refinements = nn.ModuleList(refinements)
 
-    def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        for refinement in self.refinements:
-            logits = refinement(logits, boundary)
-        return logits
-
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """All steps of one, then those of the next; see ``Refinement``."""
+        """All steps of one, then those of the next."""
         for refinement in self.refinements:
             for logits in refinement.states(logits, boundary):  # type: ignore[operator]  # noqa: B020
                 yield logits
 
 
-class ConvRefinement(nn.Module):
+class ConvRefinement(Refinement):
     """A residual of three 3×3 convolutions on each mask's logits, which sees no boundary.
 
     The last begins at 0, so that masks are unchanged at first.
@@ -54,23 +56,94 @@ class ConvRefinement(nn.Module):
 
     def __init__(self, *, channels: int = 12) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
-            nn.Conv2d(1, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, 1, 3, padding=1),
-        )
-        for conv in (self.convs[0], self.convs[2]):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # type: ignore[arg-type]
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.convs[4].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.convs[4].bias)  # type: ignore[arg-type]
-
-    def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        residual: Tensor = self.convs(logits[:, None])[:, 0]
-        return logits + residual.float()
+        first = nn.Conv2d(1, channels, 3, padding=1)
+        second = nn.Conv2d(channels, channels, 3, padding=1)
+        last = nn.Conv2d(channels, 1, 3, padding=1)
+        self.convs = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
+        initialise(self.convs[:-1], partial(nn.init.kaiming_normal_, nonlinearity="relu"))
+        initialise(last, nn.init.zeros_)
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """A single step; see ``Refinement``."""
-        yield self(logits, boundary)
+        """A single step."""
+        residual: Tensor = self.convs(logits[:, None])[:, 0]
+        yield logits + residual.float()
+
+
+class BoundaryDiffusion(Refinement):
+    """A few steps of diffusion of mask logits, slow where the boundary map is high.
+
+    Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with a predicted
+    boundary b in place of the image's gradient: in a step x_p gains
+    rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
+    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, since a two-sided boundary marks both cells
+    of an edge that must not be crossed. Two scalars are learned, in float32.
+
+    The steps grow as in fast explicit diffusion (Grewenig, Weickert and Bruhn, 2010): n of them
+    reach as far as (n² + n) / 3 equal ones, and together are as stable.
+
+    Args:
+        steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
+            at 16 to 0.03). Information travels at most as many cells.
+        guided: without, every conductance is 1: plain smoothing, a control.
+
+    Raises:
+        ValueError: another number of steps.
+    """
+
+    def __init__(self, *, steps: int = 12, guided: bool = True) -> None:
+        super().__init__()
+        if not 1 <= steps <= 16:
+            raise ValueError(f"steps {steps}: 1 to 16")
+        self.steps = steps
+        self.raw_rate = nn.Parameter(torch.tensor(0.0))
+        self.raw_sharpness = nn.Parameter(torch.tensor(9.0)) if guided else None
+
+    @property
+    def rate(self) -> Tensor:
+        """Of an equal step, in (0, ¼), where the explicit scheme is stable."""
+        return 0.25 * self.raw_rate.sigmoid()
+
+    @property
+    def sizes(self) -> list[float]:
+        """Of the steps, in units of the rate, ascending."""
+        angle = math.pi / (4 * self.steps + 2)
+        return [0.5 / math.cos((2 * i + 1) * angle) ** 2 for i in range(self.steps)]
+
+    @property
+    def sharpness(self) -> Tensor:
+        """How much a certain boundary slows diffusion, at least 0; 0 where it is not guided."""
+        if self.raw_sharpness is None:
+            return torch.zeros_like(self.raw_rate)
+        return nn.functional.softplus(self.raw_sharpness)
+
+    def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
+        """Logits after each step, float32."""
+        with torch.autocast(logits.device.type, enabled=False):
+            x = logits.float()
+            guide = torch.zeros_like(x[:1]) if boundary is None else boundary.float()
+            down, across = (self.rate * g for g in self.conductance(guide))
+            for size in self.sizes:
+                x = x + size * _inflow(x, down, across)
+                yield x
+
+    def conductance(self, boundary: Tensor) -> tuple[Tensor, Tensor]:
+        """In (0, 1], of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1)."""
+        b = boundary.sigmoid()
+        sharpness = self.sharpness
+        return (
+            torch.exp(-sharpness * torch.minimum(b[:, 1:], b[:, :-1])),
+            torch.exp(-sharpness * torch.minimum(b[:, :, 1:], b[:, :, :-1])),
+        )
+
+
+def _inflow(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """What each cell gains from its neighbours; nothing flows across the frame."""
+    pad = nn.functional.pad
+    rows = down * (x[:, 1:] - x[:, :-1])
+    columns = across * (x[:, :, 1:] - x[:, :, :-1])
+    return (
+        pad(rows, (0, 0, 0, 1))
+        - pad(rows, (0, 0, 1, 0))
+        + pad(columns, (0, 1))
+        - pad(columns, (1, 0))
+    )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler, initialise, mlp
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
@@ -18,20 +20,23 @@ BRANCHES = ("iou", "boundary")
 
 
 class ScoringHead(nn.Module):
-    """Regresses how good each mask is, from the mask, its boundary and the RoI's features.
+    """Predicts the quality of each mask from the mask, its boundary and the RoI's features.
 
     Four convolutions are shared; each quality has a fully connected branch of its own. All are
-    normalised: without, a large learning rate left a branch with units that answer to nothing.
+    normalised: without, a large learning rate left branches with dead units.
 
     Args:
-        in_channels: of the features.
-        branches: which qualities are predicted: "iou" (S_IoU), "boundary" (S_boundary) or both.
-        strides: features the RoIs are pooled from, by box size.
-        roi_size: side of the RoIs; the mask and its boundary are resampled to it.
-        pooled_channels: the features are projected to these before they are pooled, which is
-            linear: as if the first convolution began with a 1×1. By default pooled as they are.
-        channels: of the four convolutions; the last halves the resolution.
+        in_channels: channels of the features.
+        branches: qualities to predict: "iou" (S_IoU), "boundary" (S_boundary) or both.
+        strides: levels that RoIs are pooled from, by box size.
+        roi_size: side of the RoIs, to which the mask and its boundary are resampled.
+        pooled_channels: project the features to these before pooling, which is linear (default:
+            no projection).
+        channels: width of the four convolutions; the last halves the resolution.
         hidden: width of the fully connected layers.
+
+    Raises:
+        ValueError: no branch, or an unknown one.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class ScoringHead(nn.Module):
         if pooled_channels is not None:
             self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
             nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
+        kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
         layers: list[nn.Module] = []
         for i in range(4):
             width = (pooled_channels or in_channels) + 2 if i == 0 else channels
@@ -63,41 +69,28 @@ class ScoringHead(nn.Module):
                 nn.ReLU(),
             ]
         self.convs = nn.Sequential(*layers)
-        _initialise(self.convs)  # before the branches: the same whichever they are
+        initialise(self.convs, kaiming)  # before the branches: the same whichever they are
         cells = ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict(
             {
-                name: nn.Sequential(
-                    nn.Linear(channels * cells, hidden),
-                    nn.LayerNorm(hidden),
-                    nn.ReLU(),
-                    nn.Linear(hidden, hidden),
-                    nn.LayerNorm(hidden),
-                    nn.ReLU(),
-                    nn.Linear(hidden, 1),
-                )
+                name: nn.Sequential(*mlp(channels * cells, hidden, 1, norm=nn.LayerNorm))
                 for name in BRANCHES
                 if name in branches
             }
         )
-        _initialise(self.branches)
+        initialise(self.branches, kaiming)
         for branch in self.branches.values():
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
-    def forward(
-        self,
-        features: Features,
-        boxes: list[Tensor],
-        masks: Masks,
-    ) -> dict[str, Tensor]:
+    def forward(self, features: Features, boxes: list[Tensor], masks: Masks) -> dict[str, Tensor]:
         """Predicted qualities of N masks.
 
         Args:
-            boxes: per image, N in sum, in network-input pixels.
-            masks: the predicted masks, with those boxes.
+            boxes: per image, N in total, in network-input pixels.
+            masks: N predicted masks with those boxes.
 
         Returns:
-            Logits by branch, N each; their sigmoid is the quality in [0, 1].
+            Logits by branch, N each; their sigmoid is a quality in [0, 1].
         """
         pooled = self.pool(features, boxes)
         mask = masks.resized(self.roi_size)
@@ -112,27 +105,20 @@ class ScoringHead(nn.Module):
         return self.pooler(projected, boxes)
 
     def loss(
-        self,
-        features: Features,
-        boxes: list[Tensor],
-        masks: Masks,
-        truths: list[Tensor],
+        self, features: Features, boxes: list[Tensor], masks: Masks, truths: list[Tensor]
     ) -> dict[str, Tensor]:
         """Regression to the true qualities at each box's own resolution.
 
-        Cross-entropy with the quality as soft target: least where the prediction equals it, and
-        with a gradient everywhere, while the squared error of a sigmoid dies when it saturates.
+        Cross-entropy with the quality as soft target, which unlike the squared error of a
+        sigmoid keeps a gradient where it saturates.
 
         Args:
-            boxes, masks: as in ``forward``.
+            boxes, masks: see ``forward``.
             truths: per image the true mask of each box, N×H×W.
         """
         logits = self(features, boxes, masks)
-        measured = []
-        start = 0
-        for truth in truths:
-            measured.append(mask_quality(masks[start : start + len(truth)], truth))
-            start += len(truth)
+        rows = zip(truths, accumulate(map(len, truths)), strict=True)
+        measured = [mask_quality(masks[end - len(t) : end], t) for t, end in rows]
         iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
         quality = {"iou": iou, "boundary": dice}
         count = even_share(iou.new_tensor(len(iou)))
@@ -143,10 +129,3 @@ class ScoringHead(nn.Module):
             / count
             for name, value in logits.items()
         }
-
-
-def _initialise(layers: nn.Module) -> None:
-    for module in layers.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Work that goes on in threads while its results are used."""
+"""Work in threads while its results are used."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Value = TypeVar("Value")
 def ahead(
     function: Callable[[Item], Value], items: Iterable[Item], *, workers: int, most: int
 ) -> Iterator[Value]:
-    """``map`` whose next values are computed in threads before they are asked for, in order.
+    """Map a function over items in threads, ahead of the consumer and in order.
 
-    Items are taken in the calling thread, each while those before it are worked on. What has been
-    begun is finished before the generator ends, however it ends: a function that writes loses
-    nothing to an error in the items or to Ctrl-C. With one worker and ``most=1`` nothing is begun
-    after a failure either.
+    Items are taken in the calling thread. Calls that have started are completed before the
+    generator ends, also after an error or Ctrl-C. With one worker and ``most=1`` no call starts
+    after one that failed.
 
     Args:
-        function: what the threads call; those of PyTorch's own belong to the calling thread, so
-            this should rather read, encode or write than compute with tensors.
-        workers: threads.
-        most: values that are begun and not yet given out, at any time.
+        function: Function to call in threads. It should read, encode or write rather than compute
+            with tensors, since PyTorch's own threads belong to the calling thread.
+        items: Arguments of the calls.
+        workers: Number of threads.
+        most: Largest number of values that are started and not yet returned.
 
     Raises:
-        Exception: what the function has raised, in place of the value.
+        Exception: Whatever the function raises, in place of the value.
     """
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -1,4 +1,4 @@
-"""CondInst's way to enlarge maps."""
+"""CondInst's upsampling."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
-    """Enlarge maps so that cell ``i`` of the input is cell ``factor·i + factor//2`` of the output.
+    """Upsample maps so that cell ``i`` of the input is cell ``factor·i + factor//2`` of the output.
 
-    Between those cells the result is linear, beyond the first and last of them constant. In
-    pixels this is not where ``F.interpolate`` puts the cells, with its corners aligned or not.
+    The result is linear between these cells, and constant beyond the first and last of them. This
+    differs from ``F.interpolate`` with and without aligned corners.
 
     Args:
-        maps: N×C×h×w.
-        factor: 1 or more.
+        maps: Feature maps, N×C×h×w.
+        factor: Upsampling factor, 1 or more.
 
     Returns:
         N×C×(factor·h)×(factor·w).
     """
     height, width = maps.shape[-2:]
-    # With one more cell on either side, cells lie exactly ``factor`` apart when corners align.
+    # With one more cell on each side, cells are exactly ``factor`` apart when corners are aligned.
     grown = F.interpolate(
         F.pad(maps, (1, 1, 1, 1), mode="replicate"),
         size=(factor * (height + 1) + 1, factor * (width + 1) + 1),

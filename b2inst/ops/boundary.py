@@ -8,23 +8,22 @@ from torch import Tensor
 
 
 def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
-    """Where the Laplacian of a binary mask is above zero: its inner boundary, one cell wide.
+    """Threshold the Laplacian of binary masks at 0: their inner boundaries, one cell wide.
 
     Paper §4.1: "We use the Laplacian operator to generate soft boundaries from the binary mask
     ground-truths. The boundaries are then thresholded at 0." With the 8-neighbour kernel (8 in
     the centre) the response is positive exactly at mask cells with a neighbour outside the mask:
-    the mask without its erosion, which is found on bytes instead of floats.
+    the mask without its erosion, which is computed on bytes instead of floats.
 
     Args:
         masks: ...×H×W, bool or 0/1.
-        frame: "replicate" draws no boundary where the frame of the image cuts a mask;
-            "constant" takes everything beyond the frame as background.
+        frame: Outside of the image: "replicate" continues the masks, so that no boundary runs
+            along the frame; "constant" is background.
 
     Returns:
         ...×H×W bool.
     """
     inside = masks.bool()
-    # Replicated cells bring no neighbour that is not one already: as if the mask went on.
     padded = F.pad(inside, (1, 1, 1, 1), value=frame == "replicate")
     rows = padded[..., :-2, :] & padded[..., 1:-1, :] & padded[..., 2:, :]
     return inside & ~(rows[..., :-2] & rows[..., 1:-1] & rows[..., 2:])
@@ -33,23 +32,22 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
 def boundary_target(
     masks: Tensor, *, stride: float, size: tuple[int, int], two_sided: bool = False
 ) -> Tensor:
-    """Holistic boundary of all instances of an image, at the basis grid (paper §4.1).
+    """Draw the boundaries of all instances of an image on the basis grid (paper §4.1).
 
-    Each mask is sampled at the grid's cell centres, its Laplacian boundary taken there, and the
-    union over the instances kept, so that the line between two touching instances is drawn from
-    both sides.
+    Masks are sampled at the centres of the grid cells. The union of their Laplacian boundaries
+    draws the line between two touching instances from both sides.
 
     Args:
         masks: N×H×W uint8 or bool, in network-input pixels.
-        stride: input pixels per grid cell.
-        size: (h, w) of the basis grid; cells beyond H×W (padding) are 0.
-        two_sided: the cells just outside a mask count too: where the Laplacian is not zero. The
-            line then runs between two marked cells everywhere.
+        stride: Input pixels per grid cell.
+        size: (h, w) of the basis grid; cells outside H×W (padding) are 0.
+        two_sided: Whether to include the cells just outside a mask, where the Laplacian is
+            negative.
 
     Returns:
         h×w float, 0 or 1.
     """
-    # On the host, since how many there are within the image is a shape.
+    # On the CPU, since the number of cells inside the image is a shape.
     rows, columns = (((torch.arange(cells) + 0.5) * stride).long() for cells in size)
     sampled = masks[:, rows[rows < masks.shape[1]]][:, :, columns[columns < masks.shape[2]]]
     target = masks.new_zeros(size, dtype=torch.float32)

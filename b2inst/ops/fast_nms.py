@@ -1,4 +1,4 @@
-"""Non-maximum suppression in one step over a matrix of overlaps (YOLACT §4)."""
+"""Fast NMS (YOLACT §4)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-_PAIRS = 2**22  # of boxes whose overlaps are computed at a time
+_PAIRS = 2**22  # pairs of boxes whose IoU is computed at once
 
 
 def fast_nms(
     boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """Suppress, class by class, each box that overlaps a higher scored one.
+    """Suppress boxes that overlap a box of higher score, for each class.
 
-    Unlike in ordinary suppression, a box that is suppressed itself suppresses others too. A box
-    may remain for several classes, and scores may be as low as they are.
+    Unlike in standard NMS, suppressed boxes suppress others too. A box may be kept for several
+    classes. There is no score threshold.
 
     Args:
         boxes: N×4 x1 y1 x2 y2.
         scores: N×C.
-        iou: the overlap up to which a box remains.
-        top: candidates of a class, its highest scored boxes (default: 200, as published, and ten
-            more for each that may remain beyond 100: dense objects of one class share them).
-        most: that remain in the end, of all classes together.
+        iou: Largest IoU of boxes that are kept.
+        top: Number of candidates per class, by score (default: 200 as published, and 10 more per
+            detection above 100, since dense objects of one class share them).
+        most: Largest number of detections.
 
     Returns:
-        Rows of ``boxes`` and classes, M int64 each, in descending order of their scores.
+        Row of ``boxes`` and class of each detection, M int64 each, in descending order of score.
     """
     ranked, rows = scores.T.sort(dim=1, descending=True, stable=True)
     top = _candidates(most) if top is None else top
@@ -40,9 +40,9 @@ def fast_nms(
 def cross_class_fast_nms(
     boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """The faster variant: each box counts for its best class, and all classes suppress each other.
+    """Like :func:`fast_nms`, for the best class of each box, with suppression across classes.
 
-    Args, returns: as in ``fast_nms``, but that all candidates may remain.
+    All candidates may be kept.
     """
     best, classes = scores.max(dim=1)
     rows = best.argsort(descending=True, stable=True)[: _candidates(most) if top is None else top]
@@ -55,11 +55,11 @@ def _candidates(most: int) -> int:
 
 
 def _unsuppressed(boxes: Tensor, iou: float) -> Tensor:
-    """…×N×4 in descending order of scores to …×N bool."""
+    """Find the kept boxes of …×N×4 in descending order of score: …×N bool."""
     kept = torch.zeros(boxes.shape[:-1], dtype=torch.bool, device=boxes.device)
     step = max(_PAIRS // max(kept.numel(), 1), 1)
     for start in range(0, kept.shape[-1], step):
-        those = slice(start, start + step)
-        overlaps = box_iou(boxes[..., : start + step, :], boxes[..., those, :])
-        kept[..., those] = overlaps.triu(diagonal=1 - start).amax(dim=-2) <= iou
+        chunk = slice(start, start + step)
+        overlaps = box_iou(boxes[..., : start + step, :], boxes[..., chunk, :])
+        kept[..., chunk] = overlaps.triu(diagonal=1 - start).amax(dim=-2) <= iou
     return kept

@@ -1,4 +1,4 @@
-"""Masks on a grid that covers the whole image, brought to pixels."""
+"""Masks on a grid over the whole image, resampled to pixels."""
 
 from __future__ import annotations
 
@@ -9,40 +9,43 @@ from torch import Tensor
 
 Window = tuple[int, int, int, int]
 
-_CELLS = 2**21  # of the maps that are computed at a time; 100 at the sizes of COCO
+_CELLS = 2**21  # cells that are computed at once; 100 maps at the sizes of COCO
 
 
 def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
-    """The rows from ``start`` to ``stop`` in slices whose maps are computed at a time.
+    """Split the rows from ``start`` to ``stop`` into slices whose maps are computed at once.
 
     Args:
-        cells: of the map of a row.
+        start: First row.
+        stop: End of the rows, exclusive.
+        cells: Cells of the map of one row.
     """
     most = max(_CELLS // cells, 1)
     return (slice(first, min(first + most, stop)) for first in range(start, stop, most))
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
-    """Where the centres of an image's rows (columns) lie in the network's input.
+    """Map the centres of an image's rows (or columns) to the network's input.
 
     Args:
-        pixels: height (width) of the image.
-        frame: the same of the image in the network's input, without padding.
+        pixels: Height (width) of the image.
+        frame: Height (width) of the image in the network's input, without padding.
 
     Returns:
-        ``pixels`` coordinates. None is beyond the centres of the frame's own pixels: an image is
-        made larger as bilinear resizing does it, not read from the padding.
+        ``pixels`` coordinates, clamped to the pixel centres of the frame, so that nothing is read
+        from the padding.
     """
     centres = (torch.arange(pixels) + 0.5) * (frame / pixels)
     return centres.clamp(0.5, frame - 0.5)
 
 
 def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Read grids between their cells: bilinear, constant beyond the first and last cell.
+    """Sample grids bilinearly; constant beyond the first and last cell.
 
     Args:
         grid: h×w, or N×h×w.
-        rows, columns: H and W positions in cells, or N times so many; 0 is the first cell's centre.
+        rows: H positions in cells, or N×H; 0 is the centre of the first cell.
+        columns: W positions in cells, or N×W.
 
     Returns:
         H×W, or N×H×W.
@@ -54,27 +57,28 @@ def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Rows or columns of a grid, or of each of N its own."""
+    """Select rows or columns of a grid, or different ones of each of N grids."""
     if index.ndim == 1:
         return grid.index_select(dim, index)
     return grid.take_along_dim(index[..., None] if dim == -2 else index[..., None, :], dim)
 
 
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
-    """The positions at which ``sample_grid`` can be above a threshold: those near a cell that is.
+    """Find the positions at which ``sample_grid`` can exceed a threshold.
 
     Args:
         grids: N×h×w.
-        rows, columns: as in ``sample_grid``, ascending.
+        rows, columns: As for ``sample_grid``, in ascending order.
+        threshold: Threshold.
 
     Returns:
-        N times (top, left, bottom, right) in positions, ends exclusive; empty where no cell is
-        above.
+        N times (top, left, bottom, right) in positions, ends exclusive; empty if no cell exceeds
+        the threshold.
     """
     above = grids > threshold
     top, bottom = _near(above.any(2), rows)
     left, right = _near(above.any(1), columns)
-    # All in one transfer from the device.
+    # A single transfer from the device.
     return [tuple(window) for window in torch.stack([top, left, bottom, right], 1).tolist()]
 
 
@@ -85,7 +89,7 @@ def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _near(above: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """N×cells bool to the first position near a cell that is above, and the one after the last."""
+    """Find the first position next to a cell that is above (N×cells bool), and the end of them."""
     cells = above.shape[1]
     inside = positions.clamp(0, cells - 1)
     first = above.byte().argmax(1, keepdim=True)

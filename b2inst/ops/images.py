@@ -1,4 +1,4 @@
-"""Any image that Pillow reads as upright 8-bit RGB: the one rule of training, checks and models."""
+"""Conversion of any image that Pillow reads to upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-# Pillow warns at half the size that it refuses; nothing needs to be done about those images.
+# Pillow warns at half the size that it refuses; these images are fine.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-_TRANSPOSITIONS = {  # what turns an image upright, by its EXIF orientation
+_TRANSPOSITIONS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -28,11 +28,11 @@ _TRANSPOSITIONS = {  # what turns an image upright, by its EXIF orientation
 
 @contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """``PIL.Image.open``, whose errors, and those of decoding inside, name the file.
+    """Open an image; errors, also of decoding inside the context, name the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        PIL.UnidentifiedImageError: it cannot be read; the message ends with a remedy.
+        FileNotFoundError: There is no such file.
+        PIL.UnidentifiedImageError: The image cannot be read; the message ends with a remedy.
     """
     try:
         with Image.open(path) as image:
@@ -44,7 +44,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise UnidentifiedImageError(
             f"{path}: more than {limit:,} pixels, the most that Pillow opens; reduce or tile it"
         ) from None
-    except Exception as error:  # decoders raise whatever a broken file makes them stumble over
+    except Exception as error:  # decoders raise errors of any type for broken files
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnidentifiedImageError(
             f"{path}: unreadable image ({why}); replace the file"
@@ -52,22 +52,21 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to 8-bit RGB and turn it upright by its EXIF orientation.
+    """Convert an image to 8-bit RGB and transpose it by its EXIF orientation.
 
     Colours are converted by Pillow; transparency is dropped. Grey images of more than 8 bits are
     scaled to 0 to 255:
 
-    - unsigned integers of 12 or 16 bits to the highest 8 of them;
-    - floats, all from 0 to 1, by 255;
-    - other integers and floats linearly, from the least to the greatest finite value of the image:
-      what is above that becomes 255, what is below or not a number 0. An image of a single
-      value becomes 128.
+    - unsigned integers of 12 or 16 bits: the highest 8 bits;
+    - floats in [0, 1]: multiplied by 255;
+    - other integers and floats: linearly, from the smallest to the largest finite value. Infinity
+      becomes 255, negative infinity and NaN 0. An image of a single value becomes 128.
 
     Args:
-        image: in any mode; of several frames, the current one is taken. It is not changed.
+        image: Image in any mode; its current frame is used. It is not modified.
 
     Returns:
-        A new image without metadata, so that nothing turns it again.
+        A new image without metadata, so that it is not transposed again.
     """
     transposition = _TRANSPOSITIONS.get(orientation(image))
     if image.mode[0] in "IF":  # Pillow would clip, not scale
@@ -85,23 +84,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation that an image still has once it is loaded: 1 to 8.
-
-    What is no such number, or cannot be read, is 1: the pixels are good without it.
-    """
-    load(image)  # of TIFF, Pillow applies and removes it; of PNG, it may come after the pixels
+    """Return the EXIF orientation of the loaded pixels, 1 to 8; 1 if it is invalid."""
+    load(image)  # TIFF: Pillow applies and removes it; PNG: it may follow the pixels
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
         return int(value) if value in _TRANSPOSITIONS else 1
-    except Exception:  # whatever damaged metadata make Pillow stumble over
+    except Exception:  # damaged metadata cause errors of any type
         return 1
 
 
 def load(image: Image.Image) -> None:
-    """Decode an image that Pillow has opened, if it is not yet decoded.
+    """Decode an image that Pillow has opened, if it is not decoded yet.
 
-    Of an uncompressed TIFF whose orientation is 5 to 8, Pillow 12 and 13 mix up the sides where
-    they map the file into memory, which they do if the image has a file name.
+    If an uncompressed TIFF has a file name, Pillow 12 and 13 map the file into memory and then
+    confuse its sides for orientations 5 to 8.
     """
     if isinstance(image, TiffImageFile):
         name, image.filename = image.filename, ""
@@ -112,7 +108,7 @@ def load(image: Image.Image) -> None:
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """H×W of an image in a mode of integers or floats; see ``upright_rgb``."""
+    """Convert an image in a mode of integers or floats to H×W; see ``upright_rgb``."""
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})  # of TIFF; Pillow ignores these in such modes
     if image.mode.startswith("I;16"):

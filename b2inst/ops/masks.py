@@ -1,4 +1,4 @@
-"""Masks between RoIs, images and run-length codes."""
+"""Conversion of masks between RoIs, images and run-length codes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from b2inst.ops.frame_masks import Window, portions
 
 
 def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-    """Sample one RoI mask at the pixel centres of a window of the image.
+    """Sample an RoI mask at the pixel centres of a window of the image.
 
     Args:
-        probabilities: R×R in [0, 1], spread over ``box``.
-        box: 4, x1 y1 x2 y2 in image pixels.
-        window: (top, left, bottom, right) in whole pixels, ends exclusive.
+        probabilities: Mask in [0, 1] over ``box``, R×R.
+        box: x1 y1 x2 y2 in image pixels.
+        window: (top, left, bottom, right) in pixels, ends exclusive.
 
     Returns:
         (bottom - top)×(right - left) float; 0 outside the box (bilinear, zero padding).
@@ -33,12 +33,13 @@ def paste_window(probabilities: Tensor, box: Tensor, window: tuple[int, int, int
 
 
 def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample RoI masks at the centres of pixels, of each its own.
+    """Sample each RoI mask at the centres of its own pixels.
 
     Args:
-        probabilities: N×R×R in [0, 1], spread over ``boxes``.
-        boxes: N×4, x1 y1 x2 y2 in image pixels.
-        rows, columns: N×h and N×w, whole numbers of pixels.
+        probabilities: Masks in [0, 1] over ``boxes``, N×R×R.
+        boxes: x1 y1 x2 y2 in image pixels, N×4.
+        rows: Row indices, N×h.
+        columns: Column indices, N×w.
 
     Returns:
         N×h×w float; 0 outside the box (bilinear, zero padding).
@@ -52,11 +53,11 @@ def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Ten
 
 
 def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels that boxes touch, plus one around, inside an image of (height, width).
+    """Find the pixels that boxes touch, with a margin of one, in an image of (height, width).
 
     Returns:
-        N×4 int64: top, left, bottom, right, ends exclusive; no pixels for a box without extent or
-        beside the image.
+        N×4 int64: top, left, bottom, right, ends exclusive; empty for a box without extent (also
+        with x2 < x1) or outside the image.
     """
     limits = boxes.new_tensor([*size, *size])
     start, stop = boxes[:, [1, 0]].floor() - 1, boxes[:, [3, 2]].ceil() + 1
@@ -68,19 +69,19 @@ def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def paste_masks(
     probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5
 ) -> Tensor:
-    """Paste RoI masks into the image; only the pixels of each box are computed.
+    """Paste RoI masks into the image, computing only the pixels of each box.
 
     Args:
-        probabilities: N×R×R in [0, 1].
+        probabilities: Masks in [0, 1], N×R×R.
         boxes: N×4 in image pixels; empty boxes give empty masks.
         size: (height, width) of the image.
-        threshold: a pixel belongs to the mask where its probability is at least this.
+        threshold: Lowest probability of a pixel of the mask.
 
     Returns:
         N×H×W bool.
     """
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
-    windows = box_windows(boxes, size).tolist()  # one transfer, not one a box
+    windows = box_windows(boxes, size).tolist()  # a single transfer
     for mask, probability, box, window in zip(masks, probabilities, boxes, windows, strict=True):
         top, left, bottom, right = window
         if bottom > top and right > left:
@@ -90,7 +91,7 @@ def paste_masks(
 
 
 def mask_window(mask: NDArray[np.bool_]) -> Window:
-    """The rectangle that an H×W mask covers: (top, left, bottom, right); of none, four zeros."""
+    """Bounding box (top, left, bottom, right) of an H×W mask; zeros if it is empty."""
     columns = np.flatnonzero(mask.any(0))
     if not len(columns):
         return 0, 0, 0, 0
@@ -100,9 +101,9 @@ def mask_window(mask: NDArray[np.bool_]) -> Window:
 
 
 def covered(mask: Tensor) -> tuple[int, int, Tensor]:
-    """First row and column of an H×W mask, and of it the rectangle that it covers.
+    """Crop an H×W mask to its bounding box: first row, first column, crop.
 
-    An empty mask counts as covering its first pixel.
+    The bounding box of an empty mask is the first pixel.
     """
     top, left, bottom, right = mask_window(mask.cpu().numpy())
     return top, left, mask[top : max(bottom, 1), left : max(right, 1)]
@@ -111,12 +112,13 @@ def covered(mask: Tensor) -> tuple[int, int, Tensor]:
 def crop_masks(
     masks: Tensor, boxes: Tensor, roi_size: int, *, index: Tensor | None = None
 ) -> Tensor:
-    """Crop bitmaps to boxes and resample them to R×R (RoIAlign, then >= 0.5).
+    """Crop masks to boxes and resample them to R×R (RoIAlign, then >= 0.5).
 
     Args:
         masks: N×H×W uint8 or bool.
-        boxes: P×4 in the masks' pixels.
-        index: P int64, the mask of each box; without, each has its own.
+        boxes: P×4 in pixels of the masks.
+        roi_size: Resolution R.
+        index: Mask of each box, P int64 (default: P = N, one each).
 
     Returns:
         P×R×R float, 0 or 1.
@@ -132,18 +134,21 @@ def crop_masks(
 
 
 def share_inside(masks: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
-    """Which part of a mask's area lies in a box, to fractions of a pixel: P in [0, 1].
+    """Compute the share of a mask's area inside a box, to fractions of a pixel.
 
     Args:
         masks: N×H×W uint8 or bool.
-        boxes: P×4 in the masks' pixels.
-        index: P int64, the mask of each box; an empty mask has no part anywhere.
+        boxes: P×4 in pixels of the masks.
+        index: Mask of each box, P int64.
+
+    Returns:
+        P in [0, 1]; 0 for empty masks.
     """
     height, width = masks.shape[1:]
     down = _overlap(boxes[:, 1], boxes[:, 3], height)
     along = _overlap(boxes[:, 0], boxes[:, 2], width)
     inside = boxes.new_zeros(len(boxes))
-    with torch.autocast(boxes.device.type, enabled=False):  # eight bits count no pixels
+    with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 cannot count pixels
         for rows in portions(0, len(boxes), cells=height * width):
             by_column = down[rows, None] @ masks[index[rows]].to(boxes)
             inside[rows] = (by_column[:, 0] * along[rows]).sum(1)
@@ -151,13 +156,13 @@ def share_inside(masks: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
 
 
 def _overlap(start: Tensor, stop: Tensor, cells: int) -> Tensor:
-    """How much of each cell [c, c + 1) lies in each of P intervals: P×cells in [0, 1]."""
+    """Length of the part of each cell [c, c + 1) in each of P intervals: P×cells in [0, 1]."""
     left = torch.arange(cells, device=start.device)
     return (stop[:, None] - left).clamp(0, 1) - (start[:, None] - left).clamp(0, 1)
 
 
 def encode_rle(masks: Tensor) -> list[dict[str, Any]]:
-    """N×H×W bool masks as compressed COCO run-length codes with ``counts`` as str."""
+    """Encode N×H×W bool masks as compressed COCO run-length codes with ``counts`` as str."""
     if not len(masks):
         return []
     height, width = masks.shape[1:]
@@ -170,10 +175,9 @@ def encode_rle(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def _runs(mask: NDArray[np.uint8]) -> list[int]:
-    """Lengths of the runs of 0 and 1 down the columns of an H×W mask, 0 first.
+    """Lengths of the runs of 0 and 1 along the columns of an H×W mask, starting with 0.
 
-    Only the columns with mask in them are brought into that order: of large images with small
-    objects, what takes most of the time.
+    Only the columns of the mask are transposed, which takes most of the time.
     """
     height = len(mask)
     columns = np.flatnonzero(mask.any(0))
@@ -188,13 +192,13 @@ def _runs(mask: NDArray[np.uint8]) -> list[int]:
 
 
 def code_windows(codes: list[dict[str, Any]]) -> list[Window]:
-    """As ``mask_window``, of compressed COCO run-length codes, whose masks need not be searched."""
+    """Like :func:`mask_window`, for compressed COCO run-length codes."""
     boxes = coco_mask.toBbox(codes).astype(int).tolist() if codes else []
     return [(y, x, y + height, x + width) for x, y, width, height in boxes]
 
 
 def decode_rle(codes: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Tensor:
-    """Compressed COCO run-length codes as N×H×W bool; ``size`` is needed when there is none."""
+    """Decode compressed COCO run-length codes to N×H×W bool; ``size`` is used if N is 0."""
     if not codes:
         return torch.zeros((0, *(size or (0, 0))), dtype=torch.bool)
     return torch.from_numpy(coco_mask.decode(codes)).permute(2, 0, 1).bool()

@@ -1,28 +1,45 @@
-"""How well a predicted mask agrees with the true one: area and boundary (paper §4.2)."""
+"""Agreement of predicted and true masks: area and boundary (paper §4.2)."""
 
 from __future__ import annotations
+
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.masks import box_windows
-from b2inst.structures import Masks
 
 EPSILON = 1e-5  #: the paper's soft term ε of Eq. 1
-_TOGETHER, _CELLS = 16, 2**21  # masks, and pixels of their windows, that are looked at together
+_TOGETHER, _CELLS = 16, 2**21  # masks, and pixels of their windows, that are processed at once
+
+
+class SampledMasks(Protocol):
+    """Masks that can be read at any pixels of the network's input."""
+
+    boxes: Tensor  #: N×4, in network-input pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> Self: ...
+
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Read each mask at its own pixels: N×h rows and N×w columns to N×h×w bool."""
 
 
 def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Intersection over union of two bool masks of one shape ...×H×W; 0 where both are empty."""
+    """Compute the intersection over union of bool masks ...×H×W; 0 if both are empty."""
     union = (predicted | truth).sum((-2, -1))
     return (predicted & truth).sum((-2, -1)) / union.clamp(min=1)
 
 
 def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
-    """S_boundary, paper Eq. 1: Dice of the Laplacian boundaries of two masks ...×H×W, in [0, 1].
+    """Compute S_boundary (Eq. 1), the Dice of the Laplacian boundaries of masks ...×H×W.
 
-    The frame counts as background: a box of a mask is its tight crop.
+    The outside of the frame counts as background, since the frame is the box of the mask.
+
+    Returns:
+        Dice in [0, 1].
     """
     b_pred = laplacian_boundary(predicted, frame="constant").float()
     b_gt = laplacian_boundary(truth, frame="constant").float()
@@ -31,21 +48,21 @@ def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
     return (2 * overlap + EPSILON) / (total + EPSILON)
 
 
-def mask_quality(masks: Masks, truths: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask IoU and boundary Dice in each mask's box, at its own resolution (Eq. 1's h×w).
+def mask_quality(masks: SampledMasks, truths: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute mask IoU and boundary Dice inside each box, in network-input pixels (Eq. 1's h×w).
 
     Args:
-        masks: N, with boxes in the pixels of ``truths``.
-        truths: N×H×W uint8 or bool, the true mask of each.
+        masks: N masks, with boxes in the pixels of ``truths``.
+        truths: True mask of each, N×H×W uint8 or bool.
 
     Returns:
-        IoU (N) and boundary Dice (N), float in [0, 1]; 0 for a box outside the image.
+        IoU (N) and boundary Dice (N), float in [0, 1]; 0 for boxes outside the image.
     """
     iou, dice = (masks.boxes.new_zeros(len(masks), dtype=torch.float32) for _ in range(2))
     windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))
     sides = windows[:, 2:] - windows[:, :2]
-    order = sides.amax(1).argsort(descending=True)  # those of about one size go together
-    extents = [extent for extent in sides[order].tolist() if extent[0]]  # the others come last
+    order = sides.amax(1).argsort(descending=True)  # to process similar sizes together
+    extents = [extent for extent in sides[order].tolist() if extent[0]]  # empty ones come last
     start = 0
     while start < len(extents):
         stop = start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1)

@@ -1,13 +1,20 @@
-"""The size at which a network looks at an image."""
+"""Size of images in the network."""
 
 from __future__ import annotations
 
 
 def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
-    """(height, width) with the shorter side at ``shorter``, unless the longer passes the limit.
+    """Resize the shorter side to ``shorter``, or less if the longer would exceed its limit.
 
-    In the published baselines' order of operations, whose rounding decides a pixel now and then.
-    No side becomes less than a pixel.
+    Operations are in the order of the published baselines, since rounding may decide over a pixel.
+
+    Args:
+        height, width: Size of the image in pixels.
+        shorter: Length of the shorter side.
+        longer_max: Upper limit of the longer side.
+
+    Returns:
+        (height, width), at least 1.
     """
     scale = shorter / min(height, width)
     new_height, new_width = (

@@ -7,21 +7,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
-_MANY = 16  # channels from which on it pays
+_MANY = 16  # channels from which it is faster
 
 
 def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int) -> Tensor:
-    """torchvision's, with aligned corners; on a CPU the same but for rounding, in less time.
+    """RoIAlign with aligned corners, as torchvision's up to rounding, but faster on CPUs.
 
-    Every bin is a weighted sum of whole cells, all channels of each at once: an embedding bag.
-    torchvision's loops find the weights anew for every channel.
+    Each bin is a weighted sum of cells over all channels, an embedding bag; torchvision computes
+    the weights again for each channel.
 
     Args:
-        maps: B×C×h×w.
-        rois: N×5, image in the batch and x1 y1 x2 y2.
-        size: R.
-        scale: of boxes to cells.
-        samples: points averaged in a bin, along each side.
+        maps: Feature maps, B×C×h×w.
+        rois: N×5, index of the image in the batch and x1 y1 x2 y2.
+        size: Resolution R.
+        scale: Cells per pixel of the boxes.
+        samples: Sampling points per bin along each side.
 
     Returns:
         N×C×R×R.
@@ -48,12 +48,12 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
 def _samples(
     start: Tensor, stop: Tensor, size: int, samples: int, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Of N boxes along one side, the two cells at each of S points in R bins, and their weights.
+    """Find the two cells at each of S points in R bins of N boxes along one side.
 
-    Points more than a cell beyond the first or last centre weigh nothing, others there read it.
+    Points more than a cell beyond the first or last centre have no weight; closer ones read it.
 
     Returns:
-        Twice N×R×2S: numbers of cells, and weights that sum to 1 in a bin.
+        Indices of the cells and their weights, which sum to 1 in a bin; N×R×2S each.
     """
     steps = (torch.arange(size * samples) + 0.5) / samples
     at = start[:, None] + (stop - start)[:, None] / size * steps

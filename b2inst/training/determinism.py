@@ -1,4 +1,4 @@
-"""The same sums in the same order, so that going on after an interruption changes no bit."""
+"""Deterministic sums, so that resuming a training does not change the result."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import torch
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """On a CPU, let no race between threads decide the order of a sum.
+    """Use deterministic algorithms on a CPU.
 
-    Otherwise the gradient of indexing adds up in the order in which threads come by. On a GPU
-    nothing is changed: RoIAlign's gradient has no deterministic form there.
+    Otherwise the gradient of indexing is summed in the order in which threads finish. On a GPU
+    nothing is changed, since the gradient of RoIAlign has no deterministic implementation there.
     """
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     debugging: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode()
     fill = debugging.fill_uninitialized_memory
     if device.type == "cpu":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        debugging.fill_uninitialized_memory = False  # only helps to find errors, and takes time
+        torch.set_deterministic_debug_mode("warn")
+        debugging.fill_uninitialized_memory = False  # only for debugging, and slow
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(before)
         debugging.fill_uninitialized_memory = fill

@@ -1,4 +1,4 @@
-"""The devices of a run: one, or several with a process for each, on one machine or more."""
+"""The processes of a run: one per device, on one or several machines."""
 
 from __future__ import annotations
 
@@ -14,93 +14,80 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DistributedEnvironment:
-    """Which of a run's processes this one is, as whatever started it says.
+class World:
+    """The processes that were started together, and the rank of this one.
 
     Raises:
-        ValueError: if machines have different numbers of processes.
+        ValueError: The machines have different numbers of processes.
     """
 
     rank: int = 0
-    world_size: int = 1
-    local_world_size: int = 1
-    launcher: Literal["torchrun", "srun"] | None = None
+    processes: int = 1
+    processes_here: int = 1  #: on this machine
+    started_by: Literal["torchrun", "srun"] | None = None
 
     def __post_init__(self) -> None:
-        if self.world_size % self.local_world_size:
+        if self.processes % self.processes_here:
             raise ValueError(
-                f"{self.world_size} processes, {self.local_world_size} of them here; start the "
-                "same number on every machine"
+                f"{self.processes} processes, {self.processes_here} of them here; start the same "
+                "number on every machine"
             )
 
     @property
-    def num_nodes(self) -> int:
-        return self.world_size // self.local_world_size
+    def machines(self) -> int:
+        return self.processes // self.processes_here
 
     @classmethod
-    def detect(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """By the variables that torchrun sets, or srun where it started several tasks."""
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment variables of torchrun, or of srun with several tasks."""
         if "TORCHELASTIC_RUN_ID" in environment:
-            return cls(
-                rank=int(environment["RANK"]),
-                world_size=int(environment["WORLD_SIZE"]),
-                local_world_size=int(environment["LOCAL_WORLD_SIZE"]),
-                launcher="torchrun",
-            )
-        # Of the step, not of the job: a single process may run in a job that has room for more.
+            names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+            rank, processes, here = (int(environment[name]) for name in names)
+            return cls(rank, processes, here, "torchrun")
+        # Of the step, since a single process may run in a job with room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks > 1:
-            return cls(
-                rank=int(environment["SLURM_PROCID"]),
-                world_size=tasks,
-                local_world_size=tasks // int(environment["SLURM_STEP_NUM_NODES"]),
-                launcher="srun",
-            )
+            here = tasks // int(environment["SLURM_STEP_NUM_NODES"])
+            return cls(int(environment["SLURM_PROCID"]), tasks, here, "srun")
         return cls()
 
 
 def launch(*, device: str, precision: Any = "32-true") -> Fabric:
-    """Fabric on this process's device, joined with the other processes of the run.
-
-    A second call joins nothing anew.
+    """Launch Lightning Fabric in this process and connect it to the others of the run.
 
     Args:
-        device: "auto", "cpu", "cuda".
-        precision: of Lightning Fabric.
+        device: "auto", "cpu" or "cuda".
+        precision: Precision of Fabric.
     """
-    # Only those that train wait for this import: it takes longer than PyTorch's.
+    # Only training waits for this import, which takes longer than PyTorch's.
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    here = DistributedEnvironment.detect()
-    environment = {
-        None: LightningEnvironment,
-        "torchrun": TorchElasticEnvironment,
-        "srun": SLURMEnvironment,
-    }[here.launcher]
+    environments = {"torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    world = World.from_environment()
     fabric = Fabric(
         accelerator=device,
-        devices=here.local_world_size,
-        num_nodes=here.num_nodes,
+        devices=world.processes_here,
+        num_nodes=world.machines,
         precision=precision,
-        plugins=[environment()],
+        plugins=[environments.get(world.started_by or "", LightningEnvironment)()],
     )
     fabric.launch()
     return fabric
 
 
-def init_process_group(*, device: str) -> DistributedEnvironment:
-    """Join the processes that torchrun or srun started together with this one, if they did."""
-    here = DistributedEnvironment.detect()
-    if here.world_size > 1:
+def join(*, device: str) -> World:
+    """Connect the processes that torchrun or srun started, if they did."""
+    world = World.from_environment()
+    if world.processes > 1:
         launch(device=device)
-    return here
+    return world
 
 
-def destroy_process_group() -> None:
-    """Leave the other processes, once all have what they need of each other."""
+def leave() -> None:
+    """Wait for the other processes and disconnect from them."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

@@ -1,18 +1,18 @@
-"""Stop between two iterations, never in the middle of one."""
+"""Interruption of the training between two iterations."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 
 class Interruption:
-    """While active, Ctrl-C and SIGTERM only ask to stop; the loop stops when it is safe.
+    """Context in which Ctrl-C and SIGTERM only set ``requested``.
 
-    A second Ctrl-C stops at once; a second SIGTERM does not, since schedulers and torchrun both
-    send it. Outside the main thread signals are left alone.
+    A second Ctrl-C interrupts at once; a second SIGTERM does not, since schedulers and torchrun
+    both send one. Signals are handled in the main thread only.
     """
 
     def __init__(self) -> None:
@@ -25,12 +25,7 @@ class Interruption:
                 self._previous[number] = signal.signal(number, self._request)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -5,25 +5,40 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, train_loader
-from b2inst.models.image_segmenter import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
-from b2inst.training.checkpoints import load_checkpoint, save_checkpoint
+from b2inst.training.checkpoints import (
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
 from b2inst.training.determinism import deterministic
 from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
+from b2inst.training.loggers import LoggerName, create_logger
 from b2inst.training.norms import synchronise_norms
 from b2inst.training.recompute import recompute_activations, recompute_normalised
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
+from b2inst.weights.files import model_card
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+    from lightning.fabric.loggers.logger import Logger
+
+#: Computes metrics in percent of a model.
+Evaluate: TypeAlias = Callable[[Segmenter], Mapping[str, float | None]]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -31,7 +46,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    model: ImageSegmenter,
+    model: Segmenter,
     dataset: CocoDataset,
     *,
     schedule: Schedule,
@@ -41,84 +56,77 @@ def train(
     precision: Any = "32-true",
     num_workers: int = 0,
     progress: bool = True,
-    tensorboard: bool = False,
+    logger: LoggerName | Logger | None = None,
     recompute: bool = False,
+    evaluate: Evaluate | None = None,
 ) -> None:
-    """Train a model, or go on where an interrupted training stopped.
+    """Train a model, or resume an interrupted training exactly.
 
-    Model, optimiser, schedule, random state and the order of the data continue exactly. Processes
-    that torchrun or srun started together share the batches; the first reads and writes ``out``.
+    Model, optimiser, schedule, random states and the order of the data are restored. Processes that
+    torchrun or srun started together share the batches; the first one reads and writes ``out``.
 
     Args:
-        out: folder of ``log.jsonl`` (a JSON object a line: iteration, lr, seconds, losses),
-            ``checkpoint.pt`` and, in the end, ``model.safetensors``.
-        device: "auto", "cpu", "cuda".
-        precision: of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed".
-        num_workers: processes that load data.
-        tensorboard: also write TensorBoard events into ``out``.
-        recompute: keep fewer activations and compute them again, see ``recompute_activations``.
+        model: Model to train.
+        dataset: Images and annotations to train on.
+        schedule: Optimiser, learning rate, number of iterations, and intervals.
+        seed: Seed of the data order and of all random numbers.
+        out: Folder for ``log.jsonl`` (one JSON object a line: iteration, lr, seconds, losses),
+            ``checkpoint.pt`` and finally ``model.safetensors``; with ``evaluate`` also for
+            ``best.safetensors``, whose card (``weights.files.model_card``) has its ``iteration``
+            and metrics.
+        device: "auto", "cpu" or "cuda".
+        precision: Precision of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
+        num_workers: Number of processes that load data.
+        progress: Whether to show a progress bar.
+        logger: Lightning logger, or the name of one, that gets what is written to the log.
+        recompute: Whether to save memory by computing activations twice, see
+            ``recompute_activations``.
+        evaluate: Function of the model in evaluation mode that returns metrics in percent. All
+            processes call it every ``schedule.eval_every`` iterations and after the last one.
+            The weights with the highest "AP" are kept as the best.
 
     Raises:
-        NonFiniteLossError: with the last good checkpoint kept.
-        CheckpointError: a checkpoint of another model, or one that cannot be written.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, after a checkpoint.
+        ValueError: ``schedule.eval_every`` is set without ``evaluate``.
+        LoggerError: The logger's package is not installed.
+        NonFiniteLossError: A loss is NaN or infinite; the last checkpoint is kept.
+        CheckpointError: The checkpoint belongs to another model, or cannot be written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM was received; a checkpoint was written.
     """
+    if schedule.eval_every and evaluate is None:
+        raise ValueError("schedule.eval_every: says when to evaluate; give evaluate, which does it")
+    if isinstance(logger, str):
+        logger = create_logger(logger, out)
     fabric = launch(device=device, precision=precision)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
     fabric.seed_everything(seed, verbose=False)
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
-    model.to(memory_format=torch.channels_last)  # quicker convolutions
-    if recompute:
-        recompute_activations(model)
-    else:
-        recompute_normalised(model)
+    model.to(memory_format=torch.channels_last)  # faster convolutions
+    (recompute_activations if recompute else recompute_normalised)(model)
 
-    optimizer, scheduler = schedule.optimizer_for(model, fused=precision != "16-mixed")
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    wrapped.train()
-
-    checkpoint = out / "checkpoint.pt"
-    facts = {"recipe": _plain(model.recipe), "schedule": _plain(schedule.model_dump())}
-    start = 0
-    state = from_first(
-        lambda: load_checkpoint(checkpoint, **facts) if checkpoint.exists() else None
+    training = _Training(
+        fabric,
+        model,
+        schedule,
+        out,
+        category_ids=dataset.index.category_ids,
+        fused=precision != "16-mixed",
     )
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        generators = state["rng"].view(-1, len(torch.get_rng_state()))
-        # A copy, since it is read from its memory's first byte.
-        torch.set_rng_state(generators[fabric.global_rank % len(generators)].clone())
-        start = state["iteration"]
-
-    def save(iteration: int) -> None:
-        generators = gathered(torch.get_rng_state())
-        if fabric.is_global_zero:
-            state = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
-                "rng": torch.stack(generators),
-                "iteration": iteration,
-            }
-            save_checkpoint(checkpoint, state | facts)
-        fabric.barrier()
-
-    log = _Log(out, start, tensorboard) if fabric.is_global_zero else None
-    loader = train_loader(
-        dataset,
-        batch_size=schedule.batch_size,
-        aspect_grouping=schedule.aspect_grouping,
-        seed=seed,
-        start_iteration=start,
-        num_workers=num_workers,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
+    start = training.resume()
+    batches = iter(
+        train_loader(
+            dataset,
+            batch_size=schedule.batch_size,
+            aspect_grouping=schedule.aspect_grouping,
+            seed=seed,
+            start_iteration=start,
+            num_workers=num_workers,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+        )
     )
-    batches = iter(loader)
+    log = _Log(out, start, logger) if fabric.is_global_zero else None
     bar = tqdm(
         total=schedule.iterations,
         initial=start,
@@ -129,40 +137,133 @@ def train(
     )
     began = time.perf_counter()
     with deterministic(fabric.device), Interruption() as interruption, bar:
-        for iteration in range(start, schedule.iterations):
-            images, targets = next(batches)
-            targets = [target.to(fabric.device) for target in targets]
-            losses: dict[str, Tensor] = wrapped(images, targets)
-            total = torch.stack(list(losses.values())).sum()
-            # All devices stop together, whichever has a bad loss or was signalled first.
-            if mean_over_devices((~total.isfinite()).float()) > 0:
-                raise _non_finite(iteration, total.item(), losses, targets)
-            fabric.backward(total)
-            if schedule.clip_norm is not None:
-                fabric.clip_gradients(wrapped, optimizer, max_norm=schedule.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            rate = float(scheduler.get_last_lr()[0])
-            scheduler.step()
+        for iteration in range(start + 1, schedule.iterations + 1):
+            rate = training.learning_rate
+            losses = training.step(iteration, *next(batches))
             bar.update()
-
-            done = iteration + 1
-            if done % schedule.log_every == 0 or done == schedule.iterations:
-                mean = mean_over_devices(torch.stack([total, *losses.values()])).tolist()
+            last = iteration == schedule.iterations
+            metrics: dict[str, float] = {}
+            if evaluate and schedule.eval_every and (last or iteration % schedule.eval_every == 0):
+                metrics = training.evaluate(iteration, evaluate)
+            if last or metrics or iteration % schedule.log_every == 0:
+                mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
+                values = dict(zip(losses, mean, strict=True)) | metrics
                 if log:
-                    values = dict(zip(losses, mean[1:], strict=True))
-                    log.write(done, rate, time.perf_counter() - began, mean[0], values)
-                bar.set_postfix(loss=f"{mean[0]:.3f}")
-            if done % schedule.checkpoint_every == 0 and done < schedule.iterations:
-                save(done)
+                    log.write(iteration, rate, time.perf_counter() - began, values)
+                bar.set_postfix_str(training.summary(values))
+            if iteration % schedule.checkpoint_every == 0 and not last:
+                training.save(iteration)
             if on_any_device(interruption.requested, fabric.device):
-                save(done)
-                raise KeyboardInterrupt(f"stopped after iteration {done}; run again to go on")
+                training.save(iteration)
+                raise KeyboardInterrupt(f"stopped after iteration {iteration}; rerun to resume")
     if log:
         log.close()
-        save_model(model.eval(), out / "model.safetensors", category_ids=dataset.index.category_ids)
-        checkpoint.unlink(missing_ok=True)
+        training.finish()
     fabric.barrier()
+
+
+class _Training:
+    """State of a training: model, optimiser, schedule, and their files."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: Segmenter,
+        schedule: Schedule,
+        out: Path,
+        *,
+        category_ids: tuple[int, ...],
+        fused: bool,
+    ) -> None:
+        self.fabric, self.model, self.schedule = fabric, model, schedule
+        self.category_ids = category_ids
+        optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
+        self.wrapped, self.optimizer = fabric.setup(model, optimizer)
+        self.wrapped.train()
+        self.checkpoint, self.best = out / "checkpoint.pt", out / "best.safetensors"
+        self.final = out / "model.safetensors"
+        self.facts = {
+            "recipe": _plain(model.recipe),
+            "schedule": _plain(schedule.model_dump(exclude={"eval_every"})),
+        }
+        self._metrics: dict[str, float] = {}
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        return float(self.scheduler.get_last_lr()[0])
+
+    def resume(self) -> int:
+        """Restore the checkpoint, if there is one; returns the number of completed iterations."""
+        path = self.checkpoint
+        state = from_first(lambda: load_checkpoint(path, **self.facts) if path.exists() else None)
+        if state is None:
+            if self.fabric.is_global_zero:
+                self.best.unlink(missing_ok=True)  # of an earlier training
+            return 0
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        restore_random_state(self.fabric, state)
+        return int(state["iteration"])
+
+    def save(self, iteration: int) -> None:
+        """Write a checkpoint."""
+        random = random_state(self.fabric)
+        if self.fabric.is_global_zero:
+            state = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "iteration": iteration,
+            }
+            save_checkpoint(self.checkpoint, state | random | self.facts)
+        self.fabric.barrier()
+
+    def step(
+        self, iteration: int, images: list[Tensor], targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Update the weights; returns the losses, their sum as "total"."""
+        targets = [target.to(self.fabric.device) for target in targets]
+        losses: dict[str, Tensor] = self.wrapped(images, targets)
+        total = torch.stack(list(losses.values())).sum()
+        # All devices stop together, whichever has a bad loss or was signalled first.
+        if mean_over_devices((~total.isfinite()).float()) > 0:
+            raise _non_finite(iteration - 1, total.item(), losses, targets)
+        self.fabric.backward(total)
+        if self.schedule.clip_norm is not None:
+            clip = self.schedule.clip_norm
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        return {"total": total, **losses}
+
+    def evaluate(self, iteration: int, evaluate: Evaluate) -> dict[str, float]:
+        """Evaluate without changing the training; keeps the best weights."""
+        self.wrapped.eval()
+        on_gpu = self.fabric.device.type == "cuda"
+        with torch.random.fork_rng([self.fabric.device] if on_gpu else []):
+            found = evaluate(self.model)
+        if self.fabric.is_global_zero and found["AP"] is not None:
+            # The AP is in the file itself, so that the two agree even after a power cut.
+            before = model_card(self.best)["AP"] if self.best.exists() else -math.inf
+            if found["AP"] > before:
+                notes = {"iteration": iteration, **found}
+                save_model(self.model, self.best, category_ids=self.category_ids, notes=notes)
+        self.wrapped.train()
+        self._metrics = {name: value for name, value in found.items() if value is not None}
+        return self._metrics
+
+    def summary(self, values: Mapping[str, float]) -> str:
+        """Loss and the latest metrics, for the progress bar."""
+        shown = [f"loss={values['total']:.3f}"]
+        return ", ".join(shown + [f"{name}={value:.1f}" for name, value in self._metrics.items()])
+
+    def finish(self) -> None:
+        """Save the final weights in place of the checkpoint."""
+        save_model(self.model.eval(), self.final, category_ids=self.category_ids)
+        self.checkpoint.unlink(missing_ok=True)
 
 
 def _non_finite(
@@ -190,7 +291,7 @@ def _plain(value: Any) -> Any:
 class _Log:
     """JSON lines, cut back to where training goes on, so that no iteration stands twice."""
 
-    def __init__(self, out: Path, start: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
         path = out / "log.jsonl"
         kept: list[str] = []
         if path.exists() and start:
@@ -201,24 +302,19 @@ class _Log:
         self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
-        self._writer: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(out))
+        self._logger = logger
 
     def write(
-        self, iteration: int, rate: float, seconds: float, total: float, losses: dict[str, float]
+        self, iteration: int, rate: float, seconds: float, values: Mapping[str, float]
     ) -> None:
         record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
-        record |= {"total": total, **losses}
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps({**record, **values}) + "\n")
         self._file.flush()
-        if self._writer:
-            for name, value in (("total", total), *losses.items()):
-                self._writer.add_scalar(name, value, iteration)
+        if self._logger:
+            self._logger.log_metrics({"lr": rate, **values}, iteration)
+            self._logger.save()  # what is not written is lost with a process that is killed
 
     def close(self) -> None:
         self._file.close()
-        if self._writer:
-            self._writer.close()
+        if self._logger:
+            self._logger.finalize("success")

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all devices, as if they were on one."""
+"""Batch norm over the images of all devices."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from torch import Tensor, nn
 
 
 def synchronise_norms(model: nn.Module, device: torch.device) -> None:
-    """Have a model's batch norms, where they are trained, see the whole batch."""
+    """Replace the trainable batch norms of a model by synchronised ones, in place."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return
-    # A group of their own: its sums never meet those of gradients, whichever come first.
-    group: Any = dist.new_group()
+    group: Any = dist.new_group()  # never mixes with the gradients' reductions
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncedBatchNorm  # keeps parameters, statistics and their names
+            module.__class__ = SyncedBatchNorm  # keeps parameters, buffers and their names
             cast(SyncedBatchNorm, module).process_group = group
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """What ``nn.SyncBatchNorm`` is, which works on GPUs only, for any device."""
+    """Equivalent of ``nn.SyncBatchNorm``, which supports GPUs only, for any device."""
 
     process_group: dist.ProcessGroup
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise a batch, B×C×H×W.
+
+        Raises:
+            ValueError: In training mode, the whole batch has a single value per channel, which has
+                no variance.
+        """
         if not self.training:
             return super().forward(x)
         assert self.momentum is not None
@@ -37,11 +42,15 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         values = x.float()
         axes = (0, 2, 3)
         total = torch.cat([values.sum(axes), values.new_tensor([values[:, 0].numel()])])
-        total = self._summed(total)
+        total = _Sum.apply(total, self.process_group)
         count = total[-1]
+        if count <= 1:
+            raise ValueError(
+                "expected more than 1 value per channel when training; use larger images or batches"
+            )
         mean = total[:-1] / count
         centred = values - mean[:, None, None]
-        var = self._summed(centred.square().sum(axes)) / count
+        var = _Sum.apply(centred.square().sum(axes), self.process_group) / count
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
@@ -49,13 +58,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         scale = self.weight * (var + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
-    def _summed(self, x: Tensor) -> Tensor:
-        result: Tensor = _Sum.apply(x, self.process_group)
-        return result
-
 
 class _Sum(torch.autograd.Function):
-    """Sum over processes. All of them depend on it, so its gradient is the sum of theirs."""
+    """Sum over processes. All processes depend on it, so its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:

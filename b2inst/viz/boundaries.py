@@ -10,7 +10,7 @@ from torch import Tensor
 
 from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
-from b2inst.models.segmenter import BasisSegmenter, Explanation
+from b2inst.models import BasisSegmenter, Explanation
 from b2inst.modules.boundary_basis import BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.ops.boundary import laplacian_boundary

@@ -17,11 +17,14 @@ Log = Sequence[Mapping[str, Any]]
 # The total is left out: rows with more parts add up more losses, which says nothing.
 _NOT_SHOWN = ("iteration", "lr", "seconds", "total")
 
+#: Of early looks, in percent: measured on all their images, and so drawn as they are.
+_MEASURED = ("AP", "boundary_AP")
+
 
 def training_curves(
     logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.04, columns: int = 4
 ) -> Figure:
-    """One panel a loss, one colour a row of the table; each seed is a line of its own.
+    """One panel a loss or metric, one colour a row of the table; each seed is a line of its own.
 
     Args:
         logs: row name → the log of each of its seeds.
@@ -41,8 +44,11 @@ def training_curves(
         for name, seeds in logs.items():
             for log in seeds:
                 points = {line["iteration"]: line[loss] for line in log if loss in line}
-                curve = pd.Series(points, dtype=float).ewm(com=smoothing * len(points)).mean()
-                axis.plot(curve.index, curve, color=colours[name], linewidth=1)
+                measured = loss in _MEASURED
+                com = 0 if measured else smoothing * len(points)
+                curve = pd.Series(points, dtype=float).ewm(com=com).mean()
+                marker = "." if measured else ""
+                axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.25, linewidth=0.5)

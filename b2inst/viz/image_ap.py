@@ -7,11 +7,9 @@ from collections.abc import Collection
 import numpy as np
 
 from b2inst.evaluation import Prediction
-from b2inst.evaluation.average_precision import load_pair, run_evaluator
-from b2inst.evaluation.bootstrap import weighted_precision
-from b2inst.evaluation.boundary_overlap import boundary_overlaps
+from b2inst.evaluation.average_precision import load_pair, run_evaluators
 from b2inst.evaluation.ground_truth import Annotations
-from b2inst.evaluation.matches import match
+from b2inst.evaluation.matches import match, weighted_precision
 
 
 def boundary_ap_by_image(
@@ -37,9 +35,14 @@ def boundary_ap_by_image(
         EvaluationError: predictions or annotations are not valid, or do not belong together.
     """
     truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
-    masks = run_evaluator(truth, chosen, kind="segm", max_detections=max_detections)
-    overlaps = boundary_overlaps(masks, boundary_pixels=boundary_pixels)
-    categories = match(masks, overlaps=overlaps)
+    evaluators = run_evaluators(
+        truth,
+        chosen,
+        ["boundary"],
+        max_detections=max_detections,
+        boundary_pixels=boundary_pixels,
+    )
+    categories = match(evaluators["boundary"])
     alone = np.eye(len(truth.imgs), dtype=np.int32)  # a weighting for each image
     values = 100 * weighted_precision(categories, alone).mean(axis=1)
     found = zip(sorted(truth.imgs), values.tolist(), strict=True)

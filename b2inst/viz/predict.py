@@ -27,7 +27,7 @@ from b2inst.data.images import as_array
 from b2inst.data.raster import Bytes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
-from b2inst.models import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
 from b2inst.ops.masks import code_windows
 from b2inst.structures import Instances
@@ -55,7 +55,7 @@ def find_images(
 ) -> list[Path]:
     """The given files, and the image files in the given folders and their subfolders, sorted.
 
-    Hidden files and links that lead nowhere are passed over, and with a warning other files.
+    Hidden folders and links that lead nowhere are passed over, and with a warning other files.
 
     Args:
         videos: take video files of the folders too.
@@ -74,7 +74,8 @@ def find_images(
             if not inside:
                 raise DataError(f"{path}: no image in this folder; name another")
             found += inside
-            if others := [p.name for p in files if p.suffix.lower() not in suffixes]:
+            known = {*inside}
+            if others := [p.name for p in files if p not in known and not p.name.startswith(".")]:
                 warnings.warn(
                     f"{path}: files of other endings than images have are passed over: "
                     f"{len(others)} ({shortened(others)})",
@@ -88,7 +89,7 @@ def find_images(
 
 
 def _walk(folder: Path, outside: Path | None) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files and what is in another folder below."""
+    """What lies in a folder, sorted, without hidden folders and another folder below."""
     except_for = None if outside is None else outside.resolve()
     paths = []
     for place, folders, names in os.walk(folder):
@@ -96,12 +97,12 @@ def _walk(folder: Path, outside: Path | None) -> list[Path]:
         folders[:] = [
             f for f in folders if not f.startswith(".") and (here / f).resolve() != except_for
         ]
-        paths += [here / name for name in names if not name.startswith(".")]
+        paths += [here / name for name in names]
     return sorted(paths)
 
 
 def predict_files(
-    model: ImageSegmenter,
+    model: Segmenter,
     images: Sequence[Path],
     out: Path,
     *,
@@ -339,7 +340,7 @@ def _save(picture: NDArray[Any], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _fingerprint(model: ImageSegmenter) -> str:
+def _fingerprint(model: Segmenter) -> str:
     """What tells models apart: recipe, limits and weights."""
     made = {**model.recipe, "max_detections": model.max_detections, "tile": model.tile}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from b2inst.data import CocoIndex, ImageRecord
 from b2inst.data.images import as_array, read_image
 from b2inst.evaluation import Prediction
-from b2inst.models.segmenter import Explanation
+from b2inst.models import Explanation
 from b2inst.ops.masks import decode_rle, encode_rle
 from b2inst.structures import Instances
 from b2inst.viz.choose import Choice, by_image, shown

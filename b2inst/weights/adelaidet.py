@@ -1,23 +1,17 @@
-"""AdelaiDet's BlendMask and CondInst checkpoints as models of ours."""
+"""AdelaiDet's BlendMask and CondInst checkpoints."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from b2inst.models.blendmask import MSRA_BGR
-from b2inst.models.catalog import create_model
-from b2inst.models.segmenter import BasisSegmenter, with_bases
-from b2inst.weights.coco_classes import COCO_CLASS_NAMES
+from b2inst.models import Segmenter
+from b2inst.models.building import MSRA_BGR
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.fitting import load_published
-from b2inst.weights.names import Table, translate
+from b2inst.weights.names import Table
+from b2inst.weights.published import Checkpoint, Publisher, last_number
 
 _BODY = "backbone.bottom_up"
 
@@ -31,7 +25,7 @@ BACKBONE_NAMES: Table = (
     ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
 )
 
-#: The published models. ``last`` is the place of the last layer in the tower of the bases.
+#: The published models. ``last`` is the number of the last layer in the tower of the bases.
 NAMES: Table = (
     *((f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES),
     ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
@@ -64,60 +58,19 @@ NAMES: Table = (
     ("mask_branch.logits", "basis_head.auxiliary.project"),
 )
 
-#: What a checkpoint may hold of constants that our models have, too.
-_CONSTANTS: dict[str, Sequence[float]] = {
+_CONSTANTS = {
     "pixel_mean": MSRA_BGR["mean"],
     "pixel_std": MSRA_BGR["std"],
     "mask_head.sizes_of_interest": (64, 128, 256, 512, 1024),
 }
 
-#: What a checkpoint may hold that a model needs not: those, and a counter.
-NOT_NEEDED = (*_CONSTANTS, "mask_head._iter")
-
-#: Blocks of a ResNet's stages, and its depth.
-_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}
+#: The tower of the bases, whose layers are numbered.
+_TOWER = re.compile(r"(?:basis_module|mask_branch)\.tower\.(\d+)\.\w+")
 
 
-def from_adelaidet(tensors: Mapping[str, Tensor], *, source: str) -> BasisSegmenter:
-    """The model that a published checkpoint holds, with its weights, ready to predict.
-
-    Family, depth, levels, number of classes, bases and attention size are read off the tensors; 80
-    classes are those of COCO.
-
-    Args:
-        tensors: the checkpoint's state dict.
-        source: what errors name as the place the tensors are from.
-
-    Raises:
-        WeightsError: not a BlendMask or CondInst of a kind that can be built here, or tensors that
-            are missing, unknown or misshaped, all of them listed.
-    """
-    model = _build(tensors, source)
-    own = own_names(tensors)
-    load_published(
-        model,
-        tensors,
-        own,
-        not_needed=NOT_NEEDED,
-        problems=[
-            f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
-            for name, values in _CONSTANTS.items()
-            if name in tensors and not _close(tensors[name], values)
-        ],
-        source=source,
-        remedy="give an unchanged checkpoint of AdelaiDet's R_50, R_101 or 550_R_50 BlendMask or "
-        "its R_50 or R_101 CondInst",
-    )
-    return model.eval()
-
-
-def own_names(published: Iterable[str]) -> dict[str, str]:
-    """Our name of each of a checkpoint's tensors; those that are unknown are left out."""
-    names = list(published)
-    return translate(names, NAMES, last=_last(names))
-
-
-def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
+def _build(checkpoint: Checkpoint) -> Segmenter:
+    """Family, depth, levels, classes, bases and attention size are read off the tensors."""
+    tensors, source = checkpoint.tensors, checkpoint.source
     dynamic = any(name.startswith(("mask_branch.", "controller.")) for name in tensors)
     family = "CondInst" if dynamic else "BlendMask"
     if dynamic and "boxinst" in PurePath(source).name.lower():
@@ -130,76 +83,63 @@ def _build(tensors: Mapping[str, Tensor], source: str) -> BasisSegmenter:
             f"{source}: {deformable} is of a deformable convolution, which the models here do not "
             "have; give one of AdelaiDet's models without 'dcn' in its name"
         )
-    blocks = tuple(
-        len({name.split(".")[3] for name in tensors if name.startswith(f"{_BODY}.res{n}.")})
-        for n in (2, 3, 4, 5)
-    )
-    if blocks not in _DEPTHS:
+    depth, blocks = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
+    if depth is None:
         raise WeightsError(
             f"{source}: no {family} on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
             "its stages res2 to res5); give one of AdelaiDet's R_50 or R_101 models"
         )
     trained_norm = f"{_BODY}.stem.conv1.norm.num_batches_tracked" in tensors
     if trained_norm or "backbone.top_block.p6.weight" not in tensors:
-        found = "batch norm that was trained" if trained_norm else "no pyramid level P6"
+        what = "batch norm that was trained" if trained_norm else "no pyramid level P6"
         raise WeightsError(
-            f"{source}: has {found}, as AdelaiDet's RT_ models, which cannot be built here; give "
+            f"{source}: has {what}, as AdelaiDet's RT_ models, which cannot be built here; give "
             "550_R_50_3x or one of the R_50 and R_101 models"
         )
-    options = _condinst(tensors, source) if dynamic else _blendmask(tensors, source)
-    short = not dynamic and "backbone.top_block.p7.weight" not in tensors
-    classes = _channels(tensors, "proposal_generator.fcos_head.cls_logits.weight", source)
-    try:
-        model = create_model(
-            f"{family.lower()}-{'550-' if short else ''}r{_DEPTHS[blocks]}",
-            num_classes=classes,
-            class_names=COCO_CLASS_NAMES if classes == len(COCO_CLASS_NAMES) else None,
-            msra=True,
-            frozen_norm=True,
-            **options,
-        )
-    except ValueError as error:
-        raise WeightsError(f"{source}: {error}") from error
-    return with_bases(model)
+    options = _condinst_options(checkpoint) if dynamic else _blendmask_options(checkpoint)
+    realtime = not dynamic and "backbone.top_block.p7.weight" not in tensors
+    return checkpoint.create_model(
+        f"{family.lower()}-{'550-' if realtime else ''}r{depth}",
+        _channels(checkpoint, "proposal_generator.fcos_head.cls_logits.weight"),
+        msra=True,
+        frozen_norm=True,
+        **options,
+    )
 
 
-def _blendmask(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
-    """Options of the builder."""
-    bases = _channels(tensors, f"basis_module.tower.{_last(tensors)}.weight", source)
-    coefficients = _channels(tensors, "top_layer.weight", source)
+def _blendmask_options(checkpoint: Checkpoint) -> dict[str, Any]:
+    last = last_number(_TOWER, checkpoint.tensors)
+    bases = _channels(checkpoint, f"basis_module.tower.{last}.weight")
+    coefficients = _channels(checkpoint, "top_layer.weight")
     size = math.isqrt(coefficients // bases)
     if bases * size**2 != coefficients:
         raise WeightsError(
-            f"{source}: top_layer.weight has {coefficients} channels, which is no square attention "
-            f"map for each of {bases} bases"
+            f"{checkpoint.source}: top_layer.weight has {coefficients} channels, which is no "
+            f"square attention map for each of {bases} bases"
         )
     return {"num_bases": bases, "attention_size": size}
 
 
-def _condinst(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
-    """Options of the builder."""
-    bases = _channels(tensors, f"mask_branch.tower.{_last(tensors)}.weight", source)
-    return {"num_bases": bases, "semantic": "mask_branch.logits.weight" in tensors}
+def _condinst_options(checkpoint: Checkpoint) -> dict[str, Any]:
+    last = last_number(_TOWER, checkpoint.tensors)
+    bases = _channels(checkpoint, f"mask_branch.tower.{last}.weight")
+    return {"num_bases": bases, "semantic": "mask_branch.logits.weight" in checkpoint.tensors}
 
 
-def _last(names: Iterable[str]) -> int:
-    """Place of the last layer in the tower of the bases; 0 where there is none."""
-    towers = re.compile(r"(?:basis_module|mask_branch)\.tower\.(\d+)\.\w+")
-    found = (towers.fullmatch(name) for name in names)
-    return max((int(match[1]) for match in found if match), default=0)
-
-
-def _channels(tensors: Mapping[str, Tensor], name: str, source: str) -> int:
-    tensor = tensors.get(name)
-    if tensor is None or tensor.ndim == 0 or len(tensor) == 0:
-        raise WeightsError(
-            f"{source}: no BlendMask or CondInst of AdelaiDet's: {name} is missing or empty; give "
-            "one of the R_50 or R_101 models"
-        )
-    return len(tensor)
-
-
-def _close(tensor: Tensor, values: Sequence[float]) -> bool:
-    return tensor.numel() == len(values) and torch.allclose(
-        tensor.flatten().float(), torch.tensor(values, dtype=torch.float32), atol=0.01
+def _channels(checkpoint: Checkpoint, name: str) -> int:
+    return checkpoint.channels(
+        name,
+        kind="BlendMask or CondInst of AdelaiDet's",
+        remedy="give one of the R_50 or R_101 models",
     )
+
+
+ADELAIDET = Publisher(
+    names=NAMES,
+    build=_build,
+    remedy="give an unchanged checkpoint of AdelaiDet's R_50, R_101 or 550_R_50 BlendMask or its "
+    "R_50 or R_101 CondInst",
+    not_needed=re.compile(r"pixel_mean|pixel_std|mask_head\.(sizes_of_interest|_iter)"),
+    constants=_CONSTANTS,
+    numbered=_TOWER,
+)

@@ -4,49 +4,39 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.weights import adelaidet, yolact
+from b2inst.models import Segmenter
+from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import save_model
 from b2inst.weights.pickles import read_checkpoint
+from b2inst.weights.published import Publisher
+from b2inst.weights.yolact import YOLACT
 
-#: Whose checkpoints can be converted.
-Publisher = Literal["adelaidet", "yolact"]
-
-_READERS: dict[Publisher, Callable[..., ImageSegmenter]] = {
-    "adelaidet": adelaidet.from_adelaidet,
-    "yolact": yolact.from_yolact,
-}
-_OWN_NAMES: dict[Publisher, Callable[[Iterable[str]], dict[str, str]]] = {
-    "adelaidet": adelaidet.own_names,
-    "yolact": yolact.own_names,
-}
+_PUBLISHERS: dict[str, Publisher] = {"adelaidet": ADELAIDET, "yolact": YOLACT}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What became of a checkpoint; as text, a line each."""
+    """What was converted; as text, a line each."""
 
     source: Path
     target: Path
-    model: ImageSegmenter
-    tensors: dict[str, Tensor]  #: that the checkpoint held
-    not_needed: list[str]  #: those of them that have no place in the model
+    model: Segmenter
+    tensors: int  #: number of tensors in the checkpoint
+    not_needed: list[str]  #: those that have no place in the model
 
     def __str__(self) -> str:
         left = self.not_needed
         parts = Counter(name.split(".")[0] for name in self.model.state_dict())
         counts = ", ".join(f"{part} {count}" for part, count in parts.items())
         lines = [
-            f"{self.source}: {len(self.tensors)} tensors",
+            f"{self.source}: {self.tensors} tensors",
             f"  renamed: {sum(parts.values())} ({counts})",
             f"  not needed: {len(left)}" + (f" ({', '.join(left)})" if left else ""),
             f"{self.target}: {_description(self.model)}",
@@ -58,20 +48,21 @@ def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    publisher: Publisher,
+    publisher: Literal["adelaidet", "yolact"],
     names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Write the model of a published checkpoint as a file for ``b2inst.load_model``.
 
-    Category ids are COCO's where the model has COCO's 80 classes. Of others a checkpoint says
-    nothing: they are counted from 1, and data are taken to have the classes in the same order.
+    Category ids are COCO's where the model has COCO's 80 classes. Otherwise they are counted from
+    1, and data are expected to have the classes in the same order.
 
     Args:
         source: ``.pth`` or ``.pkl`` file.
         target: the file to write.
+        publisher: who published the checkpoint.
         names: the classes that the checkpoint was trained on, in order.
-        overwrite: replace a target that is there.
+        overwrite: replace an existing target.
 
     Raises:
         WeightsError: a file that cannot be read or written, a model that cannot be built here, or
@@ -85,7 +76,7 @@ def convert(
     if target.exists() and not overwrite:
         raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
     tensors = read_checkpoint(source)
-    model = _READERS[publisher](tensors, source=str(source))
+    model = _PUBLISHERS[publisher].load(tensors, source=str(source))
     classes = model.recipe["num_classes"]
     ids = tuple(range(1, classes + 1))
     if names is not None:
@@ -95,12 +86,12 @@ def convert(
     if model.class_names == COCO_CLASS_NAMES:
         ids = COCO_CATEGORY_IDS
     save_model(model, target, category_ids=ids)
-    reached = _OWN_NAMES[publisher](tensors)
-    left = [name for name in tensors if name not in reached]
-    return Conversion(source, target, model, tensors, left)
+    own = _PUBLISHERS[publisher].own_names(tensors)
+    left = [name for name in tensors if name not in own]
+    return Conversion(source, target, model, len(tensors), left)
 
 
-def _description(model: ImageSegmenter) -> str:
+def _description(model: Segmenter) -> str:
     options = model.recipe["options"]
     named = ", ".join(model.class_names or ()) or "unnamed; --names gives them names"
     if model.class_names == COCO_CLASS_NAMES:

@@ -1,7 +1,7 @@
-"""Models whose network ONNX Runtime or OpenVINO computes, as ``b2inst.export`` writes them.
+"""Models whose network runs in ONNX Runtime or OpenVINO, written by ``b2inst.export``.
 
-Everything is in the exported file: the network's graph, and in its metadata the recipe and the
-weights of what stays in Python.
+A file has the network's graph, and in its metadata the recipe and the weights of what stays in
+Python.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.structures import Bases, Features
 from b2inst.weights.errors import WeightsError
 
 #: The runtime of each ending; also the name of the extra that installs it.
 RUNTIMES = {".onnx": "onnx", ".xml": "openvino"}
 
-#: A network: B×3×H×W float32, and whether convolutions may be of bfloat16, to arrays by name.
+#: A network: B×3×H×W float32, and whether convolutions may use bfloat16, to arrays by name.
 Run = Callable[[np.ndarray, bool], dict[str, np.ndarray]]
 
 
@@ -43,10 +42,10 @@ class ExportedNetwork(nn.Module):
     """A network in another runtime, on the CPU; copies of the module share it.
 
     Args:
-        run: its names are ``features.8`` (by stride), ``head.class_logits``, ``head.towers.0``
-            (of a list), ``bases.maps`` and so on.
-        outputs: the dataclass of the instance head's outputs; None in two-stage models, whose
-            features alone are computed.
+        run: gives arrays named ``features.8`` (by stride), ``head.class_logits``,
+            ``head.towers.0`` (in a list), ``bases.maps`` and so on.
+        outputs: the dataclass of the instance head's outputs; None in two-stage models, of which
+            only the features are computed.
         stride: of the bases.
     """
 
@@ -59,10 +58,10 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Features | tuple[Features, Any, Bases]:
         if self.training:
             raise RuntimeError("an exported model only predicts; train the weights it was made of")
-        lower = torch.is_autocast_enabled(images.device.type)
-        found = self._run(images.float().cpu().numpy(), lower)
+        bfloat16 = torch.is_autocast_enabled(images.device.type)
+        arrays = self._run(images.float().cpu().numpy(), bfloat16)
         parts: dict[str, dict[str, Any]] = {"features": {}, "head": {}, "bases": {}}
-        for key, array in found.items():
+        for key, array in arrays.items():
             part, name, *level = key.split(".")
             value = torch.from_numpy(array).to(images.device)
             if level:
@@ -131,8 +130,8 @@ def import_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def attach(model: ImageSegmenter, file: ExportedFile) -> None:
-    """Let the network of a file take the place of a model's own, and fill what is left.
+def attach(model: Segmenter, file: ExportedFile) -> None:
+    """Replace a model's network by that of a file, and load the weights of the rest.
 
     Args:
         model: fresh, of the file's recipe.
@@ -152,8 +151,8 @@ def attach(model: ImageSegmenter, file: ExportedFile) -> None:
     model.recipe = model.recipe | {"exported": made}
 
 
-def replace_network(model: ImageSegmenter, network: nn.Module) -> None:
-    """Put another network in the place of a model's own, whose parts it then no longer has."""
+def replace_network(model: Segmenter, network: nn.Module) -> None:
+    """Replace a model's network, and remove its parts."""
     if not isinstance(model, BasisSegmenter):
         model.backbone = network
         return
@@ -170,7 +169,7 @@ def _read_onnx(onnxruntime: Any, path: Path) -> tuple[dict[str, str], Run]:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
-    def run(images: np.ndarray, lower: bool) -> dict[str, np.ndarray]:  # knows no bfloat16
+    def run(images: np.ndarray, bfloat16: bool) -> dict[str, np.ndarray]:  # float32 only
         return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
     return session.get_modelmeta().custom_metadata_map, run
@@ -187,8 +186,8 @@ def _read_openvino(openvino: Any, path: Path) -> tuple[dict[str, str], Run]:
         hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         return core.compile_model(model, "CPU", hints)
 
-    def run(images: np.ndarray, lower: bool) -> dict[str, np.ndarray]:
-        found = compiled("bf16" if lower else "f32")(images)
-        return {output.any_name: value for output, value in found.items()}
+    def run(images: np.ndarray, bfloat16: bool) -> dict[str, np.ndarray]:
+        outputs = compiled("bf16" if bfloat16 else "f32")(images)
+        return {output.any_name: value for output, value in outputs.items()}
 
     return {key: model.get_rt_info(key).astype(str) for key in keys}, run

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from b2inst.models import Segmenter
 from b2inst.models.catalog import create_model
-from b2inst.models.image_segmenter import ImageSegmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import attach, is_exported, read_exported
 
@@ -20,21 +22,29 @@ _KEY = "b2inst"
 
 
 def save_model(
-    model: ImageSegmenter, path: str | os.PathLike[str], *, category_ids: tuple[int, ...] = ()
+    model: Segmenter,
+    path: str | os.PathLike[str],
+    *,
+    category_ids: tuple[int, ...] = (),
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write weights and recipe to one file, atomically.
 
     Args:
+        model: to save.
+        path: of the file, ``.safetensors``.
         category_ids: the data set's id of each label, for COCO-format results.
+        notes: further entries of the header (``model_card``), such as an iteration; JSON values.
 
     Raises:
-        WeightsError: an exported model, which has not all of its weights; the folder cannot be
-            written or the disk is full; an earlier file stays.
+        WeightsError: an exported model, which lacks some of its weights, a folder that cannot be
+            written, or a full disk; an earlier file is kept.
     """
     path = Path(path)
     if "exported" in model.recipe:
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
+    card |= notes
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
@@ -49,14 +59,27 @@ def save_model(
 
 
 def load_model(
-    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
-) -> ImageSegmenter:
-    """The model of a weights file, or of an exported one, ready to predict.
+    path: str | os.PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    max_detections: int | None = None,
+    tile: int | None = None,
+    precision: str = "float32",
+) -> Segmenter:
+    """The model of a weights file, or of one that ``b2inst export`` wrote, ready to predict.
 
     Args:
-        device: of an exported model's network, always the CPU.
+        device: where to load the model; an exported network always runs on the CPU.
+        max_detections: largest number of instances per image (default: as the model was made, 100
+            for most).
+        tile: side in pixels of the overlapping tiles that images are cut into, which saves memory
+            (default: whole images).
+        precision: of the network: "float32"; "bfloat16", faster where the device supports it, with
+            slightly different boxes, scores and masks; "auto", bfloat16 where the device supports
+            it. ONNX Runtime has float32 only.
 
     Raises:
+        ValueError: another precision, or a ``max_detections`` below 1.
         WeightsError: a missing or damaged file, one not written by ``save_model`` or ``b2inst
             export``, a recipe of another version, weights that do not fit the recipe, or a runtime
             that is not installed.
@@ -80,7 +103,12 @@ def load_model(
         load_weights(model, path)
     else:
         attach(model, exported)
-    return model.to(device).eval()
+    model.category_ids = tuple(card["category_ids"])
+    model.to(device).precision = precision
+    model.tile = tile
+    if max_detections is not None:
+        model.max_detections = max_detections
+    return model
 
 
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -88,7 +116,7 @@ def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     return read_exported(path).card if is_exported(path) else read_weights(path, tensors=False)[0]
 
 
-def load_weights(model: ImageSegmenter, path: str | os.PathLike[str]) -> None:
+def load_weights(model: Segmenter, path: str | os.PathLike[str]) -> None:
     """Load weights into a model of the same architecture.
 
     Raises:

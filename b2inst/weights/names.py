@@ -1,11 +1,11 @@
-"""Tables of names: what published checkpoints call the tensors that have other names here."""
+"""Tables of names: published tensors and ours."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-#: Rows (theirs, ours). ``{n}`` stands for a number, ``{n-1}`` for one less, and so on.
+#: Rows (published, ours). ``{n}`` stands for a number, ``{n-1}`` for one less, and so on.
 Table = tuple[tuple[str, str], ...]
 
 _NUMBER = re.compile(r"\{(\w+?)([+-]\d+)?\}")
@@ -14,27 +14,31 @@ _NUMBER = re.compile(r"\{(\w+?)([+-]\d+)?\}")
 def translate(names: Iterable[str], table: Table, **known: int) -> dict[str, str]:
     """Our name of each published tensor; those that no row matches are left out.
 
-    The last component of a name (weight, bias, running_mean, …) stays as it is; a row says what
-    is before it. The first row that matches counts.
+    Rows are about all but the last component of a name (weight, bias, …), which stays. The first
+    row that matches counts.
 
     Args:
         names: of published tensors.
-        known: numbers that are known beforehand; others match any number.
+        table: rows of names.
+        known: values of numbers; others match any number.
     """
-    rows = [(re.compile(_pattern(theirs, known)), ours) for theirs, ours in table]
-    found = {}
+    rows = [
+        (re.compile(_NUMBER.sub(r"(?P<\1>\\d+)", _filled(row, known).replace(".", r"\."))), ours)
+        for row, ours in table
+    ]
+    translated = {}
     for name in names:
         module, dot, last = name.rpartition(".")
         for pattern, ours in rows:
             if match := pattern.fullmatch(module):
                 numbers = {key: int(value) for key, value in match.groupdict().items()}
-                found[name] = _filled(ours, numbers) + dot + last
+                translated[name] = _filled(ours, numbers) + dot + last
                 break
-    return found
+    return translated
 
 
 def grouped(names: Iterable[str]) -> str:
-    """All of the names in one line, those of one module together: ``a.b.{weight, bias}``."""
+    """All of the names in one line, those of a module together: ``a.b.{weight, bias}``."""
     modules: dict[str, list[str]] = {}
     for name in names:
         module, dot, last = name.rpartition(".")
@@ -43,11 +47,6 @@ def grouped(names: Iterable[str]) -> str:
         module + (last[0] if len(last) == 1 else f"{{{', '.join(last)}}}")
         for module, last in modules.items()
     )
-
-
-def _pattern(theirs: str, known: Mapping[str, int]) -> str:
-    literal = _filled(theirs, known).replace(".", r"\.")
-    return _NUMBER.sub(lambda slot: rf"(?P<{slot[1]}>\d+)", literal)
 
 
 def _filled(text: str, numbers: Mapping[str, int]) -> str:

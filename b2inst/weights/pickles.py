@@ -1,7 +1,7 @@
-"""Other people's checkpoints, read without running what may be hidden in them.
+"""Other people's checkpoints, read without running code in them.
 
-A pickle is a program. What torch wrote is read with ``weights_only=True``; pickled numpy arrays
-(detectron2's and Caffe2's ``.pkl``, some of them written by Python 2) by an unpickler that knows
+A pickle is a program. Files of torch are read with ``weights_only=True``; pickled numpy arrays
+(detectron2's and Caffe2's ``.pkl``, some of them written by Python 2) by an unpickler that builds
 nothing but such arrays.
 """
 
@@ -24,16 +24,16 @@ from torch import Tensor
 
 from b2inst.weights.errors import WeightsError
 
-#: Numbers that arrays may be of, by the codes in pickles.
+#: Types of numbers in arrays, by their codes in pickles.
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Tensors by name, from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
 
-    Where the file holds more (optimiser, author, …), only what is under "model", "state_dict" or
-    (in Caffe2's files) "blobs" is given. A part that all names begin with, as DataParallel's
-    "module." and Lightning's "model.", is taken off.
+    Of a file that holds more (optimiser, author, …), only "model", "state_dict" or (in Caffe2's
+    files) "blobs" is read. A prefix of all names, as DataParallel's "module." and Lightning's
+    "model.", is removed.
 
     Raises:
         WeightsError: no such file, a damaged one, one that asks for anything but tensors and
@@ -88,8 +88,7 @@ def _read_pickle(path: Path) -> Any:
 # Python's implementation, and from memory: C's, or a file, would allocate gigabytes for lengths
 # that a few bytes only claim.
 class _ArrayUnpickler(pickle._Unpickler):
-    """Knows the few names that pickled arrays of numbers consist of, as what can do nothing else;
-    any other name is refused before it is imported."""
+    """Resolves the few names in pickled arrays to harmless stand-ins, and refuses all others."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
@@ -103,7 +102,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
 
 class _Dtype:
-    """In place of numpy's, which trusts what the pickle says of it, and crashes."""
+    """Stands in for numpy's, which crashes on damaged pickles."""
 
     order = "|"
 
@@ -117,7 +116,7 @@ class _Dtype:
 
 
 class _Array:
-    """In place of numpy's for the same reason: what the pickle says next gives its values."""
+    """Stands in for numpy's for the same reason; its state gives the values."""
 
     values: np.ndarray | None = None
 
@@ -134,7 +133,7 @@ class _Array:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """In place of ``codecs.encode``, by which Python 3 writes bytes for Python 2."""
+    """Stands in for ``codecs.encode``, with which Python 3 writes bytes for Python 2."""
     return text.encode("latin1")
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from b2inst.models.image_segmenter import ImageSegmenter
-from b2inst.models.segmenter import with_bases
+from b2inst.models import Segmenter, with_bases
 from b2inst.modules.blender import Blender
 from b2inst.weights.backbones import from_detectron2
 from b2inst.weights.errors import WeightsError
@@ -21,52 +20,47 @@ from b2inst.weights.files import model_card, read_weights
 from b2inst.weights.names import grouped
 from b2inst.weights.pickles import read_checkpoint
 
-#: Attention logit of a basis that the blend did not have before: where the others' are at zero,
-#: the softmax over four of them gives it 0.5 % of the mask, and it still has a gradient.
+#: Attention logit of a new basis: where the four others' are 0, softmax gives it 0.5 % of the mask,
+#: and it still has a gradient.
 NEW_ATTENTION = -4.0
 
-#: Options of a model that must be those of the file it starts from.
-_ARRANGEMENT = ("num_bases", "attention_size", "msra", "frozen_norm")
+#: Options that a model must share with the file it starts from.
+_SHARED_OPTIONS = ("num_bases", "attention_size", "msra", "frozen_norm")
 
 
 @dataclass(frozen=True)
 class Start:
-    """What was taken over; as text, a line each."""
+    """Names of the tensors that were copied; as text, a line each."""
 
     path: Path
-    copied: tuple[str, ...]  #: our names
-    widened: tuple[str, ...]  #: ours that have more rows, those of one more basis
-    fresh: tuple[str, ...]  #: ours that the file has nothing for
-    unused: tuple[str, ...]  #: the file's that have no place
+    copied: tuple[str, ...]  #: ours
+    widened: tuple[str, ...]  #: ours with additional rows, for one more basis
+    fresh: tuple[str, ...]  #: ours that are not in the file
+    unused: tuple[str, ...]  #: the file's that are not in the model
 
     def counts(self) -> dict[str, int]:
-        """How many tensors met which fate."""
-        return {
-            "copied": len(self.copied),
-            "widened": len(self.widened),
-            "fresh": len(self.fresh),
-            "unused": len(self.unused),
-        }
+        """Number of tensors of each kind."""
+        kinds = ("copied", "widened", "fresh", "unused")
+        return {kind: len(getattr(self, kind)) for kind in kinds}
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.path}: {len(self.copied)} tensors are the start",
-            f"  widened: {grouped(self.widened) or 'none'}",
-            f"  fresh: {_by_part(self.fresh)}",
-            f"  not used: {_by_part(self.unused)}",
-        ]
-        return "\n".join(lines)
+        return (
+            f"{self.path}: {len(self.copied)} tensors are the start\n"
+            f"  widened: {grouped(self.widened) or 'none'}\n"
+            f"  fresh: {_by_part(self.fresh)}\n"
+            f"  not used: {_by_part(self.unused)}"
+        )
 
 
-def start_from(model: ImageSegmenter, path: str | os.PathLike[str]) -> Start:
+def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
     """Copy every tensor that fits by name and shape into a model that is to be trained.
 
-    A model with a boundary basis takes a baseline's weights: the convolution of the coefficients
-    keeps the file's rows, and those of the new basis start at 0, where it changes no mask. Only in
-    BlendMask's softmax a 0 would have a say: there attention starts at weight 0 and bias
-    ``NEW_ATTENTION``, and masks hardly differ from the baseline's at first.
+    A model with a boundary basis can start from a baseline: the convolution of the coefficients
+    gets the file's rows, and those of the new basis are 0, so that masks do not change. In
+    BlendMask's softmax 0 would change them: there the bias is ``NEW_ATTENTION``.
 
     Args:
+        model: takes the tensors.
         path: our own weights file, or detectron2's ImageNet weights of a ResNet (``.pkl``).
 
     Raises:
@@ -80,10 +74,10 @@ def start_from(model: ImageSegmenter, path: str | os.PathLike[str]) -> Start:
             f"stride in the 1×1; build the model with msra={str(msra).lower()}"
         )
     own = model.state_dict()
-    ours = {_place(name, own): name for name in tensors}
+    ours = {_own_name(name, own): name for name in tensors}
     copied, widened = [], []
     with torch.no_grad():
-        for name in own.keys() & ours.keys():
+        for name in (name for name in own if name in ours):
             source, target = tensors[ours[name]], own[name]
             if source.shape == target.shape:
                 target.copy_(source)
@@ -91,26 +85,23 @@ def start_from(model: ImageSegmenter, path: str | os.PathLike[str]) -> Start:
             elif (new := _new_rows(name, source, target, model)) is not None:
                 target[~new] = source
                 if name.startswith("instance_head.coefficients."):
-                    blends = isinstance(with_bases(model).assembler, Blender) and name.endswith(
-                        ".bias"
-                    )
-                    target[new] = NEW_ATTENTION if blends else 0.0
+                    softmax = isinstance(with_bases(model).assembler, Blender)
+                    target[new] = NEW_ATTENTION if softmax and name.endswith(".bias") else 0.0
                 widened.append(name)
-    taken = {*copied, *widened}
-    used = {ours[name] for name in taken}
+    used = {ours[name] for name in (*copied, *widened)}
     start = Start(
         path,
-        copied=tuple(name for name in own if name in copied),
-        widened=tuple(name for name in own if name in widened),
-        fresh=tuple(name for name in own if name not in taken and not _is_count(name)),
-        unused=tuple(name for name in tensors if name not in used and not _is_count(name)),
+        copied=tuple(copied),
+        widened=tuple(widened),
+        fresh=tuple(n for n in own if ours.get(n) not in used and not _is_count(n)),
+        unused=tuple(n for n in tensors if n not in used and not _is_count(n)),
     )
     _check_backbone(start, model)
     return start
 
 
 def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Options to build a model with that is to start from a file: its arrangement.
+    """Options of a model that is to start from a file.
 
     Raises:
         WeightsError: as ``start_from``.
@@ -120,11 +111,11 @@ def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     if path.suffix == ".pkl":
         return {"msra": True, "frozen_norm": True}
     options = model_card(path)["options"]
-    return {name: options[name] for name in _ARRANGEMENT if name in options}
+    return {name: options[name] for name in _SHARED_OPTIONS if name in options}
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Tensors by the names of a model of ours, and whether they are in detectron2's arrangement."""
+    """Tensors by our names, and whether they are in detectron2's layout."""
     _refuse_unconverted(path)
     if path.suffix == ".pkl":
         return from_detectron2(read_checkpoint(path), source=str(path)), True
@@ -137,14 +128,14 @@ def _refuse_unconverted(path: Path) -> None:
         raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
 
 
-def _place(name: str, own: dict[str, Tensor]) -> str:
-    """A tensor's name here: with a boundary, the baseline's basis head is a part of a part."""
+def _own_name(name: str, own: dict[str, Tensor]) -> str:
+    """With a boundary, the baseline's basis head is nested in another."""
     inner = name.replace("basis_head.", "basis_head.basis_head.", 1)
     return inner if name not in own and inner in own else name
 
 
-def _new_rows(name: str, source: Tensor, target: Tensor, model: ImageSegmenter) -> Tensor | None:
-    """Rows of ``target`` that are one more basis's, bool, if the others are ``source``'s."""
+def _new_rows(name: str, source: Tensor, target: Tensor, model: Segmenter) -> Tensor | None:
+    """Which rows of ``target`` are of an additional basis, if the others fit ``source``."""
     part, _, _ = name.rpartition(".")
     if source.shape[1:] != target.shape[1:]:
         return None
@@ -159,7 +150,7 @@ def _new_rows(name: str, source: Tensor, target: Tensor, model: ImageSegmenter) 
     return new if len(source) == int((~new).sum()) else None
 
 
-def _check_backbone(start: Start, model: ImageSegmenter) -> None:
+def _check_backbone(start: Start, model: Segmenter) -> None:
     def body(names: Iterable[str]) -> list[str]:
         return [n for n in names if n.startswith("backbone.") and ".fpn." not in n]
 

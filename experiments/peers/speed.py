@@ -55,8 +55,8 @@ from b2inst.models import create_model
 from b2inst.structures import Targets
 from b2inst.training import Schedule
 from b2inst.weights import save_model
-from b2inst.weights.adelaidet import from_adelaidet
-from b2inst.weights.yolact import from_yolact
+from b2inst.weights.adelaidet import ADELAIDET
+from b2inst.weights.yolact import YOLACT
 
 #: (height, width) of the images to predict, a common one of COCO's: 800×1199 at 800 pixels.
 IMAGE = (427, 640)
@@ -286,7 +286,7 @@ def _adelaidet(options: Options, attention_size: int) -> tuple[AdelaiDet, Any]:
     """The peer, and our model of the same weights."""
     weights, source = _blendmask_weights(options, attention_size)
     peer = _peer_of(options, weights, attention_size)
-    return peer, from_adelaidet(weights, source=source)
+    return peer, ADELAIDET.load(weights, source=source)
 
 
 def _peer_of(options: Options, weights: Mapping[str, Tensor], attention_size: int) -> AdelaiDet:
@@ -310,7 +310,7 @@ def predict_yolact(options: Options) -> Row:
     assert options.yolact is not None
     weights, source = _weights(options, "yolact_r50_spec.json")
     peer = Yolact(options.yolact.resolve(), weights=weights)
-    model = from_yolact(weights, source=source)
+    model = YOLACT.load(weights, source=source)
     return predictions(Contender("yolact", peer.predict, peer.read), model, options)
 
 
@@ -445,7 +445,7 @@ def memory_of(options: Options, *, name: str) -> Row:
         step = _peer_of(options, weights, 7).training_step(*data)
     else:
         (own,) = (setting for setting in SETTINGS if setting.name == name)
-        state = from_adelaidet(weights, source=source).state_dict()
+        state = ADELAIDET.load(weights, source=source).state_dict()
         step = partial(our_step(own, state, data), None)
         del state
     for _ in range(2):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Targets
 
 Image = NDArray[np.uint8]  #: H×W×3 RGB

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import b2inst
 from b2inst.benchmark import Benchmark, BenchmarkError, Sample, benchmark, to_text
-from b2inst.benchmark.contender import Contender
+from b2inst.benchmark.measure import TimedModel, gflops, peak_memory_mb
 from b2inst.benchmark.stages import STAGES
 
 PAIR = ("blendmask-tiny", "b2inst-blendmask-tiny")
@@ -20,13 +21,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Who predicted, in order. Each prediction takes the milliseconds told by ``_took``."""
     order: list[str] = []
 
-    def predict(self: Contender, sample: Sample) -> tuple[dict[str, float], int]:
+    def predict(self: TimedModel, sample: Sample) -> tuple[dict[str, float], int]:
         order.append(self.name)
         self.network_sizes.append((96, 128))
         seconds = _took(self.name, int(sample.image[0, 0, 0]))
         return dict.fromkeys(STAGES, 0.0) | {"backbone": seconds, "RLE": 0.5 * seconds}, 7
 
-    monkeypatch.setattr(Contender, "predict", predict)
+    monkeypatch.setattr(TimedModel, "predict", predict)
     return order
 
 
@@ -47,7 +48,7 @@ def test_models_take_turns_and_are_compared_image_by_image(
     calls: list[str], samples: list[Sample]
 ) -> None:
     result = benchmark(PAIR, samples=samples, detections=5, progress=False)
-    timed = calls[2 * 3 :]  # after three images of warm-up each
+    timed = calls[2 + 2 * 3 :]  # after counting operations and three images of warm-up each
     pairs = [tuple(timed[i : i + 2]) for i in range(0, 24, 2)]
     assert pairs == [PAIR, PAIR[::-1]] * 6
     base, ours = (result.speed(name) for name in PAIR)
@@ -131,3 +132,27 @@ def test_what_cannot_be_measured(sample: Callable[..., Sample]) -> None:
         benchmark(["blendmask-huge"], samples=one)
     with pytest.raises(BenchmarkError, match="blendmask-tiny has no option wings"):
         benchmark(["blendmask-tiny"], options={"wings": 2}, samples=one)
+
+
+def test_operations_of_a_convolution_and_a_linear_layer() -> None:
+    conv, linear = nn.Conv2d(8, 16, 3, padding=1, stride=2), nn.Linear(100, 50)
+    image, row = torch.zeros(2, 8, 32, 64), torch.zeros(7, 100)
+
+    @torch.inference_mode()
+    def work() -> None:
+        conv(image)
+        linear(row)
+
+    multiply_adds = 2 * (16 * 16 * 32) * (8 * 9) + 7 * 50 * 100
+    assert gflops(work) == pytest.approx(2e-9 * multiply_adds)
+
+
+def test_peak_is_of_what_is_held_together() -> None:
+    def work() -> None:
+        one = torch.zeros(1_000_000)  # 4 MB
+        two = torch.zeros(500_000)
+        del one
+        three = torch.zeros(1_000_000)
+        del two, three
+
+    assert peak_memory_mb(work, torch.device("cpu")) == pytest.approx(6.0, rel=0.01)

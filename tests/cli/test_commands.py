@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,9 @@ def test_mistakes_are_one_line() -> None:
     assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")
     assert "blendmask-huge" in _error("train", "blendmask-huge", "--profile", "smoke")
     assert "which split" not in _error("table", "table1", "--data", "nowhere")
+    if find_spec("wandb") is None:
+        told = "logger wandb: not installed; pip install wandb"
+        assert told in _error("train", "blendmask-tiny", "--logger", "wandb")
     assert "x.safetensors" in _error("predict", "x.safetensors", "a.png", "--out", "o")
     assert "nowhere: no such folder" in _error("data", "check", "nowhere")
 
@@ -131,6 +135,7 @@ def test_mistakes_are_one_line() -> None:
         ["table", "table1", "--seeds", "1,1"],
         ["table", "table1", "--skip-bad"],
         ["train", "blendmask-tiny", "--option", "scoring"],
+        ["train", "blendmask-tiny", "--tensorboard", "--logger", "csv"],
         ["eval", "x.safetensors"],
         ["data", "scenes", "d", "--images", "0"],
     ],
@@ -143,11 +148,16 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
     trained = _call(
         *("train", "b2inst-blendmask-tiny", "--profile", "smoke", "--data", coco),
         *("--iterations", 2, "--option", "scoring=[iou]", "--seed", 3),
+        *("--eval-every", 1, "--logger", "csv"),
     )
     assert trained.exit_code == 0, trained.output
+    assert "an early look every 1 iterations, at 3 of 3 images of val" in trained.stdout
+    assert "best.safetensors: the best weights, of iteration" in trained.stdout
+    assert "device cpu, 1 CPU thread\n" in trained.stdout
     (weights,) = (tmp_path / "runs").glob("*/model.safetensors")
     assert f"{weights.relative_to(tmp_path)}: the weights" in trained.output
     assert len((weights.parent / "log.jsonl").read_text().splitlines()) == 2
+    assert len((weights.parent / "csv/version_0/metrics.csv").read_text().splitlines()) == 3
     spec = json.loads((weights.parent / "spec.json").read_text())
     assert (spec["seed"], spec["options"]["scoring"]) == (3, ["iou"])
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from b2inst.cli import app
 from b2inst.cli.compare import comparison_text
 from b2inst.data import write_scenes
+from b2inst.evaluation.bootstrap import noise_band
 from b2inst.evaluation.compare import Comparison
-from b2inst.evaluation.noise_band import noise_band
 
 
 def _call(*arguments: object) -> Result:

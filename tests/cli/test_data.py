@@ -19,11 +19,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-import b2inst.data.coco_fetch
-import b2inst.data.coco_subset
 from b2inst.cli import app
 from b2inst.data import write_scenes
-from b2inst.data.coco_site import SPLITS
+from b2inst.data.coco_fetch import SPLITS
 
 IMAGES = 4
 
@@ -63,11 +61,10 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     )
     train = replace(
         SPLITS["train"],
-        images=replace(SPLITS["train"].images, size=1, unpacked=1),
+        images=replace(SPLITS["train"].images, size=1),
         annotations=small.annotations,
     )
-    for function in (b2inst.data.coco_fetch.fetch_coco, b2inst.data.coco_subset.fetch_coco_subset):
-        monkeypatch.setitem(function.__kwdefaults__, "site", {"val": small, "train": train})
+    monkeypatch.setattr("b2inst.data.coco_fetch.SPLITS", {"val": small, "train": train})
     monkeypatch.setenv("no_proxy", "*")
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
     monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
@@ -102,7 +99,7 @@ def test_a_subset_then_the_whole(mirror: str, tmp_path: Path) -> None:
 def test_both_splits_of_annotations_by_default(mirror: str, tmp_path: Path) -> None:
     failed = _call(tmp_path / "coco", "--mirror", mirror)
     assert failed.exit_code == 1
-    assert "zips/train2017.zip: HTTP 404" in failed.stderr  # val is there by then
+    assert "zips/train2017.zip: HTTP Error 404" in failed.stderr  # val is there by then
     assert len([*(tmp_path / "coco" / "val2017").iterdir()]) == IMAGES
 
 

@@ -156,7 +156,7 @@ def test_compare_has_the_same_errors(
     for content, message in (
         (boxes, "has no segmentation; give masks, boxes are not enough"),
         (foreign, "image_id 77 is not in the annotation file"),
-        ([perfect[0] | {"score": float("nan")}], "score nan is not finite"),
+        ([perfect[0] | {"score": float("nan")}], "score is nan: input should be a finite number"),
         (truth, "has no score"),
         ({}, "has no predictions"),
     ):
@@ -218,7 +218,7 @@ def test_eval_predicts_and_measures_with_one_limit(
 
     def predicted(model: Any, index: object, path: Path, **_: object) -> None:
         limits.append(model.max_detections)
-        evaluation.PredictionWriter(path).close()
+        evaluation.save_predictions(path, [])
 
     def measured(*_: object, max_detections: int, **__: object) -> dict[str, None]:
         limits.append(max_detections)

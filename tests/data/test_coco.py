@@ -52,6 +52,15 @@ def test_what_sticks_out_a_little_is_clipped(content, write) -> None:
     assert annotation.mask(20, 30).sum() == 300
 
 
+@pytest.mark.parametrize("box", [[-2.5, 3, 1, 10], [2, 21, 8, 1], [30, 3, 1, 10]])
+def test_a_box_beside_the_image_is_the_masks(box: list[float], content, write) -> None:
+    """Within the tolerance, but clipped it would end with x2 < x1."""
+    content["annotations"][0]["bbox"] = box
+    index = CocoIndex.load(*write(content))
+    assert index.annotations[7][0].box == (2, 3, 10, 13)
+    assert "a bbox of no area in the image (taken from the mask): 1" in index.notes[0]
+
+
 def test_annotated_leaves_out_images_without_instances(content, write) -> None:
     content["annotations"][2]["iscrowd"] = 1
     index = CocoIndex.load(*write(content))
@@ -148,7 +157,7 @@ def test_what_the_file_lacks_comes_from_the_mask(content, write) -> None:
     assert [list(a.bbox) for a in found] == boxes
     assert [a.area for a in found] == areas
     assert sorted(note.split(": ")[1] for note in index.notes[:-1]) == [
-        "annotations with a flat bbox (taken from the mask)",
+        "annotations with a bbox of no area in the image (taken from the mask)",
         "annotations with area 0 (counted from the mask)",
         "annotations with no area (counted from the mask)",
         "annotations with no bbox (taken from the mask)",

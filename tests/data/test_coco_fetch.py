@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections import namedtuple
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pycocotools.coco import COCO
 
-from b2inst.data import DataError, check_coco, fetch_coco
-from b2inst.data.coco_fetch import address
+from b2inst.data import CocoIndex, DataError, check_coco, fetch_coco, fetch_coco_subset, find_split
+from b2inst.data.coco_fetch import _IMAGE_NAME, SITE, SPLITS, address
 
 
 def fetch(root: Path, site: Any, *splits: str, **options: Any) -> list[Path]:
@@ -22,7 +23,6 @@ def fetch(root: Path, site: Any, *splits: str, **options: Any) -> list[Path]:
         root,
         splits=splits or ("train", "val"),
         mirror=site.web.address,
-        site=site.splits,
         progress=False,
         **options,
     )
@@ -103,16 +103,17 @@ def test_interrupted_in_an_archive_it_goes_on_there(tmp_path: Path, site: Any) -
 def test_a_split_is_whole_or_absent(
     stop: BaseException, tmp_path: Path, site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = []
+    extracted = []
+    extract = zipfile.ZipFile.extract
 
-    def copy(source: Any, target: Any, length: int) -> None:
-        copied.append(target.name)
-        if len(copied) == 3:
+    def extract_or_stop(self: Any, name: str, folder: Path) -> str:
+        extracted.append(name)
+        if len(extracted) == 3:
             raise stop
-        target.write(source.read())
+        return extract(self, name, folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr("b2inst.data.archives.shutil.copyfileobj", copy)
+        patch.setattr(zipfile.ZipFile, "extract", extract_or_stop)
         with pytest.raises((KeyboardInterrupt, DataError)) as error:
             fetch(tmp_path, site, "val")
     if isinstance(stop, OSError):
@@ -126,8 +127,8 @@ def test_a_split_is_whole_or_absent(
 
 
 def test_what_a_killed_call_left_is_cleared(tmp_path: Path, site: Any) -> None:
-    (tmp_path / ".val2017.partial").mkdir()
-    (tmp_path / ".val2017.partial" / "000000000001.jpg").write_bytes(b"half")
+    (tmp_path / ".partial" / "val2017").mkdir(parents=True)
+    (tmp_path / ".partial" / "val2017" / "000000000001.jpg").write_bytes(b"half")
     fetch(tmp_path, site, "val")
     assert files(tmp_path) == expected(site, "val")
 
@@ -177,51 +178,25 @@ def test_disk_space_is_looked_at_before_anything_is_fetched(
     gigabyte = 10**9
     for name, zipped in {"train": 19, "val": 1}.items():
         split = site.splits[name]
-        images = replace(split.images, size=zipped * gigabyte, unpacked=zipped * gigabyte)
-        labels = replace(split.annotations, size=2 * gigabyte, unpacked=gigabyte)
+        images = replace(split.images, size=zipped * gigabyte)
+        labels = replace(split.annotations, size=2 * gigabyte)
         site.splits[name] = replace(split, images=images, annotations=labels)
     usage = namedtuple("usage", "total used free")
-    needed = {False: 2 + 1 + 1 + 19 + 19, True: 2 + 1 + 1 + 1 + 19 + 19}
-    for keep, least in needed.items():
-        for free, words in {
-            least * gigabyte - 1: f"{least}.0 GB of disk space needed",
-            least * gigabyte: "the server has",  # there was space, so it went on to the server
-        }.items():
-            monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage(0, 0, free))
-            with pytest.raises(DataError, match=words):
-                fetch(tmp_path, site, keep_zips=keep)
-            if free < least * gigabyte:
-                assert paths(site) == []
-            site.web.reset()
+    needed = (2 + 4) + 2.05 * (1 + 19)
+    for free, words in {
+        needed * gigabyte - 1: f"{needed:.1f} GB of disk space needed",
+        needed * gigabyte: "the server has",  # there was space, so it went on to the server
+    }.items():
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage(0, 0, free))
+        with pytest.raises(DataError, match=words):
+            fetch(tmp_path, site)
+        assert (paths(site) == []) == (free < needed * gigabyte)
+        site.web.reset()
     with (tmp_path / "train2017.zip.partial").open("wb") as file:
         file.truncate(gigabyte)  # what has come is not needed again
-    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, 41 * gigabyte))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(0, 0, (needed - 1) * gigabyte))
     with pytest.raises(DataError, match="the server has"):
         fetch(tmp_path, site)
-
-
-@pytest.mark.parametrize(
-    ("harm", "words"),
-    [
-        ({"../evil.jpg": b"x"}, r"'../evil\.jpg' does not belong there"),
-        ({"val2017/000000000007.jpg": b"x"}, "holds 7 images, not 6"),
-    ],
-)
-def test_other_archives_of_the_right_checksum(
-    harm: dict[str, bytes], words: str, tmp_path: Path, site: Any
-) -> None:
-    archive = io.BytesIO(site.web.files["/zips/val2017.zip"])
-    with zipfile.ZipFile(archive, "a") as file:
-        for name, body in harm.items():
-            file.writestr(name, body)
-    split = site.splits["val"]
-    known = rf"{split.name}/.*"
-    images = replace(split.images, size=None, md5=None, members=known)
-    site.splits["val"] = replace(split, images=images)
-    site.web.files["/zips/val2017.zip"] = archive.getvalue()
-    with pytest.raises(DataError, match=words):
-        fetch(tmp_path, site, "val")
-    assert set(files(tmp_path)) == {"annotations_trainval2017.zip", "val2017.zip"}
 
 
 def test_another_file_in_place_of_an_archive(tmp_path: Path, site: Any) -> None:
@@ -256,3 +231,163 @@ def test_splits_and_mirrors_that_are_none(tmp_path: Path, site: Any) -> None:
     assert address("https://a.b/coco/") == "https://a.b/coco"
     assert json.loads(site.annotations["annotations/instances_val2017.json"])
     assert os.listdir(tmp_path) == []
+
+
+# --- subsets ------------------------------------------------------------------------------------
+
+ANNOTATIONS = "/annotations/annotations_trainval2017.zip"
+
+
+def fetch_subset(root: Path, site: Any, images: int, **options: Any) -> Path:
+    return fetch_coco_subset(root, images, mirror=site.web.address, progress=False, **options)
+
+
+def image(number: int) -> str:
+    return f"{number:012d}.jpg"
+
+
+def images(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "val2017").iterdir())
+
+
+def test_a_subset_is_a_coco_folder(tmp_path: Path, site: Any) -> None:
+    file = fetch_subset(tmp_path, site, 3)
+    assert file == tmp_path / "annotations" / "instances_val2017.json"
+    # Image 2 has nothing and image 4 only a crowd.
+    assert images(tmp_path) == [image(1), image(3), image(5)]
+    assert set(paths(site)) == {ANNOTATIONS} | {f"/val2017/{image(k)}" for k in (1, 3, 5)}
+    report = check_coco(tmp_path, progress=False)
+    assert report.ok
+    assert (report.images, report.annotations) == (3, 6)
+    index = CocoIndex.load(*find_split(tmp_path, "val2017"))
+    assert {record.path.read_bytes() for record in index.images} == {
+        site.images["val2017"][image(k)] for k in (1, 3, 5)
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "annotations", "val2017"]
+
+
+def test_it_holds_what_the_whole_says_of_its_images(tmp_path: Path, site: Any) -> None:
+    whole = tmp_path / "whole.json"
+    whole.write_bytes(site.annotations["annotations/instances_val2017.json"])
+    oracle, ours = COCO(str(whole)), COCO(str(fetch_subset(tmp_path, site, 2)))
+    assert sorted(ours.getImgIds()) == [1, 3]
+    assert ours.loadImgs([1, 3]) == oracle.loadImgs([1, 3])
+    assert ours.imgToAnns == {k: oracle.imgToAnns[k] for k in (1, 3)}
+    assert ours.cats == oracle.cats
+
+
+def test_a_larger_subset_extends_it_and_a_smaller_one_leaves_it(tmp_path: Path, site: Any) -> None:
+    file = fetch_subset(tmp_path, site, 2)
+    site.web.reset()
+    fetch_subset(tmp_path, site, 3)
+    assert set(paths(site)) == {ANNOTATIONS, f"/val2017/{image(5)}"}
+    assert images(tmp_path) == [image(1), image(3), image(5)]
+    content = file.read_bytes()
+    site.web.reset()
+    for number in (3, 1):
+        fetch_subset(tmp_path, site, number)
+    assert set(paths(site)) == set()
+    assert file.read_bytes() == content
+
+
+def test_a_lost_image_comes_back(tmp_path: Path, site: Any) -> None:
+    file = fetch_subset(tmp_path, site, 3, keep_zips=True)
+    content = file.read_bytes()
+    (tmp_path / "val2017" / image(3)).unlink()
+    site.web.reset()
+    fetch_subset(tmp_path, site, 1)
+    assert set(paths(site)) == {f"/val2017/{image(3)}"}
+    assert file.read_bytes() == content
+
+
+def test_the_whole_after_a_subset(tmp_path: Path, site: Any) -> None:
+    fetch_subset(tmp_path, site, 2)
+    fetch(tmp_path, site, "val")
+    assert images(tmp_path) == sorted(site.images["val2017"])
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    assert file.read_bytes() == site.annotations["annotations/instances_val2017.json"]
+
+
+def test_a_subset_after_the_whole(tmp_path: Path, site: Any) -> None:
+    fetch(tmp_path, site, "val")
+    site.web.reset()
+    file = fetch_subset(tmp_path, site, 2)
+    assert set(paths(site)) == set()
+    assert file.read_bytes() == site.annotations["annotations/instances_val2017.json"]
+
+
+def test_whole_annotations_without_all_images_are_not_reduced(tmp_path: Path, site: Any) -> None:
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    file.parent.mkdir()
+    file.write_bytes(site.annotations["annotations/instances_val2017.json"])
+    with pytest.raises(DataError, match="which a subset would reduce; complete it by --splits val"):
+        fetch_subset(tmp_path, site, 2)
+    fetch(tmp_path, site, "val")
+    assert ANNOTATIONS not in paths(site)
+
+
+def test_annotations_of_others_are_left_alone(tmp_path: Path, site: Any) -> None:
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    content = file.read_bytes()
+    with pytest.raises(DataError, match="move it away"):
+        fetch_subset(tmp_path, site, 2)
+    assert file.read_bytes() == content
+
+
+def test_interrupted_it_leaves_what_was_there(tmp_path: Path, site: Any) -> None:
+    file = fetch_subset(tmp_path, site, 1)
+    content = file.read_bytes()
+    folder = tmp_path / "val2017"
+    site.web.acts.extend([{}, {"interrupt": lambda: len([*folder.glob("*.jpg")]) == 2}])
+    with pytest.raises(KeyboardInterrupt):
+        fetch_subset(tmp_path, site, 3)
+    assert file.read_bytes() == content
+    site.web.reset()
+    fetch_subset(tmp_path, site, 3)
+    assert ANNOTATIONS not in paths(site)
+    assert images(tmp_path) == [image(1), image(3), image(5)]
+    assert check_coco(tmp_path, progress=False).ok
+
+
+@pytest.mark.parametrize("body", [b"no image", None])
+def test_an_image_that_is_another(body: bytes | None, tmp_path: Path, site: Any) -> None:
+    if body is None:
+        body = site.images["val2017"][image(1)][:-100]  # cut short, and the server knows no better
+    site.web.files[f"/val2017/{image(3)}"] = body
+    with pytest.raises(DataError, match=r"3\.jpg: is not the image of 30×20 pixels"):
+        fetch_subset(tmp_path, site, 2)
+    assert not (tmp_path / "annotations").exists()
+    assert image(3) not in images(tmp_path)
+
+
+def test_a_mirror_without_single_images(tmp_path: Path, site: Any) -> None:
+    del site.web.files[f"/val2017/{image(3)}"]
+    with pytest.raises(DataError, match=r"val2017/000000000003\.jpg: HTTP Error 404"):
+        fetch_subset(tmp_path, site, 2)
+
+
+def test_there_are_no_more(tmp_path: Path, site: Any) -> None:
+    with pytest.raises(DataError, match="--subset 5: only 4 images have objects"):
+        fetch_subset(tmp_path, site, 5)
+
+
+# --- what is known of COCO 2017 -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_addresses_and_layout(split: Any) -> None:
+    assert f"{SITE}/{split.images.path}" == f"http://images.cocodataset.org/zips/{split.name}.zip"
+    for archive in (split.images, split.annotations):
+        assert re.fullmatch("[0-9a-f]{32}", archive.md5)
+    assert re.fullmatch(rf"annotations/\w+_({split.name}|test-dev2017)\.json", split.member)
+    assert split.images.unpacked > split.images.size
+    assert split.annotations.unpacked >= (split.annotation_bytes or 0)
+
+
+def test_images_are_named_so(coco_tiny: Path) -> None:
+    for folder in ("train2017", "val2017"):
+        names = [path.name for path in (coco_tiny / folder).iterdir()]
+        assert names
+        assert all(re.fullmatch(_IMAGE_NAME, name) for name in names)

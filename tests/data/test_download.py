@@ -84,29 +84,22 @@ def test_ctrl_c_leaves_what_has_come(url: str, web: Any, target: Path) -> None:
     assert web.requests == [("/f.zip", f"bytes={have}-" if have else None)]
 
 
-def partly(target: Path, version: str | None, have: int = 40_000) -> None:
+def partly(target: Path, content: bytes = BODY[:40_000]) -> None:
     """What an interrupted call leaves."""
-    target.with_name("f.zip.partial").write_bytes(BODY[:have])
-    if version is not None:
-        target.with_name("f.zip.version").write_text(version)
+    target.with_name("f.zip.partial").write_bytes(content)
 
 
-def test_another_version_is_not_glued_to_the_first(url: str, web: Any, target: Path) -> None:
-    partly(target, '"of yesterday"')
-    target.with_name("f.zip.partial").write_bytes(b"of yesterday")
-    download(url, target)
-    assert web.requests == [("/f.zip", "bytes=12-")]
+def test_parts_of_two_versions_are_told_by_the_checksum(url: str, web: Any, target: Path) -> None:
+    partly(target, b"of yesterday")
+    download(url, target, md5=MD5)
+    assert web.requests == [("/f.zip", "bytes=12-"), ("/f.zip", None)]
     assert only_the_file_is_there(target)
 
 
-@pytest.mark.parametrize(
-    "headers", [{"Content-Range": "bytes 0-9/10"}, {"Content-Range": ""}, {"ETag": '"another"'}]
-)
-def test_another_part_than_asked_for(
-    headers: dict[str, str], url: str, web: Any, target: Path
-) -> None:
-    partly(target, f'"{hashlib.sha1(BODY).hexdigest()}"')
-    web.acts.append({"stubborn": True, "headers": headers})
+@pytest.mark.parametrize("part", ["bytes 0-9/10", "", "bytes 400000-499999/500000"])
+def test_another_part_than_asked_for(part: str, url: str, web: Any, target: Path) -> None:
+    partly(target)
+    web.acts.append({"headers": {"Content-Range": part}})
     download(url, target)
     assert web.requests == [("/f.zip", "bytes=40000-"), ("/f.zip", None)]
     assert only_the_file_is_there(target)
@@ -120,33 +113,14 @@ def test_a_server_that_ignores_ranges_starts_anew(url: str, web: Any, target: Pa
     assert only_the_file_is_there(target)
 
 
-@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
-def test_without_a_sign_of_its_version_nothing_is_continued(
-    etag: str, url: str, web: Any, target: Path
-) -> None:
-    web.always = {"headers": {"ETag": etag}}
-    web.acts.append({"cut": 70_000})
-    download(url, target)
-    assert web.requests == [("/f.zip", None)] * 2
-    assert only_the_file_is_there(target)
-
-
-def test_the_date_tells_versions_apart_too(url: str, web: Any, target: Path) -> None:
-    date = "Mon, 01 Jan 2018 00:00:00 GMT"
-    web.always = {"headers": {"ETag": "", "Last-Modified": date}}
-    web.acts.append({"cut": 70_000})
-    download(url, target, md5=MD5)
-    assert web.requests == [("/f.zip", None), ("/f.zip", "bytes=70000-")]
-
-
 def test_a_file_that_became_shorter(url: str, web: Any, target: Path) -> None:
-    partly(target, f'"{hashlib.sha1(BODY[:100]).hexdigest()}"')
+    partly(target)
     web.files["/f.zip"] = BODY[:100]
     assert download(url, target).read_bytes() == BODY[:100]
 
 
 def test_what_is_complete_is_only_checked(url: str, web: Any, target: Path) -> None:
-    partly(target, '"x"', have=len(BODY))
+    partly(target, BODY)
     download(url, target, size=len(BODY), md5=MD5)
     assert only_the_file_is_there(target)
     assert web.requests == []
@@ -198,7 +172,7 @@ def test_lasting_damage_is_refused(url: str, web: Any, target: Path) -> None:
     with pytest.raises(DataError, match=rf"f\.zip: it came damaged \(MD5 \w+, not {MD5}\), twice"):
         download(url, target, size=len(BODY), md5=MD5)
     assert len(web.requests) == 2
-    assert [path.name for path in target.parent.iterdir()] in ([], ["f.zip.version"])
+    assert [*target.parent.iterdir()] == []
 
 
 def test_the_checksum_of_s3_is_believed(url: str, web: Any, target: Path) -> None:
@@ -235,7 +209,7 @@ def test_what_will_not_come_is_asked_for_once(
     status: int, url: str, web: Any, target: Path
 ) -> None:
     web.always = {"status": status}
-    with pytest.raises(DataError, match=rf"f\.zip: HTTP {status} .*--mirror"):
+    with pytest.raises(DataError, match=rf"f\.zip: HTTP Error {status}.*--mirror"):
         download(url, target)
     assert len(web.requests) == 1
 
@@ -250,7 +224,7 @@ def test_what_may_come_is_asked_for_again(
     assert pauses == [1, 2, 4]
     target.unlink()
     web.always = {"status": status}
-    with pytest.raises(DataError, match=f"HTTP {status}"):
+    with pytest.raises(DataError, match=f"HTTP Error {status}"):
         download(url, target)
     assert len(web.requests) == 4 + 6
 
@@ -267,7 +241,7 @@ def test_nobody_answers(target: Path, pauses: list[float]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/f"
-        with pytest.raises(DataError, match="refused; 0 bytes"):
+        with pytest.raises(DataError, match=r"refused.*; 0 bytes"):
             download(address, target)
     assert len(pauses) == 5
 

@@ -11,8 +11,7 @@ from PIL import Image, features
 
 from b2inst.data import DataError, read_image
 from b2inst.data.images import probe_image
-from b2inst.models import image_segmenter
-from b2inst.models.image_segmenter import ImageLike
+from b2inst.models.images import ImageLike, rgb_array
 
 ORIENTATION = 0x0112
 #: What a viewer must do, from the EXIF standard; 0 and 9 are no orientations.
@@ -116,7 +115,7 @@ def test_every_mode_and_orientation(
         given: list[ImageLike] = [path, str(path), read_image(path)]
         with Image.open(path) as file:
             for one in [*given, file]:
-                np.testing.assert_array_equal(image_segmenter.read_image(one), read)
+                np.testing.assert_array_equal(rgb_array(one), read)
 
 
 def test_one_grey_picture_in_four_formats(files: Path) -> None:

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from b2inst.cli import app
 from b2inst.data import CocoIndex, DataError, ImageRecord, check_coco, fetch_nuclei, find_split
-from b2inst.data.nuclei import COMMIT, assign_splits
+from b2inst.data.nuclei import COMMIT, assign_splits, tree_id
 from b2inst.evaluation import evaluate, to_records
 from b2inst.structures import Instances
 
@@ -411,7 +411,7 @@ def _damage(archive: Path) -> None:
 
 def _encrypt(archive: Path) -> None:
     data = bytearray(archive.read_bytes())
-    data[data.index(b"PK\x01\x02") + 8] |= 1
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(data)
 
 
@@ -441,23 +441,23 @@ def _bomb(archive: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "not a zip archive"),
-    "empty": (lambda path: path.write_bytes(b"") and None, "not a zip archive"),
-    "cut": (_cut, "not a zip archive"),
-    "damaged": (_damage, "is damaged"),
+    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "is no sound zip archive"),
+    "empty": (lambda path: path.write_bytes(b"") and None, "is no sound zip archive"),
+    "cut": (_cut, "is no sound zip archive"),
+    "damaged": (_damage, "is no sound zip archive"),
     "missing": (lambda path: path.unlink(), "cannot be read (No such file"),
     "no members": (lambda path: ZipFile(path, "w").close(), "has other content (git tree 4b825dc6"),
     "a file changed": (_change_one, "has other content"),
     "files left out": (_leave_out_one, "has other content"),
     "modes lost": (_lose_modes, "has other content"),
     "a file more": (_add(f"{TOP}stage1_train/{'0' * 64}/masks/1.png"), "has other content"),
-    "other repository": (_add("detectron2-main/setup.py"), "'detectron2-main/setup.py' does not"),
-    "parent": (_add("../evil.png"), "'../evil.png' does not belong there"),
-    "parent inside": (_add(f"{TOP}stage1_train/../../e.png"), "does not belong there"),
-    "absolute": (_add("/evil.png"), "'/evil.png' does not belong there"),
-    "backslash": (_add(f"{TOP}..\\evil.png"), "does not belong there"),
-    "link": (_add(_link()), "is a link"),
-    "twice": (_add_twice, "README.rst' occurs twice"),
+    "other repository": (_add("detectron2-main/setup.py"), "has other content"),
+    "parent": (_add("../evil.png"), "has other content"),
+    "parent inside": (_add(f"{TOP}stage1_train/../../e.png"), "has other content"),
+    "absolute": (_add("/evil.png"), "has other content"),
+    "backslash": (_add(f"{TOP}..\\evil.png"), "has other content"),
+    "link": (_add(_link()), "has other content"),
+    "twice": (_add_twice, "has other content"),
     "encrypted": (_encrypt, "is encrypted"),
     "bomb": (_bomb, "bytes, not at most 100,000,000"),
 }
@@ -556,7 +556,7 @@ def test_interrupted_after_the_download_it_is_not_fetched_again(
 
 
 def test_without_the_archive_both_ways_to_it_are_told(tmp_path: Path, web: Any) -> None:
-    with pytest.raises(DataError, match="HTTP 404") as error:
+    with pytest.raises(DataError, match="HTTP Error 404") as error:
         fetch(tmp_path / "nuclei", web)
     assert f"{web.address}{PATH}.zip" in str(error.value)
     assert "--mirror, or name a copy by --archive" in str(error.value)
@@ -607,3 +607,42 @@ def _as_found(index: CocoIndex, image: ImageRecord) -> Instances:
         labels=torch.tensor([found.label for found in objects], dtype=torch.int64),
         masks=torch.from_numpy(masks),
     )
+
+
+# --- git trees ----------------------------------------------------------------------------------
+
+FILES = {  # names that git sorts otherwise than as paths or as plain names
+    "a.txt": b"",
+    "a/x": b"x",
+    "a/b/c": b"\0\xff",
+    "a-b": b"1",
+    "a0": b"2",
+    "a0.d/z": b"3",
+    "Z": b"4",
+    "é/ü": b"5",
+    "run": b"6" * 100_000,
+}
+EXECUTABLE = {"a/x", "run"}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_ids_are_those_of_git(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        nothing = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        call = ["git", "-C", str(tmp_path), *arguments]
+        done = subprocess.run(call, check=True, capture_output=True, env=os.environ | nothing)
+        return done.stdout.decode().strip()
+
+    for path, content in FILES.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+        (tmp_path / path).chmod(0o755 if path in EXECUTABLE else 0o644)
+    git("init", "-q")
+    git("add", ".")
+    found = {path: (path in EXECUTABLE, content) for path, content in FILES.items()}
+    assert tree_id(found).hex() == git("write-tree")
+    assert tree_id(dict(reversed(found.items()))).hex() == git("write-tree")
+
+
+def test_the_id_of_nothing() -> None:
+    assert tree_id({}).hex() == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"

@@ -13,13 +13,28 @@ from b2inst.evaluation import (
     Interval,
     Prediction,
     evaluate,
-    paired_bootstrap,
     paired_interval,
     resample_ap,
 )
 from b2inst.evaluation.bootstrap import draw_weights
 
 from .conftest import random_pair
+
+
+def paired_bootstrap(
+    runs_a: list[list[Prediction]],
+    runs_b: list[list[Prediction]],
+    truth: dict[str, Any],
+    *,
+    metric: str = "AP",
+    **options: Any,
+) -> Interval | None:
+    a, b = (
+        [resample_ap(run, truth, metrics=[metric], **options)[metric] for run in runs]
+        for runs in (runs_a, runs_b)
+    )
+    return paired_interval(a, b)
+
 
 AREAS = {"small": (0, 200), "medium": (200, 700), "large": (700, 1e10)}
 
@@ -94,7 +109,7 @@ def test_results_do_not_depend_on_how_the_work_is_cut(
 ) -> None:
     truth, predictions = pair
     whole = resample_ap(predictions, truth, resamples=50)
-    monkeypatch.setattr("b2inst.evaluation.bootstrap._CELLS", 100)
+    monkeypatch.setattr("b2inst.evaluation.matches._CELLS", 100)
     cut = resample_ap(predictions, truth, resamples=50)
     np.testing.assert_array_equal(whole["AP"], cut["AP"])
 

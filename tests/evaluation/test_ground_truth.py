@@ -41,8 +41,8 @@ def test_a_missing_crowd_flag_means_none() -> None:
         (content(segmentation=[]), r"annotation 4 \(image 10\) has an empty segmentation"),
         (content() | {"images": [], "annotations": []}, "has no images"),
         ({"images": []}, "has no list 'annotations'"),
-        (content() | {"annotations": [{"id": 1}]}, "annotation 1 is for an unknown image, id None"),
-        (content() | {"images": [{"id": 1}]}, r"image 1 \(1\) has height None"),
+        (content() | {"annotations": [{"id": 1}]}, "annotation 1 has no image_id"),
+        (content() | {"images": [{"id": 1}]}, "image 1 has no height"),
         (content() | {"images": [None]}, "an entry of the image list is None"),
     ],
 )

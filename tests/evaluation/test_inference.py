@@ -15,7 +15,7 @@ import torch
 from b2inst.data import CocoIndex, DataError, ImageRecord, find_split, write_scenes
 from b2inst.evaluation import EvaluationError, evaluate, read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes, equal_size_batches
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 from b2inst.structures import Instances
 
 
@@ -95,7 +95,7 @@ def test_an_image_of_which_predictions_are_wrong_is_named(index: CocoIndex, tmp_
             return answer
 
     name = index.images[0].path.name
-    with pytest.raises(EvaluationError, match=rf"{name}, detection \d+: score nan"):
+    with pytest.raises(EvaluationError, match=rf"{name}, detection \d+: score is nan"):
         write_predictions(Diverged(index), index, tmp_path / "p.jsonl.gz", progress=False)
     assert not list(tmp_path.iterdir())
 
@@ -125,21 +125,23 @@ def test_batches_hold_neighbours_of_equal_size() -> None:
     assert [[image.id for image in batch] for batch in batches] == [[0, 1], [2], [3], [4, 5]]
 
 
-def test_who_may_know_the_truth_is_told_the_masks_of_each_image(
-    index: CocoIndex, tmp_path: Path
-) -> None:
-    class Told(Oracle):
-        def predict_told(self, images: list[Any], truths: list[torch.Tensor]) -> list[Instances]:
+def test_an_oracle_is_given_the_true_masks_of_each_image(index: CocoIndex, tmp_path: Path) -> None:
+    class Bound(Oracle):
+        oracle = True
+
+        def predict_with_truth(
+            self, images: list[Any], truths: list[torch.Tensor]
+        ) -> list[Instances]:
             answers = self.predict(images)
             for answer, truth in zip(answers, truths, strict=True):
                 assert truth.dtype == torch.uint8
                 assert truth.bool().equal(answer.masks)
-            told.extend(truths)
+            given.extend(truths)
             return answers
 
-    told: list[torch.Tensor] = []
-    write_predictions(Told(index), index, tmp_path / "p.jsonl.gz", batch_size=2, progress=False)
-    assert len(told) == 5
+    given: list[torch.Tensor] = []
+    write_predictions(Bound(index), index, tmp_path / "p.jsonl.gz", batch_size=2, progress=False)
+    assert len(given) == 5
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def three_classes(tmp_path: Path) -> CocoIndex:
     return CocoIndex.load(file, tmp_path)
 
 
-def _model(count: int, names: tuple[str, ...] | None) -> ImageSegmenter:
+def _model(count: int, names: tuple[str, ...] | None) -> Segmenter:
     return create_model("blendmask-tiny", num_classes=count, class_names=names)
 
 

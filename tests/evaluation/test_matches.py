@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from b2inst.evaluation import Prediction
-from b2inst.evaluation.average_precision import load_pair, run_evaluator
+from b2inst.evaluation.average_precision import load_pair, run_evaluators
 from b2inst.evaluation.matches import CategoryMatches, match
 
 from .conftest import SIZE, annotation, dataset, prediction
@@ -29,7 +29,8 @@ def matches(
     max_detections: int = 100,
 ) -> CategoryMatches:
     truth, chosen = load_pair(predictions, dataset(annotations, images=images))
-    (category,) = match(run_evaluator(truth, chosen, kind="segm", max_detections=max_detections))
+    evaluators = run_evaluators(truth, chosen, ["segm"], max_detections=max_detections)
+    (category,) = match(evaluators["segm"])
     return category
 
 

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from b2inst.evaluation import evaluate
-from b2inst.evaluation.oracle import ap_by_ranking, oracle_rankings, rescored
-from b2inst.evaluation.score_quality import Ratings, rate
+from b2inst.evaluation.score_quality import (
+    Ratings,
+    ap_by_ranking,
+    oracle_rankings,
+    rate,
+    rescored,
+)
 
 from .conftest import random_pair
 

@@ -12,8 +12,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.evaluation import EvaluationError, Prediction, evaluate, resample_ap
-from b2inst.evaluation.ground_truth import load_ground_truth
-from b2inst.evaluation.touching import only, touching
+from b2inst.evaluation.ground_truth import load_ground_truth, only, touching
 
 from .conftest import SIZE, annotation, dataset, ellipse, prediction, random_pair
 

@@ -10,7 +10,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 import b2inst
 from b2inst.experiments.runs import code_version
@@ -18,6 +17,7 @@ from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.measuring import RESAMPLES, evaluation_settings
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.runs.store import Run, open_run, write_json
+from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import METRICS
 from b2inst.experiments.specs.workspace import Workspace
@@ -98,10 +98,8 @@ def finished(
     """One real run, trained and evaluated in this process, on one thread."""
     workspace = Workspace(tmp_path_factory.mktemp("finished"))
     prepare(spec.data, workspace.data)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in the order that a worker with one thread has
-    done = run(spec, workspace, progress=False)
-    torch.set_num_threads(before)
+    # Sums in the order that a worker with one thread has.
+    done = run(spec, workspace, machine=Resources(threads=1), progress=False)
     return spec, workspace, done
 
 

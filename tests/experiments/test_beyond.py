@@ -7,9 +7,8 @@ import pytest
 from b2inst.experiments import load_profile, load_table
 from b2inst.experiments.runs.runner import build_model
 from b2inst.models import BasisSegmenter
-from b2inst.models.oracle import OracleSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
-from b2inst.modules.boundary_diffusion import BoundaryDiffusion
+from b2inst.modules.refinement import BoundaryDiffusion
 
 TABLES = ("beyond", "beyond-schedule", "beyond-steps")
 
@@ -45,7 +44,7 @@ def test_tests_are_on_a_thousand_scenes_of_their_own() -> None:
 def test_rows_have_the_parts_that_they_are_named_for() -> None:
     rows = models()
     assert all(set(m.scoring_head.branches) == {"iou", "boundary"} for m in rows.values())
-    oracles = {name for name, m in rows.items() if isinstance(m, OracleSegmenter)}
+    oracles = {name for name, m in rows.items() if m.oracle is not None}
     assert oracles == {"true boundary as basis", "gate, true boundary"}
     as_basis = {name for name, m in rows.items() if isinstance(m.basis_head, BoundaryBasis)}
     assert as_basis == {"HBB", "K+1 basis"} | {n for n in rows if n.startswith("basis and gate")}

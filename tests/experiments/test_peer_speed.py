@@ -35,7 +35,7 @@ def peers(speed: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> models.ImageSegmenter:
+def tiny() -> models.Segmenter:
     """A model that finds something in any image."""
     torch.manual_seed(0)
     model = models.create_model("maskrcnn-tiny", num_classes=3).eval()
@@ -92,7 +92,7 @@ def test_masks_agree_by_iou_within_their_class(speed: ModuleType) -> None:
 
 
 def test_ours_are_loaded_as_users_load_them(
-    speed: ModuleType, tiny: models.ImageSegmenter, tmp_path: Path
+    speed: ModuleType, tiny: models.Segmenter, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
     save_model(tiny, path)
@@ -112,7 +112,7 @@ def test_ours_are_loaded_as_users_load_them(
 
 
 def test_a_row_has_ratios_and_refuses_other_masks(
-    speed: ModuleType, tiny: models.ImageSegmenter, monkeypatch: pytest.MonkeyPatch
+    speed: ModuleType, tiny: models.Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def peer(shift: int) -> Any:
         def read(found: Any) -> Any:

@@ -14,7 +14,7 @@ from b2inst.models import (
     baseline_of,
     create_model,
 )
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.basis_heads import BasisHead
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
 from b2inst.modules.fcos_head import FCOSHead
@@ -229,7 +229,7 @@ def test_a_model_on_mobilenet_has_the_options_of_its_family() -> None:
 def test_the_recipe_says_what_was_built_but_not_what_weights_it_started_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("b2inst.models.blendmask.load_imagenet", lambda *_: None)
+    monkeypatch.setattr("b2inst.models.building.load_imagenet", lambda *_: None)
     model = create("blendmask-r18", backbone_weights="imagenet", attention_size=14)
     assert model.recipe["options"] == {"attention_size": 14, "frozen_norm": True}
     again = create("blendmask-r18", **model.recipe["options"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.models import BasisSegmenter, ImageSegmenter, TwoStageSegmenter, create_model
+from b2inst.models import BasisSegmenter, Segmenter, TwoStageSegmenter, create_model
 from b2inst.modules.fcos_head import FCOSHead
 
 FAMILIES = {
@@ -17,7 +17,7 @@ FAMILIES = {
 }
 
 
-def _finds_much(name: str, **options: object) -> ImageSegmenter:
+def _finds_much(name: str, **options: object) -> Segmenter:
     torch.manual_seed(0)
     model = create_model(name, num_classes=1, **FAMILIES[name], **options).eval()
     if isinstance(model, TwoStageSegmenter):

@@ -118,7 +118,7 @@ def test_every_part_trains_and_predicts(family: str, make_targets: Callable[...,
     targets = make_targets((64, 64), [(16, 8, 48, 56)], [1])
     image = np.zeros((64, 64, 3), np.uint8)
     image[8:56, 16:48] = 255
-    losses = model([model.preprocessor.resized(image)] * 2, [targets] * 2)
+    losses = model.train()([model.preprocessor.resized(image)] * 2, [targets] * 2)
     torch.stack(list(losses.values())).sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     assert not [n for n, g in gradients.items() if g is None or not g.isfinite().all()]

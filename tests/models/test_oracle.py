@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.models import NoBasesError, create_model
-from b2inst.models.oracle import OracleSegmenter
+from b2inst.models import BasisSegmenter, NeedsTruthError, create_model
 
 
-def model(**options: object) -> OracleSegmenter:
+def model(**options: object) -> BasisSegmenter:
     torch.manual_seed(0)
-    made = create_model("blendmask-tiny", num_classes=3, **options).eval()
-    assert isinstance(made, OracleSegmenter)
+    made = create_model("blendmask-tiny", num_classes=3, **options)
+    assert isinstance(made, BasisSegmenter)
+    assert made.oracle is not None
     made.instance_head.score_threshold = 0.0
     return made
 
@@ -42,7 +42,7 @@ def test_masks_follow_the_truth_that_is_shown(options: dict[str, object]) -> Non
     boxes = [torch.tensor([[8.0, 8, 100, 80]])]
     coefficients = torch.randn(1, oracle.assembler.num_coefficients)
     one, other = (
-        oracle.assembler.assemble(oracle._shown(bases, [truth]), boxes, coefficients)
+        oracle.assembler.assemble(oracle._with_true_boundary(bases, [truth]), boxes, coefficients)
         for truth in (_filled(slice(10, 40)), _filled(slice(50, 90)))
     )
     assert (one.probabilities - other.probabilities).abs().max() > 1e-4
@@ -51,7 +51,7 @@ def test_masks_follow_the_truth_that_is_shown(options: dict[str, object]) -> Non
 def test_the_truth_is_shown_at_the_size_of_the_network() -> None:
     oracle, seen = model(oracle={}), []
     oracle.oracle.register_forward_hook(lambda _, given, __: seen.append(given[1]))
-    oracle.predict_told([picture(0)], [truth(slice(4, 20))])
+    oracle.predict_with_truth([picture(0)], [truth(slice(4, 20))])
     assert len(seen) == 1
     (mask,) = seen[0][0]
     assert mask.shape == (96, 128)  # twice the image
@@ -62,20 +62,20 @@ def test_the_truth_is_shown_at_the_size_of_the_network() -> None:
 def test_an_image_is_predicted_as_in_a_batch() -> None:
     oracle = model(oracle={"as_basis": True})
     images, truths = [picture(0), picture(1)], [truth(slice(4, 20)), truth(slice(0, 0))[:0]]
-    together = oracle.predict_told(images, truths)
+    together = oracle.predict_with_truth(images, truths)
     for found, image, masks in zip(together, images, truths, strict=True):
-        alone = oracle.predict_told([image], [masks])[0]
+        alone = oracle.predict_with_truth([image], [masks])[0]
         torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
 
 
 def test_without_the_truth_it_says_what_it_lacks() -> None:
     oracle = model(oracle={"as_basis": True})
-    with pytest.raises(NoBasesError, match="shown the true boundaries"):
+    with pytest.raises(NeedsTruthError, match="shown the true boundaries"):
         oracle.predict([picture(0)])
-    with pytest.raises(NoBasesError, match="shown the true boundaries"):
+    with pytest.raises(NeedsTruthError, match="shown the true boundaries"):
         oracle.explain(picture(0))
 
 
 def test_a_boundary_is_shown_or_predicted() -> None:
-    with pytest.raises(ValueError, match="one is predicted, one is shown"):
+    with pytest.raises(ValueError, match="one is predicted, one true"):
         model(oracle={}, boundary={})

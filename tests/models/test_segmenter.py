@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from b2inst.models import BasisSegmenter, mask_score
-from b2inst.models.segmenter import read_image
+from b2inst.models.images import rgb_array
 from b2inst.ops.masks import encode_rle
 from b2inst.structures import Instances, Targets
 
@@ -123,8 +123,8 @@ def test_images_are_turned_upright_and_made_rgb(picture: Picture, tmp_path: Path
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90° clockwise
     Image.fromarray(array).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "turned.png"), np.rot90(array, -1))
-    grey = read_image(Image.fromarray(array[:, :, 0]))
+    assert np.array_equal(rgb_array(tmp_path / "turned.png"), np.rot90(array, -1))
+    grey = rgb_array(Image.fromarray(array[:, :, 0]))
     assert np.array_equal(grey, array[:, :, :1].repeat(3, 2))
 
 
@@ -150,11 +150,18 @@ def test_who_resizes_images_themselves_gets_the_same(tiny: Build, picture: Pictu
         np.zeros((8, 8, 4), np.uint8),
         np.zeros((8, 8, 3), np.float32),
         np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 0, 3), np.uint8),
     ],
 )
 def test_other_arrays_are_refused(tiny: Build, wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="give H×W×3 uint8 in RGB order"):
         tiny().predict([wrong])
+
+
+def test_empty_tensors_are_refused(tiny: Build) -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 0, 8\) .* give 3×H×W uint8"):
+        tiny().predict([torch.zeros(3, 0, 8, dtype=torch.uint8)])
 
 
 def test_no_prediction_in_training_mode(tiny: Build, picture: Picture) -> None:

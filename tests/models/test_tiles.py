@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.models.tiles import OVERLAP, joined, spans
+from b2inst.models.tiles import OVERLAP, merge_tiles, spans
 from b2inst.structures import Instances
 
 
@@ -130,8 +130,8 @@ def test_instances_come_to_their_places_and_the_best_remain() -> None:
     inside = [instance(60, 0.5), instance(60, 0.9), instance(128, 0.7)]
     found = [(down, a, i) for a, i in zip(across, inside, strict=True)]
     found.append((down, across[1], instance(128, 0.99)))
-    assert joined(found, (20, 320), most=9).boxes[:, 0].tolist() == [124, 256, 60]
-    best = joined(found, (20, 320), most=1)
+    assert merge_tiles(found, (20, 320), max_detections=9).boxes[:, 0].tolist() == [124, 256, 60]
+    best = merge_tiles(found, (20, 320), max_detections=1)
     assert best.scores.tolist() == [pytest.approx(0.9)]
     assert best.boxes.tolist() == [[124, 5, 134, 15]]
     assert best.masks[0, 5:15, 124:134].all()

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from b2inst.models import BasisSegmenter, create_model
+from b2inst.modules.basis_heads import PrototypeHead
 from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.modules.prior_box_head import PriorBoxHead
-from b2inst.modules.prototype_head import PrototypeHead
 from b2inst.ops.fast_nms import cross_class_fast_nms, fast_nms
 from b2inst.structures import Targets
 

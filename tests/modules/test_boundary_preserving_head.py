@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import convolve
 from torch import nn
 
-from b2inst.modules.boundary_preserving_head import BoundaryPreservingHead, boundary_loss
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
+from b2inst.modules.mask_heads import BoundaryPreservingHead, boundary_loss
 from b2inst.structures import Features
 
 BOXES = [torch.tensor([[4.0, 4, 40, 60]]), torch.tensor([[9.0, 10, 60, 50], [0, 0, 128, 128]])]

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from b2inst.modules.condinst_head import CondInstHead
-from b2inst.modules.fcos_head import FCOSHead
+from b2inst.modules.fcos_head import CondInstHead, FCOSHead
 from b2inst.structures import Targets
 
 SHAPES = {8: (6, 8), 16: (3, 4)}  # of 48×64 pixels

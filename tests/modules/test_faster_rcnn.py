@@ -10,7 +10,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import box_iou
 
 from b2inst.modules.faster_rcnn import FasterRCNN
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Features, ImageBatch, Targets
 
 MakeTargets = Callable[..., Targets]
@@ -100,7 +100,8 @@ def test_images_without_objects(
 
 
 def test_detections_are_in_their_images(features: Features, batch: ImageBatch) -> None:
-    model = detector(score_threshold=0.0, max_detections=20).eval()
+    model = detector().eval()
+    model.score_threshold, model.max_detections = 0.0, 20
     for found, (height, width) in zip(model.detect(features, batch), SIZES, strict=True):
         assert len(found) == 20
         assert found.coefficients.shape == (20, 0)
@@ -123,7 +124,8 @@ def test_the_threshold_is_on_the_class_probability(features: Features, batch: Im
 
 def test_proposals_are_decoded_in_float32(features: Features, batch: ImageBatch) -> None:
     """A box of a large image needs more than bfloat16's eight bits."""
-    model = detector(score_threshold=0.0).eval()
+    model = detector().eval()
+    model.score_threshold = 0.0
     with torch.autocast("cpu", torch.bfloat16):
         found = model.detect(features, batch)[0].boxes
     assert found.dtype == torch.float32

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from b2inst.modules.mask_branch import MaskBranch
+from b2inst.modules.basis_heads import MaskBranch
 from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.structures import Targets
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from b2inst.modules.mask_iou_head import MaskIoUHead, mask_iou_target
+from b2inst.modules.mask_heads import MaskIoUHead, mask_iou_target
 from b2inst.ops.masks import crop_masks, share_inside
 from b2inst.structures import RoIOutputs
 

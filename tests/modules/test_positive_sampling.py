@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2inst.modules.positive_sampling import at_random, best_of_objects
+from b2inst.modules.dynamic_mask_head import at_random, best_of_objects
 from b2inst.structures import Positives
 
 

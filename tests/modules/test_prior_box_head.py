@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from b2inst.modules.prior_box_head import FACTORS, PriorBoxHead, PriorOutputs
-from b2inst.modules.prior_boxes import corners
+from b2inst.modules.prior_targets import corners
 from b2inst.structures import Targets
 
 MakeTargets = Callable[..., Targets]

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from b2inst.modules.class_map_head import ClassMapHead
-from b2inst.modules.prototype_head import PrototypeHead
+from b2inst.modules.basis_heads import PrototypeHead
+from b2inst.modules.semantic_heads import ClassMapHead
 
 
 def features(side: int = 9) -> dict[int, torch.Tensor]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from b2inst.modules.roi_mask_head import RoIMaskHead
-from b2inst.modules.roi_pooler import RoIPooler
+from b2inst.modules.layers import RoIPooler
+from b2inst.modules.mask_heads import RoIMaskHead
 
 FEATURES = {4: torch.rand(2, 6, 32, 32), 8: torch.rand(2, 6, 16, 16)}
 BOXES = [torch.tensor([[4.0, 4, 40, 60]]), torch.tensor([[9.0, 10, 60, 50], [0, 0, 128, 128]])]

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from b2inst.modules.blender import Blender
-from b2inst.weights.adelaidet import from_adelaidet, own_names
+from b2inst.weights.adelaidet import ADELAIDET
 from reference.blendmask_detections import detection_checks
 from reference.blendmask_inputs import Sample, compare_inputs, read_samples
 from reference.blendmask_outputs import Predictions, predict
@@ -69,12 +69,12 @@ def compute(case: Case, samples: list[Sample], tell: Callable[[str], None]) -> O
     tell("making the weights")
     weights = make_weights(case.spec, case.seed, case.spec_source)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-    model = from_adelaidet(tensors, source=str(case.spec_source))
+    model = ADELAIDET.load(tensors, source=str(case.spec_source))
     assert isinstance(model.assembler, Blender)
     tell("predicting")
     predictions = predict(model, samples)
     tell("one step of training")
-    training = train(model, samples, own_names(tensors))
+    training = train(model, samples, ADELAIDET.own_names(tensors))
     return Outputs(checksum(weights), model.assembler.attention_size, predictions, training)
 
 

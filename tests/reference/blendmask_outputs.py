@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
+from b2inst.modules.backbones import ResNetFPN
 from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead
 from b2inst.modules.fcos_targets import locations
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.modules.resnet_fpn import ResNetFPN
 from b2inst.structures import Bases, Detections, Features, ImageBatch, Instances
 from reference.blendmask_inputs import Sample
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from b2inst.losses import mask_bce
-from b2inst.models.segmenter import BasisSegmenter
-from b2inst.modules.basis_head import BasisHead
+from b2inst.models import BasisSegmenter
+from b2inst.modules.basis_heads import BasisHead
 from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead
 from b2inst.modules.fcos_targets import FCOSTargets, assign

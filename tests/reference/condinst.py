@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
-from b2inst.weights.adelaidet import from_adelaidet, own_names
+from b2inst.weights.adelaidet import ADELAIDET
 from reference.blendmask import LOSS, TARGET, map_checks, training_checks
 from reference.blendmask_detections import DENSE
 from reference.blendmask_inputs import Sample, compare_inputs, read_samples
@@ -113,7 +113,11 @@ def _model(case: Case, variant: str) -> tuple[BasisSegmenter, Mapping[str, str],
     source = source.with_name(source.name.replace("_spec", f"{variant}_spec"))
     weights = make_weights(read_spec(source), case.seed, source)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-    return from_adelaidet(tensors, source=str(source)), own_names(tensors), checksum(weights)
+    return (
+        ADELAIDET.load(tensors, source=str(source)),
+        ADELAIDET.own_names(tensors),
+        checksum(weights),
+    )
 
 
 def _mask_training_checks(ours: CondInstTraining) -> dict[str, Check]:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.models.segmenter import BasisSegmenter
-from b2inst.modules.condinst_head import CondInstHead
+from b2inst.models import BasisSegmenter
+from b2inst.modules.backbones import ResNetFPN
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
+from b2inst.modules.fcos_head import CondInstHead
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.modules.resnet_fpn import ResNetFPN
 from b2inst.structures import Bases, Detections, FrameMasks, ImageBatch
 from reference.blendmask_inputs import Sample
 from reference.blendmask_outputs import (

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from b2inst.losses import mask_dice
-from b2inst.models.segmenter import BasisSegmenter
-from b2inst.modules.condinst_head import CondInstHead
-from b2inst.modules.dynamic_mask_head import DynamicMaskHead
+from b2inst.models import BasisSegmenter
+from b2inst.modules.basis_heads import MaskBranch
+from b2inst.modules.dynamic_mask_head import DynamicMaskHead, best_of_objects
+from b2inst.modules.fcos_head import CondInstHead
 from b2inst.modules.fcos_targets import mask_centroids
-from b2inst.modules.mask_branch import MaskBranch
-from b2inst.modules.positive_sampling import best_of_objects
 from b2inst.structures import Bases, Positives, Targets
 from reference.blendmask_inputs import Sample, draw
 from reference.blendmask_outputs import Arrays, arrays, points

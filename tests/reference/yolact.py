@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.modules.square_preprocessor import SquarePreprocessor
+from b2inst.modules.preprocessor import SquarePreprocessor
 from b2inst.ops.masks import decode_rle
-from b2inst.weights.yolact import from_yolact, own_names
+from b2inst.weights.yolact import YOLACT
 from reference.blendmask import DENSE, GRADIENT, LOSS, TARGET
 from reference.blendmask_outputs import Arrays
 from reference.comparison import (
@@ -71,7 +71,7 @@ def verify(case: Case, tell: Callable[[str], None]) -> list[Comparison]:
     tell("making the weights")
     weights = make_weights(case.spec, case.seed, case.spec_source)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-    model = from_yolact(tensors, source=str(case.spec_source))
+    model = YOLACT.load(tensors, source=str(case.spec_source))
     assert isinstance(model.preprocessor, SquarePreprocessor)
     samples = read_samples(case)
     inputs = compare_inputs(case, samples, model.preprocessor)
@@ -85,7 +85,7 @@ def verify(case: Case, tell: Callable[[str], None]) -> list[Comparison]:
         for pixels, sample in zip(predictions.images, samples, strict=True)
     ]
     tell("a step of training with fixed batch norm, and one without")
-    training = train(model, samples, own_names(tensors), _ranks(case, samples))
+    training = train(model, samples, YOLACT.own_names(tensors), _ranks(case, samples))
     ours = Outputs(checksum(weights), predictions, training, apart)
     return inputs + compare_outputs(case, samples, ours)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from b2inst.modules.square_preprocessor import SquarePreprocessor
+from b2inst.modules.preprocessor import SquarePreprocessor
 from b2inst.structures import Targets
 from reference.comparison import Check, Comparison, compare, described, exact, within
 from reference.errors import VerificationError
@@ -101,7 +101,7 @@ def _sample(i: int, arrays: dict[str, NDArray[Any]]) -> Sample:
 
 def _checks(i: int, sample: Sample, preprocessor: SquarePreprocessor) -> dict[str, Check]:
     masks = sample.targets.masks.numpy()
-    side = preprocessor.side
+    side, _ = preprocessor.fixed_size
     pixels = network_input(sample, preprocessor)
 
     def bounds(name: str, published: Any) -> Comparison:

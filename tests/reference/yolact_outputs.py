@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
+from b2inst.modules.backbones import YolactFPN
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.prior_box_head import PriorBoxHead, PriorOutputs
-from b2inst.modules.yolact_fpn import YolactFPN
 from b2inst.ops.fast_nms import cross_class_fast_nms, fast_nms
 from b2inst.structures import Bases, Detections, FrameMasks
 from reference.blendmask_outputs import Arrays, level, watch

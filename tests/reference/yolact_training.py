@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from b2inst.models.segmenter import BasisSegmenter
-from b2inst.modules.class_map_head import ClassMapHead
+from b2inst.models import BasisSegmenter
+from b2inst.modules.basis_heads import PrototypeHead
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.prior_box_head import PriorBoxHead
-from b2inst.modules.prototype_head import PrototypeHead
+from b2inst.modules.semantic_heads import ClassMapHead
 from b2inst.structures import Positives
 from reference.blendmask_outputs import Arrays, watch
 from reference.yolact_inputs import Sample

@@ -25,16 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 from b2inst.data import CocoDataset, CocoIndex, make_scene, train_transforms
 from b2inst.evaluation import write_predictions
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.modules.basis_head import SemanticHead
-from b2inst.modules.boundary_preserving_head import boundary_loss
-from b2inst.modules.class_map_head import ClassMapHead
-from b2inst.modules.focal_semantic_head import FocalSemanticHead
-from b2inst.modules.mask_iou_head import MaskIoUHead
-from b2inst.modules.roi_mask_head import class_mask_loss
+from b2inst.modules.mask_heads import MaskIoUHead, boundary_loss, class_mask_loss
+from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead
 from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
 from b2inst.structures import RoIOutputs, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
-from b2inst.training.devices import DistributedEnvironment, destroy_process_group, launch
+from b2inst.training.devices import World, launch, leave
 from b2inst.training.norms import synchronise_norms
 
 SIZE = 64
@@ -145,7 +141,7 @@ class Noisy(BasisSegmenter):
     """Draws random numbers while it trains, another process other ones."""
 
     def forward(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
-        rank = DistributedEnvironment.detect().rank
+        rank = World.from_environment().rank
         losses = super().forward(images, targets)
         return {name: value * torch.rand(1 + rank)[-1] for name, value in losses.items()}
 
@@ -158,7 +154,7 @@ class Broken(BasisSegmenter):
     def forward(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
         losses = super().forward(images, targets)
         Broken.calls += 1
-        if Broken.calls == 2 and DistributedEnvironment.detect().rank == 1:
+        if Broken.calls == 2 and World.from_environment().rank == 1:
             losses["loss_mask"] = losses["loss_mask"] * torch.nan
         return losses
 
@@ -259,7 +255,7 @@ def work(rank: int, port: int, annotations: str, images: str, folder: str) -> No
         from_first(fails_in_first)
     except ValueError as error:
         found["error of first"] = str(error)
-    destroy_process_group()
+    leave()
     found["joined"] = dist.is_initialized()
     (out / f"found-{rank}.json").write_text(json.dumps(found))
 

@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins.precision import MixedPrecision, Precision
 
-from b2inst.training.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from b2inst.training.checkpoints import (
+    CheckpointError,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
 
 FACTS: dict[str, Any] = {"recipe": {"name": "tiny", "options": {}}, "schedule": {"iterations": 5}}
 
@@ -71,7 +79,43 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file: No space left")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(CheckpointError, match=r"No space left.*free disk space and run again"):
+    with pytest.raises(
+        CheckpointError, match=r"No space left.*free disk space and rerun to resume"
+    ):
         save_checkpoint(path, FACTS)
     assert load_checkpoint(path, **FACTS)["iteration"] == 3
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def fabric(device: str, precision: Precision) -> Any:
+    strategy = SimpleNamespace(precision=precision)
+    return SimpleNamespace(device=torch.device(device), global_rank=0, strategy=strategy)
+
+
+def test_random_states_and_gradient_scaler_are_restored(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu = {"state": torch.arange(16, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: on_gpu["state"].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda s, device: on_gpu.update(state=s))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler.scale(torch.ones(1))
+    gpu = fabric("cuda", MixedPrecision("16-mixed", "cuda", scaler))
+    torch.manual_seed(3)
+    save_checkpoint(path, FACTS | random_state(gpu))
+    expected = torch.rand(5)
+    scaler.update(2.0)
+    on_gpu["state"] = torch.zeros(16, dtype=torch.uint8)
+    restore_random_state(gpu, load_checkpoint(path, **FACTS))
+    assert torch.rand(5).equal(expected)
+    assert on_gpu["state"].equal(torch.arange(16, dtype=torch.uint8))
+    assert scaler.get_scale() == 1024
+
+
+def test_a_random_state_moves_between_devices(path: Path) -> None:
+    cpu = fabric("cpu", Precision())
+    save_checkpoint(path, FACTS | random_state(cpu))
+    expected = torch.rand(5)
+    cpu.global_rank = 3  # of more processes than have written it
+    restore_random_state(cpu, load_checkpoint(path, **FACTS))
+    assert torch.rand(5).equal(expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b2inst.training.devices import DistributedEnvironment
+from b2inst.training.devices import World
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x", "RANK": "5", "LOCAL_RANK": "1",
@@ -20,26 +20,26 @@ STEP = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES"
 
 
 def test_torchrun_counts_over_machines() -> None:
-    here = DistributedEnvironment.detect(TORCHRUN)
-    assert here == DistributedEnvironment(5, 8, 4, "torchrun")
-    assert here.num_nodes == 2
+    place = World.from_environment(TORCHRUN)
+    assert place == World(5, 8, 4, "torchrun")
+    assert place.machines == 2
 
 
 def test_torchrun_wins_where_srun_started_it() -> None:
-    assert DistributedEnvironment.detect({**JOB, **STEP, **TORCHRUN}).launcher == "torchrun"
+    assert World.from_environment({**JOB, **STEP, **TORCHRUN}).started_by == "torchrun"
 
 
 def test_srun_counts_the_tasks_of_its_step() -> None:
-    assert DistributedEnvironment.detect({**JOB, **STEP}) == DistributedEnvironment(5, 8, 4, "srun")
+    assert World.from_environment({**JOB, **STEP}) == World(5, 8, 4, "srun")
 
 
 @pytest.mark.parametrize(
     "alone", [{}, JOB, {**JOB, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NUM_NODES": "1"}]
 )
 def test_a_single_process_is_alone_wherever_it_runs(alone: dict[str, str]) -> None:
-    assert DistributedEnvironment.detect(alone) == DistributedEnvironment(0, 1, 1)
+    assert World.from_environment(alone) == World(0, 1, 1)
 
 
 def test_machines_have_the_same_number_of_processes() -> None:
     with pytest.raises(ValueError, match="7 processes, 4 of them here; start the same number"):
-        DistributedEnvironment.detect({**TORCHRUN, "WORLD_SIZE": "7"})
+        World.from_environment({**TORCHRUN, "WORLD_SIZE": "7"})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from b2inst.data import CocoDataset
 from b2inst.models import BasisSegmenter
 from b2inst.training import CheckpointError, NonFiniteLossError, Schedule
 from b2inst.weights import load_model
+from b2inst.weights.files import model_card
 
 Run = Callable[..., dict[str, Any]]
 MakeDataset = Callable[..., CocoDataset]
@@ -63,7 +65,7 @@ def test_interrupted_and_gone_on_equals_uninterrupted(
     whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path, number: int
 ) -> None:
     stopped = dataset(5, lambda: signal.raise_signal(number))  # in the third batch of two
-    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3; run again to go on"):
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3; rerun to resume"):
         run(tmp_path, stopped)
     assert (tmp_path / "checkpoint.pt").exists()
     assert equal(run(tmp_path, dataset()), whole["state"])
@@ -176,10 +178,77 @@ def test_gradients_are_clipped_when_asked(
     assert step.item() == pytest.approx(1e-3, rel=0.02)
 
 
-def test_tensorboard_events(run: Run, dataset: MakeDataset, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    run(tmp_path, dataset(), schedule=Schedule(iterations=1, batch_size=1), tensorboard=True)
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+def _scripted(aps: list[float | None]) -> tuple[Any, list[dict[str, torch.Tensor]]]:
+    """An evaluation with given results that disturbs what it can, and the weights it has seen."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(model: BasisSegmenter) -> dict[str, float | None]:
+        assert not any(module.training for module in model.modules())
+        torch.rand(3)
+        model.predict([np.full((64, 64, 3), 100, np.uint8)])
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"AP": aps[len(seen) - 1], "boundary_AP": 1.0}
+
+    return evaluate, seen
+
+
+def test_early_looks_keep_the_best_and_change_no_bit(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, schedule: Schedule, tmp_path: Path
+) -> None:
+    looking = schedule.model_copy(update={"eval_every": 2, "log_every": 3})
+    evaluate, seen = _scripted([5.0, None, 3.0])
+    assert equal(run(tmp_path, dataset(), schedule=looking, evaluate=evaluate), whole["state"])
+    lines = {int(line["iteration"]): line for line in log(tmp_path)}
+    assert {i: line.get("AP") for i, line in lines.items()} == {2: 5.0, 3: None, 4: None, 6: 3.0}
+    assert lines[4]["boundary_AP"] == 1.0
+    best = tmp_path / "best.safetensors"
+    assert equal(load_model(best).state_dict(), seen[0])
+    assert (model_card(best)["iteration"], model_card(best)["AP"]) == (2, 5.0)
+
+
+def test_a_training_that_goes_on_remembers_its_best(
+    whole: dict[str, Any], run: Run, dataset: MakeDataset, schedule: Schedule, tmp_path: Path
+) -> None:
+    (tmp_path / "best.safetensors").write_bytes(b"of an earlier training")
+    looking = schedule.model_copy(update={"eval_every": 2})
+    evaluate, seen = _scripted([4.0, 3.0, 3.5])
+    stopped = dataset(5, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stopped, schedule=looking, evaluate=evaluate)
+    often = schedule.model_copy(update={"eval_every": 3})  # no part of what the training is
+    evaluate, later = _scripted([3.9])
+    assert equal(run(tmp_path, dataset(), schedule=often, evaluate=evaluate), whole["state"])
+    assert (len(seen), len(later)) == (1, 1)
+    assert equal(load_model(tmp_path / "best.safetensors").state_dict(), seen[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["b2inst-condinst-tiny", "b2inst-yolact-tiny", "bmask-rcnn-tiny", "ms-rcnn-tiny"]
+)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_look_changes_no_bit_of_any_family(
+    name: str, recompute: bool, run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    schedule = Schedule(iterations=2, batch_size=1, warmup_iterations=0)
+    options = {"size": 64, "keep_size": True} if "yolact" in name else {}
+    states = [
+        run(
+            tmp_path / str(every),
+            dataset(),
+            model=model(name, **options),
+            schedule=schedule.model_copy(update={"eval_every": every}),
+            evaluate=_scripted([1.0, 2.0])[0],
+            recompute=recompute,
+        )
+        for every in (None, 1)
+    ]
+    assert equal(*states)
+    assert not (tmp_path / "None/best.safetensors").exists()
+
+
+def test_a_look_needs_an_evaluation(run: Run, dataset: MakeDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"schedule\.eval_every.*give evaluate"):
+        run(tmp_path, dataset(), schedule=Schedule(eval_every=5))
 
 
 def test_bfloat16_trains_in_single_precision_weights(

@@ -69,7 +69,7 @@ def test_the_log_is_that_of_one_process(two: dict[str, Any]) -> None:
 def test_stopped_together_they_go_on_exactly(two: dict[str, Any]) -> None:
     """The second is told to stop while it loads its third batch; each has its random numbers."""
     for found in (two["first"], two["second"]):
-        assert found["stopped"] == "stopped after iteration 3; run again to go on"
+        assert found["stopped"] == "stopped after iteration 3; rerun to resume"
         assert found["whole"] == found["gone on"] == "done"
     whole, parts = (
         load_model(two["out"] / n / "model.safetensors").state_dict() for n in ("whole", "parts")

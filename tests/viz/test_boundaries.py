@@ -8,8 +8,7 @@ import torch
 from scipy import ndimage
 
 from b2inst.data import CocoIndex
-from b2inst.models import BasisSegmenter, create_model, with_bases
-from b2inst.models.segmenter import Explanation
+from b2inst.models import BasisSegmenter, Explanation, create_model, with_bases
 from b2inst.structures import Bases
 from b2inst.viz.boundaries import boundary_figure, target_at, taught, two_sided
 from b2inst.viz.choose import Choice

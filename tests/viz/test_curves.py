@@ -45,6 +45,16 @@ def test_smoothing_calms_the_curve_around_the_same_level() -> None:
     assert abs(curve.mean() - 1) < 0.3
 
 
+def test_metrics_of_early_looks_are_drawn_as_they_are(log: list) -> None:
+    log[9] |= {"AP": 2.0, "boundary_AP": 1.0}
+    log[29] |= {"AP": 9.0, "boundary_AP": 8.0}
+    figure = training_curves({"baseline": [log]}, smoothing=0.9)
+    panels = {axis.get_title(): axis for axis in figure.axes}
+    (line,) = panels["AP"].lines
+    assert list(zip(*line.get_data(), strict=True)) == [(10, 2), (30, 9)]
+    assert line.get_marker() == "."  # a single look is seen, too
+
+
 def test_nothing_logged_yet_gives_an_empty_figure() -> None:
     assert len(training_curves({"baseline": [[]]}).axes) == 1
 

@@ -14,7 +14,7 @@ from b2inst.models import create_model
 from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.weights import WeightsError
-from b2inst.weights.adelaidet import from_adelaidet, own_names
+from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 
 Layout = dict[str, tuple[int, ...]]
@@ -52,7 +52,7 @@ def test_every_tensor_of_ours_is_reached_exactly_once(
     with torch.device("meta"):
         model = create_model(name, num_classes=80, attention_size=14, frozen_norm=True)
     ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    names = own_names(layout)
+    names = ADELAIDET.own_names(layout)
     assert set(names) == set(layout)
     assert sorted(names.values()) == sorted(ours)
     assert {names[theirs]: shape for theirs, shape in layout.items()} == ours
@@ -74,16 +74,18 @@ def test_names_by_hand() -> None:
         "basis_module.seg_head.4.weight": "basis_head.auxiliary.convs.1.1.weight",
         "top_layer.weight": "instance_head.coefficients.weight",
     }
-    assert own_names([*pairs, "pixel_mean", "top_layer", "roi_heads.x.weight"]) == pairs
+    assert ADELAIDET.own_names([*pairs, "pixel_mean", "top_layer", "roi_heads.x.weight"]) == pairs
 
 
 def test_the_published_real_time_model(checkpoint: Callable[..., dict[str, Tensor]]) -> None:
     tensors = checkpoint(realtime=True, attention=7)
-    model = from_adelaidet(tensors, source="550_R_50_3x.pth")
+    model = ADELAIDET.load(tensors, source="550_R_50_3x.pth")
     assert not model.training
     assert model.class_names == COCO_CLASS_NAMES
     own = model.state_dict()
-    assert all(own[ours].equal(tensors[theirs]) for theirs, ours in own_names(tensors).items())
+    assert all(
+        own[ours].equal(tensors[theirs]) for theirs, ours in ADELAIDET.own_names(tensors).items()
+    )
     head, blender = model.instance_head, model.assembler
     assert isinstance(head, FCOSHead)
     assert isinstance(blender, Blender)
@@ -102,7 +104,7 @@ def test_another_data_set(published_layout: MakeLayout) -> None:
     tensors = hollow(published_layout(classes=3))
     tensors["pixel_mean"] = torch.tensor([103.53, 116.28, 123.675]).view(3, 1, 1)
     tensors["pixel_std"] = torch.ones(3, 1, 1)
-    model = from_adelaidet(tensors, source="model_final.pth")
+    model = ADELAIDET.load(tensors, source="model_final.pth")
     assert model.recipe["num_classes"] == 3
     assert model.class_names is None
 
@@ -116,7 +118,7 @@ def test_all_that_does_not_fit_is_told(published_layout: MakeLayout) -> None:
     tensors["sem_seg_head.p3.weight"] = torch.ones(1)
     tensors["pixel_mean"] = torch.tensor([123.675, 116.28, 103.53])
     with pytest.raises(WeightsError) as caught:
-        from_adelaidet(tensors, source="dir/model_final.pth")
+        ADELAIDET.load(tensors, source="dir/model_final.pth")
     message = str(caught.value)
     assert message.startswith("dir/model_final.pth: does not fit blendmask-r50")
     assert "unknown proposal_generator.fcos_head.scales.0.scale, sem_seg_head.p3.weight" in message
@@ -159,12 +161,12 @@ def test_models_that_cannot_be_built_are_refused(
     published_layout: MakeLayout, change: Callable[[Layout], Layout], message: str
 ) -> None:
     with pytest.raises(WeightsError, match=rf"^a\.pth: .*{message}"):
-        from_adelaidet(hollow(change(published_layout())), source="a.pth")
+        ADELAIDET.load(hollow(change(published_layout())), source="a.pth")
 
 
 def test_a_real_time_model_on_resnet_101_is_not_published(published_layout: MakeLayout) -> None:
     with pytest.raises(WeightsError, match=r"a\.pth: unknown model 'blendmask-550-r101'; known: "):
-        from_adelaidet(hollow(published_layout(101, realtime=True)), source="a.pth")
+        ADELAIDET.load(hollow(published_layout(101, realtime=True)), source="a.pth")
 
 
 def test_categories_of_coco() -> None:

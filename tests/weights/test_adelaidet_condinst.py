@@ -14,7 +14,7 @@ import b2inst
 from b2inst.models import create_model
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.weights import WeightsError
-from b2inst.weights.adelaidet import from_adelaidet, own_names
+from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
 from b2inst.weights.files import model_card
@@ -77,7 +77,7 @@ def test_every_tensor_of_ours_is_reached_exactly_once(
             f"condinst-r{depth}", num_classes=80, semantic=semantic, frozen_norm=True
         )
     ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    names = own_names(published)
+    names = ADELAIDET.own_names(published)
     assert sorted(names.values()) == sorted(ours)
     assert {names[theirs]: shape for theirs, shape in published.items()} == ours
 
@@ -92,7 +92,7 @@ def test_names_by_hand() -> None:
         "mask_branch.seg_head.1.0.weight": "basis_head.auxiliary.convs.1.0.weight",
         "mask_branch.logits.bias": "basis_head.auxiliary.project.bias",
     }
-    assert own_names([*pairs, "mask_head._iter"]) == pairs
+    assert ADELAIDET.own_names([*pairs, "mask_head._iter"]) == pairs
 
 
 def test_a_checkpoint_becomes_a_file_of_ours(layout: MakeLayout, tmp_path: Path) -> None:
@@ -114,14 +114,16 @@ def test_a_checkpoint_becomes_a_file_of_ours(layout: MakeLayout, tmp_path: Path)
     assert isinstance(model.assembler, DynamicMaskHead)
     assert model.preprocessor.bgr
     own = model.state_dict()
-    assert all(own[ours].equal(tensors[theirs]) for theirs, ours in own_names(tensors).items())
+    assert all(
+        own[ours].equal(tensors[theirs]) for theirs, ours in ADELAIDET.own_names(tensors).items()
+    )
     model.preprocessor.shorter = 64  # type: ignore[attr-defined]
     (found,) = model.predict([np.zeros((64, 96, 3), np.uint8)])
     assert found.masks.shape[1:] == (64, 96)
 
 
 def test_the_semantic_head_of_sem_models_is_kept(layout: MakeLayout) -> None:
-    model = from_adelaidet(hollow(layout(semantic=True, classes=3)), source="model_final.pth")
+    model = ADELAIDET.load(hollow(layout(semantic=True, classes=3)), source="model_final.pth")
     assert model.recipe["options"]["semantic"] is True
     assert any(name.startswith("basis_head.auxiliary") for name in model.state_dict())
 
@@ -129,7 +131,7 @@ def test_the_semantic_head_of_sem_models_is_kept(layout: MakeLayout) -> None:
 def test_what_does_not_fit_is_refused(layout: MakeLayout) -> None:
     tensors = hollow(layout())
     with pytest.raises(WeightsError, match=r"BoxInst_MS_R_50_3x\.pth: is of BoxInst by its name"):
-        from_adelaidet(tensors, source="models/BoxInst_MS_R_50_3x.pth")
+        ADELAIDET.load(tensors, source="models/BoxInst_MS_R_50_3x.pth")
     others = {
         "mask_head.sizes_of_interest is": {"mask_head.sizes_of_interest": SIZES / 2},
         "controller.weight is 233×": {"controller.weight": torch.zeros(()).expand(233, 256, 3, 3)},
@@ -138,4 +140,4 @@ def test_what_does_not_fit_is_refused(layout: MakeLayout) -> None:
     }
     for message, change in others.items():
         with pytest.raises(WeightsError, match=message):
-            from_adelaidet(tensors | change, source="model_final.pth")
+            ADELAIDET.load(tensors | change, source="model_final.pth")

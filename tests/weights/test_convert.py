@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from b2inst.cli import app
 from b2inst.weights import WeightsError, load_model
-from b2inst.weights.adelaidet import own_names
+from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
 from b2inst.weights.files import model_card
@@ -45,7 +45,9 @@ def test_there_and_back(published: tuple[Path, dict[str, Tensor]], tmp_path: Pat
     assert model_card(out)["category_ids"] == list(COCO_CATEGORY_IDS)
     own = model.state_dict()
     assert len(own) == count
-    assert all(own[ours].equal(tensors[theirs]) for theirs, ours in own_names(tensors).items())
+    assert all(
+        own[ours].equal(tensors[theirs]) for theirs, ours in ADELAIDET.own_names(tensors).items()
+    )
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     model.preprocessor.shorter = 64
     result = model.predict([picture])[0]

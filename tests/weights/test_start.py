@@ -12,7 +12,7 @@ from torch import Tensor
 
 import b2inst.weights.start
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.modules.basis_head import BasisHead
+from b2inst.modules.basis_heads import BasisHead
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.structures import Bases
 from b2inst.weights import WeightsError, save_model, start_from

@@ -14,7 +14,7 @@ from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.weights import WeightsError, load_model
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
-from b2inst.weights.yolact import from_yolact, own_names
+from b2inst.weights.yolact import YOLACT
 
 Layout = dict[str, tuple[int, ...]]
 
@@ -77,14 +77,14 @@ def test_every_tensor_of_ours_is_reached_exactly_once(depth: int) -> None:
     with torch.device("meta"):
         model = create_model(f"yolact-r{depth}", num_classes=80)
     ours = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    names = own_names(layout)
+    names = YOLACT.own_names(layout)
     assert sorted(names.values()) == sorted(ours)
     assert {names[theirs]: shape for theirs, shape in layout.items()} == ours
 
 
 def test_levels_are_counted_from_the_other_end() -> None:
     """yolact_facts.md §3: index 0 is C5 and P5."""
-    names = own_names(published())
+    names = YOLACT.own_names(published())
     assert names["fpn.lat_layers.0.weight"] == "backbone.lateral.2.weight"
     assert names["fpn.pred_layers.2.bias"] == "backbone.output.0.bias"
 
@@ -107,14 +107,16 @@ def test_there_and_back(tmp_path: Path) -> None:
     model = load_model(out)
     assert model.class_names == COCO_CLASS_NAMES
     own = model.state_dict()
-    assert all(own[ours].equal(tensors[theirs]) for theirs, ours in own_names(tensors).items())
+    assert all(
+        own[ours].equal(tensors[theirs]) for theirs, ours in YOLACT.own_names(tensors).items()
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "size"), [("yolact_base_54_800000.pth", 550), ("my_im400_1_2.pth", 400)]
 )
 def test_the_size_is_in_the_files_name(name: str, size: int) -> None:
-    model = from_yolact(hollow(published(101, classes=3)), source=f"some_im9_folder/{name}")
+    model = YOLACT.load(hollow(published(101, classes=3)), source=f"some_im9_folder/{name}")
     assert model.preprocessor.fixed_size == (size, size)
     assert isinstance(model.instance_head, PriorBoxHead)
     assert model.instance_head.num_classes == 3
@@ -137,7 +139,7 @@ def test_other_models_are_refused_in_one_line(
     extra: Mapping[str, tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(WeightsError, match=message) as error:
-        from_yolact(hollow(published() | extra), source="a.pth")
+        YOLACT.load(hollow(published() | extra), source="a.pth")
     assert str(error.value).startswith("a.pth: ")
     assert str(error.value).endswith("give an unchanged checkpoint of YOLACT on ResNet-50 or -101")
     assert "\n" not in str(error.value)
@@ -147,10 +149,10 @@ def test_a_darknet_and_missing_tensors_are_refused() -> None:
     layout = published()
     darknet = {n: s for n, s in layout.items() if ".bn3." not in n}
     with pytest.raises(WeightsError, match="no YOLACT on ResNet-50 or -101"):
-        from_yolact(hollow(darknet), source="a.pth")
+        YOLACT.load(hollow(darknet), source="a.pth")
     cut = {name: s for name, s in layout.items() if not name.startswith("proto_net.10")}
     with pytest.raises(WeightsError, match=r"proto_net\.10\.weight is missing or empty"):
-        from_yolact(hollow(cut), source="a.pth")
+        YOLACT.load(hollow(cut), source="a.pth")
     less = {name: s for name, s in layout.items() if not name.startswith("proto_net.8")}
     with pytest.raises(WeightsError, match=r"nothing for our basis_head\.upsampled_conv"):
-        from_yolact(hollow(less), source="a.pth")
+        YOLACT.load(hollow(less), source="a.pth")

@@ -17,7 +17,7 @@ def child_environment(*, threads: int | None = None) -> dict[str, str]:
     package = str(Path(b2inst.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     variables = {"PYTHONPATH": search_path}
+    variables["OMP_WAIT_POLICY"] = "passive"  # waiting threads yield to other processes
     if threads is not None:
         variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        variables["OMP_WAIT_POLICY"] = "passive"  # waiting threads yield to other processes
     return variables

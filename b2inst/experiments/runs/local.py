@@ -26,7 +26,7 @@ from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.training.devices import DistributedEnvironment
+from b2inst.training.devices import World
 
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself, with a checkpoint, before it is killed.
@@ -58,8 +58,8 @@ class LocalJobs:
         split: SplitName,
         machine: Resources,
     ) -> None:
-        self._workspace, self._split, self._machine = workspace, split, machine
         self._free = gpus_of_jobs(machine, _available_gpus(machine))
+        self._workspace, self._split, self._machine = workspace, split, machine.settled()
         self._specs = specs
         self._queue = deque(specs)
         self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
@@ -129,7 +129,7 @@ def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]
 
 
 def _available_gpus(machine: Resources) -> list[str]:
-    if DistributedEnvironment.detect().world_size > 1:
+    if World.from_environment().processes > 1:
         raise SpecError(
             "runs start processes of their own: call this once, without torchrun or srun, and say "
             "--devices"
@@ -161,8 +161,6 @@ def _child(
     os.environ.update(variables)
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    if machine.threads is not None:
-        torch.set_num_threads(machine.threads)  # the fork server may be of an earlier call
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     sys.exit(work(spec, workspace, split, machine))
 

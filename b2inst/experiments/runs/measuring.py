@@ -20,7 +20,7 @@ from b2inst.evaluation import (
     resample_counts,
     swallowed_share,
 )
-from b2inst.evaluation.touching import touching
+from b2inst.evaluation.ground_truth import touching
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.run_spec import RunSpec

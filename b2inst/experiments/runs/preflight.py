@@ -17,6 +17,7 @@ from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.inference import resolve_device
+from b2inst.training.loggers import check_logger
 
 
 def check_plan(
@@ -33,6 +34,8 @@ def check_plan(
     """
     specs = list(specs)
     resolve_device(machine.device)
+    if machine.logger is not None:
+        check_logger(machine.logger)
     processes = machine.devices * machine.machines
     for spec in specs:
         if spec.schedule.batch_size % processes:
@@ -43,7 +46,10 @@ def check_plan(
     data = specs[0].data
     names = {}
     counts = {}
-    for part in dict.fromkeys(("train", split)):
+    parts: list[SplitName] = ["train", split]
+    if any(spec.schedule.eval_every for spec in specs):
+        parts.append("val")
+    for part in dict.fromkeys(parts):
         index = load_split(data, part, workspace.data, verify=True)
         names[part] = index.class_names
         counts[data.split_label(part)] = class_counts(index)

@@ -17,6 +17,7 @@ from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split, prepare, training_set
+from b2inst.experiments.runs.early_look import early_look, looked_at
 from b2inst.experiments.runs.measuring import evaluation_settings, measure
 from b2inst.experiments.runs.provenance import recorded
 from b2inst.experiments.runs.store import (
@@ -34,14 +35,10 @@ from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.inference import resolve_device
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 from b2inst.ops.distributed import from_first
 from b2inst.training import train
-from b2inst.training.devices import (
-    DistributedEnvironment,
-    destroy_process_group,
-    init_process_group,
-)
+from b2inst.training.devices import World, join, leave
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
@@ -76,16 +73,19 @@ def run(
         SpecError: the model cannot be built as the spec says.
         KeyboardInterrupt: stopped; a later call continues.
     """
-    machine, part = machine or Resources(), split or spec.data.report_split
+    machine, part = (machine or Resources()).settled(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
-    here = init_process_group(device=machine.device)
+    world = join(device=machine.device)
     with ExitStack() as held:
+        held.callback(torch.set_num_threads, torch.get_num_threads())
+        assert machine.threads is not None
+        torch.set_num_threads(machine.threads)
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
-            _train(spec, current, workspace, machine, here, progress=progress)
+            _train(spec, current, workspace, machine, world, progress=progress)
         if from_first(lambda: needs_evaluation(current, spec, part)):
-            _evaluate(spec, current, workspace, part, machine, here, progress=progress)
+            _evaluate(spec, current, workspace, part, machine, world, progress=progress)
     return current
 
 
@@ -121,7 +121,7 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
         )
 
 
-def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmenter:
+def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
     """The untrained model of a run, its initial weights drawn from the run's seed.
 
     Raises:
@@ -137,7 +137,7 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> ImageSegmente
         raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
 
 
-def start_weights(model: ImageSegmenter, spec: RunSpec) -> Start | None:
+def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:
     """Put the weights that a run starts from into its model; None where there are none.
 
     Raises:
@@ -151,11 +151,11 @@ def _train(
     run: Run,
     workspace: Workspace,
     machine: Resources,
-    here: DistributedEnvironment,
+    world: World,
     *,
     progress: bool,
 ) -> None:
-    first = here.rank == 0
+    first = world.rank == 0
     data = from_first(lambda: prepare(spec.data, workspace.data))
     index = load_split(data, "train", workspace.data).annotated()
     model = build_model(spec, class_names=index.class_names)
@@ -173,15 +173,21 @@ def _train(
     )
     # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
     schedule = from_first(lambda: run.begin(spec)).schedule
+    schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
+    look = None
+    if schedule.eval_every:
+        seen = looked_at(load_split(data, "val", workspace.data))
+        check_classes(model, seen)
+        look = early_look(spec, seen, batch=machine.batch)
     facts = {
         "spec_hash": spec.hash,
         "seed": spec.seed,
         "data": {**run.provenance().get("data", {}), "train": _describe(index)},
         "parameters": sum(p.numel() for p in model.parameters()),
-        "processes": here.world_size,
+        "processes": world.processes,
     }
-    if here.world_size > 1:
-        facts |= {"machines": here.num_nodes, "backend": dist.get_backend()}
+    if world.processes > 1:
+        facts |= {"machines": world.machines, "backend": dist.get_backend()}
     if spec.start is not None and started is not None:
         facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
         if progress and first:
@@ -197,6 +203,8 @@ def _train(
             precision=spec.precision,
             num_workers=machine.workers,
             recompute=machine.recompute,
+            logger=machine.logger,
+            evaluate=look,
             progress=progress,
         )
     if first and not run.model_path.is_file():
@@ -209,7 +217,7 @@ def _evaluate(
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
-    here: DistributedEnvironment,
+    world: World,
     *,
     progress: bool,
 ) -> None:
@@ -217,13 +225,13 @@ def _evaluate(
     tuned_on = spec.data.tuning_split(split)
     found = {
         part: _predicted(
-            spec, run, load_split(data, part, workspace.data), part, machine, here, progress
+            spec, run, load_split(data, part, workspace.data), part, machine, world, progress
         )
         for part in (split, tuned_on)
         if part is not None
     }
-    destroy_process_group()  # measuring takes a while, and one process
-    if here.rank > 0:
+    leave()  # measuring takes a while, and one process
+    if world.rank > 0:
         return
     label = spec.data.split_label(split)
     index, predictions = found[split]
@@ -252,7 +260,7 @@ def _predicted(
     index: CocoIndex,
     split: SplitName,
     machine: Resources,
-    here: DistributedEnvironment,
+    world: World,
     progress: bool,
 ) -> tuple[CocoIndex, Path]:
     """A split, and the file of the run's predictions for it, which is written if it is missing."""
@@ -263,7 +271,7 @@ def _predicted(
         model.to(resolve_device(machine.device))
         check_classes(model, index)
         facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
-        with recorded(run, f"predict {label}", facts) if here.rank == 0 else nullcontext():
+        with recorded(run, f"predict {label}", facts) if world.rank == 0 else nullcontext():
             write_predictions(model, index, path, batch_size=machine.batch, progress=progress)
     return index, path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from b2inst.experiments.runs.datasets import load_split
+from b2inst.experiments.runs.early_look import looked_at
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec
 from b2inst.experiments.specs.profile import Profile, load_profile
@@ -26,6 +27,7 @@ def single_run(
     iterations: int | None = None,
     learning_rate: float | None = None,
     image_size: int | None = None,
+    eval_every: int | None = None,
 ) -> RunSpec:
     """The run of a model by a profile.
 
@@ -39,6 +41,7 @@ def single_run(
         iterations: how long to train; the schedule is squeezed or stretched to it.
         learning_rate: the largest of the schedule.
         image_size: see ``RunSpec.with_image_size``.
+        eval_every: iterations between early looks (default: the profile's).
 
     Raises:
         SpecError, WeightsError: no such weights file, or one that cannot be read.
@@ -50,6 +53,8 @@ def single_run(
         schedule = schedule.of_length(iterations)
     if learning_rate is not None:
         schedule = schedule.model_copy(update={"learning_rate": learning_rate})
+    if eval_every is not None:
+        schedule = schedule.model_copy(update={"eval_every": eval_every})
     spec = spec.model_copy(update={"schedule": schedule})
     return spec if image_size is None else spec.with_image_size(image_size)
 
@@ -103,6 +108,12 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
         f"{spec.model}, {len(names)} classes ({shown}), to {folder}\n{'; '.join(lines)}\n"
         f"{spec.schedule}; {size}"
     )
+    if spec.schedule.eval_every:
+        index = load_split(plan.data, "val", workspace.data)
+        text += (
+            f"\nan early look every {spec.schedule.eval_every} iterations, at "
+            f"{len(looked_at(index))} of {len(index)} images of {plan.data.split_label('val')}"
+        )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
         text += (
             f"\nwarning: {spec.schedule.iterations} iterations are less than a tenth of the "

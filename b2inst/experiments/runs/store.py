@@ -1,7 +1,8 @@
 """The run store: one folder a run, named by the hash of what the run is, or as the user says.
 
 ``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
-training, ``model.safetensors`` when training is done, and for each split it was evaluated on
+training, ``model.safetensors`` when training is done (with early looks also
+``best.safetensors``), and for each split it was evaluated on
 ``<split>/predictions.jsonl.gz``, ``<split>/resampled.npz`` and ``<split>/metrics.json``. Every
 file appears whole or not at all, so what is there tells what is done. A run that was a process of
 its own also has what it printed (``output.txt``).
@@ -11,18 +12,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from b2inst.data.locking import locked
+from b2inst.data.files import locked, replacing
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.yaml_spec import parse_spec
@@ -62,6 +62,11 @@ class Run:
     def model_path(self) -> Path:
         """Final weights, for ``b2inst.load_model``."""
         return self.folder / "model.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """The weights of the best early look, where the run had some."""
+        return self.folder / "best.safetensors"
 
     @property
     def provenance_path(self) -> Path:
@@ -202,26 +207,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is whole or not there."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as file:
-        file.write(text.encode())
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays, as float32, so that the file is whole or not there."""
     single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
-    with _replacing(path) as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **single)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of another once it is written; of several writers the last's."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import lightning.fabric  # noqa: F401 - training needs it; here, processes that are forked share it
 
+from b2inst.experiments.runs.environment import child_environment
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.runs.store import Run, read_json
 from b2inst.experiments.specs.data_spec import SplitName
@@ -55,7 +56,7 @@ def work(
     warnings.simplefilter("ignore")  # the parent has warned once for all runs
     try:
         if machine.devices * machine.machines > 1:
-            return _on_each_device(spec, workspace, split, machine, endpoint)
+            return _on_each_device(spec, workspace, split, machine.settled(), endpoint)
         run(spec, workspace, split=split, machine=machine, progress=False)
     except KeyboardInterrupt:
         return STOPPED
@@ -78,7 +79,7 @@ def _on_each_device(
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does: processes share the cores
+    os.environ.update(child_environment(threads=machine.threads))
     with tempfile.TemporaryDirectory(prefix="b2inst-") as logs:
         config = LaunchConfig(
             min_nodes=machine.machines,

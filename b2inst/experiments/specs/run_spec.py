@@ -179,7 +179,7 @@ class RunSpec(Spec):
         content = self.model_dump(mode="json", exclude={"data", "start", "name"})
         if self.start is not None:
             content["start"] = self.start.sha256
-        for habit in ("log_every", "checkpoint_every"):
+        for habit in ("log_every", "checkpoint_every", "eval_every"):
             content["schedule"].pop(habit, None)
         for part, key, default in _LATER:
             if content[part][key] == default:

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction, read_predictions
-from b2inst.evaluation.oracle import ap_by_ranking, oracle_rankings
 from b2inst.evaluation.predictions import iterate_predictions
 from b2inst.evaluation.score_quality import (
     QUALITIES,
     CalibrationBin,
+    ap_by_ranking,
     calibration,
     calibration_error,
+    oracle_rankings,
     rank_correlation,
     rate,
 )

@@ -1,4 +1,4 @@
-"""What a detectron2 config says of our models, and the model it describes."""
+"""The keys of a detectron2 config for our models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from b2inst.models import ImageSegmenter, create_model
+from b2inst.models import Segmenter, create_model
 from b2inst.weights import start_from
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -38,10 +38,10 @@ def config_file(name: str) -> str:
     return str(path)
 
 
-def build_segmenter(cfg: CfgNode) -> ImageSegmenter:
-    """The model of a config; weights to start from are looked at only without MODEL.WEIGHTS.
+def build_segmenter(cfg: CfgNode) -> Segmenter:
+    """The model of a config, in training mode.
 
-    Those are a finished model's, which detectron2 loads afterwards: nothing else has to be fetched.
+    With MODEL.WEIGHTS, a finished model's that detectron2 loads afterwards, no others are fetched.
 
     Raises:
         ValueError: an unknown name or option, with the known ones.
@@ -59,4 +59,4 @@ def build_segmenter(cfg: CfgNode) -> ImageSegmenter:
     )
     if node.START and not cfg.MODEL.WEIGHTS:
         start_from(model, PathManager.get_local_path(node.START))
-    return model
+    return model.train()

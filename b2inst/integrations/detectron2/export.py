@@ -1,4 +1,4 @@
-"""A weights file of ours as detectron2 takes it: a checkpoint, and the config that goes with it."""
+"""A weights file as a detectron2 checkpoint and its config."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 import yaml
 
-from b2inst.modules.preprocessor import Preprocessor
 from b2inst.weights import load_model
 
 
 def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
-    """Write ``model.pth`` and ``config.yaml`` into a folder; returns the path of the config.
+    """Write ``model.pth`` and ``config.yaml`` into a folder.
 
-    The config holds what the model is, its class names, and the size at which it looks at images:
-    ``cfg.merge_from_file`` of it is all that ``DefaultPredictor`` needs.
+    Returns:
+        Path of the config, which ``cfg.merge_from_file`` reads: the model, its class names and its
+        test size, all that ``DefaultPredictor`` needs.
 
     Raises:
         WeightsError: a missing or damaged file, or one that is not ours.
@@ -28,7 +28,12 @@ def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> P
     checkpoint, config = folder / "model.pth", folder / "config.yaml"
     state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
     torch.save({"model": state}, checkpoint)
-    recipe = model.recipe
+    preprocessor: Any = model.preprocessor
+    sizes = {"MIN_SIZE_TRAIN": [0], "MIN_SIZE_TEST": 0}  # the model itself squeezes images
+    if preprocessor.fixed_size is None:
+        shorter, longer = preprocessor.shorter, preprocessor.longer_max
+        sizes = {"MIN_SIZE_TRAIN": [shorter], "MAX_SIZE_TRAIN": longer}
+        sizes |= {"MIN_SIZE_TEST": shorter, "MAX_SIZE_TEST": longer}
     content = {
         "VERSION": 2,
         "MODEL": {
@@ -36,26 +41,13 @@ def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> P
             "MASK_ON": True,
             "WEIGHTS": str(checkpoint),
             "B2INST": {
-                "NAME": recipe["name"],
-                "NUM_CLASSES": recipe["num_classes"],
+                "NAME": model.recipe["name"],
+                "NUM_CLASSES": model.recipe["num_classes"],
                 "CLASS_NAMES": list(model.class_names or ()),
-                "OPTIONS": recipe["options"],
+                "OPTIONS": model.recipe["options"],
             },
         },
-        "INPUT": _sizes(model.preprocessor),
+        "INPUT": sizes,
     }
     config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return config
-
-
-def _sizes(preprocessor: Any) -> dict[str, Any]:
-    """How detectron2 is to resize: not at all for a model that squeezes images itself."""
-    if not isinstance(preprocessor, Preprocessor):
-        return {"MIN_SIZE_TRAIN": [0], "MIN_SIZE_TEST": 0}
-    shorter, longer = preprocessor.shorter, preprocessor.longer_max
-    return {
-        "MIN_SIZE_TRAIN": [shorter],
-        "MAX_SIZE_TRAIN": longer,
-        "MIN_SIZE_TEST": shorter,
-        "MAX_SIZE_TEST": longer,
-    }

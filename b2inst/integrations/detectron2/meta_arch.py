@@ -1,4 +1,4 @@
-"""A segmenter of ours as detectron2 calls its models: ``list[dict]`` in, a dict or list out."""
+"""A segmenter with the interface of detectron2's models."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from b2inst import structures
 from b2inst.integrations.detectron2.config import build_segmenter
 from b2inst.integrations.detectron2.targets import resized_to, to_targets, without_empty
-from b2inst.models import ImageSegmenter
+from b2inst.models import Segmenter
 from b2inst.structures import Targets
 
 
 @META_ARCH_REGISTRY.register()
 class B2InstSegmenter(nn.Module):
-    """detectron2's side of a segmenter: channel order, ground truth and results in its types.
+    """A segmenter with detectron2's channel order, ground truth and results.
 
     Args:
-        segmenter: any of ours. A model of one fixed size resizes what it is given itself.
+        segmenter: any of ours. A model of one fixed size resizes its input itself.
         input_format: order of the channels of the images that come in, "BGR" or "RGB".
     """
 
     @configurable
-    def __init__(self, *, segmenter: ImageSegmenter, input_format: str = "BGR") -> None:
+    def __init__(self, *, segmenter: Segmenter, input_format: str = "BGR") -> None:
         super().__init__()
         if input_format not in ("BGR", "RGB"):
             raise ValueError(f"INPUT.FORMAT is {input_format!r}; our models take BGR or RGB")
@@ -55,32 +55,29 @@ class B2InstSegmenter(nn.Module):
             ValueError: training without ``instances`` or masks, or with a class that the model
                 does not have.
         """
-        return self.losses(batched_inputs) if self.training else self.inference(batched_inputs)
-
-    def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """What the segmenter's own ``forward`` gives; their plain sum is minimised."""
+        if not self.training:
+            return self.inference(batched_inputs)
         samples = [self._sample(entry) for entry in batched_inputs]
         images = [image for image, _ in samples]
         return self.segmenter(images, [targets.to(self.device) for _, targets in samples])
 
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        """What ``predict`` gives, in detectron2's type and the size that each input asks for."""
+        """Predicted instances, at the size that each input asks for."""
         images = [self._rgb(entry["image"]) for entry in batched_inputs]
         sizes = [
             (entry.get("height", image.shape[1]), entry.get("width", image.shape[2]))
             for entry, image in zip(batched_inputs, images, strict=True)
         ]
-        images = [self._network_sized(image) for image in images]
-        found = self.segmenter.segment(images, sizes)
+        results = self.segmenter.segment([self._resized(image) for image in images], sizes)
         return [
             {"instances": to_detectron2(instances, size)}
-            for instances, size in zip(found, sizes, strict=True)
+            for instances, size in zip(results, sizes, strict=True)
         ]
 
     def _rgb(self, image: Tensor) -> Tensor:
         return image.flip(0) if self.input_format == "BGR" else image
 
-    def _network_sized(self, image: Tensor) -> Tensor:
+    def _resized(self, image: Tensor) -> Tensor:
         preprocessor = self.segmenter.preprocessor
         if preprocessor.fixed_size in (None, image.shape[1:]):
             return image
@@ -110,21 +107,14 @@ def _whole(image: Tensor) -> Tensor:
     return image.cpu().float().round().clamp(0, 255).byte()
 
 
-def to_detectron2(found: structures.Instances, size: tuple[int, int]) -> Instances:
+def to_detectron2(instances: structures.Instances, size: tuple[int, int]) -> Instances:
     """Our instances as detectron2's: ``scores`` is the ranking score, ``pred_masks`` N×H×W bool.
 
-    The factors of the score come along as ``class_scores``, ``iou_scores``, ``boundary_scores``,
-    where predicted.
+    The factors of the score are ``class_scores``, ``iou_scores``, ``boundary_scores``, where
+    predicted.
     """
-    fields = {
-        "pred_boxes": found.boxes,
-        "scores": found.scores,
-        "pred_classes": found.labels,
-        "pred_masks": found.masks,
-        "class_scores": found.class_scores,
-        "iou_scores": found.iou_scores,
-        "boundary_scores": found.boundary_scores,
-    }
+    names = {"boxes": "pred_boxes", "labels": "pred_classes", "masks": "pred_masks"}
+    fields = {names.get(name, name): value for name, value in vars(instances).items()}
     # Clones, because detectron2 changes results in place, which inference mode's tensors forbid.
-    own = {name: value.clone() for name, value in fields.items() if value is not None}
+    own = {name: v.clone() for name, v in fields.items() if isinstance(v, Tensor)}
     return Instances(size, **own | {"pred_boxes": Boxes(own["pred_boxes"])})

@@ -18,8 +18,8 @@ from b2inst.structures import Targets
 def to_targets(instances: Instances, *, image_id: int = 0) -> Targets:
     """Ground truth of one image, at the size of the instances' image.
 
-    The semantic map is drawn as our own data set draws it, later instances on top, but without
-    crowds: detectron2's mapper drops them.
+    The semantic map has later instances on top, as in our data sets, but no crowds, which
+    detectron2's mapper drops.
 
     Args:
         instances: with ``gt_boxes``, ``gt_classes`` and ``gt_masks`` (PolygonMasks or BitMasks), of
@@ -59,27 +59,19 @@ def _bitmaps(instances: Instances) -> Tensor:
 def resized_to(size: tuple[int, int], image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
     """An image (3×H×W uint8 RGB) and its targets, squeezed to the one size that a model takes."""
     height, width = image.shape[1:]
-    boxes = tv_tensors.BoundingBoxes(
-        targets.boxes,
-        format=tv_tensors.BoundingBoxFormat.XYXY,
-        canvas_size=(height, width),
-    )
-    picture, shapes = ResizeTo(size)(
-        Image.fromarray(image.permute(1, 2, 0).numpy()),
-        {
-            "boxes": boxes,
-            "masks": tv_tensors.Mask(targets.masks),
-            "semantic": tv_tensors.Mask(targets.semantic),
-        },
-    )
+    xyxy = tv_tensors.BoundingBoxFormat.XYXY
+    shapes = {
+        "boxes": tv_tensors.BoundingBoxes(targets.boxes, format=xyxy, canvas_size=(height, width)),
+        "masks": tv_tensors.Mask(targets.masks),
+        "semantic": tv_tensors.Mask(targets.semantic),
+    }
+    picture, shapes = ResizeTo(size)(Image.fromarray(image.permute(1, 2, 0).numpy()), shapes)
     plain = {name: shape.as_subclass(Tensor) for name, shape in shapes.items()}
     return F.pil_to_tensor(picture), replace(targets, **plain)
 
 
 def without_empty(targets: Targets) -> Targets:
-    """Without the objects whose box or mask covers nothing."""
-    boxes = targets.boxes
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & targets.masks.flatten(1).any(dim=1).bool()
-    return replace(
-        targets, boxes=boxes[keep], labels=targets.labels[keep], masks=targets.masks[keep]
-    )
+    """Targets without the objects whose box or mask is empty."""
+    boxes, labels, masks = targets.boxes, targets.labels, targets.masks
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & masks.flatten(1).any(dim=1).bool()
+    return replace(targets, boxes=boxes[keep], labels=labels[keep], masks=masks[keep])

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from b2inst.models.interfaces import Assembler
-from b2inst.modules.boundary_diffusion import BoundaryDiffusion
-from b2inst.modules.refinement import Refinement
+from b2inst.modules.refinement import BoundaryDiffusion, Refinement
 from b2inst.structures import Bases, Masks, RoIMasks
 from b2inst.viz.explore.composition import Extent, compose
 

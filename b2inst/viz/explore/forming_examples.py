@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.viz.explore.forming_sheet import forming_row
 from b2inst.viz.explore.subjects import Subjects
 from b2inst.viz.explore.tiles import sheet

@@ -107,5 +107,5 @@ def _candidate(label: str, short: str, path: Path, seed: int | None) -> Candidat
     boundary = options.get("boundary", {} if adds else None)
     branches = options.get("scoring", _ALL_BRANCHES if adds else ())
     parts = (boundary is not None) + len(branches)
-    built_with = getattr(CATALOG[name], "keywords", {}) | options
+    built_with = vars(CATALOG[name]) | options
     return Candidate(label, short, path, name, parts, seed, refined=bool(built_with.get("refine")))

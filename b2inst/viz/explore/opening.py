@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from b2inst.models.segmenter import BasisSegmenter
+from b2inst.models import BasisSegmenter
 from b2inst.viz.explore.subjects import Subjects
 from b2inst.viz.explore.view import Effect, View, look
 

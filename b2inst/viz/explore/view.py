@@ -12,7 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from b2inst.models.segmenter import BasisSegmenter, Explanation
+from b2inst.models import BasisSegmenter, Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou

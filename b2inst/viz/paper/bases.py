@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from b2inst.models.segmenter import Explanation
+from b2inst.models import Explanation
 from b2inst.viz.draw import Picture, draw_heat, draw_instances
 
 

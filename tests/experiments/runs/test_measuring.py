@@ -11,7 +11,7 @@ import pytest
 from b2inst.data import CocoIndex, find_split, write_scenes
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation import Metrics
-from b2inst.evaluation.oracle import ap_by_ranking
+from b2inst.evaluation.score_quality import ap_by_ranking
 from b2inst.experiments.runs.measuring import measure
 from b2inst.experiments.specs.run_spec import RunSpec
 

@@ -164,6 +164,17 @@ def test_how_the_machine_is_used_reaches_the_training(
     assert given["recompute"] is True
 
 
+def test_a_run_has_as_many_threads_as_the_machine_gives_it(
+    spec: RunSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(runner, "_train", lambda *_, **__: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(runner, "needs_evaluation", lambda *_: False)
+    before = torch.get_num_threads()
+    run(spec, workspace, machine=Resources(threads=before + 1), progress=False)
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
+
+
 def test_initial_weights_come_from_the_seed(spec: RunSpec) -> None:
     def weights(seed: int) -> torch.Tensor:
         model = build_model(spec.model_copy(update={"seed": seed}), class_names=CLASSES)

@@ -85,7 +85,7 @@ def test_a_process_for_each_device_and_the_one_that_failed_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "fake_rank", raising=False)
     monkeypatch.setattr(worker, "_exit_with", importlib.import_module("fake_rank").rank)
-    assert work(spec, Workspace(tmp_path), end, Resources(devices=2)) == status
+    assert work(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1)) == status
     printed = capsys.readouterr().err.splitlines()
     assert line == "" or printed[-1].startswith(line)
     for rank in "01":

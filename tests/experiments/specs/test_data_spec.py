@@ -101,7 +101,8 @@ def test_evaluating_needs_no_split_to_train_on(folder: Path) -> None:
     (folder / "annotations/instances_train.json").unlink()
     data = coco_folder(folder, val="val", training=False)
     assert data.files("val") == (folder / "annotations/instances_val.json", folder / "val")
-    shutil.rmtree(folder / "val")
+    for split in ("train", "val"):
+        shutil.rmtree(folder / split)
     assert data.annotation_file("val") == folder / "annotations/instances_val.json"
     with pytest.raises(DataError, match="no such folder"):
         data.files("val")

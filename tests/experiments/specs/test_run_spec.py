@@ -38,7 +38,8 @@ def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
     content = json.loads(spec.model_dump_json())
     assert content.pop("start") is content.pop("name") is None
     del content["data"]["area_bounds"], content["data"]["boundary_pixels"]
-    del content["schedule"]["log_every"], content["schedule"]["checkpoint_every"]
+    for habit in ("log_every", "checkpoint_every", "eval_every"):
+        del content["schedule"][habit]
     assert content["augmentation"].pop("ssd") is content["schedule"].pop("aspect_grouping") is False
     for later in ("crop", "invert", "brightness", "contrast", "blur"):
         assert not content["augmentation"].pop(later)
@@ -72,6 +73,7 @@ def test_what_decides_the_weights_changes_the_hash(spec: RunSpec, path: str, val
     [
         ("schedule.log_every", 7),
         ("schedule.checkpoint_every", 7),
+        ("schedule.eval_every", 7),
         ("data.area_bounds", [1, 2]),
     ],
 )

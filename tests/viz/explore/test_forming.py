@@ -8,10 +8,9 @@ import torch
 
 from b2inst.models import BasisSegmenter
 from b2inst.modules.blender import Blender
-from b2inst.modules.boundary_diffusion import BoundaryDiffusion
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.linear_assembler import LinearAssembler
-from b2inst.modules.refinement import ConvRefinement, InTurn
+from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn
 from b2inst.structures import Bases
 from b2inst.viz.explore.composition import compose
 from b2inst.viz.explore.forming import form, guided, steps_of

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from b2inst.models.segmenter import Explanation
+from b2inst.models import Explanation
 from b2inst.structures import Bases, Instances
 from b2inst.viz.paper.bases import basis_pictures
 

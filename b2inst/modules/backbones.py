@@ -1,0 +1,285 @@
+"""Backbones: images to a pyramid of features."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import get_model, resnet
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import BasicBlock, conv1x1
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
+
+from b2inst.modules.imagenet import load_imagenet
+from b2inst.modules.layers import initialise
+from b2inst.structures import Features
+
+
+class FrozenNorm(FrozenBatchNorm2d):
+    """torchvision's in one pass over the maps, with an output as precise as its input.
+
+    There, maps in half precision come out in single, so that mixed precision would save no memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(x.dtype)
+
+
+class PyramidBackbone(nn.Module):
+    """Stages of a network, fused top-down (Lin et al., CVPR 2017), by torchvision.
+
+    Args:
+        network: what the stages are children of.
+        stages: name and stride of each stage, in order.
+        widths: channels of the stages.
+        top: coarser levels.
+        strides: of the levels, finest first.
+        channels: of every level.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        stages: Mapping[str, int],
+        widths: list[int],
+        top: ExtraFPNBlock,
+        *,
+        strides: Sequence[int],
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in stages.items()})
+        self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=top)
+        self.out_channels = channels
+        self.strides = tuple(strides)
+
+    def forward(self, images: Tensor) -> Features:
+        """B×3×H×W, sides multiples of 32 (64 with P6 by subsampling), to features by stride."""
+        levels = self.fpn(OrderedDict(self.body(images)))
+        return dict(zip(self.strides, levels.values(), strict=True))
+
+
+class LastLevelP6(ExtraFPNBlock):
+    """P6 alone; otherwise like torchvision's ``LastLevelP6P7``."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        initialise(self.p6, partial(nn.init.kaiming_uniform_, a=1))
+
+    def forward(
+        self, results: list[Tensor], x: list[Tensor], names: list[str]
+    ) -> tuple[list[Tensor], list[str]]:
+        return [*results, self.p6(results[-1])], [*names, "p6"]
+
+
+#: The stages of a ResNet, and their strides.
+STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
+
+
+class ResNetFPN(PyramidBackbone):
+    """P3–P5 from C3–C5 of a ResNet, P6 and P7 by strided convolutions of P5, as in FCOS.
+
+    Args:
+        resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
+        frozen_norm: fix the statistics and affine parameters of batch norm, and the weights of the
+            stem and the first stage, as for pretrained weights.
+        stride_in_1x1: put each stage's stride in its first 1×1 convolution (detectron2's MSRA
+            weights) rather than in the 3×3 (torchvision's weights). Bottleneck ResNets only.
+        channels: of every level of the pyramid.
+        top_levels: above P5: 2, or 1 to leave out P7.
+
+    Raises:
+        ValueError: ``stride_in_1x1`` of another ResNet, or other ``top_levels``.
+    """
+
+    def __init__(
+        self,
+        *,
+        resnet: str,
+        frozen_norm: bool,
+        stride_in_1x1: bool = False,
+        channels: int = 256,
+        top_levels: int = 2,
+    ) -> None:
+        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+        if top_levels not in (1, 2):
+            raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
+        stages = {name: stride for name, stride in STAGES.items() if stride >= 8}
+        super().__init__(
+            network,
+            stages,
+            stage_widths(network, stages),
+            (LastLevelP6P7 if top_levels == 2 else LastLevelP6)(channels, channels),
+            strides=(8, 16, 32, 64, 128)[: 3 + top_levels],
+            channels=channels,
+        )
+
+
+class RCNNFPN(PyramidBackbone):
+    """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5, as in two-stage models.
+
+    Args:
+        resnet, frozen_norm, stride_in_1x1, channels: see ``ResNetFPN``.
+    """
+
+    def __init__(
+        self, *, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False, channels: int = 256
+    ) -> None:
+        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+        super().__init__(
+            network,
+            STAGES,
+            stage_widths(network, STAGES),
+            LastLevelMaxPool(),
+            strides=(4, 8, 16, 32, 64),
+            channels=channels,
+        )
+
+
+def stage_widths(network: resnet.ResNet, stages: Iterable[str]) -> list[int]:
+    """Channels of a ResNet's stages."""
+    blocks = [getattr(network, stage)[-1] for stage in stages]
+    return [(getattr(block, "conv3", None) or block.conv2).out_channels for block in blocks]
+
+
+def _resnet(name: str, frozen_norm: bool, stride_in_1x1: bool) -> resnet.ResNet:
+    norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
+    network = get_model(name, weights=None, norm_layer=norm)
+    for stage in ("layer2", "layer3", "layer4") if stride_in_1x1 else ():
+        block = getattr(network, stage)[0]
+        if not isinstance(block, resnet.Bottleneck):
+            raise ValueError("stride_in_1x1 needs a bottleneck ResNet (resnet50 or resnet101)")
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    if frozen_norm:
+        for module in (network.conv1, network.layer1):
+            module.requires_grad_(False)
+    return network
+
+
+#: The last block of each stage that is used, and its stride.
+_MOBILENET_STAGES = {"3": 4, "6": 8, "13": 16}
+
+
+class MobileNetFPN(PyramidBackbone):
+    """MobileNetV2 up to stride 16; P2–P4 by top-down fusion, P5 by a strided convolution of P4.
+
+    The blocks at stride 32 are left out: they hold three quarters of the parameters.
+
+    Args:
+        weights: "imagenet" (torchvision's, see ``load_imagenet``) or None for random ones.
+        frozen_norm: fix the statistics and affine parameters of batch norm, and all weights up to
+            stride 4, as for pretrained weights.
+        channels: of every level of the pyramid.
+
+    Raises:
+        BackboneWeightsError: the weights cannot be had.
+    """
+
+    def __init__(
+        self, *, weights: str | None = None, frozen_norm: bool = False, channels: int = 64
+    ) -> None:
+        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
+        network = get_model("mobilenet_v2", weights=None, norm_layer=norm)
+        if weights is not None:
+            load_imagenet(network, "mobilenet_v2", weights)
+        blocks = network.features
+        if frozen_norm:
+            blocks[:4].requires_grad_(False)
+        super().__init__(
+            blocks,
+            _MOBILENET_STAGES,
+            [blocks[int(last)].out_channels for last in _MOBILENET_STAGES],
+            LastLevelP6(channels, channels),
+            strides=(4, 8, 16, 32),
+            channels=channels,
+        )
+
+
+class TinyFPN(nn.Module):
+    """One residual block a stage, a pyramid at strides 4 to 32.
+
+    Args:
+        widths: channels at strides 2, 4, 8, 16 and 32.
+        channels: of every level of the pyramid.
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(
+        self, *, widths: Sequence[int] = (16, 32, 64, 96, 128), channels: int = 48
+    ) -> None:
+        super().__init__()
+        self.stem = Conv2dNormActivation(3, widths[0], stride=2)
+        self.stages = nn.ModuleList()
+        for wide_in, wide_out in pairwise(widths):
+            shortcut = nn.Sequential(conv1x1(wide_in, wide_out, stride=2), nn.BatchNorm2d(wide_out))
+            self.stages.append(BasicBlock(wide_in, wide_out, stride=2, downsample=shortcut))
+        self.fpn = FeaturePyramidNetwork(list(widths[1:]), channels)
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> Features:
+        """B×3×H×W, sides multiples of 32, to features by stride."""
+        x = self.stem(images)
+        levels: OrderedDict[str, Tensor] = OrderedDict()
+        for stride, stage in zip(self.strides, self.stages, strict=True):
+            levels[str(stride)] = x = stage(x)
+        return dict(zip(self.strides, self.fpn(levels).values(), strict=True))
+
+
+class YolactFPN(nn.Module):
+    """P3–P5 from C3–C5 of a ResNet, P6 and P7 by strided convolutions of P5.
+
+    Unlike torchvision's pyramid it upsamples bilinearly, and P3–P5 (not P6 and P7) end in a ReLU.
+    Sides of the image need not be multiples of the strides.
+
+    Args:
+        resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
+        frozen_norm: fix the statistics and affine parameters of batch norm, as YOLACT does with
+            fewer than six images on a device.
+        channels: of every level of the pyramid.
+    """
+
+    strides = (8, 16, 32, 64, 128)
+
+    def __init__(self, *, resnet: str, frozen_norm: bool = False, channels: int = 256) -> None:
+        super().__init__()
+        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
+        network = get_model(resnet, weights=None, norm_layer=norm)
+        stages = {name: str(stride) for name, stride in STAGES.items() if stride >= 8}
+        widths = stage_widths(network, stages)
+        self.body = IntermediateLayerGetter(network, stages)
+        self.lateral = nn.ModuleList(nn.Conv2d(wide, channels, 1) for wide in widths)
+        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
+        self.top = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(2)
+        )
+        for part in (self.lateral, self.output, self.top):
+            initialise(part, nn.init.xavier_uniform_)
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> Features:
+        """B×3×H×W to features by stride; sides are halved and rounded up, level by level."""
+        levels: list[Tensor] = []
+        stages = zip(reversed(self.body(images).values()), reversed(self.lateral), strict=True)
+        for stage, lateral in stages:
+            x = lateral(stage)
+            if levels:
+                x = x + F.interpolate(levels[0], x.shape[-2:], mode="bilinear")
+            levels.insert(0, x)
+        levels = [F.relu(conv(x)) for conv, x in zip(self.output, levels, strict=True)]
+        for conv in self.top:
+            levels.append(conv(levels[-1]))
+        return dict(zip(self.strides, levels, strict=True))

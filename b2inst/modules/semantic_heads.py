@@ -1,0 +1,135 @@
+"""Semantic segmentation as an auxiliary task beside the bases, in training only."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from b2inst.losses import focal_loss
+from b2inst.modules.layers import initialise
+from b2inst.ops.distributed import even_share
+from b2inst.structures import Features, Targets
+
+
+class SemanticHead(nn.Module):
+    """Two convolutions and a classifier of one level (BlendMask §3.1).
+
+    Args:
+        in_channels: channels of the features.
+        num_classes: C; background is added.
+        stride: of the level.
+        channels: hidden width.
+        weight: of the loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        stride: int = 8,
+        channels: int = 128,
+        weight: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = weight
+        self.convs = nn.Sequential(
+            conv_block(in_channels, channels), conv_block(channels, channels)
+        )
+        self.project = nn.Conv2d(channels, num_classes + 1, 1)
+
+    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
+        """Cross-entropy to the semantic map, sampled at every ``stride``-th pixel."""
+        logits = self.project(self.convs(features[self.stride])).float()
+        maps = [t.semantic[:: self.stride, :: self.stride] for t in targets]
+        truth = _padded(maps, logits, background=0)
+        return {"loss_semantic": self.weight * F.cross_entropy(logits, truth)}
+
+
+class FocalSemanticHead(nn.Module):
+    """The same with the focal loss, of CondInst's ``_sem`` models.
+
+    Args:
+        in_channels, stride, channels: see ``SemanticHead``.
+        num_classes: C; background is where no class is.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_classes: int, stride: int = 8, channels: int = 128
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.convs = nn.Sequential(
+            conv_block(in_channels, channels), conv_block(channels, channels)
+        )
+        self.project = nn.Conv2d(channels, num_classes, 1)
+        nn.init.constant_(self.project.bias, -math.log(99))  # type: ignore[arg-type]
+
+    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
+        """Sum over all cells, divided by the number of cells that a mask covers."""
+        logits = self.project(self.convs(features[self.stride])).float()
+        classes = logits.shape[1]
+        maps = [self._class_map(target, background=classes) for target in targets]
+        truth = _padded(maps, logits, background=classes)
+        positive = even_share((truth != classes).sum())
+        loss = focal_loss(logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten())
+        return {"loss_semantic": loss / positive}
+
+    def _class_map(self, target: Targets, background: int) -> Tensor:
+        """Class of the smallest mask, of equal ones the first, that covers a cell's centre."""
+        centre = self.stride // 2
+        covered = target.masks[:, centre :: self.stride, centre :: self.stride].bool()
+        if not len(target):
+            return target.labels.new_full(covered.shape[1:], background)
+        area = target.masks.sum((1, 2), dtype=torch.float32)[:, None, None]
+        smallest, index = torch.where(covered, area, torch.inf).min(0)
+        return torch.where(smallest.isinf(), background, target.labels[index])
+
+
+class ClassMapHead(nn.Module):
+    """A 1×1 convolution to a map of each class (YOLACT §4).
+
+    Args:
+        in_channels: channels of the features.
+        num_classes: C.
+        stride: of the level.
+    """
+
+    def __init__(self, *, in_channels: int, num_classes: int, stride: int = 8) -> None:
+        super().__init__()
+        self.stride = stride
+        self.project = nn.Conv2d(in_channels, num_classes, 1)
+        initialise(self.project, nn.init.xavier_uniform_)
+
+    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
+        """Cross-entropy to the union of each class's masks: mean over cells, sum over classes."""
+        logits = self.project(features[self.stride]).float()
+        truth = torch.zeros_like(logits)
+        for maps, target in zip(truth, targets, strict=True):
+            if len(target):
+                masks = target.masks[:, None].float()
+                small = F.interpolate(masks, logits.shape[-2:], mode="bilinear")[:, 0] > 0.5
+                maps.index_add_(0, target.labels, small.float()).clamp_(max=1)
+        loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return {"loss_semantic": loss.mean((-2, -1)).sum() / len(logits)}
+
+
+def conv_block(channels_in: int, channels_out: int) -> nn.Module:
+    """A 3×3 convolution without bias, batch norm and ReLU."""
+    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
+    nn.init.kaiming_uniform_(block[0].weight, a=1)
+    return block
+
+
+def _padded(maps: list[Tensor], logits: Tensor, *, background: int) -> Tensor:
+    """Class maps of the images, B×h×w int64, with background beyond each image."""
+    size = (len(logits), *logits.shape[-2:])
+    truth = logits.new_full(size, background, dtype=torch.int64)
+    for canvas, own in zip(truth, maps, strict=True):
+        canvas[: own.shape[0], : own.shape[1]] = own
+    return truth
