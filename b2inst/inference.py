@@ -41,6 +41,25 @@ _TRANSFORMS: tuple[list[list[float]], ...] = (  # Bᵀ, G and Aᵀ of F(4×4, 3�
 )
 
 
+class DeviceError(ValueError):
+    """A device that this machine does not have."""
+
+
+def resolve_device(name: str) -> str:
+    """The device that a name means; "auto" is the GPU where there is one.
+
+    Raises:
+        DeviceError: if a GPU is asked for and there is none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError(
+            f"device {name}: PyTorch finds no GPU here; leave --device out, or check the driver"
+        )
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def chosen_precision(name: str, device: torch.device) -> Precision:
     """Resolve "auto": bfloat16 if the device has instructions for it, else float32.
 

@@ -23,8 +23,8 @@ from pycocotools import mask as coco_mask
 from b2inst.evaluation import Prediction
 from b2inst.evaluation.compare import compare
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 
 HEIGHT, WIDTH, CLASSES, OBJECTS = 480, 640, 80, 7.36
 

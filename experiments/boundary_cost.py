@@ -18,9 +18,9 @@ import typer
 from b2inst import create_model
 from b2inst.data import train_loader
 from b2inst.experiments import Workspace, load_profile
-from b2inst.experiments.datasets import load_split, prepare, training_set
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.datasets import load_split, prepare, training_set
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 from b2inst.ops.boundary import boundary_target
 
 

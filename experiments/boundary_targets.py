@@ -37,9 +37,9 @@ from tqdm import tqdm
 from b2inst.data import CocoDataset, CocoIndex, find_split, test_transforms
 from b2inst.evaluation.boundary_overlap import boundary_width
 from b2inst.experiments import Workspace, load_profile
-from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.datasets import load_split, prepare
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 from b2inst.ops.boundary import boundary_target, laplacian_boundary
 from b2inst.ops.masks import crop_masks
 from b2inst.viz.draw import palette

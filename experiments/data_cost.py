@@ -28,8 +28,8 @@ import typer
 
 from b2inst.data import CocoIndex, verify_images
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 
 IMAGES, ANNOTATIONS = 118_287, 860_001
 

@@ -26,8 +26,8 @@ import b2inst
 from b2inst.data import CocoDataset, CocoIndex, find_split, train_transforms
 from b2inst.evaluation import Metrics, evaluate, read_predictions, write_predictions
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 from b2inst.integrations.detectron2 import add_b2inst_config, export
 from b2inst.training import Schedule, train
 

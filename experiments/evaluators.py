@@ -26,8 +26,8 @@ from b2inst.evaluation import evaluate
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.results import read_results
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 

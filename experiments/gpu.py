@@ -35,8 +35,8 @@ from training_cost import CASES, Case, measure
 
 from b2inst.benchmark import benchmark, composed_samples
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine, now
-from b2inst.experiments.store import read_json, write_json
+from b2inst.experiments.runs.provenance import describe_machine, now
+from b2inst.experiments.runs.store import read_json, write_json
 
 _ROOT = Path(__file__).parents[1]
 

@@ -24,11 +24,11 @@ from b2inst import load_model
 from b2inst.data import CocoIndex
 from b2inst.evaluation import evaluate, ranked_by_class, read_predictions, write_predictions
 from b2inst.experiments import Workspace, load_profile, load_table
-from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.measuring import area_ranges
-from b2inst.experiments.profile import Profile
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import open_run, write_json
+from b2inst.experiments.runs.datasets import load_split, prepare
+from b2inst.experiments.runs.measuring import area_ranges
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import open_run, write_json
+from b2inst.experiments.specs.profile import Profile
 from b2inst.models import with_bases
 from b2inst.modules.boundary_basis import OracleBoundary
 from b2inst.structures import Bases

@@ -23,8 +23,8 @@ from b2inst.evaluation import evaluate, write_predictions
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.results import read_results
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine, now
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine, now
+from b2inst.experiments.runs.store import write_json
 from b2inst.export import calibration_files, export_model
 from b2inst.weights import WeightsError, load_model
 

@@ -28,9 +28,9 @@ from tqdm import tqdm
 from b2inst import create_model
 from b2inst.benchmark.measure import gflops, peak_memory_mb
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine, now
-from b2inst.experiments.provenance import peak_memory_mb as resident_peak_mb
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine, now
+from b2inst.experiments.runs.provenance import peak_memory_mb as resident_peak_mb
+from b2inst.experiments.runs.store import write_json
 from b2inst.structures import Targets
 from b2inst.training import Schedule
 from b2inst.training.recompute import recompute_activations, recompute_normalised

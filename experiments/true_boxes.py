@@ -21,12 +21,12 @@ import typer
 from b2inst.data import CocoIndex
 from b2inst.evaluation.bootstrap import noise_band
 from b2inst.experiments import Workspace, load_profile, load_table
-from b2inst.experiments.data_spec import CocoData
-from b2inst.experiments.datasets import load_split, prepare, training_set
-from b2inst.experiments.profile import Profile
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.run_spec import Augmentation
-from b2inst.experiments.store import open_run, write_json
+from b2inst.experiments.runs.datasets import load_split, prepare, training_set
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import open_run, write_json
+from b2inst.experiments.specs.data_spec import CocoData
+from b2inst.experiments.specs.profile import Profile
+from b2inst.experiments.specs.run_spec import Augmentation
 from b2inst.models import with_bases
 from b2inst.ops.quality import mask_quality
 from b2inst.structures import Masks

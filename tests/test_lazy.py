@@ -99,10 +99,10 @@ import torch
 def touched(*_): raise AssertionError("a driver that has begun cannot be used after a fork")
 for name in ("_cuda_init", "_cuda_getDeviceCount"):
     setattr(torch._C, name, touched)
-import b2inst.experiments.worker
+import b2inst.experiments.runs.worker
 """
     )
     assert {"lightning.fabric", "b2inst.training.loop", "b2inst.evaluation.inference"} <= found
-    unused = ("benchmark", "cli", "experiments.reproduce", "viz")
+    unused = ("benchmark", "cli", "experiments.tables", "viz")
     assert not found & {f"b2inst.{name}" for name in unused}
     assert not found & {"pandas", "jinja2", "nbconvert", "papermill"}

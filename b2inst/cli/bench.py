@@ -52,9 +52,9 @@ def bench(
     """
 
     from b2inst.benchmark import benchmark, coco_samples, composed_samples, to_text
-    from b2inst.experiments.provenance import describe_machine
-    from b2inst.experiments.runner import resolve_device
-    from b2inst.experiments.store import write_json
+    from b2inst.experiments.runs.provenance import describe_machine
+    from b2inst.experiments.runs.store import write_json
+    from b2inst.inference import resolve_device
 
     limits = _parse_size(size)
     if json is not None:

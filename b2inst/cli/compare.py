@@ -79,7 +79,8 @@ def compare(
 
 def comparison_text(comparisons: Mapping[str, Comparison], *, resamples: int) -> str:
     """A line a metric, and how to read it."""
-    from b2inst.experiments.rendering import NOISE, NOTHING, difference_text
+    from b2inst.experiments.tables.rendering import NOISE, difference_text
+    from b2inst.experiments.tables.table_result import NOTHING
 
     lines = [["", "A", "B", "B − A [95 %]"]]
     for metric, found in comparisons.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +35,7 @@ from b2inst.cli.options import (
 from b2inst.training.loggers import LoggerName
 
 if TYPE_CHECKING:
-    from b2inst.experiments.reproduce import Launcher
+    from b2inst.experiments import TableResult, Workspace
 
 
 def table(
@@ -84,9 +85,8 @@ def table(
     The table's notebook knows no --start: for it, name the file in a profile of your own
     (extends: finetune, start: FILE).
     """
-    from b2inst.experiments import Workspace, execute, load_profile, make_table, to_text
-    from b2inst.experiments.published import comparison_text
-    from b2inst.experiments.table_spec import load_table
+    from b2inst.experiments import Workspace, load_profile, make_table, to_text
+    from b2inst.experiments.tables.published import comparison_text
 
     workspace = Workspace.here()
     chosen = coco_data(
@@ -100,10 +100,15 @@ def table(
     numbers = parse_seeds(seeds)
     profile = profile_name(profile, batch_size)
     plan = load_profile(profile, data=chosen, start=start, workspace=workspace)
-    asked: dict[str, Any] = {"jobs": jobs, "device": device, "devices": devices}
-    asked |= {"recompute": recompute or None}
-    asked |= {"machines": machines, "slurm": parse_slurm(slurm)}
-    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    asked = {
+        "jobs": jobs,
+        "device": device,
+        "devices": devices,
+        "recompute": recompute,
+        "machines": machines,
+        "slurm": parse_slurm(slurm),
+    }
+    machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     result = make_table(
         name,
         profile=profile,
@@ -114,7 +119,7 @@ def table(
         split=split,
         workspace=workspace,
         machine=machine,
-        launcher=_as_jobs() if launcher == "slurm" else None,
+        launcher=launcher,
         train=not render,
         rerun=rerun,
     )
@@ -125,22 +130,33 @@ def table(
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
 
-    source = load_table(name, workspace=workspace).notebook
     # The notebook makes the table again by its parameters, which know no more than these.
     plain = not (
         render or row or split or train_split or val_split or val_fraction or skip_bad
         or crowds_as_instances or start
     )  # fmt: skip
-    if notebook and plain and source is not None:
-        path = workspace.root / "notebooks" / source
+    if notebook and plain:
+        parameters = {
+            "profile": profile,
+            "seeds": ",".join(map(str, numbers or plan.seeds)),
+            "data": str(data.resolve()) if data is not None else "",
+        }
+        _run_notebook(name, result, folder, parameters, workspace)
+
+
+def _run_notebook(
+    name: str, result: TableResult, folder: Path, parameters: dict[str, str], workspace: Workspace
+) -> None:
+    """Execute the notebook of a table, if it has one, beside the table's files."""
+    from b2inst.experiments import execute
+    from b2inst.experiments.specs.table_spec import load_table
+
+    source = load_table(name, workspace=workspace).notebook
+    if source is not None:
         _, page = execute(
-            path,
+            workspace.root / "notebooks" / source,
             folder / f"{result.table}.ipynb",
-            {
-                "profile": profile,
-                "seeds": ",".join(map(str, numbers or plan.seeds)),
-                "data": str(data.resolve()) if data is not None else "",
-            },
+            parameters,
             folder=workspace.root,
             inputs=repr(result.rows),
             progress=True,
@@ -151,17 +167,11 @@ def table(
 def publish(profile: ProfileOption = "tiny") -> None:
     """Move results/local/PROFILE to results/PROFILE, as published."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.published import publish as move
+    from b2inst.experiments.tables.published import publish as move
 
     workspace = Workspace.here()
     for path in move(profile, workspace):
         typer.echo(workspace.shown(path))
-
-
-def _as_jobs() -> Launcher:
-    from b2inst.experiments.slurm import run_all  # needs the extra `cluster`
-
-    return run_all
 
 
 def train(
@@ -225,11 +235,11 @@ def train(
     # Before PyTorch is imported, whose threads else wait in a loop that takes others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from b2inst.experiments import Workspace, load_profile, open_run, run
-    from b2inst.experiments.datasets import prepare
-    from b2inst.experiments.pool import run_all
-    from b2inst.experiments.reproduce import check_plan
-    from b2inst.experiments.runner import resolve_device
-    from b2inst.experiments.single_run import describe, named, single_run
+    from b2inst.experiments.runs.datasets import prepare
+    from b2inst.experiments.runs.launch import run_all
+    from b2inst.experiments.runs.preflight import check_plan
+    from b2inst.experiments.runs.single_run import describe, named, single_run
+    from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_first
     from b2inst.training.devices import join
     from b2inst.training.loggers import check_logger
@@ -258,7 +268,7 @@ def train(
         start=start,
         workspace=workspace,
     )
-    asked: dict[str, Any] = {
+    asked = {
         "jobs": 1,
         "device": device,
         "devices": devices,
@@ -268,7 +278,7 @@ def train(
     machine = plan.machine.model_copy(update={k: v for k, v in asked.items() if v})
     device_name = resolve_device(machine.device)
     machine = machine.settled()
-    place = join(device=machine.device)
+    world = join(device=machine.device)
     data_here = from_first(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
     spec = single_run(
@@ -284,7 +294,7 @@ def train(
     spec = named(spec, plan, workspace, name)
     split = plan.data.report_split
     check_plan([spec], workspace, split, machine)
-    if place.rank == 0:
+    if world.rank == 0:
         threads = "1 CPU thread" if machine.threads == 1 else f"{machine.threads} CPU threads"
         typer.echo(f"{describe(spec, plan, workspace)}; device {device_name}, {threads}")
     if machine.devices > 1:
@@ -292,7 +302,7 @@ def train(
         done = open_run(workspace.runs, spec)
     else:
         done = run(spec, workspace, split=split, machine=machine)
-    if place.rank > 0:
+    if world.rank > 0:
         return
     label = plan.data.split_label(split)
     typer.echo(metrics_text((done.metrics(label) or {})["metrics"]))
@@ -310,6 +320,6 @@ def train(
 def runs() -> None:
     """List the runs in runs/ with their model, data, state and mask AP."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.single_run import run_table
+    from b2inst.experiments.tables.run_list import run_table
 
     typer.echo(run_table(Workspace.here()))

@@ -67,7 +67,7 @@ def evaluate_weights(
     from b2inst.evaluation import evaluate
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.store import write_json
+    from b2inst.experiments.runs.store import write_json
 
     predicted = weights.name.endswith(SUFFIXES)
     if out is not None:
@@ -90,7 +90,8 @@ def evaluate_weights(
         predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
         if not predicted:
             from b2inst.evaluation import write_predictions
-            from b2inst.experiments.runner import check_classes, resolve_device
+            from b2inst.evaluation.inference import check_classes
+            from b2inst.inference import resolve_device
             from b2inst.weights import load_model
 
             model = load_model(weights, device=resolve_device(device or "auto"))
@@ -148,7 +149,7 @@ def predict(
     Run again with the same --out, it goes on: images that are done are kept, others are added.
     """
     from b2inst.data import DataError
-    from b2inst.experiments.runner import resolve_device
+    from b2inst.inference import resolve_device
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
@@ -211,8 +212,9 @@ def submit(
 ) -> None:
     """Write the results file of test images that COCO's server takes."""
     from b2inst.evaluation import write_predictions
+    from b2inst.evaluation.inference import check_classes
     from b2inst.evaluation.submission import image_index, submission_path, write_submission
-    from b2inst.experiments.runner import check_classes, resolve_device
+    from b2inst.inference import resolve_device
     from b2inst.weights import load_model
 
     if not name.replace("-", "").replace("_", "").isalnum():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,10 +15,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
-from b2inst.evaluation.predictions import Prediction, save_predictions, to_records
+from b2inst.evaluation.predictions import (
+    EvaluationError,
+    Prediction,
+    save_predictions,
+    to_records,
+)
 from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
+
+if TYPE_CHECKING:
+    from b2inst.models import Segmenter
 
 
 class Predictor(Protocol):
@@ -85,6 +94,36 @@ def write_predictions(
         save_predictions(path, records())
     else:
         deque(records(), maxlen=0)
+
+
+def check_classes(model: Segmenter, index: CocoIndex) -> None:
+    """See that a model's classes are those of the data.
+
+    Of a model that does not know their names, as one converted from a checkpoint, the classes are
+    taken to be in the order of the data's; a warning says so.
+
+    Raises:
+        EvaluationError: if the classes are others, or more or fewer; names the first that differs.
+    """
+    ours, theirs = model.class_names, index.class_names
+    if (count := model.recipe["num_classes"]) != len(theirs):
+        raise EvaluationError(
+            f"{index.annotation_file}: has {len(theirs)} categories, the model {count} classes; "
+            "give data of the same categories"
+        )
+    if ours is None:
+        warnings.warn(
+            "the model has no names of its classes; they are taken in the order of the data's: "
+            f"{', '.join(theirs)}",
+            stacklevel=2,
+        )
+        return
+    for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise EvaluationError(
+                f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
+                f"model ({count} in all); give data of the same categories"
+            )
 
 
 def _predict(

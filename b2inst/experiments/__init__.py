@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.experiments.data_spec import CocoData, ScenesData, SplitName, coco_folder
-    from b2inst.experiments.errors import ExperimentError, RunError, SpecError
-    from b2inst.experiments.exports import to_csv, to_latex, write_table
-    from b2inst.experiments.notebook import execute
-    from b2inst.experiments.profile import Profile, load_profile
-    from b2inst.experiments.rendering import to_frame, to_markdown, to_text
-    from b2inst.experiments.reproduce import make_table
-    from b2inst.experiments.resources import Resources
-    from b2inst.experiments.run_spec import Augmentation, RunSpec
-    from b2inst.experiments.runner import StaleRunWarning, run
-    from b2inst.experiments.store import Run, RunStatus, open_run
-    from b2inst.experiments.table_result import TableResult
-    from b2inst.experiments.table_spec import TableSpec, load_table
-    from b2inst.experiments.workspace import Workspace
+    from b2inst.experiments.runs.runner import StaleRunWarning, run
+    from b2inst.experiments.runs.store import Run, RunStatus, open_run
+    from b2inst.experiments.specs.data_spec import CocoData, ScenesData, SplitName, coco_folder
+    from b2inst.experiments.specs.errors import ExperimentError, RunError, SpecError
+    from b2inst.experiments.specs.profile import Profile, load_profile
+    from b2inst.experiments.specs.resources import Resources
+    from b2inst.experiments.specs.run_spec import Augmentation, RunSpec
+    from b2inst.experiments.specs.table_spec import TableSpec, load_table
+    from b2inst.experiments.specs.workspace import Workspace
+    from b2inst.experiments.tables.exports import to_csv, to_latex, write_table
+    from b2inst.experiments.tables.notebook import execute
+    from b2inst.experiments.tables.rendering import to_frame, to_markdown, to_text
+    from b2inst.experiments.tables.reproduce import make_table
+    from b2inst.experiments.tables.table_result import TableResult
 
 __all__ = [
     "Augmentation",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -107,7 +109,7 @@ def create_model(
         options: of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:
-        ValueError: an unknown name or option, with the known ones.
+        ValueError: if a name or an option is unknown, or an option's value has a wrong type.
     """
     if name not in CATALOG:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
@@ -115,17 +117,25 @@ def create_model(
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
-    known = [field.name for field in fields(CATALOG[name])]
+    known = {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
     if unknown := [option for option in options if option not in known]:
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
         )
+    for option, value in options.items():
+        expected = _TYPES.get(type(known[option]))
+        if expected and value is not None and not isinstance(value, expected):
+            raise ValueError(
+                f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
+            )
     try:
         model = replace(CATALOG[name], **options).build(num_classes)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        nested = [value for value in options.values() if isinstance(value, Mapping)]
+        if unexpected is None or not any(unexpected[1] in mapping for mapping in nested):
             raise
-        raise ValueError(f"options of {name}: {error}") from error  # in a mapping, as boundary's
+        raise ValueError(f"options of {name}: {error}") from error
     model.class_names = class_names
     # The weights to start from are no part of what the finished model is.
     kept = {key: value for key, value in options.items() if key != "backbone_weights"}
@@ -136,3 +146,11 @@ def create_model(
         model.max_detections = max_detections
         kept["max_detections"] = max_detections
     return model.eval()
+
+
+#: What a value may be, by the type of the default.
+_TYPES: dict[type, Any] = {
+    **{plain: plain for plain in (bool, int, str)},
+    float: (int, float),
+    tuple: (list, tuple),
+}

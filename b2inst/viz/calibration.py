@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from b2inst.experiments.score_quality import RowQuality, ScoreQuality
-from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.score_quality import RowQuality, ScoreQuality
+from b2inst.experiments.tables.table_result import TableResult
 from b2inst.viz.figure import ROW_COLOURS, new_figure, save_figure
 
 _SUBSCRIPTS = {"iou": r"$S_\mathrm{IoU}$", "boundary": r"$S_\mathrm{boundary}$"}

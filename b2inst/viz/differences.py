@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from b2inst.experiments.rendering import heading
-from b2inst.experiments.table_result import ResultRow, TableResult
-from b2inst.experiments.table_spec import METRICS
+from b2inst.experiments.specs.table_spec import METRICS
+from b2inst.experiments.tables.rendering import heading
+from b2inst.experiments.tables.table_result import ResultRow, TableResult
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 _OURS, _PAPER = ROW_COLOURS[1], ROW_COLOURS[4]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from b2inst.experiments.rendering import heading
-from b2inst.experiments.table_result import ResultRow, TableResult
+from b2inst.experiments.tables.rendering import heading
+from b2inst.experiments.tables.table_result import ResultRow, TableResult
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 

@@ -12,13 +12,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from b2inst.experiments.errors import RunError, SpecError
-from b2inst.experiments.notebook import to_html
-from b2inst.experiments.profile import load_profile
-from b2inst.experiments.rendering import NOTHING, explain, summary, to_frame
-from b2inst.experiments.store import read_json
-from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs.store import read_json
+from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.notebook import to_html
+from b2inst.experiments.tables.rendering import explain, summary, to_frame
+from b2inst.experiments.tables.table_result import NOTHING, TableResult
 
 #: What the pictures that tables and measurements have beside them show.
 _CAPTIONS = {

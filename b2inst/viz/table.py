@@ -10,14 +10,14 @@ import pandas as pd
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction, read_predictions
-from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.errors import RunError
-from b2inst.experiments.profile import load_profile
-from b2inst.experiments.speed import TableSpeed
-from b2inst.experiments.store import Run
-from b2inst.experiments.table_result import TableResult
-from b2inst.experiments.table_spec import TableSpec
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs.datasets import load_split, prepare
+from b2inst.experiments.runs.store import Run
+from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.table_spec import TableSpec
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.speed import TableSpeed
+from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose_images

@@ -22,8 +22,8 @@ from typing import Annotated, Any
 import typer
 
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine, now
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine, now
+from b2inst.experiments.runs.store import write_json
 
 ENVS = Path.home() / ".cache/b2inst-peers"
 

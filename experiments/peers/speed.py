@@ -49,8 +49,8 @@ import b2inst
 from b2inst.benchmark.samples import composed_samples
 from b2inst.data import make_scene
 from b2inst.experiments import Workspace
-from b2inst.experiments.provenance import describe_machine, git_state, now
-from b2inst.experiments.store import read_json, write_json
+from b2inst.experiments.runs.provenance import describe_machine, git_state, now
+from b2inst.experiments.runs.store import read_json, write_json
 from b2inst.models import create_model
 from b2inst.structures import Targets
 from b2inst.training import Schedule

@@ -23,11 +23,11 @@ from b2inst.evaluation import count_matches, evaluate
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.results import read_results
 from b2inst.experiments import Workspace, load_profile
-from b2inst.experiments.measuring import area_ranges
-from b2inst.experiments.profile import Profile
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import read_json, write_json
-from b2inst.experiments.table_result import TableResult
+from b2inst.experiments.runs.measuring import area_ranges
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import read_json, write_json
+from b2inst.experiments.specs.profile import Profile
+from b2inst.experiments.tables.table_result import TableResult
 
 PROFILE = "nuclei"
 

@@ -15,8 +15,8 @@ from b2inst.cli import app
 from b2inst.cli.errors import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
-from b2inst.experiments.errors import RunError
-from b2inst.experiments.table_result import ResultRow, TableResult
+from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.tables.table_result import ResultRow, TableResult
 from b2inst.models import create_model
 from b2inst.weights import save_model
 

@@ -13,9 +13,9 @@ import b2inst.experiments
 from b2inst.cli import app
 from b2inst.cli.options import parse_slurm, read_split
 from b2inst.data import write_scenes
-from b2inst.experiments import coco_folder, slurm
-from b2inst.experiments.datasets import load_split
-from b2inst.experiments.errors import SpecError
+from b2inst.experiments import coco_folder
+from b2inst.experiments.runs.datasets import load_split
+from b2inst.experiments.specs.errors import SpecError
 
 
 def test_options_of_sbatch() -> None:
@@ -93,6 +93,6 @@ def test_a_table_is_launched_as_asked(
     monkeypatch.setattr(b2inst.experiments, "make_table", make_table)
     options = ["--launcher", launcher, "--devices", "4", "--machines", "2", "--slurm", "mem=9G"]
     CliRunner().invoke(app, ["table", "table1", "--profile", "smoke", *options])
-    assert asked["launcher"] is (slurm.run_all if launcher == "slurm" else None)
+    assert asked["launcher"] == launcher
     machine = asked["machine"]
     assert (machine.devices, machine.machines, machine.slurm) == (4, 2, {"mem": "9G"})

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import warnings
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch
 
 from b2inst.data import CocoIndex, DataError, ImageRecord, find_split, write_scenes
 from b2inst.evaluation import EvaluationError, evaluate, read_predictions, write_predictions
-from b2inst.evaluation.inference import equal_size_batches
+from b2inst.evaluation.inference import check_classes, equal_size_batches
+from b2inst.models import Segmenter, create_model
 from b2inst.structures import Instances
 
 
@@ -139,3 +142,39 @@ def test_an_oracle_is_given_the_true_masks_of_each_image(index: CocoIndex, tmp_p
     given: list[torch.Tensor] = []
     write_predictions(Bound(index), index, tmp_path / "p.jsonl.gz", batch_size=2, progress=False)
     assert len(given) == 5
+
+
+@pytest.fixture
+def three_classes(tmp_path: Path) -> CocoIndex:
+    """Categories a to c."""
+    categories = [{"id": 7, "name": "c"}, {"id": 2, "name": "a"}, {"id": 5, "name": "b"}]
+    file = tmp_path / "truth.json"
+    file.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    return CocoIndex.load(file, tmp_path)
+
+
+def _model(count: int, names: tuple[str, ...] | None) -> Segmenter:
+    return create_model("blendmask-tiny", num_classes=count, class_names=names)
+
+
+def test_classes_without_names_go_by_their_order(three_classes: CocoIndex) -> None:
+    with pytest.warns(UserWarning, match=r"in the order of the data's: a, b, c$"):
+        check_classes(_model(3, None), three_classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_classes(_model(3, ("a", "b", "c")), three_classes)
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "message"),
+    [
+        (2, None, r"truth\.json: has 3 categories, the model 2 classes; give data of the same"),
+        (4, ("a", "b", "c", "d"), "has 3 categories, the model 4 classes"),
+        (3, ("a", "B", "c"), r"category 1 is 'b' here and 'B' in the model"),
+    ],
+)
+def test_other_classes_are_refused(
+    three_classes: CocoIndex, count: int, names: tuple[str, ...] | None, message: str
+) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        check_classes(_model(count, names), three_classes)

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 import b2inst
-from b2inst.experiments import code_version
-from b2inst.experiments.datasets import prepare
-from b2inst.experiments.measuring import RESAMPLES, evaluation_settings
-from b2inst.experiments.resources import Resources
-from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import run
-from b2inst.experiments.store import Run, open_run, write_json
-from b2inst.experiments.table_spec import METRICS
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs import code_version
+from b2inst.experiments.runs.datasets import prepare
+from b2inst.experiments.runs.measuring import RESAMPLES, evaluation_settings
+from b2inst.experiments.runs.runner import run
+from b2inst.experiments.runs.store import Run, open_run, write_json
+from b2inst.experiments.specs.resources import Resources
+from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.table_spec import METRICS
+from b2inst.experiments.specs.workspace import Workspace
 
 #: Folder of the shipped YAML files.
 SPECS = Path(b2inst.__file__).parents[1] / "experiments"

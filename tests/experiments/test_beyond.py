@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from b2inst.experiments import load_profile, load_table
-from b2inst.experiments.runner import build_model
+from b2inst.experiments.runs.runner import build_model
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.modules.refinement import BoundaryDiffusion

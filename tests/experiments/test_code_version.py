@@ -16,12 +16,12 @@ import pytest
 from pycocotools import mask as mask_utils
 
 from b2inst.data import CocoIndex
-from b2inst.experiments import code_version
-from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.measuring import measure
-from b2inst.experiments.run_spec import RunSpec
-from b2inst.experiments.runner import run
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs import code_version
+from b2inst.experiments.runs.datasets import load_split, prepare
+from b2inst.experiments.runs.measuring import measure
+from b2inst.experiments.runs.runner import run
+from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.workspace import Workspace
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -43,7 +43,7 @@ def assert_as_before(name: str, version: int, found: dict[str, float], tolerance
     recorded = golden[name]
     assert recorded["version"] == version, "record the numbers of the new version: UPDATE_GOLDEN=1"
     assert found == pytest.approx(recorded["numbers"], rel=tolerance), (
-        "numbers changed: raise the version in b2inst/experiments/code_version.py, then record them"
+        "numbers changed: raise the version in experiments/runs/code_version.py, then record them"
     )
 
 

@@ -11,7 +11,7 @@ import torch
 import typer
 
 import b2inst
-from b2inst.experiments.store import read_json
+from b2inst.experiments.runs.store import read_json
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from b2inst.experiments.profile import load_profile
-from b2inst.experiments.table_spec import load_table
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.table_spec import load_table
 
 # Design   AP AP50 AP75 APs APm APl, as printed
 PRINTED = """

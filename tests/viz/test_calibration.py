@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from b2inst.evaluation.score_quality import calibration
-from b2inst.experiments.score_quality import RowQuality
+from b2inst.experiments.tables.score_quality import RowQuality
 from b2inst.viz.calibration import calibration_figure
 
 

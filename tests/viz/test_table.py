@@ -16,9 +16,9 @@ from b2inst.experiments import (
     load_table,
     run,
 )
-from b2inst.experiments.datasets import prepare
-from b2inst.experiments.speed import table_speed
-from b2inst.experiments.table_result import ResultRow
+from b2inst.experiments.runs.datasets import prepare
+from b2inst.experiments.tables.speed import table_speed
+from b2inst.experiments.tables.table_result import ResultRow
 from b2inst.viz.table import (
     cost_frame,
     save_boundaries,

@@ -11,13 +11,13 @@ from typing import Self
 
 from b2inst.data import CocoIndex, ImageRecord
 from b2inst.evaluation import Prediction, read_predictions
-from b2inst.experiments.data_spec import CocoData
-from b2inst.experiments.datasets import load_split, prepare
-from b2inst.experiments.errors import RunError, SpecError
-from b2inst.experiments.profile import Profile, load_profile
-from b2inst.experiments.store import Run, open_run
-from b2inst.experiments.table_spec import Row, load_table
-from b2inst.experiments.workspace import Workspace
+from b2inst.experiments.runs.datasets import load_split, prepare
+from b2inst.experiments.runs.store import Run, open_run
+from b2inst.experiments.specs.data_spec import CocoData
+from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.specs.profile import Profile, load_profile
+from b2inst.experiments.specs.table_spec import Row, load_table
+from b2inst.experiments.specs.workspace import Workspace
 from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.choose import by_image, shown
 from b2inst.viz.image_ap import boundary_ap_by_image

@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from b2inst.experiments.provenance import describe_machine
-from b2inst.experiments.store import write_json
+from b2inst.experiments.runs.provenance import describe_machine
+from b2inst.experiments.runs.store import write_json
 from b2inst.viz.figure import save_print
 from b2inst.viz.paper.figures import FIGURES
 from b2inst.viz.paper.material import Material

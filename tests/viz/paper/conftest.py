@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from b2inst.experiments import Resources, Workspace, load_profile, load_table, run
-from b2inst.experiments.datasets import prepare
+from b2inst.experiments.runs.datasets import prepare
 from b2inst.viz.paper import Material
 
 

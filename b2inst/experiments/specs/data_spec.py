@@ -1,0 +1,247 @@
+"""What data a run is trained and evaluated on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from b2inst.data import SCENES_VERSION, DataError, find_annotations, find_split, find_splits
+from b2inst.data.layout import split_of
+from b2inst.experiments.specs.errors import SpecError
+from b2inst.experiments.specs.yaml_spec import Spec
+
+#: ``train`` is learned from, ``val`` is tuned on, ``test`` is reported on.
+SplitName = Literal["train", "val", "test"]
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+class ScenesSplit(Spec):
+    """Procedural scenes made by one seed."""
+
+    images: PositiveInt
+    seed: NonNegativeInt
+
+
+class ScenesData(Spec):
+    """Procedural scenes, square, written where they are missing."""
+
+    kind: Literal["scenes"] = "scenes"
+    version: str = SCENES_VERSION
+    size: int = Field(ge=32)  #: side of an image in pixels
+    train: ScenesSplit
+    val: ScenesSplit
+    test: ScenesSplit
+    #: Areas in pixels² where medium and large instances begin; COCO's leave "large" empty here.
+    area_bounds: tuple[float, float] = (32**2, 96**2)
+    boundary_pixels: PositiveInt | None = None  #: as in ``CocoData``
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> Self:
+        seeds = [self.train.seed, self.val.seed, self.test.seed]
+        if len(set(seeds)) < 3:
+            raise ValueError(
+                f"train, val and test are made from seeds {seeds}: give each split its own, "
+                "or the model is judged on scenes it has seen"
+            )
+        return self
+
+    @property
+    def report_split(self) -> SplitName:
+        """The split that tables report on."""
+        return "test"
+
+    def tuning_split(self, split: SplitName) -> SplitName | None:
+        """None: no metric of scenes needs a score threshold."""
+        return None
+
+    def split_label(self, split: SplitName) -> str:
+        """Name of the split on disk and in tables."""
+        return split
+
+    @property
+    def name(self) -> str:
+        """Folder name: the generator's version, the size, and what tells these scenes apart."""
+        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SPLITS]
+        digest = hashlib.sha256(repr((self.version, self.size, counts)).encode()).hexdigest()
+        return f"{self.version}-{self.size}px-{digest[:8]}"
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images; how areas are binned does not."""
+        return self.model_dump(mode="json", exclude={"area_bounds", "boundary_pixels"})
+
+
+class SplitFiles(Spec):
+    """A split that is not laid out as COCO's folders are."""
+
+    annotations: Path
+    images: Path
+
+
+class CocoData(Spec):
+    """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
+
+    What is hashed is the content of the annotation files, not where they lie: a folder may be
+    moved, and two data sets of the same name are not taken for each other.
+    """
+
+    kind: Literal["coco"] = "coco"
+    root: Path | None = None
+    train: str | SplitFiles = "train2017"
+    val: str | SplitFiles = "val2017"
+    test: str | SplitFiles | None = None  #: reported on, where there is one
+    obtain: str | None = None  #: what to do where the folder is missing
+    skip_bad: bool = False  #: leave out what cannot be used instead of stopping
+    crowds_as_instances: bool = False  #: read annotations with iscrowd 1 as single objects
+    #: Share of the images that is held out for validation, where train and val are one split.
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
+    #: Of the annotation file of each split; filled in by ``identified``.
+    sha256: dict[str, str] = Field(default_factory=dict)
+    area_bounds: tuple[float, float] = (32**2, 96**2)
+    #: Width of the boundaries that are compared, in place of a share of the image's diagonal.
+    boundary_pixels: PositiveInt | None = None
+
+    @property
+    def report_split(self) -> SplitName:
+        """The split that tables report on: of COCO "val", since its test server is closed."""
+        return "val" if self.test is None else "test"
+
+    def tuning_split(self, split: SplitName) -> SplitName | None:
+        """What score thresholds for ``split`` are chosen on; None where no split is left."""
+        return "val" if split == "test" else None
+
+    def split_label(self, split: SplitName) -> str:
+        """Name of the split on disk and in tables."""
+        part = self._part(split)
+        return part if isinstance(part, str) and self.val_fraction is None else split
+
+    @property
+    def name(self) -> str:
+        """What tells these data apart, once they are ``identified``."""
+        return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
+
+    def files(self, split: SplitName) -> tuple[Path, Path]:
+        """(annotation file, image folder) of a split.
+
+        Raises:
+            SpecError: no folder was given. DataError: the split is not in it.
+        """
+        part = self._part(split)
+        if isinstance(part, SplitFiles):
+            return part.annotations, part.images
+        return find_split(self._folder(), part)
+
+    def annotation_file(self, split: SplitName) -> Path:
+        """The annotation file of a split, whose images need not be there; raises as ``files``."""
+        part = self._part(split)
+        if isinstance(part, SplitFiles):
+            return part.annotations
+        return find_annotations(self._folder(), part)
+
+    def identified(self) -> CocoData:
+        """The same data with the SHA-256 of its annotation files filled in."""
+        sha256 = {}
+        for split in _SPLITS if self.test is not None else _SPLITS[:2]:
+            annotations, _ = self.files(split)
+            try:
+                with annotations.open("rb") as file:
+                    sha256[split] = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise DataError(f"{annotations}: cannot be read ({error.strerror})") from None
+        return self.model_copy(update={"sha256": sha256})
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the images and annotations; call on ``identified`` data."""
+        options = {
+            "crowds_as_instances": self.crowds_as_instances,
+            "val_fraction": self.val_fraction,
+        }
+        chosen = {name: value for name, value in options.items() if value}
+        return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256} | chosen
+
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise SpecError(
+                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
+                "make … DATA=DIR"
+            )
+        return self.root
+
+    def _part(self, split: SplitName) -> str | SplitFiles:
+        part = {"train": self.train, "val": self.val, "test": self.test}[split]
+        if part is None:
+            raise SpecError(
+                "COCO-format data has the splits train and val here; evaluate on --split val"
+            )
+        return part
+
+
+DataSpec = Annotated[ScenesData | CocoData, Field(discriminator="kind")]
+
+
+def coco_folder(
+    root: Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    skip_bad: bool = False,
+    crowds_as_instances: bool = False,
+    val_fraction: float | None = None,
+    training: bool = True,
+) -> CocoData:
+    """The data of a COCO-format folder; splits that are not named are found.
+
+    Args:
+        train, val: a split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
+        skip_bad: leave out what cannot be used instead of stopping.
+        crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
+        val_fraction: share of the training images that is held out for validation.
+        training: False where only the validation split is used: no other need be there then.
+
+    Raises:
+        DataError: the folder has no annotations in a known layout.
+        SpecError: it is not clear which split is meant.
+    """
+    if val_fraction is not None and val is not None:
+        raise SpecError("--val-fraction holds out training images: leave out --val-split")
+    chosen = held_out = None
+    if training or val_fraction is not None:
+        alone = val_fraction is not None
+        chosen = held_out = _parse_split(train) if train else _find(root, "train", alone=alone)
+    if val_fraction is None:
+        held_out = _parse_split(val) if val else _find(root, "val")
+    return CocoData(
+        root=root.resolve(),  # a run's spec is read again from other folders
+        train=chosen or held_out,
+        val=held_out,
+        skip_bad=skip_bad,
+        crowds_as_instances=crowds_as_instances,
+        val_fraction=val_fraction,
+    )
+
+
+def _parse_split(text: str) -> str | SplitFiles:
+    annotations, found, images = text.partition(".json:")
+    if not found:
+        return text
+    return SplitFiles(annotations=Path(annotations + ".json"), images=Path(images))
+
+
+def _find(root: Path, role: str, *, alone: bool = False) -> str:
+    splits = find_splits(root)
+    if name := split_of(role, splits):
+        return name
+    if len(splits) == 1:
+        if alone:
+            return splits[0]
+        raise SpecError(
+            f"{root}: its only split is {splits[0]!r}; hold out a part of its images for "
+            "validation with --val-fraction 0.2, or name another one with "
+            f"--{role}-split ANNOTATIONS.json:IMAGE_FOLDER"
+        )
+    raise SpecError(
+        f"{root}: which split is for {role}? It has {', '.join(splits)}; name one with "
+        f"--{role}-split (or ANNOTATIONS.json:IMAGE_FOLDER for another layout)"
+    )

@@ -1,0 +1,193 @@
+"""What a run is: everything that decides its weights, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from b2inst.experiments.specs.data_spec import DataSpec
+from b2inst.experiments.specs.errors import SpecError
+from b2inst.experiments.specs.yaml_spec import Spec
+from b2inst.training import Schedule
+
+#: Of an image, by COCO's rules.
+COCO_MAX_DETECTIONS = 100
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Augmentation(Spec):
+    """How training images vary.
+
+    A model whose images all have one size, as YOLACT's, is trained at that size.
+    """
+
+    #: Pixels; one is drawn for each image. Without them images keep their size.
+    shorter: tuple[PositiveInt, ...] = ()
+    longer_max: PositiveInt | None = None  #: pixels; caps the longer side
+    crop: PositiveInt | None = None  #: side in pixels of a random square that is cut out
+    horizontal_flip: Probability = 0.5
+    vertical_flip: Probability = 0.0  #: for scenes, which have no up
+    transpose: Probability = 0.0
+    invert: Probability = 0.0  #: bright becomes dark
+    brightness: Probability = 0.0  #: largest relative change
+    contrast: Probability = 0.0  #: largest relative change
+    blur: NonNegativeFloat = 0.0  #: pixels; largest standard deviation, for half of the images
+    ssd: bool = False  #: colours, expansion and crops as SSD and YOLACT vary them, too
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if bool(self.shorter) != (self.longer_max is not None):
+            raise ValueError("shorter and longer_max go together: give both, or none of them")
+        if not self.shorter and self.crop is None:
+            raise ValueError("images of different sizes make no batch: give shorter, or crop")
+        return self
+
+
+class StartFile(Spec):
+    """A weights file, by what it holds; where it lies is no part of what a run is."""
+
+    path: Path
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """A file as it is now.
+
+        Raises:
+            SpecError: if there is no such file.
+        """
+        return cls(path=path.resolve(), sha256=_digest(path))
+
+    def unchanged(self) -> Path:
+        """Where the file lies.
+
+        Raises:
+            SpecError: if it is gone, or holds something else than when the run was begun.
+        """
+        if _digest(self.path) != self.sha256:
+            raise SpecError(
+                f"{self.path}: is not the file that the run was begun with; put that back, or "
+                "begin another run with --start"
+            )
+        return self.path
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise SpecError(f"{path}: no such weights file to start from")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+#: Keys that came later: a run that leaves them at their defaults is the one it was without them.
+_LATER = (
+    ("augmentation", "ssd", False),
+    ("augmentation", "crop", None),
+    ("augmentation", "invert", 0.0),
+    ("augmentation", "brightness", 0.0),
+    ("augmentation", "contrast", 0.0),
+    ("augmentation", "blur", 0.0),
+    ("schedule", "aspect_grouping", False),
+)
+
+
+class RunSpec(Spec):
+    """One training: model, data, schedule and seed.
+
+    Two specs with the same ``hash`` are the same run. How often a run logs, on which split it is
+    evaluated and where its data lie are not part of what it is.
+    """
+
+    model: str  #: name in the catalog, e.g. "b2inst-blendmask-tiny"
+    options: dict[str, JsonValue] = Field(default_factory=dict)  #: arguments of its builder
+    data: DataSpec
+    augmentation: Augmentation
+    schedule: Schedule
+    precision: Precision = "32-true"
+    seed: NonNegativeInt
+    start: StartFile | None = None  #: weights of another model to begin with
+    name: str | None = None  #: of its folder (default: its hash)
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            raise ValueError(f"name {name!r}: use letters, digits, '.', '_' and '-'")
+        return name
+
+    @property
+    def max_detections(self) -> int:
+        """Of an image; what is evaluated is what the model may find."""
+        limit = self.options.get("max_detections", COCO_MAX_DETECTIONS)
+        assert isinstance(limit, int)
+        return limit
+
+    def with_image_size(self, size: int) -> RunSpec:
+        """The same run at another image size.
+
+        Args:
+            size: pixels of the shorter side that ``predict`` looks at (of both, for YOLACT); for
+                runs that train on crops of images at their own size, of a crop's side. Other
+                sizes of training, and the longest side, follow in proportion.
+        """
+        old, options = self.augmentation, dict(self.options)
+        if old.crop is not None:
+            changed = old.model_copy(update={"crop": size})
+            return self.model_copy(update={"augmentation": changed})
+        from b2inst.models import baseline_of  # specs are read without PyTorch
+
+        square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
+        key = "size" if square else "shorter"
+        now = options.get(key) or max(old.shorter)
+        assert isinstance(now, int)
+        assert old.longer_max is not None
+        options[key] = size
+        if not square:
+            longest = options.get("longer_max") or old.longer_max
+            assert isinstance(longest, int)
+            options["longer_max"] = round(longest * size / now)
+        changed = old.model_copy(
+            update={
+                "shorter": tuple(round(side * size / now) for side in old.shorter),
+                "longer_max": round(old.longer_max * size / now),
+            }
+        )
+        return self.model_copy(update={"options": options, "augmentation": changed})
+
+    def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
+        """The same run with the shorter side of each image drawn from these, in pixels."""
+        changed = self.augmentation.model_copy(update={"shorter": shorter})
+        return self.model_copy(update={"augmentation": changed})
+
+    def identity(self) -> dict[str, Any]:
+        """What is hashed, as JSON values."""
+        content = self.model_dump(mode="json", exclude={"data", "start", "name"})
+        if self.start is not None:
+            content["start"] = self.start.sha256
+        for habit in ("log_every", "checkpoint_every", "eval_every"):
+            content["schedule"].pop(habit, None)
+        for part, key, default in _LATER:
+            if content[part][key] == default:
+                del content[part][key]
+        return {**content, "data": self.data.identity()}
+
+    @property  # not cached: a copy with changes would keep the hash
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the identity's canonical JSON."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,234 @@
+"""The main job, end to end: from a table's name to its numbers."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from b2inst.experiments.runs.datasets import prepare
+from b2inst.experiments.runs.launch import Launcher, run_all
+from b2inst.experiments.runs.preflight import check_plan
+from b2inst.experiments.runs.runner import (
+    is_complete,
+    is_stale,
+    warn_of_stale,
+)
+from b2inst.experiments.runs.store import Run, RunStatus, open_run
+from b2inst.experiments.specs.data_spec import CocoData, SplitName
+from b2inst.experiments.specs.errors import SpecError
+from b2inst.experiments.specs.profile import Profile, load_profile
+from b2inst.experiments.specs.resources import Resources
+from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.table_spec import TableSpec, load_table
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.build import build_table, save_runs
+from b2inst.experiments.tables.exports import write_table
+from b2inst.experiments.tables.published import expected_seconds, load_published
+from b2inst.experiments.tables.speed import TableSpeed, table_speed
+from b2inst.experiments.tables.table_result import TableResult
+from b2inst.inference import resolve_device
+
+
+def make_table(
+    name: str,
+    *,
+    profile: str = "tiny",
+    seeds: Sequence[int] | None = None,
+    rows: Sequence[str] | None = None,
+    data: CocoData | None = None,
+    start: Path | None = None,
+    split: SplitName | None = None,
+    workspace: Workspace | None = None,
+    machine: Resources | None = None,
+    launcher: Launcher = "local",
+    train: bool = True,
+    rerun: bool = False,
+    progress: bool = True,
+) -> TableResult:
+    """Run what is missing of a table, and write it to ``results/local/<profile>/<table>/``.
+
+    Finished runs are read back: rerun an interrupted call to resume. The table shows all seeds
+    and rows that have been run on this machine, those of earlier calls too. The published table
+    in ``results/`` stays as it is.
+
+    Args:
+        name: A table ("table1") or the path of its YAML file.
+        profile: A profile ("tiny") or the path of its YAML file.
+        seeds: One run of each row for each (default: the profile's).
+        rows: Names of the rows to run (default: all).
+        data: A COCO-format folder to use in place of the profile's data.
+        start: Weights that every run begins with (default: the profile's).
+        split: The split to evaluate on (default: the one that is reported on). Another one's table
+            goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
+        workspace: Where all files are (default: the checkout of the current folder).
+        machine: How to use the machine (default: as the profile says).
+        launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
+        train: False runs nothing: this machine's table is rendered again, else the published one;
+            without any, rows say "not run".
+        rerun: Train again the runs that other code has made; the old ones are kept aside.
+        progress: Show progress bars.
+
+    Returns:
+        The table as it was written.
+
+    Raises:
+        ExperimentError, DataError: if the plan cannot be carried out; before any training.
+        RunError: if a run failed; the others were completed, and the table shows them.
+        KeyboardInterrupt: if it was stopped; what has been done is kept.
+    """
+    workspace = workspace or Workspace.here()
+    plan = load_profile(profile, data=data, start=start, workspace=workspace)
+    table = load_table(name, workspace=workspace).with_columns(plan.columns)
+    split = split or plan.data.report_split
+    folder = table.name if split == plan.data.report_split else f"{table.name}-{split}"
+    target = workspace.results / plan.name / folder
+    if not train:
+        return _render_again(table, plan, split, workspace, target)
+
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    machine = machine or plan.machine
+    asked = tuple(plan.seeds if seeds is None else seeds)
+    specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
+    runs = _runs(specs, workspace)
+    chosen = {spec.hash for row in _chosen(rows, table) for spec in specs.get(row, ())}
+    wanted = [name for name, (s, _) in runs.items() if s.hash in chosen and s.seed in asked]
+    if rerun:
+        for _, run in (runs[name] for name in wanted):
+            if is_stale(run):
+                run.set_aside()
+    warn_of_stale({name: run for name, (_, run) in runs.items()})
+    missing = _missing(runs, wanted, split)
+    if missing:
+        if progress:
+            published = load_published(plan.name, table.name, workspace)
+            text = _announcement(table.name, plan.name, runs, missing, machine.jobs, published)
+            tqdm.write(text, file=sys.stderr)
+        check_plan(missing.values(), workspace, split, machine)
+
+    def write(speed: TableSpeed | None) -> TableResult:
+        result = build_table(table, plan, specs, workspace, split=split, speed=speed)
+        save_runs(result, workspace)
+        write_table(result, target)
+        return result
+
+    try:
+        if missing:
+            run_all(
+                missing,
+                workspace,
+                split=split,
+                machine=machine,
+                launcher=launcher,
+                complete={name: runs[name][0] for name in wanted if name not in missing},
+                progress=progress,
+            )
+        speed = None
+        if table.costs and rows is None:  # all of them are timed together, or none
+            speed = table_speed(
+                {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
+                table.bases,
+                target / "speed.json",
+                data=plan.data,
+                split=split,
+                workspace=workspace,
+                device=resolve_device(machine.device),
+                progress=progress,
+            )
+    except BaseException:
+        if any(is_complete(run, spec, split) for spec, run in runs.values()):
+            write(None)
+        raise
+    return write(speed)
+
+
+def _render_again(
+    table: TableSpec, plan: Profile, split: SplitName, workspace: Workspace, target: Path
+) -> TableResult:
+    stored = target / f"{table.name}.json"
+    result = (
+        TableResult.load(stored)
+        if stored.is_file()
+        else load_published(plan.name, table.name, workspace)
+        or build_table(table, plan, {}, workspace, split=split)
+    )
+    write_table(result, target)
+    return result
+
+
+def _earlier_seeds(
+    table: TableSpec, plan: Profile, target: Path, asked: Sequence[int]
+) -> Sequence[int]:
+    """Other seeds of the table that this machine has; one of other data is set aside."""
+    path = target / f"{table.name}.json"
+    if not path.is_file():
+        return ()
+    provenance = TableResult.load(path).provenance
+    if provenance.get("data") == plan.data.name:
+        return [seed for seed in provenance["seeds"] if seed not in asked]
+    kept = target.with_name(f"{target.name}-{provenance.get('data')}")
+    target.rename(kept)
+    warnings.warn(f"the table of other data that was here is now {kept}", stacklevel=3)
+    return ()
+
+
+def _announcement(
+    table: str,
+    profile: str,
+    runs: Mapping[str, tuple[RunSpec, Run]],
+    missing: Mapping[str, RunSpec],
+    jobs: int,
+    published: TableResult | None,
+) -> str:
+    """What will be run, what is there, and about how long it takes."""
+    begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
+    text = (
+        f"{table}, profile {profile}: {len(runs)} runs, {len(runs) - len(missing)} complete, "
+        f"{begun} begun"
+    )
+    seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
+    if missing and seconds:
+        minutes = seconds / 60 / min(jobs, len(missing))
+        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time"
+        assert published is not None
+        text += f" (as the published runs took, on {published.provenance.get('cpu')})"
+    return text
+
+
+def _chosen(rows: Sequence[str] | None, table: TableSpec) -> Sequence[str]:
+    known = [row.name for row in table.rows]
+    if unknown := [row for row in rows or () if row not in known]:
+        raise SpecError(f"{table.name} has no rows {unknown}; it has {known}")
+    return known if rows is None else rows
+
+
+def _runs(
+    specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace
+) -> dict[str, tuple[RunSpec, Run]]:
+    """Each run once, by the label that progress and errors name it by."""
+    found: dict[str, tuple[RunSpec, Run]] = {}
+    for row, row_specs in specs.items():
+        for spec in row_specs:
+            run = open_run(workspace.runs, spec)
+            if run not in (other for _, other in found.values()):
+                found[f"{row} seed {spec.seed}"] = (spec, run)
+    return found
+
+
+def _missing(
+    runs: Mapping[str, tuple[RunSpec, Run]], wanted: Sequence[str], split: SplitName
+) -> dict[str, RunSpec]:
+    """The longest first, so that none is left alone at the end.
+
+    Also trained runs of earlier calls that today's code has not measured, which takes little.
+    """
+    longest_first = sorted(runs.items(), key=lambda item: -item[1][0].schedule.iterations)
+    return {
+        label: spec
+        for label, (spec, run) in longest_first
+        if (label in wanted or run.status is RunStatus.TRAINED)
+        and not is_complete(run, spec, split)
+    }

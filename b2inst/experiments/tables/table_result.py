@@ -1,0 +1,142 @@
+"""A table's numbers: the paper's beside ours ."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from b2inst.experiments.runs.store import read_json, write_json
+from b2inst.experiments.specs.table_spec import Setting
+from b2inst.experiments.specs.yaml_spec import parse_spec
+
+#: Printed where there is no number: an empty size range, a cell the paper does not have.
+NOTHING = "–"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Measured(_Part):
+    """A metric over seeds, AP in percent; None where nothing was measured."""
+
+    mean: float | None
+    sd: float | None = None  #: sample standard deviation; None for one seed
+    n: int = 0  #: seeds
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Self:
+        """Of the values that were measured."""
+        found = [value for value in values if value is not None]
+        return cls(
+            mean=statistics.fmean(found) if found else None,
+            sd=statistics.stdev(found) if len(found) > 1 else None,
+            n=len(found),
+        )
+
+    def text(self, digits: int = 1) -> str:
+        """Mean ± standard deviation, as printed."""
+        if self.mean is None:
+            return NOTHING
+        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+class Difference(_Part):
+    """A metric less that of the base row, over the seeds both have.
+
+    AP in percent points, FPS in percent of the base row's.
+    """
+
+    mean: float | None
+    #: The noise of the images, the trained models as given: by the paired bootstrap, of FPS by
+    #: the ranks of the images' own differences.
+    ci95: tuple[float, float] | None
+    base: str
+    sd: float | None = None  #: of the seeds' own differences; None for one seed
+    band95: tuple[float, float] | None = None  #: noise of images and seeds (``noise_band``)
+    inside_noise: bool | None = None  #: whether the band has zero in it
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """Tables stored before there was a band have the images' noise alone."""
+        if self.band95 is None:
+            self.band95 = self.ci95
+        if self.band95 is not None and self.inside_noise is None:
+            self.inside_noise = self.band95[0] <= 0 <= self.band95[1]
+        return self
+
+
+class ResultRow(_Part):
+    """One row."""
+
+    name: str
+    paper: dict[str, float | str]  #: cells, and under "source" their place in the paper
+    ours: dict[str, Measured] = {}
+    delta: dict[str, Difference] = {}
+    runs: list[str] = []  #: hashes, in the order of the seeds
+    base: str | None = None  #: the row that differences are taken to
+    status: Literal["run", "not run", "published only"]
+    group: str | None = None  #: heading that the row stands under, with its neighbours
+    setting: Setting | None = None  #: how the paper says it was trained
+    origin: str | None = None  #: where the paper has its cells from, and what else is published
+
+
+class ContrastResult(_Part):
+    """A question, and the difference of two rows that answers it."""
+
+    asks: str
+    row: str
+    base: str
+    delta: dict[str, Difference] = {}  #: empty where one of them has not been run
+
+
+class TableResult(_Part):
+    """A table, with all that its renderings show."""
+
+    table: str
+    profile: str
+    columns: list[str]
+    rows: list[ResultRow]
+    contrasts: list[ContrastResult] = []
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _one_base(self) -> Self:
+        """Tables stored before rows named their base have one for all."""
+        bases = {delta.base for row in self.rows for delta in row.delta.values()}
+        if len(bases) == 1 and all(row.base is None for row in self.rows):
+            for row in self.rows:
+                row.base = next(iter(bases - {row.name}), None)
+        return self
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of the row that has most."""
+        return max((len(row.runs) for row in self.rows), default=0)
+
+    def row(self, name: str) -> ResultRow:
+        """A row by name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def paper_difference(self, name: str, column: str) -> float | None:
+        """The paper's cell less its base row's, FPS in percent of it; None without the two."""
+        row = self.row(name)
+        here = row.paper.get(column)
+        there = None if row.base is None else self.row(row.base).paper.get(column)
+        if not isinstance(here, (int, float)) or not isinstance(there, (int, float)):
+            return None
+        return 100 * (here / there - 1) if column == "FPS" else here - there
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> TableResult:
+        """Read what ``save`` wrote: tables are rendered again without any run at hand."""
+        return parse_spec(cls, read_json(path), source=str(path))

@@ -1,0 +1,125 @@
+"""Processes for several devices, and which of them is named when they fail."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.experiments.runs import worker
+from b2inst.experiments.runs.worker import STOPPED, work
+from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.resources import Resources
+from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.workspace import Workspace
+
+#: Stands in for the work of each process; the second of two ends as the name of the split says.
+FAKE = """
+import json, os, sys, time
+
+def rank(spec, workspace, end, machine):
+    folder = workspace.root
+    assert machine.devices == 1
+    variables = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS")
+    note = {name: os.environ[name] for name in variables}
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(note))
+    if end != "test" and os.environ["RANK"] == "0":
+        time.sleep(60)  # as one that waits for the other
+    while not (folder / "0.json").exists():
+        time.sleep(0.01)
+    if end == "stopped":
+        sys.exit(130)
+    if end == "killed":
+        os.kill(os.getpid(), 9)
+    if end == "told":
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+        get_error_handler().record_exception(ValueError("images/6.png: no image"))
+        sys.exit(1)
+    if end == "silent":
+        sys.exit(3)
+"""
+
+
+@pytest.fixture
+def _handlers_given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The work has a process of its own, and leaves its handlers and variables there."""
+    before = os.environ.copy()
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    yield
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("_handlers_given_back")
+@pytest.mark.parametrize(
+    ("end", "status", "line"),
+    [
+        ("test", 0, ""),
+        ("stopped", STOPPED, ""),
+        ("killed", 1, "process 2 of 2 was killed by the system, most likely because memory"),
+        ("told", 1, "process 2 of 2 failed: ValueError: images/6.png: no image"),
+        ("silent", 1, "process 2 of 2 ended with exit status 3"),
+    ],
+)
+def test_a_process_for_each_device_and_the_one_that_failed_is_named(
+    tmp_path: Path,
+    spec: RunSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    end: Any,
+    status: int,
+    line: str,
+) -> None:
+    (tmp_path / "fake_rank.py").write_text(FAKE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "fake_rank", raising=False)
+    monkeypatch.setattr(worker, "_exit_with", importlib.import_module("fake_rank").rank)
+    assert work(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1)) == status
+    printed = capsys.readouterr().err.splitlines()
+    assert line == "" or printed[-1].startswith(line)
+    for rank in "01":
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
+            "RANK": rank,
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "OMP_NUM_THREADS": "1",
+        }
+
+
+@pytest.mark.usefixtures("_handlers_given_back")
+@pytest.mark.parametrize(
+    ("error", "status", "last"),
+    [
+        (RunError("runs/1: busy"), 1, "RunError: runs/1: busy"),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), STOPPED, ""),
+    ],
+)
+def test_the_last_line_says_why_a_run_failed(
+    spec: RunSpec,
+    workspace: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    last: str,
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "run", run)
+    assert work(spec, workspace, None, Resources()) == status
+    printed = capsys.readouterr().err
+    assert printed.rstrip().endswith(last)
+    assert ("Traceback" in printed) == isinstance(error, ZeroDivisionError)  # that is a bug of ours

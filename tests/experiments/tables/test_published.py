@@ -1,0 +1,120 @@
+"""This machine's table beside the published one, and how it becomes the published one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.experiments.runs.store import read_json, write_json
+from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.table_spec import METRICS, load_table
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.build import build_table, save_runs
+from b2inst.experiments.tables.published import (
+    comparison_markdown,
+    comparison_text,
+    expected_seconds,
+    load_published,
+    publish,
+)
+from b2inst.experiments.tables.table_result import TableResult
+
+
+def _table(workspace: Workspace, fake_run: Any, seeds: tuple[int, ...]) -> TableResult:
+    """Two rows of Table 1; AP of baseline is 40 plus the seed, that of HBB one more."""
+    table, profile = load_table("table1"), load_profile("smoke")
+    specs = table.run_specs(profile, seeds)
+    for place, row in enumerate(("baseline", "HBB")):
+        for spec in specs[row]:
+            metrics = dict.fromkeys(METRICS, 40.0 + place + spec.seed)
+            fake_run(spec, workspace.runs, metrics)
+    result = build_table(table, profile, specs, workspace, split="test")
+    save_runs(result, workspace)
+    result.save(workspace.results / "smoke/table1/table1.json")
+    for cost in result.provenance["runs"].values():
+        cost["dirty"] = False
+    return result
+
+
+def _published(workspace: Workspace, fake_run: Any, seeds: tuple[int, ...]) -> TableResult:
+    result = _table(workspace, fake_run, seeds)
+    result.save(workspace.results / "smoke/table1/table1.json")
+    publish("smoke", workspace)
+    return result
+
+
+def test_equal_runs_agree_exactly(workspace: Workspace, fake_run: Any) -> None:
+    _published(workspace, fake_run, (0, 1))
+    text = comparison_text(_table(workspace, fake_run, (0,)), workspace)
+    head, baseline, hbb, summary = text.splitlines()
+    assert "AP published, 2 seeds" in head
+    assert "AP on this machine, 1 seed" in head
+    assert baseline.split() == ["baseline", "40.5", "±", "0.7", "(2)", "40.0", "(1)"]
+    assert hbb.split() == ["HBB", "41.5", "±", "0.7", "(2)", "41.0", "(1)"]
+    assert summary == "2 runs are published as well, and all their metrics agree exactly."
+
+
+def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
+    result = _published(workspace, fake_run, (0,))
+    record = workspace.published / f"smoke/runs/{result.row('HBB').runs[0]}.json"
+    content = read_json(record)
+    content["evaluation"]["metrics"]["boundary_AP"] += 0.25
+    write_json(record, content)
+    text = comparison_markdown(_table(workspace, fake_run, (0,)), workspace)
+    assert "2 runs are published as well: of 1 all metrics agree exactly" in text
+    assert "differ by up to 0.25" in text
+
+
+def test_other_seeds_cannot_be_compared(workspace: Workspace, fake_run: Any) -> None:
+    _published(workspace, fake_run, (0,))
+    text = comparison_text(_table(workspace, fake_run, (1,)), workspace)
+    assert text.endswith("No run here has the settings and the seed of a published one.")
+
+
+def test_nothing_published(workspace: Workspace, fake_run: Any) -> None:
+    result = _table(workspace, fake_run, (0,))
+    assert load_published("smoke", "table1", workspace) is None
+    assert comparison_text(result, workspace) == ""
+    assert comparison_markdown(result, workspace) == "No published table to compare with."
+    assert expected_seconds(["HBB"], None) is None
+
+
+def test_times_are_means_of_the_published_runs(workspace: Workspace, fake_run: Any) -> None:
+    result = _table(workspace, fake_run, (0, 1))
+    for seconds, run in zip((100.0, 200.0), result.row("HBB").runs, strict=True):
+        result.provenance["runs"][run]["wall_seconds"] = seconds
+    assert expected_seconds(["HBB"], result) == 150.0
+    assert expected_seconds(["HBB", "HBB"], result) == 300.0
+    assert expected_seconds(["HBB", "HBB+MS"], result) is None  # never run
+
+
+def test_publishing_moves_tables_and_keeps_what_has_no_successor(
+    workspace: Workspace, fake_run: Any, tmp_path: Path
+) -> None:
+    kept = workspace.published / "smoke/table2/table2.json"
+    old = workspace.published / "smoke/table1/curves.png"
+    for path in (kept, old, workspace.results / "bench.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    result = _published(workspace, fake_run, (0,))
+    assert load_published("smoke", "table1", workspace) == result
+    assert kept.is_file()
+    assert not old.exists()  # of the replaced table
+    assert not (workspace.results / "smoke").exists()
+    assert (workspace.published / "bench.json").is_file()
+    with pytest.raises(RunError, match="results/local/smoke: no results; make some"):
+        publish("smoke", workspace)
+
+
+def test_only_committed_code_is_published(workspace: Workspace, fake_run: Any) -> None:
+    result = _table(workspace, fake_run, (0,))
+    dirty = result.row("HBB").runs[0]
+    result.provenance["runs"][dirty]["dirty"] = True
+    path = workspace.results / "smoke/table1/table1.json"
+    result.save(path)
+    with pytest.raises(RunError, match=f"runs {dirty} were made from code that was not committed"):
+        publish("smoke", workspace)
+    assert path.is_file()

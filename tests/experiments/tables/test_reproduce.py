@@ -1,0 +1,401 @@
+"""``make table1``, with runs that are fabricated instead of trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b2inst.data import DataError, write_scenes
+from b2inst.experiments.runs import preflight
+from b2inst.experiments.runs.runner import build_model
+from b2inst.experiments.runs.store import Run, open_run, read_json, write_json
+from b2inst.experiments.specs.data_spec import coco_folder
+from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.specs.resources import Resources
+from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.table_spec import load_table
+from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables import reproduce
+from b2inst.experiments.tables.reproduce import make_table
+from b2inst.experiments.tables.table_result import TableResult
+from b2inst.models import create_model
+from b2inst.weights import WeightsError, save_model
+
+ROWS = [row.name for row in load_table("table1").rows]
+
+
+class Fabricator:
+    """Stands in for ``run_all``; what is in ``failing`` fails, after ``limit`` runs Ctrl-C."""
+
+    def __init__(self, fake_run: Any) -> None:
+        self.fake_run = fake_run
+        self.calls: list[list[str]] = []
+        self.complete: list[str] = []
+        self.failing: set[str] = set()
+        self.limit = 100
+        self.machine: Resources | None = None
+
+    def __call__(
+        self,
+        specs: Any,
+        workspace: Workspace,
+        *,
+        split: str,
+        machine: Resources,
+        launcher: str,
+        complete: Any,
+        progress: bool,
+    ) -> None:
+        assert not set(complete) & set(specs)
+        self.complete = list(complete)
+        self.calls.append(list(specs))
+        self.machine = machine
+        for done, (label, spec) in enumerate(specs.items()):
+            if done == self.limit:
+                raise KeyboardInterrupt
+            if label not in self.failing:
+                label_of_split = spec.data.split_label(split)
+                self.fake_run(spec, workspace.runs, {"AP": 40.0 + done}, label_of_split)
+        if self.failing:
+            raise RunError("1 of 5 runs did not complete")
+
+
+_models: dict[str, Any] = {}
+
+
+def _build_once(spec: RunSpec, *, class_names: tuple[str, ...]) -> Any:
+    key = repr((spec.model, spec.options, class_names))
+    if key not in _models:
+        _models[key] = build_model(spec, class_names=class_names)
+    return _models[key]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, fake_run: Any) -> Fabricator:
+    fabricator = Fabricator(fake_run)
+    monkeypatch.setattr(preflight, "build_model", _build_once)
+    monkeypatch.setattr(reproduce, "run_all", fabricator)
+    return fabricator
+
+
+def _smoke(workspace: Workspace, **arguments: Any) -> TableResult:
+    return make_table("table1", profile="smoke", workspace=workspace, **arguments)
+
+
+def test_every_row_is_run_once_and_read_back(workspace: Workspace, runs: Fabricator) -> None:
+    result = _smoke(workspace, seeds=(0, 1))
+    assert runs.calls == [[f"{row} seed {seed}" for row in ROWS for seed in (0, 1)]]
+    assert {row.status for row in result.rows} == {"run"}
+    folder = workspace.results / "smoke"
+    names = {path.name for path in (folder / "table1").iterdir()}
+    assert names == {f"table1.{end}" for end in ("json", "md", "csv", "tex")}
+    assert len(list((folder / "runs").iterdir())) == 10
+
+    again = _smoke(workspace, seeds=(0, 1))
+    assert len(runs.calls) == 1
+    assert again.rows == result.rows
+
+
+def test_every_row_may_begin_with_the_same_weights(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    path = tmp_path / "baseline.safetensors"
+    save_model(create_model("blendmask-tiny", num_classes=8, attention_size=5), path)
+    started = _smoke(workspace, start=path)
+    for row in started.rows:
+        stored = read_json(workspace.runs / row.runs[0] / "spec.json")
+        assert stored["start"]["path"] == str(path)
+        assert stored["options"]["attention_size"] == 5
+    fresh = _smoke(workspace)
+    assert {r.runs[0] for r in started.rows}.isdisjoint(r.runs[0] for r in fresh.rows)
+    path.unlink()
+    with pytest.raises(SpecError, match=r"baseline\.safetensors: no such weights file"):
+        _smoke(workspace, start=path)
+
+
+def test_further_seeds_run_only_what_is_missing(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace, seeds=(0,))
+    _smoke(workspace, seeds=(0, 1))
+    assert runs.calls[1] == [f"{row} seed 1" for row in ROWS]
+    assert runs.complete == [f"{row} seed 0" for row in ROWS]  # progress counts them
+
+
+def test_rows_may_be_chosen(workspace: Workspace, runs: Fabricator) -> None:
+    make_table("table1", profile="smoke", rows=["HBB"], workspace=workspace)
+    result = make_table("table1", profile="smoke", rows=["HBB+MS"], workspace=workspace)
+    assert runs.calls == [["HBB seed 0"], ["HBB+MS seed 0"]]
+    status = {row.name: row.status for row in result.rows}
+    assert status == {r: "run" if r in {"HBB", "HBB+MS"} else "not run" for r in ROWS}
+    with pytest.raises(SpecError, match=r"no rows \['HBBB'\]; it has \['baseline', 'HBB'"):
+        make_table("table1", profile="smoke", rows=["HBBB"], workspace=workspace)
+
+
+def test_rows_that_are_the_same_run_are_run_once(
+    workspace: Workspace, runs: Fabricator, specs: Path, tmp_path: Path
+) -> None:
+    text = (specs / "table1.yaml").read_text()
+    (tmp_path / "twice.yaml").write_text(
+        text + "  - {name: again, model: b2inst-blendmask, options: {scoring: []}}\n"
+    )
+    result = make_table(str(tmp_path / "twice.yaml"), profile="smoke", workspace=workspace)
+    assert len(runs.calls[0]) == 5
+    assert result.row("again").runs == result.row("HBB").runs
+
+
+def test_a_failed_row_is_told_and_the_others_are_shown(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    runs.failing = {"HBB seed 0"}
+    with pytest.raises(RunError):
+        _smoke(workspace)
+    result = TableResult.load(workspace.results / "smoke/table1/table1.json")
+    assert [row.status for row in result.rows] == ["run", "not run", "run", "run", "run"]
+    runs.failing = set()
+    assert {row.status for row in _smoke(workspace).rows} == {"run"}
+    assert runs.calls[1] == ["HBB seed 0"]
+
+
+def test_ctrl_c_keeps_what_is_done(workspace: Workspace, runs: Fabricator) -> None:
+    runs.limit = 2
+    with pytest.raises(KeyboardInterrupt):
+        _smoke(workspace)
+    runs.limit = 100
+    _smoke(workspace)
+    assert runs.calls[1] == [f"{row} seed 0" for row in ROWS[2:]]
+
+
+def test_seeds_and_rows_add_to_what_is_there(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace, seeds=(1,))
+    make_table("table1", profile="smoke", rows=["HBB"], seeds=(4,), workspace=workspace)
+    result = _smoke(workspace, seeds=(0,))
+    assert [len(row.runs) for row in result.rows] == [2, 3, 2, 2, 2]
+    assert result.provenance["seeds"] == [0, 1, 4]
+    assert runs.calls == [
+        [f"{row} seed 1" for row in ROWS],
+        ["HBB seed 4"],
+        [f"{row} seed 0" for row in ROWS],
+    ]
+
+
+def test_earlier_seeds_are_measured_again_where_the_measuring_has_changed(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    first = _smoke(workspace, seeds=(1,))
+    (name,) = first.row("HBB").runs
+    metrics = Run(workspace.runs / name).metrics_path("test")
+    write_json(metrics, read_json(metrics) | {"code": "older"})
+    assert [len(row.runs) for row in _smoke(workspace, seeds=(0,)).rows] == [2] * 5
+    assert "HBB seed 1" in runs.calls[1]
+    assert len(runs.calls[1]) == 6
+
+
+def test_the_published_table_stays(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace, seeds=(0, 1, 2))
+    (workspace.results / "smoke").rename(workspace.published / "smoke")
+    published = workspace.published / "smoke/table1/table1.json"
+    before = published.read_bytes()
+    shutil.rmtree(workspace.runs)  # as in a fresh clone: results, but no runs
+    runs.limit = 0
+    with pytest.raises(KeyboardInterrupt):
+        _smoke(workspace)
+    assert not workspace.results.exists() or not list(workspace.results.rglob("table1.json"))
+    runs.limit = 100
+    assert _smoke(workspace).seeds == 1
+    assert published.read_bytes() == before
+
+
+def test_a_table_of_other_data_is_set_aside(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    first = _smoke(workspace)
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "extends: smoke\nname: smoke\n"
+        "data: {kind: scenes, size: 48, train: {images: 4, seed: 9}, val: {images: 2, seed: 8},"
+        " test: {images: 2, seed: 7}, area_bounds: [120, 200]}\n"
+    )
+    folder = workspace.results / "smoke/table1"
+    (folder / "table1.json").write_text(
+        (folder / "table1.json").read_text().replace(first.provenance["data"], "coco-1234")
+    )
+    with pytest.warns(UserWarning, match="the table of other data that was here is now .*1234"):
+        _smoke(workspace)
+    assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
+
+
+def test_it_says_what_will_be_run_and_about_how_long_it_takes(
+    workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _smoke(workspace, progress=True)
+    assert "table1, profile smoke: 5 runs, 0 complete, 0 begun\n" in capsys.readouterr().err
+    for cost in result.provenance["runs"].values():
+        cost["wall_seconds"] = 120.0
+    result.save(workspace.published / "smoke/table1/table1.json")
+    _smoke(workspace, seeds=(0, 1), progress=True, machine=Resources(jobs=2))
+    said = capsys.readouterr().err
+    assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
+    _smoke(workspace, seeds=(0, 1), progress=True)
+    assert "table1" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The rows of each time that a table was timed; the second time fails."""
+    calls: list[list[str]] = []
+
+    def time(rows: Any, bases: Any, file: Path, **_: Any) -> None:
+        calls.append(list(rows))
+        if len(calls) == 2:
+            raise WeightsError("weights of other code")
+
+    monkeypatch.setattr(reproduce, "table_speed", time)
+    return calls
+
+
+def test_only_tables_with_columns_of_costs_are_timed(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    _smoke(workspace)
+    assert timed == []
+    make_table("table3", profile="smoke", workspace=workspace)
+    assert timed == [[row.name for row in load_table("table3").rows]]
+
+
+def test_what_stops_the_timing_leaves_the_table(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    make_table("table3", profile="smoke", workspace=workspace)
+    stored = workspace.results / "smoke/table3/table3.json"
+    stored.unlink()
+    with pytest.raises(WeightsError):
+        make_table("table3", profile="smoke", workspace=workspace)
+    assert {row.status for row in TableResult.load(stored).rows} == {"run"}
+    assert len(runs.calls) == 1
+
+
+def test_runs_that_failed_are_not_timed(
+    workspace: Workspace, runs: Fabricator, timed: list[list[str]]
+) -> None:
+    runs.failing = {"CondInst seed 0"}
+    with pytest.raises(RunError):
+        make_table("table3", profile="smoke", workspace=workspace)
+    assert timed == []
+
+
+def test_rendering_needs_no_run(workspace: Workspace, runs: Fabricator) -> None:
+    first = _smoke(workspace, seeds=(0, 1, 2))
+    shutil.rmtree(workspace.runs)
+    markdown = workspace.results / "smoke/table1/table1.md"
+    text = markdown.read_text()
+    markdown.unlink()
+    assert _smoke(workspace, train=False) == first
+    assert markdown.read_text() == text
+    assert len(runs.calls) == 1
+
+
+@pytest.mark.parametrize("profile", ["smoke", "coco-1x"])
+def test_without_runs_and_results_rows_say_not_run(
+    workspace: Workspace, runs: Fabricator, profile: str
+) -> None:
+    result = make_table("table1", profile=profile, workspace=workspace, train=False)
+    assert {row.status for row in result.rows} == {"not run"}
+    assert runs.calls == []
+    assert not workspace.data.exists()  # nor are data asked for
+
+
+def test_another_split_does_not_touch_what_is_reported(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    _smoke(workspace, split="val")
+    folders = {path.name for path in (workspace.results / "smoke").iterdir()}
+    assert folders == {"runs", "table1-val"}
+    _smoke(workspace)
+    assert len(runs.calls[1]) == 5  # to be evaluated on test
+
+
+def test_runs_of_other_code_warn_until_they_are_rerun(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    result = _smoke(workspace)
+    run = open_run(workspace.runs, _spec_of(result, "HBB", workspace))
+    content = read_json(run.provenance_path)
+    write_json(run.provenance_path, {**content, "code": {"training": 0}})
+    with pytest.warns(UserWarning, match=r"1 of 5 runs were trained by.*HBB seed 0"):
+        _smoke(workspace)
+    assert len(runs.calls) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _smoke(workspace, rerun=True)
+    assert runs.calls[1] == ["HBB seed 0"]
+    assert len(list(workspace.runs.glob(f"{run.hash}.until-*"))) == 1
+
+
+def _spec_of(result: TableResult, row: str, workspace: Workspace) -> Any:
+    return Run(workspace.runs / result.row(row).runs[0]).spec()
+
+
+def test_machine_is_the_profiles_unless_given(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace)
+    assert runs.machine == Resources(jobs=2, threads=1, batch=4)
+    _smoke(workspace, seeds=(5,), machine=Resources(jobs=7))
+    assert runs.machine == Resources(jobs=7)
+
+
+def test_mistakes_are_found_before_any_training(
+    workspace: Workspace,
+    runs: Fabricator,
+    specs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (specs / "table1.yaml").read_text()
+    (tmp_path / "bad.yaml").write_text(text.replace("scoring: [iou]", "scorings: [iou]"))
+    with pytest.raises(SpecError, match="scorings"):
+        make_table(str(tmp_path / "bad.yaml"), profile="smoke", workspace=workspace)
+
+    coco = tmp_path / "coco"
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(coco, split=split, images=2, size=32, seed=seed)
+    image = coco / "val/000001.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:99])
+    with pytest.raises(DataError, match=r"000001\.png"):
+        _smoke(workspace, data=coco_folder(coco))
+    image.write_bytes(whole)
+    file = coco / "annotations/instances_val.json"
+    content = json.loads(file.read_text())
+    content["categories"][3]["name"] = "walrus"
+    file.write_text(json.dumps(content))
+    with pytest.raises(SpecError, match="other categories"):
+        _smoke(workspace, data=coco_folder(coco))
+
+    usage = type("Usage", (), {"free": 1e6})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(RunError, match="no disk space"):
+        _smoke(workspace)
+    assert runs.calls == []
+
+
+def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_path: Path) -> None:
+    coco = tmp_path / "coco"
+    for seed, split in enumerate(("train", "val")):
+        write_scenes(coco, split=split, images=2, size=32, seed=seed)
+    (coco / "train/000001.png").unlink()
+    with pytest.warns(UserWarning, match=r"entries are left out:\n.*000001\.png"):
+        _smoke(workspace, data=coco_folder(coco, skip_bad=True))
+    assert len(runs.calls[0]) == 5
+
+
+def test_more_objects_than_detections_are_told_once(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    profile = tmp_path / "one.yaml"
+    profile.write_text("extends: smoke\ndescription: d\nmax_detections: 1\n")
+    with pytest.warns(UserWarning, match="have more than 1 objects of a category") as told:
+        make_table("table1", profile=str(profile), workspace=workspace, seeds=(0, 1))
+    assert sum("objects of a category" in str(one.message) for one in told) == 1
