@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
-from papermill.parameterize import parameterize_notebook
+from papermill.cli import NoDatesSafeLoader
+from papermill.translators import PythonTranslator
 
 import b2inst
 from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.tables import notebook as module
 from b2inst.experiments.tables.notebook import execute, to_html
 
 
@@ -90,22 +96,47 @@ def test_missing_notebook(tmp_path: Path) -> None:
         execute(tmp_path / "x.ipynb", tmp_path / "out.ipynb", {}, folder=tmp_path)
 
 
+class Papermill:
+    """Stands in for the process: writes ``written`` and ends with ``returncode``."""
+
+    def __init__(self, returncode: int, written: dict[str, Any] | None = None) -> None:
+        self.returncode = returncode
+        self.written = written
+        self.stderr = "Traceback …\nKeyError: kernel\n"
+
+    def __call__(self, command: list[str], **arguments: Any) -> Any:
+        if self.written is not None:
+            Path(command[4]).write_text(json.dumps(self.written))
+        return self
+
+
 def test_a_failing_cell_is_told_with_the_notebook_that_shows_it(
-    source: Path, tmp_path: Path
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    error = {"output_type": "error", "ename": "AssertionError", "evalue": "not this\nword"}
+    cells = [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [error]}]
+    monkeypatch.setattr(subprocess, "run", Papermill(1, {"cells": cells, "metadata": {}}))
     out = tmp_path / "out.ipynb"
-    with pytest.raises(RunError, match=rf"in\.ipynb: AssertionError: not this word; see {out}"):
+    with pytest.raises(RunError, match=rf"AssertionError: not this word; see {out}"):
         execute(source, out, {"word": "bad"}, folder=tmp_path)
-    (shown,) = nbformat.read(out, as_version=4).cells[-1].outputs
-    assert shown.ename == "AssertionError"
 
 
-def test_a_kernel_that_dies_is_told(source: Path, tmp_path: Path) -> None:
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import os; os._exit(1)"))
-    nbformat.write(notebook, source)
-    with pytest.raises(RunError, match="Kernel died"):
-        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+@pytest.mark.parametrize("written", [None, "", "{"])
+def test_papermill_itself_fails(
+    written: str | None, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(command: list[str], **_: Any) -> Any:
+        if written is not None:
+            Path(command[4]).write_text(written)
+        return Papermill(1)
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    out = tmp_path / "out.ipynb"
+    out.write_text("of an earlier call")
+    with pytest.raises(RunError, match=r"KeyError: kernel$"):
+        execute(source, out, {}, folder=tmp_path)
+    assert out.read_text() == "of an earlier call"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.ipynb", "out.ipynb"]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -114,17 +145,16 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 @given(st.dictionaries(st.sampled_from("abc"), texts | st.integers() | st.floats() | st.booleans()))
 @example({"a": "📷 photos/: #é", "b": " 'x\\n\" ", "c": "1e3"})
 def test_parameters_arrive_as_they_are(parameters: dict[str, Any]) -> None:
-    cell = nbformat.v4.new_code_cell("a = b = c = 0", metadata={"tags": ["parameters"]})
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {}})
-    filled = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
+    """By papermill's own reading and writing of them."""
+    read = yaml.load(base64.b64decode(module._encoded(parameters)), NoDatesSafeLoader) or {}
     namespace: dict[str, Any] = {}
-    for each in filled.cells:
-        exec(each.source, namespace)
+    exec(PythonTranslator.codify(read), namespace)
     for name, value in parameters.items():
         assert namespace[name] == value or (value != value and namespace[name] != namespace[name])
 
 
 def test_paths_may_have_braces(source: Path, tmp_path: Path) -> None:
+    """To papermill they stand for parameters."""
     folder = tmp_path / "{word} {0} {"
     folder.mkdir()
     notebook = source.rename(folder / "{in}.ipynb")
@@ -133,14 +163,37 @@ def test_paths_may_have_braces(source: Path, tmp_path: Path) -> None:
     assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "abab\n"
 
 
-def test_time_is_limited(source: Path, tmp_path: Path) -> None:
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import time; time.sleep(600)"))
-    nbformat.write(notebook, source)
-    out = tmp_path / "out.ipynb"
-    with pytest.raises(RunError, match="not done after 20 s"):
-        execute(source, out, {"word": "ab"}, folder=tmp_path, time_limit=20)
-    assert "made_from" not in out.read_text()
+@pytest.mark.parametrize(
+    ("printed", "reason"),
+    [
+        (
+            "INFO: x\nTraceback (most recent call last):\n  File a\n    b\nKeyError: 1\n"
+            "\nDuring handling of it:\n\nTraceback (most recent call last):\n  File c\n"
+            '    d()\n    ^^^\na.b.ReaderError: special characters\n  in "x", position 9\n',
+            'a.b.ReaderError: special characters in "x", position 9',
+        ),
+        ("Usage: papermill\n\nError: No such option\n", "Error: No such option"),
+        ("", "no message"),
+    ],
+)
+def test_the_exception_of_papermill_is_told_whole(
+    printed: str, reason: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papermill = Papermill(1)
+    papermill.stderr = printed
+    monkeypatch.setattr(subprocess, "run", papermill)
+    with pytest.raises(RunError) as error:
+        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
+    assert str(error.value) == f"{source}: {reason}"
+
+
+def test_time_is_limited(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], *, timeout: float, **_: Any) -> Any:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(module.subprocess, "run", hangs)
+    with pytest.raises(RunError, match="not done after 5 s"):
+        execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path, time_limit=5)
 
 
 def test_html_holds_the_pictures(tmp_path: Path) -> None:
