@@ -204,7 +204,7 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
             {"attention_size": "big"},
             "attention_size is 'big'; give a value like 7",
         ),
-        ("yolact-mobilenetv2", {"size": [96]}, r"size is \[96\]; give a value like 96"),
+        ("yolact-mobilenetv2", {"size": [96]}, r"size is \[96\]; give a value like 320"),
         ("blendmask-tiny", {"scoring": 1}, "scoring is 1; give a value like"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
         ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),
