@@ -42,7 +42,7 @@ from b2inst.experiments.runs.provenance import describe_machine
 from b2inst.experiments.runs.store import write_json
 from b2inst.ops.boundary import boundary_target, laplacian_boundary
 from b2inst.ops.masks import crop_masks
-from b2inst.viz.draw import palette
+from b2inst.viz.draw import PALETTE
 from b2inst.viz.figure import ROW_COLOURS, new_figure, save_figure
 
 STRIDES = (1, 2, 4, 8)
@@ -234,7 +234,7 @@ def figure(masks: np.ndarray, results: dict[str, Any]) -> Figure:
     maps = {name: target(masks) for name, target in TARGETS.items()}
     axes = top.subplots(len(STRIDES), 1 + len(TARGETS))
     tints = ["#ffffff"] + [
-        tuple(0.45 + 0.55 * c / 255 for c in colour) for colour in palette(len(masks))
+        tuple(0.45 + 0.55 * c / 255 for c in PALETTE[i % len(PALETTE)]) for i in range(len(masks))
     ]
     colours = ListedColormap([*tints, "#111111"])
     for line, s in zip(axes, STRIDES, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import subprocess
@@ -124,3 +126,16 @@ def test_nothing_of_pytorch_that_is_private() -> None:
         for use in private.findall(path.read_text(encoding="utf-8"))
     ]
     assert not found
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "experiments").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_scripts_import_what_there_is(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("b2inst"):
+            if node.module == "b2inst.integrations.detectron2":
+                pytest.importorskip("detectron2")
+            module = importlib.import_module(str(node.module))
+            for name in node.names:
+                assert hasattr(module, name.name), f"{node.module}.{name.name}"
