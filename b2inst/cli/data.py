@@ -99,7 +99,7 @@ def coco(
         bool, typer.Option("--keep-zips", help="Leave the archives beside what was in them.")
     ] = False,
 ) -> None:
-    """Fetch COCO 2017, checked; run again to go on where it stopped."""
+    """Fetch COCO 2017 and verify it; rerun to resume."""
     from b2inst.data import fetch_coco, fetch_coco_subset
     from b2inst.data.coco_fetch import SITE
 

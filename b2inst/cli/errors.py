@@ -20,7 +20,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("stopped; run the same command again to continue", err=True)
+            typer.echo("stopped; rerun to resume", err=True)
             raise typer.Exit(STOPPED) from None
         except Exception as error:
             if not type(error).__module__.startswith("b2inst.") and not isinstance(error, OSError):

@@ -84,7 +84,7 @@ def _fetch(url: str, partial: Path, size: int | None, progress: bool) -> str | N
             if failures == _ATTEMPTS:
                 raise DataError(
                     f"{url}: {error or type(error).__name__}; {have:,} bytes are in {partial}: "
-                    "run again to go on from there, or fetch from another --mirror"
+                    "rerun to resume, or fetch from another --mirror"
                 ) from error
             time.sleep(2.0 ** (failures - 1))
 

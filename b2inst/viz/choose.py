@@ -45,7 +45,7 @@ def choose_images(
     score_threshold: float = 0.4,
     progress: bool = False,
 ) -> list[Choice]:
-    """The images with the largest gain of the second model, and some drawn by lot.
+    """The images with the largest gain of the second model, and some drawn at random.
 
     An image's gain is the mean, over the objects that both models find (same class, mask IoU at
     least 0.5), of the difference in √(mask IoU · boundary Dice), the quality that Eq. 2 predicts.
@@ -84,12 +84,12 @@ def pick(
     drawn: int = 0,
     seed: int = 0,
 ) -> list[Choice]:
-    """Images of largest gain, of largest loss, and some drawn by lot from the others.
+    """Images of largest gain, of largest loss, and some drawn at random from the others.
 
     Args:
         gains: of the images where it is known. Of equal ones the first goes first.
         images: ids of all images. Those without a gain are drawn where the others do not suffice.
-        best, worst, drawn: how many by gain, by loss and by lot; in this order they come back.
+        best, worst, drawn: how many by gain, by loss and at random; in this order they come back.
         seed: of the draw.
     """
     ranked = sorted(gains, key=lambda image_id: -gains[image_id])

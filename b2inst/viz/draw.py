@@ -23,7 +23,7 @@ Picture = NDArray[np.uint8]  #: H×W×3, RGB
 Colour = tuple[int, int, int]  #: RGB, 0–255
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-#: Okabe and Ito's colours, told apart by colour-blind readers too, without black.
+#: Okabe and Ito's colours, distinguishable by colour-blind readers too, without black.
 PALETTE: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),

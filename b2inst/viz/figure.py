@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from PIL import Image
 
-#: Okabe and Ito's colours, told apart by colour-blind readers too: one a row of a table.
+#: Okabe and Ito's colours, distinguishable by colour-blind readers too: one a row of a table.
 ROW_COLOURS = (
     "#000000",
     "#0072B2",

@@ -75,7 +75,7 @@ def save_comparison(
     Args:
         first, second: names of the rows; the boundary basis shown is the second's.
         names: what the figure calls them.
-        best, drawn: how many images by gain and by lot (see ``choose_images``).
+        best, drawn: how many images by gain and at random (see ``choose_images``).
 
     Raises:
         RunError: a row was not run, or its run's folder is not here any more.
@@ -99,7 +99,7 @@ def save_boundaries(
 
     Args:
         first, second: names of the rows whose difference chooses the images (``choose_images``).
-        best, drawn: how many images by gain and by lot.
+        best, drawn: how many images by gain and at random.
 
     Raises:
         RunError: one of the two was not run, or a run's folder is not here any more.
@@ -115,10 +115,10 @@ def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> 
     """All rows by their first seed, in the layout of the paper's Fig. 5, as ``qualitative.png``.
 
     The images: of each row that has a base the one where it gains most over it
-    (``choose_images``), and some by lot.
+    (``choose_images``), and some at random.
 
     Args:
-        drawn: how many by lot.
+        drawn: how many at random.
 
     Raises:
         RunError: a row was not run, or its run's folder is not here any more.

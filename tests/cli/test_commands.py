@@ -311,7 +311,7 @@ def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table.error = KeyboardInterrupt()
     result = _call("table", "table1")
     assert result.exit_code == STOPPED
-    assert "run the same command again" in result.stderr
+    assert "rerun to resume" in result.stderr
     table.error = OSError(28, "No space left on device", "runs/x")
     assert "no disk space left (runs/x)" in _error("table", "table1")
 

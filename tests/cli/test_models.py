@@ -249,7 +249,7 @@ def test_predict_goes_on_after_ctrl_c(
     monkeypatch.setattr(module, "draw_instances", stop_at_second)
     stopped = _call(*call)
     assert stopped.exit_code == STOPPED
-    assert "run the same command again" in stopped.stderr
+    assert "rerun to resume" in stopped.stderr
     done = _call(*call)
     assert (
         done.stdout == f"{tmp_path / 'out'}: 3 pictures (1 of them from before), predictions.json\n"
@@ -260,6 +260,7 @@ def test_predict_goes_on_after_ctrl_c(
 
 
 def test_predict_warns_of_images_that_reached_the_limit(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     model = create_model("blendmask-tiny", num_classes=2, shorter=None)
     head = model.instance_head
     torch.nn.init.zeros_(head.class_logits.bias)  # finds much in any image

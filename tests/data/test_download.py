@@ -60,7 +60,7 @@ def test_wherever_it_breaks_off_it_is_continued(web: Any, body: bytes, cuts: lis
 def test_a_later_call_goes_on(url: str, web: Any, target: Path, pauses: list[float]) -> None:
     web.always = {"cut": 0}
     web.acts.extend([{}, {"cut": 40_000}])
-    with pytest.raises(DataError, match=r"40,000 bytes are in .*f\.zip\.partial: run again"):
+    with pytest.raises(DataError, match=r"40,000 bytes are in .*f\.zip\.partial: rerun"):
         download(url, target)
     assert pauses == [1, 1, 2, 4, 8, 16]  # progress starts the count anew
     assert not target.exists()

@@ -53,7 +53,7 @@ def fig4(material: Material) -> Drawing:
     rows = [_instances(material, choice, models, boundary=True) for choice in choices]
     caption = (
         "The paper's Fig. 4: BlendMask, B2Inst and its boundary basis, beside the ground truth; "
-        f"two images of largest gain, one of largest loss, one by lot. {_GAIN}"
+        f"two images of largest gain, one of largest loss, one at random. {_GAIN}"
     )
     columns = ["ground truth", "BlendMask", "B2Inst", "boundary basis"]
     return _grid(caption, rows, columns, choices, models)
@@ -69,7 +69,7 @@ def fig5(material: Material) -> Drawing:
     rows = [_instances(material, choice, models, side=192) for choice in choices]
     caption = (
         "The paper's Fig. 5: both baselines and B2Inst on them; two images of largest gain, one of "
-        "largest loss, two by lot. Number: the image's own boundary AP (percent points), B2Inst "
+        "largest loss, two at random. Number: the image's own boundary AP (percent points), B2Inst "
         "less its baseline, mean of the two pairs. Drawn: class score ≥ 0.4, of several in one "
         "place the best-ranked."
     )
@@ -78,13 +78,13 @@ def fig5(material: Material) -> Drawing:
 
 
 def fig8(material: Material) -> Drawing:
-    """Boundary bases beside their target, images by lot."""
+    """Boundary bases beside their target, images at random."""
     others = [material.find(f"b2inst-{family}") for family in _FAMILIES[1:]]
     models = [material.model("b2inst-blendmask"), *(model for model in others if model)]
     choices = pick({}, material.candidates, drawn=4)
     caption = (
         "The paper's Fig. 8: learned boundary bases, as probabilities, beside the target they are "
-        "taught (at the basis grid of the first), on four images by lot."
+        "taught (at the basis grid of the first), on four images at random."
     )
     named = {model.name: model.model for model in models}
     figure = boundary_figure(
@@ -122,8 +122,8 @@ def fig9(material: Material) -> Drawing:
     caption = (
         "The paper's Fig. 9, as close-ups: one object's mask (orange) by BlendMask and B2Inst, the "
         "true outline in blue, and B2Inst's boundary basis there. Of the objects that both find, "
-        "three of largest gain in √(mask IoU · boundary Dice), two of largest loss, three by lot; "
-        "the number is that gain."
+        "three of largest gain in √(mask IoU · boundary Dice), two of largest loss, "
+        "three at random; the number is that gain."
     )
     labels = [
         f"object {c.image_id}\n{c.reason}\n{'' if c.gain is None else f'{c.gain:+.2f}'}"
@@ -135,7 +135,7 @@ def fig9(material: Material) -> Drawing:
 
 
 def pair_sample(material: Material, *, family: str, paper: str) -> Drawing:
-    """A family's baseline and B2Inst on it, on images by lot.
+    """A family's baseline and B2Inst on it, on images at random.
 
     Args:
         paper: which figure of the paper it is, for the caption.
@@ -146,7 +146,7 @@ def pair_sample(material: Material, *, family: str, paper: str) -> Drawing:
     rows = [_instances(material, choice, models, side=192) for choice in choices]
     caption = (
         f"{paper}: {models[0].name} and {models[1].name} beside the ground truth, on eight images "
-        f"by lot, whatever their gain. {_GAIN}"
+        f"at random, whatever their gain. {_GAIN}"
     )
     columns = ["ground truth", *(model.name for model in models)]
     return _grid(caption, rows, columns, choices, models, across=2)
@@ -169,7 +169,7 @@ def base_grid(material: Material, *, family: str, across: int = 9) -> Drawing:
             titles = max(titles, list(tiles), key=len)
     caption = (
         f"All bases of {models[0].name} and {models[1].name}, on the image of largest gain and one "
-        "by lot: the image, the bases from left to right (each between its own extremes: red "
+        "at random: the image, the bases from left to right (each between its own extremes: red "
         "above zero, blue below), last the boundary basis as a probability. The number is the gain "
         "in the image's own boundary AP (percent points)."
     )
@@ -207,8 +207,9 @@ def error_split(material: Material, *, family: str) -> Drawing:
     caption = (
         f"Where the masks of {models[0].name} and {models[1].name} are wrong: in a band around the "
         "true boundary (2 % of the image's diagonal on either side, as boundary AP takes it), or "
-        "away from it. Above, the image of largest gain, that of largest loss and two by lot, with "
-        "the gain in the image's own boundary AP (percent points); grey: objects not found. Below, "
+        "away from it. Above, the image of largest gain, that of largest loss and two at random, "
+        "with the gain in the image's own boundary AP (percent points); grey: objects not "
+        "found. Below, "
         f"all {len(material.index)} images of split {models[0].split}: wrong pixels as a share of "
         "the objects' area, over the objects that both find; a dot is a seed, a bar their mean."
     )

@@ -137,7 +137,7 @@ class Material:
 
     @cached_property
     def candidates(self) -> list[int]:
-        """Ids of the images that figures choose from: all, or 500 of a larger split by lot."""
+        """Ids of the images that figures choose from: all, or 500 of a larger split at random."""
         ids = list(self.records)
         return ids if len(ids) <= _CANDIDATES else random.Random(0).sample(ids, _CANDIDATES)
 

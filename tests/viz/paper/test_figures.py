@@ -68,7 +68,7 @@ def test_the_rule_is_written_below(material: Material) -> None:
     drawing = fig4(material)
     text = drawing.figure.get_supxlabel()
     assert " ".join(text.split()) == drawing.caption
-    assert re.search("two images of largest gain, one of largest loss, one by lot", drawing.caption)
+    assert re.search("of largest gain, one of largest loss, one at random", drawing.caption)
 
 
 def test_without_objects_that_both_find_there_are_no_closeups(material: Material) -> None:
