@@ -5,20 +5,14 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from b2inst.data.annotation_file import read_annotation_file
 from b2inst.data.coco_reader import CocoReader
 from b2inst.data.errors import DataError
 from b2inst.data.records import Annotation, ImageRecord
-from b2inst.data.validation import shortened
-
-#: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
-_SUSPICIOUS_SHARE = 0.05
 
 #: A COCO annotation file, or its content.
 AnnotationSource = Path | str | Mapping[str, Any]
@@ -121,15 +115,13 @@ class CocoIndex:
             size = {"height": image.height, "width": image.width}
             images.append({"id": image.id, "file_name": name} | size)
             for annotation in self.annotations[image.id]:
-                segmentation = annotation.segmentation
-                if isinstance(segmentation, list):
-                    segmentation = [polygon.tolist() for polygon in segmentation]
+                code = annotation.segmentation
                 annotations.append(
                     {
                         "id": annotation.id,
                         "image_id": image.id,
                         "category_id": self.category_ids[annotation.label],
-                        "segmentation": segmentation,
+                        "segmentation": code | {"counts": code["counts"].decode()},
                         "bbox": list(annotation.bbox),
                         "area": annotation.area,
                         "iscrowd": int(annotation.crowd),
@@ -151,38 +143,28 @@ def inspect(
     Raises:
         DataError: the file is no COCO annotation file at all, or there is no image folder.
     """
+    folder = None if image_dir is None else Path(image_dir)
     enabled = gc.isenabled()
-    gc.disable()  # millions of new objects and no garbage: it would look at them again and again
+    gc.disable()  # it would look at millions of new objects again and again
     try:
-        file = read_annotation_file(annotations)
-        folder = file.path.parent if image_dir is None else Path(image_dir)
-        reader = CocoReader(file, crowds_as_instances=crowds_as_instances)
+        reader = CocoReader(annotations, crowds_as_instances=crowds_as_instances)
         names = reader.categories()
-        images = reader.images(folder, look=image_dir is not None)
+        images = reader.images(folder)
         by_image = reader.annotations(images, names)
     finally:
         if enabled:
             gc.enable()
-    index = CocoIndex(
-        annotation_file=file.path,
-        image_dir=folder,
+    return CocoIndex(
+        annotation_file=reader.path,
+        image_dir=folder or reader.path.parent,
         images=images,
         annotations=by_image,
-        class_names=tuple(names[number] for number in sorted(names)),
-        category_ids=tuple(sorted(names)),
+        class_names=tuple(names.values()),
+        category_ids=tuple(names),
         skipped=reader.problems,
-        notes=[],
-        fingerprint=file.digest.hexdigest(),
+        notes=reader.notes(names.values()),
+        fingerprint=reader.digest.hexdigest(),
     )
-    notes = [
-        f"{what}: {len(entries)} ({shortened(entries)})" if entries else what
-        for what, entries in reader.notes.items()
-    ]
-    if file.marked:
-        notes.insert(0, "the file starts with a byte-order mark, which is ignored")
-    notes += _crowd_notes(index)
-    index.notes.extend(f"{file.path}: {note}" for note in notes)
-    return index
 
 
 def nothing_to_find(index: CocoIndex) -> str | None:
@@ -198,35 +180,3 @@ def nothing_to_find(index: CocoIndex) -> str | None:
             "1; if they are single objects, read them as such with --crowds-as-instances"
         )
     return None
-
-
-def _crowd_notes(index: CocoIndex) -> list[str]:
-    """A line for each class of crowds only, and one if an exporter's habit is recognised.
-
-    COCO marks a region of many objects with ``iscrowd`` 1; it is neither learned nor evaluated.
-    Some exporters set 1 for other reasons: datumaro for every mask, supervision for each object
-    with holes or several pieces. Such objects are lost unless they are read as instances.
-    """
-    crowds: Counter[str] = Counter()
-    instances: Counter[str] = Counter()
-    unusual = 0  # crowds as polygons, or instances as run lengths
-    for annotation in index.all_annotations():
-        (crowds if annotation.crowd else instances)[index.class_names[annotation.label]] += 1
-        unusual += annotation.crowd == isinstance(annotation.segmentation, list)
-    if not instances:  # told as the reason why there is nothing to learn
-        return []
-    remedy = "crowds are not learned; if these are single objects, use --crowds-as-instances"
-    lines = [
-        f"all annotations of class {name!r} ({crowds[name]}) have iscrowd 1; {remedy}"
-        for name in index.class_names
-        if crowds[name] and not instances[name]
-    ]
-    total = crowds.total() + instances.total()
-    if not unusual and crowds.total() > _SUSPICIOUS_SHARE * total:
-        counts = ", ".join(f"{name} {crowds[name]}" for name in index.class_names if crowds[name])
-        lines.append(
-            f"{crowds.total()} of {total} annotations have iscrowd 1, all run lengths and no "
-            "polygon, as some exporters write single objects with holes or several pieces "
-            f"({counts}); {remedy}"
-        )
-    return lines

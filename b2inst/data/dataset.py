@@ -16,8 +16,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.errors import DataError
-from b2inst.data.images import read_image, size_problem
+from b2inst.data.images import read_record
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.structures import Targets
 
@@ -109,8 +108,8 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         record = self.index.images[i]
         if self._cache is not None and i in self._cache:
             return self._cache[i]
-        image = open_record(record)
-        masks = (a.mask(record.height, record.width) for a in self.index.annotations[record.id])
+        image = read_record(record)
+        masks = (a.mask() for a in self.index.annotations[record.id])
         if self._cache is None:
             return image, masks
         return self._cache.setdefault(i, (image, list(masks)))
@@ -123,11 +122,3 @@ def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors
         format=tv_tensors.BoundingBoxFormat.XYXY,
         canvas_size=(record.height, record.width),
     )
-
-
-def open_record(record: ImageRecord) -> Image.Image:
-    """The image of a record as RGB; DataError if it cannot be read or is of another size."""
-    image = read_image(record.path)
-    if problem := size_problem(record, image.height, image.width):
-        raise DataError(problem)
-    return image

@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.dataset import CocoDataset, open_record
+from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
-from b2inst.data.images import as_array
-from b2inst.data.raster import Bytes
+from b2inst.data.images import Bytes, as_array, read_record
 from b2inst.data.records import ImageRecord
 from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
@@ -85,11 +84,11 @@ def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
     """Each image of the index in order, as H×W×3 uint8 RGB at its own size, read ahead.
 
     Raises:
-        DataError: see ``open_record``.
+        DataError: see ``read_record``.
     """
 
     def read(record: ImageRecord) -> tuple[ImageRecord, Bytes]:
-        return record, as_array(open_record(record))
+        return record, as_array(read_record(record))
 
     return ahead(read, index.images, workers=2, most=4)
 

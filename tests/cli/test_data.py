@@ -79,15 +79,8 @@ def _measured(root: Path, archive):
     return replace(archive, md5=hashlib.md5(body).hexdigest(), size=len(body))
 
 
-def test_a_subset_then_the_whole(mirror: str, tmp_path: Path) -> None:
+def test_a_split(mirror: str, tmp_path: Path) -> None:
     folder = tmp_path / "coco"
-    fetched = _call(folder, "--subset", 2, "--mirror", mirror)
-    assert fetched.exit_code == 0, fetched.output
-    assert fetched.stdout.strip() == str(folder / "annotations" / "instances_val2017.json")
-    checked = CliRunner().invoke(app, ["data", "check", str(folder)])
-    assert checked.exit_code == 0, checked.output
-    assert "2 images" in checked.output
-
     fetched = _call(folder, "--splits", "val", "--mirror", mirror, "--keep-zips")
     assert fetched.exit_code == 0, fetched.output
     assert len([*(folder / "val2017").iterdir()]) == IMAGES
@@ -108,8 +101,6 @@ def test_both_splits_of_annotations_by_default(mirror: str, tmp_path: Path) -> N
     [
         (["--splits", "val,tset"], 1, "no split 'tset' of COCO"),
         (["--mirror", "somewhere"], 1, "begins with http"),
-        (["--subset", "2", "--splits", "val"], 2, "leave out --splits"),
-        (["--subset", "0"], 2, "--subset"),
     ],
 )
 def test_mistakes(arguments: list[str], status: int, words: str, tmp_path: Path) -> None:

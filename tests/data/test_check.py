@@ -17,12 +17,14 @@ def test_report_of_sound_data(content, write, tmp_path: Path) -> None:
     write(content)
     report = check_coco(tmp_path, progress=False)
     assert report.ok
-    assert (report.images, report.annotations, report.crowds) == (3, 2, 1)
-    assert report.classes == {"dog": 0, "vase": 1, "kite": 1}
-    split = report.splits[0]
-    assert (split.empty_images, split.image_sides, split.areas) == (1, (20, 30), (80, 80, 80))
-    assert split.sizes == (2, 0, 0)
-    assert str(report).endswith("\nok")
+    assert str(report).splitlines()[1:] == [
+        "  3 images with sides of 20–30 pixels, 1 of them without instances",
+        "  2 instances and 1 crowd regions",
+        "  instance area 80–80 pixels, median 80: 2 small, 0 medium, 0 large",
+        "  3 classes: vase 1, kite 1",
+        "note: classes without instances: 1 (dog)",
+        "ok",
+    ]
 
 
 def test_all_splits_are_checked(tmp_path: Path) -> None:
@@ -30,8 +32,8 @@ def test_all_splits_are_checked(tmp_path: Path) -> None:
         write_scenes(tmp_path, split=split, images=2, size=32, seed=seed)
     report = check_coco(tmp_path, progress=False)
     assert report.ok
-    assert [split.images for split in report.splits] == [2, 2]
-    assert check_coco(tmp_path, split="val", progress=False).images == 2
+    assert [len(split.index) for split in report.splits] == [2, 2]
+    assert len(check_coco(tmp_path, split="val", progress=False).splits) == 1
     (tmp_path / "val" / "000001.png").unlink()
     assert "000001.png" in check_coco(tmp_path, progress=False).problems[0]
 
@@ -91,7 +93,7 @@ def test_nothing_to_check(tmp_path: Path) -> None:
 def test_coco_is_sound(coco_tiny: Path) -> None:
     report = check_coco(coco_tiny, split="val2017", progress=False)
     assert report.ok, report.problems
-    assert report.crowds == 11
+    assert sum(a.crowd for a in report.splits[0].index.all_annotations()) == 11
 
 
 def test_classes_without_instances_are_told(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_classes_of_one_name_are_counted_apart(content, write) -> None:
     report = check_coco(
         **dict(zip(("annotation_file", "image_dir"), write(content), strict=True)), progress=False
     )
-    assert report.classes == {"dog": 0, "kite (id 44)": 1, "kite (id 90)": 1}
+    assert "kite (id 44) 1, kite (id 90) 1" in str(report)
     assert "'kite', ids 44 and 90" in report.splits[0].notes[0]
 
 

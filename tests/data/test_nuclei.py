@@ -598,7 +598,7 @@ def _as_found(index: CocoIndex, image: ImageRecord) -> Instances:
     objects = index.annotations[image.id]
     masks = np.zeros((len(objects), image.height, image.width), dtype=bool)
     for mask, found in zip(masks, objects, strict=True):
-        mask[:] = found.mask(image.height, image.width)
+        mask[:] = found.mask()
     certain = torch.ones(len(objects))
     return Instances(
         boxes=torch.tensor([found.box for found in objects]).reshape(-1, 4),

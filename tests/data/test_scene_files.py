@@ -33,7 +33,7 @@ def test_what_is_written_is_what_was_drawn(tmp_path: Path) -> None:
         annotations = index.annotations[record.id]
         assert [a.label for a in annotations] == scene.labels.tolist()
         for annotation, mask in zip(annotations, scene.masks, strict=True):
-            np.testing.assert_array_equal(annotation.mask(40, 40), mask)
+            np.testing.assert_array_equal(annotation.mask(), mask)
             ys, xs = np.nonzero(mask)
             assert annotation.box == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
             assert annotation.area == mask.sum()

@@ -74,7 +74,7 @@ def test_a_data_set_with_two_splits(tmp_path: Path) -> None:
     assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     report = check_coco(tmp_path / "out", progress=False)
     assert report.ok, str(report)
-    assert report.classes == {"cat": 1, "dog": 1}
+    assert "cat 1, dog 1" in str(report)
 
 
 @pytest.mark.parametrize(
