@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from b2inst.data.coco import CocoIndex, inspect, nothing_to_find
+from b2inst.data.coco import CocoIndex
 from b2inst.data.errors import DataError
 from b2inst.data.images import frame_count, probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
@@ -186,11 +186,13 @@ def _check_split(
     annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
 ) -> SplitReport:
     with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
-        found = inspect(annotation_file, image_dir, crowds_as_instances=crowds_as_instances)
+        found = CocoIndex.load(
+            annotation_file, image_dir, skip_bad=True, crowds_as_instances=crowds_as_instances
+        )
         bar.update()
     index = verify_images(found, skip_bad=True, progress=progress)
     notes, problems = list(index.notes), list(index.skipped)
-    if nothing := nothing_to_find(index):
+    if nothing := index.nothing_to_find():
         problems.append(nothing)
     frames = [image.path for image in index.images if image.path.suffix.lower() in _HAVE_FRAMES]
     if several := [path.name for path in frames if frame_count(path) > 1]:

@@ -125,20 +125,15 @@ def _missing(root: Path, split: Split) -> list[Archive]:
     """The archives that a split still needs; DataError if other data is in its place."""
     archives = []
     file, folder = root / split.member, root / split.name
-    if not file.exists():
-        archives.append(split.annotations)
-    elif split.annotation_bytes not in (None, file.stat().st_size):
-        raise DataError(
-            f"{file}: is not COCO's file of {split.annotation_bytes:,} bytes; move it away or "
-            "choose another folder"
-        )
+    remedy = "move it away or choose another folder"
     if not os.path.lexists(folder):
         archives.append(split.images)
     elif not folder.is_dir() or len(os.listdir(folder)) != split.count:
-        raise DataError(
-            f"{folder}: is not COCO's folder of {split.count:,} images; move it away or choose "
-            "another folder"
-        )
+        raise DataError(f"{folder}: is not COCO's folder of {split.count:,} images; {remedy}")
+    if not file.exists():
+        archives.append(split.annotations)
+    elif split.annotation_bytes not in (None, file.stat().st_size):
+        raise DataError(f"{file}: is not COCO's file of {split.annotation_bytes:,} bytes; {remedy}")
     return archives
 
 
@@ -159,7 +154,9 @@ def _check_space(root: Path, archives: Iterable[Archive]) -> None:
 def _unpack(archive: Path, member: str, aside: Path) -> None:
     """Extract a file or folder to where the archive is, by way of a temporary folder."""
     with ZipFile(archive) as file:
-        names = [name for name in file.namelist() if name == member or name.startswith(f"{member}/")]
+        names = [
+            name for name in file.namelist() if name == member or name.startswith(f"{member}/")
+        ]
         for name in tqdm(names, desc=f"unpacking {member}", disable=len(names) == 1):
             file.extract(name, aside)
     target = archive.parent / member

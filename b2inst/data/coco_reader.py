@@ -28,6 +28,7 @@ from b2inst.data.validation import (
 #: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
 _SUSPICIOUS_SHARE = 0.05
 
+_MAX_PIXELS = 2**31  # pycocotools counts them in 32 bits
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 _Box = tuple[float, float, float, float]  # x, y, width, height in pixels
@@ -89,6 +90,11 @@ class CocoReader:
         records = []
         ids: dict[str, int] = {}
         for entry, name in zip(entries, names, strict=True):
+            if entry.height * entry.width >= _MAX_PIXELS:
+                self._problem(
+                    f"{entry} has {entry.width}×{entry.height} pixels; at most 2^31 can be used"
+                )
+                continue
             if name not in files:
                 what = "is missing from the image folder" if entry.file_name else "has no file_name"
                 self._problem(f"{entry} {what}")
@@ -230,12 +236,9 @@ class CocoReader:
         seen: set[int] = set()
         for entry in entries:
             try:
-                found = read_entry(model, entry, seen)
+                yield read_entry(model, entry, seen)
             except ValueError as error:
                 self._problem(str(error))
-            else:
-                seen.add(found.id)
-                yield found
 
     def _problem(self, line: str) -> None:
         self.problems.append(f"{self.path}: {line}")

@@ -18,8 +18,15 @@ from b2inst.data.errors import DataError
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 6  # without progress, with 1, 2, 4, 8 and 16 seconds between them
-_TRY_LATER = (408, 416, 425, 429)  # and all of 500 and above
+_TRY_LATER = (408, 425, 429)  # and all of 500 and above
 _BROKEN = (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
+
+
+def address(mirror: str) -> str:
+    """Check the address that paths are appended to."""
+    if not re.match(r"https?://\w", mirror):
+        raise DataError(f"--mirror {mirror}: an address begins with http:// or https://")
+    return mirror.rstrip("/")
 
 
 def download(
@@ -36,7 +43,7 @@ def download(
     download is repeated once.
 
     Args:
-        size: Expected number of bytes (default: what the server says).
+        size: Expected number of bytes.
         md5: Expected checksum, in hexadecimal.
 
     Raises:
@@ -58,13 +65,6 @@ def download(
     raise DataError(f"{url}: {fault}, twice; try again later or from another --mirror")
 
 
-def address(mirror: str) -> str:
-    """Check the address that paths are appended to."""
-    if not re.match(r"https?://\w", mirror):
-        raise DataError(f"--mirror {mirror}: an address begins with http:// or https://")
-    return mirror.rstrip("/")
-
-
 def _fetch(url: str, partial: Path, size: int | None, progress: bool) -> None:
     """Fill ``partial``, over as many connections as it takes."""
     failures, most = 0, _bytes_of(partial)
@@ -72,16 +72,14 @@ def _fetch(url: str, partial: Path, size: int | None, progress: bool) -> None:
         try:
             return _receive(url, partial, start, size, progress)
         except _BROKEN as error:
-            if isinstance(error, HTTPError):
-                error.close()
-                if error.code < 500 and error.code not in _TRY_LATER:
-                    raise DataError(
-                        f"{url}: {error}; check the address, or download from another --mirror"
-                    ) from error
-                if error.code == 416:  # nothing begins there
-                    if error.headers.get("Content-Range") == f"bytes */{start}":
-                        return None
-                    partial.unlink(missing_ok=True)
+            if isinstance(error, HTTPError) and error.code == 416:  # no bytes follow
+                if str(error.headers["Content-Range"]).endswith(f"/{start}"):
+                    return None
+                partial.unlink(missing_ok=True)  # longer than the file is now
+            elif isinstance(error, HTTPError) and error.code < 500 and error.code not in _TRY_LATER:
+                raise DataError(
+                    f"{url}: {error}; check the address, or download from another --mirror"
+                ) from error
             have = _bytes_of(partial)
             failures = 1 if have > most else failures + 1
             most = max(most, have)
@@ -100,10 +98,10 @@ def _receive(url: str, partial: Path, start: int, size: int | None, progress: bo
     if start:
         headers["Range"] = f"bytes={start}-"
     with urlopen(Request(url, headers=headers), timeout=_TIMEOUT) as response:
-        if response.status != 206:
+        if response.status != 206:  # the server ignores ranges
             start = 0
-        length = response.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdecimal() else None
+        length = response.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
         if size is not None and total not in (None, size):
             raise DataError(
                 f"{url}: the server has {total:,} bytes there, not the {size:,} of the original; "
@@ -128,7 +126,7 @@ def _fault(path: Path, size: int | None, md5: str | None) -> str:
     if md5 is None:
         return ""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        found = hashlib.file_digest(file, "md5").hexdigest()
     return "" if found == md5 else f"it is damaged (MD5 {found}, not {md5})"
 
 

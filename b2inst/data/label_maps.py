@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from b2inst.data.conversion import SPLITS, Conversion, Sample
 from b2inst.data.errors import DataError
@@ -55,26 +55,38 @@ def convert_label_maps(
             is not set, or (without ``skip_bad``) an image or mask is bad.
     """
     conversion = Conversion(Path(source), Path(folder), skip_bad)
-    splits = _find_pairs(conversion)
-    if not components and _are_binary(m for pairs in splits.values() for m in pairs.values()):
+    splits: dict[str, list[Sample]] = {}
+    numbered = several = False
+    for split, pairs in _find_pairs(conversion).items():
+        splits[split] = []
+        names = file_names(pairs).items()
+        for file_name, image in tqdm(names, desc="masks", disable=not progress):
+            try:
+                height, width = probe_image(image)
+                labels = read_label_map(pairs[image])
+                if labels.shape != (height, width):
+                    raise DataError(
+                        f"{pairs[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its "
+                        f"image {image} has {width}×{height}"
+                    )
+            except DataError as error:
+                conversion.leave_out([str(error)])
+                continue
+            regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
+            numbered |= len(np.unique(labels[labels > 0])) > 1
+            several |= regions.max() > 1
+            codes = encode_labels(regions if components else labels)
+            objects = [(1, code) for code in codes]
+            splits[split].append(Sample(image, file_name, height, width, objects))
+    if components and numbered:
+        raise DataError(f"{source}: masks have several numbers; leave out --components")
+    if several and not numbered and not components:
         raise DataError(
             f"{source}: the masks are binary (none has two numbers, some have several regions of "
             "one), so it is not known what is one object; number the objects, or take each "
             "connected region as one with --components"
         )
-
-    def samples(pairs: dict[Path, Path]) -> Iterator[Sample]:
-        for file_name, image in file_names(pairs).items():
-            try:
-                height, width = probe_image(image)
-                labels = _read_mask_of(image, pairs[image], height, width, components)
-            except DataError as error:
-                conversion.leave_out([str(error)])
-                continue
-            yield Sample(image, file_name, height, width, [(1, c) for c in encode_labels(labels)])
-
-    written = {split: samples(pairs) for split, pairs in splits.items()}
-    conversion.write(written, {1: name}, progress=progress)
+    conversion.write(splits, {1: name}, progress=progress)
     return conversion
 
 
@@ -117,22 +129,6 @@ def encode_labels(labels: LabelMap) -> list[RLE]:
     return [coco_mask.encode((labels == k).view(np.uint8)) for k in np.unique(labels) if k]
 
 
-def _read_mask_of(
-    image: Path, mask: Path, height: int, width: int, components: bool
-) -> LabelMap:
-    labels = read_label_map(mask)
-    if labels.shape != (height, width):
-        raise DataError(
-            f"{mask}: has {labels.shape[1]}×{labels.shape[0]} pixels but its image {image} has "
-            f"{width}×{height}"
-        )
-    if not components:
-        return labels
-    if _is_label_map(labels):
-        raise DataError(f"{mask}: has several numbers, so it is not binary; leave out --components")
-    return _regions(labels)
-
-
 def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
     """The mask of each image, by split."""
     images: defaultdict[tuple[tuple[str, ...], str], list[Path]] = defaultdict(list)
@@ -152,8 +148,10 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
             images[place, stem].append(path)
     splits: dict[str, dict[Path, Path]] = {}
     problems = []
+    alone = {mask for found in masks.values() for mask in found}
     for (place, stem), paths in images.items():
         found = masks.get((place, stem)) or masks.get((place, stem.removesuffix("_img")), [])
+        alone.difference_update(found)
         if len(paths) == len(found) == 1:
             split = SPLITS.get(place[0].lower(), "train") if place else "train"
             splits.setdefault(split, {})[paths[0]] = found[0]
@@ -163,6 +161,7 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
                 f"{paths[0]}: must have one mask of its name, but has {others}; give a mask of "
                 "zeros to an image without objects"
             )
+    problems += [f"{mask}: is a mask without an image" for mask in sorted(alone)]
     if not splits:
         raise DataError(
             f"{conversion.source}: no mask of an image found; put them in images/ and masks/ under "
@@ -170,26 +169,3 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
         )
     conversion.leave_out(problems)
     return {split: splits[split] for split in SPLITS.values() if split in splits}
-
-
-def _are_binary(masks: Iterable[Path]) -> bool:
-    """Whether no mask has two numbers, and a mask has several regions of one."""
-    several = False
-    for mask in masks:
-        try:
-            labels = read_label_map(mask)
-        except DataError:  # reported when its image is converted
-            continue
-        if _is_label_map(labels):
-            return False
-        several |= _regions(labels).max() > 1
-    return several
-
-
-def _is_label_map(mask: LabelMap) -> bool:
-    numbers = mask[mask > 0]
-    return numbers.size > 0 and numbers.min() < numbers.max()
-
-
-def _regions(mask: LabelMap) -> LabelMap:
-    return cv2.connectedComponents((mask > 0).astype(np.uint8), connectivity=8)[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
@@ -70,13 +69,32 @@ def fetch_nuclei(
     """
     folder = Path(folder).resolve()
     url = f"{address(mirror)}/{_PATH}"
-    if not _is_there(folder):
-        with disk_errors(folder):
-            if archive is None:
-                _download_and_convert(folder, url, progress)
-            else:
-                _convert(_read(Path(archive)), folder, progress)
-    return [_annotation_file(folder, split) for split in SPLITS]
+    files = [folder / "annotations" / f"instances_{split}.json" for split in SPLITS]
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not all(file.is_file() and TREE in file.read_text() for file in files):
+            raise DataError(
+                f"{folder}: is neither empty nor a complete folder of the nuclei; choose another "
+                "folder, or empty it"
+            )
+        return files
+    downloads = folder.parent / f".{folder.name}.partial"
+    busy = DataError(f"{folder}: another process is downloading it; wait for it or end it")
+    with disk_errors(folder):
+        if archive is not None:
+            with new_folder(folder) as made:
+                _convert(_read(Path(archive)), made, progress)
+            return files
+        with locked(downloads, busy):
+            target = download(url, downloads / f"{COMMIT}.zip", progress=progress)
+            try:
+                pictures = _read(target)
+            except DataError:
+                target.unlink()  # so that the next call downloads it again
+                raise
+            with new_folder(folder) as made:
+                _convert(pictures, made, progress)
+            shutil.rmtree(downloads)
+    return files
 
 
 def assign_splits(kinds: Mapping[str, Hashable]) -> dict[str, str]:
@@ -101,45 +119,6 @@ def assign_splits(kinds: Mapping[str, Hashable]) -> dict[str, str]:
         for i, name in enumerate(names):
             splits[name] = "val" if i < count else "test" if i < 2 * count else "train"
     return splits
-
-
-def _is_there(folder: Path) -> bool:
-    """Whether the folder is complete; DataError if it contains something else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    try:
-        for split in SPLITS:
-            content = json.loads(_annotation_file(folder, split).read_bytes())
-            names = {image["file_name"] for image in content["images"]}
-            if content["info"]["git_tree"] != TREE or names - set(os.listdir(folder / split)):
-                raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(
-            f"{folder}: is neither empty nor a complete folder of the nuclei; choose another "
-            "folder, or empty it"
-        ) from None
-    return True
-
-
-def _annotation_file(folder: Path, split: str) -> Path:
-    return folder / "annotations" / f"instances_{split}.json"
-
-
-def _download_and_convert(folder: Path, url: str, progress: bool) -> None:
-    downloads = folder.parent / f".{folder.name}.partial"
-    busy = DataError(f"{folder}: another process is downloading it; wait for it or end it")
-    with locked(downloads, busy):
-        try:
-            archive = download(url, downloads / f"{COMMIT}.zip", progress=progress)
-        except DataError as error:
-            raise DataError(f"{error}, or name a copy by --archive") from error
-        try:
-            pictures = _read(archive)
-        except DataError:
-            archive.unlink()  # so that the next call downloads it again
-            raise
-        _convert(pictures, folder, progress)
-        shutil.rmtree(downloads)
 
 
 def _read(archive: Path) -> dict[str, bytes]:
@@ -167,37 +146,36 @@ def _read(archive: Path) -> dict[str, bytes]:
 
 
 def _convert(pictures: Mapping[str, bytes], folder: Path, progress: bool) -> None:
-    with new_folder(folder) as made:
-        for name in ("annotations", *SPLITS):
-            (made / name).mkdir()
-        images: dict[str, dict[str, Any]] = {}
-        annotations: list[dict[str, Any]] = []
-        kinds: dict[str, Hashable] = {}
-        for path, png in tqdm(pictures.items(), desc="nuclei", disable=not progress):
-            *_, name, role, _ = path.split("/")
-            picture = Image.open(BytesIO(png))
-            if role == "masks":  # they come after their image
-                columns = np.asarray(picture.transpose(Image.Transpose.TRANSPOSE)) > 0
-                code = coco_mask.encode(columns.view(np.uint8).T)
-                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
-                annotations.append(ids | measured(code))
-                continue
-            width, height = picture.size
-            rgb = np.asarray(picture)[..., :3]
-            kinds[name] = (width, height, bool((rgb == rgb[..., :1]).all()))
-            record = {"id": len(images) + 1, "file_name": f"{name}.png", "license": 1}
-            images[name] = record | {"height": height, "width": width}
-            (made / f"{name}.png").write_bytes(png)
-        splits = assign_splits(kinds)
-        for split in SPLITS:
-            chosen = {image["id"]: image for name, image in images.items() if splits[name] == split}
-            for image in chosen.values():
-                (made / image["file_name"]).rename(made / split / image["file_name"])
-            content = {
-                "info": _INFO,
-                "licenses": [{"id": 1, "name": "CC0 1.0", "url": _LICENSE}],
-                "images": list(chosen.values()),
-                "annotations": [a for a in annotations if a["image_id"] in chosen],
-                "categories": [{"id": 1, "name": "nucleus"}],
-            }
-            _annotation_file(made, split).write_text(json.dumps(content))
+    for name in ("annotations", *SPLITS):
+        (folder / name).mkdir()
+    images: dict[str, dict[str, Any]] = {}
+    annotations: list[dict[str, Any]] = []
+    kinds: dict[str, Hashable] = {}
+    for path, png in tqdm(pictures.items(), desc="nuclei", disable=not progress):
+        *_, name, role, _ = path.split("/")
+        picture = Image.open(BytesIO(png))
+        if role == "masks":  # they come after their image
+            columns = np.asarray(picture.transpose(Image.Transpose.TRANSPOSE)) > 0
+            code = coco_mask.encode(columns.view(np.uint8).T)
+            ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
+            annotations.append(ids | measured(code))
+            continue
+        width, height = picture.size
+        rgb = np.asarray(picture)[..., :3]
+        kinds[name] = (width, height, bool((rgb == rgb[..., :1]).all()))
+        record = {"id": len(images) + 1, "file_name": f"{name}.png", "license": 1}
+        images[name] = record | {"height": height, "width": width}
+        (folder / f"{name}.png").write_bytes(png)
+    splits = assign_splits(kinds)
+    for split in SPLITS:
+        chosen = {image["id"]: image for name, image in images.items() if splits[name] == split}
+        for image in chosen.values():
+            (folder / image["file_name"]).rename(folder / split / image["file_name"])
+        content = {
+            "info": _INFO,
+            "licenses": [{"id": 1, "name": "CC0 1.0", "url": _LICENSE}],
+            "images": list(chosen.values()),
+            "annotations": [a for a in annotations if a["image_id"] in chosen],
+            "categories": [{"id": 1, "name": "nucleus"}],
+        }
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))

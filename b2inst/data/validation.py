@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AliasChoices, AllowInfNan, BaseModel, BeforeValidator, Field, Strict
 from pydantic import ValidationError as _ValidationError
 
-#: pycocotools counts pixels in 32 bits.
-_MAX_PIXELS = 2**31
-
 
 def whole_number(value: object) -> int | None:
     """Convert a whole number, also if it is written as 7.0; None for anything else."""
     if type(value) is int:
         return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def shortened(names: Sequence[str], shown: int = 5) -> str:
@@ -75,15 +70,11 @@ class AnnotationEntry(BaseModel):
 Entry = TypeVar("Entry", CategoryEntry, ImageEntry, AnnotationEntry)
 
 
-def read_entry(model: type[Entry], entry: object, seen: Container[int]) -> Entry:
-    """Read an entry of an annotation file.
-
-    Args:
-        model: Kind of the entry.
-        seen: Ids of earlier entries, which must not occur again.
+def read_entry(model: type[Entry], entry: object, seen: set[int]) -> Entry:
+    """Read an entry and add its id to ``seen``.
 
     Raises:
-        ValueError: It is invalid; half a line with id, field and value.
+        ValueError: It is invalid, or its id was seen; half a line with id, field and value.
     """
     kind = model.__name__.removesuffix("Entry").lower()
     if not isinstance(entry, dict):
@@ -94,8 +85,7 @@ def read_entry(model: type[Entry], entry: object, seen: Container[int]) -> Entry
         raise ValueError(_what_is_wrong(kind, model, entry, error)) from None
     if read.id in seen:
         raise ValueError(f"{kind} id {read.id} occurs more than once")
-    if isinstance(read, ImageEntry) and read.height * read.width >= _MAX_PIXELS:
-        raise ValueError(f"{read} has {read.width}×{read.height} pixels; at most 2^31 can be used")
+    seen.add(read.id)
     return read
 
 
@@ -105,8 +95,8 @@ def _what_is_wrong(
     first = error.errors()[0]
     field = str(first["loc"][0])
     name = f"{kind} {entry.get('id')!r:.40}"
-    if kind != "category" and (other := entry.get("image_id", entry.get("file_name"))):
-        name += f" ({'image ' * (kind == 'annotation')}{other!s:.80})"
+    if kind == "annotation" and "image_id" in entry:
+        name += f" (image {entry['image_id']!s:.80})"
     if field not in entry:
         return f"{name} has no {field}"
     place = ".".join(map(str, first["loc"]))

@@ -39,7 +39,9 @@ def convert_yolo(
     root, config = _read_config(conversion.source)
     names = _class_names(root, config)
     splits = _find_images(root, config)
-    labels = _read_labels([image for images in splits.values() for image in images], names, conversion)
+    labels = _read_labels(
+        [image for images in splits.values() for image in images], names, conversion
+    )
     if names is None:
         count = max((index for found in labels.values() for index, _ in found), default=-1) + 1
         names = {index: str(index) for index in range(count)}

@@ -243,8 +243,6 @@ class Site:
             "val": self._split("val2017", labels, "instances_val2017.json"),
             "test": self._split("test2017", test, "image_info_test-dev2017.json"),
         }
-        for name, content in self.images["val2017"].items():
-            web.files[f"/val2017/{name}"] = content
 
     def _split(self, name: str, annotations: Archive, file: str) -> Split:
         images = {f"{name}/": b""} | {f"{name}/{i}": c for i, c in self.images[name].items()}
