@@ -14,21 +14,19 @@ from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex
 from b2inst.data.errors import DataError
-from b2inst.data.images import frame_count, probe_image, size_problem
+from b2inst.data.images import probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
 from b2inst.data.records import ImageRecord
 from b2inst.data.validation import shortened
 
-_HAVE_FRAMES = {".tif", ".tiff", ".gif", ".webp"}
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What is valid in a split, what is unusual, and what is wrong."""
+    """What is valid in a split, and what is wrong."""
 
-    index: CocoIndex  #: of what is valid
-    notes: list[str]
+    index: CocoIndex
     problems: list[str]
 
     def __str__(self) -> str:
@@ -49,7 +47,7 @@ class SplitReport:
             f"{small} small, {len(areas) - small - large} medium, {large} large",
             f"  {len(counts)} classes: {shortened(with_instances, 100)}",
         ]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {note}" for note in index.notes]
         return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
 
 
@@ -185,19 +183,9 @@ def _image_problem(record: ImageRecord) -> str | None:
 def _check_split(
     annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
 ) -> SplitReport:
-    with tqdm(desc=annotation_file.name, total=1, unit="file", disable=not progress) as bar:
-        found = CocoIndex.load(
-            annotation_file, image_dir, skip_bad=True, crowds_as_instances=crowds_as_instances
-        )
-        bar.update()
+    found = CocoIndex.load(
+        annotation_file, image_dir, skip_bad=True, crowds_as_instances=crowds_as_instances
+    )
     index = verify_images(found, skip_bad=True, progress=progress)
-    notes, problems = list(index.notes), list(index.skipped)
-    if nothing := index.nothing_to_find():
-        problems.append(nothing)
-    frames = [image.path for image in index.images if image.path.suffix.lower() in _HAVE_FRAMES]
-    if several := [path.name for path in frames if frame_count(path) > 1]:
-        notes.append(
-            f"{annotation_file}: images of several pages or frames, of which the first is used: "
-            f"{len(several)} ({shortened(several)})"
-        )
-    return SplitReport(index, notes, problems)
+    nothing = index.nothing_to_find()
+    return SplitReport(index, [*index.skipped, *([nothing] if nothing else [])])

@@ -57,13 +57,12 @@ class Conversion:
         if self.source.resolve() in self.folder.resolve().parents:
             raise DataError(f"{self.folder}: lies in {self.source}; choose a folder outside of it")
 
-    def leave_out(self, problems: Sequence[str]) -> None:
-        """List problems in ``skipped``; without ``skip_bad``, raise the first."""
-        if problems and not self.skip_bad:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            remedy = "" if "--skip-bad" in problems[0] else "; correct it or go on with --skip-bad"
-            raise DataError(problems[0] + more + remedy)
-        self.skipped += problems
+    def leave_out(self, problem: str) -> None:
+        """List a problem in ``skipped``; without ``skip_bad``, raise it."""
+        if not self.skip_bad:
+            remedy = "" if "--skip-bad" in problem else "; correct it or go on with --skip-bad"
+            raise DataError(problem + remedy)
+        self.skipped.append(problem)
 
     def write(
         self,
@@ -127,11 +126,6 @@ class Conversion:
         ]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"left out: {line}" for line in self.skipped]
-        if len(self.splits) == 1:
-            lines.append(
-                "note: one split only; b2inst train holds out images for validation by "
-                "--val-fraction 0.2"
-            )
         return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ def convert_label_maps(
                         f"image {image} has {width}×{height}"
                     )
             except DataError as error:
-                conversion.leave_out([str(error)])
+                conversion.leave_out(str(error))
                 continue
             regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
             numbered |= len(np.unique(labels[labels > 0])) > 1
@@ -146,8 +146,12 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
                 masks[place, name].append(path)
         else:
             images[place, stem].append(path)
+    if not masks:
+        raise DataError(
+            f"{conversion.source}: no mask of an image found; put them in images/ and masks/ under "
+            "equal names, or side by side as a.png and a_masks.png"
+        )
     splits: dict[str, dict[Path, Path]] = {}
-    problems = []
     alone = {mask for found in masks.values() for mask in found}
     for (place, stem), paths in images.items():
         found = masks.get((place, stem)) or masks.get((place, stem.removesuffix("_img")), [])
@@ -157,15 +161,10 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
             splits.setdefault(split, {})[paths[0]] = found[0]
         else:
             others = ", ".join(map(str, [*paths[1:], *found])) or "no mask"
-            problems.append(
+            conversion.leave_out(
                 f"{paths[0]}: must have one mask of its name, but has {others}; give a mask of "
                 "zeros to an image without objects"
             )
-    problems += [f"{mask}: is a mask without an image" for mask in sorted(alone)]
-    if not splits:
-        raise DataError(
-            f"{conversion.source}: no mask of an image found; put them in images/ and masks/ under "
-            "equal names, or side by side as a.png and a_masks.png"
-        )
-    conversion.leave_out(problems)
+    for mask in sorted(alone):
+        conversion.leave_out(f"{mask}: is a mask without an image")
     return {split: splits[split] for split in SPLITS.values() if split in splits}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from b2inst.data.conversion import SPLITS, Conversion, Sample
 from b2inst.data.errors import DataError
@@ -38,33 +39,40 @@ def convert_yolo(
     conversion = Conversion(Path(source), Path(folder), skip_bad)
     root, config = _read_config(conversion.source)
     names = _class_names(root, config)
-    splits = _find_images(root, config)
-    labels = _read_labels(
-        [image for images in splits.values() for image in images], names, conversion
-    )
-    if names is None:
-        count = max((index for found in labels.values() for index, _ in found), default=-1) + 1
-        names = {index: str(index) for index in range(count)}
-
-    def samples(images: Iterable[Path]) -> Iterator[Sample]:
-        for name, image in file_names(image for image in images if image in labels).items():
+    splits: dict[str, list[Sample]] = {}
+    largest, without = 0, 0  # category id; number of images without label file
+    images = _find_images(root, config)
+    for split, found in images.items():
+        splits[split] = []
+        bar = tqdm(file_names(found).items(), desc="labels", disable=not progress)
+        for name, image in bar:
             try:
                 height, width = probe_image(image)
+                file = _label_file(image)
+                labels = read_yolo_labels(file, names) if file else []
             except DataError as error:
-                conversion.leave_out([str(error)])
+                conversion.leave_out(str(error))
                 continue
+            without += file is None
             objects = [
                 # Files have about six digits; two decimals restore coordinates that were whole.
                 (index + 1, [(points * (width, height)).round(2).ravel().tolist()])
-                for index, points in labels[image]
+                for index, points in labels
             ]
-            yield Sample(image, name, height, width, objects)
-
-    conversion.write(
-        {split: samples(images) for split, images in splits.items()},
-        {index + 1: name for index, name in names.items()},
-        progress=progress,
-    )
+            largest = max([largest, *(category for category, _ in objects)])
+            splits[split].append(Sample(image, name, height, width, objects))
+    if without == sum(map(len, images.values())):
+        image = next(iter(images.values()))[0]
+        raise DataError(
+            f"{source}: none of the {without} images has a label file; the first's place is "
+            f"{_parallel(image.parent) / image.stem}.txt"
+        )
+    if without:
+        conversion.notes.append(f"images without label file, taken as empty: {without}")
+    if names is None:
+        names = {index: str(index) for index in range(largest)}
+    categories = {index + 1: name for index, name in names.items()}
+    conversion.write(splits, categories, progress=progress)
     return conversion
 
 
@@ -111,33 +119,10 @@ def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labe
     return objects
 
 
-def _read_labels(
-    images: Iterable[Path], names: Mapping[int, str] | None, conversion: Conversion
-) -> dict[Path, Labels]:
-    """The labels of each image; none if it has no label file."""
-    labels: dict[Path, Labels] = {}
-    without, problems = [], []
-    for image in images:
-        folders = (_parallel(image.parent), image.parent)
-        files = [folder / f"{image.stem}.txt" for folder in folders]
-        file = next((file for file in files if file.is_file()), None)
-        if file is None:
-            without.append(files[0])
-        try:
-            labels[image] = read_yolo_labels(file, names) if file else []
-        except DataError as error:
-            problems.append(str(error))
-    if len(without) == len(labels) and not problems:
-        raise DataError(
-            f"{conversion.source}: none of the {len(labels)} images has a label file; the first's "
-            f"place is {without[0]}"
-        )
-    if without:
-        conversion.notes.append(
-            f"images without label file, taken as empty: {len(without)}, the first is {without[0]}"
-        )
-    conversion.leave_out(problems)
-    return labels
+def _label_file(image: Path) -> Path | None:
+    """In ``labels/`` parallel to ``images/``, else beside the image."""
+    files = [folder / f"{image.stem}.txt" for folder in (_parallel(image.parent), image.parent)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _parallel(folder: Path) -> Path:

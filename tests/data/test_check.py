@@ -116,7 +116,7 @@ def test_classes_of_one_name_are_counted_apart(content, write) -> None:
         **dict(zip(("annotation_file", "image_dir"), write(content), strict=True)), progress=False
     )
     assert "kite (id 44) 1, kite (id 90) 1" in str(report)
-    assert "'kite', ids 44 and 90" in report.splits[0].notes[0]
+    assert "'kite', ids 44 and 90" in report.splits[0].index.notes[0]
 
 
 def test_splits_of_other_categories_are_a_problem(tmp_path: Path) -> None:
@@ -133,14 +133,3 @@ def test_splits_of_other_categories_are_a_problem(tmp_path: Path) -> None:
     report = check_coco(tmp_path, progress=False)
     assert not report.ok
     assert "other categories than" in str(report)
-
-
-def test_pages_that_are_not_used_are_told(content, write) -> None:
-    annotation_file, image_dir = write(content)
-    pages = [Image.new("L", (30, 20), k) for k in range(3)]
-    pages[0].save(image_dir / "a.tif", save_all=True, append_images=pages[1:])
-    content["images"][0]["file_name"] = "a.tif"
-    annotation_file.write_text(json.dumps(content))
-    report = check_coco(annotation_file=annotation_file, image_dir=image_dir, progress=False)
-    assert report.ok
-    assert "of which the first is used: 1 (a.tif)" in report.splits[0].notes[-1]

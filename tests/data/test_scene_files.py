@@ -103,9 +103,7 @@ def test_no_space_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(
-            DataError, match=r"No space left on device\); make room"
-        ):
+        with pytest.raises(DataError, match=r"No space left on device\); make room"):
             write(tmp_path)
     assert contents(tmp_path) == {}
 
