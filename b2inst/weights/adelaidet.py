@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from b2inst.models import Segmenter
-from b2inst.weights.published import Checkpoint, Publisher, Table
+from b2inst.weights.names import Table
+from b2inst.weights.published import Checkpoint, Publisher
 
 _BODY = "backbone.bottom_up"
 

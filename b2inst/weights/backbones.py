@@ -9,7 +9,7 @@ from torch import Tensor
 
 from b2inst.weights.adelaidet import BACKBONE_NAMES
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.published import grouped, translate
+from b2inst.weights.names import grouped, translate
 
 #: Parts of Caffe2's names, as the published R-50.pkl and R-101.pkl have them, and detectron2's.
 _CAFFE2 = (

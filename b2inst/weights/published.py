@@ -1,4 +1,4 @@
-"""Published checkpoints as models of this package, by tables of names."""
+"""Published checkpoints as models of this package."""
 
 from __future__ import annotations
 
@@ -12,45 +12,10 @@ from torch import Tensor
 from b2inst.models import Segmenter, create_model
 from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.errors import WeightsError
-
-#: Rows (published, ours) of names without their last component (weight, bias, …), which stays.
-#: ``{n}`` is a number, ``{n-1}`` one less; of the rows that match a name, the first is used.
-Table = tuple[tuple[str, str], ...]
-
-_NUMBER = re.compile(r"\{(\w+?)([+-]\d+)?\}")
+from b2inst.weights.names import Table, grouped, translate
 
 #: Depth of a ResNet by the number of blocks in its stages.
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}
-
-
-def translate(names: Iterable[str], table: Table) -> dict[str, str]:
-    """Our name of each published tensor; those that no row matches are left out."""
-    rows = [
-        (re.compile(_NUMBER.sub(r"(?P<\1>\\d+)", theirs.replace(".", r"\."))), ours)
-        for theirs, ours in table
-    ]
-    translated = {}
-    for name in names:
-        module, dot, last = name.rpartition(".")
-        for pattern, ours in rows:
-            if match := pattern.fullmatch(module):
-                numbers = match.groupdict()
-                own = _NUMBER.sub(lambda slot: str(int(numbers[slot[1]]) + int(slot[2] or 0)), ours)  # noqa: B023
-                translated[name] = own + dot + last
-                break
-    return translated
-
-
-def grouped(names: Iterable[str]) -> str:
-    """List names in one line, those of a module together: ``a.b.{weight, bias}``."""
-    modules: dict[str, list[str]] = {}
-    for name in names:
-        module, dot, last = name.rpartition(".")
-        modules.setdefault(module + dot, []).append(last)
-    return ", ".join(
-        module + (last[0] if len(last) == 1 else f"{{{', '.join(last)}}}")
-        for module, last in modules.items()
-    )
 
 
 @dataclass(frozen=True)

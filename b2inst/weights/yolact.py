@@ -6,7 +6,8 @@ import re
 from pathlib import PurePath
 
 from b2inst.models import Segmenter
-from b2inst.weights.published import Checkpoint, Publisher, Table
+from b2inst.weights.names import Table
+from b2inst.weights.published import Checkpoint, Publisher
 
 #: The published YOLACT counts the pyramid's levels from the coarsest.
 NAMES: Table = (

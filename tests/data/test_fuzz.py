@@ -147,7 +147,7 @@ def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -
             dataset = CocoDataset(part, as_it_is)
             learned = sum(len(dataset[i][1].labels) for i in range(len(part)))
             assert learned == sum(not a.crowd for a in checked.all_annotations()), seed
-    assert sound > 15  # mutations that break everything would test nothing
+    assert sound > 8  # mutations that break everything would test nothing
 
 
 @pytest.mark.parametrize("seed", range(60))
