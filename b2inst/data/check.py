@@ -23,60 +23,27 @@ _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
 
 @dataclass(frozen=True)
-class SplitReport:
-    """What is valid in a split, and what is wrong."""
-
-    index: CocoIndex
-    problems: list[str]
-
-    def __str__(self) -> str:
-        index = self.index
-        sides = [side for image in index.images for side in (image.height, image.width)] or [0]
-        areas = np.array([a.area for a in index.all_annotations() if not a.crowd])
-        low, median, high = np.percentile(areas, (0, 50, 100)) if len(areas) else (0, 0, 0)
-        small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
-        crowds = sum(map(len, index.annotations.values())) - len(areas)
-        counts = class_counts(index)
-        with_instances = [f"{name} {count}" for name, count in counts.items() if count]
-        lines = [
-            str(index.annotation_file),
-            f"  {len(index)} images with sides of {min(sides)}–{max(sides)} pixels, "
-            f"{len(index) - len(index.annotated())} of them without instances",
-            f"  {len(areas)} instances and {crowds} crowd regions",
-            f"  instance area {low:.0f}–{high:.0f} pixels, median {median:.0f}: "
-            f"{small} small, {len(areas) - small - large} medium, {large} large",
-            f"  {len(counts)} classes: {shortened(with_instances, 100)}",
-        ]
-        lines += [f"  note: {note}" for note in index.notes]
-        return "\n".join(lines + [f"  problem: {problem}" for problem in self.problems])
-
-
-@dataclass(frozen=True)
 class Report:
-    """Reports of the splits of a data set; ``print`` it."""
+    """What is valid in each split of a data set, and what is wrong; ``print`` it."""
 
-    splits: list[SplitReport]
+    splits: list[CocoIndex]
+    problems: list[str]  #: a line each, the file first
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
     @property
-    def problems(self) -> list[str]:
-        """All problems, a line each, the file first."""
-        return [problem for split in self.splits for problem in split.problems]
-
-    @property
     def notes(self) -> list[str]:
         """Classes that have instances in some of the splits only, or in none."""
-        indexes = [split.index for split in self.splits]
-        return missing_classes({i.annotation_file.name: class_counts(i) for i in indexes})
+        return missing_classes({i.annotation_file.name: class_counts(i) for i in self.splits})
 
     def __str__(self) -> str:
         n = len(self.problems)
-        verdict = f"{n} problem{'s' * (n > 1)}" if n else "ok"
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([*map(str, self.splits), *notes, verdict])
+        lines = [_describe(index) for index in self.splits]
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"problem: {problem}" for problem in self.problems]
+        return "\n".join([*lines, f"{n} problem{'s' * (n > 1)}" if n else "ok"])
 
 
 def check_coco(
@@ -106,15 +73,20 @@ def check_coco(
     else:
         names = [split] if split is not None else find_splits(root)
         pairs = [find_split(root, name) for name in names]
-    reports = [_check_split(*pair, crowds_as_instances, progress) for pair in pairs]
-    first = reports[0].index
-    for report in reports:
-        if report.index.class_names != first.class_names:  # labels are positions in the list
-            report.problems.append(
-                f"{report.index.annotation_file}: other categories than {first.annotation_file}; "
-                "give all splits the same list of categories"
+    splits, problems = [], []
+    for file, folder in pairs:
+        found = CocoIndex.load(file, folder, skip_bad=True, crowds_as_instances=crowds_as_instances)
+        index = verify_images(found, skip_bad=True, progress=progress)
+        splits.append(index)
+        problems += index.skipped
+        if nothing := index.nothing_to_find():
+            problems.append(nothing)
+        if index.class_names != splits[0].class_names:  # labels are positions in the list
+            problems.append(
+                f"{file}: other categories than {splits[0].annotation_file}; give all splits the "
+                "same list of categories"
             )
-    return Report(reports)
+    return Report(splits, problems)
 
 
 def class_counts(index: CocoIndex) -> dict[str, int]:
@@ -180,12 +152,21 @@ def _image_problem(record: ImageRecord) -> str | None:
         return str(error)
 
 
-def _check_split(
-    annotation_file: Path, image_dir: Path, crowds_as_instances: bool, progress: bool
-) -> SplitReport:
-    found = CocoIndex.load(
-        annotation_file, image_dir, skip_bad=True, crowds_as_instances=crowds_as_instances
-    )
-    index = verify_images(found, skip_bad=True, progress=progress)
-    nothing = index.nothing_to_find()
-    return SplitReport(index, [*index.skipped, *([nothing] if nothing else [])])
+def _describe(index: CocoIndex) -> str:
+    sides = [side for image in index.images for side in (image.height, image.width)] or [0]
+    areas = np.array([a.area for a in index.all_annotations() if not a.crowd])
+    low, median, high = np.percentile(areas, (0, 50, 100)) if len(areas) else (0, 0, 0)
+    small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
+    crowds = sum(map(len, index.annotations.values())) - len(areas)
+    counts = class_counts(index)
+    with_instances = [f"{name} {count}" for name, count in counts.items() if count]
+    lines = [
+        str(index.annotation_file),
+        f"  {len(index)} images with sides of {min(sides)}–{max(sides)} pixels, "
+        f"{len(index) - len(index.annotated())} of them without instances",
+        f"  {len(areas)} instances and {crowds} crowd regions",
+        f"  instance area {low:.0f}–{high:.0f} pixels, median {median:.0f}: "
+        f"{small} small, {len(areas) - small - large} medium, {large} large",
+        f"  {len(counts)} classes: {shortened(with_instances, 100)}",
+    ]
+    return "\n".join(lines + [f"  note: {note}" for note in index.notes])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,7 @@ def to_rle(segmentation: list[Any] | dict[str, Any], height: int, width: int) ->
             return coco_mask.frPyObjects(segmentation, height, width)
         encoded = counts.encode() if isinstance(counts, str) else counts
         return {"size": [height, width], "counts": encoded}
-    polygons = [np.asarray(polygon, dtype=np.float64).tolist() for polygon in segmentation]
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return _draw([np.asarray(polygon, dtype=np.float64) for polygon in segmentation], height, width)
 
 
 def measured(code: RLE) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
         note("polygons not within a list")
         value = [value]
     polygons = [_read_polygon(part, height, width, note) for part in value]
-    if not any(polygons):
+    if not any(map(len, polygons)):
         raise ValueError("has an empty segmentation")
     kept = [polygon for polygon in polygons if len(polygon) >= 6]
     if not kept:
@@ -129,13 +129,13 @@ def _read_run_lengths(code: dict[str, Any], height: int, width: int) -> RLE:
 
 def _read_polygon(
     polygon: object, height: int, width: int, note: Callable[[str], None]
-) -> list[float]:
+) -> NDArray[np.float64]:
     """x1 y1 x2 y2 …, of any number of points."""
-    if not isinstance(polygon, list):
+    if not isinstance(polygon, list | array):
         raise ValueError(f"has a polygon that is {polygon!r:.40}, not a list of numbers")
     if not polygon:
-        return []
-    if all(isinstance(point, list) and len(point) == 2 for point in polygon):
+        return np.zeros(0)
+    if isinstance(polygon, list) and all(isinstance(p, list) and len(p) == 2 for p in polygon):
         note("polygons written as points [x, y]")
         polygon = [number for point in polygon for number in point]
     try:
@@ -148,18 +148,18 @@ def _read_polygon(
         )
     if len(points) % 2:
         raise ValueError(f"has a polygon of {len(points)} coordinates, an odd number")
-    limit = np.array([width, height]) + BORDER_TOLERANCE
-    outside = (points.reshape(-1, 2) < -BORDER_TOLERANCE) | (points.reshape(-1, 2) > limit)
+    limits = np.array([width, height]) + BORDER_TOLERANCE
+    outside = (points.reshape(-1, 2) < -BORDER_TOLERANCE) | (points.reshape(-1, 2) > limits)
     if outside.any():
         k = int(outside.argmax())
         raise ValueError(
             f"has a polygon point at {'xy'[k % 2]} = {points[k]:g}, outside its "
             f"{width}×{height} image"
         )
-    return points.astype(np.float64).tolist()
+    return points.astype(np.float64)
 
 
-def _draw(polygons: list[list[float]], height: int, width: int) -> RLE:
+def _draw(polygons: list[NDArray[np.float64]], height: int, width: int) -> RLE:
     codes = coco_mask.frPyObjects(polygons, height, width)
     return codes[0] if len(codes) == 1 else coco_mask.merge(codes)
 

@@ -32,7 +32,7 @@ def test_all_splits_are_checked(tmp_path: Path) -> None:
         write_scenes(tmp_path, split=split, images=2, size=32, seed=seed)
     report = check_coco(tmp_path, progress=False)
     assert report.ok
-    assert [len(split.index) for split in report.splits] == [2, 2]
+    assert [len(split) for split in report.splits] == [2, 2]
     assert len(check_coco(tmp_path, split="val", progress=False).splits) == 1
     (tmp_path / "val" / "000001.png").unlink()
     assert "000001.png" in check_coco(tmp_path, progress=False).problems[0]
@@ -93,7 +93,7 @@ def test_nothing_to_check(tmp_path: Path) -> None:
 def test_coco_is_sound(coco_tiny: Path) -> None:
     report = check_coco(coco_tiny, split="val2017", progress=False)
     assert report.ok, report.problems
-    assert sum(a.crowd for a in report.splits[0].index.all_annotations()) == 11
+    assert sum(a.crowd for a in report.splits[0].all_annotations()) == 11
 
 
 def test_classes_without_instances_are_told(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_classes_of_one_name_are_counted_apart(content, write) -> None:
         **dict(zip(("annotation_file", "image_dir"), write(content), strict=True)), progress=False
     )
     assert "kite (id 44) 1, kite (id 90) 1" in str(report)
-    assert "'kite', ids 44 and 90" in report.splits[0].index.notes[0]
+    assert "'kite', ids 44 and 90" in report.splits[0].notes[0]
 
 
 def test_splits_of_other_categories_are_a_problem(tmp_path: Path) -> None:

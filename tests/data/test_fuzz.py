@@ -83,7 +83,7 @@ def count_everywhere(file: Path, images: Path) -> tuple[int, int]:
     dataset = CocoDataset(index, as_it_is)
     samples = [dataset[i][1] for i in range(len(index))]
     learned = sum(len(sample.labels) for sample in samples)
-    checked = report.splits[0].index
+    checked = report.splits[0]
     assert len(index) == len(checked)
     assert learned == sum(not a.crowd for a in checked.all_annotations())
     assert sum(len(sample.crowds) for sample in samples) == sum(
@@ -142,7 +142,7 @@ def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -
         else:
             part = CocoIndex.load(file, image_dir, skip_bad=True)
             part = verify_images(part, skip_bad=True)
-            checked = report.splits[0].index
+            checked = report.splits[0]
             assert len(part) == len(checked)
             dataset = CocoDataset(part, as_it_is)
             learned = sum(len(dataset[i][1].labels) for i in range(len(part)))
