@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import ZipFile
 
 from tqdm import tqdm
@@ -19,55 +19,38 @@ from b2inst.data.files import disk_errors, locked
 SITE = "http://images.cocodataset.org"
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A zip of COCO. COCO publishes no checksums; docs/data.md says where these come from."""
+class Part(NamedTuple):
+    """A folder of images or an annotation file, and the zip that contains it."""
 
-    path: str  #: below the site's address, and below a mirror's
-    md5: str
-    size: int | None  #: bytes, where more than one source names them
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-    @property
-    def unpacked(self) -> int:
-        """Upper bound in bytes: JPEGs hardly shrink in a zip, JSON to a half or less."""
-        return int((self.size or 0) * (1.05 if self.path.startswith("zips/") else 2))
+    target: str  #: path in the zip, and in the folder to download to
+    extent: int | None  #: number of images, or bytes of the file where they are known
+    archive: str  #: path below the site's address
+    md5: str  #: COCO publishes no checksums; docs/data.md says where these come from
+    size: int  #: bytes of the zip; 0: unknown
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images and annotations of a split."""
-
-    name: str  #: of its folder, on the site as here
-    images: Archive
-    count: int  #: of the images
-    annotations: Archive
-    member: str  #: path of the annotation file, in its archive as here
-    annotation_bytes: int | None  #: where more than one source names them
-
-
-_INSTANCES = Archive(
+_TRAINVAL = (
     "annotations/annotations_trainval2017.zip", "f4bbac642086de4f52a3fdda2de5fa2c", 252_907_541
-)
-_TEST_INFO = Archive(
-    "annotations/image_info_test2017.zip", "85da7065e5e600ebfee8af1edb634eb5", None
-)
-SPLITS: Mapping[str, Split] = {
-    name: Split(
-        f"{name}2017", Archive(f"zips/{name}2017.zip", md5, zipped), count, annotations,
-        f"annotations/{member}2017.json", size,
-    )
-    for name, count, md5, zipped, annotations, member, size in (
-        ("train", 118_287, "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798,
-         _INSTANCES, "instances_train", 469_785_474),
-        ("val", 5_000, "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330,
-         _INSTANCES, "instances_val", 19_987_840),
-        ("test", 40_670, "77ad2c53ac5d0aea611d422c0938fb35", 6_646_970_404,
-         _TEST_INFO, "image_info_test-dev", None),
-    )
+)  # fmt: skip
+_TEST = ("annotations/image_info_test2017.zip", "85da7065e5e600ebfee8af1edb634eb5", 0)
+
+#: Images and annotations of each split.
+SPLITS: Mapping[str, tuple[Part, Part]] = {
+    "val": (
+        Part("val2017", 5_000,
+             "zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330),
+        Part("annotations/instances_val2017.json", 19_987_840, *_TRAINVAL),
+    ),
+    "test": (
+        Part("test2017", 40_670,
+             "zips/test2017.zip", "77ad2c53ac5d0aea611d422c0938fb35", 6_646_970_404),
+        Part("annotations/image_info_test-dev2017.json", None, *_TEST),
+    ),
+    "train": (
+        Part("train2017", 118_287,
+             "zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798),
+        Part("annotations/instances_train2017.json", 469_785_474, *_TRAINVAL),
+    ),
 }  # fmt: skip
 
 
@@ -98,52 +81,46 @@ def fetch_coco(
     root, base = Path(root), address(mirror)
     if unknown := [name for name in splits if name not in SPLITS]:
         raise DataError(f"no split {unknown[0]!r} of COCO; there are {', '.join(SPLITS)}")
-    chosen = sorted((SPLITS[name] for name in set(splits)), key=lambda split: split.count)
+    chosen = [parts for name, parts in SPLITS.items() if name in splits]
     busy = DataError(f"{root}: another process is downloading to it; wait for it or end it")
-    aside = root / ".partial"
     with disk_errors(root), locked(root, busy):
-        shutil.rmtree(aside, ignore_errors=True)  # left by a call that was killed
-        wanted = [(split, archive) for split in chosen for archive in _missing(root, split)]
-        archives = {archive for _, archive in wanted}
-        _check_space(root, archives)
-        try:
-            for split, archive in wanted:
-                url, file = f"{base}/{archive.path}", root / archive.name
-                download(url, file, size=archive.size, md5=archive.md5, progress=progress)
-                _unpack(file, split.member if archive is split.annotations else split.name, aside)
-                if archive is split.images and not keep_zips:
-                    file.unlink()
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        missing = [part for parts in chosen for part in parts if not _is_there(root, part)]
+        zips = {part.archive: root / Path(part.archive).name for part in missing}
+        _check_space(root, {(zips[part.archive], part.size) for part in missing})
+        for part in missing:
+            size, file = part.size or None, zips[part.archive]
+            download(f"{base}/{part.archive}", file, size=size, md5=part.md5, progress=progress)
+            _unpack(file, part.target, progress)
+            if "/" not in part.target and not keep_zips:
+                file.unlink()  # of images, which no other part needs
         if not keep_zips:
-            for archive in archives:
-                (root / archive.name).unlink(missing_ok=True)
-    return [root / split.member for split in chosen]
+            for file in zips.values():
+                file.unlink(missing_ok=True)
+    return [root / annotations.target for _, annotations in chosen]
 
 
-def _missing(root: Path, split: Split) -> list[Archive]:
-    """The archives that a split still needs; DataError if other data is in its place."""
-    archives = []
-    file, folder = root / split.member, root / split.name
-    remedy = "move it away or choose another folder"
-    if not os.path.lexists(folder):
-        archives.append(split.images)
-    elif not folder.is_dir() or len(os.listdir(folder)) != split.count:
-        raise DataError(f"{folder}: is not COCO's folder of {split.count:,} images; {remedy}")
-    if not file.exists():
-        archives.append(split.annotations)
-    elif split.annotation_bytes not in (None, file.stat().st_size):
-        raise DataError(f"{file}: is not COCO's file of {split.annotation_bytes:,} bytes; {remedy}")
-    return archives
+def _is_there(root: Path, part: Part) -> bool:
+    """Whether a part is complete; DataError if other data is in its place."""
+    path = root / part.target
+    if not os.path.lexists(path):
+        return False
+    extent = len(os.listdir(path)) if path.is_dir() else path.stat().st_size
+    if path.is_dir() == ("/" in part.target) or part.extent not in (None, extent):
+        raise DataError(
+            f"{path}: is not COCO's, which has {part.extent} images or bytes; move it away or "
+            "choose another folder"
+        )
+    return True
 
 
-def _check_space(root: Path, archives: Iterable[Archive]) -> None:
+def _check_space(root: Path, zips: Iterable[tuple[Path, int]]) -> None:
     """Stop before the download where the disk would fill up."""
-    needed = 0
-    for archive in archives:
-        there = [root / archive.name, root / f"{archive.name}.partial"]
-        have = sum(path.stat().st_size for path in there if path.exists())
-        needed += archive.unpacked + max(0, (archive.size or 0) - have)
+    needed = 0.0
+    for file, size in zips:
+        partial = file.with_name(f"{file.name}.partial")
+        have = sum(path.stat().st_size for path in (file, partial) if path.exists())
+        # JPEGs hardly shrink in a zip, JSON to a half or less.
+        needed += max(0, size - have) + size * (2 if "annotations" in file.name else 1.05)
     if (free := shutil.disk_usage(root).free) < needed:
         raise DataError(
             f"{root}: {needed / 1e9:.1f} GB of disk space needed, {free / 1e9:.1f} GB free; make "
@@ -151,14 +128,16 @@ def _check_space(root: Path, archives: Iterable[Archive]) -> None:
         )
 
 
-def _unpack(archive: Path, member: str, aside: Path) -> None:
-    """Extract a file or folder to where the archive is, by way of a temporary folder."""
-    with ZipFile(archive) as file:
-        names = [
-            name for name in file.namelist() if name == member or name.startswith(f"{member}/")
-        ]
-        for name in tqdm(names, desc=f"unpacking {member}", disable=len(names) == 1):
-            file.extract(name, aside)
-    target = archive.parent / member
-    target.parent.mkdir(exist_ok=True)
-    (aside / member).rename(target)
+def _unpack(archive: Path, target: str, progress: bool) -> None:
+    """Extract a file or folder by way of a temporary folder."""
+    aside = archive.parent / ".partial"
+    shutil.rmtree(aside, ignore_errors=True)  # left by a call that was killed
+    try:
+        with ZipFile(archive) as file:
+            names = [n for n in file.namelist() if n == target or n.startswith(f"{target}/")]
+            for name in tqdm(names, desc=f"unpacking {target}", disable=not progress):
+                file.extract(name, aside)
+        (archive.parent / target).parent.mkdir(exist_ok=True)
+        (aside / target).rename(archive.parent / target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
