@@ -12,7 +12,7 @@ from b2inst.experiments.runs.early_look import looked_at
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec
 from b2inst.experiments.specs.profile import Profile, load_profile
-from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.run_spec import RunSpec, StartFile
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
 
@@ -46,7 +46,8 @@ def single_run(
     Raises:
         SpecError, WeightsError: no such weights file, or one that cannot be read.
     """
-    plan = plan if start is None else plan.with_start(start)
+    if start is not None:
+        plan = plan.model_copy(update={"start": StartFile.of(start)})
     spec = plan.run_of(model, options or {}, seed)
     schedule = spec.schedule
     if iterations is not None:
