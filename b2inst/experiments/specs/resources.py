@@ -5,10 +5,7 @@ Sums over another number of ``threads`` round differently; profiles for CPUs the
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -34,51 +31,16 @@ class Resources(Spec):
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     def settled(self) -> Self:
-        """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or free cores.
+        """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
 
-        Each device of each run gets an equal share of the cores that are free now, less one for
-        each process that loads data. A thread on a busy core would make all others wait.
+        Each device of each run gets an equal share of the cores that this process may use, less
+        one for each process that loads data.
         """
         if self.threads is not None:
             return self
         variable = os.environ.get("OMP_NUM_THREADS", "")
-        if variable.isdecimal():
-            threads = int(variable)
-        else:
-            threads = round(free_cores()) // (self.jobs * self.devices) - self.workers
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        share = cores // (self.jobs * self.devices) - self.workers
+        threads = int(variable) if variable.isdecimal() else share
         return self.model_copy(update={"threads": max(threads, 1)})
-
-
-def free_cores(root: Path = Path("/")) -> float:
-    """Count the CPU cores that this process may use and that are idle.
-
-    Args:
-        root: Folder that contains /proc and /sys.
-    """
-    cores = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return min(allowed, _quota(root / "sys/fs/cgroup/cpu.max"), _idle(root / "proc/stat") * cores)
-
-
-def _quota(file: Path) -> float:
-    """Cores that a container may use."""
-    try:
-        quota, period = file.read_text().split()
-        return int(quota) / int(period)
-    except (OSError, ValueError):  # not Linux, or "max"
-        return math.inf
-
-
-def _idle(stat: Path, seconds: float = 0.5) -> float:
-    """Share of the machine's time that its cores are idle; 1 if unknown."""
-
-    def times() -> list[int]:  # user, nice, system, idle, waiting for disks, …
-        return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:]]
-
-    try:
-        before = times()
-        time.sleep(seconds)
-        spent = [b - a for a, b in zip(before, times(), strict=True)]
-        return sum(spent[3:5]) / sum(spent)
-    except (OSError, ValueError, ZeroDivisionError):
-        return 1.0
