@@ -178,7 +178,8 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
         line = [row.name, *(_setting_cells(row) if settings else ())]
         line += [_paper(row, first), _paper_delta(result, row, first)]
         line += [measured_text(row, first), _delta(row, first)]
-        line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")] * boundary
+        if boundary:
+            line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")]
         return [line]
 
     return [head, *_by_group(result, cells, group, len(head))]
