@@ -176,8 +176,7 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
 
     def cells(row: ResultRow) -> Cells:
         line = [row.name, *(_setting_cells(row) if settings else ())]
-        line += [_paper(row, first), _paper_delta(result, row, first)]
-        line += [measured_text(row, first), _delta(row, first)]
+        line += _beside(result, row, first)
         if boundary:
             line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")]
         return [line]
@@ -195,9 +194,8 @@ def _costs(result: TableResult) -> list[Cells]:
     ]
     for row in result.rows:
         if "FPS" in row.paper or row.status != "published only":
-            line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
-            line += [measured_text(row, "FPS"), _delta(row, "FPS")]
-            lines.append(line + [measured_text(row, c) for c in others])
+            own = [measured_text(row, c) for c in others]
+            lines.append([row.name, *_beside(result, row, "FPS"), *own])
     return [lines]
 
 
@@ -267,11 +265,16 @@ def _paper(row: ResultRow, column: str) -> str:
     return f"{value:.1f}" if isinstance(value, (int, float)) else NOTHING
 
 
-def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
+def _beside(result: TableResult, row: ResultRow, column: str) -> list[str]:
+    """The paper's cell and difference to the base row, and ours."""
     difference = result.paper_difference(row.name, column)
-    if difference is None:
-        return NOTHING
-    return f"{_signed(difference)} %" if column == "FPS" else _signed(difference)
+    text = NOTHING if difference is None else _signed(difference) + _unit(column)
+    return [_paper(row, column), text, measured_text(row, column), _delta(row, column)]
+
+
+def _unit(column: str) -> str:
+    """Unit of a difference."""
+    return " %" if column == "FPS" else ""
 
 
 def measured_text(row: ResultRow, column: str) -> str:
@@ -285,7 +288,7 @@ def measured_text(row: ResultRow, column: str) -> str:
 
 
 def _delta(row: ResultRow, column: str) -> str:
-    return _difference(row.delta.get(column), unit=" %" if column == "FPS" else "")
+    return _difference(row.delta.get(column), unit=_unit(column))
 
 
 def _difference(delta: Difference | None, *, unit: str = "") -> str:

@@ -101,8 +101,8 @@ def make_table(
     missing = _missing(runs, wanted, split)
     if missing:
         if progress:
-            done = f"{len(runs)} runs, {len(runs) - len(missing)} complete"
-            tqdm.write(f"{table.name}, profile {plan.name}: {done}", file=sys.stderr)
+            text = f"{table.name}, profile {plan.name}: {len(missing)} runs to complete"
+            tqdm.write(text, file=sys.stderr)
         check_plan(missing.values(), workspace, split, machine)
 
     def write(speed: TableSpeed | None) -> TableResult:

@@ -232,7 +232,7 @@ def test_it_says_what_will_be_run(
     workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _smoke(workspace, progress=True)
-    assert "table1, profile smoke: 5 runs, 0 complete\n" in capsys.readouterr().err
+    assert "table1, profile smoke: 5 runs to complete\n" in capsys.readouterr().err
     _smoke(workspace, progress=True)
     assert "table1" not in capsys.readouterr().err
 
