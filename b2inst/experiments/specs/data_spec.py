@@ -18,6 +18,12 @@ SplitName = Literal["train", "val", "test"]
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class ScenesSplit(Spec):
     """Procedural scenes made from one seed."""
 
@@ -146,8 +152,7 @@ class CocoData(Spec):
         for split in _SPLITS if self.test is not None else _SPLITS[:2]:
             annotations, _ = self.files(split)
             try:
-                with annotations.open("rb") as file:
-                    sha256[split] = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256[split] = file_sha256(annotations)
             except OSError as error:
                 raise DataError(f"{annotations}: cannot be read ({error.strerror})") from None
         return self.model_copy(update={"sha256": sha256})

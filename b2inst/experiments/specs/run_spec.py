@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from b2inst.experiments.specs.data_spec import DataSpec
+from b2inst.experiments.specs.data_spec import DataSpec, file_sha256
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.yaml_spec import Spec
 from b2inst.training import Schedule
@@ -87,8 +87,7 @@ class StartFile(Spec):
 def _digest(path: Path) -> str:
     if not path.is_file():
         raise SpecError(f"{path}: no such weights file to start from")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 #: Keys that were added later: at their defaults, they do not change the hash of a run.

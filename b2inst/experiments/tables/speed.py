@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import Run, read_json, write_json
-from b2inst.experiments.specs.data_spec import DataSpec, SplitName
+from b2inst.experiments.specs.data_spec import DataSpec, SplitName, file_sha256
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import parse_spec
 from b2inst.experiments.tables.table_result import Difference, Measured
@@ -105,7 +104,7 @@ def table_speed(
     kind = device.partition(":")[0]
     label = data.split_label(split)
     measured = {
-        "weights": {row: _sha256(run.model_path) for row, run in rows.items()},
+        "weights": {row: file_sha256(run.model_path) for row, run in rows.items()},
         "data": data.name,
         "split": label,
         "images": _IMAGES[kind],
@@ -165,8 +164,3 @@ def _values(speed: Speed) -> dict[str, float]:
 def _fewer(percent: float) -> float:
     """Difference of images a second in percent, from a difference of time in percent."""
     return 100 * (1 / (1 + percent / 100) - 1)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
