@@ -24,7 +24,7 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser verify docs lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser wheel verify docs lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -113,6 +113,9 @@ test: lint ## lint, types, layers, unit tests, and every notebook in the smoke p
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## test the explorer and the report in Chromium, which must be installed
 	$(BIN)/pytest -m browser tests/browser
+
+wheel: setup ## build the wheel: dist/; install it into a fresh environment, and use it in an empty folder
+	UV=$(UV) .ci/wheel
 
 verify: setup ## compare our models with published implementations: make verify REFERENCE=folder CASE=name
 	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)
