@@ -71,7 +71,10 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _settings(
     version: Annotated[  # noqa: ARG001 - its callback does all
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
