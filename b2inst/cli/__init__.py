@@ -70,7 +70,7 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _settings(
-    version: Annotated[  # noqa: ARG001 - its callback does all
+    version: Annotated[  # its callback does all
         bool,
         typer.Option(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."

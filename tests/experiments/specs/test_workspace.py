@@ -47,7 +47,7 @@ def test_own_files_come_first(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="no profile 'big'; there are .*smoke, tiny"):
+    with pytest.raises(SpecError, match=r"no profile 'big'; there are .*smoke, tiny"):
         Workspace(tmp_path).spec_file("big", kind="profiles")
 
 
