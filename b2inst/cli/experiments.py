@@ -154,7 +154,7 @@ def _run_notebook(
     source = load_table(name, workspace=workspace).notebook
     if source is not None:
         _, page = execute(
-            workspace.root / "notebooks" / source,
+            workspace.notebook(source),
             folder / f"{result.table}.ipynb",
             parameters,
             folder=workspace.root,

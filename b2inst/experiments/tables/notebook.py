@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -42,11 +43,10 @@ def execute(
         The notebook and the HTML file.
 
     Raises:
-        SpecError: There is no such notebook.
+        SpecError: There is no such notebook, or it has no parameter of a given name.
         RunError: A cell failed, or took too long; the notebook is written as far as it came.
     """
-    if not notebook.is_file():
-        raise SpecError(f"{notebook}: no such notebook")
+    _check_parameters(notebook, parameters)
     source = notebook.read_text(encoding="utf-8")
     made_from = sha256(repr((source, sorted(parameters.items()), inputs)).encode()).hexdigest()
     page = out.with_suffix(".html")
@@ -94,6 +94,22 @@ def to_html(notebook: Path) -> Path:
     page = notebook.with_suffix(".html")
     page.write_text(body, encoding="utf-8")
     return page
+
+
+def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Papermill itself only warns of a name that nothing reads."""
+    if not notebook.is_file():
+        raise SpecError(f"{notebook}: no such notebook")
+    known = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            statements = ast.parse("".join(cell["source"])).body
+            targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
+            known += [target.id for target in targets if isinstance(target, ast.Name)]
+    if unknown := [name for name in parameters if name not in known]:
+        raise SpecError(
+            f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+        )
 
 
 def _literal(path: Path) -> str:
