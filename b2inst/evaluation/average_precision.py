@@ -1,7 +1,5 @@
 """Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval.
 
-Three conventions:
-
 - Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since box AP belongs to the
   detector, which mask scoring does not change.
 - Objects are small, medium or large by the annotation's ``area``; detections by the pixels of the
@@ -37,12 +35,7 @@ Metrics = dict[str, float | None]
 
 #: "small", "medium", "large" → (lowest, highest) area in pixels².
 AreaRanges = Mapping[str, tuple[float, float]]
-
-COCO_AREAS: AreaRanges = {
-    "small": (0, 32**2),
-    "medium": (32**2, 96**2),
-    "large": (96**2, 1e5**2),
-}
+COCO_AREAS: AreaRanges = {"small": (0, 1024), "medium": (1024, 9216), "large": (9216, 1e10)}
 
 #: Prefix of the metric names of each kind.
 PREFIXES: dict[Kind, str] = {"segm": "", "boundary": "boundary_", "bbox": "box_"}
@@ -99,14 +92,17 @@ def evaluate(
     warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     metrics: Metrics = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if groups else {})}.items():
-        kinds: list[Kind] = ["segm", "boundary"] if group else ["segm", "boundary", "bbox"]
+        kinds = [kind for kind in PREFIXES if not group or kind != "bbox"]
         for kind, evaluator in run_evaluators(part, chosen, kinds, **options).items():
-            stats = evaluator.stats_as_dict
-            metrics |= {
-                group + PREFIXES[kind] + name: None if stats[key] < 0 else 100 * stats[key]
-                for name, key in _STATS.items()
-            }
+            for name, key in _STATS.items():
+                metrics[group + PREFIXES[kind] + name] = percent(evaluator, key)
     return metrics
+
+
+def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
+    """Return a value of ``stats_as_dict`` in percent; None without ground truth."""
+    value = float(evaluator.stats_as_dict[key])
+    return None if value < 0 else 100 * value
 
 
 def load_pair(
@@ -150,29 +146,18 @@ def run_evaluators(
     boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
 ) -> dict[Kind, COCOeval_faster]:
-    """Run the evaluators of masks, boundaries or boxes on the output of :func:`load_pair`.
-
-    Args:
-        truth: Ground truth.
-        predictions: COCO results.
-        kinds: What to match.
-        max_detections, boundary_pixels, area_ranges: See :class:`EvaluationOptions`.
+    """Run the evaluators of some kinds on the output of :func:`load_pair`.
 
     Returns:
-        Evaluators with ``ious`` and ``stats_as_dict``, in which images, categories and annotations
-        are numbered from 1 by ascending id.
+        Evaluators with ``ious`` and ``stats_as_dict``, in which images and categories are numbered
+        from 1 by ascending id.
 
     Raises:
-        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1, or ``area_ranges``
-            are not those of small, medium and large.
+        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1.
     """
     if max_detections < 1:
         raise EvaluationError(f"max_detections is {max_detections}; give at least 1")
     ranges = {name: list(bounds) for name, bounds in (area_ranges or COCO_AREAS).items()}
-    if list(ranges) != list(COCO_AREAS):
-        raise EvaluationError(
-            f"area_ranges has {', '.join(ranges)}; give small, medium and large, in this order"
-        )
     numbered, results = _numbered(truth, predictions)
     found: dict[Kind, COCOeval_faster] = {}
     for kind in ("segm", "bbox"):

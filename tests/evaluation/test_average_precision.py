@@ -364,10 +364,3 @@ def test_bad_predictions_are_named(changes: dict[str, Any], message: str) -> Non
     truth = dataset([annotation(1, 10, 2, square(20))], images=1)
     with pytest.raises(EvaluationError, match=message):
         evaluate([prediction(10, 2, square(20), 0.9) | changes], truth)
-
-
-def test_wrong_size_names_are_refused(pair: tuple[dict[str, Any], list[Prediction]]) -> None:
-    with pytest.raises(EvaluationError, match="area_ranges has tiny, medium, large"):
-        evaluate(
-            [], pair[0], area_ranges={"tiny" if k == "small" else k: v for k, v in AREAS.items()}
-        )
