@@ -1,4 +1,4 @@
-"""Conversion of any image that Pillow reads to upright 8-bit RGB."""
+"""Conversion of any image that Pillow reads to upright 8-bit RGB, and its size in the network."""
 
 from __future__ import annotations
 
@@ -134,3 +134,21 @@ def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
         return np.full(values.shape, 128, np.uint8)
     scaled = (floats - low) * (255 / (high - low))
     return np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
+
+
+def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
+    """Resize the shorter side to ``shorter``, or less if the longer would exceed its limit.
+
+    Operations are in the order of the published baselines, since rounding may decide over a pixel.
+
+    Returns:
+        (height, width) in pixels, at least 1.
+    """
+    scale = shorter / min(height, width)
+    new_height, new_width = (
+        (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
+    )
+    if (longest := max(new_height, new_width)) > longer_max:
+        again = longer_max / longest
+        new_height, new_width = new_height * again, new_width * again
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
