@@ -140,16 +140,10 @@ class Masks(SampledMasks, Protocol):
         *,
         rows: Tensor | slice = slice(None),
     ) -> Tensor:
-        """Paste masks into an image.
+        """Paste M masks, of some ``rows``, into an image: M×H×W bool.
 
-        Args:
-            boxes: Boxes in pixels of the image, M×4.
-            size: (height, width) of the image.
-            frame: (height, width) of the image in the network's input.
-            rows: Indices of M masks (default: all).
-
-        Returns:
-            M×H×W bool.
+        Boxes are M×4 in pixels of the image; ``size`` is the (height, width) of the image, and
+        ``frame`` that in the network's input.
         """
 
 
