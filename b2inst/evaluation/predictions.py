@@ -10,12 +10,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import Field, FiniteFloat, Strict, StrictInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from b2inst.data.files import replacing
 
 if TYPE_CHECKING:  # files are read without PyTorch
     from faster_coco_eval import COCO
@@ -47,24 +48,20 @@ def save_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
         EvaluationError: The file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
+            replacing(path) as partial,
             partial.open("wb") as file,
             # Neither name nor time in the header, so that bytes depend on the predictions alone.
             gzip.GzipFile("", "wb", compresslevel=5, fileobj=file, mtime=0) as packed,
         ):
             for record in records:
                 packed.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        partial.replace(path)
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be written ({error}); free space or choose another folder"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def to_records(
