@@ -22,7 +22,6 @@ from b2inst.evaluation.boundary_overlap import boundary_overlaps
 from b2inst.evaluation.ground_truth import (
     Annotations,
     load_ground_truth,
-    restrict,
     touching_and_isolated,
 )
 from b2inst.evaluation.predictions import EvaluationError, Prediction, check_against
@@ -62,7 +61,6 @@ def evaluate(
     predictions: list[Prediction],
     annotations: Annotations,
     *,
-    image_ids: Collection[int] | None = None,
     groups: bool = False,
     **options: Unpack[EvaluationOptions],
 ) -> Metrics:
@@ -73,7 +71,6 @@ def evaluate(
     Args:
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
-        image_ids: Images to evaluate on (default: all). Predictions for others are ignored.
         groups: Whether to evaluate also on the objects that touch another object and on those
             that do not (:func:`~b2inst.evaluation.ground_truth.touching`). The other objects are
             then ignored like crowds.
@@ -88,12 +85,12 @@ def evaluate(
     Raises:
         EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
-    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    truth = load_checked(predictions, annotations)
     warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     metrics: Metrics = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if groups else {})}.items():
         kinds = [kind for kind in PREFIXES if not group or kind != "bbox"]
-        for kind, evaluator in run_evaluators(part, chosen, kinds, **options).items():
+        for kind, evaluator in run_evaluators(part, predictions, kinds, **options).items():
             for name, key in _STATS.items():
                 metrics[group + PREFIXES[kind] + name] = percent(evaluator, key)
     return metrics
@@ -105,19 +102,11 @@ def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
     return None if value < 0 else 100 * value
 
 
-def load_pair(
-    predictions: list[Prediction],
-    annotations: Annotations,
-    *,
-    image_ids: Collection[int] | None = None,
-) -> tuple[COCO, list[Prediction]]:
+def load_checked(predictions: list[Prediction], annotations: Annotations) -> COCO:
     """Load ground truth and check predictions against it; arguments as for :func:`evaluate`."""
     truth = load_ground_truth(annotations)
     check_against(predictions, truth)
-    if image_ids is None:
-        return truth, predictions
-    truth = restrict(truth, image_ids)
-    return truth, [record for record in predictions if record["image_id"] in truth.imgs]
+    return truth
 
 
 def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
@@ -146,7 +135,7 @@ def run_evaluators(
     boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
 ) -> dict[Kind, COCOeval_faster]:
-    """Run the evaluators of some kinds on the output of :func:`load_pair`.
+    """Run the evaluators of some kinds on predictions and the output of :func:`load_checked`.
 
     Returns:
         Evaluators with ``ious`` and ``stats_as_dict``, in which images and categories are numbered

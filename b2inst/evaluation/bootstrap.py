@@ -24,7 +24,7 @@ from b2inst.evaluation.average_precision import (
     PREFIXES,
     EvaluationOptions,
     Kind,
-    load_pair,
+    load_checked,
     run_evaluators,
 )
 from b2inst.evaluation.ground_truth import GROUPS, Annotations, touching_and_isolated
@@ -127,7 +127,7 @@ def resample_ap(
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
     wanted = {metric: _parse(metric) for metric in metrics}
-    truth, chosen = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     parts = {"": truth}
@@ -136,7 +136,7 @@ def resample_ap(
     precision = {}
     for group, part in parts.items():
         needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
-        evaluators = run_evaluators(part, chosen, {kind for kind, _ in needed}, **options)
+        evaluators = run_evaluators(part, predictions, {kind for kind, _ in needed}, **options)
         for kind, area in needed:
             categories = match(evaluators[kind], area=ranges[area])
             precision[group, kind, area] = weighted_precision(categories, weights)

@@ -25,7 +25,7 @@ import numpy as np
 from faster_coco_eval import COCO
 from scipy.optimize import linear_sum_assignment
 
-from b2inst.evaluation.average_precision import load_pair
+from b2inst.evaluation.average_precision import load_checked
 from b2inst.evaluation.bootstrap import draw_weights
 from b2inst.evaluation.ground_truth import Annotations, code_of, decode_window
 from b2inst.evaluation.matches import IOU_THRESHOLDS
@@ -68,8 +68,8 @@ def count_matches(
     predictions: list[Prediction], annotations: Annotations, *, threshold: float
 ) -> Counts:
     """Count matched and unmatched objects, and detections with scores from ``threshold`` on."""
-    truth, chosen = load_pair(predictions, annotations)
-    return _count(list(_overlaps(truth, chosen)), len(truth.imgs), threshold)
+    truth = load_checked(predictions, annotations)
+    return _count(list(_overlaps(truth, predictions)), len(truth.imgs), threshold)
 
 
 def resample_counts(
@@ -97,10 +97,13 @@ def best_threshold(predictions: list[Prediction], annotations: Annotations) -> f
     Raises:
         EvaluationError: There is no object.
     """
-    truth, chosen = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     if all(found["iscrowd"] for found in truth.dataset["annotations"]):
         raise EvaluationError("no object to choose a score threshold by; give images with some")
-    overlaps, once = list(_overlaps(truth, chosen)), np.ones((1, len(truth.imgs)), dtype=np.int64)
+    overlaps, once = (
+        list(_overlaps(truth, predictions)),
+        np.ones((1, len(truth.imgs)), dtype=np.int64),
+    )
     scores = np.arange(1, 100) / 100
     counts = (_count(overlaps, len(truth.imgs), score) for score in scores)
     return float(scores[np.argmax([c.resampled(once)["dsb_AP"] for c in counts])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -52,20 +52,6 @@ def load_ground_truth(annotations: Annotations) -> COCO:
     for number, annotation in enumerate(content["annotations"], start=1):
         annotation["id"] = number
     return COCO(content)
-
-
-def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
-    """Restrict ground truth to some of its images.
-
-    Raises:
-        EvaluationError: An image is not in it.
-    """
-    kept = set(image_ids)
-    if unknown := kept - set(truth.imgs):
-        raise EvaluationError(f"image {min(unknown)} to evaluate on is not in the annotation file")
-    images = [image for image in truth.dataset["images"] if image["id"] in kept]
-    annotations = [a for a in truth.dataset["annotations"] if a["image_id"] in kept]
-    return COCO(truth.dataset | {"images": images, "annotations": annotations})
 
 
 def by_pair(records: Iterable[dict[str, Any]]) -> dict[tuple[int, int], list[dict[str, Any]]]:

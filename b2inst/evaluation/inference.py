@@ -97,13 +97,10 @@ def write_predictions(
 
 
 def check_classes(model: Segmenter, index: CocoIndex) -> None:
-    """Check that a model's classes are those of the data.
+    """Raise EvaluationError if number or names of a model's classes are not those of the data.
 
-    If the model does not know the names of its classes, as after conversion from another library,
-    a warning says that they are taken in the order of the data's.
-
-    Raises:
-        EvaluationError: Number or names of the classes differ.
+    If the model does not know the names, as after conversion from another library, a warning says
+    that they are taken in the order of the data's.
     """
     ours, theirs = model.class_names, index.class_names
     if (count := model.recipe["num_classes"]) != len(theirs):

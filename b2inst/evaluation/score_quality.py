@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from b2inst.evaluation.average_precision import (
     PREFIXES,
     EvaluationOptions,
-    load_pair,
+    load_checked,
     percent,
     run_evaluators,
 )
@@ -57,7 +57,7 @@ class CalibrationBin:
 
 def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
     """Measure the true qualities of detections; arguments as for ``evaluate``."""
-    truth, predictions = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     objects = by_pair(a for a in truth.dataset["annotations"] if not a["iscrowd"])
     numbered = (record | {"number": i} for i, record in enumerate(predictions))
     true = {name: np.zeros(len(predictions)) for name in QUALITIES}
@@ -174,10 +174,10 @@ def ap_by_ranking(
     Returns:
         ``{"AP": {name: percent}, "boundary_AP": {…}}``; None without ground truth.
     """
-    truth, chosen = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
     for name, scores in rankings.items():
-        ranked = [p | {"score": s} for p, s in zip(chosen, scores.tolist(), strict=True)]
+        ranked = [p | {"score": s} for p, s in zip(predictions, scores.tolist(), strict=True)]
         evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], **options)
         for kind, evaluator in evaluators.items():
             result[PREFIXES[kind] + "AP"][name] = percent(evaluator)

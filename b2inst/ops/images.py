@@ -30,9 +30,7 @@ _TRANSPOSITIONS = {  # by EXIF orientation
 def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open an image; errors, also of decoding inside the context, name the file.
 
-    Raises:
-        FileNotFoundError: There is no such file.
-        PIL.UnidentifiedImageError: The image cannot be read; the message ends with a remedy.
+    These are FileNotFoundError, and PIL.UnidentifiedImageError with a remedy.
     """
     try:
         with Image.open(path) as image:
@@ -62,11 +60,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     - other integers and floats: linearly, from the smallest to the largest finite value. Infinity
       becomes 255, negative infinity and NaN 0. An image of a single value becomes 128.
 
-    Args:
-        image: Image in any mode; its current frame is used. It is not modified.
-
-    Returns:
-        A new image without metadata, so that it is not transposed again.
+    The result is a new image of the current frame, without metadata, so that it is not transposed
+    again.
     """
     transposition = _TRANSPOSITIONS.get(orientation(image))
     if image.mode[0] in "IF":  # Pillow would clip, not scale
