@@ -47,9 +47,6 @@ def compare(
     ] = 1000,
     max_detections: MaxDetectionsOption = None,
     boundary_pixels: BoundaryPixelsOption = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Files at a time (default: one a core).")
-    ] = None,
 ) -> None:
     """Differences in AP of two models, and which of them may be noise."""
     from b2inst.evaluation.compare import compare as compare_files
@@ -72,7 +69,6 @@ def compare(
         resamples=resamples,
         max_detections=max_detections or 100,
         boundary_pixels=boundary_pixels,
-        jobs=jobs,
     )
     typer.echo(comparison_text(found, resamples=resamples))
 

@@ -32,7 +32,7 @@ from b2inst.cli.options import (
     parse_slurm,
     profile_name,
 )
-from b2inst.training.loggers import LoggerName
+from b2inst.training.logs import LoggerName
 
 if TYPE_CHECKING:
     from b2inst.experiments import TableResult, Workspace
@@ -242,7 +242,7 @@ def train(
     from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_first
     from b2inst.training.devices import join
-    from b2inst.training.loggers import check_logger
+    from b2inst.training.logs import check_logger
     from b2inst.viz.curves import training_curves
     from b2inst.viz.figure import save_figure
     from b2inst.weights.files import model_card

@@ -241,7 +241,7 @@ class Segmenter(nn.Module):
                 scores=scores[order],
                 class_scores=detection.scores[order],
                 labels=detection.labels[order],
-                masks=masks[rows].paste(boxes, (height, width), network_size, rows=order),
+                masks=masks[rows][order].paste(boxes, (height, width), network_size),
                 iou_scores=quality["iou"][order] if "iou" in quality else None,
                 boundary_scores=quality["boundary"][order] if "boundary" in quality else None,
                 class_names=self.class_names,

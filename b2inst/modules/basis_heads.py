@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from b2inst.modules.layers import initialise
 from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead, conv_block
-from b2inst.ops.aligned_bilinear import aligned_bilinear
+from b2inst.ops.frame_masks import aligned_bilinear
 from b2inst.structures import Bases, Features, Targets
 
 

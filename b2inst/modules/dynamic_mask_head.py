@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
 from b2inst.modules.refinement import Refinement
-from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
-from b2inst.ops.frame_masks import portions
+from b2inst.ops.frame_masks import aligned_bilinear, portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 

@@ -12,7 +12,7 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.ops.resize import resized_size
+from b2inst.ops.images import resized_size
 from b2inst.structures import ImageBatch
 
 

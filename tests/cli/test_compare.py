@@ -34,16 +34,14 @@ def coco(tmp_path: Path) -> Path:
 
 def test_two_files(coco: Path, tmp_path: Path) -> None:
     files = [tmp_path / "none.json", tmp_path / "perfect.json"]
-    done = _call("compare", *files, "--data", coco, "--resamples", 100, "--jobs", 1)
+    done = _call("compare", *files, "--data", coco, "--resamples", 100)
     assert done.exit_code == 0, done.output
     lines = {line[:13].strip(): line[13:].split() for line in done.stdout.splitlines()}
     for metric in ("AP", "boundary AP", "box AP75"):
         assert lines[metric] == ["0.0", "100.0", "+100.0", "[+100.0,", "+100.0]"]
     assert "how much results vary from seed to seed is not in it" in done.stdout
     annotations = coco / "annotations/instances_val2017.json"
-    again = _call(
-        *("compare", *files, "--annotations", annotations, "--resamples", 100, "--jobs", 1)
-    )
+    again = _call(*("compare", *files, "--annotations", annotations, "--resamples", 100))
     assert again.stdout == done.stdout
 
 
@@ -51,7 +49,7 @@ def test_seeds_are_put_together_by_commas(coco: Path, tmp_path: Path) -> None:
     half, perfect = tmp_path / "half.json", tmp_path / "perfect.json"
     done = _call(
         *("compare", f"{half},{perfect}", f"{perfect},{half}", "--data", coco),
-        *("--resamples", 100, "--jobs", 1),
+        *("--resamples", 100),
     )
     assert done.exit_code == 0, done.output
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("AP ")]

@@ -17,7 +17,7 @@ from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.inference import resolve_device
-from b2inst.training.loggers import check_logger
+from b2inst.training.logs import check_logger
 
 
 def check_plan(
