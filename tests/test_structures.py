@@ -114,7 +114,7 @@ def test_a_pixel_at_one_half_is_in_a_mask_of_a_box_and_not_in_one_of_the_frame()
     half, box = torch.full((1, 8, 8), 0.5), torch.tensor([[0.0, 0, 8, 8]])
     assert RoIMasks(half, box).paste(box, (8, 8), (8, 8)).all()
     assert not FrameMasks(half, box, 1, 0.5).paste(box, (8, 8), (8, 8)).any()
-    pixels = torch.arange(2, 6)
+    pixels = torch.arange(2, 6)[None]
     assert RoIMasks(half, box).at(pixels, pixels).all()
     assert not FrameMasks(half, box, 1, 0.5).at(pixels, pixels).any()
 
@@ -129,7 +129,7 @@ def test_masks_of_the_frame_are_read_where_their_boxes_are(origin: float) -> Non
     bins = 21 + (torch.arange(14) + 0.5) * 4
     torch.testing.assert_close(masks.resized(14), (bins / 200).expand(1, 14, 14))
     rows, columns = torch.arange(30, 100), torch.arange(21, 150)
-    pixels = masks.at(rows, columns)  # above one half from x = 100 on
+    pixels = masks.at(rows[None], columns[None])  # above one half from x = 100 on
     assert pixels.equal((columns + 0.5 > 100).expand(1, 70, -1))
 
 

@@ -57,23 +57,30 @@ def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Sample grids bilinearly; constant beyond the first and last cell.
 
     Args:
-        grid: ...×h×w.
-        rows: H positions in cells; 0 is the centre of the first cell.
-        columns: W positions in cells.
+        grid: h×w, or N×h×w.
+        rows: H positions in cells, or N×H; 0 is the centre of the first cell.
+        columns: W positions in cells, or N×W.
 
     Returns:
-        ...×H×W.
+        H×W, or N×H×W.
     """
     upper, lower, down = _neighbours(rows.to(grid), grid.shape[-2])
     left, right, along = _neighbours(columns.to(grid), grid.shape[-1])
-    lines = torch.lerp(grid.index_select(-2, upper), grid.index_select(-2, lower), down[:, None])
-    return torch.lerp(lines.index_select(-1, left), lines.index_select(-1, right), along)
+    lines = torch.lerp(_picked(grid, upper, -2), _picked(grid, lower, -2), down[..., None])
+    return torch.lerp(_picked(lines, left, -1), _picked(lines, right, -1), along[..., None, :])
 
 
 def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     inside = positions.clamp(0, cells - 1)
     before = inside.floor().long()
     return before, (before + 1).clamp(max=cells - 1), inside - before
+
+
+def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
+    """Select rows or columns of a grid, or different ones of each of N grids."""
+    if index.ndim == 1:
+        return grid.index_select(dim, index)
+    return grid.take_along_dim(index[..., None] if dim == -2 else index[..., None, :], dim)
 
 
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:

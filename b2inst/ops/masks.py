@@ -17,13 +17,13 @@ from b2inst.ops.frame_masks import Window, portions
 
 
 def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample RoI masks at the centres of pixels.
+    """Sample each RoI mask at the centres of its own pixels.
 
     Args:
         probabilities: Masks in [0, 1] over ``boxes``, N×R×R.
         boxes: x1 y1 x2 y2 in image pixels, N×4.
-        rows: Row indices, h.
-        columns: Column indices, w.
+        rows: Row indices, N×h.
+        columns: Column indices, N×w.
 
     Returns:
         N×h×w float; 0 outside the box (bilinear, zero padding).
@@ -31,7 +31,7 @@ def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Ten
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
     ys = (rows + 0.5 - y1) / (y2 - y1) * 2 - 1
     xs = (columns + 0.5 - x1) / (x2 - x1) * 2 - 1
-    shape = (len(boxes), len(rows), len(columns))
+    shape = (len(boxes), rows.shape[1], columns.shape[1])
     grid = torch.stack([xs[:, None].expand(shape), ys[:, :, None].expand(shape)], dim=-1)
     return F.grid_sample(probabilities[:, None].float(), grid.float(), align_corners=False)[:, 0]
 
@@ -41,7 +41,7 @@ def paste_window(probabilities: Tensor, box: Tensor, window: Window) -> Tensor:
     top, left, bottom, right = window
     rows = torch.arange(top, bottom, device=box.device)
     columns = torch.arange(left, right, device=box.device)
-    return sample_rois(probabilities[None], box[None], rows, columns)[0]
+    return sample_rois(probabilities[None], box[None], rows[None], columns[None])[0]
 
 
 def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.masks import box_windows
 
 EPSILON = 1e-5  #: the paper's soft term ε of Eq. 1
+_TOGETHER, _CELLS = 16, 2**21  # masks, and pixels of their windows, that are processed at once
 
 
 class SampledMasks(Protocol):
@@ -23,7 +24,7 @@ class SampledMasks(Protocol):
     def __getitem__(self, index: Tensor | slice) -> Self: ...
 
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Read the masks at h rows and w columns of pixels: N×h×w bool."""
+        """Read each mask at its own pixels: N×h rows and N×w columns to N×h×w bool."""
 
 
 def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -55,14 +56,22 @@ def mask_quality(masks: SampledMasks, truths: Tensor) -> tuple[Tensor, Tensor]:
         IoU (N) and boundary Dice (N), float in [0, 1]; 0 for boxes outside the image.
     """
     iou, dice = (masks.boxes.new_zeros(len(masks), dtype=torch.float32) for _ in range(2))
-    windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2])).tolist()
-    for i, (top, left, bottom, right) in enumerate(windows):
-        if bottom > top and right > left:
-            rows, columns = (
-                torch.arange(start, stop, device=truths.device)
-                for start, stop in ((top, bottom), (left, right))
-            )
-            predicted = masks[i : i + 1].at(rows, columns)[0]
-            truth = truths[i, top:bottom, left:right].bool()
-            iou[i], dice[i] = mask_iou(predicted, truth), boundary_dice(predicted, truth)
+    windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))
+    sides = windows[:, 2:] - windows[:, :2]
+    order = sides.amax(1).argsort(descending=True)  # to process similar sizes together
+    extents = [extent for extent in sides[order].tolist() if extent[0]]  # empty ones come last
+    start = 0
+    while start < len(extents):
+        stop = start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1)
+        height, width = map(max, zip(*extents[start:stop], strict=True))
+        chosen = order[start : min(stop, len(extents))]
+        start = stop
+        top, left, bottom, right = windows[chosen, :, None].unbind(1)
+        rows = top + torch.arange(height, device=top.device)
+        columns = left + torch.arange(width, device=top.device)
+        inside = (rows < bottom)[:, :, None] & (columns < right)[:, None]
+        down, along = rows.clamp(max=truths.shape[1] - 1), columns.clamp(max=truths.shape[2] - 1)
+        truth = truths[chosen[:, None, None], down[:, :, None], along[:, None]].bool() & inside
+        predicted = masks[chosen].at(rows, columns) & inside
+        iou[chosen], dice[chosen] = mask_iou(predicted, truth), boundary_dice(predicted, truth)
     return iou, dice

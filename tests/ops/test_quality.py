@@ -84,7 +84,7 @@ def one_by_one(masks: RoIMasks | FrameMasks, truths: torch.Tensor) -> np.ndarray
         rows = range(max(math.floor(y1) - 1, 0), min(math.ceil(y2) + 1, height))
         columns = range(max(math.floor(x1) - 1, 0), min(math.ceil(x2) + 1, width))
         if x2 > x1 and y2 > y1 and rows and columns:
-            frame = torch.arange(height), torch.arange(width)
+            frame = torch.arange(height)[None], torch.arange(width)[None]
             predicted, truth = (
                 m.numpy()[rows.start : rows.stop, columns.start : columns.stop]
                 for m in (masks[i : i + 1].at(*frame)[0], truths[i].bool())
