@@ -1,4 +1,4 @@
-"""Export of models to ONNX Runtime or OpenVINO."""
+"""Export of models to ONNX Runtime or OpenVINO, in float32 or int8."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import FrozenBatchNorm2d
 
+from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_image
+from b2inst.data.image_files import walk_images
+from b2inst.data.images import as_array
 from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import RUNTIMES, import_extra, replace_network
@@ -26,9 +31,17 @@ from b2inst.weights.files import load_model, model_card
 
 Runtime = Literal["onnx", "openvino"]
 
+os.environ.setdefault("NNCF_CI", "1")  # disables nncf's usage reports
+
 #: Since 21, ONNX has a group norm of its own, which OpenVINO computes at once and in float32. ONNX
 #: Runtime is faster with the operations it consisted of before.
 _OPSETS: dict[Runtime, int] = {"onnx": 18, "openvino": 21}
+_NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
+    ("onnx", False): (),
+    ("onnx", True): ("onnxruntime.quantization",),
+    ("openvino", False): ("openvino",),
+    ("openvino", True): ("openvino", "nncf"),
+}
 
 
 def export_model(
@@ -36,6 +49,7 @@ def export_model(
     out: str | os.PathLike[str] | None = None,
     *,
     to: Runtime,
+    calibration: Sequence[Path] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Export a model to another runtime, for prediction with ``b2inst.load_model``.
@@ -48,8 +62,10 @@ def export_model(
     Args:
         weights: File of ``save_model``.
         out: File to write, ``.onnx``, or ``.xml`` with a ``.bin`` beside it (default: beside
-            ``weights``).
+            ``weights``, with ``-int8`` in the name of a quantised model).
         to: Runtime.
+        calibration: Images to calibrate int8 quantisation with (default: float32). The last
+            convolutions are never quantised.
         overwrite: Whether to replace existing files.
 
     Returns:
@@ -60,36 +76,70 @@ def export_model(
             has another suffix.
         FileExistsError: The file exists.
     """
-    weights = Path(weights)
-    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
-    out = weights.with_suffix(suffix) if out is None else Path(out)
-    if out.suffix != suffix:
-        raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
-    files = [out] if to == "onnx" else [out.with_suffix(".bin"), out]  # the model's name last
-    for file in files:
-        if os.path.lexists(file) and not overwrite:
-            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
-    for module in ("onnx", "onnxscript", *({to} - {"onnx"})):
+    weights, int8 = Path(weights), calibration is not None
+    out = _destination(weights, out, to=to, int8=int8, overwrite=overwrite)
+    for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
         import_extra(module, to)
     model = load_model(weights)
     if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
-    with weights.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain, opset=_OPSETS[to])
-        exported = {"runtime": to, "weights": digest, "stride": network.stride}
+        inputs = _Inputs(model, calibration or ())
+        exported = {"runtime": to, "int8": int8, "weights": digest, "stride": network.stride}
         replace_network(model, nn.Identity())
         metadata = {
             "b2inst": json.dumps(model_card(weights) | {"exported": exported}),
             "b2inst_weights": base64.b64encode(safetensors.torch.save(model.state_dict())).decode(),
         }
-        (_add_metadata if to == "onnx" else _to_openvino)(plain, metadata)
-        for file in files:
-            plain.with_suffix(file.suffix).replace(file)
+        write = _finish_onnx if to == "onnx" else _finish_openvino
+        for made in write(plain, inputs, metadata, int8):
+            made.replace(out.with_suffix(made.suffix))
     return out
+
+
+def _destination(weights: Path, out: Any, *, to: Runtime, int8: bool, overwrite: bool) -> Path:
+    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
+    default = weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}")
+    path = default if out is None else Path(out)
+    if path.suffix != suffix:
+        raise WeightsError(f"{path}: a file for {to} ends with {suffix}")
+    for file in (path, path.with_suffix(".bin")) if to == "openvino" else (path,):
+        if os.path.lexists(file) and not overwrite:
+            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
+    return path
+
+
+def calibration_files(data: str, *, most: int) -> list[Path]:
+    """Select evenly spaced images to calibrate on.
+
+    Args:
+        data: Folder of images, or ``FOLDER`` or ``FOLDER:SPLIT`` in COCO format (default split:
+            "train").
+        most: Largest number of images.
+
+    Raises:
+        DataError: There is no such folder or split, or no image in it.
+    """
+    folder, _, split = (data, "", "") if Path(data).is_dir() else data.rpartition(":")
+    root = Path(folder or data)
+    try:
+        annotated = bool(split or find_splits(root))
+    except DataError:  # annotations are optional
+        annotated = False
+    if annotated:
+        annotations, image_dir = find_split(root, split or "train")
+        images = [record.path for record in CocoIndex.load(annotations, image_dir).images]
+    else:
+        images = walk_images(root)
+    if not images:
+        raise DataError(f"{data}: no images to calibrate on; give a folder that has some")
+    count = min(most, len(images))
+    return [images[i * len(images) // count] for i in range(count)]
 
 
 class _Network(nn.Module):
@@ -107,6 +157,11 @@ class _Network(nn.Module):
                     setattr(parent, norm_name, nn.Identity())
         self.names: list[str] = []
         self.stride: float | None = None
+        size = model.preprocessor.fixed_size
+        # No side of a level is 1, which would be taken for a constant.
+        self.example = torch.zeros(2, 3, *(size or (256, 384)))
+        varied = (0,) if size else (0, 2, 3)
+        self.dynamic = dict.fromkeys(varied, torch.export.Dim.DYNAMIC)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         model = self.model
@@ -132,18 +187,55 @@ class _Network(nn.Module):
         return list(named.values())
 
 
+class _Inputs:
+    """Preprocessed images, as an iterable and as ONNX Runtime's calibration data reader."""
+
+    def __init__(self, model: Segmenter, files: Sequence[Path]) -> None:
+        self._preprocessor = model.preprocessor
+        self._files = files
+        self._rest = iter(self)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for file in self._files:
+            image = self._preprocessor.resized(as_array(read_image(file)))
+            yield self._preprocessor([image]).images.numpy()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(({"images": image} for image in self._rest), None)
+
+
+def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
+    """Find the convolutions that no other convolution follows, which predict.
+
+    Args:
+        nodes: Nodes of a graph in topological order: name, whether it is a convolution, and names
+            of inputs and outputs.
+
+    Returns:
+        Names of the convolutions.
+    """
+    before: set[str] = set()  # tensors on which the input of a convolution depends
+    last = []
+    for name, convolution, inputs, outputs in reversed(list(nodes)):
+        followed = not before.isdisjoint(outputs)
+        if convolution and not followed:
+            last.append(name)
+        if convolution or followed:
+            before.update(inputs)
+    return last
+
+
 def _write_onnx(network: _Network, path: Path, *, opset: int) -> None:
-    size = network.model.preprocessor.fixed_size
-    # No side of a level is 1, which would be taken for a constant.
-    example = torch.zeros(2, 3, *(size or (256, 384)))
-    varied = (0,) if size else (0, 2, 3)
     with torch.inference_mode():
-        network(example)
+        network(network.example)
     program = torch.onnx.export(
         network,
-        (example,),
+        (network.example,),
         dynamo=True,
-        dynamic_shapes={"images": dict.fromkeys(varied, torch.export.Dim.DYNAMIC)},
+        dynamic_shapes={"images": network.dynamic},
         input_names=["images"],
         output_names=network.names,
         opset_version=opset,
@@ -153,18 +245,65 @@ def _write_onnx(network: _Network, path: Path, *, opset: int) -> None:
     program.save(path)
 
 
-def _add_metadata(plain: Path, metadata: dict[str, str]) -> None:
+def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool) -> list[Path]:
     import onnx
 
+    if int8:
+        from onnxruntime.quantization import QuantFormat, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        quant_pre_process(plain, plain, skip_optimization=True, skip_symbolic_shape=True)
+        nodes = (
+            (node.name, node.op_type == "Conv", list(node.input), list(node.output))
+            for node in onnx.load(plain).graph.node
+        )
+        quantize_static(
+            plain,
+            plain,
+            inputs,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=last_convolutions(nodes),
+        )
     model = onnx.load(plain)
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, plain)
+    return [plain]
 
 
-def _to_openvino(plain: Path, metadata: dict[str, str]) -> None:
+def _finish_openvino(
+    plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool
+) -> list[Path]:
     import openvino
 
-    model: Any = openvino.Core().read_model(plain)
+    model = openvino.Core().read_model(plain)
+    if int8:
+        import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+        nodes = (
+            (
+                node.get_friendly_name(),
+                node.get_type_name() in ("Convolution", "GroupConvolution"),
+                [value.get_node().get_friendly_name() for value in node.input_values()],
+                [node.get_friendly_name()],
+            )
+            for node in model.get_ordered_ops()
+        )
+        model = nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            # By default, ranges are averaged over images, which clips unusual ones.
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
+            ignored_scope=nncf.IgnoredScope(names=last_convolutions(nodes)),
+        )
     for key, value in metadata.items():
         model.set_rt_info(value, key)
-    openvino.save_model(model, plain.with_suffix(".xml"), compress_to_fp16=False)
+    xml = plain.with_suffix(".xml")
+    openvino.save_model(model, xml, compress_to_fp16=False)
+    return [xml.with_suffix(".bin"), xml]  # the file with the name of the model last

@@ -1,6 +1,6 @@
 """AP and speed of a model in each precision and exported format, on one split.
 
-    .venv/bin/python experiments/precisions.py WEIGHTS DATA [--split test]
+    .venv/bin/python experiments/precisions.py WEIGHTS DATA [--split test] [--calibrate DATA:train]
 
 WEIGHTS is a ``.safetensors`` file of ``b2inst train`` or a table's run; exports need the extras
 ``onnx`` and ``openvino`` and are left out where these are missing. Everything runs on one thread.
@@ -25,7 +25,7 @@ from b2inst.evaluation.results import read_results
 from b2inst.experiments import Workspace
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import write_json
-from b2inst.export import export_model
+from b2inst.export import calibration_files, export_model
 from b2inst.weights import WeightsError, load_model
 
 METRICS = ("AP", "AP50", "AP75", "boundary_AP")
@@ -35,6 +35,7 @@ def main(
     weights: Annotated[Path, typer.Argument(help="Trained weights.")],
     data: Annotated[Path, typer.Argument(help="COCO-format folder.")],
     split: str = "test",
+    calibrate: Annotated[str | None, typer.Option(help="Default: DATA:train.")] = None,
     boundary_pixels: Annotated[int | None, typer.Option(help="Width of the band.")] = None,
 ) -> None:
     """Measure and write the rows."""
@@ -43,13 +44,14 @@ def main(
     index = CocoIndex.load(*find_split(data, split))
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (runtime, precision) in (bar := tqdm(ROWS.items(), unit="row")):
+        for name, (runtime, int8, precision) in (bar := tqdm(ROWS.items(), unit="row")):
             bar.set_postfix_str(name)
             try:
                 path = weights
                 if runtime is not None:
                     path = Path(folder) / f"{name}{SUFFIXES[runtime]}"
-                    export_model(weights, path, to=runtime)
+                    seen = calibration_files(calibrate or f"{data}:train", most=128)
+                    export_model(weights, path, to=runtime, calibration=seen if int8 else None)
                 model = load_model(path)
             except WeightsError as error:
                 bar.write(f"{name}: left out, {error}")
@@ -87,13 +89,15 @@ def measure(model: Any, index: CocoIndex, path: Path, boundary_pixels: int | Non
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
-#: Runtime and precision.
-ROWS: dict[str, tuple[str | None, str]] = {
-    "float32": (None, "float32"),
-    "bfloat16": (None, "bfloat16"),
-    "onnx": ("onnx", "float32"),
-    "openvino": ("openvino", "float32"),
-    "openvino-bfloat16": ("openvino", "bfloat16"),
+#: Runtime, int8, precision.
+ROWS: dict[str, tuple[str | None, bool, str]] = {
+    "float32": (None, False, "float32"),
+    "bfloat16": (None, False, "bfloat16"),
+    "onnx": ("onnx", False, "float32"),
+    "onnx-int8": ("onnx", True, "float32"),
+    "openvino": ("openvino", False, "float32"),
+    "openvino-bfloat16": ("openvino", False, "bfloat16"),
+    "openvino-int8": ("openvino", True, "float32"),
 }
 
 if __name__ == "__main__":

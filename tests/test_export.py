@@ -8,13 +8,15 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.ops import box_iou
 from typer.testing import CliRunner
 
 import b2inst
 from b2inst import models
 from b2inst.cli import app
-from b2inst.export import export_model
+from b2inst.data import DataError, write_scenes
+from b2inst.export import calibration_files, export_model
 from b2inst.weights import WeightsError, load_model, save_model
 
 Runtime = Literal["onnx", "openvino"]
@@ -143,6 +145,32 @@ def test_maps_are_those_of_pytorch(
         torch.testing.assert_close(own, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_int8_is_near_and_its_predictors_are_floats(
+    runtime: Runtime, exported: Callable[..., tuple[Any, Any]], tmp_path: Path
+) -> None:
+    needs(runtime)
+    module = {"onnx": "onnxruntime.quantization", "openvino": "nncf"}[runtime]
+    pytest.importorskip(module, reason=f"{module} missing: pip install 'b2inst[{runtime}]'")
+    plain, _ = exported("b2inst-blendmask-tiny", runtime)
+    weights = tmp_path / "model.safetensors"
+    save_model(plain, weights)
+    for i, image in enumerate(pictures()[:3]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    path = export_model(weights, to=runtime, calibration=calibration_files(str(tmp_path), most=8))
+    assert path.stem == "model-int8"
+    other: Any = load_model(path)
+    assert other.recipe["exported"]["int8"]
+    batch = plain.preprocessor([plain.preprocessor.resized(pictures()[0])]).images
+    with torch.inference_mode():
+        (_, head, bases), (_, own_head, own_bases) = (m.network(batch) for m in (plain, other))
+    for own, expected in ((own_head.class_logits, head.class_logits), (own_bases.maps, bases.maps)):
+        pair = torch.stack([own.flatten(), expected.flatten()])
+        assert 0.9 < torch.corrcoef(pair)[0, 1] < 0.99999  # eight bits are no floats
+    for level in own_head.class_logits, own_bases.maps:  # more values than eight bits have
+        assert len(level.unique()) > 256
+
+
 def test_what_only_predicts_is_neither_trained_nor_saved(
     exported: Callable[..., tuple[Any, Any]], tmp_path: Path
 ) -> None:
@@ -185,9 +213,27 @@ def test_a_missing_extra_is_named(
         load_model(path)
 
 
-def test_the_suffix_is_that_of_the_runtime(tmp_path: Path) -> None:
-    arguments = ["export", str(tmp_path / "m.safetensors"), "--to", "onnx", "--out", "model.xml"]
-    result = CliRunner().invoke(app, arguments)
+def test_calibration_images_are_evenly_spaced(tmp_path: Path) -> None:
+    for i in range(10):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    names = [path.stem for path in calibration_files(str(tmp_path), most=5)]
+    assert names == ["0", "2", "4", "6", "8"]
+    assert len(calibration_files(str(tmp_path), most=99)) == 10
+    write_scenes(tmp_path / "coco", split="val", images=3, size=32, seed=0)
+    assert len(calibration_files(f"{tmp_path / 'coco'}:val", most=2)) == 2
+    with pytest.raises(DataError, match="no split 'train'"):
+        calibration_files(str(tmp_path / "coco"), most=5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images to calibrate on"):
+        calibration_files(str(tmp_path / "empty"), most=5)
+
+
+def test_the_command_says_what_goes_together(tmp_path: Path) -> None:
+    arguments = ["export", str(tmp_path / "m.safetensors"), "--to", "onnx"]
+    result = CliRunner().invoke(app, [*arguments, "--int8"])
+    assert result.exit_code == 2
+    assert "--calibrate" in result.output
+    result = CliRunner().invoke(app, [*arguments, "--out", "model.xml"])
     assert result.exit_code == 1
     assert "ends with .onnx" in result.output
 

@@ -40,17 +40,35 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="File, .onnx or .xml (default: beside WEIGHTS).")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions in 8-bit integers; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="DATA[:SPLIT]",
+            help="Real images for --int8: a COCO-format folder (split: train), or one of images.",
+        ),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option("--calibration-images", min=1, help="At most, evenly spaced.")
+    ] = 128,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write weights for ONNX Runtime or OpenVINO.
 
     For eval, predict and load_model.
     """
-    from b2inst.export import export_model
+    if int8 != (calibrate is not None):
+        raise typer.BadParameter("--int8 and --calibrate DATA go together")
+    from b2inst.export import calibration_files, export_model
 
-    path = export_model(weights, out, to=to, overwrite=overwrite)
+    files = None if calibrate is None else calibration_files(calibrate, most=calibration_images)
+    path = export_model(weights, out, to=to, calibration=files, overwrite=overwrite)
     size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-    typer.echo(f"{path}: for {to}, {size / 1e6:.1f} MB")
+    kind = "float32" if files is None else f"int8, calibrated on {len(files)} images"
+    typer.echo(f"{path}: for {to}, {kind}, {size / 1e6:.1f} MB")
 
 
 def _class_names(names: str) -> list[str]:

@@ -77,6 +77,7 @@ class Options:
     yolact: Path | None = None
     reference: Path | None = None
     before: Path | None = None
+    calibrate: Path | None = None
     profile: str = "tiny"
     rounds: int = 5
     images: int = 3
@@ -233,10 +234,11 @@ def our_predictors(
     """Ours of a weights file; ``left_out`` is told why one is missing."""
 
     for runtime in (None, "onnx", "openvino"):
-        for kind in ("float32", "bfloat16"):
+        int8 = runtime is not None and options.calibrate is not None
+        for kind in ("float32", "bfloat16", *(["int8"] if int8 else [])):
             name = kind if runtime is None else f"{runtime}, {kind}"
             try:
-                model = _load(path, runtime, kind)
+                model = _load(path, runtime, kind, options)
             except (ImportError, ValueError, RuntimeError) as error:
                 left_out[name] = str(error)
                 continue
@@ -248,10 +250,10 @@ def our_predictors(
             )
 
 
-def _load(path: Path, runtime: str | None, kind: str) -> Any:
+def _load(path: Path, runtime: str | None, kind: str, options: Options) -> Any:
     """Raises ValueError or ImportError where that is not there, or an extra not installed."""
     if runtime is not None:
-        path = _export(path, runtime, kind)
+        path = _export(path, runtime, kind, options)
     if kind != "bfloat16":
         return b2inst.load_model(path)
     if "precision" not in signature(b2inst.load_model).parameters:
@@ -259,11 +261,14 @@ def _load(path: Path, runtime: str | None, kind: str) -> Any:
     return b2inst.load_model(path, precision=kind)
 
 
-def _export(path: Path, runtime: str, kind: str) -> Path:
+def _export(path: Path, runtime: str, kind: str, options: Options) -> Path:
     from b2inst.export import export_model  # an extra
 
     out = path.with_name(kind + {"onnx": ".onnx", "openvino": ".xml"}[runtime])
-    return export_model(path, out, to=runtime)
+    images = None
+    if kind == "int8" and options.calibrate is not None:
+        images = sorted(options.calibrate.rglob("*.jpg"))[:100]
+    return export_model(path, out, to=runtime, calibration=images)
 
 
 def _blendmask_weights(options: Options, attention_size: int) -> tuple[dict[str, Tensor], str]:
@@ -585,6 +590,9 @@ def main(
         Path | None, typer.Option(envvar="B2INST_REFERENCE", help="Folder of reference specs.")
     ] = None,
     before: Annotated[Path | None, typer.Option(help="An older checkout of b2inst.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of photographs, for the int8 exports.")
+    ] = None,
     only: Annotated[str, typer.Option(help="Rows whose name has this in it.")] = "",
     profile: Annotated[str, typer.Option(help="Of `make table1`.")] = "tiny",
     rounds: Annotated[int, typer.Option(min=1, help="Of all images.")] = 5,
@@ -592,7 +600,9 @@ def main(
     part: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure the rows whose peer is given, and draw the table."""
-    options = Options(adelaidet, detectron2, yolact, reference, before, profile, rounds, images)
+    options = Options(
+        adelaidet, detectron2, yolact, reference, before, calibrate, profile, rounds, images
+    )
     if part:
         torch.set_num_threads(1)
         typer.echo("\n" + json.dumps(PARTS[part](options)))
