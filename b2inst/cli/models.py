@@ -1,4 +1,4 @@
-"""``b2inst eval`` and ``b2inst predict``."""
+"""``b2inst eval``, ``b2inst predict`` and ``b2inst submit``."""
 
 from __future__ import annotations
 
@@ -194,3 +194,38 @@ def predict(
         typer.echo(f"left out: {line}", err=True)
     if found.bad and not (skip_bad and found.pictures):
         raise DataError(found.bad[0])
+
+
+def submit(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors")],
+    annotations: Annotated[
+        Path, typer.Option("--annotations", help="image_info_test-dev2017.json, or its like.")
+    ],
+    images: Annotated[Path, typer.Option("--images", help="Its folder of images, test2017.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
+    name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
+    skip_bad: SkipBadOption = False,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    overwrite: OverwriteOption = False,
+    precision: PrecisionOption = "float32",
+    device: DeviceOption = None,
+) -> None:
+    """Write the results file of test images that COCO's server takes."""
+    from b2inst.evaluation import write_predictions
+    from b2inst.evaluation.inference import check_classes
+    from b2inst.evaluation.submission import image_index, submission_path, write_submission
+    from b2inst.inference import resolve_device
+    from b2inst.weights import load_model
+
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
+    predictions = out / "predictions.jsonl.gz"
+    check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
+    index = image_index(annotations, images, skip_bad=skip_bad)
+    for line in index.skipped:
+        typer.echo(f"note: {line}", err=True)
+    model = load_model(weights, device=resolve_device(device or "auto"))
+    model.precision = precision
+    check_classes(model, index)
+    write_predictions(model, index, predictions, batch_size=batch)
+    typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")

@@ -58,7 +58,7 @@ def export(
 ) -> None:
     """Write weights for ONNX Runtime or OpenVINO.
 
-    For eval, predict and load_model.
+    For eval, predict, submit and load_model.
     """
     if int8 != (calibrate is not None):
         raise typer.BadParameter("--int8 and --calibrate DATA go together")

@@ -71,6 +71,51 @@ def test_scenes_and_check(tmp_path: Path) -> None:
     assert _call("data", "check", *layout).exit_code == 1
 
 
+def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
+    assert _call("data", "scenes", "d", "--images", 2, "--size", 48, "--seed", 5).exit_code == 0
+    content = json.loads((tmp_path / "d/annotations/instances_train.json").read_text())
+    del content["annotations"]
+    info = tmp_path / "image_info_test-dev2017.json"
+    info.write_text(json.dumps(content))
+    names = tuple(category["name"] for category in content["categories"])
+    model = create_model("maskrcnn-tiny", num_classes=len(names), class_names=names, shorter=48)
+    save_model(model, tmp_path / "m.safetensors")
+    call = ("submit", "m.safetensors", "--annotations", info, "--images", tmp_path / "d/train")
+    made = _call(*call, "--out", "o", "--name", "mine")
+    assert made.exit_code == 0, made.output
+    (file,) = (tmp_path / "o").glob("*.json")
+    assert file.name == "detections_test-dev2017_mine_results.json"
+    found = json.loads(file.read_text())
+    assert {d["image_id"] for d in found} <= {image["id"] for image in content["images"]}
+    assert found
+    other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
+    save_model(other, tmp_path / "m.safetensors")
+    assert "categories, the model 2 classes" in _error(*call, "--out", "p")
+    assert _call(*call, "--out", "p", "--name", "a/b").exit_code == 2
+
+
+def test_submission_does_not_replace_another(tmp_path: Path) -> None:
+    _call("data", "scenes", "d", "--images", 1, "--size", 48, "--seed", 5)
+    info = tmp_path / "d/annotations/instances_train.json"
+    names = tuple(c["name"] for c in json.loads(info.read_text())["categories"])
+    for shorter in (48, 64):
+        model = create_model("maskrcnn-tiny", num_classes=len(names), class_names=names)
+        save_model(model, tmp_path / f"{shorter}.safetensors")
+    call = ("--annotations", info, "--images", tmp_path / "d/train", "--out", "o")
+    assert _call("submit", "48.safetensors", *call).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "o").iterdir()}
+    assert len(before) == 2
+    for kept in before:
+        for path in before.keys() - {kept}:
+            path.unlink()
+        assert f"{kept.name}: is there" in _error("submit", "64.safetensors", *call)
+        assert kept.read_bytes() == before[kept]
+        for path, content in before.items():
+            path.write_bytes(content)
+    assert _call("submit", "64.safetensors", *call, "--overwrite").exit_code == 0
+    assert all(path.read_bytes() != content for path, content in before.items())
+
+
 def test_mistakes_are_one_line() -> None:
     assert "no table 'table9'" in _error("table", "table9")
     assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")

@@ -1,4 +1,4 @@
-"""``b2inst eval`` of prediction files and damaged images, and ``b2inst predict``."""
+"""``b2inst eval`` of prediction files and damaged images, ``b2inst predict`` and ``submit``."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_more_objects_than_detections_count(tmp_path: Path) -> None:
     annotations.write_text(json.dumps(truth))
     file.write_text(json.dumps([one | {"score": 0.9} for one in found]))
     evaluated = ("eval", file, "--annotations", annotations)
-    compared = ("compare", file, file, *evaluated[2:], "--resamples", 100)
+    compared = ("compare", file, file, *evaluated[2:], "--jobs", 1, "--resamples", 100)
     for call in (evaluated, compared):
         with pytest.warns(UserWarning, match="1 of 1 images .* more than 100 objects"):
             assert _call(*call).stdout.splitlines()[1].split()[1] == "83.2"
@@ -136,7 +136,7 @@ def test_crowds_that_are_none(
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     (tmp_path / "results.json").write_text(json.dumps(perfect))
     files = [tmp_path / "results.json"] * 2
-    for arguments in (["eval", files[0]], ["compare", *files, "--resamples", 100]):
+    for arguments in (["eval", files[0]], ["compare", *files, "--jobs", 1, "--resamples", 100]):
         call = [*arguments, "--annotations", tmp_path / "truth.json"]
         refused = _call(*call)
         assert refused.exit_code == 1
@@ -165,7 +165,7 @@ def test_compare_has_the_same_errors(
         line = _error("eval", file, *data)
         assert message in line
         assert str(file) in line
-        assert _error("compare", file, file, *data) == line
+        assert _error("compare", file, file, *data, "--jobs", 1) == line
     assert "none.json" in _error("eval", "none.json", *data)
     assert "no split 'other'" in _error("eval", file, *data[:2], "--split", "other")
     assert _call("eval", file).exit_code == 2
@@ -190,9 +190,12 @@ def scenes(tmp_path: Path) -> Path:
 
 
 def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, scenes: Path) -> None:
+    annotations = scenes / "annotations/instances_val.json"
+    layout = ("--annotations", annotations, "--images", scenes / "val")
     for call in (
         ("eval", weights, "--data", scenes, "--split", "val"),
         ("predict", weights, scenes / "val", "--out", tmp_path / "predicted"),
+        ("submit", weights, *layout, "--out", tmp_path / "submitted"),
         ("bench", weights, "--data", scenes, "--split", "val", "--images", 3, "--device", "cpu"),
     ):
         stopped = _call(*call)

@@ -66,14 +66,14 @@ def test_options_in_messages_exist(file: Path) -> None:
         # Reading data or images is common to these, and so are its messages.
         (
             "--skip-bad",
-            ["train", "table", "figures", "eval", "predict", "compare", "bench"],
+            ["train", "table", "figures", "eval", "predict", "submit", "compare", "bench"],
         ),
         ("--crowds-as-instances", ["data check", "train", "table", "figures", "eval", "compare"]),
         *(
             (o, ["train", "table", "figures", "eval", "predict", "compare"])
             for o in ("--val-fraction", "--val-split", "--train-split")
         ),
-        ("--overwrite", ["eval", "predict", "bench", "convert"]),
+        ("--overwrite", ["eval", "predict", "submit", "bench", "convert"]),
         ("--names", ["convert"]),
     ],
 )
