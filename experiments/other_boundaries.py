@@ -121,7 +121,7 @@ def exchanged(bases: Bases, boundary: Tensor, use: str) -> Bases:
 def _masks(index: CocoIndex) -> Iterator[Tensor]:
     for image in index.images:
         found = [
-            torch.from_numpy(a.mask(image.height, image.width))[None]
+            torch.from_numpy(a.mask())[None]
             for a in index.annotations[image.id]
             if not a.crowd
         ]

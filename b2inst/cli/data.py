@@ -85,13 +85,7 @@ def convert(
 
 def coco(
     folder: Annotated[Path, typer.Argument(help="Folder to fetch to.")],
-    subset: Annotated[
-        int | None,
-        typer.Option("--subset", min=1, help="Only so many images of val, fetched one by one."),
-    ] = None,
-    splits: Annotated[
-        str | None, typer.Option("--splits", help="Of train,val,test (default: train,val).")
-    ] = None,
+    splits: Annotated[str, typer.Option("--splits", help="Of train,val,test.")] = "train,val",
     mirror: Annotated[
         str | None, typer.Option("--mirror", help="Address that has the same files as COCO's site.")
     ] = None,
@@ -100,16 +94,10 @@ def coco(
     ] = False,
 ) -> None:
     """Fetch COCO 2017 and verify it; rerun to resume."""
-    from b2inst.data import fetch_coco, fetch_coco_subset
+    from b2inst.data import fetch_coco
     from b2inst.data.coco_fetch import SITE
 
-    if subset is not None and splits is not None:
-        raise typer.BadParameter("--subset is of val; leave out --splits")
-    address = mirror or SITE
-    if subset is not None:
-        typer.echo(fetch_coco_subset(folder, subset, mirror=address, keep_zips=keep_zips))
-        return
-    names = (splits or "train,val").split(",")
+    names, address = splits.split(","), mirror or SITE
     for file in fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
         typer.echo(file)
 

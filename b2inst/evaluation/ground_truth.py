@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, DataError
-from b2inst.data.coco import inspect
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.predictions import EvaluationError
 
@@ -41,7 +40,7 @@ def load_ground_truth(annotations: Annotations) -> COCO:
         index = annotations
     else:
         try:
-            index = inspect(annotations)
+            index = CocoIndex.load(annotations, skip_bad=True)
         except DataError as error:
             raise EvaluationError(str(error)) from error
         if index.skipped:

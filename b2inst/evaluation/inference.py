@@ -136,7 +136,7 @@ def _predict(
 def _true_masks(index: CocoIndex, image: ImageRecord) -> Tensor:
     """Masks of the annotated objects without crowds, N×H×W uint8."""
     size = (image.height, image.width)
-    masks = [a.mask(*size) for a in index.annotations[image.id] if not a.crowd]
+    masks = [a.mask() for a in index.annotations[image.id] if not a.crowd]
     return torch.from_numpy(np.array(masks, dtype=np.uint8).reshape(-1, *size))
 
 

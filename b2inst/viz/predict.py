@@ -22,9 +22,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.image_files import file_names, image_suffixes
-from b2inst.data.images import as_array
-from b2inst.data.raster import Bytes
+from b2inst.data.images import Bytes, as_array, file_names, image_suffixes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.models import Segmenter
