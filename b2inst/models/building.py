@@ -15,7 +15,6 @@ from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Segmenter
 from b2inst.modules.backbones import MobileNetFPN, TinyFPN
 from b2inst.modules.boundary_basis import OracleBoundary, add_boundary
-from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.interfaces import BasisPredictor
 from b2inst.modules.preprocessor import Preprocessor
@@ -65,11 +64,7 @@ class Family:
         raise NotImplementedError
 
     def _build_backbone(self, resnet_fpn: Callable[..., Any], **resnet_options: Any) -> Any:
-        """The backbone with its pyramid.
-
-        Args:
-            resnet_fpn: The family's pyramid on a ResNet.
-            resnet_options: Further arguments of it; False or None for its defaults.
+        """The backbone, with the family's pyramid on a ResNet; options of it may be False or None.
 
         Raises:
             ValueError: An option that the backbone does not have.
@@ -209,57 +204,3 @@ def _refinement(options: Mapping[str, Mapping[str, Any]]) -> InTurn | None:
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"refine {unknown}: choose from {list(known)}")
     return InTurn([known[name](**given) for name, given in options.items()]) if options else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FCOSFamily(BasisFamily):
-    """A family with an FCOS detector, which keeps the shape of images.
-
-    Args:
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        head_strides: Levels that instances are detected on (default: all).
-        tower_convs: Convolutions in each of the instance head's two towers.
-        basis_channels, basis_convs: Width of the basis head, and its convolutions after the sum of
-            the levels.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
-    """
-
-    msra: bool = False
-    head_strides: Sequence[int] = ()
-    tower_convs: int = 4
-    basis_channels: int = 128
-    basis_convs: int = 3
-    shorter: int | None = 800
-    longer_max: int | None = 1333
-
-    _auxiliary: ClassVar[Callable[..., Any]]  # built from ``in_channels`` and ``num_classes``
-
-    def _preprocessor(self) -> Preprocessor:
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
-        return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max)
-
-    def _basis_head(self, *, in_channels: int, num_classes: int, num_bases: int) -> Any:
-        auxiliary = self._auxiliary(in_channels=in_channels, num_classes=num_classes)
-        return self._branch(
-            in_channels=in_channels,
-            num_bases=num_bases,
-            strides=self.preset.basis_strides,
-            channels=self.basis_channels,
-            num_convs=self.basis_convs,
-            auxiliary=auxiliary,
-        )
-
-    def _head_options(self, strides: Sequence[int]) -> dict[str, Any]:
-        """Arguments of ``FCOSHead``."""
-        strides = tuple(self.head_strides or strides)
-        sizes = sizes_of_interest(strides, self.preset.object_size)
-        return {"strides": strides, "sizes_of_interest": sizes, "num_convs": self.tower_convs}
-
-
-#: Options of the FCOS families' narrow models, which learn from scratch on a CPU.
-SMALL_FCOS: dict[str, Any] = {
-    "head_strides": (8, 16, 32),
-    "tower_convs": 2,
-    "basis_channels": 24,
-    "basis_convs": 2,
-}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from b2inst.models.blendmask import BlendMask
-from b2inst.models.building import IMAGENET_RGB, SMALL_FCOS, Family
-from b2inst.models.condinst import CondInst
+from b2inst.models.building import IMAGENET_RGB, Family
+from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.segmenter import Segmenter
 from b2inst.models.yolact import SMALL_YOLACT, Yolact

@@ -105,9 +105,13 @@ class MaskRCNN(Family):
             with seeds.part("scoring_head"):
                 scoring_head = MaskIoUHead(**shared, **parts["scoring_head"])
         pixels = MSRA_BGR if self.msra else IMAGENET_RGB
-        sizes = {"shorter": self.shorter, "longer_max": self.longer_max}
         return TwoStageSegmenter(
-            preprocessor=Preprocessor(**pixels, **parts["preprocessor"], **sizes),
+            preprocessor=Preprocessor(
+                **pixels,
+                **parts["preprocessor"],
+                shorter=self.shorter,
+                longer_max=self.longer_max,
+            ),
             backbone=backbone,
             detector=detector,
             mask_head=mask_head,

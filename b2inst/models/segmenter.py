@@ -80,10 +80,10 @@ class Segmenter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
-        #: Side in pixels of the tiles that ``predict`` cuts images into, which saves memory; None
-        #: for whole images. Away from the seams the instances are the same, except that the group
-        #: norms of some heads have statistics of the tile. Instances of more than 128 pixels may
-        #: be cut at a seam. Only for models that do not resize images.
+        #: Side in pixels of the tiles that ``predict`` cuts images into to save memory; None for
+        #: whole images. Instances are the same away from the seams, but for group norms, whose
+        #: statistics are the tile's; those of more than 128 pixels may be cut at a seam. Only for
+        #: models that do not resize images.
         self.tile: int | None = None
         self._precision: Precision = "float32"
         #: Predict through a ``FastNetwork``, equal up to rounding; False runs each operation as
@@ -111,8 +111,7 @@ class Segmenter(nn.Module):
         """Precision of convolutions and linear layers in prediction; training has its own.
 
         "bfloat16" is faster where the device supports it and changes boxes, scores and masks a
-        little; all that follows the network is computed in float32. Setting "auto" selects one of
-        the two by the model's device.
+        little. Setting "auto" selects one of the two by the model's device.
         """
         return self._precision
 
@@ -182,9 +181,9 @@ class Segmenter(nn.Module):
                 )
             return self.segment([resized], [tile.shape[:2]])[0]
 
-        spans_by_axis = (spans(length, side, divisor=divisor) for length in size)
-        tiles = ((*tile, segment(*tile)) for tile in product(*spans_by_axis))
-        return merge_tiles(tiles, size, max_detections=self.max_detections)
+        tiles = product(*(spans(length, side, divisor=divisor) for length in size))
+        parts = ((rows, columns, segment(rows, columns)) for rows, columns in tiles)
+        return merge_tiles(parts, size, max_detections=self.max_detections)
 
     def _results(self, instances: list[Instances], arrays: list[np.ndarray]) -> list[Result]:
         pairs = zip(instances, arrays, strict=True)

@@ -40,8 +40,7 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
     Args:
         length: Pixels of the axis.
         side: Pixels of a tile, more than ``OVERLAP``.
-        divisor: Tiles start at multiples of it, where the network has the same cells as in the
-            whole image.
+        divisor: Tiles start at multiples of it, so that the network's cells are the same.
 
     Raises:
         TileError: The side is too small.

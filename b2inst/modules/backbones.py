@@ -43,14 +43,13 @@ class FrozenNorm(FrozenBatchNorm2d):
 
 
 class PyramidBackbone(nn.Module):
-    """Stages of a network, fused top-down (Lin et al., CVPR 2017), by torchvision.
+    """Stages of a network, fused top-down (Lin et al., CVPR 2017), and coarser levels.
 
     Args:
         network: Its children are the stages.
         stages: Name and stride of each stage, in order.
         widths: Channels of the stages.
-        top: Coarser levels.
-        num_top: Number of coarser levels.
+        top, num_top: Coarser levels, and how many.
         channels: Of every level.
     """
 
@@ -101,9 +100,6 @@ class ResNetFPN(PyramidBackbone):
         stride_in_1x1: Put each stage's stride in its first 1×1 convolution (detectron2's MSRA
             weights) rather than in the 3×3 (torchvision's weights). Bottleneck ResNets only.
         top_levels: Above P5: 2, or 1 to leave out P7.
-
-    Raises:
-        ValueError: ``stride_in_1x1`` of another ResNet, or other ``top_levels``.
     """
 
     def __init__(
@@ -126,8 +122,7 @@ class ResNetFPN(PyramidBackbone):
 class RCNNFPN(PyramidBackbone):
     """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5, as in two-stage models.
 
-    Args:
-        resnet, frozen_norm, stride_in_1x1, channels: See ``ResNetFPN``.
+    The arguments are those of ``ResNetFPN``.
     """
 
     def __init__(
@@ -165,12 +160,8 @@ class MobileNetFPN(PyramidBackbone):
     The blocks at stride 32 are left out: they hold three quarters of the parameters.
 
     Args:
-        weights: "imagenet" (torchvision's, see ``load_imagenet``) or None for random ones.
-        frozen_norm: Fix the statistics and affine parameters of batch norm, and all weights up to
-            stride 4, as for pretrained weights.
-
-    Raises:
-        BackboneWeightsError: The weights cannot be had.
+        weights: "imagenet" (see ``load_imagenet``) or None for random ones.
+        frozen_norm: As of ``ResNetFPN``, with the weights up to stride 4.
     """
 
     def __init__(
@@ -224,7 +215,7 @@ class YolactFPN(nn.Module):
     Sides of the image need not be multiples of the strides.
 
     Args:
-        resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
+        resnet: See ``ResNetFPN``.
         frozen_norm: Fix the statistics and affine parameters of batch norm, as YOLACT does with
             fewer than six images on a device.
     """

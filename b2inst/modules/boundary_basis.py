@@ -94,7 +94,7 @@ class BoundarySupervision(BasisPredictor):
     Args:
         basis_head: Predicts the bases. Without ``branch`` its last map is the boundary.
         branch: Basis head of one map, the boundary, on the same grid.
-        criterion: Losses of the map.
+        criterion: Loss of the map.
     """
 
     def __init__(
@@ -163,11 +163,9 @@ def add_boundary(
     and not ``as_basis``; (b) ``fused`` and not ``as_basis``; (c) ``fused``; (d) not ``as_basis``.
 
     Args:
-        basis_head: Of the baseline.
         make_branch: Builds a branch from arguments of ``BasisHead``.
-        branch_channels: Width of the boundary's own branch; 0 shares the basis head, whose last
-            map is then the boundary.
-        branch_convs: Number of convolutions of that branch.
+        branch_channels, branch_convs: Width of the boundary's own branch, and its convolutions. A
+            width of 0 shares the basis head, whose last map is then the boundary.
         pyramid_strides: Levels that a fused branch reads, finest first; a single one reads that.
         fused: The branch reads several levels of the pyramid, summed, instead of the finest.
         as_basis, detach: See ``BoundaryBasis``.

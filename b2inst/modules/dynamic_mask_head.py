@@ -117,9 +117,7 @@ class DynamicMaskHead(Assembler):
     def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
         """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
 
-        Args:
-            image: P int64, each one's image in the batch.
-            coefficients: P×D.
+        ``image`` is each one's image in the batch, P int64; coefficients are P×D.
         """
         boundary = None
         if self.refinement is not None and bases.boundary_logits is not None:

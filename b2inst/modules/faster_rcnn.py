@@ -22,9 +22,7 @@ class FasterRCNN(nn.Module):
     Args:
         strides: Of the levels that proposals come from.
         anchor_sizes: Side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
-        box_pooler: Pools the features in a box.
-        box_head: N×in_channels×R×R pooled features to N×hidden.
-        hidden: Output width of ``box_head``.
+        box_pooler, box_head: N boxes to N×in_channels×R×R features, and these to N×hidden.
         train_proposals, test_proposals: Per level before suppression, and per image after it.
         samples: Boxes per image to train the box head on, a quarter of them objects.
         refined_samples: Train masks in the boxes that the box head regresses, as at inference

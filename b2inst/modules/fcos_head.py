@@ -38,10 +38,9 @@ class FCOSHead(InstanceHead):
     """Classification, box and centerness towers shared by the levels.
 
     Args:
-        num_coefficients: D, numbers per position that only the assembler interprets.
+        num_coefficients: D per position.
         sizes_of_interest: Per level, range of the largest box distance in pixels.
-        num_convs: 3×3 convolutions in each of the two towers.
-        num_shared_convs: 3×3 convolutions before both towers.
+        num_convs, num_shared_convs: 3×3 convolutions in each of the two towers, and before both.
     """
 
     outputs = DenseOutputs
@@ -214,10 +213,6 @@ class CondInstHead(FCOSHead):
     the last three coefficients are not predicted: x and y of the position and the object size of
     its level (the upper end of its range, twice the lower end of the last), in network-input
     pixels.
-
-    Args:
-        num_coefficients: D, with these three.
-        sizes_of_interest, fcos: Arguments of ``FCOSHead``.
     """
 
     centres = staticmethod(mask_centroids)

@@ -55,9 +55,7 @@ def sizes_of_interest(
 ) -> tuple[tuple[float, float], ...]:
     """Ranges of the largest box distance in pixels, per level.
 
-    Args:
-        strides: Of the levels.
-        object_size: Upper end of a level's range in strides; FCOS has 8.
+    ``object_size`` is the upper end of a level's range in strides; FCOS has 8.
     """
     bounds = [float(object_size * stride) for stride in strides[:-1]]
     return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))

@@ -79,12 +79,7 @@ class BoundaryPreservingHead(nn.Module):
     """Masks and boundaries of the same boxes, with features fused both ways (BMask R-CNN).
 
     The boundary branch reads the finest level, whatever the size of a box, at twice the resolution.
-    Inference uses the masks only.
-
-    Args:
-        num_classes: C, of masks and of boundaries.
-        pooler: Pools the features in a box to half a mask's size, for the mask branch.
-        norm: Builds a norm after each 3×3 convolution; published without.
+    Inference uses the masks only. The arguments are those of ``RoIMaskHead``.
     """
 
     def __init__(
@@ -157,11 +152,9 @@ def boundary_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
 
 
 class MaskIoUHead(nn.Module):
-    """Predicts the IoU of a mask from it and the features that it was computed from.
+    """Predicts the IoU of a mask, for each class, from it and the features it was computed from.
 
     Args:
-        num_classes: C; an IoU is predicted for each.
-        channels: Width of the four convolutions; the last halves the resolution.
         hidden: Width of the two fully connected layers.
         norm, norm_hidden: Build norms after each convolution and fully connected layer; published
             without.

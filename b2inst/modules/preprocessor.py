@@ -76,12 +76,7 @@ class Preprocessor(nn.Module):
 
 
 class SquarePreprocessor(Preprocessor):
-    """Squeezes images to a square, whatever their shape, as YOLACT does. No padding.
-
-    Args:
-        mean, std: Per RGB channel on the 0..255 scale.
-        side: Of the square, in pixels.
-    """
+    """Squeezes images to a square, whatever their shape, as YOLACT does. No padding."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], side: int) -> None:
         super().__init__(mean=mean, std=std, size_divisor=1)

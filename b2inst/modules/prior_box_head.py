@@ -35,7 +35,7 @@ class PriorBoxHead(InstanceHead):
     """One convolution and three predictors beside each other, shared over the levels (YOLACT §4).
 
     Args:
-        num_coefficients: D, numbers per prior that only the assembler interprets.
+        num_coefficients: D per prior.
         side: Of square images, in pixels.
         square: All images are such squares, which the cells of each level fill. Otherwise images
             have any shape, cells are a stride apart, and ``side`` is only the unit of box offsets.
@@ -64,6 +64,7 @@ class PriorBoxHead(InstanceHead):
         nms: Callable[..., tuple[Tensor, Tensor]] = fast_nms,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.side = side
         self.strides = tuple(strides)
         self.scales = tuple(scale / side for scale in scales)

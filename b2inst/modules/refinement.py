@@ -81,9 +81,6 @@ class BoundaryDiffusion(Refinement):
         steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
             at 16 to 0.03). Information travels at most as many cells.
         guided: Without, every conductance is 1: plain smoothing, a control.
-
-    Raises:
-        ValueError: Another number of steps.
     """
 
     def __init__(self, *, steps: int = 12, guided: bool = True) -> None:

@@ -22,8 +22,9 @@ BRANCHES = ("iou", "boundary")
 class ScoringHead(nn.Module):
     """Predicts the quality of each mask from the mask, its boundary and the RoI's features.
 
-    Four convolutions are shared; each quality has a fully connected branch of its own. All are
-    normalised: without, a large learning rate left branches with dead units.
+    Four convolutions are shared, of which the last halves the resolution; each quality has a fully
+    connected branch of its own. All are normalised: without, a large learning rate left branches
+    with dead units.
 
     Args:
         branches: Qualities to predict: "iou" (S_IoU), "boundary" (S_boundary) or both.
@@ -31,11 +32,7 @@ class ScoringHead(nn.Module):
         roi_size: Side of the RoIs, to which the mask and its boundary are resampled.
         pooled_channels: Project the features to these before pooling, which is linear (default:
             no projection).
-        channels: Width of the four convolutions; the last halves the resolution.
-        hidden: Width of the fully connected layers.
-
-    Raises:
-        ValueError: No branch, or an unknown one.
+        channels, hidden: Width of the convolutions and of the fully connected layers.
     """
 
     def __init__(
@@ -75,14 +72,11 @@ class ScoringHead(nn.Module):
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
     def forward(self, features: Features, boxes: list[Tensor], masks: Masks) -> dict[str, Tensor]:
-        """Predict the qualities of N masks.
+        """Predict the qualities of N masks: logits by branch, N each, of a quality in [0, 1].
 
         Args:
             boxes: Per image, N in total, in network-input pixels.
             masks: N predicted masks with those boxes.
-
-        Returns:
-            Logits by branch, N each; their sigmoid is a quality in [0, 1].
         """
         pooled = self.pool(features, boxes)
         mask = masks.resized(self.roi_size)
@@ -101,12 +95,8 @@ class ScoringHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Regression to the true qualities at each box's own resolution.
 
-        Cross-entropy with the quality as soft target, which unlike the squared error of a
-        sigmoid keeps a gradient where it saturates.
-
-        Args:
-            boxes, masks: See ``forward``.
-            truths: Per image the true mask of each box, N×H×W.
+        Cross-entropy with the quality as soft target, which unlike the squared error of a sigmoid
+        keeps a gradient where it saturates. ``truths`` are per image the true mask of each box.
         """
         logits = self(features, boxes, masks)
         rows = zip(truths, accumulate(map(len, truths)), strict=True)

@@ -110,8 +110,8 @@ class B2InstSegmenter(nn.Module):
             image, targets = _resized_to(size, _whole(image), targets)
         masks, boxes = targets.masks, targets.boxes
         keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1) & masks.flatten(1).any(dim=1).bool()
-        kept = {"boxes": boxes[keep], "labels": targets.labels[keep], "masks": masks[keep]}
-        return image, replace(targets, **kept)
+        labels = targets.labels[keep]
+        return image, replace(targets, boxes=boxes[keep], labels=labels, masks=masks[keep])
 
 
 def _whole(image: Tensor) -> Tensor:
