@@ -266,7 +266,6 @@ PARTS = {
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
     "modules/scoring_head.py": "b2inst-blendmask",
-    "modules/semantic_heads.py": "resnet-condinst",
     "ops/boundary.py": "b2inst-blendmask",
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",
