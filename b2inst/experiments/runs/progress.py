@@ -48,6 +48,7 @@ class Progress:
             total=sum(self._totals.values()) * (1 + _EVALUATION),
             initial=sum(map(self._so_far, specs)),
             unit="it",
+            desc="starting: importing PyTorch",
             disable=not enabled or not specs,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {desc}",
@@ -71,7 +72,8 @@ class Progress:
         said = [f"{len(self._done) - failed} of {len(self._runs)} runs complete"]
         for label in [label for label, state in states.items() if state == RUNNING]:
             done, total = self._iterations(label), self._totals[label]
-            said.append(f"{label} evaluating" if done == total else f"{label} {done}/{total}")
+            step = {0: "preparing", total: "evaluating"}.get(done, f"{done}/{total}")
+            said.append(f"{label} {step}")
         others = {"failed": failed, "in the queue": counts[QUEUED]}
         said += [f"{number} {state}" for state, number in others.items() if number]
         self._bar.set_description_str(", ".join(said), refresh=False)

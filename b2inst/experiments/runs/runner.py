@@ -134,7 +134,8 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
             spec.model, num_classes=len(class_names), class_names=class_names, **options
         )
     except ValueError as error:
-        raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
+        prefix = "" if spec.model in str(error) else f"{spec.model}: "
+        raise SpecError(f"{prefix}{error}") from error
 
 
 def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:

@@ -89,9 +89,11 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     lines = []
     for split in dict.fromkeys(("train", plan.data.report_split)):
         index = load_split(plan.data, split, workspace.data)
-        objects = sum(map(len, index.annotations.values()))
+        crowds = sum(annotation.crowd for annotation in index.all_annotations())
+        instances = sum(map(len, index.annotations.values())) - crowds
         lines.append(
-            f"{plan.data.split_label(split)}: {len(index.images)} images, {objects} objects"
+            f"{plan.data.split_label(split)}: {len(index.images)} images, {instances} instances"
+            + (f" and {crowds} crowd regions" if crowds else "")
         )
     names = index.class_names
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
@@ -99,9 +101,9 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     size = (
         f"crops of {spec.augmentation.crop} pixels"
         if spec.augmentation.crop
-        else f"shorter sides of {min(sides)} to {max(sides)} pixels"
+        else f"shorter side {min(sides)} to {max(sides)} pixels"
         if len(set(sides)) > 1
-        else f"shorter sides of {sides[0]} pixels"
+        else f"shorter side {sides[0]} pixels"
     )
     folder = workspace.shown(open_run(workspace.runs, spec).folder)
     text = (
@@ -111,13 +113,13 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     if spec.schedule.eval_every:
         index = load_split(plan.data, "val", workspace.data)
         text += (
-            f"\nan early look every {spec.schedule.eval_every} iterations, at "
+            f"\nevaluation every {spec.schedule.eval_every} iterations on "
             f"{len(looked_at(index))} of {len(index)} images of {plan.data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
         text += (
             f"\nwarning: {spec.schedule.iterations} iterations are less than a tenth of the "
-            f"profile's {plan.schedule.iterations}; expect no usable model"
+            f"profile's {plan.schedule.iterations}; do not expect a usable model"
         )
     return text
 

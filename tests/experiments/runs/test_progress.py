@@ -40,7 +40,7 @@ def test_it_begins_where_the_runs_stand(
         assert "1 of 3 runs complete, b evaluating, 1 in the queue" in bar._bar.desc
         bar.show({"b": COMPLETE, "c": RUNNING})
         assert bar._bar.n == pytest.approx(6.6)
-        assert "2 of 3 runs complete, c 0/3" in bar._bar.desc
+        assert "2 of 3 runs complete, c preparing" in bar._bar.desc
         bar.show({"b": COMPLETE, "c": "DataError: no image"})
         assert bar._bar.n == pytest.approx(bar._bar.total)
         assert "2 of 3 runs complete, 1 failed" in bar._bar.desc
