@@ -45,6 +45,7 @@ class Profile(Spec):
 
     name: str
     description: str = ""
+    note: str | None = None  #: what a reader must know; shown under each table
     variant: str  #: the second half of a model's name: "tiny", "r50"
     #: The variants that rows may ask for, and what each is here: ``{r50: tiny}``. A row that asks
     #: for another is not run.

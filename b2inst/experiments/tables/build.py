@@ -49,6 +49,7 @@ def build_table(
         for name, row_specs in specs.items()
     }
     label = profile.data.split_label(split)
+    note = " ".join(filter(None, (profile.note, table.note)))
     rows = [_row(table, row, done, label, speed) for row in table.rows]
     runs = {run.hash: run for row_runs in done.values() for run in row_runs.values()}
     return TableResult(
@@ -74,7 +75,7 @@ def build_table(
             "rendered": now(),
             "source": table.source,
             "title": table.title,
-            **({} if table.note is None else {"note": table.note}),
+            **({"note": note} if note else {}),
             "data": profile.data.name,
             "split": label,
             "images": _agreed(runs, label, "images"),
