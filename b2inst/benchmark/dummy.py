@@ -32,8 +32,11 @@ class DummyDetections:
     def __init__(self, model: Segmenter, count: int) -> None:
         self.count = count
         self.sample: Sample | None = None  #: the image that is predicted next
-        two_stage = isinstance(model, TwoStageSegmenter)
-        self._head: Any = model.detector if two_stage else with_bases(model).instance_head
+        self._head: Any = (
+            model.detector
+            if isinstance(model, TwoStageSegmenter)
+            else with_bases(model).instance_head
+        )
         self._detect = self._head.detect
         vars(self._head)["detect"] = self._replaced
         self._calibrated = False

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,7 +90,7 @@ def benchmark(
                 options={} if _trained(name) else dict(options or {}),
                 parameters=sum(p.numel() for p in one.model.parameters()),
                 gflops=operations[name],
-                peak_memory_mb=peak_memory_mb(lambda one=one: one.predict(samples[0]), device),
+                peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
                 **_summary(timings[name]),
             )
             for name, one in timed.items()
@@ -162,7 +163,7 @@ def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | Non
 def _gflops_as_defined(timed: TimedModel, sample: Sample) -> float:
     """Operations of the model as defined, without faster algorithms."""
     timed.model.optimised = False
-    count = gflops(lambda: timed.predict(sample))
+    count = gflops(partial(timed.predict, sample))
     timed.model.optimised = True
     return count
 

@@ -58,6 +58,6 @@ def composed_samples(count: int, *, seed: int = 0) -> list[Sample]:
             image[y : y + side, x : x + side] = scene.image[: height - y, : width - x]
             masks = scene.masks[:, : height - y, : width - x]
             visible = torch.from_numpy(masks[masks.any((1, 2))])
-            boxes.append(masks_to_boxes(visible).numpy() + np.float32([x, y, x + 1, y + 1]))
+            boxes.append(masks_to_boxes(visible).numpy() + np.array([x, y, x + 1, y + 1]))
         samples.append(Sample(image, np.concatenate(boxes).astype(np.float32)))
     return samples
