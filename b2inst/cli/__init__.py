@@ -8,10 +8,12 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
-from b2inst.cli import bench, data, evaluation, experiments, models
+import b2inst
+from b2inst.cli import bench, data, evaluation, experiments, listing, models
 from b2inst.cli.errors import Commands
 
 app = typer.Typer(
@@ -38,6 +40,8 @@ app.command()(experiments.figures)
 app.command()(experiments.report)
 app.command()(experiments.runs)
 app.command()(experiments.publish)
+app.command()(listing.models)
+app.command()(listing.profiles)
 
 data_app = typer.Typer(no_args_is_help=True, help="Check, convert, download and generate data.")
 for command in (data.check, data.convert, data.coco, data.nuclei, data.scenes):
@@ -45,8 +49,21 @@ for command in (data.check, data.convert, data.coco, data.nuclei, data.scenes):
 app.add_typer(data_app, name="data")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"b2inst {b2inst.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _settings() -> None:
+def _settings(
+    version: Annotated[  # its callback does all
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

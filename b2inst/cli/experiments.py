@@ -68,8 +68,8 @@ def table(
     """Reproduce a table of the paper; rerun to resume.
 
     Trains and evaluates what is missing, and writes the table to results/local/PROFILE/. Published
-    tables in results/ are not changed. Without --data, uses the data of the profile. The notebook is executed only without options of
-    data splits, rows or weights to start from.
+    tables in results/ are not changed. Without --data, uses the data of the profile. With --start,
+    --row or options for splits, the table's notebook is not executed.
     """
     from b2inst.experiments import Workspace, make_table, to_text
     from b2inst.experiments.tables.published import comparison_text
@@ -213,8 +213,8 @@ def figures(
 ) -> None:
     """Draw the paper's figures as PDF and PNG.
 
-    Uses the trained models of the tables. Lists the figures whose models are not trained yet, with the table to run first. Give the same
-    options for data as for the tables.
+    Uses the trained models of the tables, and lists the figures whose models are missing, with the
+    table to run first. Give the same options for data as for the tables.
     """
     from b2inst.experiments import Workspace
     from b2inst.viz.paper import Material, left_out, make_figures
@@ -236,7 +236,7 @@ def report(
         bool, typer.Option("--published", help="Use the published results; for maintainers.")
     ] = False,
 ) -> None:
-    """Show all results of a profile on one page, with their provenance.
+    """Write a page of all results of a profile.
 
     If nothing has been run yet, names the page of the published results.
     """
@@ -280,7 +280,7 @@ def _run_notebook(
     source = load_table(name, workspace=workspace).notebook
     if source is not None:
         _, page = execute(
-            workspace.root / "notebooks" / source,
+            workspace.notebook(source),
             folder / f"{result.table}.ipynb",
             parameters,
             folder=workspace.root,

@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import subprocess
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,64 +27,86 @@ from b2inst.experiments.tables.notebook import execute, to_html
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Doubles its parameter, and fails on "bad"."""
+    return _notebook(tmp_path / "in.ipynb")
+
+
+def _notebook(path: Path) -> Path:
+    """A notebook that repeats its parameter, and fails on "bad"."""
     v4 = nbformat.v4
     parameters = v4.new_code_cell('word = "one"\ntimes = 2', metadata={"tags": ["parameters"]})
     work = v4.new_code_cell('assert word != "bad", "not this\\nword"\nprint(word * times)')
-    path = tmp_path / "in.ipynb"
     nbformat.write(v4.new_notebook(cells=[parameters, work]), path)
     return path
 
 
-def test_a_notebook_is_executed_with_its_parameters(source: Path, tmp_path: Path) -> None:
-    out, page = execute(source, tmp_path / "out/done.ipynb", {"word": "ab"}, folder=tmp_path)
-    cells = nbformat.read(out, as_version=4).cells
-    assert cells[-1].outputs[0].text == "abab\n"
-    assert page == tmp_path / "out/done.html"
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A notebook as papermill really executes it, its page, and what was printed meanwhile.
+
+    The paths have braces, which to papermill stand for parameters. The last cell prints a path of
+    the package.
+    """
+    folder = tmp_path_factory.mktemp("executed") / "{word} {0} {"
+    folder.mkdir()
+    path = _notebook(folder / "{in}.ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    code = "import b2inst, sys\nprint(b2inst.__file__, file=sys.stderr)"
+    notebook.cells.append(nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, path)
+    with redirect_stderr(StringIO()) as printed:
+        out, page = execute(
+            path, folder / "out/{out}.ipynb", {"word": "ab"}, folder=folder, progress=True
+        )
+    return out, page, printed.getvalue()
+
+
+def test_a_notebook_is_executed_with_its_parameters(executed: tuple[Path, Path, str]) -> None:
+    out, page, _ = executed
+    assert (out.name, page) == ("{out}.ipynb", out.with_name("{out}.html"))
+    assert nbformat.read(out, as_version=4).cells[-2].outputs[0].text == "abab\n"
     assert "abab" in page.read_text()
     assert not re.search(r'(src|href)="https?:', page.read_text())  # it is read without a network
 
 
-def test_a_notebook_of_the_same_inputs_is_not_executed_again(source: Path, tmp_path: Path) -> None:
-    def make(inputs: str | None, word: str = "ab") -> int:
-        out, page = execute(
-            source, tmp_path / "out.ipynb", {"word": word}, folder=tmp_path, inputs=inputs
-        )
-        assert page.is_file()
-        return out.stat().st_mtime_ns
-
-    first = make("a")
-    assert make("a") == first
-    changed = make("b")
-    assert changed > first
-    assert make("b", word="cd") > changed
-    assert make(None) > changed
-    with pytest.raises(RunError):
-        make("b", word="bad")
-    with pytest.raises(RunError):  # what failed is tried again
-        make("b", word="bad")
-
-
-def test_progress_is_by_cell(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path, progress=True)
-    assert "in.ipynb: 100%" in capsys.readouterr().err
-    execute(source, tmp_path / "quiet.ipynb", {}, folder=tmp_path)
-    assert capsys.readouterr().err == ""
+def test_progress_is_by_cell(executed: tuple[Path, Path, str]) -> None:
+    assert "{in}.ipynb: 100%" in executed[2]
 
 
 def test_a_warning_from_the_package_names_no_folder_of_this_machine(
-    source: Path, tmp_path: Path
+    executed: tuple[Path, Path, str],
 ) -> None:
+    out, page, _ = executed
     root = Path(b2inst.__file__).parents[1]
-    code = nbformat.v4.new_code_cell("import b2inst, sys\nprint(b2inst.__file__, file=sys.stderr)")
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells.append(code)
-    nbformat.write(notebook, source)
-    out, page = execute(source, tmp_path / "out.ipynb", {}, folder=tmp_path)
     assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "b2inst/__init__.py\n"
     assert str(root) not in out.read_text() + page.read_text()
+
+
+def test_a_notebook_of_the_same_inputs_is_not_executed_again(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    papermill = Papermill(0, json.loads(source.read_text()))
+    monkeypatch.setattr(subprocess, "run", papermill)
+
+    def executions(inputs: str | None, word: str = "ab") -> int:
+        before = papermill.calls
+        _, page = execute(
+            source, tmp_path / "out.ipynb", {"word": word}, folder=tmp_path, inputs=inputs
+        )
+        assert page.is_file()
+        return papermill.calls - before
+
+    assert [executions("a"), executions("a")] == [1, 0]
+    assert [executions("b"), executions("b", word="cd")] == [1, 1]
+    assert [executions(None), executions(None)] == [1, 1]
+    assert capsys.readouterr().err == ""
+    papermill.returncode = 1
+    for _ in range(2):  # what failed is tried again
+        with pytest.raises(RunError):
+            executions("b")
+    assert papermill.calls == 7
 
 
 def test_unknown_parameters_are_errors(source: Path, tmp_path: Path) -> None:
@@ -103,22 +127,22 @@ class Papermill:
         self.returncode = returncode
         self.written = written
         self.stderr = "Traceback …\nKeyError: kernel\n"
+        self.calls = 0
 
     def __call__(self, command: list[str], **arguments: Any) -> Any:
+        self.calls += 1
         if self.written is not None:
             Path(command[4]).write_text(json.dumps(self.written))
         return self
 
 
 def test_a_failing_cell_is_told_with_the_notebook_that_shows_it(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path
 ) -> None:
-    error = {"output_type": "error", "ename": "AssertionError", "evalue": "not this\nword"}
-    cells = [{"cell_type": "markdown"}, {"cell_type": "code", "outputs": [error]}]
-    monkeypatch.setattr(subprocess, "run", Papermill(1, {"cells": cells, "metadata": {}}))
     out = tmp_path / "out.ipynb"
     with pytest.raises(RunError, match=rf"AssertionError: not this word; see {out}"):
         execute(source, out, {"word": "bad"}, folder=tmp_path)
+    assert "not this" in out.read_text()
 
 
 @pytest.mark.parametrize("written", [None, "", "{"])
@@ -151,16 +175,6 @@ def test_parameters_arrive_as_they_are(parameters: dict[str, Any]) -> None:
     exec(PythonTranslator.codify(read), namespace)
     for name, value in parameters.items():
         assert namespace[name] == value or (value != value and namespace[name] != namespace[name])
-
-
-def test_paths_may_have_braces(source: Path, tmp_path: Path) -> None:
-    """To papermill they stand for parameters."""
-    folder = tmp_path / "{word} {0} {"
-    folder.mkdir()
-    notebook = source.rename(folder / "{in}.ipynb")
-    out, _ = execute(notebook, folder / "{out}.ipynb", {"word": "ab"}, folder=folder)
-    assert out == folder / "{out}.ipynb"
-    assert nbformat.read(out, as_version=4).cells[-1].outputs[0].text == "abab\n"
 
 
 @pytest.mark.parametrize(
