@@ -40,8 +40,8 @@ def check_plan(
     for spec in specs:
         if spec.schedule.batch_size % processes:
             raise SpecError(
-                f"schedule.batch_size {spec.schedule.batch_size} does not divide over {processes} "
-                "devices; choose a number of devices that divides it"
+                f"schedule.batch_size {spec.schedule.batch_size} is not divisible by {processes} "
+                "devices; choose another number of devices"
             )
     data = specs[0].data
     names = {}
@@ -57,7 +57,9 @@ def check_plan(
             warnings.warn(line, stacklevel=3)
         if index.skipped:
             lines = "\n".join(index.skipped)
-            warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=3)
+            warnings.warn(
+                f"{len(index.skipped)} invalid entries are skipped:\n{lines}", stacklevel=3
+            )
         if part == split:
             warn_of_limit(
                 load_ground_truth(index), max_detections=max(s.max_detections for s in specs)

@@ -209,7 +209,7 @@ def _train(
             progress=progress,
         )
     if first and not run.model_path.is_file():
-        raise RunError(f"{run.model_path}: training ended without it; run again")
+        raise RunError(f"{run.model_path}: missing after training; rerun")
 
 
 def _evaluate(

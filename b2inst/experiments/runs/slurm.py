@@ -138,7 +138,7 @@ class SlurmJobs:
                 )
             except submitit.core.utils.FailedJobError as error:
                 said = " ".join(str(error).split())
-                raise SpecError(f"sbatch refuses the jobs: {said}") from None
+                raise SpecError(f"sbatch rejected the jobs: {said}") from None
             for label, job in zip(new, jobs, strict=True):
                 write_json(_job_path(self._runs[label]), {"job": job.job_id})
                 self._jobs[label] = job

@@ -74,7 +74,7 @@ class Profile(Spec):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)}: each is run once, name it once")
+            raise ValueError(f"seeds {list(self.seeds)}: name each seed once")
         return self
 
     @field_validator("start", mode="before")
@@ -165,7 +165,7 @@ class Profile(Spec):
 
         if self.start == "required":
             raise SpecError(
-                f"profile {self.name} begins with trained weights: name the file with --start, or "
+                f"profile {self.name} starts from trained weights: name the file with --start, or "
                 f"in a profile of your own (extends: {self.name}, start: FILE)"
             )
         family, _, variant = model.rpartition("-")

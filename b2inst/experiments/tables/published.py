@@ -82,7 +82,7 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
         if unclean:
             raise RunError(
                 f"{workspace.shown(path)}: runs {', '.join(unclean)} were made from code that was "
-                "not committed; commit it and make them again with --rerun"
+                "not committed; commit it, and repeat them with --rerun"
             )
     moved = []
     for path in sorted(source.iterdir()):
