@@ -198,7 +198,7 @@ def train(
 def runs() -> None:
     """List the runs in runs/ with model, data, state and mask AP."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.tables.run_list import run_table
+    from b2inst.experiments.tables.published import run_table
 
     typer.echo(run_table(Workspace.here()))
 

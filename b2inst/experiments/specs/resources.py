@@ -1,15 +1,11 @@
-"""How a machine is used. No part of what a run is, and of no influence on its numbers but rounding.
+"""How a machine is used, which decides no number except by rounding.
 
-Sums over another number of ``threads`` round differently.
-Profiles that are made for CPUs therefore fix them.
+Sums over another number of ``threads`` round differently; profiles for CPUs therefore fix them.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -23,67 +19,28 @@ class Resources(Spec):
 
     jobs: PositiveInt = 1  #: runs at a time
     threads: PositiveInt | None = None  #: CPU threads of each process of a run; None: ``settled``
-    devices: PositiveInt = 1  #: of a run on each machine, with a process each: GPUs, or CPU cores
+    devices: PositiveInt = 1  #: GPUs, or CPU processes, of a run on each machine
     machines: PositiveInt = 1  #: of a run; several only as jobs of a cluster
     workers: NonNegativeInt = 0  #: processes that load training data, for each run
     batch: PositiveInt = 1  #: images predicted together
     device: str = "auto"  #: "auto", "cpu", "cuda"
     recompute: bool = False  #: in training, keep fewer activations and compute them again
-    logger: LoggerName | None = None  #: of Lightning, that gets what the training log gets
-    #: Options of sbatch by their long names, as in ``{partition: gpu, time: "24:00:00"}``; true for
-    #: those without a value.
+    logger: LoggerName | None = None  #: of Lightning, which gets what the training log gets
+    #: sbatch's options by their long names, such as ``{partition: gpu, time: "24:00:00"}``; true
+    #: for those without a value.
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     def settled(self) -> Self:
-        """With a number of threads: as given, by OMP_NUM_THREADS, or a share of the free cores.
+        """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
 
-        Each run has an equal share of the cores that are free now, each of its devices of that, and
-        each process that loads data has one of these. A thread on a core that another process uses
-        would make all others wait.
+        Each device of each run gets an equal share of the cores that this process may use, less
+        one for each process that loads data.
         """
         if self.threads is not None:
             return self
-        said = os.environ.get("OMP_NUM_THREADS", "")
-        share = round(free_cores()) // (self.jobs * self.devices) if not said.isdecimal() else 0
-        threads = int(said) if said.isdecimal() else share - self.workers
+        variable = os.environ.get("OMP_NUM_THREADS", "")
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+        share = cores // (self.jobs * self.devices) - self.workers
+        threads = int(variable) if variable.isdecimal() else share
         return self.model_copy(update={"threads": max(threads, 1)})
-
-
-def free_cores(root: Path = Path("/")) -> float:
-    """CPU cores that this process may use, and no other process does at present.
-
-    Args:
-        root: below which /proc and /sys lie.
-    """
-    cores = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return min(allowed, _quota(root / "sys/fs/cgroup"), _idle(root / "proc/stat") * cores)
-
-
-def _quota(group: Path) -> float:
-    """Cores' worth of time that a container may use, by either version of Linux's cgroups."""
-    try:
-        if (group / "cpu.max").is_file():
-            quota, period = (group / "cpu.max").read_text().split()
-        else:
-            quota, period = (
-                (group / f"cpu/cpu.cfs_{n}_us").read_text() for n in ("quota", "period")
-            )
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # not Linux, or "max"
-        return math.inf
-
-
-def _idle(stat: Path, seconds: float = 0.5) -> float:
-    """Share of the machine's time that its cores are idle; 1 where it does not tell."""
-
-    def times() -> list[int]:  # user, nice, system, idle, waiting for disks, …
-        return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:]]
-
-    try:
-        before = times()
-        time.sleep(seconds)
-        spent = [b - a for a, b in zip(before, times(), strict=True)]
-        return sum(spent[3:5]) / sum(spent)
-    except (OSError, ValueError, ZeroDivisionError):
-        return 1.0

@@ -228,18 +228,12 @@ def test_a_table_of_other_data_is_set_aside(
     assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
 
 
-def test_it_says_what_will_be_run_and_about_how_long_it_takes(
+def test_it_says_what_will_be_run(
     workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = _smoke(workspace, progress=True)
-    assert "table1, profile smoke: 5 runs, 0 complete, 0 begun\n" in capsys.readouterr().err
-    for cost in result.provenance["runs"].values():
-        cost["wall_seconds"] = 120.0
-    result.save(workspace.published / "smoke/table1/table1.json")
-    _smoke(workspace, seeds=(0, 1), progress=True, machine=Resources(jobs=2))
-    said = capsys.readouterr().err
-    assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
-    _smoke(workspace, seeds=(0, 1), progress=True)
+    _smoke(workspace, progress=True)
+    assert "table1, profile smoke: 5 runs to complete\n" in capsys.readouterr().err
+    _smoke(workspace, progress=True)
     assert "table1" not in capsys.readouterr().err
 
 
@@ -373,11 +367,6 @@ def test_mistakes_are_found_before_any_training(
     file.write_text(json.dumps(content))
     with pytest.raises(SpecError, match="other categories"):
         _smoke(workspace, data=coco_folder(coco))
-
-    usage = type("Usage", (), {"free": 1e6})
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(RunError, match="no disk space"):
-        _smoke(workspace)
     assert runs.calls == []
 
 
