@@ -70,8 +70,12 @@ def run_all(
         )
 
 
+#: What the evaluation of a run counts in the bar, as a share of its training.
+_EVALUATION = 0.1
+
+
 class Progress:
-    """A bar over the iterations of all runs, read from their logs."""
+    """A bar over all runs, read from their logs: the iterations of each, then its evaluation."""
 
     def __init__(
         self,
@@ -84,10 +88,10 @@ class Progress:
         every = {**complete, **specs}
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in every.items()}
         self._totals = {label: spec.schedule.iterations for label, spec in every.items()}
-        self._complete = len(complete)
+        self._complete = set(complete)
         self._bar = tqdm(
-            total=sum(self._totals.values()),
-            initial=sum(map(self._iterations, every)),
+            total=sum(self._totals.values()) * (1 + _EVALUATION),
+            initial=sum(map(self._so_far, every)),
             unit="it",
             desc="starting: importing PyTorch",
             disable=not enabled or not every,
@@ -104,16 +108,21 @@ class Progress:
     def show(self, running: Sequence[str], ended: Ended) -> None:
         """Update the bar; runs that neither run nor have ended are in the queue."""
         failed = sum(why is not None for why in ended.values())
-        complete = self._complete + len(ended) - failed
-        queued = len(self._runs) - complete - failed - len(running)
-        said = [f"{complete} of {len(self._runs)} runs complete"]
+        self._complete |= {label for label, why in ended.items() if why is None}
+        queued = len(self._runs) - len(self._complete) - failed - len(running)
+        said = [f"{len(self._complete)} of {len(self._runs)} runs complete"]
         for label in running:
             done, total = self._iterations(label), self._totals[label]
             step = {0: "preparing", total: "evaluating"}.get(done, f"{done}/{total}")
             said.append(f"{label} {step}")
         said += [f"{failed} failed"] * bool(failed) + [f"{queued} in the queue"] * bool(queued)
         self._bar.set_description_str(", ".join(said), refresh=False)
-        self._bar.update(sum(map(self._iterations, self._runs)) - self._bar.n)
+        self._bar.update(sum(map(self._so_far, self._runs)) - self._bar.n)
+
+    def _so_far(self, label: str) -> float:
+        if label in self._complete:
+            return self._totals[label] * (1 + _EVALUATION)
+        return self._iterations(label)
 
     def _iterations(self, label: str) -> int:
         run, total = self._runs[label], self._totals[label]

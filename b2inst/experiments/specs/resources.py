@@ -5,7 +5,10 @@ Sums over another number of ``threads`` round differently; profiles for CPUs the
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -33,14 +36,53 @@ class Resources(Spec):
     def settled(self) -> Self:
         """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
 
-        Each device of each run gets an equal share of the cores that this process may use, less
-        one for each process that loads data.
+        Each device of each run gets an equal share of the cores that are free now, less one for
+        each process that loads data. A thread on a core that another process uses would make all
+        others wait.
         """
         if self.threads is not None:
             return self
-        variable = os.environ.get("OMP_NUM_THREADS", "")
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        share = cores // (self.jobs * self.devices) - self.workers
-        threads = int(variable) if variable.isdecimal() else share
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        share = round(free_cores()) // (self.jobs * self.devices) if not said.isdecimal() else 0
+        threads = int(said) if said.isdecimal() else share - self.workers
         return self.model_copy(update={"threads": max(threads, 1)})
+
+
+def free_cores(root: Path = Path("/")) -> float:
+    """Return the number of CPU cores that this process may use and no other process uses now.
+
+    Args:
+        root: Folder that contains /proc and /sys.
+    """
+    cores = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return min(allowed, _quota(root / "sys/fs/cgroup"), _idle(root / "proc/stat") * cores)
+
+
+def _quota(group: Path) -> float:
+    """Cores' worth of time that a container may use, by either version of Linux's cgroups."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = (
+                (group / f"cpu/cpu.cfs_{n}_us").read_text() for n in ("quota", "period")
+            )
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # not Linux, or "max"
+        return math.inf
+
+
+def _idle(stat: Path, seconds: float = 0.5) -> float:
+    """Share of the machine's time that its cores are idle; 1 where it does not tell."""
+
+    def times() -> list[int]:  # user, nice, system, idle, waiting for disks, …
+        return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:]]
+
+    try:
+        before = times()
+        time.sleep(seconds)
+        spent = [b - a for a, b in zip(before, times(), strict=True)]
+        return sum(spent[3:5]) / sum(spent)
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from b2inst.experiments.runs.single_run import data_name
@@ -38,6 +39,24 @@ def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     if not cells:
         return "No published table to compare with."
     return "\n".join([*markdown_lines(cells), "", summary])
+
+
+def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
+    """Return how long one run of each of ``rows`` took when published; None if unknown.
+
+    Args:
+        rows: Names of rows, one for each run.
+        published: The published table, if any.
+    """
+    if published is None:
+        return None
+    costs, total = published.provenance["runs"], 0.0
+    known = {row.name: row.runs for row in published.rows if row.runs}
+    for name in rows:
+        if name not in known:
+            return None
+        total += sum(costs[run]["wall_seconds"] for run in known[name]) / len(known[name])
+    return total
 
 
 def publish(profile: str, workspace: Workspace) -> list[Path]:

@@ -22,7 +22,7 @@ from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import TableSpec, load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
-from b2inst.experiments.tables.published import load_published
+from b2inst.experiments.tables.published import expected_seconds, load_published
 from b2inst.experiments.tables.rendering import write_table
 from b2inst.experiments.tables.speed import TableSpeed, table_speed
 from b2inst.experiments.tables.table_result import TableResult
@@ -101,8 +101,9 @@ def make_table(
     missing = _missing(runs, wanted, split)
     if missing:
         if progress:
-            text = f"{table.name}, profile {plan.name}: {len(missing)} runs to complete"
-            tqdm.write(text, file=sys.stderr)
+            published = load_published(plan.name, table.name, workspace)
+            text = _announcement(runs, missing, machine.jobs, published)
+            tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan(missing.values(), workspace, split, machine)
 
     def write(speed: TableSpeed | None) -> TableResult:
@@ -167,6 +168,20 @@ def _earlier_seeds(
     kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
     warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
     return ()
+
+
+def _announcement(
+    runs: Runs, missing: Mapping[str, RunSpec], jobs: int, published: TableResult | None
+) -> str:
+    """What is there, what will be run, and about how long that takes."""
+    begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
+    text = f"{len(runs)} runs, {len(runs) - len(missing)} complete, {begun} begun"
+    seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
+    if missing and published is not None and seconds:
+        minutes = seconds / 60 / min(jobs, len(missing))
+        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time (as the published runs took, "
+        text += f"on {published.provenance.get('cpu')})"
+    return text
 
 
 def _runs(specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:

@@ -28,13 +28,14 @@ def test_it_begins_where_the_runs_stand(
     _log(workspace, specs["b"], 2)
     first = {"a": specs.pop("a")}
     with Progress(specs, workspace, complete=first) as bar:
-        # "a" is complete, "b" has 2 of its 3 iterations, of 12 in all.
-        assert f"{100 * 5 / 12:3.0f}%" in capsys.readouterr().err
+        # "a" with its evaluation is 3.3 of 13.2 in all, "b" has 2 of its 3 iterations.
+        assert f"{100 * (3.3 + 2) / 13.2:3.0f}%" in capsys.readouterr().err
         _log(workspace, specs["b"], 3)
         bar.show(["b"], {})
-        assert bar._bar.n == 6
+        assert bar._bar.n == pytest.approx(6.3)
         assert bar._bar.desc.startswith("1 of 4 runs complete, b evaluating, 2 in the queue")
         bar.show(["c"], {"b": None})
+        assert bar._bar.n == pytest.approx(6.6)
         assert bar._bar.desc.startswith("2 of 4 runs complete, c preparing, 1 in the queue")
         bar.show([], {"b": None, "c": "DataError: no image", "d": None})
         assert bar._bar.desc.startswith("3 of 4 runs complete, 1 failed")

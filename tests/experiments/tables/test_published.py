@@ -16,6 +16,7 @@ from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import (
     comparison_markdown,
     comparison_text,
+    expected_seconds,
     load_published,
     publish,
 )
@@ -78,6 +79,16 @@ def test_nothing_published(workspace: Workspace, fake_run: Any) -> None:
     assert load_published("smoke", "table1", workspace) is None
     assert comparison_text(result, workspace) == ""
     assert comparison_markdown(result, workspace) == "No published table to compare with."
+    assert expected_seconds(["HBB"], None) is None
+
+
+def test_times_are_means_of_the_published_runs(workspace: Workspace, fake_run: Any) -> None:
+    result = _table(workspace, fake_run, (0, 1))
+    for seconds, run in zip((100.0, 200.0), result.row("HBB").runs, strict=True):
+        result.provenance["runs"][run]["wall_seconds"] = seconds
+    assert expected_seconds(["HBB"], result) == 150.0
+    assert expected_seconds(["HBB", "HBB"], result) == 300.0
+    assert expected_seconds(["HBB", "HBB+MS"], result) is None  # never run
 
 
 def test_publishing_moves_tables_and_keeps_what_has_no_successor(
