@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from b2inst.models.building import IMAGENET_RGB, Family
@@ -114,7 +115,9 @@ def create_model(
         ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
     if name not in CATALOG:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
+        near = get_close_matches(name, CATALOG, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown model {name!r}; {hint}`b2inst models` lists all models")
     if num_classes < 1:
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:

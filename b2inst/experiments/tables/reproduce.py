@@ -166,7 +166,7 @@ def _earlier_seeds(
     if provenance.get("data") == plan.data.name:
         return [seed for seed in provenance["seeds"] if seed not in asked]
     kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
-    warnings.warn(f"the table of other data that was here is now {kept}", stacklevel=3)
+    warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
     return ()
 
 

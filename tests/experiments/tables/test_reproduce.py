@@ -223,7 +223,7 @@ def test_a_table_of_other_data_is_set_aside(
     (folder / "table1.json").write_text(
         (folder / "table1.json").read_text().replace(first.provenance["data"], "coco-1234")
     )
-    with pytest.warns(UserWarning, match="the table of other data that was here is now .*1234"):
+    with pytest.warns(UserWarning, match="an earlier table of other data was moved to .*1234"):
         _smoke(workspace)
     assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
 
@@ -381,7 +381,7 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     for seed, split in enumerate(("train", "val")):
         write_scenes(coco, split=split, images=2, size=32, seed=seed)
     (coco / "train/000001.png").unlink()
-    with pytest.warns(UserWarning, match=r"entries are left out:\n.*000001\.png"):
+    with pytest.warns(UserWarning, match=r"entries are skipped:\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
 
