@@ -102,7 +102,8 @@ def make_table(
     if missing:
         if progress:
             published = load_published(plan.name, table.name, workspace)
-            text = _announcement(runs, missing, machine.jobs, published)
+            chosen = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
+            text = _announcement(chosen, missing, machine.jobs, published)
             tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan(missing.values(), workspace, split, machine)
 

@@ -241,6 +241,8 @@ def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
     _smoke(workspace, seeds=(0, 1), progress=True)
     assert "table1" not in capsys.readouterr().err
+    _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
+    assert "table1, profile smoke: 1 runs, 0 complete, 0 begun" in capsys.readouterr().err
 
 
 @pytest.fixture
