@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from b2inst.ops.resize import resized_size
+from b2inst.ops.images import resized_size
 
 #: ImageNet's, RGB.
 _MEAN_COLOUR = (124, 117, 104)

@@ -155,7 +155,7 @@ def test_mistakes_of_convert(nuclei: Path, tmp_path: Path) -> None:
     assert _convert(nuclei, out).exit_code == 2
     wrong = _convert(nuclei, out, "--from", "yolo", "--name", "x")
     assert wrong.exit_code == 2
-    assert "go with --from labelmap" in wrong.stderr
+    assert "need --from labelmap" in wrong.stderr
     assert "nowhere: no such file" in _convert("nowhere", out, "--from", "yolo").stderr
 
 
