@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import call as _call
+from command_line import error as _error
 
 import b2inst.experiments
-from b2inst.cli import app
 from b2inst.cli.errors import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
@@ -25,18 +25,6 @@ from b2inst.weights import save_model
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
-
-
-def _call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def _error(*arguments: object) -> str:
-    """The one line a command fails with."""
-    result = _call(*arguments)
-    assert result.exit_code == 1, result.output
-    (line,) = result.stderr.strip().splitlines()
-    return line
 
 
 @pytest.fixture

@@ -11,28 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import call as _call
+from command_line import error as _error
 
 from b2inst import evaluation
-from b2inst.cli import app
 from b2inst.cli.evaluation import comparison_text
 from b2inst.data import SCENE_CLASSES, write_scenes
 from b2inst.evaluation.bootstrap import noise_band
 from b2inst.evaluation.compare import Comparison
 from b2inst.models import create_model
 from b2inst.weights import save_model
-
-
-def _call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def _error(*arguments: object) -> str:
-    """The one line a command fails with."""
-    result = _call(*arguments)
-    assert result.exit_code == 1, result.output
-    (line,) = result.stderr.strip().splitlines()
-    return line
 
 
 @pytest.fixture

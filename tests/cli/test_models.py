@@ -13,27 +13,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from command_line import call as _call
+from command_line import error as _error
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from b2inst.cli import app
 from b2inst.cli.errors import STOPPED
 from b2inst.data import SCENE_CLASSES, write_scenes
 from b2inst.models import create_model
 from b2inst.viz import predict as module
 from b2inst.weights import save_model
-
-
-def _call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def _error(*arguments: object) -> str:
-    """The one line a command fails with."""
-    result = _call(*arguments)
-    assert result.exit_code == 1, result.output
-    (line,) = result.stderr.strip().splitlines()
-    return line
 
 
 @pytest.fixture
