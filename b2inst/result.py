@@ -58,7 +58,7 @@ class Result(Instances):
             Figure whose axes ``figure.axes[0]`` are in pixels of the image.
         """
         from b2inst.viz.draw import draw_instances
-        from b2inst.viz.picture import picture_figure
+        from b2inst.viz.figure import picture_figure
 
         drawn = draw_instances(self.image, self, score_threshold=score_threshold, captions=captions)
         return picture_figure(drawn, size=self.image.shape[:2])

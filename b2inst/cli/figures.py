@@ -22,7 +22,7 @@ from b2inst.cli.options import (
 def figures(
     profile: ProfileOption = "tiny",
     seeds: Annotated[
-        str, typer.Option("--seeds", help="The first that is there is drawn; all are counted.")
+        str, typer.Option("--seeds", help="Seeds; the first that was run is shown.")
     ] = "0",
     data: DataOption = None,
     train_split: TrainSplitOption = None,
@@ -38,10 +38,10 @@ def figures(
     Give the options of data that the tables were made with.
     """
     from b2inst.experiments import Workspace
-    from b2inst.viz.paper import Material, left_out, make_figures
+    from b2inst.viz.paper import TrainedModels, missing_models, save_all
 
     workspace = Workspace.here()
-    material = Material.of(
+    models = TrainedModels.load(
         profile,
         seeds=parse_seeds(seeds) or (0,),
         data=coco_data(
@@ -54,8 +54,8 @@ def figures(
         ),
         workspace=workspace,
     )
-    for why, names in left_out(material).items():
+    for why, names in missing_models(models).items():
         typer.echo(f"left out: {', '.join(names)}; {why}")
-    for saved in make_figures(material):
+    for saved in save_all(models):
         if saved.path is not None:
             typer.echo(f"{workspace.shown(saved.path)} and .pdf")

@@ -118,7 +118,7 @@ def predict(
     weights: Annotated[Path, typer.Argument(help="model.safetensors")],
     out: Annotated[Path, typer.Option("--out", help="Folder for pictures and predictions.json.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Image and video files, or folders of them.")
+        list[Path] | None, typer.Argument(help="Image files, or folders of them.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="COCO-format folder: the images of a split.")
@@ -142,7 +142,7 @@ def predict(
     precision: PrecisionOption = "auto",
     device: DeviceOption = None,
 ) -> None:
-    """Predict images and videos: pictures, and one COCO-format file.
+    """Predict images: annotated pictures, and one COCO-format file.
 
     Folders are searched with their subfolders, which --out has too.
 
@@ -159,7 +159,7 @@ def predict(
     category_ids = model_card(weights)["category_ids"]
     if images:
         coco_data(None, train=train_split, val=split, val_fraction=val_fraction)
-        paths = find_images(images, videos=True, outside=out, skip_bad=skip_bad)
+        paths = find_images(images, outside=out, skip_bad=skip_bad)
         folders = [path for path in images if path.is_dir()]
     else:
         index = read_split(
@@ -180,10 +180,8 @@ def predict(
         label_maps=label_maps,
         overwrite=overwrite,
     )
-    videos = sum(path.suffix == ".mp4" for path in found.pictures)
-    drawn = f"{len(found.pictures) - videos} pictures" + f" and {videos} videos" * (videos > 0)
     kept = f" ({found.kept} of them from before)" if found.kept else ""
-    typer.echo(f"{out}: {drawn}{kept}, predictions.json")
+    typer.echo(f"{out}: {len(found.pictures)} pictures{kept}, predictions.json")
     if found.full:
         typer.echo(
             f"warning: {found.full} images reached the limit of {model.max_detections} detections; "
