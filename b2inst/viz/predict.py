@@ -69,11 +69,12 @@ def find_images(
 
 
 def _images_in(folder: Path, outside: Path | None) -> list[Path]:
-    excluded, suffixes = outside and outside.resolve(), image_suffixes()
-    images, others = [], []
+    excluded = None if outside is None else outside.resolve()
+    images, others, suffixes = [], [], image_suffixes()
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file() or (excluded and excluded in path.resolve().parents):
+        own = excluded != folder.resolve() and excluded in path.resolve().parents
+        if hidden or own or not path.is_file():
             continue
         if path.suffix.lower() in suffixes:
             images.append(path)
