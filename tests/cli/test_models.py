@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -309,21 +308,18 @@ def test_predict_takes_the_images_of_a_split(tmp_path: Path, weights: Path) -> N
         assert _call("predict", weights, *given, "--out", tmp_path / "no").exit_code == 2
 
 
-def test_predict_takes_folders_with_videos(tmp_path: Path, weights: Path) -> None:
+def test_predict_takes_folders_that_contain_the_output(tmp_path: Path, weights: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "in/out"
     (folder / "a").mkdir(parents=True)
     Image.new("RGB", (48, 48)).save(folder / "a/x.png")
-    writer = cv2.VideoWriter(str(folder / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    writer.write(np.zeros((48, 64, 3), np.uint8))
-    writer.release()
-    for kept in ("", " (2 of them from before)"):
-        done = _call("predict", weights, folder, "--out", out)
+    (folder / "clip.mp4").write_text("no image")
+    for kept in ("", " (1 of them from before)"):
+        with pytest.warns(UserWarning, match=r"left out: 1 \(clip\.mp4\)"):
+            done = _call("predict", weights, folder, "--out", out)
         assert done.exit_code == 0, done.output
-        assert done.stdout == f"{out}: 1 pictures and 1 videos{kept}, predictions.json\n"
-    (folder / "b.mp4").write_text("no video")
-    last = _call("predict", weights, folder, "--out", out).stderr.strip().splitlines()[-1]
-    assert last.startswith(f"error: {folder / 'b.mp4'}: OpenCV cannot decode this video")
-    assert _call("predict", weights, folder, "--out", out, "--skip-bad").exit_code == 0
+        assert done.stdout == f"{out}: 1 pictures{kept}, predictions.json\n"
+    done = _call("predict", weights, folder / "a", "--out", folder / "a")
+    assert "is a folder of the images; choose another --out" in done.stderr
 
 
 def test_predict_tells_of_too_large_images_in_one_line(
