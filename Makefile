@@ -1,5 +1,5 @@
 # b2inst: `make` alone lists the targets. These variables apply to all of them:
-#   PROFILE  tiny (default) | nuclei | smoke | small | coco-1x | coco-3x: data, model size, schedule
+#   PROFILE  data, model size and schedule: a file of experiments/profiles/, tiny by default
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
 #   BATCH    images per iteration; learning rate and schedule are scaled accordingly
@@ -24,11 +24,13 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser verify docs lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser wheel verify docs lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo; echo "profiles: $(basename $(notdir $(sort $(wildcard experiments/profiles/*.yaml))))"
+	@echo "          ($(BIN)/b2inst profiles describes them)"
 
 setup: $(STAMP) ## create .venv with the locked dependencies (other targets do this as needed)
 
@@ -89,19 +91,22 @@ bench: setup ## time the R-50 models by stage, with and without B2Inst: results/
 gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, one seed of Table 1: results/gpu/
 	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei --data $(abspath $(DATA)))
 
+# Jupyter refuses to run as root, as one is in most containers, unless told otherwise.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 lab: setup ## open the explorer and the other notebooks in JupyterLab
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb
 
 explorer: setup ## serve the explorer as a web page, with voila
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb
 
-# Tests that train nothing and build few whole models.
+# Tests that train nothing and build few whole models. Converting all nuclei alone takes a minute.
 FAST = tests/ops tests/modules tests/data tests/test_losses.py tests/test_structures.py \
 	tests/test_repository.py --ignore tests/data/test_fuzz.py --ignore tests/data/test_loader.py
 
 check: export OMP_NUM_THREADS = 1
 check: lint ## lint and the fast tests, for every commit: about a minute on 2 cores
-	$(BIN)/pytest -q -n 2 $(FAST)
+	env -u B2INST_NUCLEI $(BIN)/pytest -q -n 2 $(FAST)
 
 # Two worker processes with one thread each: more threads slow each other down. Notebooks run one after
 # the other, because their tables share runs, which only one process can use at a time.
@@ -113,6 +118,9 @@ test: lint ## lint, types, layers, unit tests, and every notebook in the smoke p
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## test the explorer and the report in Chromium, which must be installed
 	$(BIN)/pytest -m browser tests/browser
+
+wheel: setup ## build the wheel: dist/; install it into a fresh environment, and use it in an empty folder
+	UV=$(UV) .ci/wheel
 
 verify: setup ## compare our models with published implementations: make verify REFERENCE=folder CASE=name
 	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)

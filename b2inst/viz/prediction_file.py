@@ -4,52 +4,61 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from b2inst.data import DataError
-from b2inst.data.files import replacing
 
-_REMEDY = "choose another --out, or --overwrite to start again"
+_REMEDY = "choose another --out, or --overwrite to begin anew"
 
-_Entry = tuple[dict[str, Any], list[dict[str, Any]]]  # an image and its annotations
+#: What a line of the partial file holds: some of the COCO file's lists.
+_Entry = dict[str, list[dict[str, Any]]]
 
 
 class PredictionFile:
-    """Adds images with their predictions to a COCO annotation file.
+    """Adds images with their predictions to a COCO annotation file, and loses none of them.
 
-    As a context manager, it saves each image as soon as it is added, as a line of a hidden file
-    beside ``path``, and writes the COCO file when the context ends, also by an exception. If the
-    process is killed, the lines stay and are read the next time.
+    As a context manager it keeps each image on disk as soon as it is added, as a line of a hidden
+    file beside ``path``; leaving the context, also by an exception, turns the lines into the COCO
+    file. If the process is killed the lines stay, and the next one goes on from them. Memory does
+    not grow with the predictions.
 
     Args:
-        path: COCO file, in a folder that exists.
-        head: Its ``info`` and ``categories``; a file is continued only with the same ones.
-        overwrite: Start again instead of continuing the existing file.
+        path: the COCO file, in a folder that exists.
+        head: its ``info`` and ``categories``; a file is continued only with the same ones.
+        overwrite: begin anew instead of continuing the file that is there.
 
     Raises:
-        DataError: The existing file has another head or was written by another program.
+        DataError: the file that is there has another head, or is of another program.
     """
 
     def __init__(self, path: Path, head: dict[str, Any], *, overwrite: bool = False) -> None:
         self.path = path
         self._head = head
         self._partial = path.with_name(f".{path.name}.partial")
-        # An image whose picture is gone, or was never saved, is predicted again.
-        self._entries = [] if overwrite else [e for e in self._read() if self._is_whole(e[0])]
-        self._last_image = max((image["id"] for image, _ in self._entries), default=0)
-        self._last_annotation = max((a["id"] for _, own in self._entries for a in own), default=0)
-
-    @property
-    def images(self) -> dict[str, dict[str, Any]]:
-        """COCO's entry of each image, by file name."""
-        return {image["file_name"]: image for image, _ in self._entries}
+        self._fresh = path.with_name(f".{path.name}.new")
+        self._overwrite = overwrite
+        self._last_id = {"images": 0, "annotations": 0}
+        #: Called with each earlier image and its annotations, which it may change.
+        self.amend: Callable[[dict[str, Any], list[dict[str, Any]]], None] = lambda *_: None
+        self.detections = 0  #: number of annotations
+        self.drawn = 0  #: annotations that reach the head's ``score_threshold``
+        self.best_score = 0.0  #: highest score of an annotation
+        #: COCO's entry of each image, by file name; of a video its last frame's, by the video's.
+        self.images: dict[str, dict[str, Any]] = {}
+        for entry in self._earlier():
+            self._note(entry)
 
     def __enter__(self) -> Self:
-        with replacing(self._partial) as fresh:
-            lines = (json.dumps(line) + "\n" for line in (self._head, *self._entries))
-            fresh.write_text("".join(lines), encoding="utf-8")
+        with self._fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self._head) + "\n")
+            for entry in self._earlier():
+                for image in entry["images"]:
+                    self.amend(image, entry["annotations"])
+                file.write(json.dumps(entry) + "\n")
+        self._fresh.replace(self._partial)
         self._file = self._partial.open("a", encoding="utf-8")
         return self
 
@@ -60,68 +69,92 @@ class PredictionFile:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-        content = {
-            **self._head,
-            "images": [image for image, _ in self._entries],
-            "annotations": [annotation for _, own in self._entries for annotation in own],
-        }
-        with replacing(self.path) as fresh:
-            fresh.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        with self._fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(self._head).removesuffix("}"))
+            for key in ("images", "annotations"):
+                file.write(f', "{key}": [')
+                for i, record in enumerate(r for entry in self._lines() for r in entry[key]):
+                    file.write(",\n" * (i > 0) + json.dumps(record))
+                file.write("]")
+            file.write("}\n")
+        self._fresh.replace(self.path)
         self._partial.unlink()
+
+    @property
+    def next_image_id(self) -> int:
+        """Id of the image that is added next."""
+        return self._last_id["images"] + 1
 
     def add(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
         """Add an image.
 
         Args:
-            image: COCO's entry without its id, and with ``picture``, the path of the annotated
-                picture relative to the file.
-            annotations: COCO's entries without their ids.
+            image: COCO's entry, with :attr:`next_image_id` as its id, with ``picture``, the path
+                of the annotated picture or video relative to the file, and of a frame with
+                ``video``, the video's file name.
+            annotations: COCO's entries, but for their ids.
         """
-        self._last_image += 1
-        numbered = []
-        for annotation in annotations:
-            self._last_annotation += 1
-            own = {"id": self._last_annotation, "image_id": self._last_image}
-            numbered.append({**annotation, **own})
-        entry = ({"id": self._last_image, **image}, numbered)
+        first = self._last_id["annotations"] + 1
+        numbered = [{"id": first + i, **entry} for i, entry in enumerate(annotations)]
+        entry = {"images": [image], "annotations": numbered}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
-        self._entries.append(entry)
+        self._note(entry)
 
-    def _is_whole(self, image: dict[str, Any]) -> bool:
-        return (self.path.parent / image["picture"]).is_file()
+    def _note(self, entry: _Entry) -> None:
+        for image in entry["images"]:
+            self.images[image.get("video") or image["file_name"]] = image
+        scores = [annotation["score"] for annotation in entry["annotations"]]
+        self.detections += len(scores)
+        self.drawn += sum(score >= self._head["info"]["score_threshold"] for score in scores)
+        self.best_score = max([self.best_score, *scores])
+        for key, last in self._last_id.items():
+            self._last_id[key] = max([last, *(record["id"] for record in entry[key])])
 
-    def _read(self) -> list[_Entry]:
-        """What earlier calls have added."""
+    def _earlier(self) -> Iterator[_Entry]:
+        """The images that earlier calls have added, one at a time.
+
+        Without those whose picture was removed, or never saved: it is made again.
+        """
+        if self._overwrite:
+            return
+        for entry in self._lines() if self._partial.exists() else self._whole():
+            if (self.path.parent / entry["images"][0]["picture"]).is_file():
+                yield entry
+
+    def _lines(self) -> Iterator[_Entry]:
+        with self._partial.open(encoding="utf-8") as lines:
+            whole = (json.loads(line) for line in lines if line.endswith("\n"))  # the last is cut
+            if head := next(whole, None):
+                self._check(head)
+            yield from whole
+
+    def _whole(self) -> Iterator[_Entry]:
+        if not self.path.exists():
+            return
         try:
-            if self._partial.exists():
-                # The last line may be incomplete, even the first.
-                lines = self._partial.read_text(encoding="utf-8").split("\n")[:-1]
-                head, *entries = map(json.loads, lines or [json.dumps(self._head)])
-            elif self.path.exists():
-                head, entries = _split(json.loads(self.path.read_text(encoding="utf-8")))
-            else:
-                return []
-            before = {key: head["info"].get(key, False) for key in self._head["info"]}
-            known = all(isinstance(image["picture"], str) for image, _ in entries)
+            content = json.loads(self.path.read_bytes())
+            info = {key: content["info"].get(key, False) for key in self._head["info"]}
+            head = {"info": info, "categories": content["categories"]}
+            found = defaultdict(list)
+            for annotation in content["annotations"]:
+                found[annotation["image_id"]].append(annotation)
+            entries = [
+                {"images": [image], "annotations": found[image["id"]]}
+                for image in content["images"]
+                if isinstance(image["picture"], str)
+            ]
         except (ValueError, KeyError, TypeError, AttributeError):
-            known = False
-        if not known:
-            raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}")
+            raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}") from None
+        self._check(head)
+        yield from entries
+
+    def _check(self, head: dict[str, Any]) -> None:
         for key, value in self._head["info"].items():
-            if before[key] != value:
+            before = head["info"].get(key, False)
+            if before != value:
                 raise DataError(
-                    f"{self.path}: was made with {key} {before[key]}, not {value}; {_REMEDY}"
+                    f"{self.path}: was made with {key} {before}, not {value}; {_REMEDY}"
                 )
         if head["categories"] != self._head["categories"]:
             raise DataError(f"{self.path}: has other categories than the model; {_REMEDY}")
-        return entries
-
-
-def _split(content: dict[str, Any]) -> tuple[dict[str, Any], list[_Entry]]:
-    """A COCO file into its head and its images with their annotations."""
-    own = defaultdict(list)
-    for annotation in content["annotations"]:
-        own[annotation["image_id"]].append(annotation)
-    head = {"info": content["info"], "categories": content["categories"]}
-    return head, [(image, own[image["id"]]) for image in content["images"]]

@@ -58,13 +58,12 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         if not notebook.with_suffix(".html").is_file():
             to_html(notebook)
     paths = sorted(filter(_is_table, folder.glob("*/*.json")), key=_papers_first)
-    specs = sorted((workspace.root / "experiments").glob("*.yaml"))
     made = {path.stem for path in paths}
     content = {
         "profile": profile,
         "description": _description(profile, workspace),
         "tables": [_table(path, folder) for path in paths],
-        "not_run": [path.stem for path in specs if path.stem not in made],
+        "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),
         "pictures": [_picture(path, folder) for path in sorted(folder.glob("*.png"))],
         "files": [_relative(path, folder) for path in sorted(folder.glob("*.json"))],

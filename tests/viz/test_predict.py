@@ -6,13 +6,17 @@ import json
 import os
 import threading
 import time
+import unicodedata
 import weakref
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, features
 from pycocotools.coco import COCO
 
@@ -20,7 +24,13 @@ from b2inst.data import DataError
 from b2inst.evaluation import EvaluationError
 from b2inst.structures import Instances
 from b2inst.viz import predict as module
-from b2inst.viz.predict import PredictedFiles, find_images, predict_files
+from b2inst.viz.predict import (
+    PredictedFiles,
+    find_images,
+    picture_names,
+    predict_files,
+)
+from b2inst.viz.video import Video
 
 SIZE = (40, 48)
 LONG = 60  # seconds; what takes that long is a deadlock
@@ -79,6 +89,16 @@ def photo(path: Path, grey: int = 90) -> Path:
     return path
 
 
+def film(path: Path, *, frames: int, rate: float = 10) -> Path:
+    """Grey frames, each 20 brighter than the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, SIZE[::-1])
+    for number in range(frames):
+        writer.write(np.full((*SIZE, 3), 20 * number, np.uint8))
+    writer.release()
+    return path
+
+
 def run(images: list[Path], out: Path, model: Any = None, **options: Any) -> PredictedFiles:
     return predict_files(model or Model(), images, out, progress=False, **options)
 
@@ -127,15 +147,23 @@ def test_images_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert all(p.is_file() for p in found.pictures)
 
 
-def test_pictures_never_share_a_file(tmp_path: Path) -> None:
-    """Not even where names that differ in case are the same file."""
-    images = [photo(tmp_path / "in" / n) for n in ("x.jpg", "x.png", "X-2.jpg", "x_masks.png")]
-    run(images[:3], tmp_path / "out", label_maps=True)
-    run(images, tmp_path / "out", label_maps=True)
-    content = json.loads((tmp_path / "out/predictions.json").read_text())
-    paths = [image[key] for image in content["images"] for key in ("picture", "label_map")]
-    assert len({path.casefold() for path in paths}) == 8
-    assert all((tmp_path / "out" / path).is_file() for path in paths)
+FILE_NAMES = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "a/", "A/"]),
+    st.text("aAé\u0301ß-2.", min_size=1, max_size=4).filter(lambda s: s.strip(".")),
+    st.sampled_from([".png", ".jpg", ".PNG"]),
+)
+
+
+@given(st.lists(FILE_NAMES, unique=True), st.lists(FILE_NAMES, max_size=3))
+def test_pictures_never_share_a_file(images: list[str], taken: list[str]) -> None:
+    pictures = picture_names(images, taken)
+    assert list(pictures) == images
+    # As a file system sees them that tells neither capitals nor forms of accents apart.
+    seen = [unicodedata.normalize("NFD", n).casefold() for n in pictures.values()]
+    assert len(set(seen)) == len(seen)
+    assert not set(seen) & {unicodedata.normalize("NFD", n).casefold() for n in taken}
+    assert all(n.endswith(".png") for n in pictures.values())
 
 
 def test_a_model_without_names_counts_its_classes(tmp_path: Path) -> None:
@@ -319,30 +347,22 @@ def test_a_removed_picture_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_images_stay_as_they_are(tmp_path: Path, overwrite: bool, link: bool, suffix: str) -> None:
+def test_images_stay_as_they_are(tmp_path: Path, overwrite: bool, link: Any, suffix: str) -> None:
     images = [photo(tmp_path / f"in/{n}{suffix}") for n in "ab"]
     out = tmp_path / "in"
-    if link:
+    if link is os.symlink:
         out = tmp_path / "out"
         out.symlink_to(tmp_path / "in")
+    elif link is os.link:
+        out = tmp_path / "out"
+        out.mkdir()
+        os.link(images[1], out / "b.png")
     before = files(tmp_path)
     with pytest.raises(DataError, match="choose another --out"):
         run(images, out, Model(stop_at=0), overwrite=overwrite)
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_links_to_images_are_replaced_and_not_the_images(tmp_path: Path, link: Any) -> None:
-    image, out = photo(tmp_path / "in/a.png"), tmp_path / "out"
-    out.mkdir()
-    link(image, out / "a.png")
-    before = image.read_bytes()
-    with pytest.raises(DataError, match="would be replaced"):
-        run([image], out)
-    run([image], out, overwrite=True)
-    assert image.read_bytes() == before != (out / "a.png").read_bytes()
+    assert {n: c for n, c in files(tmp_path).items() if n != "out/.lock"} == before
 
 
 def test_pictures_do_not_come_to_lie_among_the_images(tmp_path: Path) -> None:
@@ -452,10 +472,28 @@ def test_label_maps_number_what_is_drawn(tmp_path: Path) -> None:
     expected[5:15, 20:30] = 1
     for _, name in found:
         assert (numbers(tmp_path / "out" / name) == expected).all()
-    with pytest.raises(DataError, match="was made with label_maps True, not False"):
-        run(images, tmp_path / "out")
     (tmp_path / "out/a.png").unlink()
     assert run(images, tmp_path / "out", label_maps=True).kept == 2
+
+
+def test_label_maps_are_added_to_what_is_done(tmp_path: Path) -> None:
+    images = [photo(tmp_path / "in/a.png"), film(tmp_path / "in/clip.avi", frames=2)]
+    run(images, tmp_path / "at_once", label_maps=True)
+    run(images, tmp_path / "out")
+    for _ in range(2):  # the second time there is nothing left to add
+        done = run(images, tmp_path / "out", Model(stop_at=0), label_maps=True)
+        assert done.kept == 2
+        assert files(tmp_path / "out") == files(tmp_path / "at_once")
+
+
+def test_detections_are_counted_over_all_calls(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}.png") for n in range(3)]
+    run(images[:2], tmp_path / "out")
+    done = run(images, tmp_path / "out")
+    assert (done.detections, done.drawn) == (6, 3)  # each image has one of 0.9 and one of 0.1
+    assert done.best_score == pytest.approx(0.9)
+    none = run(images, tmp_path / "none", score_threshold=0.95)
+    assert (none.detections, none.drawn) == (6, 0)
 
 
 def test_label_maps_replace_no_file_unasked(tmp_path: Path) -> None:
@@ -465,6 +503,80 @@ def test_label_maps_replace_no_file_unasked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a_masks\.png: would be replaced"):
         run([image], tmp_path / "out", label_maps=True)
     assert files(tmp_path) == before
+
+
+def test_a_video_is_predicted_frame_by_frame(tmp_path: Path) -> None:
+    clip = film(tmp_path / "in/a/clip.avi", frames=5, rate=8)
+    images = [photo(tmp_path / "in/a/clip.png"), clip]
+    found = run(images, tmp_path / "out", label_maps=True, category_ids=(3, 7))
+    out = tmp_path / "out"
+    assert found.pictures == [out / "clip.png", out / "clip.mp4"]
+    coco = COCO(str(out / "predictions.json"))
+    _, *frames = coco.loadImgs(coco.getImgIds())
+    assert [i["file_name"] for i in frames] == [f"clip.avi/00000{n}.png" for n in range(5)]
+    assert [(i["video"], i["frame"], i["picture"]) for i in frames] == [
+        ("clip.avi", n, "clip.mp4") for n in range(5)
+    ]
+    assert {(i["height"], i["width"]) for i in frames} == {SIZE}
+    assert len(coco.getAnnIds(imgIds=[i["id"] for i in frames], catIds=[7])) == 5
+    assert all(numbers(out / i["label_map"])[10, 25] == 1 for i in frames)
+    video = Video.open(out / "clip.mp4")
+    assert (video.length, video.rate) == (5, 8)
+    drawn = list(video)
+    scale = drawn[0].shape[0] // SIZE[0]
+    assert drawn[0].shape == (SIZE[0] * scale, SIZE[1] * scale, 3)
+    # Each frame is 20 brighter than the one before, but for the tinted square.
+    assert [int(f[30 * scale, 5 * scale].mean()) for f in drawn] == pytest.approx(
+        range(0, 100, 20), abs=6
+    )
+    assert all(np.ptp(f[10 * scale, 25 * scale].astype(int)) > 40 for f in drawn)
+
+
+def test_an_interrupted_video_is_begun_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    images = [photo(tmp_path / "in/a.png"), film(tmp_path / "in/clip.avi", frames=4)]
+    with pytest.raises(KeyboardInterrupt):
+        run(images, out, Model(stop_at=3), label_maps=True)
+    assert not (out / "clip.mp4").exists()
+    assert not [n for n in files(out) if "partial" in n]
+    assert run(images, out, Model(stop_at=4), label_maps=True).kept == 1
+    assert run(images, out, Model(stop_at=0), label_maps=True).kept == 2
+    assert len(names(out)) == len(set(names(out))) == 5
+    run(images, tmp_path / "at_once", label_maps=True)
+    assert files(tmp_path / "at_once") == files(out)
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    class Watched(Model):
+        def predict(self, images: list[np.ndarray]) -> list[Instances]:
+            nonlocal most
+            alive.append(weakref.ref(images[0]))
+            gc.collect()
+            most = max(most, sum(ref() is not None for ref in alive))
+            return super().predict(images)
+
+    run([film(tmp_path / "clip.avi", frames=12)], tmp_path / "out", Watched())
+    assert len(alive) == 12
+    assert most <= 3  # decoded, written, and waited for
+
+
+def test_a_video_that_cannot_be_decoded_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/bad.mp4").write_bytes(b"no video" * 99)
+    images = find_images([tmp_path / "in"], videos=True)
+    images.append(tmp_path / "in/gone.mov")
+    images.append(photo(tmp_path / "in/a.png"))
+    found = run(images, tmp_path / "out")
+    assert [Path(line.split(": ")[0]).name for line in found.bad] == ["bad.mp4", "gone.mov"]
+    assert "OpenCV cannot decode this video; convert it" in found.bad[0]
+    assert "no such video" in found.bad[1]
+    assert names(tmp_path / "out") == ["a.png"]
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -487,10 +599,10 @@ def test_bad_paths_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
         find_images([tmp_path / "empty"])
     gone = tmp_path / "gone.png"
-    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+    with pytest.raises(DataError, match=r"gone\.png: no such file or folder"):
         find_images([gone])
     gone.symlink_to("nowhere.png")
-    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+    with pytest.raises(DataError, match=r"gone\.png: no such file or folder"):
         find_images([gone])
     assert find_images([gone], skip_bad=True) == [gone]
 
@@ -499,5 +611,5 @@ def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
     for name in ("a.png", "b.heic", "notes.txt", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning, match=r"left out: 2 \(b\.heic, notes\.txt\)$"):
+    with pytest.warns(UserWarning, match=r"are ignored: 2 \(b\.heic, notes\.txt\)$"):
         assert find_images([tmp_path]) == [tmp_path / "a.png"]
