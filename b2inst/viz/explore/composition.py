@@ -1,13 +1,13 @@
-"""How the mask of one instance is composed, basis by basis.
+"""How the mask of one instance is composed, basis by basis, and refined, step by step.
 
 The contribution of a basis is what the mask's logits lose if it is set to zero. In BlendMask and
 YOLACT, whose masks are sums over bases, this is the basis' own term. CondInst's masks are no sums,
-so the contributions do not add up. All of it concerns the logits before any refinement.
+so the contributions do not add up. They concern the logits before any refinement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from b2inst.modules.blender import Blender
 from b2inst.modules.interfaces import Assembler
 from b2inst.modules.linear_assembler import LinearAssembler
-from b2inst.structures import Bases, RoIMasks
+from b2inst.structures import Bases, Masks, RoIMasks
 
 #: Left, right, top and bottom of a grid of cells, in pixels.
 Extent = tuple[float, float, float, float]
@@ -28,8 +28,9 @@ Extent = tuple[float, float, float, float]
 class Logits:
     """Logits of one mask, in BlendMask's RoI or in the cells of its box."""
 
-    values: Tensor  #: r×c
+    values: Tensor  #: r×c, or S+1×r×c with each step of the refinement
     extent: Extent  #: in network-input pixels
+    boundary: Tensor | None = None  #: r×c, probability of the predicted boundary
 
 
 def scaled(bases: Bases, factors: Sequence[float]) -> Bases:
@@ -72,30 +73,70 @@ def contributions(
         Logits, and K×r×c contributions.
     """
     whole, *others = (
-        _logits(assembler, scaled(bases, own), box, coefficients)
+        _assemble(assembler, scaled(bases, own), box, coefficients, lambda logits, _: logits)[1]
         for own in (factors, *(without(factors, k) for k in range(len(factors))))
     )
-    return whole, whole.values - torch.stack([other.values for other in others])
+    parts = whole.values - torch.cat([other.values for other in others])
+    return replace(whole, values=whole.values[0]), parts
 
 
-def _logits(assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor) -> Logits:
-    """The logits of one mask as they arrive at the refinement, which here changes nothing."""
-    arrived = []
+def refinement_steps(assembler: Assembler) -> int:
+    """Count the steps of the masks' refinement; 0 if they are not refined."""
+    refinement: Any = getattr(assembler, "refinement", None)
+    if refinement is None:
+        return 0
+    with torch.no_grad():
+        weight = next(refinement.parameters())
+        return len([*refinement.states(weight.new_zeros(1, 2, 2), None)])
+
+
+def refine(
+    assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor
+) -> tuple[Masks, Logits]:
+    """Refine one mask step by step; the arguments are those of :func:`contributions`.
+
+    Returns:
+        S+1 masks, as composed and after each of the S steps, and their logits.
+    """
+    refinement: Any = getattr(assembler, "refinement", None)
+
+    def unrolled(logits: Tensor, boundary: Tensor | None) -> Tensor:
+        """Of S+1 copies of one mask, refine each by one step more."""
+        boundary = None if boundary is None else boundary[:1]
+        states = () if refinement is None else refinement.states(logits[:1], boundary)
+        return torch.cat([logits[:1], *states])
+
+    count = refinement_steps(assembler) + 1
+    return _assemble(assembler, bases, box, coefficients, unrolled, count)
+
+
+def _assemble(
+    assembler: Assembler,
+    bases: Bases,
+    box: Tensor,
+    coefficients: Tensor,
+    refinement: Callable[[Tensor, Tensor | None], Tensor],
+    count: int = 1,
+) -> tuple[Masks, Logits]:
+    """Copies of one mask with another refinement in place of the assembler's own."""
+    calls = []
 
     def watched(logits: Tensor, boundary: Tensor | None) -> Tensor:
-        arrived.append(logits)
-        return logits
+        calls.append((refinement(logits, boundary), boundary))
+        return calls[-1][0]
 
     copied: Any = deepcopy(assembler)
     copied.refinement = None
     del copied.refinement  # a module by now, which a function cannot replace
     copied.refinement = watched
-    masks = copied.assemble(bases, [box[None]], coefficients[None])
-    (values,), (x1, y1, x2, y2) = arrived[-1], box.tolist()
+    masks = copied.assemble(bases, [box.expand(count, -1)], coefficients.expand(count, -1))
+    (values, boundary), (x1, y1, x2, y2) = calls[-1], box.tolist()
     if not isinstance(masks, RoIMasks):
-        stride, (height, width) = bases.stride, values.shape
+        stride, (height, width) = bases.stride, values.shape[1:]
         left, top = max(int(x1 // stride), 0), max(int(y1 // stride), 0)
         right, bottom = min(int(-(-x2 // stride)), width), min(int(-(-y2 // stride)), height)
-        values = values[top:bottom, left:right]
+        cells = (..., slice(top, bottom), slice(left, right))
+        values, boundary = values[cells], None if boundary is None else boundary[cells]
         x1, y1, x2, y2 = (float(edge * stride) for edge in (left, top, right, bottom))
-    return Logits(values, (x1, x2, y1, y2))
+    shown = None if boundary is None else boundary[0].sigmoid()
+    return masks, Logits(values, (x1, x2, y1, y2), shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,17 @@ from torch import Tensor
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
+from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
-from b2inst.structures import Instances
+from b2inst.structures import Instances, Masks
 from b2inst.viz.explore.composition import (
     Extent,
     Logits,
     basis_weights,
     contributions,
+    refine,
+    refinement_steps,
     scaled,
     without,
 )
@@ -35,7 +38,7 @@ _IOU = 0.5  # of a mask with an object that it detects
 
 @dataclass(frozen=True)
 class RatedMasks:
-    """N masks with their quality; NaN where they overlap no object."""
+    """N masks, or all steps of one, with their quality; NaN where they overlap no object."""
 
     masks: Tensor  #: N×H×W bool
     iou: Tensor  #: N
@@ -85,6 +88,17 @@ class Inspection:
         return names if self.boundary_basis is None else [*names[:-1], "boundary"]
 
     @cached_property
+    def steps(self) -> int:
+        """Number of steps of the masks' refinement, such as the gate; 0 if there is none."""
+        return refinement_steps(self.model.assembler)
+
+    @property
+    def gated(self) -> bool:
+        """Whether the predicted boundary slows the refinement."""
+        parts = self.model.assembler.modules()
+        return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)
+
+    @cached_property
     def objects(self) -> Tensor:
         """N int64: object, of whatever class, that each mask overlaps most, or -1."""
         masks, truths = self.instances.masks, self.sample.truth.masks
@@ -109,9 +123,14 @@ class Inspection:
         """Compose one mask with each basis times a factor."""
         assembler, bases, box, coefficients = self._parts(i)
         masks = assembler.assemble(scaled(bases, factors), [box[None]], coefficients[None])
-        height, width = self.explanation.image.shape[:2]
-        boxes = self.instances.boxes[i : i + 1]
-        return self._rated(masks.paste(boxes, (height, width), self.frame), i)
+        return self._rated(self._pasted(masks, i), i)
+
+    @torch.inference_mode()
+    def refine(self, i: int, factors: Sequence[float]) -> tuple[RatedMasks, Logits]:
+        """Compute one mask, with each basis times a factor, as composed and after each step."""
+        assembler, bases, *rest = self._parts(i)
+        masks, logits = refine(assembler, scaled(bases, factors), *rest)
+        return self._rated(self._pasted(masks, i), i), logits
 
     @torch.inference_mode()
     def take_apart(self, i: int, factors: Sequence[float]) -> tuple[Logits, Tensor, Tensor | None]:
@@ -134,16 +153,21 @@ class Inspection:
         found, bases = self.explanation.detections, self.explanation.bases
         return self.model.assembler, bases, found.boxes[i], found.coefficients[i]
 
-    def _rated(self, mask: Tensor, i: int) -> RatedMasks:
-        """The quality of a mask of an instance, 1×H×W."""
+    def _pasted(self, masks: Masks, i: int) -> Tensor:
+        height, width = self.explanation.image.shape[:2]
+        boxes = self.instances.boxes[i].expand(len(masks), -1)
+        return masks.paste(boxes, (height, width), self.frame)
+
+    def _rated(self, masks: Tensor, i: int) -> RatedMasks:
+        """The quality of N masks of an instance, N×H×W."""
         if (k := int(self.objects[i])) < 0:
-            nothing = torch.full((1,), torch.nan)
-            return RatedMasks(mask, nothing, nothing)
+            nothing = torch.full((len(masks),), torch.nan)
+            return RatedMasks(masks, nothing, nothing)
         truth = self.sample.truth.masks[k].bool()
-        top, left, union = covered(mask[0] | truth)  # where it is, for speed
+        top, left, union = covered(masks.any(0) | truth)  # where they are, for speed
         window = (..., slice(top, top + union.shape[0]), slice(left, left + union.shape[1]))
-        pair = mask[window], truth[window]
-        return RatedMasks(mask, mask_iou(*pair), boundary_dice(*pair))
+        pair = masks[window], truth[window]
+        return RatedMasks(masks, mask_iou(*pair), boundary_dice(*pair))
 
 
 @torch.inference_mode()
@@ -160,38 +184,58 @@ def inspect_image(model: BasisSegmenter, sample: Sample, *, name: str = "model")
     return Inspection(model, sample, explanation, (height, width), name)
 
 
+class Example(NamedTuple):
+    """A found object, and what its mask gains by the boundary basis or by the refinement."""
+
+    view: Inspection
+    image: int  #: index of the image
+    instance: int  #: index of the instance
+    gain: float  #: in √(IoU · boundary Dice)
+
+
+def examples(model: BasisSegmenter, samples: Samples, *, candidates: int = 12) -> list[Example]:
+    """Find the objects of the first images, and what their masks gain by the boundary.
+
+    Of each object, the best-ranked instance counts that has a class score of at least 0.4, and a
+    mask IoU of at least 0.5 with or without the boundary basis (or without the refinement, in
+    models that have no boundary basis).
+    """
+    found = []
+    for image in range(min(candidates, len(samples))):
+        view, seen = inspect_image(model, samples[image]), {-1}
+        for i, score in enumerate(view.instances.class_scores.tolist()):
+            if score < _CLASS_SCORE or (k := int(view.objects[i])) in seen:
+                continue
+            if view.boundary_basis is None:
+                before = view.refine(i, view.as_trained)[0]
+            else:
+                before = view.compose(i, without(view.as_trained, view.boundary_basis))
+            if max(view.trained.iou[i], before.iou[0]) >= _IOU:
+                seen.add(k)
+                gain = float(view.trained.quality[i] - before.quality[0])
+                found.append(Example(view, image, i, gain))
+    return found
+
+
 def most_helped(
     model: BasisSegmenter, samples: Samples, *, candidates: int = 12
 ) -> tuple[int, int, str]:
-    """Find the instance whose mask gains most by the boundary basis, in √(IoU · boundary Dice).
-
-    Of each object of the first images, the best-ranked instance counts that has a class score of at
-    least 0.4, and a mask IoU of at least 0.5 with or without the boundary basis.
+    """Find the instance of :func:`examples` whose mask gains most.
 
     Returns:
         Index of the image, index of the instance, and how it was chosen.
     """
-    found: list[tuple[float, int, int]] = []
-    for image in range(min(candidates, len(samples))):
-        view, seen = inspect_image(model, samples[image]), {-1}
-        if view.boundary_basis is None:
-            return 0, 0, "The masks of this model are made without a boundary basis."
-        factors = without(view.as_trained, view.boundary_basis)
-        for i, score in enumerate(view.instances.class_scores.tolist()):
-            if score < _CLASS_SCORE or (k := int(view.objects[i])) in seen:
-                continue
-            before = view.compose(i, factors)
-            if max(view.trained.iou[i], before.iou[0]) >= _IOU:
-                seen.add(k)
-                change = view.trained.quality[i] - before.quality[0]
-                found.append((float(change), image, i))
+    if not isinstance(model.basis_head, BoundaryBasis) and not refinement_steps(model.assembler):
+        return 0, 0, "The masks of this model are made without a boundary basis."
+    found = examples(model, samples, candidates=candidates)
     images = f"the first {min(candidates, len(samples))} images"
     if not found:
         return 0, 0, f"No object is found in {images}."
-    gain, image, i = max(found)
+    view, image, i, gain = max(found, key=lambda example: example.gain)
+    part = "boundary basis" if view.boundary_basis is not None else "refinement"
     reason = (
         f"Image {image + 1}, instance {i + 1}: of the {len(found)} objects that are found in "
-        f"{images}, the one whose mask gains most by the boundary basis: {gain:+.3f} in "
+        f"{images}, the one whose mask gains most by the {part}: {gain:+.3f} in "
         "√(IoU · boundary Dice)."
     )
     return image, i, reason

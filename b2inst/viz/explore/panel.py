@@ -13,7 +13,7 @@ import pandas as pd
 from b2inst.data import DataError
 from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.explore import inspection, plots
-from b2inst.viz.explore.sources import Checkpoint, Samples
+from b2inst.viz.explore.sources import Checkpoint, Samples, baseline, own_image
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
@@ -45,37 +45,49 @@ class Explorer(widgets.VBox):
         self._updating = False
         first = next(iter(self.datasets))
         self.model = _choice("Model", [*self.models], model.label)
+        self.beside = _choice("Beside it", [*self.models], baseline(models, model).label)
         self.dataset = _choice("Images", [*self.datasets], first)
-        self.image = _slider("Image", len(self.datasets[first]), image + 1)
+        self.image = _slider("Image", 1, len(self.datasets[first]), image + 1)
+        self.upload = widgets.FileUpload(accept="image/*", description="Own image")
         self.message = widgets.HTML(layout={"min_height": "28px"})
-        self.instance = _slider("Instance", instance + 1, instance + 1)
+        self.instance = _slider("Instance", 1, instance + 1, instance + 1)
         self.basis = _choice("Basis", ["–"], "–")
         self.factor = _factor("times")
         self.off = widgets.Button(description="Off")
         self.reset = widgets.Button(description="All as trained")
+        self.step = _slider("Step", 0, 1, 0)
+        self.play = widgets.Play(min=0, max=1, value=0, interval=400)
+        # Linked in the browser, so that steps follow each other however long a picture takes.
+        self.link = widgets.jslink((self.play, "value"), (self.step, "value"))
         self.exponents = {
             name: _factor(f"{title} to the") for name, title in inspection.SCORES.items()
         }
-        self.overview, self.bases, self.detail = (_picture() for _ in range(3))
+        self.overview, self.bases, self.detail, self.steps = (_picture() for _ in range(4))
         self.contributions, self.ranking = widgets.HTML(), widgets.HTML()
+        self.refinement = widgets.VBox(
+            [_heading("The mask forms"), _row(self.step, self.play), self.steps]
+        )
         super().__init__(
             [
-                _row(self.model, self.dataset, self.image),
+                _row(self.model, self.beside),
+                _row(self.dataset, self.image, self.upload),
                 *(self.message, self.overview, self.bases),
                 _heading("One instance, basis by basis"),
                 _row(self.instance, self.basis),
                 _row(self.factor, self.off, self.reset),
-                *(self.detail, self.contributions),
+                *(self.detail, self.contributions, self.refinement),
                 _heading("The ranking (Eq. 2)"),
                 *(_row(*self.exponents.values()), self.ranking),
             ]
         )
         for action, *controls in (
-            (self._load, self.model, self.image),
+            (self._load, self.model, self.beside, self.image),
             (self._enter, self.dataset),
+            (self._take_upload, self.upload),
             (self._choose_basis, self.basis),
             (self._scale, self.factor),
             (self._show, self.instance),
+            (self._form, self.step),
             (self._rank, *self.exponents.values()),
         ):
             for control in controls:
@@ -97,17 +109,29 @@ class Explorer(widgets.VBox):
         finally:
             self._updating = False
 
+    def _take_upload(self) -> None:
+        for file in self.upload.value[:1]:
+            sample = own_image(file["name"], bytes(file["content"]))
+            name = f"own: {sample.name}"
+            self.datasets[name] = [sample]
+            self.dataset.options, self.dataset.value = [*self.datasets], name
+            self._enter()
+
     def _enter(self) -> None:
         self.image.value, self.image.max = 1, len(self.datasets[self.dataset.value])
         self._load()
 
     def _load(self, instance: int = 0) -> None:
-        """Show the model the image, and fit the controls to what it found."""
-        checkpoint = self.models[self.model.value]
+        """Show the models the image, and fit the controls to what they found."""
         sample = self.datasets[self.dataset.value][self.image.value - 1]
-        self.view = inspection.inspect_image(_load(checkpoint), sample, name=checkpoint.short)
+        self.view, self.other = (
+            inspection.inspect_image(_load(checkpoint), sample, name=checkpoint.short)
+            for checkpoint in (self.models[self.model.value], self.models[self.beside.value])
+        )
         self.instance.max = max(len(self.view.instances), 1)
         self.instance.value = min(instance + 1, self.instance.max)
+        self.step.max = self.play.max = max(self.view.steps, 1)
+        self.refinement.layout.display = None if self.view.steps else "none"
         if self.basis.options != tuple(self.view.basis_names):
             self.basis.options = self.view.basis_names
             self.basis.value, self.factors = self.view.basis_names[-1], self.view.as_trained
@@ -134,7 +158,7 @@ class Explorer(widgets.VBox):
         """Show another instance."""
         found = len(self.view.instances) > 0
         i = self.instance.value - 1 if found else None
-        self.overview.value = plots.overview(self.view, i)._repr_png_()
+        self.overview.value = plots.overview(self.view, i, self.other)._repr_png_()
         self.contributions.value = "Nothing is found in this image."
         if i is not None:
             text = "What each basis contributes to the logits as trained, and the mask without it"
@@ -146,9 +170,19 @@ class Explorer(widgets.VBox):
     def _take_apart(self) -> None:
         """Draw the instance with the chosen factors."""
         view, i = self.view, self.instance.value - 1
-        found = len(view.instances) > 0
-        drawn = plots.instance_figure(view, i, self.factors)._repr_png_() if found else b""
-        self.detail.value = drawn
+        self.detail.value = b""
+        if len(view.instances):
+            figure = plots.instance_figure(view, i, self.factors, self.other)
+            self.detail.value = figure._repr_png_()
+        self._form()
+
+    def _form(self) -> None:
+        """Draw the instance's mask after the chosen step."""
+        view, i = self.view, self.instance.value - 1
+        self.steps.value = b""
+        if view.steps and len(view.instances):
+            figure = plots.refinement_figure(view, i, self.factors, self.step.value)
+            self.steps.value = figure._repr_png_()
 
     def _rank(self) -> None:
         exponents = {name: control.value for name, control in self.exponents.items()}
@@ -169,8 +203,8 @@ def _choice(text: str, options: Sequence[str], value: str) -> widgets.Dropdown:
     return widgets.Dropdown(description=text, options=options, value=value, **_LAYOUT)
 
 
-def _slider(text: str, high: int, value: int) -> widgets.IntSlider:
-    return widgets.IntSlider(min(value, high), min=1, max=high, description=text, **_LAYOUT)
+def _slider(text: str, low: int, high: int, value: int) -> widgets.IntSlider:
+    return widgets.IntSlider(min(value, high), min=low, max=high, description=text, **_LAYOUT)
 
 
 def _factor(text: str) -> widgets.FloatSlider:

@@ -1,4 +1,4 @@
-"""The explorer's figures: an image with its bases, and one instance taken apart."""
+"""The explorer's figures: an image with its bases, one instance taken apart, a mask refined."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+from b2inst.ops.quality import mask_iou
 from b2inst.viz.boundaries import boundary_target, two_sided
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
-from b2inst.viz.explore.inspection import Inspection
+from b2inst.viz.explore.inspection import Example, Inspection
 from b2inst.viz.figure import DisplayedFigure
 
 PLAIN, BOUNDARY = "#444444", "#D55E00"  # frames; those of the boundary are orange
 MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"
 _LINE = LinearSegmentedColormap.from_list("boundary", ["white", BOUNDARY, "#4A1F00"])
+_BLUE = LinearSegmentedColormap.from_list("mask", ["white", MASK])
 _COLUMNS, _SHOWN = 9, 7  # bases in a row; of an instance, those that contribute most
 
 
-def overview(view: Inspection, instance: int | None = None) -> DisplayedFigure:
+def overview(
+    view: Inspection, instance: int | None = None, beside: Inspection | None = None
+) -> DisplayedFigure:
     """Draw the image with its instances, the ground truth, the boundary target and the boundary.
 
     Args:
         view: Inspection of the image.
         instance: Index of an instance that is marked in blue.
+        beside: Inspection of the same image by another model.
     """
     truth, content = view.sample.truth, view.cells(*view.explanation.content)
-    figure, ((first, second, third, fourth),) = _grid(1, 4, _image(view))
-    found = view.instances
-    strong = found[found.class_scores >= 0.4]
-    picture = draw_instances(view.sample.image, strong, score_threshold=0, captions=False)
-    left, right, top, bottom = _image(view)
-    first.imshow(picture, extent=(left, right, bottom, top))
-    note = f"{len(found)} instances"
-    if instance is not None:
-        _mask(first, found.masks[instance], MASK, 0.7)
-        note = f"blue: instance {instance + 1} of {len(found)}"
-    _caption(first, f"{view.name}, {view.sample.name}", note)
+    views = [view] if beside is None else [view, beside]
+    figure, ((*firsts, second, third, fourth),) = _grid(1, len(views) + 3, _image(view))
+    for axis, seen in zip(firsts, views, strict=True):
+        _instances(axis, seen, instance if seen is view else None)
+    firsts[0].set_ylabel(view.sample.name, fontsize=8)
     if len(truth):
         _photo(second, view, 0.6)
         for mask in truth.masks:
@@ -52,7 +51,7 @@ def overview(view: Inspection, instance: int | None = None) -> DisplayedFigure:
         _caption(third, "boundary target", "")
     if (boundary := view.explanation.boundary) is not None:
         _map(fourth, boundary, content, _LINE)
-        use = "no basis" if view.boundary_basis is None else "a basis"
+        use = "a gate" if view.gated else "no basis" if view.boundary_basis is None else "a basis"
         _caption(fourth, "predicted boundary", f"probability; {use}", BOUNDARY)
     return figure
 
@@ -68,13 +67,16 @@ def all_bases(view: Inspection) -> DisplayedFigure:
     return figure
 
 
-def instance_figure(view: Inspection, i: int, factors: Sequence[float]) -> DisplayedFigure:
+def instance_figure(
+    view: Inspection, i: int, factors: Sequence[float], beside: Inspection | None = None
+) -> DisplayedFigure:
     """Draw one instance: bases × weights = contributions, and the mask that they add up to.
 
     Args:
         view: Inspection of the image.
         i: Index of the instance.
         factors: K factors of the bases.
+        beside: Inspection of the same image by another model, whose mask of the object is shown.
     """
     whole, parts, weights = view.take_apart(i, factors)
     rated = view.compose(i, factors)
@@ -88,7 +90,7 @@ def instance_figure(view: Inspection, i: int, factors: Sequence[float]) -> Displ
     else:
         coefficients = weights.shape[1:] == (1, 1)
         rows.insert(1, "× coefficient" if coefficients else "× attention")
-    figure, axes = _grid(len(rows), max(len(shown) + 1, 5), _around(view, i))
+    figure, axes = _grid(len(rows), max(len(shown) + 1, 5 + (beside is not None)), _around(view, i))
     first, *middle, last = axes
     limit, total = _limit(parts[shown]), sizes.sum().clamp(min=1e-12)
     for column, k in enumerate(shown):
@@ -109,9 +111,96 @@ def instance_figure(view: Inspection, i: int, factors: Sequence[float]) -> Displ
     for row, label in zip(axes, rows, strict=True):
         row[0].set_ylabel(label, fontsize=8)
     _map(last[0], whole.values.sigmoid(), extent, "cividis")
-    _caption(last[0], "probability", "of the logits")
+    _caption(last[0], "probability", "before the refinement" if view.steps else "of the logits")
     _masks(last[1:], view, i, rated.masks[0], rated.text(0))
+    if beside is not None:
+        _other_mask(last[5], view, i, beside)
     return figure
+
+
+def refinement_figure(
+    view: Inspection, i: int, factors: Sequence[float] | None = None, step: int | None = None
+) -> DisplayedFigure:
+    """Draw the predicted boundary and the mask of an instance after steps of its refinement.
+
+    Args:
+        view: Inspection of the image.
+        i: Index of the instance.
+        factors: K factors of the bases (default: as trained).
+        step: Step to draw, 0 to S, where 0 is the composed mask (default: some of all steps).
+    """
+    steps = _chosen_steps(view.steps) if step is None else [step]
+    figure, (axes,) = _grid(1, len(steps) + 1, _around(view, i))
+    _refinement(axes, view, i, factors or view.as_trained, steps)
+    return figure
+
+
+def examples_figure(found: Sequence[Example]) -> DisplayedFigure:
+    """Draw three refinements in rows: the mask that gains most, the median, and the least.
+
+    Args:
+        found: At least one example of a model with a refinement.
+    """
+    ranked = sorted(found, key=lambda example: example.gain)
+    steps = _chosen_steps(ranked[0].view.steps)
+    figure, rows = _grid(3, len(steps) + 1, _around(ranked[0].view, ranked[0].instance))
+    names = {"most": -1, "median": (len(ranked) - 1) // 2, "least": 0}
+    for axes, (name, place) in zip(rows, names.items(), strict=True):
+        view, _, i, gain = ranked[place]
+        _refinement(axes, view, i, view.as_trained, steps)
+        axes[0].set_ylabel(f"{name} gained\nof {len(ranked)}: {gain:+.3f}", fontsize=8)
+    return figure
+
+
+def _chosen_steps(count: int) -> list[int]:
+    """0, the last, and the powers of 2 before it, since the steps of a diffusion grow."""
+    return [0, *(count - 2**i for i in reversed(range(count.bit_length())) if 2**i < count), count]
+
+
+def _refinement(
+    axes: Sequence[Axes], view: Inspection, i: int, factors: Sequence[float], steps: Sequence[int]
+) -> None:
+    rated, logits = view.refine(i, factors)
+    left, right, top, bottom = _around(view, i)
+    extent, k = view.in_image(logits.extent), int(view.objects[i])
+    for axis in axes:
+        axis.set(xlim=(left, right), ylim=(bottom, top))
+    if view.gated and logits.boundary is not None:
+        _map(axes[0], logits.boundary, extent, _LINE)
+        _caption(axes[0], "predicted boundary", "slows the spread", BOUNDARY)
+    for axis, step in zip(axes[1:], steps, strict=True):
+        _photo(axis, view, 0.4)
+        _map(axis, logits.values[step].sigmoid(), extent, _BLUE, alpha=0.6)
+        if k >= 0:
+            _outline(axis, view.sample.truth.masks[k], TRUTH, 2.5)
+        _outline(axis, rated.masks[step], "#002B49")
+        title = "composed" if step == 0 else f"step {step}" + ", the mask" * (step == view.steps)
+        _caption(axis, title, rated.text(step))
+
+
+def _instances(axis: Axes, view: Inspection, instance: int | None) -> None:
+    """The instances of a class score of at least 0.4, and one of them marked."""
+    found, (left, right, top, bottom) = view.instances, _image(view)
+    strong = found[found.class_scores >= 0.4]
+    picture = draw_instances(view.sample.image, strong, score_threshold=0, captions=False)
+    axis.imshow(picture, extent=(left, right, bottom, top))
+    note = f"{len(found)} instances"
+    if instance is not None:
+        _mask(axis, found.masks[instance], MASK, 0.7)
+        note = f"blue: instance {instance + 1} of {len(found)}"
+    _caption(axis, view.name, note)
+
+
+def _other_mask(axis: Axes, view: Inspection, i: int, beside: Inspection) -> None:
+    """The mask of another model that overlaps the instance most, if it does so by half."""
+    own, masks = view.instances.masks[i], beside.instances.masks
+    overlaps = mask_iou(masks, own.expand_as(masks))
+    found = len(masks) > 0 and float(overlaps.max()) >= 0.5
+    best = int(overlaps.argmax()) if found else 0
+    _photo(axis, view, 0.85)
+    if found:
+        _mask(axis, masks[best], MASK)
+    _caption(axis, beside.name, beside.trained.text(best) if found else "not found")
 
 
 def _masks(axes: Sequence[Axes], view: Inspection, i: int, mask: Tensor, text: str) -> None:
@@ -178,11 +267,13 @@ def _photo(axis: Axes, view: Inspection, opacity: float) -> None:
     axis.imshow(view.sample.image, alpha=opacity, extent=(0, width, height, 0))
 
 
-def _map(axis: Axes, values: Tensor, extent: Extent, cmap: Any, low: float = 0) -> None:
+def _map(
+    axis: Axes, values: Tensor, extent: Extent, cmap: Any, low: float = 0, alpha: float = 1
+) -> None:
     """The cells of a map as they are, from ``low`` to 1."""
     left, right, top, bottom = extent
     looks: dict[str, Any] = {"extent": (left, right, bottom, top), "interpolation": "nearest"}
-    axis.imshow(values.numpy(), cmap, vmin=low, vmax=1, **looks)
+    axis.imshow(values.numpy(), cmap, vmin=low, vmax=1, alpha=alpha, **looks)
 
 
 def _signed(axis: Axes, values: Tensor, extent: Extent, limit: float) -> None:

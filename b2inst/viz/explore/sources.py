@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from b2inst.data import CocoIndex
+from b2inst.data import CocoIndex, DataError
 from b2inst.data.images import as_array, read_image
 from b2inst.experiments.runs.store import RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData
@@ -16,7 +18,8 @@ from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.models import TWO_STAGE, baseline_of
+from b2inst.models import CATALOG, TWO_STAGE, baseline_of
+from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
 from b2inst.viz.qualitative import truth_instances
@@ -30,7 +33,10 @@ class Checkpoint:
     label: str
     short: str  #: short name, for figures
     path: Path
+    name: str  #: name of the model in the catalog
     parts: int  #: number of B2Inst's parts: the boundary, branches of the scoring head
+    seed: int | None = None
+    refined: bool = False  #: whether masks are refined in steps
 
 
 def trained_models(
@@ -67,7 +73,7 @@ def trained_models(
             excluded = two_stage or spec.options.get("oracle") is not None
             if not excluded and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
-                found[run.model_path] = _checkpoint(label, row, run.model_path)
+                found[run.model_path] = _checkpoint(label, row, run.model_path, spec.seed)
     if not found:
         raise RunError(
             f"{workspace.shown(workspace.runs)}: no trained model of profile {profile}, seed "
@@ -87,14 +93,22 @@ def fullest(models: Sequence[Checkpoint]) -> Checkpoint:
     return max(models, key=lambda model: model.parts)
 
 
-def _checkpoint(label: str, short: str, path: Path) -> Checkpoint:
+def baseline(models: Sequence[Checkpoint], model: Checkpoint) -> Checkpoint:
+    """Choose the baseline of a model's family, of the same seed if possible, or else the model."""
+    name = baseline_of(model.name)
+    same = [m for m in models if m.name == name and not (m.parts or m.refined)]
+    return min(same, key=lambda m: m.seed != model.seed, default=model)
+
+
+def _checkpoint(label: str, short: str, path: Path, seed: int | None = None) -> Checkpoint:
     card = model_card(path)
     name, options = card["name"], card["options"]
     adds = name != baseline_of(name)
     boundary = options.get("boundary", {} if adds else None)
     branches = options.get("scoring", ("iou", "boundary") if adds else ())
     parts = (boundary is not None) + len(branches)
-    return Checkpoint(label, short, path, parts)
+    refined = bool((vars(CATALOG[name]) | options).get("refine"))
+    return Checkpoint(label, short, path, name, parts, seed, refined)
 
 
 @dataclass(frozen=True)
@@ -124,9 +138,24 @@ class Dataset:
 Samples = Dataset | Sequence[Sample]
 
 
-def own_image(path: str | Path) -> Sample:
-    """Read an image without known objects; DataError if it is missing or cannot be read."""
-    array = as_array(read_image(path))
+def own_image(path: str | Path, content: bytes | None = None) -> Sample:
+    """Read an image without known objects.
+
+    Args:
+        path: The file; only its name if ``content`` is given.
+        content: Content of an uploaded file.
+
+    Raises:
+        DataError: The image is missing or cannot be read.
+    """
+    if content is None:
+        array = as_array(read_image(path))
+    else:
+        try:
+            with Image.open(io.BytesIO(content)) as file:
+                array = as_array(upright_rgb(file))
+        except Exception:  # decoders raise all kinds of errors for broken files
+            raise DataError(f"{path}: cannot be read as an image; use a PNG or JPEG file") from None
     scores, masks = torch.zeros(0), torch.zeros((0, *array.shape[:2]), dtype=torch.bool)
     truth = Instances(torch.zeros((0, 4)), scores, scores, scores.long(), masks)
     return Sample(Path(path).name, array, truth)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from b2inst.structures import Bases, Features, Instances
 from b2inst.viz.explore.inspection import (
     Inspection,
     basis_frame,
+    examples,
     inspect_image,
     most_helped,
     paper_exponents,
@@ -131,13 +133,22 @@ def made_true(model: BasisSegmenter, sample: Sample, rows: list[int], moved: int
 
 
 @pytest.mark.parametrize("moved", [0, 2, -2])
-def test_the_mask_that_is_helped_most(moved: int, build: Build, sample: Sample) -> None:
-    model = build()
+@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "gated-condinst-tiny"])
+def test_the_mask_that_is_helped_most(name: str, moved: int, build: Build, sample: Sample) -> None:
+    model = build(name)
     sample = made_true(model, sample, [1, 3], moved)
     view = inspect_image(model, sample)
+    if view.gated:
+        plain = deepcopy(model)
+        plain.assembler.refinement = None  # type: ignore[attr-defined,assignment]
+        found = inspect_image(plain, sample).instances
+        others = found.masks[torch.cdist(view.instances.boxes, found.boxes).argmin(1)]
+    else:
+        off = [*view.as_trained[:-1], 0.0]
+        others = torch.cat([view.compose(i, off).masks for i in range(len(view.instances))])
     gains: dict[int, tuple[float, int]] = {}
     for i, (mask, k) in enumerate(zip(view.instances.masks, view.objects.tolist(), strict=True)):
-        without = view.compose(i, [*view.as_trained[:-1], 0.0]).masks[0]
+        without = others[i]
         truth = sample.truth.masks[k]
         iou, other = float(mask_iou(mask, truth)), float(mask_iou(without, truth))
         if k >= 0 and view.instances.class_scores[i] >= 0.4 and max(iou, other) >= 0.5:
@@ -150,6 +161,8 @@ def test_the_mask_that_is_helped_most(moved: int, build: Build, sample: Sample) 
     assert (image, chosen) == (0, instance)
     assert f"the {len(gains)} objects" in reason
     assert f"{gain:+.3f}" in reason
+    listed = {e.instance: e.gain for e in examples(model, [sample, sample], candidates=1)}
+    assert listed == pytest.approx({i: gain for gain, i in gains.values()}, abs=1e-6)
 
 
 def test_without_a_boundary_it_begins_at_the_beginning(build: Build, sample: Sample) -> None:

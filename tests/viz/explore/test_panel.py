@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -58,6 +60,7 @@ def test_it_opens_where_it_is_told(panel: Explorer) -> None:
     assert panel.instance.value == 2
     assert panel.basis.value == "boundary"
     assert all(picture.startswith(b"\x89PNG") for picture in shown(panel)[:3])
+    assert panel.beside.value == panel.model.value  # there is no condinst-tiny here
 
 
 def test_a_basis_can_be_scaled_and_put_back(panel: Explorer) -> None:
@@ -119,3 +122,44 @@ def test_an_image_that_cannot_be_read_is_named(panel: Explorer) -> None:
     assert "gone.png" in panel.message.value
     panel.dataset.value = "one"
     assert panel.message.value == ""
+
+
+def test_only_refined_masks_form_and_by_the_step_that_is_chosen(panel: Explorer) -> None:
+    labels = list(panel.models)
+    assert panel.refinement.layout.display == "none"
+    panel.model.value = labels[2]
+    assert panel.refinement.layout.display is None
+    assert (panel.step.min, panel.step.max) == (panel.play.min, panel.play.max) == (0, 12)
+    composed, others = bytes(panel.steps.value), shown(panel)
+    assert composed.startswith(b"\x89PNG")
+    panel.step.value = 12
+    assert bytes(panel.steps.value) != composed
+    assert shown(panel) == others  # nothing else is drawn anew
+    panel.instance.value = 3
+    assert panel.step.value == 12
+    last = bytes(panel.steps.value)
+    panel.off.click()  # the step is of the scaled bases' mask
+    assert bytes(panel.steps.value) != last
+    panel.model.value = labels[1]
+    assert panel.refinement.layout.display == "none"
+
+
+def test_another_model_is_shown_beside(panel: Explorer) -> None:
+    def show_other() -> None:
+        panel.beside.value = next(iter(panel.models))
+
+    assert changed(panel, show_other) == ["overview", "detail"]
+
+
+def test_own_files(panel: Explorer) -> None:
+    file = {"name": "x.png", "type": "image/png", "size": 8, "last_modified": datetime.now(UTC)}
+    panel.upload.set_trait("value", ({**file, "content": memoryview(b"no image")},))
+    assert "x.png" in panel.message.value
+    content = io.BytesIO()
+    Image.fromarray(np.full((40, 50, 3), 99, np.uint8)).save(content, format="png")
+    panel.upload.set_trait("value", ({**file, "content": memoryview(content.getvalue())},))
+    assert panel.message.value == ""
+    assert panel.dataset.value == "own: x.png"
+    assert panel.view.explanation.image.shape == (40, 50, 3)
+    panel.dataset.value = "one"
+    assert panel.view.explanation.image.shape == (48, 64, 3)

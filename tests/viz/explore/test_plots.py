@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from b2inst.models import BasisSegmenter
 from b2inst.viz.explore import plots
-from b2inst.viz.explore.inspection import Inspection, basis_frame, inspect_image
+from b2inst.viz.explore.inspection import Example, Inspection, basis_frame, inspect_image
 from b2inst.viz.explore.plots import BOUNDARY
 from b2inst.viz.explore.sources import Sample
 
@@ -61,11 +61,13 @@ def test_every_basis_is_shown_and_the_boundary_framed(views: dict[str, Inspectio
 
 def test_an_overview(views: dict[str, Inspection]) -> None:
     view = views["b2inst-blendmask-tiny"]
-    axes = shown(plots.overview(view, 1))
-    first = "b2inst-blendmask-tiny, image 5"
-    assert titles(axes) == [first, "ground truth", "boundary target", "predicted boundary"]
+    axes = shown(plots.overview(view, 1, views["blendmask-tiny"]))
+    assert titles(axes) == [
+        *("b2inst-blendmask-tiny", "blendmask-tiny", "ground truth"),
+        *("boundary target", "predicted boundary"),
+    ]
     assert notes(axes)[0] == "blue: instance 2 of 6"
-    photo = axes[1].images[0]
+    photo = axes[2].images[0]
     np.testing.assert_array_equal(photo.get_array(), view.sample.image)
     assert list(photo.get_extent()) == [0, 64, 48, 0]
     assert axes[0].get_xlim() == (0, 64)
@@ -78,14 +80,14 @@ def test_a_gate_is_no_basis(build: Build, sample: Sample) -> None:
     view = inspect_image(build("gated-blendmask-tiny"), sample)
     assert framed(shown(plots.all_bases(view))) == []
     axes = shown(plots.overview(view))
-    assert notes(axes)[-1] == "probability; no basis"
+    assert notes(axes)[-1] == "probability; a gate"
     assert framed(axes) == ["predicted boundary"]
 
 
 def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) -> None:
     view = views["b2inst-blendmask-tiny"]
     factors = (1.0, 1.0, 1.0, 1.0, -2.0)
-    figure = plots.instance_figure(view, 0, factors)
+    figure = plots.instance_figure(view, 0, factors, views["blendmask-tiny"])
     bases, weights, parts, masks = rows(figure)
     assert titles(bases) == view.basis_names
     assert len(weights) == 5
@@ -93,7 +95,9 @@ def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) ->
     own = [values.images[0].get_array() for values in parts]
     np.testing.assert_allclose(sum(own[:5]), own[5], atol=1e-4)
     assert sum(float(note.split("%")[0]) for note in notes(parts)[:5]) == pytest.approx(100, abs=3)
-    assert titles(masks) == ["probability", "mask", "as trained", "your change", "true object"]
+    assert titles(masks) == [
+        *("probability", "mask", "as trained", "your change", "true object", "blendmask-tiny")
+    ]
     after, before = view.compose(0, factors).masks[0], view.instances.masks[0]
     gained, lost = (after & ~before).sum(), (before & ~after).sum()
     assert gained + lost > 0
@@ -140,3 +144,41 @@ def test_full_colour_is_for_nearly_the_largest_values() -> None:
     many = torch.cat([torch.ones(999), torch.tensor([-100.0])])
     assert plots._limit(many) == pytest.approx(1, rel=0.01)  # one in a thousand does not decide
     assert plots._limit(torch.zeros(3)) > 0
+
+
+def test_steps_are_chosen_densely_at_the_end() -> None:
+    assert plots._chosen_steps(12) == [0, 4, 8, 10, 11, 12]
+    assert plots._chosen_steps(13) == [0, 5, 9, 11, 12, 13]
+    assert plots._chosen_steps(2) == [0, 1, 2]
+    assert plots._chosen_steps(1) == [0, 1]
+
+
+@pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
+def test_a_refinement_goes_from_the_boundary_to_the_mask(
+    family: str, build: Build, sample: Sample
+) -> None:
+    view = inspect_image(build(f"gated-{family}-tiny"), sample)
+    known = next(i for i, k in enumerate(view.objects) if k >= 0)
+    axes = shown(plots.refinement_figure(view, known))
+    steps = [f"step {n}" for n in (4, 8, 10, 11)]
+    assert titles(axes) == ["predicted boundary", "composed", *steps, "step 12, the mask"]
+    assert framed(axes) == ["predicted boundary"]
+    assert notes(axes)[-1] == view.trained.text(known)
+    large = shown(plots.refinement_figure(view, known, step=12))
+    assert titles(large) == ["predicted boundary", "step 12, the mask"]
+
+
+def test_what_no_boundary_bounds_is_shown_without_one(build: Build, sample: Sample) -> None:
+    model = build("b2inst-blendmask-tiny", refine={"diffusion": {"guided": False, "steps": 2}})
+    axes = shown(plots.refinement_figure(inspect_image(model, sample), 0))
+    assert titles(axes) == ["composed", "step 1", "step 2, the mask"]
+
+
+def test_examples_are_the_best_the_median_and_the_worst(build: Build, sample: Sample) -> None:
+    view = inspect_image(build("gated-blendmask-tiny"), sample)
+    found = [Example(view, 0, i, gain) for i, gain in enumerate((0.1, -0.3, 0.2, 0.0))]
+    labels = [row[0].get_ylabel() for row in rows(plots.examples_figure(found))]
+    assert labels == [
+        *("most gained\nof 4: +0.200", "median gained\nof 4: +0.000", "least gained\nof 4: -0.300"),
+    ]
+    assert len(rows(plots.examples_figure(found[:1]))) == 3  # one stands for all three

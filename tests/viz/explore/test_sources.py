@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -9,7 +12,7 @@ from b2inst import save_model
 from b2inst.data import DataError
 from b2inst.experiments import RunError, Workspace, load_profile, load_table, open_run
 from b2inst.models import create_model
-from b2inst.viz.explore.sources import fullest, own_image, trained_models, weights_file
+from b2inst.viz.explore.sources import baseline, fullest, own_image, trained_models, weights_file
 from b2inst.weights.errors import WeightsError
 
 
@@ -37,6 +40,8 @@ def test_what_has_been_trained_is_listed_by_row_and_seed(workspace: Workspace) -
         ("table1 · HBB+BS+MS · seed 1", 3),
     ]
     assert fullest(found).short == "HBB+BS+MS"
+    assert baseline(found, fullest(found)).label == "table1 · baseline · seed 1"
+    assert baseline(found[2:], fullest(found)) is fullest(found)  # there is none
     (only,) = trained_models("smoke", [0], workspace=workspace)
     assert only.label == "table1 · baseline · seed 0"
 
@@ -62,7 +67,10 @@ def test_models_that_are_shown_the_boundary_are_not_listed(workspace: Workspace)
     added = {m.label: m.parts for m in found if m.label.startswith("beyond")}
     assert added == {"beyond · isotropic · seed 0": 2, "beyond · gate · seed 0": 3}
     assert len(found) == 6
+    assert {m.short for m in found if m.refined} == {"isotropic", "gate"}
     assert fullest(found).short == "HBB+BS+MS"  # of equal ones the paper's
+    gate = next(m for m in found if m.short == "gate")
+    assert baseline(found, gate).label == "table1 · baseline · seed 0"
 
 
 def test_nothing_trained_says_what_to_do(workspace: Workspace) -> None:
@@ -81,11 +89,18 @@ def test_any_weights_file(workspace: Workspace, tmp_path: Path) -> None:
 
 def test_own_images(tmp_path: Path) -> None:
     Image.new("L", (20, 10), 77).save(tmp_path / "grey.png")
-    sample = own_image(tmp_path / "grey.png")
-    assert sample.name == "grey.png"
-    assert sample.image.shape == (10, 20, 3)
-    assert (sample.image == 77).all()
-    assert len(sample.truth) == 0
-    (tmp_path / "bad.png").write_bytes(b"no image")
+    content = (tmp_path / "grey.png").read_bytes()
+    for sample in (own_image(tmp_path / "grey.png"), own_image("grey.png", content)):
+        assert sample.name == "grey.png"
+        assert sample.image.shape == (10, 20, 3)
+        assert (sample.image == 77).all()
+        assert len(sample.truth) == 0
+    deep = Image.fromarray(np.full((10, 20), 77 * 257, np.uint16))
+    deep.getexif()[0x0112] = 6
+    buffer = io.BytesIO()
+    deep.save(buffer, "PNG", exif=deep.getexif())
+    upload = own_image("deep.png", buffer.getvalue()).image
+    assert upload.shape == (20, 10, 3)
+    assert (upload == 77).all()
     with pytest.raises(DataError, match=r"bad\.png"):
-        own_image(tmp_path / "bad.png")
+        own_image("bad.png", json.dumps({}).encode())
