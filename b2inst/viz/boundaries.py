@@ -13,6 +13,7 @@ from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
 from b2inst.models import BasisSegmenter, Explanation
 from b2inst.modules.boundary_basis import BoundarySupervision
+from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat, draw_instances
@@ -72,3 +73,9 @@ def two_sided(model: Explainer) -> bool:
     head = model.basis_head if isinstance(model, BasisSegmenter) else None
     criterion = head.criterion if isinstance(head, BoundarySupervision) else None
     return getattr(criterion, "two_sided", False)
+
+
+def gated(model: BasisSegmenter) -> bool:
+    """Tell whether the predicted boundary slows the refinement of the masks."""
+    parts = model.assembler.modules()
+    return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)

@@ -12,7 +12,6 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from b2inst.data import Annotation, CocoIndex, ImageRecord
-from b2inst.data.segmentation import to_rle
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import decode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
@@ -125,7 +124,7 @@ def detections(
         where no mask of the object's class has an IoU of at least 0.5.
     """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    truths = [to_rle(a.segmentation, record.height, record.width) for a in objects]
+    truths = [a.segmentation for a in objects]
     if not objects or not predictions:
         return [(a, truth, None) for a, truth in zip(objects, truths, strict=True)]
     codes = [p["segmentation"] for p in predictions]

@@ -24,6 +24,7 @@ _CAPTIONS = {
     "curves": "Training curves: a panel per loss, a colour per row, a line per seed.",
     "calibration": "Predicted against true mask quality; a calibrated head is on the diagonal.",
     "contrasts": "Questions and differences of two rows; open where the interval contains zero.",
+    "designs": "The designs, drawn from the models themselves; the boundary is red.",
     "forming": "Masks as they form: of those that gain most, at the median and least.",
     "qualitative": "Ground truth and predictions; images chosen by rule.",
     "boundaries": "The boundary that each row predicts, beside the target.",

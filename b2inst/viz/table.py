@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,15 +14,18 @@ from b2inst.evaluation import read_predictions
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.store import Run
 from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.table_spec import TableSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import TableResult
-from b2inst.models import BasisSegmenter, with_bases
+from b2inst.models import BasisSegmenter, create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.calibration import calibration_figure
 from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible
 from b2inst.viz.curves import training_curves
+from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import contrasts_figure, differences_figure
 from b2inst.viz.figure import ROW_COLOURS, save_figure
 from b2inst.viz.qualitative import comparison_figure
@@ -150,6 +154,18 @@ class TableFigures:
                 f"`make {self.result.table} PROFILE={self.result.profile}`"
             )
         return runs
+
+
+def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
+    """Draw a diagram of each row's model, which is built and not trained, as ``designs.png``."""
+    plan = load_profile(profile, workspace=workspace)
+    models = {}
+    for name, (spec, *_) in table.run_specs(plan, (0,)).items():
+        options: dict[str, Any] = {**spec.options}
+        options.pop("backbone_weights", None)
+        models[name] = with_bases(create_model(spec.model, num_classes=1, **options))
+    path = workspace.results / plan.name / table.name / "designs.png"
+    return save_figure(diagram_figure(models), path)
 
 
 def cost_frame(result: TableResult) -> pd.DataFrame:

@@ -13,12 +13,13 @@ from b2inst.experiments import (
     TableResult,
     Workspace,
     load_profile,
+    load_table,
     run,
 )
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.tables.speed import table_speed
 from b2inst.experiments.tables.table_result import ResultRow
-from b2inst.viz.table import TableFigures, cost_frame
+from b2inst.viz.table import TableFigures, cost_frame, save_designs
 
 ROWS = {"baseline": "blendmask", "HBB": "b2inst-blendmask"}
 
@@ -124,6 +125,15 @@ def test_differences_and_costs(figures: TableFigures) -> None:
     )
     width, height = size(figures.stages())
     assert width > height
+
+
+def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    path = save_designs(load_table("table2"), "tiny", workspace)
+    assert path == tmp_path / "results/local/tiny" / "table2" / "designs.png"
+    with Image.open(path) as image:
+        assert image.width > image.height > 300
+    assert not workspace.runs.exists()
 
 
 def test_boundaries_of_the_rows_that_have_one(figures: TableFigures) -> None:

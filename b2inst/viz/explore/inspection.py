@@ -16,10 +16,10 @@ from torch import Tensor
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
-from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Instances, Masks
+from b2inst.viz.boundaries import gated
 from b2inst.viz.explore.composition import (
     Extent,
     Logits,
@@ -95,8 +95,7 @@ class Inspection:
     @property
     def gated(self) -> bool:
         """Whether the predicted boundary slows the refinement."""
-        parts = self.model.assembler.modules()
-        return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)
+        return gated(self.model)
 
     @cached_property
     def objects(self) -> Tensor:
