@@ -109,7 +109,8 @@ def _draw(axis: Axes, wiring: Wiring) -> None:
     _arrow(axis, [(4.4, _UPPER), (5.2, _UPPER)])
     for i in range(wiring.num_bases):
         back = i / max(wiring.num_bases - 1, 1)
-        _tile(axis, 5.2 + 0.84 * back, _UPPER - 0.7 + 0.3 * back, _TILES[i % len(_TILES)])
+        place, edge = (5.2 + 0.84 * back, _UPPER - 0.7 + 0.3 * back), min(0.8, 3 / wiring.num_bases)
+        _tile(axis, place, _TILES[i % len(_TILES)], edge=edge)
     _arrow(axis, [(7.04, _UPPER), (7.9, _UPPER)])
     _box(axis, (7.9, _UPPER - 0.6, 1.6, 1.2), "compose\nmasks")
     if wiring.boundary_read:
@@ -120,7 +121,7 @@ def _draw_boundary(axis: Axes, wiring: Wiring) -> None:
     if not wiring.shared:
         _box(axis, (2.9, _LOWER - 0.7, 1.5, 1.4), "boundary\nbranch", _BOUNDARY)
     _arrow(axis, [(4.4, _LOWER), (5.2, _LOWER)], _BOUNDARY)
-    _tile(axis, 5.2, _LOWER - 0.5, _BOUNDARY)
+    _tile(axis, (5.2, _LOWER - 0.5), _BOUNDARY)
     if wiring.use is not None:
         _arrow(axis, [(5.7, _LOWER + 0.5), (5.7, 3.0), (8.7, 3.0), (8.7, _UPPER - 0.6)], _BOUNDARY)
         axis.text(7.2, 3.1, f"as {wiring.use}", fontsize=6.5, ha="center", color=_BOUNDARY)
@@ -138,8 +139,8 @@ def _box(
     axis.text(*middle, text, fontsize=6.5, ha="center", va="center", color=colour)
 
 
-def _tile(axis: Axes, x: float, y: float, colour: str) -> None:
-    axis.add_patch(Rectangle((x, y), 1.0, 1.0, fc=colour, ec="white", lw=0.8, zorder=2))
+def _tile(axis: Axes, place: tuple[float, float], colour: str, *, edge: float = 0.8) -> None:
+    axis.add_patch(Rectangle(place, 1.0, 1.0, fc=colour, ec="white", lw=edge, zorder=2))
 
 
 def _arrow(axis: Axes, points: Sequence[tuple[float, float]], colour: str = _LINE) -> None:

@@ -187,17 +187,18 @@ def label_map(instances: Instances, *, score_threshold: float = 0.3) -> NDArray[
     return numbers
 
 
-def draw_heat(values: Tensor, size: tuple[int, int]) -> Picture:
-    """Draw a map of probabilities in Matplotlib's colours "magma".
+def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") -> Picture:
+    """Draw a map of probabilities.
 
     Args:
         values: h×w float in [0, 1], as ``explain`` gives the boundary basis.
         size: (height, width) to resample it to (bilinear).
+        colours: Name of a colour map of Matplotlib.
     """
     resized = F.interpolate(
         values[None, None].float().cpu(), size=size, mode="bilinear", align_corners=False
     )
-    coloured = colormaps["magma"](resized[0, 0].clamp(0, 1).numpy())
+    coloured = colormaps[colours](resized[0, 0].clamp(0, 1).numpy())
     return (coloured[..., :3] * 255).round().astype(np.uint8)
 
 

@@ -27,6 +27,9 @@ from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, imag
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.differences import contrasts_figure, differences_figure
+from b2inst.viz.explore.inspection import examples
+from b2inst.viz.explore.plots import examples_figure
+from b2inst.viz.explore.sources import Dataset
 from b2inst.viz.figure import ROW_COLOURS, save_figure
 from b2inst.viz.qualitative import comparison_figure
 from b2inst.viz.speed import stages_figure, tradeoff_figure
@@ -99,6 +102,14 @@ class TableFigures:
         choices = self._choose(first, second, index, best=best, at_random=at_random)
         models = {row.name: self._model(row.name) for row in self.result.rows if row.runs}
         return self._save(boundary_figure(index, choices, models, width=2.7), "boundaries")
+
+    def forming(self, row: str) -> Path:
+        """Draw how masks of a row with a refinement form; RunError if it finds no object."""
+        model = self._model(row)
+        found = examples(model, Dataset(self._index(row)), candidates=40)
+        if not found:
+            raise RunError(f"row '{row}' of {self.result.table}: no object found; train it longer")
+        return self._save(examples_figure(found), "forming")
 
     def contrasts(self) -> Path:
         """Draw the questions that the table asks, and the differences that answer them."""

@@ -143,6 +143,11 @@ def test_boundaries_of_the_rows_that_have_one(figures: TableFigures) -> None:
     assert width > height, "three columns, two rows"
 
 
+def test_masks_form_of_objects_that_are_found(figures: TableFigures) -> None:
+    with pytest.raises(RunError, match="row 'HBB' of table1: no object found"):
+        figures.forming("HBB")  # after two iterations
+
+
 def test_a_row_that_was_not_run_cannot_be_compared(figures: TableFigures, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"HBB\+BS.*make table1 PROFILE=smoke"):
         figures.qualitative([("baseline", "HBB+BS")])

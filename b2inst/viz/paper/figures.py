@@ -1,4 +1,4 @@
-"""The paper's Figs. 1 and 4–9 on our models.
+"""The paper's Figs. 1 and 4–9 on our models, and all bases of each.
 
 Images are chosen by rule: a figure with images of largest gain also has some of largest loss or at
 random, and its caption says which.
@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from matplotlib import figure as mpl
 
+from b2inst.data.images import as_array, read_image
+from b2inst.models import Explanation
 from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose, image_gains, object_gains
+from b2inst.viz.draw import Picture, draw_heat, draw_instances
+from b2inst.viz.grid import picture_grid
 from b2inst.viz.paper.closeups import closeup_figure
 from b2inst.viz.paper.models import TrainedModels
 from b2inst.viz.qualitative import comparison_figure
@@ -126,6 +131,58 @@ class CloseUps:
         return Drawing(figure, caption, choices)
 
 
+@dataclass(frozen=True)
+class Bases:
+    """All bases of a baseline and of B2Inst, beside its boundary basis."""
+
+    families: tuple[str, str]
+
+    def draw(self, models: TrainedModels) -> Drawing:
+        """Draw it; RunError if a model is not trained."""
+        own = [models[family] for family in self.families]
+        gains = image_gains(models.index, *(model.predictions for model in own))
+        counts = {"best": 1, "worst": 0, "at_random": 1}
+        paths = {record.id: record.path for record in models.index.images}
+        choices = choose(gains, paths, **counts)
+        rows, labels = [], []
+        for choice in choices:
+            for model in own:
+                lines = _basis_rows(model.model.explain(as_array(read_image(paths[choice.id]))))
+                rows += lines
+                labels += [f"{model.name}\n{choice.label}", *[""] * (len(lines) - 1)]
+        caption = (
+            f"All bases of {' and '.join(model.name for model in own)}: the image, the boundary "
+            "basis as a probability, and the other bases, each between its own extremes (red above "
+            f"zero, blue below); images: {_rule(**counts)}. Gain: difference in {_QUALITY}."
+        )
+        columns = ["image", "boundary", "bases", *[""] * (max(map(len, rows)) - 3)]
+        return Drawing(picture_grid(rows, columns, labels, note=caption), caption, choices)
+
+
+def _basis_rows(
+    explanation: Explanation, *, across: int = 8, side: int = 192
+) -> list[list[Picture]]:
+    """The image, the boundary and the bases, of which each row has at most ``across``."""
+    image = draw_instances(
+        explanation.image, explanation.instances, score_threshold=2, captions=False, side=side
+    )
+    (height, width), size, blank = explanation.content, image.shape[:2], np.full_like(image, 255)
+    maps = explanation.bases.maps[0, :, :height, :width]
+    first, boundary, logits = (
+        [image, blank],
+        explanation.boundary,
+        explanation.bases.boundary_logits,
+    )
+    if boundary is not None and logits is not None:
+        first = [image, draw_heat(boundary, size)]
+        if logits[0, 0, :height, :width].equal(maps[-1]):  # the boundary is the last basis
+            maps = maps[:-1]
+    scaled = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 2 + 0.5
+    heats = [draw_heat(values, size, colours="RdBu_r") for values in scaled]
+    starts = range(0, len(heats), across)
+    return [[*([blank] * 2 if i else first), *heats[i : i + across]] for i in starts]
+
+
 def _rule(*, best: int, worst: int, at_random: int) -> str:
     parts = {"of largest gain": best, "of largest loss": worst, "at random": at_random}
     return ", ".join(f"{count} {rule}" for rule, count in parts.items() if count)
@@ -134,7 +191,7 @@ def _rule(*, best: int, worst: int, at_random: int) -> str:
 _pair = partial(Comparison, at_random=8, across=2)
 
 #: By file name, in the paper's order.
-FIGURES: dict[str, Comparison | Boundaries | CloseUps] = {
+FIGURES: dict[str, Comparison | Boundaries | CloseUps | Bases] = {
     "fig1": Comparison(
         "The paper's Fig. 1", _BLENDMASK, best=1, worst=1, boundary=True, ground_truth=False
     ),
@@ -147,4 +204,7 @@ FIGURES: dict[str, Comparison | Boundaries | CloseUps] = {
     "fig8": Boundaries(),
     "fig9": CloseUps(),
     "pairs_condinst": _pair("Not in the paper, after its Fig. 6", _CONDINST),
+    "bases_blendmask": Bases(_BLENDMASK),
+    "bases_yolact": Bases(_YOLACT),
+    "bases_condinst": Bases(_CONDINST),
 }

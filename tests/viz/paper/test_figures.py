@@ -6,15 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from b2inst.experiments import RunError, Workspace
+from b2inst.models import Explanation
+from b2inst.structures import Bases, Instances
 from b2inst.viz.choose import Choice
+from b2inst.viz.draw import draw_heat
 from b2inst.viz.paper import FIGURES, TrainedModels, figures, missing_models, save, save_all
 from b2inst.viz.paper.models import TrainedModel
 
-DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9"}
+DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9", "bases_blendmask"}
 
 
 @pytest.fixture
@@ -109,3 +114,53 @@ def test_the_first_seed_that_was_run_is_shown(models: TrainedModels) -> None:
     assert model.run == models["b2inst-blendmask"].run
     assert model.row == "table1, HBB+BS+MS"
     assert model.model.class_names is not None
+
+
+@pytest.mark.usefixtures("gains")
+def test_all_bases_stand_beside_the_boundary_basis(models: TrainedModels) -> None:
+    drawing = FIGURES["bases_blendmask"].draw(models)
+    assert drawing.choices[0] == Choice(3, "largest gain", 0.3)
+    assert drawing.choices[1].reason == "random, seed 0"
+    pictures = [
+        [axis.images[0].get_array() for axis in row if axis.images] for row in _rows(drawing)
+    ]
+    assert [len(row) for row in pictures] == [6, 6, 6, 6], "image, boundary, four bases"
+    baseline, b2inst = pictures[:2]
+    assert (baseline[1] == 255).all(), "it has no boundary"
+    explanation = models["b2inst-blendmask"].model.explain(_image(models, 3))
+    assert explanation.boundary is not None
+    assert (b2inst[1] == draw_heat(explanation.boundary, b2inst[1].shape[:2])).all()
+
+
+def _rows(drawing: figures.Drawing) -> list[list[Any]]:
+    axes = drawing.figure.axes
+    width = axes[0].get_gridspec().ncols
+    return [axes[i : i + width] for i in range(0, len(axes), width)]
+
+
+def _image(models: TrainedModels, image_id: int) -> Any:
+    path = next(record.path for record in models.index.images if record.id == image_id)
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_bases_fill_several_rows_and_are_red_above_zero(joined: bool) -> None:
+    maps = torch.zeros(1, 11, 8, 8)
+    maps[0, 0, :4], maps[0, 0, 4:] = 2.0, -1.0
+    logits = torch.full((1, 1, 8, 8), 9.0)
+    if joined:
+        maps = torch.cat([maps, logits], dim=1)
+    nothing = torch.zeros(0)
+    masks = torch.zeros(0, 16, 16, dtype=torch.bool)
+    nobody = Instances(torch.zeros(0, 4), nothing, nothing, nothing.long(), masks)
+    detections: Any = None
+    image = np.full((16, 16, 3), 7, dtype=np.uint8)
+    explanation = Explanation(image, nobody, detections, Bases(maps, 2, logits), content=(8, 8))
+    first, second = figures._basis_rows(explanation, side=16)
+    assert (len(first), len(second)) == (10, 5)
+    assert (first[0] == 7).all()
+    assert (second[0] == 255).all()
+    above, below = first[2][0, 0], first[2][-1, 0]
+    assert above[0] > above[2]
+    assert below[2] > below[0]
+    assert first[3].min() > 235, "zero is nearly white"
