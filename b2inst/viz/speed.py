@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,31 +17,38 @@ from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 _STAGE_COLOURS = ("#999999", *ROW_COLOURS[1:])
 
+Cell = Callable[[ResultRow, str], float | None]
+
 
 def tradeoff_figure(result: TableResult) -> Figure:
-    """Plot mask AP against speed, and boundary AP against mask AP, as measured here.
+    """Plot mask AP against speed, and boundary AP against mask AP; then the paper's speed, if any.
 
     Arrows lead from base rows to the rows that are compared with them. Rows that share a run share
     a point.
     """
-    points: defaultdict[tuple[float | None, ...], list[ResultRow]] = defaultdict(list)
+    points: defaultdict[tuple[float | str | None, ...], list[ResultRow]] = defaultdict(list)
+    timed = [row.name for row in result.rows if _place(row, "FPS", "AP", _paper)]
     for row in result.rows:
-        points[tuple(_mean(row, column) for column in ("FPS", "AP", "boundary_AP"))].append(row)
-    points.pop((None, None, None), None)
-    figure = new_figure(10.0, 3.6)
-    speed, boundary = figure.subplots(1, 2)
-    for number, rows in enumerate(points.values(), start=1):
-        for axis, x, y in ((speed, "FPS", "AP"), (boundary, "AP", "boundary_AP")):
-            _point(axis, result, rows, number, x, y)
-    for axis in (speed, boundary):
+        measured = tuple(_ours(row, column) for column in ("FPS", "AP", "boundary_AP"))
+        if any(measured) or row.name in timed:
+            points[measured if any(measured) else (row.name,)].append(row)
+    device = result.provenance.get("speed", {}).get("device", "not timed")
+    panels: list[tuple[str, str, str, Cell]] = [
+        ("FPS", "AP", f"FPS ({device})", _ours),
+        ("AP", "boundary_AP", "mask AP", _ours),
+        ("FPS", "AP", "the paper's FPS", _paper),
+    ]
+    panels = panels[: 3 if timed else 2]
+    figure = new_figure(2 + 4.0 * len(panels), 3.6)
+    for axis, (x, y, label, cell) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for number, rows in enumerate(points.values(), start=1):
+            _point(axis, result, rows, number, x, y, cell)
         axis.margins(0.08)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25, linewidth=0.5)
-    device = result.provenance.get("speed", {}).get("device", "not timed")
-    speed.set_xlabel(f"FPS ({device})", fontsize=8)
-    speed.set_ylabel("mask AP", fontsize=8)
-    boundary.set_xlabel("mask AP", fontsize=8)
-    boundary.set_ylabel(heading("boundary_AP"), fontsize=8)
+        axis.set_xlabel(label, fontsize=8)
+        name = "mask AP" if y == "AP" else heading(y)
+        axis.set_ylabel(f"the paper's {name}" if cell is _paper else name, fontsize=8)
     handles = []
     for number, rows in enumerate(points.values(), start=1):
         colour, marker = _style(rows[0])
@@ -52,18 +60,18 @@ def tradeoff_figure(result: TableResult) -> Figure:
 
 
 def _point(
-    axis: Axes, result: TableResult, rows: list[ResultRow], number: int, x: str, y: str
+    axis: Axes, result: TableResult, rows: list[ResultRow], number: int, x: str, y: str, cell: Cell
 ) -> None:
     """A numbered point with its standard deviations over seeds, and an arrow from its base row."""
-    place = _place(rows[0], x, y)
+    place = _place(rows[0], x, y, cell)
     if place is None:
         return
     colour, marker = _style(rows[0])
     axis.errorbar(
         place[0],
         place[1],
-        xerr=rows[0].ours[x].sd,
-        yerr=rows[0].ours[y].sd,
+        xerr=rows[0].ours[x].sd if cell is _ours else None,
+        yerr=rows[0].ours[y].sd if cell is _ours else None,
         elinewidth=0.8,
         color=colour,
         marker=marker,
@@ -72,19 +80,24 @@ def _point(
     )
     axis.annotate(str(number), place, ha="center", va="center_baseline", color="white", size=8)
     for base in {row.base for row in rows if row.base is not None}:
-        start = _place(result.row(base), x, y)
+        start = _place(result.row(base), x, y, cell)
         if start is not None and start != place:
             style = {"arrowstyle": "->", "color": colour, "shrinkA": 7, "shrinkB": 7, "alpha": 0.6}
             axis.annotate("", place, start, arrowprops=style)
 
 
-def _mean(row: ResultRow, column: str) -> float | None:
+def _ours(row: ResultRow, column: str) -> float | None:
     measured = row.ours.get(column)
     return None if measured is None else measured.mean
 
 
-def _place(row: ResultRow, x: str, y: str) -> tuple[float, float] | None:
-    across, up = _mean(row, x), _mean(row, y)
+def _paper(row: ResultRow, column: str) -> float | None:
+    value = row.paper.get(column)
+    return None if value is None or isinstance(value, str) else value
+
+
+def _place(row: ResultRow, x: str, y: str, cell: Cell) -> tuple[float, float] | None:
+    across, up = cell(row, x), cell(row, y)
     return None if across is None or up is None else (across, up)
 
 

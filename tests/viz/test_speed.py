@@ -41,9 +41,11 @@ def _arrows(axis: Any) -> list[tuple[Any, Any]]:
 
 
 def test_arrows_lead_from_baselines(result: TableResult) -> None:
-    speed, boundary = tradeoff_figure(result).axes
+    speed, boundary, paper = tradeoff_figure(result).axes
     assert _arrows(speed) == [((100.0, 40.0), (90.0, 42.0)), ((80.0, 41.0), (70.0, 43.0))]
     assert _arrows(boundary)[0] == ((40.0, 20.0), (42.0, 21.0))
+    assert _arrows(paper) == [((45.3, 28.1), (42.5, 30.1))]
+    assert not [bars for bars in paper.collections if bars.get_segments()]
     assert "A processor" in speed.get_xlabel()
     spreads = [bars.get_segments()[0].tolist() for bars in speed.collections]
     assert spreads[0] == [[100.0, 38.5], [100.0, 41.5]]
@@ -56,10 +58,13 @@ def test_rows_that_share_a_run_share_a_point(result: TableResult) -> None:
     assert names == ["1  a = a again", "2  b", "3  c", "4  d"]
 
 
-def test_tables_that_were_not_run_give_empty_axes(result: TableResult) -> None:
+def test_tables_that_were_not_run_show_the_papers_points_alone(result: TableResult) -> None:
     rows = [row.model_copy(update={"ours": {}}) for row in result.rows]
-    figure = tradeoff_figure(result.model_copy(update={"rows": rows, "provenance": {}}))
-    assert not any(axis.texts for axis in figure.axes)
+    empty = result.model_copy(update={"rows": rows, "provenance": {}})
+    assert [len(_arrows(axis)) for axis in tradeoff_figure(empty).axes] == [0, 0, 1]
+    rows = [row.model_copy(update={"paper": {}}) for row in rows]
+    figure = tradeoff_figure(empty.model_copy(update={"rows": rows}))
+    assert [len(axis.texts) for axis in figure.axes] == [0, 0]
 
 
 def test_stages_are_stacked_to_the_whole() -> None:
