@@ -39,6 +39,7 @@ def benchmark(
     detections: int = 100,
     device: torch.device | str = "cpu",
     precision: str = "float32",
+    compiled: bool = False,
     progress: bool = True,
 ) -> Benchmark:
     """Measure latency by stage, size and cost of models, one image at a time.
@@ -56,6 +57,8 @@ def benchmark(
         detections: Number of detections per image of models with untrained weights.
         device: "cpu" or "cuda".
         precision: Precision of the network: "float32", "bfloat16" or "auto".
+        compiled: Whether to use ``torch.compile`` for backbone and heads instead of the optimised
+            network.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -71,6 +74,8 @@ def benchmark(
     for name in models:
         model = _prepared(name, options or {}, size)
         model.to(device).precision = precision
+        if compiled:
+            _compile(model, device)
         dummies = None if _trained(name) else DummyDetections(model, detections)
         clock = _cuda_clock if device.type == "cuda" else time.perf_counter
         timed[name] = TimedModel(model, dummies=dummies, clock=clock)
@@ -162,10 +167,19 @@ def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | Non
 
 def _gflops_as_defined(timed: TimedModel, sample: Sample) -> float:
     """Operations of the model as defined, without faster algorithms."""
-    timed.model.optimised = False
+    optimised, timed.model.optimised = timed.model.optimised, False
     count = gflops(partial(timed.predict, sample))
-    timed.model.optimised = True
+    timed.model.optimised = optimised
     return count
+
+
+def _compile(model: Segmenter, device: torch.device) -> None:
+    model.optimised = False
+    for name in ("backbone", "instance_head", "basis_head"):
+        if (part := getattr(model, name, None)) is not None:
+            part.forward = torch.compile(part.forward)
+    if model.precision == "bfloat16":
+        model.predict = torch.autocast(device.type, dtype=torch.bfloat16)(model.predict)  # type: ignore[method-assign]
 
 
 def _summary(timings: Sequence[Timing]) -> dict[str, Any]:

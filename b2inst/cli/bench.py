@@ -37,6 +37,9 @@ def bench(
     option: ModelOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Use torch.compile for backbone and heads.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -70,6 +73,7 @@ def bench(
         detections=detections,
         device=device,
         precision=precision,
+        compiled=compiled,
     )
     typer.echo(to_text(result))
     if json is not None:

@@ -138,6 +138,9 @@ def train(
     logger: Annotated[
         LoggerName | None, typer.Option(help="Logger to use besides log.jsonl.")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Short for --logger tensorboard.")
+    ] = False,
 ) -> None:
     """Train a model and evaluate it; rerun to resume.
 
@@ -158,6 +161,9 @@ def train(
     from b2inst.training.devices import join
     from b2inst.training.logs import check_logger
 
+    if tensorboard and logger not in (None, "tensorboard"):
+        raise typer.BadParameter(f"--tensorboard and --logger {logger}: give one of them")
+    logger = "tensorboard" if tensorboard else logger
     if logger is not None:
         check_logger(logger)
     model_options = parse_options(option)

@@ -141,6 +141,7 @@ def test_mistakes_are_one_line() -> None:
         ["table", "table1", "--seeds", "1,1"],
         ["table", "table1", "--skip-bad"],
         ["train", "blendmask-tiny", "--option", "scoring"],
+        ["train", "blendmask-tiny", "--tensorboard", "--logger", "csv"],
         ["eval", "x.safetensors"],
         ["data", "scenes", "d", "--images", "0"],
     ],

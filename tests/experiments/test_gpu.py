@@ -20,14 +20,15 @@ def script(load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyP
     return load_script("gpu")
 
 
-@pytest.mark.parametrize("name", ["bench-tf32", "bench-bfloat16"])
-def test_speed(script: ModuleType, name: str) -> None:
+@pytest.mark.parametrize("name", ["bench-tf32", "bench-compiled-bfloat16"])
+def test_speed(script: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda part: part)
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     work, options, _ = script.STEPS[name]
     content = work(True, **options)
     torch.backends.cudnn.allow_tf32 = before[0]
     torch.set_float32_matmul_precision(before[1])
-    assert content["tf32"] == (name == "bench-tf32")
+    assert content["compiled"] == ("compiled" in name)
     (found,) = content["sizes"].values()
     assert [speed["detections"] for speed in found["speeds"]] == [5, 5]
 
