@@ -34,7 +34,7 @@ class Wiring:
     bases_read: tuple[int, ...]  #: levels that the bases depend on
     boundary_read: tuple[int, ...] = ()  #: levels that the boundary depends on
     shared: bool = False  #: whether the boundary is a map of the basis head
-    use: Literal["a basis", "a gate"] | None = None  #: of the boundary in the masks
+    use: tuple[str, ...] = ()  #: of the boundary in the masks: "a basis", "a gate"
     loss: Literal["over the image", "in each box"] | None = None  #: of the boundary
 
 
@@ -68,7 +68,7 @@ def find_wiring(model: BasisSegmenter) -> Wiring:
         bases_read=bases_read,
         boundary_read=read(lambda found: found.boundary_logits),  # type: ignore[arg-type, return-value]
         shared=head.branch is None,
-        use="a basis" if isinstance(head, BoundaryBasis) else "a gate" if gated(model) else None,
+        use=("a basis",) * isinstance(head, BoundaryBasis) + ("a gate",) * gated(model),
         loss=where if any(criterion.weights.values()) else None,
     )
 
@@ -122,9 +122,11 @@ def _draw_boundary(axis: Axes, wiring: Wiring) -> None:
         _box(axis, (2.9, _LOWER - 0.7, 1.5, 1.4), "boundary\nbranch", _BOUNDARY)
     _arrow(axis, [(4.4, _LOWER), (5.2, _LOWER)], _BOUNDARY)
     _tile(axis, (5.2, _LOWER - 0.5), _BOUNDARY)
-    if wiring.use is not None:
+    if wiring.use:
         _arrow(axis, [(5.7, _LOWER + 0.5), (5.7, 3.0), (8.7, 3.0), (8.7, _UPPER - 0.6)], _BOUNDARY)
-        axis.text(7.2, 3.1, f"as {wiring.use}", fontsize=6.5, ha="center", color=_BOUNDARY)
+        axis.text(
+            7.2, 3.1, f"as {' and '.join(wiring.use)}", fontsize=6.5, ha="center", color=_BOUNDARY
+        )
     if wiring.loss is not None:
         axis.plot([6.2, 7.4], [_LOWER, _LOWER], color=_BOUNDARY, linestyle=(0, (3, 2)), lw=1.2)
         axis.text(7.5, _LOWER, f"loss\n{wiring.loss}", fontsize=6.5, va="center", color=_BOUNDARY)

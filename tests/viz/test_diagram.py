@@ -18,7 +18,7 @@ from b2inst.viz.diagram import Wiring, diagram_figure, find_wiring
 
 LEVELS = (4, 8, 16, 32)
 BASELINE = Wiring(levels=LEVELS, num_bases=4, bases_read=(4,))
-E = replace(BASELINE, boundary_read=(4,), loss="over the image", use="a basis")
+E = replace(BASELINE, boundary_read=(4,), loss="over the image", use=("a basis",))
 RED = "#cc0000"
 
 
@@ -30,10 +30,10 @@ def model(boundary: dict[str, Any] | None, **options: Any) -> BasisSegmenter:
 #: The paper's Table 2, in its own words: Local/Global, Fusion/Single, Loss/Loss + Pred.
 DESIGNS: dict[str, tuple[dict[str, Any] | None, Wiring]] = {
     "baseline": (None, BASELINE),
-    "(a)": ({"local": True, "as_basis": False}, replace(E, loss="in each box", use=None)),
-    "(b)": ({"fused": True, "as_basis": False}, replace(E, boundary_read=LEVELS, use=None)),
+    "(a)": ({"local": True, "as_basis": False}, replace(E, loss="in each box", use=())),
+    "(b)": ({"fused": True, "as_basis": False}, replace(E, boundary_read=LEVELS, use=())),
     "(c)": ({"fused": True}, replace(E, boundary_read=LEVELS)),
-    "(d)": ({"as_basis": False}, replace(E, use=None)),
+    "(d)": ({"as_basis": False}, replace(E, use=())),
     "(e)": ({}, E),
     "shared": ({"branch_channels": 0}, replace(E, shared=True)),
     "no loss": ({"bce_weight": 0, "dice_weight": 0}, replace(E, loss=None)),
@@ -51,7 +51,9 @@ def test_each_family_has_a_diagram(family: str) -> None:
         return create_model(f"{name}{family}-tiny", num_classes=2)
 
     plain, b2inst, gate = (find_wiring(build(name)) for name in ("", "b2inst-", "gated-"))
-    assert [w.use for w in (plain, b2inst, gate)] == [None, "a basis", "a gate"]
+    assert [w.use for w in (plain, b2inst, gate)] == [(), ("a basis",), ("a gate",)]
+    both = create_model(f"gated-{family}-tiny", num_classes=2, boundary={"as_basis": True})
+    assert find_wiring(both).use == ("a basis", "a gate")
     assert plain.num_bases == b2inst.num_bases == build("").assembler.num_bases
     assert plain.bases_read == b2inst.bases_read
     figure = diagram_figure({name: build(name) for name in ("", "b2inst-", "gated-")})
