@@ -54,7 +54,7 @@ class Result(Instances):
         (``figure.axes[0]``) are in pixels of the image.
         """
         from b2inst.viz.draw import draw_instances
-        from b2inst.viz.picture import picture_figure
+        from b2inst.viz.figure import picture_figure
 
         drawn = draw_instances(self.image, self, score_threshold=score_threshold, captions=captions)
         return picture_figure(drawn, size=self.image.shape[:2])

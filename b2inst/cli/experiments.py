@@ -223,15 +223,15 @@ def figures(
     table to run first. Give the same options for data as for the tables.
     """
     from b2inst.experiments import Workspace
-    from b2inst.viz.paper import Material, left_out, make_figures
+    from b2inst.viz.paper import TrainedModels, missing_models, save_all
 
     workspace = Workspace.here()
-    material = Material.of(
+    models = TrainedModels.load(
         profile, seeds=parse_seeds(seeds) or (0,), data=data.coco_data(), workspace=workspace
     )
-    for why, names in left_out(material).items():
+    for why, names in missing_models(models).items():
         typer.echo(f"left out: {', '.join(names)}; {why}")
-    for saved in make_figures(material):
+    for saved in save_all(models):
         if saved.path is not None:
             typer.echo(f"{workspace.shown(saved.path)} and .pdf")
 

@@ -163,12 +163,6 @@ def encode_rle(masks: Tensor) -> list[dict[str, Any]]:
     return codes
 
 
-def code_windows(codes: list[dict[str, Any]]) -> list[Window]:
-    """Like :func:`mask_window`, for compressed COCO run-length codes."""
-    boxes = coco_mask.toBbox(codes).astype(int).tolist() if codes else []
-    return [(y, x, y + height, x + width) for x, y, width, height in boxes]
-
-
 def decode_rle(codes: list[dict[str, Any]], size: tuple[int, int] | None = None) -> Tensor:
     """Decode compressed COCO run-length codes to N×H×W bool; ``size`` is used if N is 0."""
     if not codes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -11,59 +12,54 @@ from torch import Tensor
 from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
 from b2inst.models import BasisSegmenter, Explanation
-from b2inst.modules.boundary_basis import BoundaryLoss, BoundarySupervision
+from b2inst.modules.boundary_basis import BoundarySupervision
+from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat, draw_instances
-from b2inst.viz.qualitative import Explainer, picture_grid, truth_instances
+from b2inst.viz.grid import picture_grid
+from b2inst.viz.qualitative import Explainer, truth_instances
 
 
 def boundary_figure(
     index: CocoIndex,
     choices: Sequence[Choice],
     models: Mapping[str, Explainer],
-    *,
-    across: int = 1,
-    width: float = 2.7,
-    note: str = "",
+    **layout: Any,
 ) -> Figure:
     """Draw the chosen images: ground truth | target | the boundary of each model that has one.
 
     Args:
-        models: by the name over their column. The target is at the basis grid of the first one
-            with a boundary; there are two where some are taught one side and others both.
-        across, width, note: as ``picture_grid`` takes them.
+        index: Images with their ground truth.
+        choices: Choices of images.
+        models: Models by name. The target is that of the first one with a boundary.
+        layout: Further arguments of ``picture_grid``.
     """
     records = {record.id: record for record in index.images}
     rows, columns = [], ["ground truth"]
     for choice in choices:
-        record = records[choice.image_id]
-        picture = as_array(read_image(record.path))
-        truth = truth_instances(index, record)
+        picture = as_array(read_image(records[choice.id].path))
+        truth = truth_instances(index, records[choice.id])
         row = [draw_instances(picture, truth, captions=False)]
         found = {name: model.explain(picture) for name, model in models.items()}
         maps = {name: e.boundary for name, e in found.items() if e.boundary is not None}
         if maps:
-            first = found[next(iter(maps))]
-            sides = dict.fromkeys(two_sided(models[name]) for name in maps)
-            targets = {
-                "target, both sides" if both and len(sides) > 1 else "target": target_at(
-                    truth.masks, first, two_sided=both
-                )
-                for both in sides
-            }
-            maps = targets | maps
+            first = next(iter(maps))
+            target = boundary_target(truth.masks, found[first], two_sided=two_sided(models[first]))
+            maps = {"target": target} | maps
         columns = ["ground truth", *maps]
         rows.append(row + [draw_heat(values, row[0].shape[:2]) for values in maps.values()])
-    labels = [f"image {choice.image_id}\n{choice.reason}" for choice in choices]
-    return picture_grid(rows, columns, labels, across=across, width=width, note=note)
+    labels = [f"image {choice.id}\n{choice.label}" for choice in choices]
+    return picture_grid(rows, columns, labels, **layout)
 
 
-def target_at(masks: Tensor, explanation: Explanation, *, two_sided: bool = False) -> Tensor:
-    """The holistic boundary of N×H×W masks at the grid of an explanation, h×w.
+def boundary_target(masks: Tensor, explanation: Explanation, *, two_sided: bool = False) -> Tensor:
+    """Compute the holistic boundary of N×H×W masks on the grid of an explanation, h×w.
 
     Args:
-        two_sided: as in ``boundary_target``.
+        masks: Masks of the objects.
+        explanation: Explanation of their image.
+        two_sided: Whether cells on both sides of a boundary are marked.
     """
     sampled = F.interpolate(masks[:, None].float(), explanation.content, mode="nearest-exact")
     boundary = laplacian_boundary(sampled[:, 0])
@@ -72,17 +68,14 @@ def target_at(masks: Tensor, explanation: Explanation, *, two_sided: bool = Fals
     return boundary.any(0).float()
 
 
-def taught(model: Explainer) -> bool:
-    """Whether a model predicts a boundary that is supervised, and not left to the masks' loss."""
-    criterion = _criterion(model)
-    return criterion is not None and any(criterion.weights.values())
-
-
 def two_sided(model: Explainer) -> bool:
-    """Whether the boundary that a model is taught is marked on both sides."""
-    return getattr(_criterion(model), "two_sided", False)
-
-
-def _criterion(model: Explainer) -> BoundaryLoss | None:
+    """Tell whether a model's boundary target is marked on both sides."""
     head = model.basis_head if isinstance(model, BasisSegmenter) else None
-    return head.criterion if isinstance(head, BoundarySupervision) else None
+    criterion = head.criterion if isinstance(head, BoundarySupervision) else None
+    return getattr(criterion, "two_sided", False)
+
+
+def gated(model: BasisSegmenter) -> bool:
+    """Tell whether the predicted boundary slows the refinement of the masks."""
+    parts = model.assembler.modules()
+    return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)

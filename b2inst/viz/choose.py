@@ -1,4 +1,4 @@
-"""Which images to show when two models are compared: by a rule, not by hand."""
+"""Which images and objects to show when two models are compared: by a rule, not by hand."""
 
 from __future__ import annotations
 
@@ -9,181 +9,170 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from pycocotools import mask as coco_mask
-from torch import Tensor
-from tqdm import tqdm
 
-from b2inst.data import CocoIndex, ImageRecord
-from b2inst.data.segmentation import to_rle
+from b2inst.data import Annotation, CocoIndex, ImageRecord
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import decode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
 
-_FOUND = 0.5  # mask IoU with an object, from which it counts as found
-_SAME = 0.5  # mask IoU of two instances, from which they are taken for the same
+#: Predictions by image id.
+ImagePredictions = Mapping[int, Sequence[Prediction]]
+
+_IOU = 0.5  # of a mask with an object that it detects, or with a duplicate
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An image for the figure, and why it is in it."""
+    """An image or object that was chosen, and why."""
 
-    image_id: int
+    id: int
     reason: str
-    gain: float | None  #: how much better the second model is on it, as measured; None: not
+    gain: float | None  #: how much better the second model is on it, if measured
+
+    @property
+    def label(self) -> str:
+        """Reason and gain, for a figure."""
+        return self.reason if self.gain is None else f"{self.reason}\ngain {self.gain:+.2f}"
 
 
-def choose_images(
-    index: CocoIndex,
-    first: Sequence[Prediction],
-    second: Sequence[Prediction],
-    *,
-    best: int = 2,
-    drawn: int = 1,
-    seed: int = 0,
-    candidates: int = 500,
-    score_threshold: float = 0.4,
-    progress: bool = False,
-) -> list[Choice]:
-    """The images with the largest gain of the second model, and some drawn at random.
-
-    An image's gain is the mean, over the objects that both models find (same class, mask IoU at
-    least 0.5), of the difference in √(mask IoU · boundary Dice), the quality that Eq. 2 predicts.
-    Where too few images have such an object, others are drawn.
-
-    Args:
-        first, second: predictions for the images of ``index``.
-        best: how many images of largest gain.
-        drawn: how many images drawn from the others, whatever their gain.
-        seed: of the draw.
-        candidates: of more images than this, so many are looked at, drawn by ``seed``.
-        score_threshold: of what is shown (see ``shown``); what is not does not count here.
-    """
-    records = list(index.images)
-    if len(records) > candidates:
-        records = random.Random(seed).sample(records, candidates)
-    grouped = [by_image(predictions) for predictions in (first, second)]
-    gains: dict[int, float] = {}
-    for record in tqdm(records, desc="choose images", unit="image", disable=not progress):
-        a, b = (
-            object_quality(index, record, shown(found[record.id], score_threshold))
-            for found in grouped
-        )
-        both = ~(a.isnan() | b.isnan())
-        if both.any():
-            gains[record.id] = float((b - a)[both].mean())
-    return pick(gains, (record.id for record in records), best=best, drawn=drawn, seed=seed)
-
-
-def pick(
+def choose(
     gains: Mapping[int, float],
-    images: Iterable[int],
+    ids: Iterable[int],
     *,
     best: int = 0,
     worst: int = 0,
-    drawn: int = 0,
+    at_random: int = 0,
     seed: int = 0,
 ) -> list[Choice]:
-    """Images of largest gain, of largest loss, and some drawn at random from the others.
+    """Choose by largest gain, by largest loss, and at random from the others.
 
     Args:
-        gains: of the images where it is known. Of equal ones the first goes first.
-        images: ids of all images. Those without a gain are drawn where the others do not suffice.
-        best, worst, drawn: how many by gain, by loss and at random; in this order they come back.
-        seed: of the draw.
+        gains: Gains by id, where known; the first of equal ones is chosen first.
+        ids: All ids. Those without a gain are chosen at random where the others do not suffice.
+        best: Number of largest gains, which come first.
+        worst: Number of largest losses, which come next.
+        at_random: Number of random choices, which come last.
+        seed: Random seed.
     """
-    ranked = sorted(gains, key=lambda image_id: -gains[image_id])
-    last = ranked[best:][::-1][:worst]
-    chosen = [Choice(image_id, "largest gain", gains[image_id]) for image_id in ranked[:best]]
-    chosen += [
-        Choice(image_id, "largest loss" if gains[image_id] < 0 else "least gain", gains[image_id])
-        for image_id in last
-    ]
-    rest = sorted(set(ranked[best:]) - set(last)) or sorted(i for i in images if i not in gains)
-    count = min(best + worst + drawn - len(chosen), len(rest))
-    return chosen + [
-        Choice(image_id, f"drawn by seed {seed}", gains.get(image_id))
-        for image_id in random.Random(seed).sample(rest, count)
-    ]
+    ranked = sorted(gains, key=lambda i: -gains[i])
+    top, bottom = ranked[:best], ranked[best:][::-1][:worst]
+    chosen = [Choice(i, "largest gain", gains[i]) for i in top]
+    for i in bottom:
+        chosen.append(Choice(i, "largest loss" if gains[i] < 0 else "smallest gain", gains[i]))
+    rest = sorted(set(gains) - {*top, *bottom}) or sorted(set(ids) - set(gains))
+    count = min(best + worst + at_random - len(chosen), len(rest))
+    drawn = random.Random(seed).sample(rest, count)
+    return chosen + [Choice(i, f"random, seed {seed}", gains.get(i)) for i in drawn]
 
 
-def object_quality(
-    index: CocoIndex, record: ImageRecord, predictions: Sequence[Prediction]
-) -> Tensor:
-    """√(mask IoU · boundary Dice) of the best prediction for each object of an image.
+def image_gains(
+    index: CocoIndex, first: ImagePredictions, second: ImagePredictions
+) -> dict[int, float]:
+    """Average :func:`object_gains` over the objects of each image, by image id.
+
+    Images without an object that both models find are left out.
+    """
+    gains = object_gains(index, first, second)
+    own = {
+        record.id: [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
+        for record in index.images
+    }
+    return {image_id: sum(values) / len(values) for image_id, values in own.items() if values}
+
+
+def object_gains(
+    index: CocoIndex, first: ImagePredictions, second: ImagePredictions
+) -> dict[int, float]:
+    """Compute the gain in √(mask IoU · boundary Dice) of each object that both models find.
+
+    This is the quality that Eq. 2 predicts.
+
+    Args:
+        index: Images with their objects.
+        first: Predictions of the first model, as :func:`visible` returns them.
+        second: Predictions of the second model.
 
     Returns:
-        N float, one for each object that is no crowd; NaN where none of its class has a mask IoU
-        of at least 0.5.
+        Gains of the second model by annotation id, -1 to 1.
     """
-    quality = []
-    for pair in pairs(index, record, predictions):
-        if pair.found is None:
-            quality.append(torch.nan)
-            continue
-        masks = decode_rle([pair.found, pair.truth])
-        iou, dice = mask_iou(masks[0], masks[1]), boundary_dice(masks[0], masks[1])
-        quality.append(float((iou * dice).sqrt()))
-    return torch.tensor(quality)
+    gains = {}
+    for record in index.images:
+        pairs = zip(
+            detections(index, record, first[record.id]),
+            detections(index, record, second[record.id]),
+            strict=True,
+        )
+        for (annotation, truth, mask), (_, _, other) in pairs:
+            if mask is not None and other is not None:
+                gains[annotation.id] = _quality(other, truth) - _quality(mask, truth)
+    return gains
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An object and the mask that was found for it, as run-length codes."""
-
-    truth: dict[str, Any]
-    found: dict[str, Any] | None  #: None: nothing of its class overlaps it by half
+def _quality(mask: dict[str, Any], truth: dict[str, Any]) -> float:
+    pair = decode_rle([mask, truth])
+    return float((mask_iou(pair[0], pair[1]) * boundary_dice(pair[0], pair[1])).sqrt())
 
 
-def pairs(index: CocoIndex, record: ImageRecord, predictions: Sequence[Prediction]) -> list[Pair]:
-    """The objects of an image that are no crowds, each with the best prediction for it.
+def detections(
+    index: CocoIndex, record: ImageRecord, predictions: Sequence[Prediction]
+) -> list[tuple[Annotation, dict[str, Any], dict[str, Any] | None]]:
+    """Match each object of an image with the mask of its class that overlaps it most.
 
-    That is the one of its class with the largest mask IoU, where this is at least 0.5.
+    Returns:
+        Objects that are not crowds, their masks and the predicted masks as run-length codes; None
+        where no mask of the object's class has an IoU of at least 0.5.
     """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    truths = [to_rle(a.segmentation, record.height, record.width) for a in objects]
+    truths = [a.segmentation for a in objects]
     if not objects or not predictions:
-        return [Pair(truth, None) for truth in truths]
+        return [(a, truth, None) for a, truth in zip(objects, truths, strict=True)]
     codes = [p["segmentation"] for p in predictions]
     overlap = coco_mask.iou(codes, truths, [0] * len(truths))
     classes = np.array([p["category_id"] for p in predictions])
-    result = []
-    for i, (annotation, truth) in enumerate(zip(objects, truths, strict=True)):
-        same = classes == index.category_ids[annotation.label]
-        candidates = np.where(same, overlap[:, i], 0.0)
-        best = int(candidates.argmax())
-        result.append(Pair(truth, codes[best] if candidates[best] >= _FOUND else None))
-    return result
+    wanted = np.array([index.category_ids[a.label] for a in objects])
+    overlap = np.where(classes[:, None] == wanted, overlap, 0)
+    best, largest = overlap.argmax(0), overlap.max(0)
+    return [
+        (annotation, truth, codes[i] if iou >= _IOU else None)
+        for annotation, truth, i, iou in zip(objects, truths, best, largest, strict=True)
+    ]
 
 
-def shown(predictions: Sequence[Prediction], score_threshold: float) -> list[Prediction]:
-    """What a figure shows of an image: no weak instances, and one only where several lie.
-
-    Of instances that cover each other (mask IoU of at least 0.5, whatever their class) the
-    best-ranked is shown.
+def visible(
+    predictions: Iterable[Prediction], index: CocoIndex, *, score_threshold: float = 0.4
+) -> dict[int, list[Prediction]]:
+    """Select what figures show: no weak instances and no duplicates.
 
     Args:
-        predictions: of one image.
-        score_threshold: least class score. It is the class score for all models, since the
-            ranking scores of Eq. 2 are lower where qualities are predicted.
+        predictions: Predictions of any images.
+        index: Images whose predictions are wanted.
+        score_threshold: Lowest class score. The ranking scores of Eq. 2 cannot be compared between
+            models, since they are lower where qualities are predicted.
 
     Returns:
-        The best-ranked first.
+        Predictions of each image of ``index``, best-ranked first. Of instances whose masks have an
+        IoU of at least 0.5, whatever their class, only the best-ranked is kept.
     """
-    strong = [p for p in predictions if p["class_score"] >= score_threshold]
-    ranked = sorted(strong, key=lambda p: -p["score"])
+    strong = defaultdict(list)
+    for prediction in predictions:
+        if prediction["class_score"] >= score_threshold:
+            strong[prediction["image_id"]].append(prediction)
+    return {record.id: _without_duplicates(strong[record.id]) for record in index.images}
+
+
+def _without_duplicates(predictions: list[Prediction]) -> list[Prediction]:
+    ranked = sorted(predictions, key=lambda p: -p["score"])
     codes = [p["segmentation"] for p in ranked]
     overlap = coco_mask.iou(codes, codes, [0] * len(codes)) if codes else np.zeros((0, 0))
     kept: list[int] = []
     for i in range(len(ranked)):
-        if not kept or overlap[i, kept].max() < _SAME:
+        if not kept or overlap[i, kept].max() < _IOU:
             kept.append(i)
     return [ranked[i] for i in kept]
 
 
-def by_image(predictions: Sequence[Prediction]) -> defaultdict[int, list[Prediction]]:
-    """Predictions by image id; images without any have an empty list."""
-    found: defaultdict[int, list[Prediction]] = defaultdict(list)
-    for prediction in predictions:
-        found[prediction["image_id"]].append(prediction)
-    return found
+def candidates(index: CocoIndex, *, count: int = 500, seed: int = 0) -> CocoIndex:
+    """Draw at most ``count`` images to choose from."""
+    ids = [record.id for record in index.images]
+    return index if len(ids) <= count else index.subset(random.Random(seed).sample(ids, count))

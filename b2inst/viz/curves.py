@@ -12,29 +12,30 @@ from matplotlib.ticker import MaxNLocator
 
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
-#: What a run logged, in order: ``iteration``, ``lr``, ``seconds``, ``total`` and losses by name.
+#: The lines of a run's log: ``iteration``, ``lr``, ``seconds``, ``total``, and losses by name.
 Log = Sequence[Mapping[str, Any]]
 
-# The total is left out: rows with more parts add up more losses, which says nothing.
-_NOT_SHOWN = ("iteration", "lr", "seconds", "total")
+# The total is not shown, since rows with more parts add up more losses.
+_NOT_SHOWN = ("lr", "seconds", "total")
+_METRICS = ("AP", "boundary_AP")  # of evaluations during training, which are not smoothed
+_COLUMNS = 4
 
-#: Of early looks, in percent: measured on all their images, and so drawn as they are.
-_MEASURED = ("AP", "boundary_AP")
 
-
-def training_curves(
-    logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.04, columns: int = 4
-) -> Figure:
-    """One panel a loss or metric, one colour a row of the table; each seed is a line of its own.
+def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.04) -> Figure:
+    """Draw a panel per loss or metric, with a colour per row of the table and a line per seed.
 
     Args:
-        logs: row name → the log of each of its seeds.
-        smoothing: a log line is the loss of one batch, so an exponential mean is drawn; this is
-            its centre of mass as a fraction of the log's length, 0 to draw the log as it is.
-        columns: panels side by side.
+        logs: Logs of all seeds by name of the row.
+        smoothing: Centre of mass of the exponential mean that is drawn of losses, as a fraction of
+            the log's length.
     """
-    losses = loss_names([log for seeds in logs.values() for log in seeds])
-    columns = max(min(columns, len(losses)), 1)
+    frames = {
+        name: [pd.DataFrame(log).groupby("iteration").last() for log in seeds if log]
+        for name, seeds in logs.items()
+    }
+    every = dict.fromkeys(column for seeds in frames.values() for log in seeds for column in log)
+    losses = [name for name in every if name not in _NOT_SHOWN]
+    columns = max(min(_COLUMNS, len(losses)), 1)
     rows = max(-(-len(losses) // columns), 1)
     figure = new_figure(3.2 * columns, 2.3 * rows + 0.5)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
@@ -42,12 +43,11 @@ def training_curves(
         axis.set_axis_off()
     colours = {name: ROW_COLOURS[i % len(ROW_COLOURS)] for i, name in enumerate(logs)}
     for axis, loss in zip(axes, losses, strict=False):
-        for name, seeds in logs.items():
-            for log in seeds:
-                points = {line["iteration"]: line[loss] for line in log if loss in line}
-                measured = loss in _MEASURED
-                com = 0 if measured else smoothing * len(points)
-                curve = pd.Series(points, dtype=float).ewm(com=com).mean()
+        for name, seeds in frames.items():
+            for log in (log for log in seeds if loss in log):
+                points = log[loss].dropna()
+                measured = loss in _METRICS
+                curve = points.ewm(com=0 if measured else smoothing * len(points)).mean()
                 marker = "." if measured else ""
                 axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
@@ -57,13 +57,6 @@ def training_curves(
         axis.grid(alpha=0.25, linewidth=0.5)
     figure.supxlabel("iteration", fontsize=9)
     handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=max(len(handles), 1), fontsize=8
-    )
+    ncols = max(len(handles), 1)
+    figure.legend(handles=handles, loc="outside upper center", ncols=ncols, fontsize=8)
     return figure
-
-
-def loss_names(logs: Sequence[Log]) -> list[str]:
-    """Names of the losses in any of the logs, in order of appearance."""
-    names = dict.fromkeys(name for log in logs for line in log for name in line)
-    return [name for name in names if name not in _NOT_SHOWN]

@@ -1,125 +1,151 @@
-"""Models as small diagrams, in the manner of the paper's Fig. 3."""
+"""Diagrams of models after the paper's Fig. 3, drawn from the models themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
+from b2inst.models import BasisSegmenter
+from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
+from b2inst.structures import Bases
+from b2inst.viz.boundaries import gated
 from b2inst.viz.figure import ROW_COLOURS, new_figure
-from b2inst.viz.wiring import Wiring
 
-# Fig. 3: "Green, Yellow, Orange, Blue, and Red images represent the original basis. The Red image
-# represents the additional image boundary basis."
-_BASES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])
-_BOUNDARY, _PALE = "#CC0000", "#FBE3E3"
-_LINE = "#333333"
-_IDLE = "#BBBBBB"
-
-_TOP, _LOW = 4.5, 1.4  # heights of the bases' and of the boundary's road
+_TILES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])  # Fig. 3's, in its order
+_BOUNDARY, _LINE, _UNUSED = "#CC0000", "#333333", "#BBBBBB"
+_UPPER, _LOWER = 4.5, 1.4  # heights of the bases' and of the boundary's row
+_SIDE = 128  # pixels of an image that has all levels of the pyramid
 
 
-def diagram_figure(wirings: Mapping[str, Wiring], *, columns: int = 3) -> Figure:
-    """A diagram for each model, side by side.
+@dataclass(frozen=True)
+class Wiring:
+    """How the bases and the boundary of a model are connected; levels are named by their stride."""
 
-    Args:
-        wirings: name → what ``find_wiring`` found.
-    """
-    columns = min(columns, len(wirings))
-    rows = -(-len(wirings) // columns)
+    levels: tuple[int, ...]  #: all levels of the pyramid
+    num_bases: int  #: without the boundary
+    bases_read: tuple[int, ...]  #: levels that the bases depend on
+    boundary_read: tuple[int, ...] = ()  #: levels that the boundary depends on
+    shared: bool = False  #: whether the boundary is a map of the basis head
+    use: tuple[str, ...] = ()  #: of the boundary in the masks: "a basis", "a gate"
+    loss: Literal["over the image", "in each box"] | None = None  #: of the boundary
+
+
+@torch.no_grad()
+def find_wiring(model: BasisSegmenter) -> Wiring:
+    """Find a model's wiring; a head reads a level if its output changes with it."""
+    model = deepcopy(model).cpu().eval()
+    head = model.basis_head
+    pyramid = model.backbone(torch.zeros(1, 3, _SIDE, _SIDE))
+    generator = torch.Generator().manual_seed(0)
+    noise, other = (
+        {stride: torch.randn(level.shape, generator=generator) for stride, level in pyramid.items()}
+        for _ in range(2)
+    )
+    bases: Bases = head(noise)
+    changed = {stride: head({**noise, stride: other[stride]}) for stride in noise}
+    num_bases = bases.maps.shape[1] - isinstance(head, BoundaryBasis)
+
+    def read(part: Callable[[Bases], Tensor]) -> tuple[int, ...]:
+        return tuple(s for s, found in changed.items() if not part(found).equal(part(bases)))
+
+    bases_read = read(lambda found: found.maps[:, :num_bases])
+    if not isinstance(head, BoundarySupervision):
+        return Wiring(tuple(noise), num_bases, bases_read)
+    criterion = head.criterion
+    where: Literal["over the image", "in each box"]
+    where = "in each box" if criterion.local else "over the image"
+    return Wiring(
+        levels=tuple(noise),
+        num_bases=num_bases,
+        bases_read=bases_read,
+        boundary_read=read(lambda found: found.boundary_logits),  # type: ignore[arg-type, return-value]
+        shared=head.branch is None,
+        use=("a basis",) * isinstance(head, BoundaryBasis) + ("a gate",) * gated(model),
+        loss=where if any(criterion.weights.values()) else None,
+    )
+
+
+def diagram_figure(models: Mapping[str, BasisSegmenter], *, columns: int = 3) -> Figure:
+    """Draw models by name, side by side: pyramid → heads → bases → masks, the boundary in red."""
+    columns = min(columns, len(models))
+    rows = -(-len(models) // columns)
     figure = new_figure(3.5 * columns, 2.35 * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
-    for axis, (name, wiring) in zip(axes, wirings.items(), strict=False):
+    for axis, (name, model) in zip(axes, models.items(), strict=False):
         axis.set_title(name, fontsize=9)
         axis.set(xlim=(0, 10), ylim=(0, 6.2))
-        draw_wiring(axis, wiring)
+        _draw(axis, find_wiring(model))
     return figure
 
 
-def draw_wiring(axis: Axes, wiring: Wiring) -> None:
-    """Pyramid → heads → bases → masks; the boundary in red, its loss dashed."""
-    _pyramid(axis, wiring)
-    boundary = bool(wiring.boundary_read)
-    if boundary and wiring.shared:
-        _box(axis, 2.9, 0.5, 1.5, 5.0, "shared\nhead")
+def _draw(axis: Axes, wiring: Wiring) -> None:
+    levels = wiring.levels
+    heights = [3.0 + 0.85 * (i - (len(levels) - 1) / 2) for i in range(len(levels))]
+    for i, (stride, height) in enumerate(zip(levels, heights, strict=True)):
+        width = 1.7 - 0.24 * i
+        used = stride in {*wiring.bases_read, *wiring.boundary_read}
+        box = (1.0 - width / 2, height - 0.27, width, 0.54)
+        _box(axis, box, f"1/{stride}", _LINE if used else _UNUSED)
+        for read, y, shift, colour in (
+            (wiring.bases_read, _UPPER, 0.12, _LINE),
+            (wiring.boundary_read, _LOWER, -0.12, _BOUNDARY),
+        ):
+            if stride in read:
+                _arrow(axis, [(1.0 + width / 2, height + shift), (2.9, y)], colour)
+    if wiring.shared:
+        _box(axis, (2.9, 0.5, 1.5, 5.0), "shared\nhead")
     else:
-        _box(axis, 2.9, _TOP - 0.7, 1.5, 1.4, "basis\nhead")
-    _wires(axis, wiring, wiring.bases_read, _TOP, _LINE)
-    _arrow(axis, (4.4, _TOP), (5.2, _TOP))
+        _box(axis, (2.9, _UPPER - 0.7, 1.5, 1.4), "basis\nhead")
+    _arrow(axis, [(4.4, _UPPER), (5.2, _UPPER)])
     for i in range(wiring.num_bases):
         back = i / max(wiring.num_bases - 1, 1)
-        _tile(axis, 5.2 + 0.84 * back, _TOP - 0.7 + 0.3 * back, _BASES[i % len(_BASES)])
-    _box(axis, 7.9, _TOP - 0.6, 1.6, 1.2, "compose\nmasks")
-    _arrow(axis, (7.04, _TOP), (7.9, _TOP))
-    if not boundary:
-        return
+        place, edge = (5.2 + 0.84 * back, _UPPER - 0.7 + 0.3 * back), min(0.8, 3 / wiring.num_bases)
+        _tile(axis, place, _TILES[i % len(_TILES)], edge=edge)
+    _arrow(axis, [(7.04, _UPPER), (7.9, _UPPER)])
+    _box(axis, (7.9, _UPPER - 0.6, 1.6, 1.2), "compose\nmasks")
+    if wiring.boundary_read:
+        _draw_boundary(axis, wiring)
+
+
+def _draw_boundary(axis: Axes, wiring: Wiring) -> None:
     if not wiring.shared:
-        _box(axis, 2.9, _LOW - 0.7, 1.5, 1.4, "boundary\nbranch", _BOUNDARY)
-    _wires(axis, wiring, wiring.boundary_read, _LOW, _BOUNDARY)
-    _arrow(axis, (4.4, _LOW), (5.2, _LOW), _BOUNDARY)
-    _tile(axis, 5.2, _LOW - 0.5, _BOUNDARY)
-    if wiring.in_masks:
-        axis.plot([5.7, 5.7, 8.7], [_LOW + 0.5, 3.0, 3.0], color=_BOUNDARY, lw=1.2)
-        _arrow(axis, (8.7, 2.98), (8.7, _TOP - 0.6), _BOUNDARY)
-    if wiring.loss is not None:
-        _loss(axis, wiring.loss)
-
-
-def _pyramid(axis: Axes, wiring: Wiring) -> None:
-    """All levels, the finest lowest and widest; those that nothing here reads are pale."""
-    read = {*wiring.bases_read, *wiring.boundary_read}
-    for i, stride in enumerate(wiring.levels):
-        width = 1.7 - 0.24 * i
-        colour = _LINE if stride in read else _IDLE
-        y = _level(wiring, stride)
-        axis.add_patch(
-            Rectangle((1.0 - width / 2, y - 0.27), width, 0.54, fill=False, ec=colour, lw=1)
+        _box(axis, (2.9, _LOWER - 0.7, 1.5, 1.4), "boundary\nbranch", _BOUNDARY)
+    _arrow(axis, [(4.4, _LOWER), (5.2, _LOWER)], _BOUNDARY)
+    _tile(axis, (5.2, _LOWER - 0.5), _BOUNDARY)
+    if wiring.use:
+        _arrow(axis, [(5.7, _LOWER + 0.5), (5.7, 3.0), (8.7, 3.0), (8.7, _UPPER - 0.6)], _BOUNDARY)
+        axis.text(
+            7.2, 3.1, f"as {' and '.join(wiring.use)}", fontsize=6.5, ha="center", color=_BOUNDARY
         )
-        axis.text(1.0, y, f"1/{stride}", fontsize=6, ha="center", va="center", color=colour)
-
-
-def _wires(axis: Axes, wiring: Wiring, read: Sequence[int], to: float, colour: str) -> None:
-    """From each level that is read to a head."""
-    for stride in read:
-        edge = 1.0 + (1.7 - 0.24 * wiring.levels.index(stride)) / 2
-        shift = 0.12 if colour == _BOUNDARY else -0.12
-        _arrow(axis, (edge, _level(wiring, stride) - shift), (2.9, to), colour)
-
-
-def _level(wiring: Wiring, stride: int) -> float:
-    """Height of a level."""
-    return 3.0 + 0.85 * (wiring.levels.index(stride) - (len(wiring.levels) - 1) / 2)
-
-
-def _loss(axis: Axes, where: str) -> None:
-    """An image of two objects: red is what the loss looks at."""
-    x, y = 7.6, 0.65
-    outside, frame = (_PALE, _BOUNDARY) if where == "image" else ("white", _IDLE)
-    axis.plot([6.2, x], [_LOW, _LOW], color=_BOUNDARY, linestyle=(0, (3, 2)), linewidth=1.2)
-    axis.add_patch(Rectangle((x, y), 2.2, 1.5, fc=outside, ec=frame))
-    for left, low, side in ((0.25, 0.3, 0.8), (1.25, 0.55, 0.65)):
-        axis.add_patch(Rectangle((x + left, y + low), side, side, fc=_PALE, ec=_BOUNDARY, lw=0.9))
-    words = "over the image" if where == "image" else "in each box"
-    axis.text(x + 1.1, y - 0.08, f"loss {words}", fontsize=6.5, ha="center", va="top")
+    if wiring.loss is not None:
+        axis.plot([6.2, 7.4], [_LOWER, _LOWER], color=_BOUNDARY, linestyle=(0, (3, 2)), lw=1.2)
+        axis.text(7.5, _LOWER, f"loss\n{wiring.loss}", fontsize=6.5, va="center", color=_BOUNDARY)
 
 
 def _box(
-    axis: Axes, x: float, y: float, width: float, height: float, words: str, colour: str = _LINE
+    axis: Axes, place: tuple[float, float, float, float], text: str, colour: str = _LINE
 ) -> None:
+    x, y, width, height = place
     axis.add_patch(Rectangle((x, y), width, height, fc="white", ec=colour, lw=1.2, zorder=2))
-    axis.text(x + width / 2, y + height / 2, words, fontsize=6.5, ha="center", va="center")
+    middle = (x + width / 2, y + height / 2)
+    axis.text(*middle, text, fontsize=6.5, ha="center", va="center", color=colour)
 
 
-def _tile(axis: Axes, x: float, y: float, colour: str) -> None:
-    axis.add_patch(Rectangle((x, y), 1.0, 1.0, fc=colour, ec="white", lw=0.8, zorder=2))
+def _tile(axis: Axes, place: tuple[float, float], colour: str, *, edge: float = 0.8) -> None:
+    axis.add_patch(Rectangle(place, 1.0, 1.0, fc=colour, ec="white", lw=edge, zorder=2))
 
 
-def _arrow(
-    axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = _LINE
-) -> None:
+def _arrow(axis: Axes, points: Sequence[tuple[float, float]], colour: str = _LINE) -> None:
+    axis.plot(*zip(*points[:-1], strict=True), color=colour, lw=1.2)
     style = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops={**style, "mutation_scale": 8})
+    axis.annotate("", points[-1], points[-2], arrowprops={**style, "mutation_scale": 8})

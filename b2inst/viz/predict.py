@@ -1,21 +1,19 @@
-"""From image and video files to annotated ones and one COCO-format file."""
+"""From images and videos to annotated ones and one COCO-format file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from operator import call
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,27 +21,28 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.images import Bytes, as_array, file_names, image_suffixes
+from b2inst.data.files import replacing
+from b2inst.data.images import as_array, file_names, image_suffixes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
-from b2inst.ops.masks import code_windows
+from b2inst.ops.masks import decode_rle
 from b2inst.structures import Instances
-from b2inst.viz.draw import draw_instances, label_map
+from b2inst.viz.draw import Picture, draw_instances, label_map
 from b2inst.viz.prediction_file import PredictionFile
 from b2inst.viz.video import SUFFIXES, Video, VideoWriter
 
 
 @dataclass(frozen=True)
 class PredictedFiles:
-    """What :func:`predict_files` has done."""
+    """Result of :func:`predict_files`."""
 
     pictures: list[Path]  #: of the images and videos that could be read, in their order
-    kept: int  #: how many of them an earlier call had made
-    full: int  #: in how many other images and frames the model found as many as it may
+    kept: int  #: number of them from an earlier call
+    full: int  #: number of new images and frames with as many instances as the model may find
     detections: int  #: number of detections in ``predictions.json``
-    drawn: int  #: how many of them reach the score threshold
+    drawn: int  #: number of them that reach the score threshold
     best_score: float  #: highest score of them; 0 if there are none
     bad: list[str]  #: a line for each file that could not be read
 
@@ -55,34 +54,24 @@ def find_images(
     outside: Path | None = None,
     skip_bad: bool = False,
 ) -> list[Path]:
-    """The given files, and the image files in the given folders and their subfolders, sorted.
+    """List the given files, and the image files in the given folders and their subfolders, sorted.
 
-    Hidden folders and links that lead nowhere are passed over, and with a warning other files.
+    Hidden folders and links that lead nowhere are left out, and with a warning other files.
 
     Args:
-        videos: take video files of the folders too.
-        outside: a folder whose files are passed over where it lies in one of the given folders.
-        skip_bad: do not raise for a given file that does not exist.
+        paths: Files and folders.
+        videos: Whether to list video files in folders too.
+        outside: Folder whose files are left out if it is in one of the given folders.
+        skip_bad: Whether to list given files that do not exist instead of raising an error.
 
     Raises:
-        DataError: a folder has no image in it, or there is no such file.
+        DataError: A folder contains no image, or there is no such file.
     """
     found: list[Path] = []
     suffixes = image_suffixes() | (SUFFIXES if videos else set())
     for path in map(Path, paths):
         if path.is_dir():
-            files = [p for p in _walk(path, outside) if p.is_file()]
-            inside = [p for p in files if p.suffix.lower() in suffixes]
-            if not inside:
-                raise DataError(f"{path}: no image in this folder; name another")
-            found += inside
-            known = {*inside}
-            if others := [p.name for p in files if p not in known and not p.name.startswith(".")]:
-                warnings.warn(
-                    f"{path}: files that are not images are ignored: {len(others)} "
-                    f"({shortened(others)})",
-                    stacklevel=2,
-                )
+            found += _images_in(path, outside, suffixes)
         elif path.exists() or skip_bad:
             found.append(path)
         else:
@@ -92,17 +81,26 @@ def find_images(
     return found
 
 
-def _walk(folder: Path, outside: Path | None) -> list[Path]:
-    """What lies in a folder, sorted, without hidden folders and another folder below."""
-    except_for = None if outside is None else outside.resolve()
-    paths = []
-    for place, folders, names in os.walk(folder):
-        here = Path(place)
-        folders[:] = [
-            f for f in folders if not f.startswith(".") and (here / f).resolve() != except_for
-        ]
-        paths += [here / name for name in names]
-    return sorted(paths)
+def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[Path]:
+    excluded = None if outside is None else outside.resolve()
+    images, others = [], []
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        own = excluded != folder.resolve() and excluded in path.resolve().parents
+        if hidden or own or not path.is_file():
+            continue
+        if path.suffix.lower() in suffixes:
+            images.append(path)
+        else:
+            others.append(path.name)
+    if not images:
+        raise DataError(f"{folder}: no image in this folder; name another")
+    if others:
+        warnings.warn(
+            f"{folder}: files that are not images are ignored: {len(others)} ({shortened(others)})",
+            stacklevel=3,
+        )
+    return images
 
 
 def predict_files(
@@ -121,133 +119,59 @@ def predict_files(
 
     The JSON is a COCO annotation file of its own: ``images`` with the names that
     :func:`file_names` gives, ``categories``, and ``annotations`` with a ``score`` each (and
-    ``class_score``, ``iou_score``, ``boundary_score``, where predicted), all detections whatever
-    their score. Pictures have the names of the images, with the ending ``.png`` and a number where
+    ``class_score``, ``iou_score``, ``boundary_score``, if predicted), all detections whatever
+    their score. Pictures have the names of the images, with the ending ``.png`` and a number if
     two would have the same; ``picture`` in ``images`` says which it is, and ``label_map`` likewise.
 
     Each frame of a video is an image ``VIDEO/000000.png`` of the JSON, with ``video`` and
-    ``frame``, its number from 0; the picture is an MPEG-4 video of all. Frames are predicted one at
-    a time.
+    ``frame``, its number from 0; its picture is an MPEG-4 video of all frames.
 
-    Files that an earlier call has predicted into the same folder are kept, with the same model,
-    threshold and precision only; an interrupted call can thus be repeated. Label maps are added to
-    them from the stored masks. Files that cannot be read are passed over.
+    Files that an earlier call has predicted into the same folder are kept, so an interrupted call
+    can be repeated, with the same model, threshold and precision only; missing label maps are
+    added. Files that cannot be read are left out.
 
     Args:
-        model: in evaluation mode.
-        images: files, at least one; those of a video's ending (``video.SUFFIXES``) are videos.
-        out: folder to write to.
-        folders: images are named relative to a folder that also holds these.
+        model: Model in evaluation mode.
+        images: Files, at least one; those with a video's ending (``video.SUFFIXES``) are videos.
+        out: Folder to write to.
+        folders: Images are named relative to a folder that also contains these.
         category_ids: COCO category id of each label (default: 1, 2, …).
-        score_threshold: detections with a lower ranking score are not drawn.
-        label_maps: also write a 16-bit PNG of each image and frame (``draw.label_map``), under the
-            picture's name with ``_masks`` added; of a video ``VIDEO.mp4_masks/000000.png``.
-        overwrite: replace what is there instead of keeping it.
-        progress: show a progress bar.
+        score_threshold: Lowest ranking score of the instances that are drawn.
+        label_maps: Whether to also write a 16-bit PNG of each image and frame
+            (``draw.label_map``), under the picture's name with ``_masks`` added; those of a video
+            are ``VIDEO.mp4_masks/000000.png``.
+        overwrite: Replace existing files instead of keeping them.
+        progress: Show a progress bar.
 
     Raises:
-        DataError: a file would be replaced that is an input or was not made by an earlier call,
-            or what is there is of another model, threshold, precision or image; nothing is written
-            then.
-        EvaluationError: the model predicts a NaN.
+        DataError: A file would be replaced that was not made by an earlier call, or existing
+            predictions are of another model, threshold, precision or image; nothing is written.
+        EvaluationError: The model predicts a NaN.
     """
     named = file_names(images, folders=folders)
     _check_folders(named, out)
-    names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
-    ids = list(category_ids) or list(range(1, len(names) + 1))
-    head = {
-        "info": {
-            "model": _fingerprint(model),
-            "score_threshold": score_threshold,
-            "precision": model.precision,
-        },
-        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
-    }
+    ids = list(category_ids) or list(range(1, model.recipe["num_classes"] + 1))
     out.mkdir(parents=True, exist_ok=True)
+    head = _head(model, ids, score_threshold)
     file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
-    kept = {name: file.images[name] for name in named if name in file.images}
-    new = [name for name in named if name not in kept]
-    keys = ("picture", "label_map")
-    taken = [image[key] for image in file.images.values() for key in keys if key in image]
-    pictures = picture_names(new, taken)
-    _check_pictures(named, [out / picture for picture in pictures.values()], overwrite)
-    without_map = {n: i["picture"] for n, i in kept.items() if "label_map" not in i}
-    maps = _map_names(pictures | without_map, taken) if label_maps else {}
-    if not file.images:  # else those without a picture are of an interrupted call
-        _check_pictures(named, [out / maps[n] for n in maps if not _is_video(n)], overwrite)
+    kept = {name: image for name, image in file.images.items() if name in named}
     _check_unchanged(named, kept, file.path)
-    pictures |= {name: image["picture"] for name, image in kept.items()}
+    new = [name for name in named if name not in kept]
+    pictures, maps = _output_names(new, file.images, named if label_maps else ())
+    if not overwrite:
+        # Label maps without their picture are of an interrupted call.
+        first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
+        _check_new(out, [*pictures.values(), *first])
+    writer = _Writer(file, named, pictures, maps, ids, score_threshold)
+    file.amend = writer.add_label_map
     bad: dict[str, str] = {}
-
-    def read(name: str) -> tuple[str, Bytes | Video, str] | None:
-        path = named[name]
-        try:
-            content = Video.open(path) if _is_video(name) else as_array(read_image(path))
-            return name, content, _sha256(path)
-        except DataError as error:
-            bad[name] = str(error)
-            return None
-
-    def jobs(stack: ExitStack) -> Iterator[Callable[[], bool | None]]:
-        """What there is to write, as it is predicted."""
-        bar = tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
-        stack.callback(bar.close)
-        for found in ahead(read, new, workers=2, most=4):
-            if found is None:
-                bar.update()
-                continue
-            name, content, digest = found
-            image: dict[str, Any] = {"picture": pictures[name], "sha256": digest}
-            if isinstance(content, Video):
-                bar.total += content.length - 1
-                writer = VideoWriter(out / pictures[name], content.rate)
-                stack.callback(writer.discard)
-                for number, frame in enumerate(content):
-                    file_name = f"{number:06}.png"
-                    image |= {"file_name": f"{name}/{file_name}", "video": name, "frame": number}
-                    if maps:
-                        image["label_map"] = f"{maps[name]}/{file_name}"
-                    instances = model.predict([frame])[0]
-                    yield partial(write, image.copy(), frame, instances, writer.write)
-                    bar.update()
-                yield writer.close
-            else:
-                image["file_name"] = name
-                if maps:
-                    image["label_map"] = maps[name]
-                save = partial(_save, path=out / pictures[name])
-                yield partial(write, image, content, model.predict([content])[0], save)
-                bar.update()
-
-    def write(
-        image: dict[str, Any], array: Bytes, instances: Instances, save: Callable[[Bytes], None]
-    ) -> bool:
-        instances, image_id = instances.to("cpu"), file.next_image_id
-        size = {"height": array.shape[0], "width": array.shape[1]}
-        path = named[image.get("video", image["file_name"])]
-        annotations = _annotations(image_id, instances, ids, path)
-        file.add({"id": image_id, "file_name": image["file_name"]} | size | image, annotations)
-        windows = code_windows([annotation["segmentation"] for annotation in annotations])
-        if "label_map" in image:
-            numbers = label_map(instances, score_threshold=score_threshold, windows=windows)
-            _save(numbers, out / image["label_map"])
-        save(draw_instances(array, instances, score_threshold=score_threshold, windows=windows))
-        return len(instances) >= model.max_detections
-
-    def add_map(image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
-        """Draw the label map of an image that an earlier call predicted without one."""
-        path = maps.get(image.get("video", image["file_name"]))
-        if path is None or "label_map" in image:
-            return
-        image["label_map"] = f"{path}/{image['frame']:06}.png" if "video" in image else path
-        instances = _instances(annotations, (image["height"], image["width"]))
-        _save(label_map(instances, score_threshold=score_threshold), out / image["label_map"])
-
-    file.amend = add_map
-    # One thread writes, image by image, and neither ``sum`` nor ``filter`` has code of its own that
-    # Ctrl-C could stop before the thread is done with what has been predicted.
     with file, ExitStack() as stack:
-        full = sum(filter(None, ahead(call, jobs(stack), workers=1, most=1)))
+        jobs = _predict(model, writer, new, bad, stack, progress=progress)
+        # Also after Ctrl-C, what has been predicted is written before the file is closed.
+        written: Any = ahead(call, jobs, workers=1, most=1)
+        counts = stack.enter_context(closing(written))
+        full = sum(count >= model.max_detections for count in counts if count is not None)
+    pictures |= {name: image["picture"] for name, image in kept.items()}
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),
@@ -259,122 +183,203 @@ def predict_files(
     )
 
 
-def picture_names(images: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """A picture for each image and a video for each video, relative to their folders.
+@dataclass(frozen=True)
+class _Writer:
+    """Writes what is predicted for images and frames."""
 
-    It is called as the image but ``.png`` (``.mp4``), with a number where that is taken, be it in
-    capitals or with composed accents, which some file systems do not tell apart.
-    """
-    pictures: dict[str, str] = {}
-    used = {_folded(picture) for picture in taken}
-    for image in images:
-        plain = PurePosixPath(image).with_suffix(".mp4" if _is_video(image) else ".png")
-        picture, number = plain, 1
-        while _folded(str(picture)) in used:
-            number += 1
-            picture = plain.with_stem(f"{plain.stem}-{number}")
-        pictures[image] = str(picture)
-        used.add(_folded(str(picture)))
-    return pictures
+    file: PredictionFile
+    named: Mapping[str, Path]
+    pictures: Mapping[str, str]  # by the name of a new image or video, relative to the file
+    maps: Mapping[str, str]  # label maps or, of videos, their folders
+    ids: Sequence[int]
+    score_threshold: float
+
+    def path(self, name: str) -> Path:
+        """Where the picture of an image, or the video, is written."""
+        return self.file.path.parent / self.pictures[name]
+
+    def write(
+        self,
+        image: dict[str, Any],
+        array: Picture,
+        instances: Instances,
+        save: Callable[[Picture], None],
+    ) -> int:
+        """Write an image's entry, label map and picture; the number of its instances."""
+        name = image.get("video", image["file_name"])
+        size = {"height": array.shape[0], "width": array.shape[1]}
+        image = {**image, **size, "picture": self.pictures[name]}
+        self._save_label_map(image, instances)
+        self.file.add(image, _annotations(instances, self.ids, self.named[name]))
+        save(draw_instances(array, instances, score_threshold=self.score_threshold))
+        return len(instances)
+
+    def add_label_map(self, image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+        """Write the label map of an image that was predicted without one."""
+        if "label_map" not in image:
+            codes = [annotation["segmentation"] for annotation in annotations]
+            scores = torch.tensor([annotation["score"] for annotation in annotations])
+            masks = decode_rle(codes, (image["height"], image["width"]))
+            boxes, labels = torch.zeros(len(codes), 4), torch.zeros(len(codes), dtype=torch.int64)
+            self._save_label_map(image, Instances(boxes, scores, scores, labels, masks))
+
+    def _save_label_map(self, image: dict[str, Any], instances: Instances) -> None:
+        """Write the label map of an image, if asked for, and note it in its entry."""
+        path = self.maps.get(image.get("video", image["file_name"]))
+        if path is not None:
+            image["label_map"] = f"{path}/{image['frame']:06}.png" if "video" in image else path
+            numbers = label_map(instances, score_threshold=self.score_threshold)
+            _save_png(numbers, self.file.path.parent / image["label_map"])
 
 
-def _map_names(pictures: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
-    """The label map of each image, named after its picture; of a video, a folder of them."""
-    maps = {n: f"{p}_masks" if _is_video(n) else f"{p[:-4]}_masks.png" for n, p in pictures.items()}
-    # None of a video needs another name, since no picture is called so.
-    free = picture_names(
-        (m for m in maps.values() if m.endswith(".png")), [*taken, *pictures.values()]
+def _predict(
+    model: Segmenter,
+    writer: _Writer,
+    new: Sequence[str],
+    bad: dict[str, str],
+    stack: ExitStack,
+    *,
+    progress: bool,
+) -> Iterator[Callable[[], int | None]]:
+    """Calls that write what has just been predicted; errors are noted in ``bad``."""
+
+    def read(name: str) -> tuple[Picture | Video, str] | DataError:
+        path = writer.named[name]
+        try:
+            content = Video.open(path) if _is_video(name) else as_array(read_image(path))
+            return content, _sha256(path)
+        except DataError as error:
+            return error
+
+    bar = stack.enter_context(
+        tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
     )
-    return {name: free.get(path, path) for name, path in maps.items()}
+    for name, found in zip(new, ahead(read, new, workers=2, most=4), strict=True):
+        if isinstance(found, DataError):
+            bad[name] = str(found)
+            bar.update()
+            continue
+        image: dict[str, Any]
+        content, digest = found
+        if isinstance(content, Video):
+            bar.total += content.length - 1
+            film = VideoWriter(writer.path(name), content.rate)
+            stack.callback(film.discard)
+            for number, frame in enumerate(content):
+                image = {"file_name": f"{name}/{number:06}.png", "video": name, "frame": number}
+                image["sha256"] = digest
+                yield partial(writer.write, image, frame, _instances(model, frame), film.write)
+                bar.update()
+            yield film.close
+        else:
+            image = {"file_name": name, "sha256": digest}
+            save = partial(_save_png, path=writer.path(name))
+            yield partial(writer.write, image, content, _instances(model, content), save)
+            bar.update()
+
+
+def _instances(model: Segmenter, picture: Picture) -> Instances:
+    return model.predict([picture])[0].to("cpu")
+
+
+def _head(model: Segmenter, ids: Sequence[int], score_threshold: float) -> dict[str, Any]:
+    names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
+    return {
+        "info": {
+            "model": _fingerprint(model),
+            "precision": model.precision,
+            "score_threshold": score_threshold,
+        },
+        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
+    }
+
+
+def _output_names(
+    new: Iterable[str], earlier: Mapping[str, Mapping[str, str]], mapped: Iterable[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Paths of new pictures and of missing label maps, relative to the output folder.
+
+    A number is added to a path that is taken, also if it differs in case only, as some file
+    systems do not distinguish it.
+
+    Args:
+        new: Names of the images and videos to predict.
+        earlier: Entries of those that have been predicted.
+        mapped: Names of those that get label maps.
+    """
+    keys = ("picture", "label_map")
+    taken = {image[key].casefold() for image in earlier.values() for key in keys if key in image}
+
+    def free(path: PurePosixPath) -> str:
+        unique, number = path, 1
+        while str(unique).casefold() in taken:
+            number += 1
+            unique = path.with_stem(f"{path.stem}-{number}")
+        taken.add(str(unique).casefold())
+        return str(unique)
+
+    pictures, maps = {}, {}
+    for name in new:
+        ending = ".mp4" if _is_video(name) else ".png"
+        pictures[name] = free(PurePosixPath(name).with_suffix(ending))
+    for name in mapped:
+        if "label_map" not in earlier.get(name, {}):
+            picture = PurePosixPath(pictures.get(name) or earlier[name]["picture"])
+            # No picture has the name of a video's folder.
+            folder, map_ = f"{picture}_masks", picture.with_stem(f"{picture.stem}_masks")
+            maps[name] = folder if _is_video(name) else free(map_)
+    return pictures, maps
 
 
 def _is_video(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name.casefold())
-
-
 def _check_folders(named: Mapping[str, Path], out: Path) -> None:
-    """See that pictures do not come to lie among images, to be taken for such the next time."""
-    folders = {_identity(path.parent) for path in named.values()} - {None}
+    """Make sure that pictures are not written among images, where the next call would find them."""
+    folders = {path.parent.resolve() for path in named.values()}
     for folder in {(out / name).parent for name in named}:
-        if _identity(folder) in folders:
+        if folder.resolve() in folders:
             raise DataError(f"{folder}: is a folder of the images; choose another --out")
 
 
-def _check_pictures(named: Mapping[str, Path], pictures: Iterable[Path], overwrite: bool) -> None:
-    """See that new pictures replace nothing that is not theirs to replace."""
-    images = {_identity(path) for path in named.values()} - {None}
-    for path in pictures:
-        if _identity(path) in images:
-            raise DataError(f"{path}: is one of the images; choose another --out")
-        if os.path.lexists(path) and not overwrite:
+def _check_new(out: Path, paths: Iterable[str]) -> None:
+    """Make sure that no file is replaced that was not made by an earlier call."""
+    for path in paths:
+        if os.path.lexists(out / path):
             raise DataError(
-                f"{path}: would be replaced; choose another --out, or allow it with --overwrite"
+                f"{out / path}: would be replaced; choose another --out, or allow it with "
+                "--overwrite"
             )
 
 
 def _check_unchanged(
     named: Mapping[str, Path], kept: Mapping[str, dict[str, Any]], file: Path
 ) -> None:
-    """See that the images predicted before are still the same."""
+    """Make sure that the images predicted before are still the same."""
     for name, image in kept.items():
         if named[name].is_file() and _sha256(named[name]) != image["sha256"]:
             raise DataError(
                 f"{named[name]}: is not the {name} that {file} is of; choose another --out, or "
-                "--overwrite to begin anew"
+                "--overwrite to start again"
             )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Tells files and folders apart whatever links lead to them; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _annotations(instances: Instances, ids: Sequence[int], path: Path) -> list[dict[str, Any]]:
+    records = to_records(0, instances, ids, file=path)
+    for record in records:
+        record |= {"area": int(coco_mask.area(record["segmentation"])), "iscrowd": 0}
+    return records
 
 
-def _annotations(
-    image_id: int, instances: Instances, ids: Sequence[int], path: Path
-) -> list[dict[str, Any]]:
-    return [
-        {**record, "area": int(coco_mask.area(record["segmentation"])), "iscrowd": 0}
-        for record in to_records(image_id, instances, ids, file=path)
-    ]
-
-
-def _instances(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> Instances:
-    """Masks and scores of annotations as instances; their boxes and labels are zero."""
-    count = len(annotations)
-    masks = np.zeros((*size, 0), np.uint8)
-    if count:
-        masks = coco_mask.decode([annotation["segmentation"] for annotation in annotations])
-    scores = torch.tensor([annotation["score"] for annotation in annotations])
-    return Instances(
-        boxes=torch.zeros(count, 4),
-        scores=scores,
-        class_scores=scores,
-        labels=torch.zeros(count, dtype=torch.int64),
-        masks=torch.from_numpy(masks).permute(2, 0, 1).bool(),
-    )
-
-
-def _save(picture: NDArray[Any], path: Path) -> None:
-    """Write a picture so that it is whole or not there."""
+def _save_png(picture: NDArray[Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(".picture.partial")
-    try:
-        Image.fromarray(picture).save(unfinished, format="PNG")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        Image.fromarray(picture).save(partial, format="PNG")
 
 
 def _fingerprint(model: Segmenter) -> str:
-    """What tells models apart: recipe, limits and weights."""
+    """A digest of a model's recipe, limits and weights."""
     made = {**model.recipe, "max_detections": model.max_detections, "tile": model.tile}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())
     for name, value in model.state_dict().items():

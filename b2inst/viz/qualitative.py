@@ -1,18 +1,13 @@
-"""Two models on the same images, in the layout of the paper's Fig. 4.
-
-A row an image: ground truth, the baseline's instances, B2Inst's, and the boundary basis that
-B2Inst predicted.
-"""
+"""Models on the same images, in the layout of the paper's Figs. 1 and 4–8."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, ImageRecord
@@ -21,75 +16,70 @@ from b2inst.evaluation import Prediction
 from b2inst.models import Explanation
 from b2inst.ops.masks import decode_rle, encode_rle
 from b2inst.structures import Instances
-from b2inst.viz.choose import Choice, by_image, shown
+from b2inst.viz.choose import Choice, ImagePredictions
 from b2inst.viz.draw import Colour, Picture, contrasting_colours, draw_heat, draw_instances
-from b2inst.viz.figure import PRINT_DPI, new_figure
+from b2inst.viz.grid import picture_grid
 
 
 class Explainer(Protocol):
-    """What the last column needs of a model."""
+    """A model that can explain its predictions, such as ``BasisSegmenter``."""
 
     def explain(self, image: np.ndarray) -> Explanation:
-        """Predict one image (H×W×3 uint8 RGB) and keep its boundary map."""
+        """Predict an H×W×3 uint8 RGB image and return its instances and bases."""
 
 
-def qualitative_figure(
+def comparison_figure(
     index: CocoIndex,
     choices: Sequence[Choice],
-    first: Sequence[Prediction],
-    second: Sequence[Prediction],
+    predictions: Mapping[str, ImagePredictions],
     *,
-    names: tuple[str, str],
-    model: Explainer | None = None,
-    score_threshold: float = 0.4,
-) -> Figure:
-    """Draw the chosen images: ground truth | first | second | boundary basis.
-
-    Args:
-        first, second: predictions of the two models.
-        names: what the models are called in the figure.
-        model: the second model, for its boundary basis; without one that column is left out.
-        score_threshold: least class score of an instance that is drawn (see ``shown``).
-    """
-    grouped = [by_image(predictions) for predictions in (first, second)]
-    records = {record.id: record for record in index.images}
-    rows = []
-    for choice in choices:
-        record = records[choice.image_id]
-        found = [shown(of[record.id], score_threshold) for of in grouped]
-        row = instance_row(index, record, found)
-        picture = as_array(read_image(record.path))
-        if model is not None and (boundary := model.explain(picture).boundary) is not None:
-            row.append(draw_heat(boundary, row[0].shape[:2]))
-        rows.append(row)
-    columns = ["ground truth", *names, "boundary basis"]
-    gains = ["–" if c.gain is None else f"{c.gain:+.2f}" for c in choices]
-    labels = [
-        f"image {c.image_id}\n{c.reason}\ngain {gain}"
-        for c, gain in zip(choices, gains, strict=True)
-    ]
-    return picture_grid(rows, columns[: max(map(len, rows), default=0)], labels)
-
-
-def instance_row(
-    index: CocoIndex,
-    record: ImageRecord,
-    models: Sequence[Sequence[Prediction]],
-    *,
+    explainers: Mapping[str, Explainer] | None = None,
+    ground_truth: bool = True,
     side: int = 384,
-) -> list[Picture]:
-    """Ground truth, then what each model found; an object has one colour throughout.
+    **layout: Any,
+) -> Figure:
+    """Draw the chosen images: ground truth | each model's instances | boundary bases.
+
+    An object has one colour throughout.
 
     Args:
-        models: for each what is to be drawn of its predictions (see ``shown``).
-        side: small images are enlarged by a whole factor to at least this shorter side.
+        index: Images with their ground truth.
+        choices: Choices of images.
+        predictions: By name of the model, as :func:`b2inst.viz.choose.visible` returns them.
+        explainers: Models by name, whose boundary bases are shown; those without one are left out.
+        ground_truth: Whether to show the ground truth.
+        side: Small images are enlarged to at least this shorter side, in pixels.
+        layout: Further arguments of ``picture_grid``.
     """
+    records = {record.id: record for record in index.images}
+    rows, with_boundary = [], []
+    for choice in choices:
+        record = records[choice.id]
+        found = [of[record.id] for of in predictions.values()]
+        row = _instances(index, record, found, side)[0 if ground_truth else 1 :]
+        image = as_array(read_image(record.path))
+        maps = {name: of.explain(image).boundary for name, of in (explainers or {}).items()}
+        with_boundary = [name for name, values in maps.items() if values is not None]
+        row += [draw_heat(v, row[0].shape[:2]) for v in maps.values() if v is not None]
+        rows.append(row)
+    titles = [f"boundary of\n{name}" for name in with_boundary]
+    if len(titles) == 1:
+        titles = ["boundary basis"]
+    columns = ["ground truth"] * ground_truth + [*predictions, *titles]
+    labels = [f"image {choice.id}\n{choice.label}" for choice in choices]
+    return picture_grid(rows, columns, labels, **layout)
+
+
+def _instances(
+    index: CocoIndex, record: ImageRecord, models: Sequence[Sequence[Prediction]], side: int
+) -> list[Picture]:
+    """Ground truth, then the predictions of each model."""
     picture = as_array(read_image(record.path))
     truth = truth_instances(index, record)
     colours = contrasting_colours(picture, truth.masks.numpy())
     row = [draw_instances(picture, truth, colours=colours, captions=False, side=side)]
     for predictions in models:
-        found = as_instances(predictions, index, record)
+        found = predicted_instances(predictions, index, record)
         own = matched_colours(picture, found, truth, colours)
         row.append(
             draw_instances(
@@ -99,71 +89,10 @@ def instance_row(
     return row
 
 
-def picture_grid(
-    rows: Sequence[Sequence[Picture]],
-    columns: Sequence[str],
-    labels: Sequence[str],
-    *,
-    across: int = 1,
-    width: float = 2.7,
-    note: str = "",
-) -> Figure:
-    """Pictures in rows and columns, with a title over each column and a label before each row.
-
-    Args:
-        rows: one may have fewer pictures than there are columns.
-        across: so many rows stand side by side.
-        width: of a picture, in inches.
-        note: what is written below the whole.
-    """
-    total = across * (width * len(columns) + 0.4)
-    below = textwrap.wrap(note, round(total * 19)) if note else []
-    height = sum(_heights(rows, across, width)) + 0.25 + 0.05 * -(-len(rows) // across)
-    figure = new_figure(total, height + 0.14 * len(below))
-    fill_grid(figure, rows, columns, labels, across=across, width=width)
-    if below:
-        figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7)
-    return figure
-
-
-def fill_grid(
-    figure: FigureBase,
-    rows: Sequence[Sequence[Picture]],
-    columns: Sequence[str],
-    labels: Sequence[str],
-    *,
-    across: int = 1,
-    width: float = 2.7,
-) -> None:
-    """As ``picture_grid``, into a figure or a part of one."""
-    heights, count = _heights(rows, across, width), len(columns)
-    axes = figure.subplots(len(heights), across * count, squeeze=False, height_ratios=heights)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        start = i % across * count
-        own = axes[i // across, start : start + count]
-        for axis, picture in zip(own, row, strict=False):
-            whole = picture.shape[1] <= width * PRINT_DPI
-            axis.imshow(picture, interpolation="none" if whole else "antialiased")
-        for axis in own[len(row) :]:  # else its title would stand elsewhere
-            axis.set_box_aspect(row[0].shape[0] / row[0].shape[1])
-        own[0].set_ylabel(label, fontsize=7)
-    for axis, title in zip(axes[0], list(columns) * across, strict=True):
-        axis.set_title(title, fontsize=9 if width > 1.5 else 7)
-
-
-def _heights(rows: Sequence[Sequence[Picture]], across: int, width: float) -> list[float]:
-    """Of each line, in inches; without rows, of an empty one."""
-    own = [width * row[0].shape[0] / row[0].shape[1] for row in rows]
-    return [max(own[i : i + across]) for i in range(0, len(own), across)] or [width]
-
-
-def as_instances(
+def predicted_instances(
     predictions: Sequence[Prediction], index: CocoIndex, record: ImageRecord
 ) -> Instances:
-    """What a prediction file holds of an image, as ``predict`` returned it."""
+    """Convert the predictions of an image back to instances."""
     labels = {category: label for label, category in enumerate(index.category_ids)}
     boxes = torch.tensor([p["bbox"] for p in predictions], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -178,7 +107,7 @@ def as_instances(
 
 
 def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
-    """The objects of an image that are no crowds, as instances of score 1."""
+    """Convert the objects of an image, without crowds, to instances of score 1."""
     objects = [a for a in index.annotations[record.id] if not a.crowd]
     masks = [a.mask() for a in objects]
     empty = np.zeros((0, record.height, record.width), dtype=np.uint8)
@@ -196,7 +125,14 @@ def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
 def matched_colours(
     picture: Picture, instances: Instances, truth: Instances, colours: Sequence[Colour]
 ) -> list[Colour]:
-    """The colour of the object that each instance overlaps most; where none, by contrast."""
+    """Give each instance the colour of the object that it overlaps most, or else a contrasting one.
+
+    Args:
+        picture: H×W×3 uint8 RGB.
+        instances: N instances.
+        truth: M objects.
+        colours: M colours.
+    """
     fixed: list[Colour | None] = [None] * len(instances)
     if len(truth) and len(instances):
         codes = encode_rle(truth.masks)

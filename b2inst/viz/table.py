@@ -1,201 +1,186 @@
-"""What stands beside a table: designs, training curves, its rows on the same images, costs."""
+"""The figures beside a table, and what its runs cost."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation import Prediction, read_predictions
+from b2inst.evaluation import read_predictions
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.store import Run
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.table_spec import TableSpec
 from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import TableResult
-from b2inst.models import create_model, with_bases
+from b2inst.models import BasisSegmenter, create_model, with_bases
 from b2inst.viz.boundaries import boundary_figure
-from b2inst.viz.choose import Choice, choose_images
-from b2inst.viz.contrasts import contrasts_figure
+from b2inst.viz.calibration import calibration_figure
+from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible
 from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
-from b2inst.viz.differences import differences_figure
+from b2inst.viz.differences import contrasts_figure, differences_figure
 from b2inst.viz.explore.inspection import examples
 from b2inst.viz.explore.plots import examples_figure
 from b2inst.viz.explore.sources import Dataset
-from b2inst.viz.figure import save_figure
-from b2inst.viz.landscape import boundary_landscape, speed_landscape
-from b2inst.viz.qualitative import qualitative_figure
-from b2inst.viz.speed import speed_figure, stages_figure
-from b2inst.viz.strip import strip_figure
-from b2inst.viz.wiring import find_wiring
+from b2inst.viz.figure import ROW_COLOURS, save_figure
+from b2inst.viz.qualitative import comparison_figure
+from b2inst.viz.speed import stages_figure, tradeoff_figure
 from b2inst.weights import load_model
 
 
-def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
-    """A diagram of each row's model, as ``designs.png``; the models are built, not trained."""
-    plan = load_profile(profile, workspace=workspace)
-    wirings = {}
-    for name, (spec, *_) in table.run_specs(plan, (0,)).items():
-        options: dict[str, Any] = {k: v for k, v in spec.options.items() if k != "backbone_weights"}
-        model = create_model(spec.model, num_classes=1, **options)
-        wirings[name] = find_wiring(with_bases(model))
-    path = workspace.results / plan.name / table.name / "designs.png"
-    return save_figure(diagram_figure(wirings), path)
+class TableFigures:
+    """Draws the figures of a table and saves them beside it, in ``results/<profile>/<table>/``.
 
-
-def save_curves(result: TableResult, workspace: Workspace) -> Path:
-    """Training curves of all rows that were run, a line a seed, as ``curves.png``.
-
-    Raises:
-        RunError: a run's folder is not here any more.
-    """
-    runs = {row.name: _runs(result, row.name, workspace) for row in result.rows if row.runs}
-    figure = training_curves({name: [run.log() for run in of] for name, of in runs.items()})
-    return save_figure(figure, _folder(result, workspace) / "curves.png")
-
-
-def save_comparison(
-    result: TableResult,
-    workspace: Workspace,
-    *,
-    first: str,
-    second: str,
-    names: tuple[str, str],
-    best: int = 2,
-    drawn: int = 1,
-) -> Path:
-    """Two rows, by their first seed, in the layout of the paper's Fig. 4, as ``qualitative.png``.
+    Figures that need a run raise RunError if the row was not run or its folder is gone.
 
     Args:
-        first, second: names of the rows; the boundary basis shown is the second's.
-        names: what the figure calls them.
-        best, drawn: how many images by gain and at random (see ``choose_images``).
-
-    Raises:
-        RunError: a row was not run, or its run's folder is not here any more.
+        result: The table.
+        workspace: Where its runs and results are.
     """
-    index, choices, a, b = _chosen(result, workspace, first, second, best, drawn)
-    model = with_bases(load_model(_runs(result, second, workspace)[0].model_path))
-    figure = qualitative_figure(index, choices, a, b, names=names, model=model)
-    return save_figure(figure, _folder(result, workspace) / "qualitative.png")
 
+    def __init__(self, result: TableResult, workspace: Workspace) -> None:
+        self.result = result
+        self.workspace = workspace
 
-def save_boundaries(
-    result: TableResult,
-    workspace: Workspace,
-    *,
-    first: str,
-    second: str,
-    best: int = 2,
-    drawn: int = 1,
-) -> Path:
-    """The boundary that each row predicts, by its first seed, as ``boundaries.png``.
+    def curves(self) -> Path:
+        """Draw the training curves of all rows that were run, a line per seed."""
+        runs = {row.name: self._runs(row.name) for row in self.result.rows if row.runs}
+        logs = {name: [run.log() for run in of] for name, of in runs.items()}
+        return self._save(training_curves(logs), "curves")
 
-    Args:
-        first, second: names of the rows whose difference chooses the images (``choose_images``).
-        best, drawn: how many images by gain and at random.
+    def calibration(self, quality: ScoreQuality) -> Path:
+        """Draw the calibration of the scoring heads in the colours of the training curves."""
+        names = [row.name for row in self.result.rows]
+        colours = {name: ROW_COLOURS[i % len(ROW_COLOURS)] for i, name in enumerate(names)}
+        return self._save(calibration_figure(quality.rows, colours), "calibration")
 
-    Raises:
-        RunError: one of the two was not run, or a run's folder is not here any more.
-    """
-    index, choices, *_ = _chosen(result, workspace, first, second, best, drawn)
-    runs = {row.name: _runs(result, row.name, workspace)[0] for row in result.rows if row.runs}
-    models = {name: with_bases(load_model(run.model_path)) for name, run in runs.items()}
-    figure = boundary_figure(index, choices, models)
-    return save_figure(figure, _folder(result, workspace) / "boundaries.png")
+    def qualitative(
+        self, pairs: Sequence[tuple[str, str]], *, best: int = 2, at_random: int = 1
+    ) -> Path:
+        """Compare rows, by their first seeds, in the layout of the paper's Figs. 4 and 5.
 
-
-def save_strip(result: TableResult, workspace: Workspace, *, drawn: int = 1) -> Path:
-    """All rows by their first seed, in the layout of the paper's Fig. 5, as ``qualitative.png``.
-
-    The images: of each row that has a base the one where it gains most over it
-    (``choose_images``), and some at random.
-
-    Args:
-        drawn: how many at random.
-
-    Raises:
-        RunError: a row was not run, or its run's folder is not here any more.
-    """
-    found: dict[str, list[Prediction]] = {}
-    choices: dict[int, Choice] = {}
-    pairs = [(row.base, row.name) for row in result.rows if row.base is not None]
-    for base, name in pairs:
-        last = (base, name) == pairs[-1]
-        index, chosen, found[base], found[name] = _chosen(
-            result, workspace, base, name, best=1, drawn=drawn if last else 0
+        Args:
+            pairs: Pairs of rows, such as a baseline and B2Inst.
+            best: Number of images of largest gain for each pair.
+            at_random: Number of images chosen at random.
+        """
+        predictions: dict[str, ImagePredictions] = {}
+        choices: dict[int, Choice] = {}
+        for first, second in pairs:
+            index = self._index(first)
+            predictions |= {name: self._predictions(name, index) for name in (first, second)}
+            last = (first, second) == pairs[-1]
+            chosen = self._choose(first, second, index, best=best, at_random=at_random * last)
+            for choice in chosen:
+                reason = f"{choice.reason}\n{second}" if len(pairs) > 1 else choice.reason
+                choices.setdefault(choice.id, Choice(choice.id, reason, choice.gain))
+        models = {second: self._model(second) for _, second in pairs}
+        width = 12 / (3 * len(pairs) + 1)
+        figure = comparison_figure(
+            index, [*choices.values()], predictions, explainers=models, width=width
         )
-        for choice in chosen:
-            reason = f"{choice.reason}\n{name}"
-            choices.setdefault(choice.image_id, replace(choice, reason=reason))
-    models = {
-        name: with_bases(load_model(_runs(result, name, workspace)[0].model_path)) for name in found
-    }
-    figure = strip_figure(index, list(choices.values()), found, models)
-    return save_figure(figure, _folder(result, workspace) / "qualitative.png", dpi=144)
+        return self._save(figure, "qualitative")
+
+    def boundaries(self, first: str, second: str, *, best: int = 2, at_random: int = 1) -> Path:
+        """Draw the boundaries that all rows predict.
+
+        Args:
+            first: Row that the images are chosen by, with ``second``.
+            second: Row whose gain is measured.
+            best: Number of images of largest gain.
+            at_random: Number of images chosen at random.
+        """
+        index = self._index(first)
+        choices = self._choose(first, second, index, best=best, at_random=at_random)
+        models = {row.name: self._model(row.name) for row in self.result.rows if row.runs}
+        return self._save(boundary_figure(index, choices, models, width=2.7), "boundaries")
+
+    def forming(self, row: str) -> Path:
+        """Draw how masks of a row with a refinement form; RunError if it finds no object."""
+        model = self._model(row)
+        found = examples(model, Dataset(self._index(row)), candidates=40)
+        if not found:
+            raise RunError(f"row '{row}' of {self.result.table}: no object found; train it longer")
+        return self._save(examples_figure(found), "forming")
+
+    def contrasts(self) -> Path:
+        """Draw the questions that the table asks, and the differences that answer them."""
+        return self._save(contrasts_figure(self.result), "contrasts")
+
+    def differences(self) -> Path:
+        """Draw the differences to the base rows."""
+        return self._save(differences_figure(self.result), "differences")
+
+    def tradeoffs(self) -> Path:
+        """Draw speed against mask AP, and mask AP against boundary AP."""
+        return self._save(tradeoff_figure(self.result), "tradeoffs")
+
+    def stages(self) -> Path:
+        """Draw where the time of each row's predictions goes; RunError if it was not measured."""
+        speed = TableSpeed.load(self._folder / "speed.json")
+        return self._save(stages_figure(speed.benchmark), "stages")
+
+    @property
+    def _folder(self) -> Path:
+        return self.workspace.results / self.result.profile / self.result.table
+
+    def _save(self, figure: Figure, name: str) -> Path:
+        return save_figure(figure, self._folder / f"{name}.png")
+
+    def _index(self, row: str) -> CocoIndex:
+        """The split that the row reports on."""
+        data = prepare(self._runs(row)[0].spec().data, self.workspace.data)
+        return load_split(data, data.report_split, self.workspace.data)
+
+    def _predictions(self, row: str, index: CocoIndex) -> ImagePredictions:
+        path = self._runs(row)[0].predictions_path(self.result.provenance["split"])
+        return visible(read_predictions(path), index)
+
+    def _choose(
+        self, first: str, second: str, index: CocoIndex, *, best: int, at_random: int
+    ) -> list[Choice]:
+        some = candidates(index)
+        gains = image_gains(some, *(self._predictions(row, some) for row in (first, second)))
+        ids = [record.id for record in some.images]
+        return choose(gains, ids, best=best, at_random=at_random)
+
+    def _model(self, row: str) -> BasisSegmenter:
+        return with_bases(load_model(self._runs(row)[0].model_path))
+
+    def _runs(self, row: str) -> list[Run]:
+        runs = [Run(self.workspace.runs / name) for name in self.result.row(row).runs]
+        missing = next((run.folder for run in runs if not run.model_path.is_file()), None)
+        if not runs or missing is not None:
+            raise RunError(
+                f"row '{row}' of {self.result.table}: no finished run at "
+                f"{self.workspace.shown(missing or self.workspace.runs)}; make it with "
+                f"`make {self.result.table} PROFILE={self.result.profile}`"
+            )
+        return runs
 
 
-def save_contrasts(result: TableResult, workspace: Workspace) -> Path:
-    """What the table asks, and the differences that answer it, as ``contrasts.png``."""
-    return save_figure(contrasts_figure(result), _folder(result, workspace) / "contrasts.png")
-
-
-def save_forming(result: TableResult, workspace: Workspace, row: str) -> Path:
-    """How masks of a row's first run form, as ``forming.png``; see ``examples_figure``.
-
-    Raises:
-        RunError: the row was not run, its run's folder is not here any more, or it finds no object.
-    """
-    run = _runs(result, row, workspace)[0]
-    data = prepare(run.spec().data, workspace.data)
-    samples = Dataset(load_split(data, data.report_split, workspace.data))
-    found = examples(with_bases(load_model(run.model_path)), samples, candidates=40)
-    if not found:
-        raise RunError(f"row '{row}' of {result.table}: it finds no object; train it longer")
-    return save_figure(examples_figure(found), _folder(result, workspace) / "forming.png")
-
-
-def save_differences(result: TableResult, workspace: Workspace) -> Path:
-    """Differences to the base rows with their bands, as ``differences.png``."""
-    return save_figure(differences_figure(result), _folder(result, workspace) / "differences.png")
-
-
-def save_speed(result: TableResult, workspace: Workspace) -> Path:
-    """AP against images a second, as ``speed.png``."""
-    return save_figure(speed_figure(result), _folder(result, workspace) / "speed.png")
-
-
-def save_landscapes(result: TableResult, workspace: Workspace) -> tuple[Path, Path]:
-    """Mask AP against speed and boundary AP against mask AP: ``ap_speed.png``, ``ap_boundary.png``.
-
-    Only what was measured here is shown.
-    """
-    folder = _folder(result, workspace)
-    return (
-        save_figure(speed_landscape(result), folder / "ap_speed.png"),
-        save_figure(boundary_landscape(result), folder / "ap_boundary.png"),
-    )
-
-
-def save_stages(result: TableResult, workspace: Workspace) -> Path:
-    """Where the time of each row's predictions goes, as ``stages.png``.
-
-    Raises:
-        RunError: the rows' speed has not been measured.
-    """
-    folder = _folder(result, workspace)
-    speed = TableSpeed.load(folder / "speed.json")
-    return save_figure(stages_figure(speed.benchmark), folder / "stages.png")
+def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:
+    """Draw a diagram of each row's model, which is built and not trained, as ``designs.png``."""
+    plan = load_profile(profile, workspace=workspace)
+    models = {}
+    for name, (spec, *_) in table.run_specs(plan, (0,)).items():
+        options: dict[str, Any] = {**spec.options}
+        options.pop("backbone_weights", None)
+        models[name] = with_bases(create_model(spec.model, num_classes=1, **options))
+    path = workspace.results / plan.name / table.name / "designs.png"
+    return save_figure(diagram_figure(models), path)
 
 
 def cost_frame(result: TableResult) -> pd.DataFrame:
-    """A line a run: its row, seed, machine, minutes and peak memory, indexed by its hash."""
+    """List row, seed, machine, minutes and peak memory of each run, indexed by its hash."""
     costs = result.provenance["runs"]
     lines = {
         name: {
@@ -210,31 +195,3 @@ def cost_frame(result: TableResult) -> pd.DataFrame:
         for name in row.runs
     }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("run")
-
-
-def _chosen(
-    result: TableResult, workspace: Workspace, first: str, second: str, best: int, drawn: int
-) -> tuple[CocoIndex, list[Choice], list[Prediction], list[Prediction]]:
-    """The data that two rows report on, images of it to show, and what their first runs predict."""
-    runs = [_runs(result, row, workspace)[0] for row in (first, second)]
-    data = prepare(runs[0].spec().data, workspace.data)
-    index = load_split(data, data.report_split, workspace.data)
-    label = result.provenance["split"]
-    a, b = (list(read_predictions(run.predictions_path(label))) for run in runs)
-    return index, choose_images(index, a, b, best=best, drawn=drawn), a, b
-
-
-def _runs(result: TableResult, row: str, workspace: Workspace) -> list[Run]:
-    runs = [Run(workspace.runs / name) for name in result.row(row).runs]
-    missing = next((run.folder for run in runs if not run.model_path.is_file()), None)
-    if not runs or missing is not None:
-        raise RunError(
-            f"row '{row}' of {result.table}: no finished run at "
-            f"{workspace.shown(missing or workspace.runs)}; make it with `make {result.table} "
-            f"PROFILE={result.profile}`"
-        )
-    return runs
-
-
-def _folder(result: TableResult, workspace: Workspace) -> Path:
-    return workspace.results / result.profile / result.table

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from b2inst.data import DataError
-from b2inst.data.images import Bytes
+from b2inst.viz.draw import Picture
 
-# Our error says what these would print beside it.
+# Our own error takes the place of what these would print.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
-#: The endings of files that are taken for videos, in lower case.
+#: Endings of video files, in lower case.
 SUFFIXES = frozenset(
     {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
 )
@@ -28,19 +28,15 @@ SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Video:
-    """A video file; its frames are decoded as they are asked for, turned upright."""
+    """A video file; iterating over it decodes its frames, H×W×3 uint8 RGB, upright."""
 
     path: Path
-    rate: float  #: frames a second
-    length: int  #: frames that the file states, which for some formats is an estimate
+    rate: float  #: frames per second
+    length: int  #: number of frames according to the file, an estimate in some formats
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read what a file says of itself, and its first frame.
-
-        Raises:
-            DataError: there is no such file, or OpenCV cannot decode it.
-        """
+        """Read the properties of a video; DataError if it is missing or cannot be decoded."""
         if not path.is_file():
             raise DataError(f"{path}: no such video; restore it or leave it out with --skip-bad")
         with _capture(path) as capture:
@@ -53,13 +49,12 @@ class Video:
             length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         return cls(path, rate if 0 < rate < 1000 else 25.0, max(length, 1))
 
-    def __iter__(self) -> Iterator[Bytes]:
-        """Each frame, H×W×3 uint8 RGB; warns where they end early."""
+    def __iter__(self) -> Iterator[Picture]:
         read = 0
         with _capture(self.path) as capture:
             while (found := capture.read())[0]:
                 read += 1
-                yield np.ascontiguousarray(found[1][..., ::-1], np.uint8)  # BGR
+                yield np.ascontiguousarray(found[1][..., ::-1], np.uint8)  # from BGR
         if read < 0.95 * self.length:
             warnings.warn(
                 f"{self.path}: {read} of {self.length} frames could be decoded", stacklevel=2
@@ -67,11 +62,11 @@ class Video:
 
 
 class VideoWriter:
-    """Writes frames as MPEG-4 video; the file appears under its name only when complete.
+    """Writes an MPEG-4 video, which appears under its name only when it is complete.
 
     Args:
-        path: file to write, ``….mp4``.
-        rate: frames a second.
+        path: File to write, ``….mp4``.
+        rate: Frames per second.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -79,21 +74,20 @@ class VideoWriter:
         self._partial = path.with_name(f".partial-{path.name}")
         self._writer = cv2.VideoWriter()
 
-    def write(self, frame: Bytes) -> None:
-        """Append a frame, H×W×3 uint8 RGB of one size; odd sides lose a pixel.
+    def write(self, frame: Picture) -> None:
+        """Append a frame, H×W×3 uint8 RGB, all of one size; odd sides lose a pixel.
 
         Raises:
             DataError: OpenCV cannot write the file.
         """
+        height, width = (side // 2 * 2 for side in frame.shape[:2])
         if not self._writer.isOpened():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            size = (frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2)
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            if not self._writer.open(str(self._partial), code, self._rate, size):
+            if not self._writer.open(str(self._partial), code, self._rate, (width, height)):
                 raise DataError(
                     f"{self._path}: OpenCV cannot write this video; choose another --out"
                 )
-        height, width = (side // 2 * 2 for side in frame.shape[:2])
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
@@ -102,14 +96,14 @@ class VideoWriter:
         self._partial.replace(self._path)
 
     def discard(self) -> None:
-        """Remove what is not complete."""
+        """Remove an incomplete file."""
         self._writer.release()
         self._partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # no other takes "1.png" for a film
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # others take "1.png" for a video
     try:
         yield capture
     finally:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from b2inst.cli import app
 from b2inst.viz import paper
-from b2inst.viz.paper import FIGURES, Material, Saved
+from b2inst.viz.paper import FIGURES, SavedFigure, TrainedModels
 
 
 def test_what_is_left_out_is_listed_before_anything_is_drawn(
@@ -17,13 +17,13 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
     made = tmp_path / "results/local/smoke/figures/figures.json"
-    drawn = paper.make_figures
+    drawn = paper.save_all
 
-    def draw(material: Material) -> list[Saved]:
+    def draw(models: TrainedModels) -> list[SavedFigure]:
         typer.echo("drawing")
-        return drawn(material)
+        return drawn(models)
 
-    monkeypatch.setattr(paper, "make_figures", draw)
+    monkeypatch.setattr(paper, "save_all", draw)
     result = CliRunner().invoke(app, ["figures", "--profile", "smoke", "--seeds", "0,1"])
     assert result.exit_code == 0, result.output
     *listed, begun = result.stdout.splitlines()
@@ -31,8 +31,8 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
     names = [name for line in listed for name in line.split(";")[0].split(": ")[1].split(", ")]
     assert sorted(names) == sorted(FIGURES)
     assert listed[0] == (
-        "left out: fig1, fig4, fig5, fig6, fig9, bases_blendmask, errors_blendmask; BlendMask is "
-        "not trained in profile smoke: run `make table1 PROFILE=smoke SEEDS=0,1`"
+        "left out: fig1, fig4, fig6, fig9, bases_blendmask; BlendMask is not trained in profile "
+        "smoke: run `make table1 PROFILE=smoke SEEDS=0,1`"
     )
     assert made.is_file()
 

@@ -13,12 +13,10 @@ from scipy import ndimage
 
 from b2inst.ops.masks import (
     box_windows,
-    code_windows,
     covered,
     crop_masks,
     decode_rle,
     encode_rle,
-    mask_window,
     paste_masks,
     paste_window,
     share_inside,
@@ -193,13 +191,7 @@ def test_the_rectangle_that_a_mask_covers(mask: np.ndarray) -> None:
         assert part.shape == (1, 1)
 
 
-@given(hnp.arrays(bool, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))))
-def test_windows_of_codes_are_those_of_their_masks(masks: np.ndarray) -> None:
-    assert code_windows(encode_rle(torch.from_numpy(masks))) == [*map(mask_window, masks)]
-
-
 def test_rle_of_no_masks() -> None:
-    assert code_windows([]) == []
     assert encode_rle(torch.zeros(0, 5, 6, dtype=torch.bool)) == []
     nothing = decode_rle([], (5, 6))
     assert nothing.shape == (0, 5, 6)

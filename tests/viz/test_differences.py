@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from b2inst.experiments import TableResult
-from b2inst.viz.differences import differences_figure
+from b2inst.viz.differences import contrasts_figure, differences_figure
 
 
 def _result() -> TableResult:
@@ -35,12 +35,13 @@ def test_a_panel_a_pair_and_a_line_a_metric() -> None:
     first, second = figure.axes
     assert [axis.get_title() for axis in figure.axes] == ["b\nagainst a", "c\nagainst a"]
     assert [label.get_text() for label in first.get_yticklabels()] == ["AP", "box AP"]
-    zero, band, mean, paper, noisy, _ = first.lines
+    zero, band, mean, paper, noisy, noisy_mean = first.lines
     assert list(zero.get_xdata()) == [0, 0]
     assert list(band.get_xdata()) == [1.0, 3.0]  # of images and seeds, not of images alone
     assert list(mean.get_xdata()) == [2.0]
     assert list(noisy.get_xdata()) == [-1.0, 2.0]
-    assert noisy.get_color() != band.get_color()
+    assert noisy_mean.get_markerfacecolor() == "white"  # zero is in its interval
+    assert mean.get_markerfacecolor() == mean.get_color()
     np.testing.assert_allclose(paper.get_xdata(), [2.0])
     assert len(second.lines) == 1  # neither run nor in the paper
 
@@ -49,3 +50,24 @@ def test_a_table_without_differences_has_an_empty_panel() -> None:
     result = _result()
     figure = differences_figure(result.model_copy(update={"rows": result.rows[:1]}))
     assert len(figure.axes) == 1
+
+
+def test_contrasts_have_a_line_per_question() -> None:
+    result = _result()
+    contrasts: list[dict[str, Any]] = [
+        {"asks": "Does b help?", "row": "b", "base": "a"},
+        {"asks": "Does c help?", "row": "c", "base": "a"},  # not run
+    ]
+    by_class = {"class_AP": {"mean": 0.5, "ci95": (-1.0, 2.0), "base": "a"}}
+    contrasts[0]["delta"] = {"AP": result.rows[1].delta["AP"].model_dump(), **by_class}
+    content = result.model_dump() | {"contrasts": contrasts, "columns": ["AP", "class_AP"]}
+    (axis,) = contrasts_figure(TableResult.model_validate(content)).axes  # no boundary AP
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels == ["Does b help?\nb − a", "Does c help?\nc − a"]
+    zero, band, mean, class_band, class_mean = axis.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    assert list(band.get_xdata()) == [1.0, 3.0]
+    assert list(mean.get_xdata()) == [2.0]
+    assert list(class_band.get_xdata()) == [-1.0, 2.0]
+    assert mean.get_markerfacecolor() == mean.get_color()
+    assert class_mean.get_markerfacecolor() == "white"

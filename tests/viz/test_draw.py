@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.utils import draw_bounding_boxes
 
-from b2inst.ops.masks import code_windows, encode_rle
 from b2inst.structures import Instances
 from b2inst.viz.draw import (
     PALETTE,
@@ -19,7 +18,6 @@ from b2inst.viz.draw import (
     draw_heat,
     draw_instances,
     draw_masks,
-    enlarge,
     label_map,
 )
 
@@ -57,10 +55,9 @@ def test_label_maps_have_the_better_score_on_top() -> None:
     expected = np.zeros((24, 32))
     expected[:10, :10] = 2
     expected[5:15, 5:15] = 1  # over the third
-    for windows in (None, code_windows(encode_rle(given.masks))):
-        found = label_map(given, score_threshold=0.3, windows=windows)
-        assert found.dtype == np.uint16
-        np.testing.assert_array_equal(found, expected)
+    found = label_map(given, score_threshold=0.3)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, expected)
     assert label_map(given, score_threshold=0.2)[22, 30] == 4
     assert not label_map(given, score_threshold=1).any()
 
@@ -117,23 +114,24 @@ def test_given_colours_stay_and_others_keep_away_from_them(picture: np.ndarray) 
     assert contrasting_colours(picture, masks[:0]) == []
 
 
-def test_enlarge_repeats_whole_pixels(picture: np.ndarray) -> None:
+NOTHING = torch.zeros((0, 24, 32), dtype=torch.bool)
+
+
+def test_small_pictures_are_enlarged_by_whole_pixels(picture: np.ndarray) -> None:
     picture[3, 5] = 7
-    big = enlarge(picture, 50)
+    big = draw_masks(picture, NOTHING, [], side=50)
     assert big.shape == (72, 96, 3)  # 24 → 3 × 24, the first multiple of at least 50
     assert (big[9:12, 15:18] == 7).all()
     assert (big == 7).all(-1).sum() == 9
-
-
-def test_large_pictures_stay_as_they_are(picture: np.ndarray) -> None:
-    np.testing.assert_array_equal(enlarge(picture, 10), picture)
+    np.testing.assert_array_equal(draw_masks(picture, NOTHING, [], side=10), picture)
 
 
 @given(st.integers(1, 60), st.integers(1, 5000), st.booleans(), st.integers(1, 600))
 def test_enlarged_pictures_are_bounded(height: int, width: int, turned: bool, side: int) -> None:
     if turned:
         height, width = width, height
-    big = enlarge(np.zeros((height, width, 3), np.uint8), side)
+    nothing = torch.zeros((0, height, width), dtype=torch.bool)
+    big = draw_masks(np.zeros((height, width, 3), np.uint8), nothing, [], side=side)
     factor = big.shape[0] // height
     assert big.shape == (factor * height, factor * width, 3)
     assert factor == 1 or max(big.shape) <= 4096
@@ -171,11 +169,6 @@ def test_an_empty_mask_leaves_the_picture(picture: np.ndarray) -> None:
     masks = torch.stack([square(0, 0, 0), square(6, 6, 14)])
     drawn = draw_masks(picture, masks, [(255, 0, 0), (0, 0, 255)])
     np.testing.assert_array_equal(drawn, draw_masks(picture, masks[1:], [(0, 0, 255)]))
-
-
-def test_no_masks_gives_the_picture(picture: np.ndarray) -> None:
-    drawn = draw_masks(picture, torch.zeros((0, 24, 32), dtype=torch.bool), [])
-    np.testing.assert_array_equal(drawn, picture)
 
 
 def test_weak_instances_are_left_out(picture: np.ndarray) -> None:
@@ -251,15 +244,12 @@ def test_the_drawing_is_that_of_the_slow_way(side: int) -> None:
     picture = rng.integers(0, 256, (30, 37, 3), dtype=np.uint8)
     colours = [(10, 20 * k, 250 - 20 * k) for k in range(9)]
     expected = slowly(found, picture, colours, side)
-    windows = code_windows(encode_rle(masks))
-    for known in (None, windows):
-        drawn = draw_instances(picture, found, colours=colours, side=side, windows=known)
-        np.testing.assert_array_equal(drawn, expected)
+    drawn = draw_instances(picture, found, colours=colours, side=side)
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def test_heat_spans_the_colour_map() -> None:
-    heat = draw_heat(torch.tensor([[0.0, 1.0]]), (8, 16), colours="gray")
+    heat = draw_heat(torch.tensor([[0.0, 1.0]]), (8, 16))
     assert heat.shape == (8, 16, 3)
-    assert heat[0, 0].tolist() == [0, 0, 0]
-    assert heat[0, -1].tolist() == [255, 255, 255]
-    assert (np.diff(heat[0, :, 0].astype(int)) >= 0).all()
+    expected = (matplotlib.colormaps["magma"]([0, 255])[:, :3] * 255).round()
+    np.testing.assert_array_equal(heat[0, [0, -1]], expected)

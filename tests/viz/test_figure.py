@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from b2inst.viz.figure import new_figure, save_print
+from b2inst.viz.figure import new_figure, picture_figure, save_print
 
 
 def test_print_has_text_as_text_and_equal_figures_equal_bytes(tmp_path: Path) -> None:
@@ -26,3 +29,25 @@ def test_a_png_is_small_enough_to_be_committed(tmp_path: Path) -> None:
     figure.subplots().imshow(noise)
     path = save_print(figure, tmp_path / "noise.png")
     assert path.stat().st_size <= 2**20
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [((40, 60), (40, 60)), ((2000, 4000), (500, 1000)), ((3000, 1500), (1000, 500))],
+)
+def test_a_notebook_shows_a_picture_as_it_is_but_not_huge(
+    given: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    picture = np.zeros((*given, 3), dtype=np.uint8)
+    picture[: given[0] // 2] = (250, 20, 10)
+    data, _ = DisplayFormatter().format(picture_figure(picture, size=given))
+    pixels = np.asarray(Image.open(io.BytesIO(data["image/png"])).convert("RGB"))
+    assert pixels.shape == (*shown, 3)
+    assert pixels[5, 5].tolist() == [250, 20, 10]
+    assert pixels[-5, -5].tolist() == [0, 0, 0]
+
+
+def test_axes_count_the_pixels_they_are_told() -> None:
+    axes = picture_figure(np.zeros((80, 120, 3), np.uint8), size=(40, 60)).axes[0]
+    assert axes.get_xlim() == (0, 60)
+    assert axes.get_ylim() == (40, 0)

@@ -17,12 +17,10 @@ HEAD = {
 
 
 def add(file: PredictionFile, name: str, *scores: float) -> None:
-    image = {"id": file.next_image_id, "file_name": name, "picture": f"{name}.png"}
     boxes: list[dict[str, Any]] = [
-        {"image_id": image["id"], "category_id": 3, "bbox": [0, 0, 1, 1], "score": score}
-        for score in scores
+        {"category_id": 3, "bbox": [0, 0, 1, 1], "score": score} for score in scores
     ]
-    file.add(image, boxes)
+    file.add({"file_name": name, "picture": f"{name}.png"}, boxes)
     (file.path.parent / f"{name}.png").touch()
 
 
@@ -98,8 +96,8 @@ def test_an_image_whose_picture_is_gone_is_not_there(path: Path) -> None:
     path.with_name("a.png").unlink()
     with PredictionFile(path, HEAD) as file:
         assert list(file.images) == ["b"]
-        assert file.next_image_id == 3
         add(file, "a", 0.7)
+        assert file.images["a"]["id"] == 3
     assert scores(path) == {"b": [0.8], "a": [0.7]}
 
 

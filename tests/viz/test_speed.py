@@ -8,7 +8,7 @@ from matplotlib.text import Annotation
 from b2inst.benchmark import Benchmark, Overhead, Speed
 from b2inst.benchmark.stages import STAGES
 from b2inst.experiments import TableResult
-from b2inst.viz.speed import speed_figure, stages_figure
+from b2inst.viz.speed import stages_figure, tradeoff_figure
 
 
 def _cell(mean: float, sd: float | None = None) -> dict[str, Any]:
@@ -36,24 +36,35 @@ def result() -> TableResult:
 
 def _arrows(axis: Any) -> list[tuple[Any, Any]]:
     """From, to."""
-    return [(text.xyann, text.xy) for text in axis.texts if isinstance(text, Annotation)]
+    arrows = [text for text in axis.texts if isinstance(text, Annotation) and text.arrow_patch]
+    return [(text.xyann, text.xy) for text in arrows]
 
 
 def test_arrows_lead_from_baselines(result: TableResult) -> None:
-    ours, boundary, paper = speed_figure(result).axes
-    assert _arrows(ours) == [((100.0, 40.0), (90.0, 42.0)), ((80.0, 41.0), (70.0, 43.0))]
-    assert _arrows(boundary)[0] == ((100.0, 20.0), (90.0, 21.0))
+    speed, boundary, paper = tradeoff_figure(result).axes
+    assert _arrows(speed) == [((100.0, 40.0), (90.0, 42.0)), ((80.0, 41.0), (70.0, 43.0))]
+    assert _arrows(boundary)[0] == ((40.0, 20.0), (42.0, 21.0))
     assert _arrows(paper) == [((45.3, 28.1), (42.5, 30.1))]
-    assert "A processor" in ours.get_title()
-    spread = [line for line in ours.lines if len(line.get_xdata()) == 2]
-    assert list(spread[0].get_ydata()) == [38.5, 41.5]
-    assert not [line for line in paper.lines if len(line.get_xdata()) == 2]
+    assert not [bars for bars in paper.collections if bars.get_segments()]
+    assert "A processor" in speed.get_xlabel()
+    spreads = [bars.get_segments()[0].tolist() for bars in speed.collections]
+    assert spreads[0] == [[100.0, 38.5], [100.0, 41.5]]
 
 
-def test_tables_that_were_not_timed_show_the_papers_points_alone(result: TableResult) -> None:
+def test_rows_that_share_a_run_share_a_point(result: TableResult) -> None:
+    same = result.row("a").model_copy(update={"name": "a again"})
+    figure = tradeoff_figure(result.model_copy(update={"rows": [*result.rows, same]}))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["1  a = a again", "2  b", "3  c", "4  d"]
+
+
+def test_tables_that_were_not_run_show_the_papers_points_alone(result: TableResult) -> None:
     rows = [row.model_copy(update={"ours": {}}) for row in result.rows]
-    figure = speed_figure(result.model_copy(update={"rows": rows, "provenance": {}}))
-    assert [len(_arrows(axis)) for axis in figure.axes] == [0, 0, 1]
+    empty = result.model_copy(update={"rows": rows, "provenance": {}})
+    assert [len(_arrows(axis)) for axis in tradeoff_figure(empty).axes] == [0, 0, 1]
+    rows = [row.model_copy(update={"paper": {}}) for row in rows]
+    figure = tradeoff_figure(empty.model_copy(update={"rows": rows}))
+    assert [len(axis.texts) for axis in figure.axes] == [0, 0]
 
 
 def test_stages_are_stacked_to_the_whole() -> None:

@@ -19,17 +19,7 @@ from b2inst.experiments import (
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.tables.speed import table_speed
 from b2inst.experiments.tables.table_result import ResultRow
-from b2inst.viz.table import (
-    cost_frame,
-    save_boundaries,
-    save_comparison,
-    save_curves,
-    save_designs,
-    save_differences,
-    save_speed,
-    save_stages,
-    save_strip,
-)
+from b2inst.viz.table import TableFigures, cost_frame, save_designs
 
 ROWS = {"baseline": "blendmask", "HBB": "b2inst-blendmask"}
 
@@ -83,63 +73,58 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[TableResult, Workspa
     return result, workspace
 
 
-def test_curves_lie_beside_the_table(made: tuple[TableResult, Workspace]) -> None:
-    result, workspace = made
-    path = save_curves(result, workspace)
-    assert path == workspace.results / "smoke" / "table1" / "curves.png"
+@pytest.fixture
+def figures(made: tuple[TableResult, Workspace]) -> TableFigures:
+    return TableFigures(*made)
+
+
+def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
-        assert image.width > image.height > 100
+        return image.size
 
 
-def test_two_rows_are_compared_with_the_second_ones_boundary(
-    made: tuple[TableResult, Workspace],
-) -> None:
-    result, workspace = made
-    sizes = {}
-    for second in ("HBB", "baseline"):
-        path = save_comparison(
-            result, workspace, first="baseline", second=second, names=("BlendMask", "B2Inst")
-        )
-        with Image.open(path) as image:
-            sizes[second] = image.size
-    assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
-    assert sizes["HBB"][0] > sizes["baseline"][0], "one column more: the boundary basis"
+def test_curves_are_saved_beside_the_table(figures: TableFigures) -> None:
+    path = figures.curves()
+    assert path == figures.workspace.results / "smoke" / "table1" / "curves.png"
+    width, height = size(path)
+    assert width > height > 100
 
 
-def test_pairs_side_by_side_each_with_an_image_and_one_by_lot(
-    made: tuple[TableResult, Workspace],
-) -> None:
-    result, workspace = made
-    sizes = []
-    for drawn in (0, 1):
-        path = save_strip(result, workspace, drawn=drawn)
-        assert path == workspace.results / "smoke" / "table1" / "qualitative.png"
-        with Image.open(path) as image:
-            sizes.append(image.size)
-    assert sizes[0][0] == sizes[1][0], "truth, two models and a boundary"
-    assert sizes[1][1] > 1.5 * sizes[0][1], "one image more"
+def test_rows_are_compared_with_the_boundary_of_the_second(figures: TableFigures) -> None:
+    path = figures.qualitative([("baseline", "HBB")], at_random=0)
+    assert path == figures.workspace.results / "smoke" / "table1" / "qualitative.png"
+    first = size(path)
+    more = size(figures.qualitative([("baseline", "HBB")], at_random=1))
+    assert more[0] == first[0], "ground truth, two models and a boundary"
+    assert more[1] > 1.3 * first[1], "another image"
+    twice = size(figures.qualitative([("baseline", "HBB"), ("baseline", "HBB")], at_random=0))
+    assert twice != first
 
 
-def test_what_rows_cost_and_gain(made: tuple[TableResult, Workspace]) -> None:
-    result, workspace = made
-    folder = workspace.results / "smoke" / "table1"
-    assert save_differences(result, workspace) == folder / "differences.png"
-    assert save_speed(result, workspace) == folder / "speed.png"
+def test_differences_and_costs(figures: TableFigures) -> None:
+    folder = figures.workspace.results / "smoke" / "table1"
+    assert figures.differences() == folder / "differences.png"
+    assert figures.contrasts() == folder / "contrasts.png"
+    assert figures.tradeoffs() == folder / "tradeoffs.png"
     with pytest.raises(RunError, match=r"speed\.json"):
-        save_stages(result, workspace)
-    runs = {row.name: Run(workspace.runs / row.runs[0]) for row in result.rows if row.runs}
+        figures.stages()
+    runs = {
+        row.name: Run(figures.workspace.runs / row.runs[0])
+        for row in figures.result.rows
+        if row.runs
+    }
     table_speed(
         runs,
         {"HBB": "baseline"},
         folder / "speed.json",
         data=runs["HBB"].spec().data,
         split="test",
-        workspace=workspace,
+        workspace=figures.workspace,
         device="cpu",
         progress=False,
     )
-    with Image.open(save_stages(result, workspace)) as image:
-        assert image.width > image.height
+    width, height = size(figures.stages())
+    assert width > height
 
 
 def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
@@ -151,22 +136,23 @@ def test_designs_are_drawn_before_anything_is_trained(tmp_path: Path) -> None:
     assert not workspace.runs.exists()
 
 
-def test_boundaries_of_the_rows_that_have_one(made: tuple[TableResult, Workspace]) -> None:
-    result, workspace = made
-    path = save_boundaries(result, workspace, first="baseline", second="HBB", best=1, drawn=1)
-    assert path == workspace.results / "smoke" / "table1" / "boundaries.png"
-    with Image.open(path) as image:
-        assert image.width > image.height, "three columns, two rows"
+def test_boundaries_of_the_rows_that_have_one(figures: TableFigures) -> None:
+    path = figures.boundaries("baseline", "HBB", best=1, at_random=1)
+    assert path == figures.workspace.results / "smoke" / "table1" / "boundaries.png"
+    width, height = size(path)
+    assert width > height, "three columns, two rows"
 
 
-def test_a_row_that_was_not_run_cannot_be_compared(
-    made: tuple[TableResult, Workspace], tmp_path: Path
-) -> None:
-    result, workspace = made
+def test_masks_form_of_objects_that_are_found(figures: TableFigures) -> None:
+    with pytest.raises(RunError, match="row 'HBB' of table1: no object found"):
+        figures.forming("HBB")  # after two iterations
+
+
+def test_a_row_that_was_not_run_cannot_be_compared(figures: TableFigures, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"HBB\+BS.*make table1 PROFILE=smoke"):
-        save_comparison(result, workspace, first="baseline", second="HBB+BS", names=("a", "b"))
+        figures.qualitative([("baseline", "HBB+BS")])
     with pytest.raises(RunError, match="baseline"):
-        save_curves(result, Workspace(tmp_path))
+        TableFigures(figures.result, Workspace(tmp_path)).curves()
 
 
 def test_costs_are_told_by_run(made: tuple[TableResult, Workspace]) -> None:

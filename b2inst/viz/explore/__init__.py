@@ -1,1 +1,1 @@
-"""The explorer: what is behind a mask, and what becomes of it when the parts are moved."""
+"""The explorer: how masks are composed of bases, and how they change with them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -18,17 +17,18 @@ from b2inst.viz.explore.sources import Checkpoint, Samples, baseline, own_image
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
-_LOOKS = {"style": {"description_width": "110px"}, "layout": {"width": "480px"}}
+_LAYOUT = {"style": {"description_width": "110px"}, "layout": {"width": "480px"}}
 
 
 class Explorer(widgets.VBox):
     """The explorer; every control can be used from the keyboard.
 
     Args:
-        models: to choose from.
-        datasets: images to choose from, by name.
-        model: shown first.
-        image, instance: where to begin: place in the first data set, and among what is found there.
+        models: Models to choose from.
+        datasets: Images to choose from, by name.
+        model: Model that is shown first.
+        image: Index of the image of the first data set that is shown first.
+        instance: Index of its instance that is shown first.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Explorer(widgets.VBox):
     ) -> None:
         self.models = {checkpoint.label: checkpoint for checkpoint in models}
         self.datasets, self.factors = dict(datasets), [1.0]
-        self._quiet, self._drawn = False, dict[widgets.Image, Any]()
+        self._updating = False
         first = next(iter(self.datasets))
         self.model = _choice("Model", [*self.models], model.label)
         self.beside = _choice("Beside it", [*self.models], baseline(models, model).label)
@@ -52,34 +52,32 @@ class Explorer(widgets.VBox):
         self.message = widgets.HTML(layout={"min_height": "28px"})
         self.instance = _slider("Instance", 1, instance + 1, instance + 1)
         self.basis = _choice("Basis", ["–"], "–")
-        self.factor = _decimal("times")
-        self.off, self.reset, self.paper = (
-            widgets.Button(description=text) for text in ("Off", *["All as trained"] * 2)
-        )
+        self.factor = _factor("times")
+        self.off = widgets.Button(description="Off")
+        self.reset = widgets.Button(description="All as trained")
         self.step = _slider("Step", 0, 1, 0)
         self.play = widgets.Play(min=0, max=1, value=0, interval=400)
-        # Linked in the browser: the steps go by however long a picture takes.
+        # Linked in the browser, so that steps follow each other however long a picture takes.
         self.link = widgets.jslink((self.play, "value"), (self.step, "value"))
         self.exponents = {
-            name: _decimal(f"{title} to the") for name, title in inspection.SCORES.items()
+            name: _factor(f"{title} to the") for name, title in inspection.SCORES.items()
         }
-        self.overview, self.bases, self.detail, self.steps = (
-            widgets.Image(format="png", width=1100, layout={"max_width": "100%"}) for _ in range(4)
-        )
+        self.overview, self.bases, self.detail, self.steps = (_picture() for _ in range(4))
         self.contributions, self.ranking = widgets.HTML(), widgets.HTML()
         self.refinement = widgets.VBox(
             [_heading("The mask forms"), _row(self.step, self.play), self.steps]
         )
         super().__init__(
             [
-                *(_row(self.model, self.beside), _row(self.dataset, self.image, self.upload)),
+                _row(self.model, self.beside),
+                _row(self.dataset, self.image, self.upload),
                 *(self.message, self.overview, self.bases),
                 _heading("One instance, basis by basis"),
                 _row(self.instance, self.basis),
                 _row(self.factor, self.off, self.reset),
                 *(self.detail, self.contributions, self.refinement),
                 _heading("The ranking (Eq. 2)"),
-                *(_row(*self.exponents.values(), self.paper), self.ranking),
+                *(_row(*self.exponents.values()), self.ranking),
             ]
         )
         for action, *controls in (
@@ -88,27 +86,28 @@ class Explorer(widgets.VBox):
             (self._take_upload, self.upload),
             (self._choose_basis, self.basis),
             (self._scale, self.factor),
-            (self._show, self.instance, self.step, *self.exponents.values()),
+            (self._show, self.instance),
+            (self._form, self.step),
+            (self._rank, *self.exponents.values()),
         ):
             for control in controls:
                 control.observe(lambda _, action=action: self._react(action), "value")
         self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
         self.reset.on_click(lambda _: self._react(self._reset))
-        self.paper.on_click(lambda _: self._react(self._reset_exponents))
         self._react(lambda: self._load(instance))
 
     def _react(self, action: Callable[[], None]) -> None:
         """Answer the user, but not what the explorer itself sets meanwhile."""
-        if self._quiet:
+        if self._updating:
             return
-        self._quiet, self.message.value = True, "<i>at work …</i>"
+        self._updating, self.message.value = True, "<i>working …</i>"
         try:
             action()
             self.message.value = ""
         except DataError as error:
             self.message.value = f"<b>{html.escape(str(error))}</b>"
         finally:
-            self._quiet = False
+            self._updating = False
 
     def _take_upload(self) -> None:
         for file in self.upload.value[:1]:
@@ -126,8 +125,8 @@ class Explorer(widgets.VBox):
         """Show the models the image, and fit the controls to what they found."""
         sample = self.datasets[self.dataset.value][self.image.value - 1]
         self.view, self.other = (
-            inspection.inspect_image(_loaded(one), sample, name=one.short)
-            for one in (self.models[self.model.value], self.models[self.beside.value])
+            inspection.inspect_image(_load(checkpoint), sample, name=checkpoint.short)
+            for checkpoint in (self.models[self.model.value], self.models[self.beside.value])
         )
         self.instance.max = max(len(self.view.instances), 1)
         self.instance.value = min(instance + 1, self.instance.max)
@@ -136,10 +135,11 @@ class Explorer(widgets.VBox):
         if self.basis.options != tuple(self.view.basis_names):
             self.basis.options = self.view.basis_names
             self.basis.value, self.factors = self.view.basis_names[-1], self.view.as_trained
+        paper = inspection.paper_exponents(self.view.instances)
         for name, control in self.exponents.items():
-            known = getattr(self.view.instances, f"{name}_scores") is not None
-            if control.disabled is known:  # another model's scores
-                self._set_exponents()
+            if control.disabled is (name in paper):  # another model's scores
+                control.disabled, control.value = name not in paper, paper.get(name, 0.0)
+        self.bases.value = plots.all_bases(self.view)._repr_png_()
         self._choose_basis()
         self._show()
 
@@ -148,75 +148,68 @@ class Explorer(widgets.VBox):
 
     def _scale(self) -> None:
         self.factors[self.basis.index] = self.factor.value
-        self._show()
+        self._take_apart()
 
     def _reset(self) -> None:
         self.factors, self.factor.value = self.view.as_trained, 1.0
-        self._show()
-
-    def _set_exponents(self) -> None:
-        paper = inspection.paper_exponents(self.view.instances)
-        for name, control in self.exponents.items():
-            control.disabled, control.value = name not in paper, paper.get(name, 0.0)
-
-    def _reset_exponents(self) -> None:
-        self._set_exponents()
-        self._show()
+        self._take_apart()
 
     def _show(self) -> None:
-        """Draw what has changed."""
-        view, i, factors = self.view, self.instance.value - 1, tuple(self.factors)
-        self._draw(self.bases, plots.all_bases, view)
-        if not len(view.instances):
-            self._draw(self.overview, plots.overview, view, None, self.other)
-            self.detail.value, self.contributions.value = b"", "Nothing is found in this image."
-        else:
-            self._draw(self.overview, plots.overview, view, i, self.other)
-            if self._draw(self.detail, plots.instance_figure, view, i, factors, self.other):
-                table = _table(inspection.basis_frame(view, i))
-                text = "What each basis contributes to the logits as trained, and the mask without"
-                self.contributions.value = f"{text}:{table}"
-            if view.steps:
-                step = self.step.value
-                self._draw(self.steps, plots.refinement_figure, view, i, factors, step)
-        exponents = {name: control.value for name, control in self.exponents.items()}
-        frame = inspection.ranking_frame(view, factors, exponents).head(_LISTED)
-        paper = inspection.paper_exponents(view.instances)
-        before = inspection.image_ap(view, view.instances, paper)
-        now = inspection.image_ap(view, view.recompose(factors)[0], exponents)
-        text = "AP of this image: not known, since its objects are not, or are of other classes."
-        if before and now:
-            changes = (
-                f"{name} {before[name]:.1f} as trained → {now[name]:.1f} now" for name in now
-            )
-            text = f"Of this image alone: {'; '.join(changes)}.".replace("_", " ")
-        self.ranking.value = f"{text}{_table(frame, i + 1)}"
+        """Show another instance."""
+        found = len(self.view.instances) > 0
+        i = self.instance.value - 1 if found else None
+        self.overview.value = plots.overview(self.view, i, self.other)._repr_png_()
+        self.contributions.value = "Nothing is found in this image."
+        if i is not None:
+            text = "What each basis contributes to the logits as trained, and the mask without it"
+            frame = inspection.basis_frame(self.view, i)
+            self.contributions.value = f"{text}:{_table(frame)}"
+        self._take_apart()
+        self._rank()
 
-    def _draw(self, widget: widgets.Image, figure: Callable[..., Any], *about: Any) -> bool:
-        """Draw a figure, if it is about anything else than the last one."""
-        if changed := self._drawn.get(widget) != about or not widget.value:
-            buffer = io.BytesIO()
-            figure(*about).savefig(buffer, format="png")
-            self._drawn[widget], widget.value = about, buffer.getvalue()
-        return changed
+    def _take_apart(self) -> None:
+        """Draw the instance with the chosen factors."""
+        view, i = self.view, self.instance.value - 1
+        self.detail.value = b""
+        if len(view.instances):
+            figure = plots.instance_figure(view, i, self.factors, self.other)
+            self.detail.value = figure._repr_png_()
+        self._form()
+
+    def _form(self) -> None:
+        """Draw the instance's mask after the chosen step."""
+        view, i = self.view, self.instance.value - 1
+        self.steps.value = b""
+        if view.steps and len(view.instances):
+            figure = plots.refinement_figure(view, i, self.factors, self.step.value)
+            self.steps.value = figure._repr_png_()
+
+    def _rank(self) -> None:
+        exponents = {name: control.value for name, control in self.exponents.items()}
+        frame = inspection.ranking_frame(self.view, exponents).head(_LISTED)
+        self.ranking.value = _table(frame, self.instance.value)
 
 
 @cache
-def _loaded(checkpoint: Checkpoint) -> BasisSegmenter:
+def _load(checkpoint: Checkpoint) -> BasisSegmenter:
     return with_bases(load_model(checkpoint.path))
 
 
+def _picture() -> widgets.Image:
+    return widgets.Image(format="png", layout={"max_width": "100%"})
+
+
 def _choice(text: str, options: Sequence[str], value: str) -> widgets.Dropdown:
-    return widgets.Dropdown(description=text, options=options, value=value, **_LOOKS)
+    return widgets.Dropdown(description=text, options=options, value=value, **_LAYOUT)
 
 
 def _slider(text: str, low: int, high: int, value: int) -> widgets.IntSlider:
-    return widgets.IntSlider(min(value, high), min=low, max=high, description=text, **_LOOKS)
+    return widgets.IntSlider(min(value, high), min=low, max=high, description=text, **_LAYOUT)
 
 
-def _decimal(text: str) -> widgets.FloatSlider:
-    looks = {"style": {"description_width": "initial"}, "layout": {"width": "330px"}}
-    return widgets.FloatSlider(1.0, min=0, max=2, step=0.1, description=text, **looks)
+def _factor(text: str) -> widgets.FloatSlider:
+    layout = {"style": {"description_width": "initial"}, "layout": {"width": "330px"}}
+    return widgets.FloatSlider(1.0, min=0, max=2, step=0.1, description=text, **layout)
 
 
 def _row(*controls: widgets.Widget) -> widgets.HBox:

@@ -1,4 +1,4 @@
-"""Models and images to choose from: of the tables, of a data set, or one's own."""
+"""Models and images that the explorer offers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -29,15 +28,15 @@ from b2inst.weights.files import model_card
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A weights file, and what it is called."""
+    """A weights file with its names."""
 
     label: str
-    short: str  #: the same in a word, for pictures
+    short: str  #: short name, for figures
     path: Path
-    name: str  #: in the catalog
-    parts: int  #: that B2Inst has added: the boundary, branches of the scoring head
+    name: str  #: name of the model in the catalog
+    parts: int  #: number of B2Inst's parts: the boundary, branches of the scoring head
     seed: int | None = None
-    refined: bool = False  #: its masks are, in steps
+    refined: bool = False  #: whether masks are refined in steps
 
 
 def trained_models(
@@ -47,16 +46,19 @@ def trained_models(
     data: CocoData | None = None,
     workspace: Workspace | None = None,
 ) -> list[Checkpoint]:
-    """The tables' rows with bases that have been trained, in the order of the tables.
+    """List the tables' rows with bases that have been trained, in the order of the tables.
 
-    Rows that are shown the true boundaries are left out: they cannot explain an image. A run that
-    stands in several tables is named by the first.
+    Rows with a boundary oracle are left out, since they cannot explain an image. A run of several
+    tables is listed for the first.
 
     Args:
-        data: a COCO-format folder in place of the profile's data, as the runs were made with.
+        profile: Name or path of a profile.
+        seeds: Seeds of the runs.
+        data: COCO-format folder that the runs were trained on instead of the profile's data.
+        workspace: Where the runs are (default: the current folder).
 
     Raises:
-        RunError: there is none.
+        RunError: There is none.
     """
     workspace = workspace or Workspace.here()
     plan = load_profile(profile, data=data, workspace=workspace)
@@ -69,9 +71,7 @@ def trained_models(
             run = open_run(workspace.runs, spec)
             two_stage = spec.model.rpartition("-")[0] in TWO_STAGE
             excluded = two_stage or spec.options.get("oracle") is not None
-            if excluded or run.status is not RunStatus.TRAINED:
-                continue
-            if run.model_path not in found:
+            if not excluded and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
                 found[run.model_path] = _checkpoint(label, row, run.model_path, spec.seed)
     if not found:
@@ -84,50 +84,44 @@ def trained_models(
 
 
 def weights_file(path: str | Path) -> Checkpoint:
-    """Any weights file of the package.
-
-    Raises:
-        WeightsError: it is missing, or not one.
-    """
-    return _checkpoint(str(path), Path(path).stem, Path(path), None)
+    """Offer any weights file of the package; WeightsError if it is missing or not one."""
+    return _checkpoint(str(path), Path(path).stem, Path(path))
 
 
 def fullest(models: Sequence[Checkpoint]) -> Checkpoint:
-    """The model with most of B2Inst's parts, the first of several."""
+    """Choose the model with most of B2Inst's parts, the first of several."""
     return max(models, key=lambda model: model.parts)
 
 
 def baseline(models: Sequence[Checkpoint], model: Checkpoint) -> Checkpoint:
-    """That of a model's family, of its seed if there is one; else the model itself."""
+    """Choose the baseline of a model's family, of the same seed if possible, or else the model."""
     name = baseline_of(model.name)
     same = [m for m in models if m.name == name and not (m.parts or m.refined)]
-    return next((m for m in same if m.seed == model.seed), next(iter(same), model))
+    return min(same, key=lambda m: m.seed != model.seed, default=model)
 
 
-def _checkpoint(label: str, short: str, path: Path, seed: int | None) -> Checkpoint:
+def _checkpoint(label: str, short: str, path: Path, seed: int | None = None) -> Checkpoint:
     card = model_card(path)
     name, options = card["name"], card["options"]
     adds = name != baseline_of(name)
     boundary = options.get("boundary", {} if adds else None)
     branches = options.get("scoring", ("iou", "boundary") if adds else ())
-    built_with = vars(CATALOG[name]) | options
     parts = (boundary is not None) + len(branches)
-    return Checkpoint(label, short, path, name, parts, seed, bool(built_with.get("refine")))
+    refined = bool((vars(CATALOG[name]) | options).get("refine"))
+    return Checkpoint(label, short, path, name, parts, seed, refined)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image, and its true objects where they are known."""
+    """An image with its objects, if they are known."""
 
     name: str
     image: Picture
-    truth: Instances  #: of score 1; none where nothing is known
-    #: COCO annotations of this image alone, by which AP is measured; None where there are none.
-    annotations: dict[str, Any] | None = None
+    truth: Instances  #: of score 1; empty if nothing is known
 
 
 class Dataset:
-    """The images of a split, read when they are asked for."""
+    """The images of a split, read when they are needed."""
 
     def __init__(self, index: CocoIndex) -> None:
         self.index = index
@@ -136,24 +130,23 @@ class Dataset:
         return len(self.index)
 
     def __getitem__(self, i: int) -> Sample:
-        index, record = self.index, self.index.images[i]
+        record = self.index.images[i]
         image = as_array(read_image(record.path))
-        annotations = index.subset([record.id]).to_coco()
-        return Sample(f"image {record.id}", image, truth_instances(index, record), annotations)
+        return Sample(f"image {record.id}", image, truth_instances(self.index, record))
 
 
 Samples = Dataset | Sequence[Sample]
 
 
 def own_image(path: str | Path, content: bytes | None = None) -> Sample:
-    """An image about which nothing is known.
+    """Read an image without known objects.
 
     Args:
-        path: the file, or with ``content`` its name alone.
-        content: of a file that came through the browser.
+        path: The file; only its name if ``content`` is given.
+        content: Content of an uploaded file.
 
     Raises:
-        DataError: it is missing, or no image.
+        DataError: The image is missing or cannot be read.
     """
     if content is None:
         array = as_array(read_image(path))
@@ -161,10 +154,8 @@ def own_image(path: str | Path, content: bytes | None = None) -> Sample:
         try:
             with Image.open(io.BytesIO(content)) as file:
                 array = as_array(upright_rgb(file))
-        except Exception:  # decoders raise whatever a broken file makes them stumble over
-            raise DataError(
-                f"{path}: not an image that can be read; give a PNG or JPEG file"
-            ) from None
+        except Exception:  # decoders raise all kinds of errors for broken files
+            raise DataError(f"{path}: cannot be read as an image; use a PNG or JPEG file") from None
     scores, masks = torch.zeros(0), torch.zeros((0, *array.shape[:2]), dtype=torch.bool)
     truth = Instances(torch.zeros((0, 4)), scores, scores, scores.long(), masks)
     return Sample(Path(path).name, array, truth)

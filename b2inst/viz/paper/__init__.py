@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from b2inst.viz.paper.figures import FIGURES
-from b2inst.viz.paper.material import Material
-from b2inst.viz.paper.saving import Saved, left_out, make_figures, save
+from b2inst.viz.paper.models import TrainedModels
+from b2inst.viz.paper.saving import SavedFigure, missing_models, save, save_all
 
-__all__ = ["FIGURES", "Material", "Saved", "left_out", "make_figures", "save"]
+__all__ = ["FIGURES", "SavedFigure", "TrainedModels", "missing_models", "save", "save_all"]

@@ -1,4 +1,4 @@
-"""Close-ups of single objects, for the boundary area (paper Fig. 9)."""
+"""Close-ups of single objects, for their boundaries (paper Fig. 9)."""
 
 from __future__ import annotations
 
@@ -6,99 +6,100 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from torch.nn import functional as F
 
-from b2inst.data import CocoIndex, ImageRecord
-from b2inst.evaluation import Prediction
+from b2inst.data import CocoIndex
+from b2inst.data.images import as_array, read_image
 from b2inst.ops.masks import decode_rle
-from b2inst.viz.choose import object_quality
-from b2inst.viz.draw import Colour, Picture, draw_masks, enlarge, to_grey
+from b2inst.viz.choose import Choice, ImagePredictions, detections
+from b2inst.viz.draw import Colour, Picture, draw_heat, draw_masks, enlarge
+from b2inst.viz.grid import picture_grid
+from b2inst.viz.qualitative import Explainer
 
 MASK: Colour = (230, 159, 0)
 TRUTH: Colour = (0, 114, 178)
 
-Window = tuple[int, int, int, int]  #: top, left, bottom, right in whole pixels, ends exclusive
+Window = tuple[slice, slice]  #: rows and columns
 
 
-def object_gains(
+def closeup_figure(
     index: CocoIndex,
-    images: Sequence[ImageRecord],
-    first: Mapping[int, Sequence[Prediction]],
-    second: Mapping[int, Sequence[Prediction]],
-) -> dict[int, float]:
-    """Gain of the second model in √(mask IoU · boundary Dice), by the objects' ids.
+    choices: Sequence[Choice],
+    predictions: Mapping[str, ImagePredictions],
+    explainer: Explainer,
+    *,
+    side: int = 192,
+    **layout: Any,
+) -> Figure:
+    """Draw the chosen objects: the mask of each model | the boundary basis.
 
     Args:
-        first, second: predictions by image, as a figure shows them.
-
-    Returns:
-        Of the objects that both models find, −1 to 1.
+        index: Images with their ground truth.
+        choices: Choices of objects.
+        predictions: By name of the model, as :func:`b2inst.viz.choose.visible` returns them.
+        explainer: Model whose boundary is shown.
+        side: Small objects are enlarged to at least this size, in pixels.
+        layout: Further arguments of ``picture_grid``.
     """
-    gains = {}
-    for record in images:
-        objects = [a for a in index.annotations[record.id] if not a.crowd]
-        a, b = (object_quality(index, record, found[record.id]) for found in (first, second))
-        both = ~(a.isnan() | b.isnan())
-        for place in both.nonzero()[:, 0].tolist():
-            gains[objects[place].id] = float(b[place] - a[place])
-    return gains
+    images = {a.id: record for record in index.images for a in index.annotations[record.id]}
+    rows = []
+    for choice in choices:
+        record = images[choice.id]
+        picture, row = as_array(read_image(record.path)), []
+        for found in predictions.values():
+            matches = detections(index, record, found[record.id])
+            annotation, truth, mask = next(m for m in matches if m[0].id == choice.id)
+            window = square_window(annotation.box, (record.height, record.width))
+            row.append(draw_closeup(picture, mask, truth, window, side=side))
+        boundary = explainer.explain(picture).boundary
+        assert boundary is not None
+        whole = F.interpolate(
+            boundary[None, None], size=picture.shape[:2], mode="bilinear", align_corners=False
+        )
+        rows.append([*row, draw_heat(whole[0, 0][window], row[0].shape[:2])])
+    labels = [f"object {choice.id}\n{choice.label}" for choice in choices]
+    return picture_grid(rows, [*predictions, "boundary basis"], labels, **layout)
 
 
-def window_around(
+def square_window(
     box: tuple[float, float, float, float], size: tuple[int, int], *, margin: float = 0.15
 ) -> Window:
-    """A square around a box; smaller where the image is.
+    """Place a square around a box, inside the image.
 
     Args:
         box: x1 y1 x2 y2 in pixels.
         size: (height, width) of the image.
-        margin: on each side, as a fraction of the box's longer side.
+        margin: Margin on each side, as a fraction of the box's longer side.
     """
     x1, y1, x2, y2 = box
     side = min(round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)), *size)
     top = min(max(round((y1 + y2 - side) / 2), 0), size[0] - side)
     left = min(max(round((x1 + x2 - side) / 2), 0), size[1] - side)
-    return top, left, top + side, left + side
+    return slice(top, top + side), slice(left, left + side)
 
 
 def draw_closeup(
     picture: Picture,
-    mask: Mapping[str, Any] | None,
-    truth: Mapping[str, Any],
+    mask: dict[str, Any] | None,
+    truth: dict[str, Any],
     window: Window,
     *,
-    side: int = 384,
+    side: int = 192,
 ) -> Picture:
-    """A mask in orange and the outline of the true one in blue, in a window of the grey image.
+    """Draw a mask in orange and the outline of the true one in blue on a grey image.
 
     Args:
         picture: H×W×3 uint8.
-        mask, truth: run-length codes of whole images; without ``mask`` only the outline is drawn.
-        side: small windows are enlarged by a whole factor to at least this side.
+        mask: Run-length code, if the object was found.
+        truth: Run-length code.
+        window: Part of the image to draw.
+        side: Small windows are enlarged to at least this size, in pixels.
     """
-    top, left, bottom, right = window
-    drawn = enlarge(to_grey(picture[top:bottom, left:right]), side)
-    scale = drawn.shape[0] // (bottom - top)
-    for code, colour, opacity in ((mask, MASK, 0.45), (truth, TRUTH, 0.0)):
-        if code is not None:
-            bits = decode_rle([dict(code)])[:, top:bottom, left:right]
-            large = bits.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-            drawn = draw_masks(drawn, large, [colour], opacity=opacity)
-    return drawn
-
-
-def crop_map(values: torch.Tensor, window: Window, size: tuple[int, int]) -> torch.Tensor:
-    """The part of a map over the image that a window shows.
-
-    Args:
-        values: h×w, over the whole image.
-        window: in the image's pixels.
-        size: (height, width) of the image.
-
-    Returns:
-        The window at the image's resolution (bilinear).
-    """
-    top, left, bottom, right = window
-    whole = torch.nn.functional.interpolate(
-        values[None, None].float(), size=size, mode="bilinear", align_corners=False
-    )
-    return whole[0, 0, top:bottom, left:right]
+    crop = picture[window]
+    grey = crop.mean(-1, keepdims=True).round().astype("uint8").repeat(3, -1)
+    codes = [mask] if mask else []
+    found, true = (decode_rle(c, picture.shape[:2])[:, *window] for c in (codes, [truth]))
+    drawn = draw_masks(grey, found, [MASK] * len(found), side=side)
+    outline = torch.from_numpy(enlarge(true[0].numpy(), drawn.shape[0] // crop.shape[0]))
+    return draw_masks(drawn, outline[None], [TRUTH], opacity=0)

@@ -1,309 +1,210 @@
-"""The paper's Figs. 1 and 4–9 on our models, and two that it does not have.
+"""The paper's Figs. 1 and 4–9 on our models, and all bases of each.
 
-Each takes the material and gives a drawing; :func:`b2inst.viz.paper.make_figures` writes them all.
-No image is picked by hand: the rule and the number by which an image was chosen stand beside it.
+Images are chosen by rule: a figure with images of largest gain also has some of largest loss or at
+random, and its caption says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from matplotlib import figure as mpl
 
 from b2inst.data.images import as_array, read_image
+from b2inst.models import Explanation
 from b2inst.viz.boundaries import boundary_figure
-from b2inst.viz.choose import Choice, pairs, pick
-from b2inst.viz.draw import Picture, draw_heat
-from b2inst.viz.paper.bases import basis_pictures
-from b2inst.viz.paper.closeups import crop_map, draw_closeup, object_gains, window_around
-from b2inst.viz.paper.drawing import Drawing
-from b2inst.viz.paper.error_counts import error_figure
-from b2inst.viz.paper.error_map import count_errors, draw_errors
-from b2inst.viz.paper.material import Material, TrainedModel
-from b2inst.viz.qualitative import instance_row, picture_grid
+from b2inst.viz.choose import Choice, choose, image_gains, object_gains
+from b2inst.viz.draw import Picture, draw_heat, draw_instances
+from b2inst.viz.grid import picture_grid
+from b2inst.viz.paper.closeups import closeup_figure
+from b2inst.viz.paper.models import TrainedModels
+from b2inst.viz.qualitative import comparison_figure
 
-_FAMILIES = ("blendmask", "yolact", "condinst")
-_PAGE = 7.2  # inches, the width of a text of two columns
-_GAIN = (
-    "Number: the image's own boundary AP (percent points), the right model less the left; of an "
-    "image alone it moves in large steps. Drawn: class score ≥ 0.4, of several in one place the "
-    "best-ranked."
-)
-
-
-def fig1(material: Material) -> Drawing:
-    """BlendMask | B2Inst | boundary basis: the largest gain and the largest loss."""
-    models = _models(material, "blendmask", "b2inst-blendmask")
-    choices = _pick(material, ("blendmask", "b2inst-blendmask"), best=1, worst=1)
-    rows = [_instances(material, choice, models, boundary=True)[1:] for choice in choices]
-    caption = (
-        "The paper's Fig. 1: BlendMask, B2Inst and its boundary basis, on the image where B2Inst "
-        f"gains most and the one where it loses most. {_GAIN}"
-    )
-    columns = ["BlendMask", "B2Inst", "boundary basis"]
-    return _grid(caption, rows, columns, choices, models)
-
-
-def fig4(material: Material) -> Drawing:
-    """Ground truth | BlendMask | B2Inst | boundary basis, on four images."""
-    models = _models(material, "blendmask", "b2inst-blendmask")
-    choices = _pick(material, ("blendmask", "b2inst-blendmask"), best=2, worst=1, drawn=1)
-    rows = [_instances(material, choice, models, boundary=True) for choice in choices]
-    caption = (
-        "The paper's Fig. 4: BlendMask, B2Inst and its boundary basis, beside the ground truth; "
-        f"two images of largest gain, one of largest loss, one at random. {_GAIN}"
-    )
-    columns = ["ground truth", "BlendMask", "B2Inst", "boundary basis"]
-    return _grid(caption, rows, columns, choices, models)
-
-
-def fig5(material: Material) -> Drawing:
-    """YOLACT | B2Inst-YOLACT | BlendMask | B2Inst-BlendMask."""
-    families = ("yolact", "b2inst-yolact", "blendmask", "b2inst-blendmask")
-    models = _models(material, *families)
-    gains = [material.gains(*families[:2]), material.gains(*families[2:])]
-    mean = {image_id: (gain + gains[1][image_id]) / 2 for image_id, gain in gains[0].items()}
-    choices = pick(mean, material.candidates, best=2, worst=1, drawn=2)
-    rows = [_instances(material, choice, models, side=192) for choice in choices]
-    caption = (
-        "The paper's Fig. 5: both baselines and B2Inst on them; two images of largest gain, one of "
-        "largest loss, two at random. Number: the image's own boundary AP (percent points), B2Inst "
-        "less its baseline, mean of the two pairs. Drawn: class score ≥ 0.4, of several in one "
-        "place the best-ranked."
-    )
-    columns = ["ground truth", *(model.name for model in models)]
-    return _grid(caption, rows, columns, choices, models)
-
-
-def fig8(material: Material) -> Drawing:
-    """Boundary bases beside their target, images at random."""
-    others = [material.find(f"b2inst-{family}") for family in _FAMILIES[1:]]
-    models = [material.model("b2inst-blendmask"), *(model for model in others if model)]
-    choices = pick({}, material.candidates, drawn=4)
-    caption = (
-        "The paper's Fig. 8: learned boundary bases, as probabilities, beside the target they are "
-        "taught (at the basis grid of the first), on four images at random."
-    )
-    named = {model.name: model.model for model in models}
-    figure = boundary_figure(
-        material.index,
-        choices,
-        named,
-        across=2 if len(models) == 1 else 1,
-        width=_PAGE / 6 - 0.2,
-        note=caption,
-    )
-    return Drawing(caption, figure, models, choices)
-
-
-def fig9(material: Material) -> Drawing:
-    """Close-ups of objects: BlendMask | B2Inst | boundary basis."""
-    models = first, second = _models(material, "blendmask", "b2inst-blendmask")
-    records = [material.records[image_id] for image_id in material.candidates]
-    gains = object_gains(material.index, records, first.shown, second.shown)
-    choices = pick(gains, (), best=3, worst=2, drawn=3)
-    where = {a.id: (record, a) for record in records for a in material.index.annotations[record.id]}
-    rows: list[list[Picture]] = []
-    for choice in choices:
-        record, annotation = where[choice.image_id]
-        picture, size = as_array(read_image(record.path)), (record.height, record.width)
-        window = window_around(annotation.box, size)
-        place = [a for a in material.index.annotations[record.id] if not a.crowd].index(annotation)
-        row = []
-        for model in models:
-            pair = pairs(material.index, record, model.shown[record.id])[place]
-            row.append(draw_closeup(picture, pair.found, pair.truth, window, side=192))
-        boundary = second.model.explain(picture).boundary
-        assert boundary is not None
-        row.append(draw_heat(crop_map(boundary, window, size), row[0].shape[:2]))
-        rows.append(row)
-    caption = (
-        "The paper's Fig. 9, as close-ups: one object's mask (orange) by BlendMask and B2Inst, the "
-        "true outline in blue, and B2Inst's boundary basis there. Of the objects that both find, "
-        "three of largest gain in √(mask IoU · boundary Dice), two of largest loss, "
-        "three at random; the number is that gain."
-    )
-    labels = [
-        f"object {c.image_id}\n{c.reason}\n{'' if c.gain is None else f'{c.gain:+.2f}'}"
-        for c in choices
-    ]
-    columns = [first.name, "B2Inst", "boundary basis"]
-    figure = picture_grid(rows, columns, labels, across=2, width=_PAGE / 6 - 0.2, note=caption)
-    return Drawing(caption, figure, models, choices)
-
-
-def pair_sample(material: Material, *, family: str, paper: str) -> Drawing:
-    """A family's baseline and B2Inst on it, on images at random.
-
-    Args:
-        paper: which figure of the paper it is, for the caption.
-    """
-    families = (family, f"b2inst-{family}")
-    models = _models(material, *families)
-    choices = _pick(material, families, drawn=8)
-    rows = [_instances(material, choice, models, side=192) for choice in choices]
-    caption = (
-        f"{paper}: {models[0].name} and {models[1].name} beside the ground truth, on eight images "
-        f"at random, whatever their gain. {_GAIN}"
-    )
-    columns = ["ground truth", *(model.name for model in models)]
-    return _grid(caption, rows, columns, choices, models, across=2)
-
-
-def base_grid(material: Material, *, family: str, across: int = 9) -> Drawing:
-    """All bases of a family's baseline and of B2Inst on it."""
-    models = _models(material, family, f"b2inst-{family}")
-    choices = _pick(material, (family, f"b2inst-{family}"), best=1, drawn=1)
-    rows: list[list[Picture]] = []
-    labels: list[str] = []
-    titles: list[str] = []
-    for choice in choices:
-        picture = as_array(read_image(material.records[choice.image_id].path))
-        for model in models:
-            tiles = basis_pictures(model.model.explain(picture), side=192)
-            lines = [list(tiles.values())[i : i + across] for i in range(0, len(tiles), across)]
-            rows += lines
-            labels += [f"{model.name}\n{_label(choice)}", *[""] * (len(lines) - 1)]
-            titles = max(titles, list(tiles), key=len)
-    caption = (
-        f"All bases of {models[0].name} and {models[1].name}, on the image of largest gain and one "
-        "at random: the image, the bases from left to right (each between its own extremes: red "
-        "above zero, blue below), last the boundary basis as a probability. The number is the gain "
-        "in the image's own boundary AP (percent points)."
-    )
-    # Where the bases fill several lines, a title over a column would hold for the first alone.
-    columns = titles if len(titles) <= across else [""] * across
-    width = (_PAGE - 0.4) / len(columns)
-    figure = picture_grid(rows, columns, labels, width=width, note=caption)
-    return Drawing(caption, figure, models, choices)
-
-
-def error_split(material: Material, *, family: str) -> Drawing:
-    """Where the masks of a family's baseline and of B2Inst on it are wrong."""
-    families = (family, f"b2inst-{family}")
-    models = _models(material, *families)
-    choices = _pick(material, families, best=1, worst=1, drawn=2)
-    rows = []
-    for choice in choices:
-        record = material.records[choice.image_id]
-        picture = as_array(read_image(record.path))
-        row = instance_row(material.index, record, [], side=192)
-        for model in models:
-            found = model.shown[record.id]
-            row.append(draw_errors(picture, material.index, record, found, side=192))
-        rows.append(row)
-    first, second = models
-    counts = {
-        seed: count_errors(
-            material.index,
-            material.index.images,
-            {model.name: model.shown_by(seed) for model in models},
-        )
-        for seed in first.runs
-        if seed in second.runs
-    }
-    caption = (
-        f"Where the masks of {models[0].name} and {models[1].name} are wrong: in a band around the "
-        "true boundary (2 % of the image's diagonal on either side, as boundary AP takes it), or "
-        "away from it. Above, the image of largest gain, that of largest loss and two at random, "
-        "with the gain in the image's own boundary AP (percent points); grey: objects not "
-        "found. Below, "
-        f"all {len(material.index)} images of split {models[0].split}: wrong pixels as a share of "
-        "the objects' area, over the objects that both find; a dot is a seed, a bar their mean."
-    )
-    figure = error_figure(
-        rows,
-        ["ground truth", *(m.name for m in models)],
-        [_label(c) for c in choices],
-        list(counts.values()),
-        note=caption,
-    )
-    numbers = {f"seed {seed}": {k: asdict(v) for k, v in of.items()} for seed, of in counts.items()}
-    return Drawing(caption, figure, models, choices, numbers)
+_QUALITY = "√(mask IoU · boundary Dice)"
+_BLENDMASK = ("blendmask", "b2inst-blendmask")
+_YOLACT = ("yolact", "b2inst-yolact")
+_CONDINST = ("condinst", "b2inst-condinst")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How a figure is drawn, and what it cannot be drawn without."""
+class Drawing:
+    """A figure that is not yet saved."""
 
-    draw: Callable[[Material], Drawing]
-    families: tuple[str, ...]  #: whose trained models it needs
-
-
-def _of(draw: Callable[..., Drawing], family: str, **options: str) -> Figure:
-    return Figure(partial(draw, family=family, **options), (family, f"b2inst-{family}"))
+    figure: mpl.Figure
+    caption: str
+    choices: Sequence[Choice]
 
 
-_BLENDMASK = ("blendmask", "b2inst-blendmask")
+@dataclass(frozen=True)
+class Comparison:
+    """Instances of baselines and of B2Inst on the same images."""
 
-#: By the names of their files: in the paper's order, then the bases, and where masks are wrong.
-FIGURES: dict[str, Figure] = {
-    "fig1": Figure(fig1, _BLENDMASK),
-    "fig4": Figure(fig4, _BLENDMASK),
-    "fig5": Figure(fig5, (*_BLENDMASK, "yolact", "b2inst-yolact")),
-    "fig6": _of(pair_sample, "blendmask", paper="The paper's Fig. 6"),
-    "fig7": _of(pair_sample, "yolact", paper="The paper's Fig. 7"),
-    "fig8": Figure(fig8, ("b2inst-blendmask",)),
-    "fig9": Figure(fig9, _BLENDMASK),
-    "pairs_condinst": _of(pair_sample, "condinst", paper="Not in the paper, after its Fig. 6"),
-    **{f"bases_{family}": _of(base_grid, family) for family in _FAMILIES},
-    **{f"errors_{family}": _of(error_split, family) for family in _FAMILIES},
+    title: str
+    families: tuple[str, ...]  #: pairs of a baseline and B2Inst
+    best: int = 0  #: images of largest gain
+    worst: int = 0  #: images of largest loss
+    at_random: int = 0
+    boundary: bool = False  #: whether the boundary basis of the last model is shown
+    ground_truth: bool = True
+    across: int = 1
+
+    def draw(self, models: TrainedModels) -> Drawing:
+        """Draw it; RunError if a model is not trained."""
+        own = [models[family] for family in self.families]
+        gains = self._gains(models)
+        counts = {"best": self.best, "worst": self.worst, "at_random": self.at_random}
+        ids = [record.id for record in models.index.images]
+        choices = choose(gains, ids, **counts)
+        names = [model.name for model in own] + ["boundary basis"] * self.boundary
+        caption = (
+            f"{self.title}: {', '.join(names)}; images: {_rule(**counts)}. "
+            f"Gain: difference in {_QUALITY} to the baseline, averaged over the objects that both "
+            "find. Shown are instances with a class score of at least 0.4, and of several in one "
+            "place the best-ranked."
+        )
+        figure = comparison_figure(
+            models.index,
+            choices,
+            {model.name: model.predictions for model in own},
+            explainers={own[-1].name: own[-1].model} if self.boundary else None,
+            ground_truth=self.ground_truth,
+            side=288 if self.boundary else 192,
+            across=self.across,
+            note=caption,
+        )
+        return Drawing(figure, caption, choices)
+
+    def _gains(self, models: TrainedModels) -> dict[int, float]:
+        """Gains by image, averaged over the pairs."""
+        pairs = zip(self.families[::2], self.families[1::2], strict=True)
+        gains = [
+            image_gains(models.index, models[first].predictions, models[second].predictions)
+            for first, second in pairs
+        ]
+        common = set.intersection(*map(set, gains))
+        return {i: sum(of[i] for of in gains) / len(gains) for i in gains[0] if i in common}
+
+
+class Boundaries:
+    """Boundary bases beside their target (paper Fig. 8)."""
+
+    families = ("b2inst-blendmask",)
+
+    def draw(self, models: TrainedModels) -> Drawing:
+        """Draw the boundaries of all B2Inst models that are trained."""
+        others = [family for family in (_YOLACT[1], _CONDINST[1]) if not models.missing([family])]
+        own = [models[family] for family in (*self.families, *others)]
+        choices = choose({}, [record.id for record in models.index.images], at_random=4)
+        caption = (
+            "The paper's Fig. 8: boundary bases, as probabilities, beside the target of the first, "
+            "on four images at random."
+        )
+        explainers = {model.name: model.model for model in own}
+        across = 1 if others else 2
+        figure = boundary_figure(models.index, choices, explainers, across=across, note=caption)
+        return Drawing(figure, caption, choices)
+
+
+class CloseUps:
+    """Close-ups of objects (paper Fig. 9)."""
+
+    families = _BLENDMASK
+
+    def draw(self, models: TrainedModels) -> Drawing:
+        """Draw it; RunError if a model is not trained."""
+        own = [models[family] for family in self.families]
+        gains = object_gains(models.index, *(model.predictions for model in own))
+        counts = {"best": 3, "worst": 2, "at_random": 3}
+        choices = choose(gains, (), **counts)
+        caption = (
+            "The paper's Fig. 9, as close-ups: masks of one object (orange), the true outline "
+            f"(blue) and B2Inst's boundary basis; objects that both find: {_rule(**counts)}. Gain: "
+            f"difference in {_QUALITY}."
+        )
+        predictions = {model.name: model.predictions for model in own}
+        figure = closeup_figure(
+            models.index, choices, predictions, own[-1].model, across=2, note=caption
+        )
+        return Drawing(figure, caption, choices)
+
+
+@dataclass(frozen=True)
+class Bases:
+    """All bases of a baseline and of B2Inst, beside its boundary basis."""
+
+    families: tuple[str, str]
+
+    def draw(self, models: TrainedModels) -> Drawing:
+        """Draw it; RunError if a model is not trained."""
+        own = [models[family] for family in self.families]
+        gains = image_gains(models.index, *(model.predictions for model in own))
+        counts = {"best": 1, "worst": 0, "at_random": 1}
+        paths = {record.id: record.path for record in models.index.images}
+        choices = choose(gains, paths, **counts)
+        rows, labels = [], []
+        for choice in choices:
+            for model in own:
+                lines = _basis_rows(model.model.explain(as_array(read_image(paths[choice.id]))))
+                rows += lines
+                labels += [f"{model.name}\n{choice.label}", *[""] * (len(lines) - 1)]
+        caption = (
+            f"All bases of {' and '.join(model.name for model in own)}: the image, the boundary "
+            "basis as a probability, and the other bases, each between its own extremes (red above "
+            f"zero, blue below); images: {_rule(**counts)}. Gain: difference in {_QUALITY}."
+        )
+        columns = ["image", "boundary", "bases", *[""] * (max(map(len, rows)) - 3)]
+        return Drawing(picture_grid(rows, columns, labels, note=caption), caption, choices)
+
+
+def _basis_rows(
+    explanation: Explanation, *, across: int = 8, side: int = 192
+) -> list[list[Picture]]:
+    """The image, the boundary and the bases, of which each row has at most ``across``."""
+    image = draw_instances(
+        explanation.image, explanation.instances, score_threshold=2, captions=False, side=side
+    )
+    (height, width), size, blank = explanation.content, image.shape[:2], np.full_like(image, 255)
+    maps = explanation.bases.maps[0, :, :height, :width]
+    first, boundary, logits = (
+        [image, blank],
+        explanation.boundary,
+        explanation.bases.boundary_logits,
+    )
+    if boundary is not None and logits is not None:
+        first = [image, draw_heat(boundary, size)]
+        if logits[0, 0, :height, :width].equal(maps[-1]):  # the boundary is the last basis
+            maps = maps[:-1]
+    scaled = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 2 + 0.5
+    heats = [draw_heat(values, size, colours="RdBu_r") for values in scaled]
+    starts = range(0, len(heats), across)
+    return [[*([blank] * 2 if i else first), *heats[i : i + across]] for i in starts]
+
+
+def _rule(*, best: int, worst: int, at_random: int) -> str:
+    parts = {"of largest gain": best, "of largest loss": worst, "at random": at_random}
+    return ", ".join(f"{count} {rule}" for rule, count in parts.items() if count)
+
+
+_pair = partial(Comparison, at_random=8, across=2)
+
+#: By file name, in the paper's order.
+FIGURES: dict[str, Comparison | Boundaries | CloseUps | Bases] = {
+    "fig1": Comparison(
+        "The paper's Fig. 1", _BLENDMASK, best=1, worst=1, boundary=True, ground_truth=False
+    ),
+    "fig4": Comparison(
+        "The paper's Fig. 4", _BLENDMASK, best=2, worst=1, at_random=1, boundary=True
+    ),
+    "fig5": Comparison("The paper's Fig. 5", _YOLACT + _BLENDMASK, best=2, worst=1, at_random=2),
+    "fig6": _pair("The paper's Fig. 6", _BLENDMASK),
+    "fig7": _pair("The paper's Fig. 7", _YOLACT),
+    "fig8": Boundaries(),
+    "fig9": CloseUps(),
+    "pairs_condinst": _pair("Not in the paper, after its Fig. 6", _CONDINST),
+    "bases_blendmask": Bases(_BLENDMASK),
+    "bases_yolact": Bases(_YOLACT),
+    "bases_condinst": Bases(_CONDINST),
 }
-
-
-def _models(material: Material, *families: str) -> list[TrainedModel]:
-    return [material.model(family) for family in families]
-
-
-def _pick(
-    material: Material,
-    families: tuple[str, str],
-    *,
-    best: int = 0,
-    worst: int = 0,
-    drawn: int = 0,
-) -> list[Choice]:
-    gains = material.gains(*families)
-    return pick(gains, material.candidates, best=best, worst=worst, drawn=drawn)
-
-
-def _instances(
-    material: Material,
-    choice: Choice,
-    models: Sequence[TrainedModel],
-    *,
-    boundary: bool = False,
-    side: int = 288,
-) -> list[Picture]:
-    """Ground truth, each model's instances, and the last one's boundary basis where asked for."""
-    record = material.records[choice.image_id]
-    found = [model.shown[record.id] for model in models]
-    row = instance_row(material.index, record, found, side=side)
-    if boundary:
-        predicted = models[-1].model.explain(as_array(read_image(record.path))).boundary
-        size = row[0].shape[:2]
-        blank = np.full_like(row[0], 255)
-        row.append(blank if predicted is None else draw_heat(predicted, size))
-    return row
-
-
-def _grid(
-    caption: str,
-    rows: Sequence[Sequence[Picture]],
-    columns: Sequence[str],
-    choices: Sequence[Choice],
-    models: Sequence[TrainedModel],
-    *,
-    across: int = 1,
-) -> Drawing:
-    width = (_PAGE / across - 0.4) / len(columns)
-    labels = [_label(choice) for choice in choices]
-    figure = picture_grid(rows, columns, labels, across=across, width=width, note=caption)
-    return Drawing(caption, figure, models, choices)
-
-
-def _label(choice: Choice) -> str:
-    gain = "" if choice.gain is None else f"\n{choice.gain:+.1f}"
-    return f"image {choice.image_id}\n{choice.reason}{gain}"

@@ -72,22 +72,4 @@ def sample() -> Sample:
     ones, labels = torch.ones(2), torch.tensor([0, 2])
     truth = Instances(boxes, ones, ones, labels, masks, class_names=NAMES)
     image = coarse.repeat(8, 0).repeat(8, 1)
-    annotations = {
-        "images": [{"id": 5, "height": 48, "width": 64}],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=11)],
-        "annotations": [
-            {
-                "id": i,
-                "image_id": 5,
-                "category_id": 11 + label,
-                "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": (x2 - x1) * (y2 - y1),
-                "iscrowd": 0,
-            }
-            for i, ((x1, y1, x2, y2), label) in enumerate(
-                zip(boxes.tolist(), labels.tolist(), strict=True), start=1
-            )
-        ],
-    }
-    return Sample("image 5", image, truth, annotations)
+    return Sample("image 5", image, truth)

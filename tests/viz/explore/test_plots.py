@@ -76,14 +76,12 @@ def test_an_overview(views: dict[str, Inspection]) -> None:
     np.testing.assert_allclose(probability, view.explanation.boundary)
 
 
-def test_a_gate_is_in_the_boundarys_colour_but_no_basis(build: Build, sample: Sample) -> None:
+def test_a_gate_is_no_basis(build: Build, sample: Sample) -> None:
     view = inspect_image(build("gated-blendmask-tiny"), sample)
     assert framed(shown(plots.all_bases(view))) == []
     axes = shown(plots.overview(view))
     assert notes(axes)[-1] == "probability; a gate"
-    assert framed(axes) == ["boundary target", "predicted boundary"]
-    *_, masks = rows(plots.instance_figure(view, 0, tuple(view.as_trained)))
-    assert notes(masks)[0] == "before the gate"
+    assert framed(axes) == ["predicted boundary"]
 
 
 def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) -> None:
@@ -93,12 +91,14 @@ def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) ->
     bases, weights, parts, masks = rows(figure)
     assert titles(bases) == view.basis_names
     assert len(weights) == 5
-    assert len(parts) == 7  # the sum, and the boundary on a scale of its own
-    own = [values.images[0].get_array() for values in parts[:6]]
+    assert len(parts) == 6
+    own = [values.images[0].get_array() for values in parts]
     np.testing.assert_allclose(sum(own[:5]), own[5], atol=1e-4)
-    assert sum(float(note.strip("%")) for note in notes(parts)[:5]) == pytest.approx(100, abs=3)
-    assert titles(masks)[-2:] == ["true object", "blendmask-tiny"]
-    after, before = view.recompose(factors)[0].masks[0], view.instances.masks[0]
+    assert sum(float(note.split("%")[0]) for note in notes(parts)[:5]) == pytest.approx(100, abs=3)
+    assert titles(masks) == [
+        *("probability", "mask", "as trained", "your change", "true object", "blendmask-tiny")
+    ]
+    after, before = view.compose(0, factors).masks[0], view.instances.masks[0]
     gained, lost = (after & ~before).sum(), (before & ~after).sum()
     assert gained + lost > 0
     assert notes(masks)[3] == f"+{gained} −{lost} pixels"
@@ -144,14 +144,13 @@ def test_full_colour_is_for_nearly_the_largest_values() -> None:
     many = torch.cat([torch.ones(999), torch.tensor([-100.0])])
     assert plots._limit(many) == pytest.approx(1, rel=0.01)  # one in a thousand does not decide
     assert plots._limit(torch.zeros(3)) > 0
-    assert plots._limit(torch.zeros(3), torch.full((1, 3), 50.0)) == pytest.approx(1)
 
 
 def test_steps_are_chosen_densely_at_the_end() -> None:
-    assert plots.chosen_steps(12) == [0, 4, 8, 10, 11, 12]
-    assert plots.chosen_steps(13) == [0, 5, 9, 11, 12, 13]
-    assert plots.chosen_steps(2) == [0, 1, 2]
-    assert plots.chosen_steps(1) == [0, 1]
+    assert plots._chosen_steps(12) == [0, 4, 8, 10, 11, 12]
+    assert plots._chosen_steps(13) == [0, 5, 9, 11, 12, 13]
+    assert plots._chosen_steps(2) == [0, 1, 2]
+    assert plots._chosen_steps(1) == [0, 1]
 
 
 @pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
@@ -162,23 +161,17 @@ def test_a_refinement_goes_from_the_boundary_to_the_mask(
     known = next(i for i, k in enumerate(view.objects) if k >= 0)
     axes = shown(plots.refinement_figure(view, known))
     steps = [f"step {n}" for n in (4, 8, 10, 11)]
-    assert titles(axes) == ["boundary", "composed", *steps, "step 12, the mask"]
-    assert framed(axes) == ["boundary"]
+    assert titles(axes) == ["predicted boundary", "composed", *steps, "step 12, the mask"]
+    assert framed(axes) == ["predicted boundary"]
     assert notes(axes)[-1] == view.trained.text(known)
     large = shown(plots.refinement_figure(view, known, step=12))
-    assert titles(large) == ["boundary", "step 12, the mask"]
-    assert large[1].get_window_extent().width > 1.9 * axes[1].get_window_extent().width
+    assert titles(large) == ["predicted boundary", "step 12, the mask"]
 
 
 def test_what_no_boundary_bounds_is_shown_without_one(build: Build, sample: Sample) -> None:
     model = build("b2inst-blendmask-tiny", refine={"diffusion": {"guided": False, "steps": 2}})
     axes = shown(plots.refinement_figure(inspect_image(model, sample), 0))
     assert titles(axes) == ["composed", "step 1", "step 2, the mask"]
-
-
-def test_masks_that_are_not_refined_have_no_steps(views: dict[str, Inspection]) -> None:
-    with pytest.raises(ValueError, match="no steps"):
-        plots.refinement_figure(views["b2inst-blendmask-tiny"], 0)
 
 
 def test_examples_are_the_best_the_median_and_the_worst(build: Build, sample: Sample) -> None:

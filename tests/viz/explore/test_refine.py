@@ -12,7 +12,7 @@ from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn
 from b2inst.structures import Bases
-from b2inst.viz.explore.composition import contributions, is_gated, refine, steps_of
+from b2inst.viz.explore.composition import contributions, refine, refinement_steps
 from b2inst.viz.explore.inspection import inspect_image
 from b2inst.viz.explore.sources import Sample
 
@@ -61,7 +61,7 @@ def test_it_begins_with_what_is_composed_and_ends_with_the_mask(name: str, bases
     if name == "sum":
         torch.testing.assert_close(states.values[-1].sigmoid(), made[cells])
     whole, _ = contributions(assembler, bases, BOX, own, [1.0] * 4)
-    torch.testing.assert_close(states.values[0], whole.values[0])
+    torch.testing.assert_close(states.values[0], whole.values)
     assembler.refinement, kept = None, assembler.refinement
     unrefined = assembler.assemble(bases, [BOX[None]], own[None]).probabilities[0]
     assembler.refinement = kept
@@ -83,20 +83,12 @@ def test_a_step_is_a_weighted_sum_of_neighbours(bases: Bases) -> None:
     np.testing.assert_allclose(after[1:-1, 1:-1], expected, atol=1e-4)
 
 
-def test_refinements_in_turn_have_the_steps_of_both() -> None:
+def test_refinements_in_turn_have_the_steps_of_both(bases: Bases) -> None:
     both = InTurn([BoundaryDiffusion(steps=4), ConvRefinement()])
-    assert steps_of(both) == 5
-    assert is_gated(both)
-    assert steps_of(InTurn([ConvRefinement()])) == 1
-    assert not is_gated(InTurn([ConvRefinement(), BoundaryDiffusion(guided=False)]))
-    assert steps_of(None) == 0
-    assert not is_gated(None)
-
-
-def test_masks_that_are_not_refined_have_no_steps(bases: Bases) -> None:
-    assembler = LinearAssembler(num_bases=4)
-    with pytest.raises(ValueError, match="no steps"):
-        refine(assembler, bases, BOX, coefficients(assembler))
+    assert refinement_steps(LinearAssembler(num_bases=4, refinement=both)) == 5
+    plain = LinearAssembler(num_bases=4)
+    assert refinement_steps(plain) == 0
+    assert len(refine(plain, bases, BOX, coefficients(plain))[0]) == 1
 
 
 @pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from b2inst import save_model
 from b2inst.data import DataError
@@ -40,12 +41,9 @@ def test_what_has_been_trained_is_listed_by_row_and_seed(workspace: Workspace) -
     ]
     assert fullest(found).short == "HBB+BS+MS"
     assert baseline(found, fullest(found)).label == "table1 · baseline · seed 1"
-    assert [m.seed for m in trained_models("smoke", [0], workspace=workspace)] == [0]
-
-
-def test_without_its_baseline_a_model_is_its_own_baseline(workspace: Workspace) -> None:
-    _, _, hbb, full = trained_models("smoke", [0, 1], workspace=workspace)
-    assert baseline([hbb, full], full) is full
+    assert baseline(found[2:], fullest(found)) is fullest(found)  # there is none
+    (only,) = trained_models("smoke", [0], workspace=workspace)
+    assert only.label == "table1 · baseline · seed 0"
 
 
 def test_models_without_bases_are_not_listed(workspace: Workspace) -> None:
@@ -66,10 +64,11 @@ def test_models_that_are_shown_the_boundary_are_not_listed(workspace: Workspace)
         run.folder.mkdir(parents=True)
         save_model(create_model(spec.model, num_classes=8, **spec.options), run.model_path)
     found = trained_models("smoke", [0, 1], workspace=workspace)
-    refined = {m.label: m.parts for m in found if m.refined}
-    assert refined == {"beyond · isotropic · seed 0": 2, "beyond · gate · seed 0": 3}
+    added = {m.label: m.parts for m in found if m.label.startswith("beyond")}
+    assert added == {"beyond · isotropic · seed 0": 2, "beyond · gate · seed 0": 3}
     assert len(found) == 6
-    assert not fullest(found).refined  # of equals the paper's
+    assert {m.short for m in found if m.refined} == {"isotropic", "gate"}
+    assert fullest(found).short == "HBB+BS+MS"  # of equal ones the paper's
     gate = next(m for m in found if m.short == "gate")
     assert baseline(found, gate).label == "table1 · baseline · seed 0"
 
@@ -83,14 +82,12 @@ def test_any_weights_file(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_model(create_model("b2inst-yolact-tiny", num_classes=2, size=64), path)
     found = weights_file(path)
-    assert (found.short, found.name, found.parts) == ("mine", "b2inst-yolact-tiny", 3)
+    assert (found.short, found.parts) == ("mine", 3)
     with pytest.raises(WeightsError, match="no such weights file"):
         weights_file(tmp_path / "none.safetensors")
 
 
 def test_own_images(tmp_path: Path) -> None:
-    from PIL import Image
-
     Image.new("L", (20, 10), 77).save(tmp_path / "grey.png")
     content = (tmp_path / "grey.png").read_bytes()
     for sample in (own_image(tmp_path / "grey.png"), own_image("grey.png", content)):
@@ -98,7 +95,6 @@ def test_own_images(tmp_path: Path) -> None:
         assert sample.image.shape == (10, 20, 3)
         assert (sample.image == 77).all()
         assert len(sample.truth) == 0
-        assert sample.annotations is None
     deep = Image.fromarray(np.full((10, 20), 77 * 257, np.uint16))
     deep.getexif()[0x0112] = 6
     buffer = io.BytesIO()

@@ -4,11 +4,11 @@ import pytest
 
 from b2inst.experiments import Resources, Workspace, load_profile, load_table, run
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.viz.paper import Material
+from b2inst.viz.paper import TrainedModels
 
 
 @pytest.fixture(scope="session")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def models(tmp_path_factory: pytest.TempPathFactory) -> TrainedModels:
     """BlendMask and B2Inst of Table 1, really run in the smoke profile; nothing of Table 3."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
     with pytest.MonkeyPatch.context() as patch:
@@ -22,4 +22,4 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         assert row.model is not None
         spec = plan.run_spec(row.model, row.options, seed=0)
         run(spec, workspace, machine=Resources(threads=1, device="cpu"), progress=False)
-    return Material(plan, workspace, seeds=(0, 1))
+    return TrainedModels(plan, workspace, seeds=(0, 1))

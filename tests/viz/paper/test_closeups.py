@@ -1,33 +1,19 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from b2inst.data import CocoIndex
+from b2inst.evaluation import Prediction
 from b2inst.ops.masks import encode_rle
-from b2inst.viz.paper.closeups import (
-    MASK,
-    TRUTH,
-    crop_map,
-    draw_closeup,
-    object_gains,
-    window_around,
-)
+from b2inst.viz.choose import Choice
+from b2inst.viz.paper.closeups import MASK, TRUTH, closeup_figure, draw_closeup, square_window
 
 from ..conftest import SIZE, prediction, square
-
-
-def test_gains_are_of_objects_that_both_find(index: CocoIndex) -> None:
-    exact, narrow = square(8, 4, 20), square(8, 4, 19)
-    first = {1: [prediction(1, narrow)], 2: [prediction(2, exact)], 3: [], 4: []}
-    second = {1: [prediction(1, exact)], 2: [], 3: [prediction(3, exact)], 4: []}
-    gains = object_gains(index, index.images, first, second)
-    iou, dice = 19 * 19 / 400, 2 * 37 / (4 * 18 + 4 * 19)
-    assert gains == pytest.approx({10: 1 - (iou * dice) ** 0.5}, abs=1e-4)
-
 
 SIDES = st.integers(20, 60)
 
@@ -38,7 +24,8 @@ def test_a_window_is_a_square_in_the_image_around_the_box(
 ) -> None:
     x1, x2 = sorted((at[0] * width, at[1] * width))
     y1, y2 = sorted((at[2] * height, at[3] * height))
-    top, left, bottom, right = window_around((x1, y1, x2, y2), (height, width))
+    rows, columns = square_window((x1, y1, x2, y2), (height, width))
+    (top, bottom), (left, right) = (rows.start, rows.stop), (columns.start, columns.stop)
     assert 0 <= top <= bottom <= height
     assert 0 <= left <= right <= width
     assert bottom - top == right - left
@@ -52,7 +39,7 @@ def test_a_window_is_a_square_in_the_image_around_the_box(
 def test_mask_and_true_outline_are_drawn_on_grey() -> None:
     picture = np.full((*SIZE, 3), (200, 30, 30), dtype=np.uint8)
     truth, mask = encode_rle(torch.stack([square(8, 4, 20), square(12, 8, 20)]))
-    drawn = draw_closeup(picture, mask, truth, (4, 0, 36, 32), side=32)
+    drawn = draw_closeup(picture, mask, truth, (slice(4, 36), slice(0, 32)), side=32)
     assert drawn.shape == (32, 32, 3)
     assert tuple(drawn[8 - 4, 10]) == TRUTH
     assert tuple(drawn[31 - 4, 20]) == MASK  # the mask's own outline, off the true one
@@ -61,10 +48,18 @@ def test_mask_and_true_outline_are_drawn_on_grey() -> None:
     assert len(set(inside)) == 3
 
 
-def test_the_map_is_cut_where_the_window_is() -> None:
-    values = torch.zeros(20, 24)
-    values[4:8, 2:6] = 1  # pixels 8–16 and 4–12 of the image
-    cut = crop_map(values, (8, 4, 16, 12), SIZE)
-    assert cut.shape == (8, 8)
-    assert (cut[1:-1, 1:-1] == 1).all()
-    assert crop_map(values, (20, 20, 28, 28), SIZE).max() == 0
+def test_an_object_is_shown_by_each_model_and_its_boundary(index: CocoIndex) -> None:
+    half = torch.zeros(20, 24)
+    half[:, :7] = 1  # the left of the object's window, columns 1 to 27 of the image
+    model = SimpleNamespace(explain=lambda image: SimpleNamespace(boundary=half))
+    found = {i: [prediction(i, square(8, 4, 20))] for i in (1, 2, 3, 4)}
+    nothing: dict[int, list[Prediction]] = {i: [] for i in (1, 2, 3, 4)}
+    choices = [Choice(20, "largest gain", 0.5)]  # of image 2
+    figure = closeup_figure(index, choices, {"a": found, "b": nothing}, model, side=26)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "boundary basis"]
+    assert figure.axes[0].get_ylabel() == "object 20\nlargest gain\ngain +0.50"
+    with_mask, without, heat = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)
+    assert with_mask.shape == without.shape == heat.shape == (26, 26, 3)
+    assert len(set(without[13, 13].tolist())) == 1  # grey, as there is no mask
+    assert len(set(with_mask[13, 13].tolist())) == 3
+    assert heat[:, :8].mean() > 150 > 50 > heat[:, -8:].mean()

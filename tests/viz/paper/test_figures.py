@@ -6,32 +6,36 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from b2inst.experiments import RunError, Workspace
+from b2inst.models import Explanation
+from b2inst.structures import Bases, Instances
 from b2inst.viz.choose import Choice
-from b2inst.viz.paper import FIGURES, Material, left_out, make_figures, save
-from b2inst.viz.paper.figures import fig1, fig4, fig9
-from b2inst.viz.paper.material import TrainedModel
+from b2inst.viz.draw import draw_heat
+from b2inst.viz.paper import FIGURES, TrainedModels, figures, missing_models, save, save_all
+from b2inst.viz.paper.models import TrainedModel
 
-DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9", "bases_blendmask", "errors_blendmask"}
+DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9", "bases_blendmask"}
 
 
-@pytest.fixture(scope="module")
-def gains() -> dict[int, float]:
+@pytest.fixture
+def gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of two iterations find nothing, so gains are made up: image 3 gains, 5 loses most."""
-    return {1: 0.0, 2: 4.0, 3: 30.0, 4: -1.0, 5: -20.0, 6: 1.0, 7: 2.0, 8: 3.0}
+    made = {1: 0.0, 2: 0.04, 3: 0.3, 4: -0.01, 5: -0.2, 6: 0.01, 7: 0.02, 8: 0.03}
+    monkeypatch.setattr(figures, "image_gains", lambda *_: made)
 
 
-def test_each_figure_is_drawn_or_says_what_to_run(material: Material) -> None:
-    saved = {one.name: one for one in make_figures(material)}
-    assert set(saved) == set(FIGURES)
-    folder = material.workspace.results / "smoke/figures"
+def test_each_figure_is_drawn_or_says_what_to_run(models: TrainedModels) -> None:
+    saved = dict(zip(FIGURES, save_all(models), strict=True))
+    folder = models.workspace.results / "smoke/figures"
     for name, one in saved.items():
         if name not in DRAWN:
             assert one.path is None
-            assert "make table3 PROFILE=smoke" in one.caption
+            assert "make table3 PROFILE=smoke" in one.record["missing"]
             assert "Not drawn" in one._repr_mimebundle_()["text/markdown"]
             continue
         assert one.path == folder / f"{name}.png"
@@ -41,79 +45,122 @@ def test_each_figure_is_drawn_or_says_what_to_run(material: Material) -> None:
         pdf = one.path.with_suffix(".pdf").read_bytes()
         assert b"/FontFile2" in pdf, "fonts are embedded, as TrueType"
         assert b"/Type3" not in pdf
-        assert str(material.workspace.root).encode() not in pdf
+        assert str(models.workspace.root).encode() not in pdf
     records = json.loads((folder / "figures.json").read_text())["figures"]
     by_name = {record["name"]: record for record in records}
     assert list(by_name) == list(FIGURES)
-    runs = {p.name for p in material.workspace.runs.iterdir()}
+    runs = {p.name for p in models.workspace.runs.iterdir()}
     assert {m for of in by_name["fig4"]["models"] for m in of["runs"]} == runs
     assert by_name["fig5"].keys() == {"name", "missing"}
 
 
-def test_gains_and_losses_stand_beside_their_number(
-    material: Material, gains: dict[int, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(material, "gains", lambda *_: gains)
-    drawing = fig1(material)
-    assert drawing.choices == [Choice(3, "largest gain", 30.0), Choice(5, "largest loss", -20.0)]
+@pytest.mark.usefixtures("gains")
+def test_gains_and_losses_stand_beside_their_number(models: TrainedModels) -> None:
+    drawing = FIGURES["fig1"].draw(models)
+    assert drawing.choices == [Choice(3, "largest gain", 0.3), Choice(5, "largest loss", -0.2)]
     labels = [axis.get_ylabel() for axis in drawing.figure.axes if axis.get_ylabel()]
-    assert labels == ["image 3\nlargest gain\n+30.0", "image 5\nlargest loss\n-20.0"]
+    assert labels == ["image 3\nlargest gain\ngain +0.30", "image 5\nlargest loss\ngain -0.20"]
     titles = [axis.get_title() for axis in drawing.figure.axes if axis.get_title()]
-    assert titles == ["BlendMask", "B2Inst", "boundary basis"]
-    reasons = [choice.reason for choice in fig4(material).choices]
-    assert reasons == ["largest gain", "largest gain", "largest loss", "drawn by seed 0"]
+    assert titles == ["BlendMask", "B2Inst-BlendMask", "boundary basis"]
+    drawing = FIGURES["fig4"].draw(models)
+    reasons = [choice.reason for choice in drawing.choices]
+    assert reasons == ["largest gain", "largest gain", "largest loss", "random, seed 0"]
+    assert "images: 2 of largest gain, 1 of largest loss, 1 at random." in drawing.caption
+    assert " ".join(drawing.figure.get_supxlabel().split()) == drawing.caption
 
 
-def test_the_rule_is_written_below(material: Material) -> None:
-    drawing = fig4(material)
-    text = drawing.figure.get_supxlabel()
-    assert " ".join(text.split()) == drawing.caption
-    assert re.search("of largest gain, one of largest loss, one at random", drawing.caption)
-
-
-def test_without_objects_that_both_find_there_are_no_closeups(material: Material) -> None:
-    assert fig9(material).choices == []
+def test_without_objects_that_both_find_there_are_no_closeups(models: TrainedModels) -> None:
+    assert FIGURES["fig9"].draw(models).choices == []
 
 
 def test_a_figure_names_the_models_that_it_takes(
-    material: Material, monkeypatch: pytest.MonkeyPatch
+    models: TrainedModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawn with these alone, and of these not one too many."""
+    find = TrainedModels.__getitem__
     for name in DRAWN:
         asked = set()
-        model = material.model
 
-        def noted(family: str, model: Any = model, asked: set[str] = asked) -> TrainedModel:
-            found: TrainedModel = model(family)
+        def noted(own: Any, family: str, asked: set[str] = asked) -> TrainedModel:
+            found = find(own, family)
             asked.add(family)
             return found
 
-        monkeypatch.setattr(material, "model", noted)
-        FIGURES[name].draw(material)
-        monkeypatch.setattr(material, "model", model)
+        monkeypatch.setattr(TrainedModels, "__getitem__", noted)
+        FIGURES[name].draw(models)
+        monkeypatch.setattr(TrainedModels, "__getitem__", find)
         assert asked == set(FIGURES[name].families)
 
 
-def test_models_of_given_data_are_trained_on_the_same(material: Material) -> None:
-    given = Material(
-        material.plan, material.workspace, seeds=(1,), profile="my/own.yaml", own_data=True
-    )
-    (text,) = {why for why, names in left_out(given).items() if "fig7" in names}
-    assert text.endswith("run `make table3 PROFILE=my/own.yaml SEEDS=1` with the same data")
-
-
-def test_without_any_run_every_figure_says_what_to_run(material: Material, tmp_path: Path) -> None:
-    shutil.copytree(material.workspace.data, tmp_path / "data")
-    empty = Material(material.plan, Workspace(tmp_path), seeds=(0,))
+def test_without_any_run_every_figure_says_what_to_run(
+    models: TrainedModels, tmp_path: Path
+) -> None:
+    shutil.copytree(models.workspace.data, tmp_path / "data")
+    empty = TrainedModels(models.plan, Workspace(tmp_path), seeds=(1,), profile="my/own.yaml")
     for name in FIGURES:
-        assert re.search(r"run `make table[13] PROFILE=smoke`", save(name, empty).caption)
+        missing = save(name, empty).record["missing"]
+        assert re.search(r"run `make table[13] PROFILE=my/own.yaml SEEDS=1`", missing)
+    assert sorted(name for names in missing_models(empty).values() for name in names) == sorted(
+        FIGURES
+    )
     assert not (tmp_path / "results").exists()
     with pytest.raises(RunError, match="BlendMask is not trained in profile smoke"):
-        empty.model("blendmask")
+        empty["blendmask"]
 
 
-def test_a_seed_that_was_not_run_is_left_out(material: Material) -> None:
-    model = material.model("b2inst-blendmask")
-    assert list(model.runs) == [0]
+def test_the_first_seed_that_was_run_is_shown(models: TrainedModels) -> None:
+    later = TrainedModels(models.plan, models.workspace, seeds=(1, 0))
+    model = later["b2inst-blendmask"]
+    assert model.run == models["b2inst-blendmask"].run
     assert model.row == "table1, HBB+BS+MS"
     assert model.model.class_names is not None
+
+
+@pytest.mark.usefixtures("gains")
+def test_all_bases_stand_beside_the_boundary_basis(models: TrainedModels) -> None:
+    drawing = FIGURES["bases_blendmask"].draw(models)
+    assert drawing.choices[0] == Choice(3, "largest gain", 0.3)
+    assert drawing.choices[1].reason == "random, seed 0"
+    pictures = [
+        [axis.images[0].get_array() for axis in row if axis.images] for row in _rows(drawing)
+    ]
+    assert [len(row) for row in pictures] == [6, 6, 6, 6], "image, boundary, four bases"
+    baseline, b2inst = pictures[:2]
+    assert (baseline[1] == 255).all(), "it has no boundary"
+    explanation = models["b2inst-blendmask"].model.explain(_image(models, 3))
+    assert explanation.boundary is not None
+    assert (b2inst[1] == draw_heat(explanation.boundary, b2inst[1].shape[:2])).all()
+
+
+def _rows(drawing: figures.Drawing) -> list[list[Any]]:
+    axes = drawing.figure.axes
+    width = axes[0].get_gridspec().ncols
+    return [axes[i : i + width] for i in range(0, len(axes), width)]
+
+
+def _image(models: TrainedModels, image_id: int) -> Any:
+    path = next(record.path for record in models.index.images if record.id == image_id)
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_bases_fill_several_rows_and_are_red_above_zero(joined: bool) -> None:
+    maps = torch.zeros(1, 11, 8, 8)
+    maps[0, 0, :4], maps[0, 0, 4:] = 2.0, -1.0
+    logits = torch.full((1, 1, 8, 8), 9.0)
+    if joined:
+        maps = torch.cat([maps, logits], dim=1)
+    nothing = torch.zeros(0)
+    masks = torch.zeros(0, 16, 16, dtype=torch.bool)
+    nobody = Instances(torch.zeros(0, 4), nothing, nothing, nothing.long(), masks)
+    detections: Any = None
+    image = np.full((16, 16, 3), 7, dtype=np.uint8)
+    explanation = Explanation(image, nobody, detections, Bases(maps, 2, logits), content=(8, 8))
+    first, second = figures._basis_rows(explanation, side=16)
+    assert (len(first), len(second)) == (10, 5)
+    assert (first[0] == 7).all()
+    assert (second[0] == 255).all()
+    above, below = first[2][0, 0], first[2][-1, 0]
+    assert above[0] > above[2]
+    assert below[2] > below[0]
+    assert first[3].min() > 235, "zero is nearly white"
