@@ -11,6 +11,7 @@ from b2inst.models.blendmask import BlendMask
 from b2inst.models.building import IMAGENET_RGB, SMALL_FCOS, Family
 from b2inst.models.condinst import CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
+from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 
@@ -65,14 +66,15 @@ CATALOG |= {
     for name, family in tuple(CATALOG.items())
 }
 
-_TWO_STAGE: dict[str, dict[str, Any]] = {
-    "maskrcnn": {},
-    "ms-rcnn": {"scoring": True},
-    "bmask-rcnn": {"boundary_preserving": True, "refined_samples": True},
+_TWO_STAGE: dict[str, Family] = {
+    "maskrcnn": MaskRCNN(),
+    "ms-rcnn": MaskRCNN(scoring=True),
+    "bmask-rcnn": MaskRCNN(boundary_preserving=True, refined_samples=True),
+    "pointrend": PointRend(),
 }
 CATALOG |= {
-    f"{name}-{variant}": MaskRCNN(**options, **added)
-    for name, options in _TWO_STAGE.items()
+    f"{name}-{variant}": replace(family, **added)
+    for name, family in _TWO_STAGE.items()
     for variant, added in {
         "tiny": _96,
         "r50": {"backbone": "resnet50"},

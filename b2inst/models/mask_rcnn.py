@@ -22,7 +22,7 @@ _GROUP_NORM = partial(nn.GroupNorm, 8)
 #: Arguments of the parts: published, and of a narrow model that learns from scratch on a CPU, with
 #: small anchors, fewer proposals and samples, one point in a bin when pooling, and normalised
 #: heads, which tolerate a large learning rate.
-_FULL: dict[str, dict[str, Any]] = {
+FULL: dict[str, dict[str, Any]] = {
     # P6 then has cells of exactly its stride, which anchors go by.
     "preprocessor": {"size_divisor": 64},
     "pooler": {"strides": (4, 8, 16, 32)},
@@ -30,11 +30,12 @@ _FULL: dict[str, dict[str, Any]] = {
     "mask_head": {},
     "scoring_head": {},
 }
-_SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "preprocessor": {},
     "pooler": {"strides": (4, 8, 16, 32), "samples": 1},
     "detector": {
         "hidden": 64,
+        "norm": True,
         "anchor_sizes": (8, 16, 32, 64),
         "train_proposals": (200, 100),
         "test_proposals": (200, 100),
@@ -48,6 +49,30 @@ _SMALL: dict[str, dict[str, Any]] = {
         "norm_hidden": nn.LayerNorm,
     },
 }
+
+
+def build_detector(
+    backbone: Any, num_classes: int, *, hidden: int, norm: bool = False, **options: Any
+) -> FasterRCNN:
+    """Faster R-CNN with a box head of two layers on 7×7 features.
+
+    Args:
+        backbone: what it is built for.
+        hidden: width of the box head.
+        norm: normalise the box head's layers.
+        options: further arguments of ``FasterRCNN``.
+    """
+    inputs = backbone.out_channels * 7 * 7
+    return FasterRCNN(
+        in_channels=backbone.out_channels,
+        num_classes=num_classes,
+        strides=backbone.strides,
+        box_head=nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
+        if norm
+        else TwoMLPHead(inputs, hidden),
+        hidden=hidden,
+        **options,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +97,15 @@ class MaskRCNN(Family):
     def build(self, num_classes: int) -> TwoStageSegmenter:
         """A model with fresh weights."""
         seeds = PartSeeds()
-        parts = _FULL if self.backbone.startswith("resnet") else _SMALL
+        parts = FULL if self.backbone.startswith("resnet") else SMALL
         backbone = self._build_backbone(seeds, RCNNFPN, stride_in_1x1=self.msra)
         shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}
         pooler = partial(RoIPooler, **parts["pooler"])
-        inputs, hidden = backbone.out_channels * 7 * 7, parts["detector"]["hidden"]
         with seeds.part("detector"):
-            box_head = (
-                nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
-                if parts is _SMALL
-                else TwoMLPHead(inputs, hidden)
-            )
-            detector = FasterRCNN(
-                **shared,
-                strides=backbone.strides,
+            detector = build_detector(
+                backbone,
+                num_classes,
                 box_pooler=pooler(size=7),
-                box_head=box_head,
                 refined_samples=self.refined_samples,
                 **parts["detector"],
             )

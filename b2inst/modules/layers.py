@@ -90,7 +90,7 @@ class RoIPooler(nn.Module):
     Args:
         strides: of the levels; a box of 224 pixels reads stride 16 (Lin et al., CVPR 2017, Eq. 1).
         size: R.
-        samples: points to average in a bin, along each side.
+        samples: points to average in a bin, along each side; 0 for one in each cell it spans.
     """
 
     def __init__(self, *, strides: Sequence[int], size: int, samples: int = 2) -> None:

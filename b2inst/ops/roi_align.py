@@ -21,12 +21,12 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
         rois: N×5, index of the image in the batch and x1 y1 x2 y2.
         size: Resolution R.
         scale: Cells per pixel of the boxes.
-        samples: Sampling points per bin along each side.
+        samples: Sampling points per bin along each side; 0 for one in each cell that a bin spans.
 
     Returns:
         N×C×R×R.
     """
-    if maps.device.type != "cpu" or maps.shape[1] < _MANY:
+    if maps.device.type != "cpu" or maps.shape[1] < _MANY or samples == 0:
         return torchvision_roi_align(maps, rois, size, scale, samples, aligned=True)
     height, width = maps.shape[-2:]
     x1, y1, x2, y2 = (rois[:, 1:].float() * scale - 0.5).unbind(1)

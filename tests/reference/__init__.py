@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from reference import blendmask, condinst, yolact
+from reference import blendmask, condinst, pointrend, yolact
 from reference.comparison import Comparison
 from reference.errors import VerificationError
 from reference.fixtures import Case, family, list_cases, read_case
@@ -17,6 +17,7 @@ __all__ = ["Comparison", "VerificationError", "list_cases", "report", "summary",
 FAMILIES: dict[str, Callable[[Case, Callable[[str], None]], list[Comparison]]] = {
     "blendmask": blendmask.verify,
     "condinst": condinst.verify,
+    "pointrend": pointrend.verify,
     "yolact": yolact.verify,
 }
 
