@@ -9,6 +9,7 @@ from typing import Any
 
 from b2inst.models.blendmask import BlendMask
 from b2inst.models.building import IMAGENET_RGB, SMALL_FCOS, Family
+from b2inst.models.centermask import CenterMask
 from b2inst.models.condinst import CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
@@ -18,6 +19,7 @@ from b2inst.models.yolact import SMALL_YOLACT, Yolact
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
 
+_SMALL_CENTERMASK: dict[str, Any] = {"head_strides": (8, 16, 32), "tower_convs": 2}
 _SMALL_BLENDMASK = SMALL_FCOS | {"basis_stride": 2, "roi_size": 28}
 
 #: Every model by name, ``<family>-<variant>``.
@@ -82,8 +84,15 @@ CATALOG |= {
     }.items()
 }
 
+CATALOG |= {
+    "centermask-tiny": CenterMask(**_SMALL_CENTERMASK, **_96),
+    "centermask-mobilenetv2": CenterMask(**_SMALL_CENTERMASK, **_320),
+    "centermask-r50": CenterMask(backbone="resnet50"),
+    "centermask-r101": CenterMask(backbone="resnet101"),
+}
+
 #: Families of models without bases, which B2Inst could not join.
-TWO_STAGE = frozenset(_TWO_STAGE)
+TWO_STAGE = frozenset({*_TWO_STAGE, "centermask"})
 
 
 def baseline_of(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.ops.masks import crop_masks, share_inside
-from b2inst.structures import Features, Instances, RoIMasks, Targets, of_class
+from b2inst.structures import Features, ImageBatch, Instances, RoIMasks, Targets, of_class
 
 
 class TwoStageSegmenter(Segmenter):
@@ -58,12 +59,16 @@ class TwoStageSegmenter(Segmenter):
         truths = torch.cat(
             [crop_masks(t.masks, s.boxes, size, index=s.target_index) for t, s in pairs]
         )
-        outputs = self.mask_head(features, [s.boxes for s in samples])
+        outputs = self._masks(features, [s.boxes for s in samples], batch)
         losses |= self.mask_head.loss(outputs, labels, truths)
         if self.scoring_head is not None:
             inside = [share_inside(t.masks, s.boxes, s.target_index) for t, s in pairs]
             losses |= self.scoring_head.loss(outputs, labels, truths, torch.cat(inside))
         return losses
+
+    def _masks(self, features: Features, boxes: list[Tensor], batch: ImageBatch) -> Any:
+        """The mask head's outputs."""
+        return self.mask_head(features, boxes)
 
     @torch.inference_mode()
     def segment(
@@ -80,7 +85,7 @@ class TwoStageSegmenter(Segmenter):
             detections = self.detector.detect(features, batch)
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])
-            outputs = self.mask_head(features, boxes)
+            outputs = self._masks(features, boxes, batch)
             masks = RoIMasks(outputs.of_class(labels).float().sigmoid(), torch.cat(boxes))
             qualities: dict[str, Tensor] = {}
             if self.scoring_head is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -208,20 +209,16 @@ class _StrideAnchors(AnchorGenerator):
         super().__init__(sizes, aspect_ratios)
         self.strides = strides
 
-    def generate_anchors(
-        self,
-        scales: Sequence[int],
-        aspect_ratios: Sequence[float],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device = torch.device("cpu"),  # noqa: B008
+    def generate_anchors(  # type: ignore[override]
+        self, scales: Sequence[int], aspect_ratios: Sequence[float]
     ) -> Tensor:
-        root = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
+        root = torch.tensor(aspect_ratios).sqrt()
         half = torch.stack([1 / root, root], dim=1) * scales[0] / 2
         return torch.cat([-half, half], dim=1)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
-        steps = [[torch.tensor(s, device=feature_maps[0].device)] * 2 for s in self.strides]
+        steps: list[Any] = [[stride, stride] for stride in self.strides]
         anchors = torch.cat(self.grid_anchors([list(m.shape[-2:]) for m in feature_maps], steps))
         return [anchors] * len(image_list.image_sizes)
 

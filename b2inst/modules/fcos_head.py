@@ -39,7 +39,7 @@ class FCOSHead(nn.Module):
     Args:
         in_channels: channels of the features.
         num_classes: C.
-        num_coefficients: D, numbers per position that only the assembler interprets.
+        num_coefficients: D, numbers per position that only the assembler interprets, if any.
         strides: of the levels that the head reads.
         sizes_of_interest: per level, range of the largest box distance in pixels.
         num_convs: 3×3 convolutions in each tower.
@@ -47,6 +47,8 @@ class FCOSHead(nn.Module):
         radius: of centre sampling, in strides.
         centres: an image's targets to the centres of its objects, see ``fcos_targets.assign``.
         level_scale: builds a module for each level that its box distances go through.
+        centerness_counts: the score threshold is for class probability times centerness, not for
+            the former alone (CenterMask).
         score_threshold, nms_iou, max_detections: of inference.
         pre_nms: candidates per level (default: 1000, or ten times ``max_detections`` if more).
     """
@@ -66,6 +68,7 @@ class FCOSHead(nn.Module):
         radius: float = 1.5,
         centres: Callable[[Targets], Tensor] = box_centres,
         level_scale: Callable[[], nn.Module] = nn.Identity,
+        centerness_counts: bool = True,
         score_threshold: float = 0.05,
         pre_nms: int | None = None,
         nms_iou: float = 0.6,
@@ -77,6 +80,7 @@ class FCOSHead(nn.Module):
         self.sizes_of_interest = tuple(sizes_of_interest or default_sizes(strides))
         self.radius = radius
         self.centres = centres
+        self.centerness_counts = centerness_counts
         self.score_threshold = score_threshold
         self.pre_nms = pre_nms
         self.nms_iou = nms_iou
@@ -92,8 +96,10 @@ class FCOSHead(nn.Module):
         initialise(self, _NORMAL)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
         # Last, so that the other weights do not depend on the number of coefficients.
-        self.coefficients = PositionConv(in_channels, num_coefficients)
-        initialise(self.coefficients, _NORMAL)
+        self.coefficients = None
+        if num_coefficients:
+            self.coefficients = PositionConv(in_channels, num_coefficients)
+            initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
         """Predictions at every position, of features at the head's strides."""
@@ -115,6 +121,8 @@ class FCOSHead(nn.Module):
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
         """Coefficients at P positions, given image and flat position, both P: P×D."""
+        if self.coefficients is None:
+            return outputs.distances.new_zeros(len(position), 0)
         return self.coefficients.at(outputs.towers, image, position).float()
 
     def loss(
@@ -160,12 +168,16 @@ class FCOSHead(nn.Module):
         )
         return losses, positives
 
-    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+    def detect(self, outputs: DenseOutputs, limit: int | None = None) -> list[Detections]:
         """Boxes, scores and coefficients of each image after non-maximum suppression.
 
         Candidates are the (position, class) pairs whose class probability times centerness is
         above the threshold; the score is the square root of that product, as published.
+
+        Args:
+            limit: per image (default: ``max_detections``).
         """
+        most = self.max_detections if limit is None else limit
         points = self._points(outputs)
         xy = torch.cat(points)
         counts = [len(p) for p in points]
@@ -173,28 +185,30 @@ class FCOSHead(nn.Module):
         stride = strides.repeat_interleave(torch.tensor(counts, device=xy.device)).float()
         centerness = outputs.centerness_logits.sigmoid()[..., None]
         detections = []
-        for b, probability in enumerate(outputs.class_logits.sigmoid() * centerness):
-            chosen = self._candidates(probability, counts)
+        class_probability = outputs.class_logits.sigmoid()
+        for b, probability in enumerate(class_probability * centerness):
+            compared = probability if self.centerness_counts else class_probability[b]
+            chosen = self._candidates(probability, compared > self.score_threshold, counts)
             position, labels = chosen // self.num_classes, chosen % self.num_classes
             scores = probability.flatten()[chosen].sqrt()
             reach = outputs.distances[b, position] * stride[position, None]
             boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
             keep = batched_nms(boxes, scores, labels, self.nms_iou)
-            if len(keep) > self.max_detections:
-                last = scores[keep[self.max_detections - 1]]
+            if len(keep) > most:
+                last = scores[keep[most - 1]]
                 keep = keep[scores[keep] >= last]  # ties with the last one stay, as published
             image = torch.full_like(keep, b)
             coefficients = self.coefficients_at(outputs, image, position[keep])
             detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))
         return detections
 
-    def _candidates(self, probability: Tensor, counts: list[int]) -> Tensor:
-        """The best entries of each level, flat indices into S×C probabilities."""
+    def _candidates(self, probability: Tensor, above: Tensor, counts: list[int]) -> Tensor:
+        """The best of each level's entries that are ``above``, flat indices into S×C."""
         limit = max(1000, 10 * self.max_detections) if self.pre_nms is None else self.pre_nms
         candidates = []
         start = 0
-        for level in probability.split(counts):
-            index = (level.flatten() > self.score_threshold).nonzero()[:, 0]
+        for level, allowed in zip(probability.split(counts), above.split(counts), strict=True):
+            index = allowed.flatten().nonzero()[:, 0]
             if len(index) > limit:
                 index = index[level.flatten()[index].topk(limit, sorted=False).indices]
             candidates.append(index + start)

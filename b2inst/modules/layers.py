@@ -100,9 +100,16 @@ class RoIPooler(nn.Module):
         self.samples = samples
         self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
 
-    def forward(self, features: Features, boxes: list[Tensor]) -> Tensor:
-        """N×C×R×R; ``boxes`` are per image, in network-input pixels."""
-        levels = self.level(boxes)
+    def forward(
+        self, features: Features, boxes: list[Tensor], levels: Tensor | None = None
+    ) -> Tensor:
+        """N×C×R×R.
+
+        Args:
+            boxes: per image, in network-input pixels.
+            levels: N int64, which of the levels each box reads (default: by its size).
+        """
+        levels = self.level(boxes) if levels is None else levels
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
         order = levels.argsort(stable=True)

@@ -1,9 +1,9 @@
-"""detectron2's PointRend checkpoints."""
+"""Checkpoints of projects on detectron2: PointRend and CenterMask."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -12,14 +12,18 @@ from b2inst.models import Segmenter
 from b2inst.models.building import MSRA_BGR
 from b2inst.weights.adelaidet import BACKBONE_NAMES
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.names import Table
+from b2inst.weights.names import Table, translate
 from b2inst.weights.published import Checkpoint, Publisher
 
 _BODY = "backbone.bottom_up"
 
-#: The published models; the first ones call some parts of the mask head otherwise.
-NAMES: Table = (
-    *((f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES),
+_BODY_NAMES: Table = tuple(
+    (f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES
+)
+
+#: PointRend's models; the first ones call some parts of the mask head otherwise.
+POINTREND_NAMES: Table = (
+    *_BODY_NAMES,
     ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-2}.0"),
     ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-2}.0"),
     ("proposal_generator.rpn_head.conv", "detector.rpn.head.conv.0.0"),
@@ -29,29 +33,63 @@ NAMES: Table = (
     ("roi_heads.box_predictor.cls_score", "detector.roi_heads.box_predictor.cls_score"),
     ("roi_heads.box_predictor.bbox_pred", "detector.roi_heads.box_predictor.bbox_pred"),
     *(
-        (f"roi_heads.{theirs}", f"mask_head.{ours}")
+        (f"roi_heads.{head}.{theirs}", f"mask_head.{ours}")
         for head in ("mask_head.coarse_head", "mask_coarse_head")
         for theirs, ours in (
-            (f"{head}.reduce_spatial_dim_conv", "reduce.0"),
-            (f"{head}.fc1", "coarse.1"),
-            (f"{head}.fc2", "coarse.4"),
-            (f"{head}.coarse_mask_fc1", "coarse.1"),
-            (f"{head}.coarse_mask_fc2", "coarse.4"),
-            (f"{head}.prediction", "coarse.7"),
+            ("reduce_spatial_dim_conv", "reduce.0"),
+            ("fc1", "coarse.1"),
+            ("fc2", "coarse.4"),
+            ("coarse_mask_fc1", "coarse.1"),
+            ("coarse_mask_fc2", "coarse.4"),
+            ("prediction", "coarse.7"),
         )
     ),
     *(
-        (f"roi_heads.{theirs}", f"mask_head.point_head.{ours}")
+        (f"roi_heads.{head}.{theirs}", f"mask_head.point_head.{ours}")
         for head in ("mask_head.point_head", "mask_point_head")
-        for theirs, ours in (
-            (f"{head}.fc{{n}}", "layers.{n-1}"),
-            (f"{head}.predictor", "predictor"),
-        )
+        for theirs, ours in (("fc{n}", "layers.{n-1}"), ("predictor", "predictor"))
     ),
 )
 
+#: CenterMask's models.
+CENTERMASK_NAMES: Table = (
+    *_BODY_NAMES,
+    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
+    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
+    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
+    *(
+        (f"proposal_generator.fcos_head.{theirs}", f"detector.head.{ours}")
+        for theirs, ours in (
+            ("cls_tower.{i}", "class_tower.{i}"),
+            ("bbox_tower.{i}", "box_tower.{i}"),
+            ("cls_logits", "class_logits"),
+            ("bbox_pred", "distances"),
+            ("ctrness", "centerness"),
+            ("scales.{i}", "scales.{i}"),
+        )
+    ),
+    ("roi_heads.mask_head.mask_fcn{n}", "mask_head.convs.{n-1}.0"),
+    ("roi_heads.mask_head.spatialAtt.conv", "mask_head.attention.conv"),
+    ("roi_heads.mask_head.deconv", "mask_head.predictor.conv5_mask"),
+    ("roi_heads.mask_head.predictor", "mask_head.predictor.mask_fcn_logits"),
+    ("roi_heads.maskiou_head.maskiou_fcn{n}", "scoring_head.convs.{n-1}.0"),
+    ("roi_heads.maskiou_head.maskiou_fc1", "scoring_head.regress.1"),
+    ("roi_heads.maskiou_head.maskiou_fc2", "scoring_head.regress.4"),
+    ("roi_heads.maskiou_head.maskiou", "scoring_head.regress.7"),
+)
+
+#: A weight that only CenterMask has, whose first dimension is the number of classes.
+_CENTERMASK = "proposal_generator.fcos_head.cls_logits.weight"
+_POINTREND = "roi_heads.box_predictor.cls_score.weight"
+
+_REMEDY = "give one of PointRend's or CenterMask's R_50_FPN or R_101_FPN models"
+
 
 class _Detectron2(Publisher):
+    def own_names(self, published: Iterable[str]) -> dict[str, str]:
+        names = [name for name in published if not self.not_needed.fullmatch(name)]
+        return translate(names, CENTERMASK_NAMES if _CENTERMASK in names else POINTREND_NAMES)
+
     def load(self, tensors: Mapping[str, Tensor], *, source: str) -> Segmenter:
         return super().load(_rearranged(tensors), source=source)
 
@@ -70,29 +108,26 @@ def _rearranged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _build(checkpoint: Checkpoint) -> Segmenter:
-    """Depth and classes are read off the tensors."""
+    """Family, depth and classes are read off the tensors."""
     depth, blocks = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
     if depth is None:
         raise WeightsError(
-            f"{checkpoint.source}: no PointRend on ResNet-50 or -101 ({_BODY} has {blocks} blocks "
-            "in its stages res2 to res5); give one of PointRend's R_50_FPN or R_101_FPN models"
+            f"{checkpoint.source}: no model on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
+            f"its stages res2 to res5); {_REMEDY}"
         )
-    classes = (
-        checkpoint.channels(
-            "roi_heads.box_predictor.cls_score.weight",
-            kind="PointRend of detectron2's",
-            remedy="give one of PointRend's R_50_FPN or R_101_FPN models",
-        )
-        - 1
+    centermask = _CENTERMASK in checkpoint.tensors
+    kind = "PointRend or CenterMask of detectron2's"
+    rows = checkpoint.channels(
+        _CENTERMASK if centermask else _POINTREND, kind=kind, remedy=_REMEDY
     )
-    return checkpoint.create_model(f"pointrend-r{depth}", classes, msra=True, frozen_norm=True)
+    family, classes = ("centermask", rows) if centermask else ("pointrend", rows - 1)
+    return checkpoint.create_model(f"{family}-r{depth}", classes, msra=True, frozen_norm=True)
 
 
 DETECTRON2 = _Detectron2(
-    names=NAMES,
+    names=POINTREND_NAMES,
     build=_build,
-    remedy="give an unchanged checkpoint of PointRend's R_50_FPN or R_101_FPN models for instance "
-    "segmentation",
+    remedy=_REMEDY,
     not_needed=re.compile(r"pixel_mean|pixel_std|proposal_generator\.anchor_generator\..*"),
     constants={"pixel_mean": MSRA_BGR["mean"], "pixel_std": MSRA_BGR["std"]},
 )

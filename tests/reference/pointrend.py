@@ -42,6 +42,9 @@ from reference.reference_weights import checksum, make_weights
 #: Logits this close to a threshold are on either side of it by rounding, relative to the largest.
 UNDECIDED = 1e-6
 
+#: Of logits at points of our own boxes, whose last bits tell on maps as steep as these.
+POINT = 3e-4
+
 #: A detection's least score.
 THRESHOLD = 0.05
 
@@ -289,11 +292,13 @@ def _training_checks(case: Case, ours: PointRendTraining) -> dict[str, Check]:
         checks[f"train_proposal_logits_{i}"] = dense(found["proposal_logits"], DENSE)
         checks[f"train_rpn_pos_sampled_{i}"] = _labelled(found["rpn_label"], 1)
         checks[f"train_rpn_neg_sampled_{i}"] = _labelled(found["rpn_label"], 0)
-        checks[f"train_roi_sampled_{i}"] = _distinct(len(found["roi_label"]))
+        checks[f"train_roi_sampled_{i}"] = distinct(len(found["roi_label"]))
     for name, value in ours.rois.items():
         checks[f"train_{name}"] = dense(value, DENSE) if value.dtype.kind == "f" else exact(value)
     for name in ("roi_boxes", "mask_boxes"):
         checks[f"train_{name}"] = within(ours.rois[name], BOX_TOLERANCE, "px")
+    for name in ("point_logits_gtclass", "point_logits_first1_allcls"):
+        checks[f"train_{name}"] = dense(ours.rois[name], POINT)
     checks |= _choice_of_points(case, ours)
     for name, loss in ours.losses.items():
         checks[f"train_losses.{name}"] = dense(loss, LOSS)
@@ -315,7 +320,7 @@ def _labelled(labels: NDArray[Any], wanted: int) -> Check:
     return check
 
 
-def _distinct(count: int) -> Check:
+def distinct(count: int) -> Check:
     """Different rows of so many."""
 
     def check(name: str, published: Any) -> Comparison:
@@ -361,13 +366,13 @@ def _fact_checks(case: Case, ours: Outputs) -> dict[str, Check]:
         "versions": described,
         "train_summary.torch_manual_seed_before_training": described,
     }
-    return checks | {
-        f"train_summary.{name}": check for name, check in _train_summary(case, ours).items()
-    }
+    summary = _train_summary(case, ours)
+    return checks | {f"train_summary.{name}": check for name, check in summary.items()}
 
 
 def _train_summary(case: Case, ours: Outputs) -> dict[str, Check]:
-    rois, checks = ours.training.rois, {}
+    rois = ours.training.rois
+    checks: dict[str, Check] = {}
     labels = case.like("train_point_labels", rois["point_labels"])
     background = ours.predictions[0].proposals["cls_score"].shape[1] - 1
     for i, found in enumerate(ours.training.images):
@@ -385,11 +390,13 @@ def _train_summary(case: Case, ours: Outputs) -> dict[str, Check]:
             "roi_sampled_bg": len(sampled) - taken,
         }
         checks |= {f"per_image[{i}].{name}": exact(count) for name, count in counts.items()}
+    boxes = case.like("train_mask_boxes", rois["mask_boxes"])
+    outside = (boxes < 0).any(1)  # beyond the left or the upper edge
     fractional = ((labels > 0) & (labels < 1)).mean()
     return checks | {
         "n_mask_rois": exact(len(rois["mask_boxes"])),
         "point_label_fractional": dense(fractional, ROUNDING),
         "point_label_mean": dense(labels.mean(), ROUNDING),
         "coarse_target_mean": dense(rois["coarse_targets"].mean(), ROUNDING),
-        "mask_boxes_outside_image": described,
+        "mask_boxes_outside_image": exact(int(outside.sum())),
     }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from reference.blendmask_outputs import (
     arrays,
     feature_maps,
     instance_arrays,
+    record,
     test_size,
     watch,
 )
@@ -46,20 +45,6 @@ class Prediction:
     detections: Arrays
     points: Arrays  #: at the published cells, by the published names' endings
     instances: Arrays  #: not ordered; masks are N×H×W bool
-
-
-@contextmanager
-def record(owner: Any, name: str) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
-    """Collect arguments and results of a function's or method's calls while the block runs."""
-    calls: list[tuple[tuple[Any, ...], Any]] = []
-    plain = getattr(owner, name)
-
-    def call(*given: Any) -> Any:
-        calls.append((given, plain(*given)))
-        return calls[-1][1]
-
-    with patch.object(owner, name, call):
-        yield calls
 
 
 def predict(case: Case, model: PointRendSegmenter, samples: list[Sample]) -> list[Prediction]:

@@ -15,9 +15,9 @@ from torchvision.ops import box_iou
 from b2inst.models.pointrend import PointRendSegmenter
 from b2inst.modules import point_rend
 from reference.blendmask_inputs import Sample
-from reference.blendmask_outputs import Arrays, arrays, watch
+from reference.blendmask_outputs import Arrays, arrays, record, watch
 from reference.fixtures import Case
-from reference.pointrend_outputs import Index, proposal_logits, proposal_rows, record
+from reference.pointrend_outputs import Index, proposal_logits, proposal_rows
 
 #: The published names of our losses.
 LOSSES = {
