@@ -93,6 +93,7 @@ SLOW = [
         "condinst-r50",
         "ms-rcnn-tiny",
         "pointrend-tiny",
+        "centermask-tiny",
         "maskrcnn-r50",
     )
     for runtime in RUNTIMES

@@ -14,7 +14,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Published checkpoint, .pth or .pkl.")],
     out: Annotated[Path, typer.Argument(help="Weights file to write, .safetensors.")],
     publisher: Annotated[
-        Literal["adelaidet", "detectron2", "yolact"], typer.Option("--from", help="Who published it.")
+        Literal["adelaidet", "detectron2", "yolact"],
+        typer.Option("--from", help="Who published it."),
     ],
     names: Annotated[
         str | None,

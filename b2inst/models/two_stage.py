@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from b2inst.inference import channels_first
+from b2inst.models.interfaces import Detector
 from b2inst.models.segmenter import Segmenter
-from b2inst.modules.faster_rcnn import FasterRCNN
-from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
+from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.ops.masks import crop_masks, share_inside
 from b2inst.structures import Features, ImageBatch, Instances, RoIMasks, Targets, of_class
@@ -25,8 +25,8 @@ class TwoStageSegmenter(Segmenter):
 
     Args:
         preprocessor, backbone: see ``Segmenter``.
-        detector: predicts boxes and classes.
-        mask_head: predicts a mask of each class in a box.
+        detector: predicts boxes and classes, as ``FasterRCNN`` does.
+        mask_head: predicts a mask of each class in a box, as ``RoIMaskHead`` does.
         scoring_head: without one, the ranking score is the classification score.
     """
 
@@ -35,18 +35,19 @@ class TwoStageSegmenter(Segmenter):
         *,
         preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: FasterRCNN,
-        mask_head: RoIMaskHead | BoundaryPreservingHead,
+        detector: nn.Module,
+        mask_head: nn.Module,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
         super().__init__(preprocessor=preprocessor, backbone=backbone)
-        self.detector = detector
-        self.mask_head = mask_head
+        self.detector: Any = detector
+        self.mask_head: Any = mask_head
         self.scoring_head = scoring_head
 
     @property
-    def _detector(self) -> FasterRCNN:
-        return self.detector
+    def _detector(self) -> Detector:
+        detector: Detector = self.detector
+        return detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``Segmenter``."""

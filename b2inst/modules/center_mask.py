@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -28,9 +27,7 @@ class FCOSDetector(nn.Module):
         samples: most boxes per image to train masks in.
     """
 
-    def __init__(
-        self, head: FCOSHead, *, train_detections: int = 100, samples: int = 128
-    ) -> None:
+    def __init__(self, head: FCOSHead, *, train_detections: int = 100, samples: int = 128) -> None:
         super().__init__()
         self.head = head
         self.train_detections = train_detections

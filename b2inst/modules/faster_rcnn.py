@@ -209,9 +209,7 @@ class _StrideAnchors(AnchorGenerator):
         super().__init__(sizes, aspect_ratios)
         self.strides = strides
 
-    def generate_anchors(  # type: ignore[override]
-        self, scales: Sequence[int], aspect_ratios: Sequence[float]
-    ) -> Tensor:
+    def generate_anchors(self, scales: Sequence[int], aspect_ratios: Sequence[float]) -> Tensor:
         root = torch.tensor(aspect_ratios).sqrt()
         half = torch.stack([1 / root, root], dim=1) * scales[0] / 2
         return torch.cat([-half, half], dim=1)

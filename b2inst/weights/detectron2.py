@@ -117,9 +117,7 @@ def _build(checkpoint: Checkpoint) -> Segmenter:
         )
     centermask = _CENTERMASK in checkpoint.tensors
     kind = "PointRend or CenterMask of detectron2's"
-    rows = checkpoint.channels(
-        _CENTERMASK if centermask else _POINTREND, kind=kind, remedy=_REMEDY
-    )
+    rows = checkpoint.channels(_CENTERMASK if centermask else _POINTREND, kind=kind, remedy=_REMEDY)
     family, classes = ("centermask", rows) if centermask else ("pointrend", rows - 1)
     return checkpoint.create_model(f"{family}-r{depth}", classes, msra=True, frozen_norm=True)
 

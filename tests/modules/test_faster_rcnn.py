@@ -146,9 +146,7 @@ def test_detectron2s_anchors_are_not_rounded_and_step_by_strides() -> None:
             for ratio in (0.5, 1, 2):
                 width = (size**2 / ratio) ** 0.5
                 x, y, height = column * stride, row * stride, ratio * width
-                expected.append(
-                    [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-                )
+                expected.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
     torch.testing.assert_close(first, torch.tensor(expected))
     assert second.equal(first)
 

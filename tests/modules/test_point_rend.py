@@ -62,6 +62,12 @@ def slow_point_logits(model: PointRendHead, fine: Tensor, coarse: Tensor) -> Ten
     return F.conv1d(torch.cat([x, coarse], 1), last.weight[..., None], last.bias)
 
 
+def slow_map_points(maps: Tensor, points: Tensor) -> Tensor:
+    """N×K×P of N×K×h×w maps at N×P×2 points."""
+    pairs = zip(maps, points, strict=True)
+    return torch.stack([grid_sample(m[None], p[None, None] * 2 - 1)[0, :, 0] for m, p in pairs])
+
+
 @torch.no_grad()
 def test_coarse_masks_come_from_a_regular_grid(features: Features) -> None:
     model = head()
@@ -85,9 +91,7 @@ def test_rendering_computes_the_least_certain_cells_of_each_resolution_again(
 
     def at(cells: Tensor, size: int) -> Tensor:
         points = torch.stack([cells % size, cells // size], -1).add(0.5).div(size)
-        rough = torch.stack(
-            [grid_sample(c[None], p[None, None] * 2 - 1)[0, :, 0] for c, p in zip(coarse, points)]
-        )
+        rough = slow_map_points(coarse, points)
         return slow_point_logits(model, slow_features(features, points).mT, rough)
 
     masks = at(torch.arange(14 * 14).expand(3, -1), 14).view(3, 3, 14, 14)
@@ -161,10 +165,7 @@ def test_losses_are_means_over_cells_and_points(
     outputs = model(features, BOXES)
     with patch.object(model, "_training_points", lambda _: points):
         losses = model.loss(outputs, samples, targets)
-    coarse = outputs.coarse.logits
-    rough = torch.stack(
-        [grid_sample(c[None], p[None, None] * 2 - 1)[0, :, 0] for c, p in zip(coarse, points)]
-    )
+    rough = slow_map_points(outputs.coarse.logits, points)
     logits = slow_point_logits(model, slow_features(features, points).mT, rough)
     expected = []
     masks = [targets[0].masks[0], targets[0].masks[1], targets[1].masks[0]]

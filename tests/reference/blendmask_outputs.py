@@ -64,7 +64,8 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
             [len(b) for b in boxes]
         )
         found = [
-            detection_arrays(d, i, head, seen["outputs"]) | arrays(masks56=masks[i], roi_bases=rois[i])
+            detection_arrays(d, i, head, seen["outputs"])
+            | arrays(masks56=masks[i], roi_bases=rois[i])
             for i, d in enumerate(detections)
         ]
         maps = feature_maps(seen["stages"], seen["features"]) | head_maps(

@@ -159,9 +159,7 @@ def _training_checks(case: Case, ours: CenterMaskTraining) -> dict[str, Check]:
     checks["train_level"] = exact(ours.targets["level"] + 3)  # as in P3
     for i, found in enumerate(ours.images):
         checks |= {f"train_{name}_{i}": _value(name, value) for name, value in found.items()}
-        checks[f"train_proposal_scores_{i}"] = within(
-            found["proposal_scores"], SCORE_TOLERANCE, ""
-        )
+        checks[f"train_proposal_scores_{i}"] = within(found["proposal_scores"], SCORE_TOLERANCE, "")
         checks[f"train_roi_sampled_{i}"] = distinct(len(found["roi_label"]))
     checks |= {f"train_{name}": _value(name, value) for name, value in ours.rois.items()}
     for name, loss in ours.losses.items():

@@ -182,9 +182,7 @@ def rendered(
     return found
 
 
-def _same_choice(
-    ours: NDArray[Any], magnitudes: NDArray[Any], gaps: NDArray[Any]
-) -> Check:
+def _same_choice(ours: NDArray[Any], magnitudes: NDArray[Any], gaps: NDArray[Any]) -> Check:
     """Equal sets in each row, but for cells that are as certain as the last one chosen."""
 
     def check(name: str, published: Any) -> Comparison:

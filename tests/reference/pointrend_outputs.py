@@ -190,5 +190,3 @@ def _points(
             fine = outputs.head.features_at(outputs.features, [boxes[:1]], points[:1, ::7])
             found |= arrays(point_fine_28_first1_every7=fine[0].mT)
     return found
-
-

@@ -187,7 +187,7 @@ def _mask_arrays(
     case: Case, mask_call: Any, point_call: Any, losses: list[Any], order: Tensor
 ) -> Arrays:
     """Of the objects' boxes; their points in the published order."""
-    outputs, samples, _ = mask_call
+    _, samples, _ = mask_call
     (_, _, coarse, points), logits = point_call
     (_, labels, point_truths), _ = losses[1]
     (_, _, crops), _ = losses[0]

@@ -1,4 +1,4 @@
-"""CenterMask against the reference fixtures, and what is noticed when one of their values differs."""
+"""CenterMask against the reference fixtures, and that a value that differs is noticed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from reference.blendmask_inputs import Sample, read_samples
+from reference.centermask import Outputs, compare_outputs, compute
 from reference.changed import changed_arrays, leaves, other
 from reference.fixtures import Case, read_case
-from reference.centermask import Outputs, compare_outputs, compute
 
 NAME = "centermask_r50_seed0"
 

@@ -1,4 +1,4 @@
-"""PointRend against the reference fixtures, and what is noticed when one of their values differs."""
+"""PointRend against the reference fixtures, and that a value that differs is noticed."""
 
 from __future__ import annotations
 

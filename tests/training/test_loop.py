@@ -230,6 +230,7 @@ def test_a_training_that_goes_on_remembers_its_best(
         "bmask-rcnn-tiny",
         "ms-rcnn-tiny",
         "pointrend-tiny",
+        "centermask-tiny",
     ],
 )
 @pytest.mark.parametrize("recompute", [False, True])
