@@ -8,15 +8,18 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
+import b2inst
 from b2inst.cli import (
     bench,
     compare,
     data,
     experiments,
     figures,
+    listing,
     models,
     report,
     weights,
@@ -47,6 +50,8 @@ app.command()(compare.compare)
 app.command()(bench.bench)
 app.command()(weights.convert)
 app.command()(weights.export)
+app.command()(listing.models)
+app.command()(listing.profiles)
 
 data_app = typer.Typer(no_args_is_help=True, help="Make, check, convert to and fetch COCO format.")
 data_app.command()(data.scenes)
@@ -57,8 +62,21 @@ data_app.command()(data.nuclei)
 app.add_typer(data_app, name="data")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"b2inst {b2inst.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _settings() -> None:
+def _settings(
+    version: Annotated[  # its callback does all
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"

@@ -154,7 +154,7 @@ def _run_notebook(
     source = load_table(name, workspace=workspace).notebook
     if source is not None:
         _, page = execute(
-            workspace.root / "notebooks" / source,
+            workspace.notebook(source),
             folder / f"{result.table}.ipynb",
             parameters,
             folder=workspace.root,
@@ -320,6 +320,6 @@ def train(
 def runs() -> None:
     """List the runs in runs/ with their model, data, state and mask AP."""
     from b2inst.experiments import Workspace
-    from b2inst.experiments.tables.run_list import run_table
+    from b2inst.experiments.tables.published import run_table
 
     typer.echo(run_table(Workspace.here()))

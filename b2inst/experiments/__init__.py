@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from b2inst.experiments.specs.run_spec import Augmentation, RunSpec
     from b2inst.experiments.specs.table_spec import TableSpec, load_table
     from b2inst.experiments.specs.workspace import Workspace
-    from b2inst.experiments.tables.exports import to_csv, to_latex, write_table
     from b2inst.experiments.tables.notebook import execute
-    from b2inst.experiments.tables.rendering import to_frame, to_markdown, to_text
+    from b2inst.experiments.tables.rendering import (
+        to_csv,
+        to_frame,
+        to_latex,
+        to_markdown,
+        to_text,
+        write_table,
+    )
     from b2inst.experiments.tables.reproduce import make_table
     from b2inst.experiments.tables.table_result import TableResult
 

@@ -61,13 +61,12 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     records = {path.stem: path for path in sorted(folder.glob("**/runs/*.json"))}
     paths = sorted(filter(_is_table, folder.glob("*/*.json")), key=_papers_first)
     tables = [_table(path, folder, records) for path in paths]
-    specs = sorted((workspace.root / "experiments").glob("*.yaml"))
     made = {path.stem for path in paths}
     content = {
         "profile": profile,
         "description": _description(profile, workspace),
         "tables": tables,
-        "not_run": [path.stem for path in specs if path.stem not in made],
+        "not_run": [name for name in workspace.specs() if name not in made],
         "figures": _figures(folder),
         "benchmarks": _benchmarks(folder),
         "pictures": [_picture(path, folder) for path in sorted(folder.glob("*.png"))],

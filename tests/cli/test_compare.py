@@ -68,7 +68,7 @@ def test_mistakes_are_one_line(coco: Path, tmp_path: Path) -> None:
         ([tmp_path / "gone.json", perfect, "--data", coco], "gone.json"),
         ([perfect, perfect, "--data", coco, "--split", "other"], "no split 'other'"),
     ):
-        done = _call("compare", *arguments)
+        done = _call("compare", *arguments, "--jobs", 1)
         assert done.exit_code == 1, done.output
         (line,) = done.stderr.strip().splitlines()
         assert message in line

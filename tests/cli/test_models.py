@@ -345,23 +345,21 @@ def test_all_images_damaged_is_an_error(tmp_path: Path, weights: Path) -> None:
     assert done.exit_code == 1
 
 
-def test_names_that_are_not_utf8_are_printed(tmp_path: Path, weights: Path) -> None:
-    """To an output that takes nothing but UTF-8."""
+def test_names_that_are_not_utf8_are_printed(tmp_path: Path) -> None:
+    """To an output that takes nothing but UTF-8; by a command that does not import PyTorch."""
     out = os.fsencode(tmp_path) + b"/caf\xe9"
     try:
         os.mkdir(out)
     except OSError:
         pytest.skip("the file system has no such names")
-    image = tmp_path / "a.png"
-    Image.new("RGB", (48, 48)).save(image)
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from b2inst.cli import app; app()"),
-            *("predict", weights, image, "--out", out),
+            *("data", "scenes", out, "--images", "1", "--size", "32"),
         ],
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert rb"caf\udce9: 1 pictures, predictions.json" in done.stdout
+    assert rb"caf\udce9/annotations/instances_train.json" in done.stdout

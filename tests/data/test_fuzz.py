@@ -115,7 +115,7 @@ def left_out_with_a_note(index: CocoIndex) -> int:
 @pytest.mark.parametrize("block", range(4))
 def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -> None:
     sound = 0
-    for seed in range(500 * block, 500 * (block + 1)):
+    for seed in range(200 * block, 200 * (block + 1)):
         draw = random.Random(seed)
         content = copy.deepcopy(CONTENT)
         for _ in range(draw.choice((1, 1, 1, 2, 4))):
@@ -142,7 +142,7 @@ def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -
             dataset = CocoDataset(part, as_it_is)
             learned = sum(len(dataset[i][1].labels) for i in range(len(part)))
             assert learned == report.annotations, seed
-    assert sound > 50  # mutations that break everything would test nothing
+    assert sound > 20  # mutations that break everything would test nothing
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -206,7 +206,7 @@ def test_damaged_images(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """What the check calls ok, training reads; the size is the one that it found."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # or damaged sizes take gigabytes
     outcomes = set()
-    for seed in range(100 * block, 100 * (block + 1)):
+    for seed in range(40 * block, 40 * (block + 1)):
         folder = tmp_path / str(seed)
         folder.mkdir()
         path = damaged_image(random.Random(seed), folder)

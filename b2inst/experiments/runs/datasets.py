@@ -20,16 +20,14 @@ from b2inst.experiments.specs.run_spec import Augmentation
 
 
 def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
-    """Write scenes that are missing; find the annotation files of a COCO-format folder.
+    """Write scenes that are missing; identify a COCO-format folder by its content.
 
     Args:
-        folder: where procedural scenes lie or are written (one sub-folder a data spec).
-
-    Returns:
-        The data, identified by their content (``CocoData.identified``).
+        folder: Where procedural scenes are written, in a folder of their own.
 
     Raises:
-        SpecError: scenes of another version of the generator. DataError: no such data.
+        SpecError: The scenes are of another version of the generator.
+        DataError: The folder does not exist.
     """
     if isinstance(data, CocoData):
         if data.obtain is not None and data.root is not None and not data.root.is_dir():
@@ -54,12 +52,11 @@ def load_split(
     """Read and check the annotations of a split of prepared data.
 
     Args:
-        verify: also read each image of a COCO-format folder to its end. Where ``skip_bad`` is set
-            this is always done, since it decides which images are left out.
+        verify: Also read each image of a COCO-format folder to its end. With ``skip_bad`` this is
+            always done, since it decides which images are left out.
 
     Raises:
-        DataError: something in it is wrong, and the data's ``skip_bad`` is not set; or it has no
-            instances.
+        DataError: It has errors, and ``skip_bad`` is not set; or it has no instances.
     """
     if isinstance(data, CocoData):
         index = CocoIndex.load(
@@ -84,23 +81,13 @@ def training_set(
     cache: bool,
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
-    """The images of a split as training sees them.
+    """Return the images of a split as training sees them.
 
     Args:
-        fixed_size: of a model that takes images of one size only (its preprocessor says so).
+        cache: Keep decoded images in memory.
+        fixed_size: Of a model that takes images of one size only (its preprocessor says so).
     """
-    transforms = train_transforms(
-        shorter=augmentation.shorter or None,
-        longer_max=augmentation.longer_max,
-        fixed_size=fixed_size,
-        crop=augmentation.crop,
-        flip=augmentation.horizontal_flip,
-        vertical_flip=augmentation.vertical_flip,
-        transpose=augmentation.transpose,
-        invert=augmentation.invert,
-        brightness=augmentation.brightness,
-        contrast=augmentation.contrast,
-        blur=augmentation.blur,
-        ssd=augmentation.ssd,
-    )
+    options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
+    flip = options.pop("horizontal_flip")
+    transforms = train_transforms(**options, flip=flip, fixed_size=fixed_size)
     return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None, cache=cache)

@@ -9,18 +9,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
-from b2inst.experiments.runs.environment import child_environment
-from b2inst.experiments.runs.progress import COMPLETE, QUEUED, RUNNING
+from b2inst.experiments.runs.environment import child_environment, environment
+from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.store import open_run
-from b2inst.experiments.runs.worker import STOPPED, reason, work
+from b2inst.experiments.runs.worker import STOPPED, reason, redirect_output, work
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -36,19 +35,12 @@ _GRACE_SECONDS = 30.0
 class LocalJobs:
     """A process for each run, ``machine.jobs`` at a time; with enough GPUs, each has its own.
 
-    All are forked from one process that has imported PyTorch, and so share the time of imports:
-    half of it is PyTorch's compiler, without which there is no training. As with all of
-    ``multiprocessing``, a script starts them below ``if __name__ == "__main__":``.
-
-    Args:
-        specs: Runs by label.
-        workspace: Where their files are.
-        split: The split to evaluate on.
-        machine: How to use this machine.
+    All are forked from one process that has imported PyTorch, which saves their imports. As with
+    all of ``multiprocessing``, a script starts them below ``if __name__ == "__main__":``.
 
     Raises:
-        SpecError: if several machines, or more GPUs than there are, are asked for; or if this
-            process is itself one of several.
+        SpecError: The machine has fewer GPUs than asked for, several machines are asked for, or
+            this process is itself one of several.
     """
 
     def __init__(
@@ -63,41 +55,32 @@ class LocalJobs:
         self._specs = specs
         self._queue = deque(specs)
         self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, str | None] = {}
 
-    def poll(self) -> dict[str, str]:
-        """Start what there is room for; the state of each run, or the reason why it failed."""
+    def poll(self) -> tuple[Sequence[str], Ended]:
+        """Start as many runs as fit; return those that run and those that have ended."""
         while self._queue and self._free:
             label, gpus = self._queue.popleft(), self._free.pop(0)
             self._running[label] = self._start(self._specs[label], gpus), gpus
         wait([process.sentinel for process, _ in self._running.values()], _POLL_SECONDS)
         for label, (process, gpus) in list(self._running.items()):
-            if not process.is_alive():
-                del self._running[label]
-                self._free.append(gpus)
-                run = open_run(self._workspace.runs, self._specs[label])
-                failed = process.exitcode != 0
-                self._ended[label] = (
-                    reason(run, process.exitcode, self._workspace) if failed else COMPLETE
-                )
-        going_on = dict.fromkeys(self._queue, QUEUED) | dict.fromkeys(self._running, RUNNING)
-        return going_on | self._ended
+            if process.is_alive():
+                continue
+            del self._running[label]
+            self._free.append(gpus)
+            run, status = open_run(self._workspace.runs, self._specs[label]), process.exitcode
+            self._ended[label] = None if status == 0 else reason(run, status, self._workspace)
+        return list(self._running), self._ended
 
     def _start(self, spec: RunSpec, gpus: str | None) -> ForkServerProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         variables = child_environment(threads=self._machine.threads)
-        arguments = (work, variables, gpus, spec, self._workspace, self._split, self._machine)
-        process = context.Process(target=_child, args=arguments)
-        # Libraries read their number of threads when they are loaded: by the fork server, which
-        # starts with its first process.
-        before = dict(os.environ)
-        os.environ.update(variables)
-        try:
+        arguments = (spec, self._workspace, self._split, self._machine)
+        gpu = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+        process = context.Process(target=_child, args=(work, variables | gpu, *arguments))
+        with environment(variables):  # libraries that the fork server loads read their threads then
             process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         return process
 
     def __enter__(self) -> Self:
@@ -115,11 +98,14 @@ class LocalJobs:
 
 
 def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]:
-    """What each job is to see of the GPUs (``CUDA_VISIBLE_DEVICES``); None: all of them.
+    """Assign GPUs to jobs.
 
     Args:
         machine: How to use this machine.
-        present: Names of the GPUs there are.
+        present: Names of its GPUs.
+
+    Returns:
+        CUDA_VISIBLE_DEVICES of each job; None for all GPUs.
     """
     if machine.jobs == 1 or machine.device == "cpu" or not present:
         return [None] * machine.jobs
@@ -148,33 +134,22 @@ def _available_gpus(machine: Resources) -> list[str]:
 
 
 def _child(
-    work: Callable[..., int],
+    work: Any,
     variables: Mapping[str, str],
-    gpus: str | None,
     spec: RunSpec,
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
 ) -> None:
     os.setsid()  # Ctrl-C in the terminal reaches the parent only, which then stops its children
-    redirect_output(open_run(workspace.runs, spec).output_path)
+    redirect_output(open_run(workspace.runs, spec))
     os.environ.update(variables)
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     sys.exit(work(spec, workspace, split, machine))
 
 
-def redirect_output(path: Path) -> None:
-    """Append what this process and its children print to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-
-
 def _stop_with_parent() -> None:
-    """Stop this process when its parent is gone, however that ended."""
+    """Stop this process when its parent has ended, in whatever way."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,10 +1,13 @@
-"""What is measured of a run's predictions."""
+"""What is measured of a run: its predictions, and its model while it trains."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,19 +19,26 @@ from b2inst.evaluation import (
     best_threshold,
     evaluate,
     ranked_by_class,
+    read_predictions,
     resample_ap,
     resample_counts,
     swallowed_share,
+    write_predictions,
 )
 from b2inst.evaluation.ground_truth import touching
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED, THRESHOLDED
+from b2inst.models import Segmenter
+from b2inst.ops.distributed import from_first
 
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.
 RESAMPLES = 1000
-_RESAMPLING_SEED = 0
+_RESAMPLING: dict[str, Any] = {"resamples": RESAMPLES, "seed": 0}
+
+#: Images that an early look evaluates at most.
+_LOOK_IMAGES = 100
 
 
 @dataclass
@@ -50,8 +60,8 @@ def measure(
     """Measure predictions as a run's spec says.
 
     Args:
-        tuning: predictions and truth of the split that the score threshold is chosen on; without
-            it the metrics that need one (``THRESHOLDED``) are left out.
+        tuning: Predictions and truth of the split that the score threshold is chosen on; without
+            it, the metrics that need one (``THRESHOLDED``) are left out.
     """
     band = spec.data.boundary_pixels
     rules: dict[str, Any] = {
@@ -61,9 +71,7 @@ def measure(
     }
 
     def resample(found: list[Prediction], names: Sequence[str]) -> dict[str, np.ndarray]:
-        return resample_ap(
-            found, truth, metrics=names, resamples=RESAMPLES, seed=_RESAMPLING_SEED, **rules
-        )
+        return resample_ap(found, truth, metrics=names, **_RESAMPLING, **rules)
 
     resampled = resample(detections, (*RANKED, *GROUPS))
     rated = any("iou_score" in d or "boundary_score" in d for d in detections)
@@ -76,19 +84,11 @@ def measure(
         "swallowed": swallowed_share(truth, boundary_pixels=band),
     }
     if tuning is not None:
-        facts["score_threshold"] = best_threshold(*tuning)
-        resampled |= resample_counts(
-            detections,
-            truth,
-            threshold=facts["score_threshold"],
-            resamples=RESAMPLES,
-            seed=_RESAMPLING_SEED,
-        )
-    as_they_are = {name: float(values[0]) for name, values in resampled.items()}
-    metrics: Metrics = {n: None if np.isnan(value) else value for n, value in as_they_are.items()}
-    with warnings.catch_warnings():
-        # ``check_plan`` has said that there are more objects than detections that count.
-        warnings.filterwarnings("ignore", message=".* objects of a category: not all can be found")
+        threshold = facts["score_threshold"] = best_threshold(*tuning)
+        resampled |= resample_counts(detections, truth, threshold=threshold, **_RESAMPLING)
+    values = {name: float(samples[0]) for name, samples in resampled.items()}
+    metrics: Metrics = {n: None if np.isnan(value) else value for n, value in values.items()}
+    with _without_warning_of_limit():
         others = evaluate(detections, truth, **rules)
     return Measurement(others | metrics, resampled, facts)
 
@@ -110,3 +110,46 @@ def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
 def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
     """Areas in pixels² of small, medium and large instances; nothing is larger than 10¹⁰."""
     return {"small": (0, bounds[0]), "medium": bounds, "large": (bounds[1], 1e10)}
+
+
+def looked_at(index: CocoIndex) -> CocoIndex:
+    """Return the part of a split that early looks evaluate: at most 100 evenly spaced images.
+
+    Raises:
+        DataError: They have no instances.
+    """
+    images, n = index.images, min(len(index), _LOOK_IMAGES)
+    return index.subset(images[i * len(images) // n].id for i in range(n)).require_instances()
+
+
+def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segmenter], Metrics]:
+    """Return a function that computes a model's mask AP and boundary AP.
+
+    Args:
+        index: Images to evaluate on.
+        batch: Images predicted together.
+    """
+
+    def look(model: Segmenter) -> Metrics:
+        with TemporaryDirectory() as folder, _without_warning_of_limit():
+            path = Path(folder) / "predictions.jsonl.gz"
+            write_predictions(model, index, path, batch_size=batch, progress=False)
+            metrics = from_first(
+                lambda: evaluate(
+                    read_predictions(path),
+                    index,
+                    max_detections=spec.max_detections,
+                    boundary_pixels=spec.data.boundary_pixels,
+                )
+            )
+        return {name: metrics[name] for name in ("AP", "boundary_AP")}
+
+    return look
+
+
+@contextmanager
+def _without_warning_of_limit() -> Iterator[None]:
+    """``check_plan`` has warned that there are more objects than detections that count."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* objects of a category: not all can be found")
+        yield

@@ -31,27 +31,26 @@ _LIBRARIES = (
 
 @contextmanager
 def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
-    """Write down what a step of a run used and cost, also when it fails or is interrupted.
+    """Record what a step of a run used and cost, also if it fails or is interrupted.
 
     The run's code and machine are those that began it; each step adds up its own time.
 
     Args:
         step: "train", "predict test", "evaluate test".
-        facts: further entries of the provenance.
+        facts: Further entries of the provenance.
     """
     content = {**describe_machine(), **run.provenance(), **facts}
-    costs = content.setdefault("steps", {}).setdefault(
-        step, {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
-    )
+    first = {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
+    costs = content.setdefault("steps", {}).setdefault(step, first)
     costs["sessions"] += 1
     write_json(run.provenance_path, content)
-    begin, before = time.monotonic(), costs["wall_seconds"]
-    cpu_begin, cpu_before = time.process_time(), costs.get("cpu_seconds", 0.0)
+    wall = costs["wall_seconds"] - time.monotonic()
+    cpu = costs.get("cpu_seconds", 0.0) - time.process_time()
     try:
         yield
     finally:
-        costs["wall_seconds"] = round(before + time.monotonic() - begin, 2)
-        costs["cpu_seconds"] = round(cpu_before + time.process_time() - cpu_begin, 2)
+        costs["wall_seconds"] = round(wall + time.monotonic(), 2)
+        costs["cpu_seconds"] = round(cpu + time.process_time(), 2)
         costs["finished"] = now()
         costs["peak_memory_mb"] = peak_memory_mb()
         costs["peak_gpu_memory_mb"] = peak_gpu_memory_mb()
@@ -59,10 +58,10 @@ def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Code and machine of this process.
+    """Describe the code and machine of this process.
 
     ``dirty`` tells whether files that decide numbers (the package, the specs) differ from the
-    commit; None where the package does not lie in its own git checkout.
+    commit; None if the package is not in its own git checkout.
     """
     import torch
 
@@ -74,7 +73,7 @@ def describe_machine() -> dict[str, Any]:
             "training": code_version.TRAINING,
             "evaluation": code_version.EVALUATION,
         },
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version()} | {n: _version(n) for n in _LIBRARIES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -83,20 +82,19 @@ def describe_machine() -> dict[str, Any]:
 
 
 def git_state(package: Path = Path(b2inst.__file__).parent) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout the package lies in; (None, None) without one."""
+    """(commit, dirty) of the checkout the package is in; (None, None) without one."""
     # An installed package may lie inside a checkout of something else: ask whether it is tracked.
     if _git(package, "ls-files", "--error-unmatch", "structures.py") is None:
         return None, None
-    commit = _git(package, "rev-parse", "HEAD")
     changes = _git(package, "status", "--porcelain", "--", ".", "../experiments")
-    return commit, None if changes is None else bool(changes)
+    return _git(package, "rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
+    """Largest resident memory of this process so far, in MB (10⁶ bytes); None on Windows."""
     try:
         import resource
-    except ImportError:  # Windows
+    except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
@@ -118,34 +116,25 @@ def now() -> str:
 
 @cache
 def cpu_name() -> str:
-    """The processor's model name, where the system tells."""
+    """The processor's model name, if the system tells it."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    for line in info.read_text(errors="replace").splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,9 @@ from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split, prepare, training_set
-from b2inst.experiments.runs.early_look import early_look, looked_at
-from b2inst.experiments.runs.measuring import evaluation_settings, measure
+from b2inst.experiments.runs.measuring import early_look, evaluation_settings, looked_at, measure
 from b2inst.experiments.runs.provenance import recorded
-from b2inst.experiments.runs.store import (
-    Run,
-    RunStatus,
-    check_space,
-    disk_need,
-    open_run,
-    write_arrays,
-    write_json,
-)
+from b2inst.experiments.runs.store import Run, RunStatus, open_run, write_arrays, write_json
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -58,24 +50,25 @@ def run(
     machine: Resources | None = None,
     progress: bool = True,
 ) -> Run:
-    """Train, predict and evaluate whatever of it is missing.
+    """Train, predict and evaluate what is missing of a run.
 
     Processes that torchrun or srun started together do it as one: the first alone holds the run
-    and reads and writes its files, the others return when there is nothing left to share.
+    and reads and writes its files.
 
     Args:
-        spec: what to run; its data must be prepared (``datasets.prepare``).
-        split: evaluated on this one (default: the data's ``report_split``).
-        machine: batches, loading processes, device; a run is one job whatever ``jobs`` says.
+        spec: What to run; its data must be prepared (``datasets.prepare``).
+        split: The split to evaluate on (default: the data's ``report_split``).
+        machine: Batches, loading processes, device; ``jobs`` has no effect.
 
     Raises:
-        RunError: the run is in another process's hands, or the disk is full.
-        SpecError: the model cannot be built as the spec says.
-        KeyboardInterrupt: stopped; a later call continues.
+        RunError: Another process works on the run.
+        SpecError: The model cannot be built as the spec says.
+        KeyboardInterrupt: Stopped; a later call resumes.
     """
     machine, part = (machine or Resources()).settled(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
     world = join(device=machine.device)
+    session = _Session(spec, current, workspace, machine, world, progress)
     with ExitStack() as held:
         held.callback(torch.set_num_threads, torch.get_num_threads())
         assert machine.threads is not None
@@ -83,23 +76,22 @@ def run(
         from_first(lambda: held.enter_context(current.locked()))
         if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
-            _train(spec, current, workspace, machine, world, progress=progress)
+            session.train()
         if from_first(lambda: needs_evaluation(current, spec, part)):
-            _evaluate(spec, current, workspace, part, machine, world, progress=progress)
+            session.evaluate(part)
     return current
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether nothing of the run is missing."""
+    """Whether the run is trained and evaluated on the split."""
     return run.status is RunStatus.TRAINED and not needs_evaluation(run, spec, split)
 
 
 def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether metrics are missing, or not measured as today: which, by what code, in what bins."""
+    """Whether metrics are missing, or were measured by other code or settings than today's."""
     metrics = run.metrics(spec.data.split_label(split))
-    return metrics is None or any(
-        metrics.get(key) != value for key, value in evaluation_settings(spec, split).items()
-    )
+    settings = evaluation_settings(spec, split)
+    return metrics is None or any(metrics.get(key) != value for key, value in settings.items())
 
 
 def is_stale(run: Run) -> bool:
@@ -109,7 +101,7 @@ def is_stale(run: Run) -> bool:
 
 
 def warn_of_stale(runs: Mapping[str, Run]) -> None:
-    """Warn of runs that were trained by another version of the code, named by their labels."""
+    """Warn of runs, by their labels, that were trained by another version of the code."""
     stale = [f"{label} ({run.hash})" for label, run in runs.items() if is_stale(run)]
     if stale:
         warnings.warn(
@@ -122,10 +114,10 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
 
 
 def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
-    """The untrained model of a run, its initial weights drawn from the run's seed.
+    """Build the untrained model of a run, with initial weights drawn from the run's seed.
 
     Raises:
-        SpecError: if there is no such model, or it does not take these options.
+        SpecError: There is no such model, or it does not take these options.
     """
     torch.manual_seed(spec.seed)
     options: dict[str, Any] = dict(spec.options)
@@ -138,149 +130,131 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
 
 
 def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:
-    """Put the weights that a run starts from into its model; None where there are none.
+    """Load the weights that a run starts from into its model, if there are any.
 
     Raises:
-        SpecError: the file is gone or another one. WeightsError: it does not fit.
+        SpecError: The file is gone or has changed.
+        WeightsError: It does not fit.
     """
     return None if spec.start is None else start_from(model, spec.start.unchanged())
 
 
-def _train(
-    spec: RunSpec,
-    run: Run,
-    workspace: Workspace,
-    machine: Resources,
-    world: World,
-    *,
-    progress: bool,
-) -> None:
-    first = world.rank == 0
-    data = from_first(lambda: prepare(spec.data, workspace.data))
-    index = load_split(data, "train", workspace.data).annotated()
-    model = build_model(spec, class_names=index.class_names)
-    started = start_weights(model, spec)
-    from_first(lambda: check_space(run.folder, disk_need(model)))
-    decoded = sum(
+@dataclass(frozen=True)
+class _Session:
+    """One call of ``run`` in one of its processes."""
+
+    spec: RunSpec
+    run: Run
+    workspace: Workspace
+    machine: Resources
+    world: World
+    progress: bool
+
+    def train(self) -> None:
+        spec, run, machine = self.spec, self.run, self.machine
+        index = self._load("train").annotated()
+        model = build_model(spec, class_names=index.class_names)
+        started = start_weights(model, spec)
+        # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
+        schedule = from_first(lambda: run.begin(spec)).schedule
+        schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
+        look = None
+        if schedule.eval_every:
+            seen = looked_at(self._load("val"))
+            check_classes(model, seen)
+            look = early_look(spec, seen, batch=machine.batch)
+        if started is not None and self.progress and self.world.rank == 0:
+            tqdm.write(str(started))
+        with self._recorded("train", self._training_facts(model, index, started)):
+            train(
+                model,
+                training_set(
+                    index,
+                    spec.augmentation,
+                    cache=_decoded_bytes(index) <= _CACHED_BYTES,
+                    fixed_size=model.preprocessor.fixed_size,
+                ),
+                schedule=schedule,
+                seed=spec.seed,
+                out=run.folder,
+                device=machine.device,
+                precision=spec.precision,
+                num_workers=machine.workers,
+                recompute=machine.recompute,
+                logger=machine.logger,
+                evaluate=look,
+                progress=self.progress,
+            )
+        if self.world.rank == 0 and not run.model_path.is_file():
+            raise RunError(f"{run.model_path}: training ended without it; run again")
+
+    def evaluate(self, split: SplitName) -> None:
+        spec, run, label = self.spec, self.run, self.spec.data.split_label(split)
+        index, predictions = self._predict(split)
+        tuned_on = spec.data.tuning_split(split)
+        tuned = None if tuned_on is None else self._predict(tuned_on)
+        leave()  # measuring takes a while, and one process
+        if self.world.rank > 0:
+            return
+        with self._recorded(f"evaluate {label}", {}):
+            tuning = None if tuned is None else (read_predictions(tuned[1]), tuned[0])
+            measured = measure(read_predictions(predictions), index, spec, tuning=tuning)
+            write_arrays(run.resampled_path(label), measured.resampled)
+        content = {"split": label, "images": len(index.images), **measured.facts}
+        content |= evaluation_settings(spec, split) | {"metrics": measured.metrics}
+        write_json(run.metrics_path(label), content)
+
+    def _predict(self, split: SplitName) -> tuple[CocoIndex, Path]:
+        """A split, and the run's predictions for it, which are written if they are missing."""
+        index, label = self._load(split), self.spec.data.split_label(split)
+        path = self.run.predictions_path(label)
+        if from_first(lambda: not path.is_file()):
+            model = from_first(lambda: load_model(self.run.model_path))
+            model.to(resolve_device(self.machine.device))
+            check_classes(model, index)
+            with self._recorded(f"predict {label}", self._data_facts(split, index)):
+                write_predictions(
+                    model, index, path, batch_size=self.machine.batch, progress=self.progress
+                )
+        return index, path
+
+    def _load(self, split: SplitName) -> CocoIndex:
+        data = from_first(lambda: prepare(self.spec.data, self.workspace.data))
+        return load_split(data, split, self.workspace.data)
+
+    def _recorded(self, step: str, facts: dict[str, Any]) -> AbstractContextManager[None]:
+        return recorded(self.run, step, facts) if self.world.rank == 0 else nullcontext()
+
+    def _training_facts(
+        self, model: Segmenter, index: CocoIndex, started: Start | None
+    ) -> dict[str, Any]:
+        facts = {
+            "spec_hash": self.spec.hash,
+            "seed": self.spec.seed,
+            **self._data_facts("train", index),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "processes": self.world.processes,
+        }
+        if self.world.processes > 1:
+            facts |= {"machines": self.world.machines, "backend": dist.get_backend()}
+        if self.spec.start is not None and started is not None:
+            facts["start"] = {"sha256": self.spec.start.sha256, **started.counts()}
+        return facts
+
+    def _data_facts(self, split: str, index: CocoIndex) -> dict[str, Any]:
+        facts = {
+            "fingerprint": index.fingerprint,
+            "images": len(index.images),
+            "annotations": sum(map(len, index.annotations.values())),
+            "classes": len(index.class_names),
+            "skipped": index.skipped,
+        }
+        return {"data": {**self.run.provenance().get("data", {}), split: facts}}
+
+
+def _decoded_bytes(index: CocoIndex) -> int:
+    """Size in memory of all images and their masks."""
+    return sum(
         image.height * image.width * (4 + len(index.annotations[image.id]))
         for image in index.images
     )
-    dataset = training_set(
-        index,
-        spec.augmentation,
-        cache=decoded <= _CACHED_BYTES,
-        fixed_size=model.preprocessor.fixed_size,
-    )
-    # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
-    schedule = from_first(lambda: run.begin(spec)).schedule
-    schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
-    look = None
-    if schedule.eval_every:
-        seen = looked_at(load_split(data, "val", workspace.data))
-        check_classes(model, seen)
-        look = early_look(spec, seen, batch=machine.batch)
-    facts = {
-        "spec_hash": spec.hash,
-        "seed": spec.seed,
-        "data": {**run.provenance().get("data", {}), "train": _describe(index)},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "processes": world.processes,
-    }
-    if world.processes > 1:
-        facts |= {"machines": world.machines, "backend": dist.get_backend()}
-    if spec.start is not None and started is not None:
-        facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
-        if progress and first:
-            tqdm.write(str(started))
-    with recorded(run, "train", facts) if first else nullcontext():
-        train(
-            model,
-            dataset,
-            schedule=schedule,
-            seed=spec.seed,
-            out=run.folder,
-            device=machine.device,
-            precision=spec.precision,
-            num_workers=machine.workers,
-            recompute=machine.recompute,
-            logger=machine.logger,
-            evaluate=look,
-            progress=progress,
-        )
-    if first and not run.model_path.is_file():
-        raise RunError(f"{run.model_path}: training ended without it; run again")
-
-
-def _evaluate(
-    spec: RunSpec,
-    run: Run,
-    workspace: Workspace,
-    split: SplitName,
-    machine: Resources,
-    world: World,
-    *,
-    progress: bool,
-) -> None:
-    data = from_first(lambda: prepare(spec.data, workspace.data))
-    tuned_on = spec.data.tuning_split(split)
-    found = {
-        part: _predicted(
-            spec, run, load_split(data, part, workspace.data), part, machine, world, progress
-        )
-        for part in (split, tuned_on)
-        if part is not None
-    }
-    leave()  # measuring takes a while, and one process
-    if world.rank > 0:
-        return
-    label = spec.data.split_label(split)
-    index, predictions = found[split]
-    with recorded(run, f"evaluate {label}", {}):
-        tuning = None
-        if tuned_on is not None:
-            truth, others = found[tuned_on]
-            tuning = (read_predictions(others), truth)
-        measured = measure(read_predictions(predictions), index, spec, tuning=tuning)
-        write_arrays(run.resampled_path(label), measured.resampled)
-    write_json(
-        run.metrics_path(label),
-        {
-            "split": label,
-            "images": len(index.images),
-            **measured.facts,
-            **evaluation_settings(spec, split),
-            "metrics": measured.metrics,
-        },
-    )
-
-
-def _predicted(
-    spec: RunSpec,
-    run: Run,
-    index: CocoIndex,
-    split: SplitName,
-    machine: Resources,
-    world: World,
-    progress: bool,
-) -> tuple[CocoIndex, Path]:
-    """A split, and the file of the run's predictions for it, which is written if it is missing."""
-    label = spec.data.split_label(split)
-    path = run.predictions_path(label)
-    if from_first(lambda: not path.is_file()):
-        model = from_first(lambda: load_model(run.model_path))
-        model.to(resolve_device(machine.device))
-        check_classes(model, index)
-        facts = {"data": {**run.provenance().get("data", {}), split: _describe(index)}}
-        with recorded(run, f"predict {label}", facts) if world.rank == 0 else nullcontext():
-            write_predictions(model, index, path, batch_size=machine.batch, progress=progress)
-    return index, path
-
-
-def _describe(index: CocoIndex) -> dict[str, Any]:
-    return {
-        "fingerprint": index.fingerprint,
-        "images": len(index.images),
-        "annotations": sum(map(len, index.annotations.values())),
-        "classes": len(index.class_names),
-        "skipped": index.skipped,
-    }

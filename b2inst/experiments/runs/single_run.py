@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from pydantic import JsonValue
+from typing import Any
 
 from b2inst.experiments.runs.datasets import load_split
-from b2inst.experiments.runs.early_look import looked_at
+from b2inst.experiments.runs.measuring import looked_at
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec
-from b2inst.experiments.specs.profile import Profile, load_profile
-from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.specs.profile import Options, Profile, load_profile
+from b2inst.experiments.specs.run_spec import RunSpec, StartFile
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
 
@@ -21,7 +20,7 @@ def single_run(
     model: str,
     plan: Profile,
     *,
-    options: dict[str, JsonValue] | None = None,
+    options: Options | None = None,
     seed: int = 0,
     start: Path | None = None,
     iterations: int | None = None,
@@ -29,46 +28,43 @@ def single_run(
     image_size: int | None = None,
     eval_every: int | None = None,
 ) -> RunSpec:
-    """The run of a model by a profile.
+    """Describe the run of a model by a profile.
 
     Args:
-        model: name in the catalog.
-        plan: its data prepared (``datasets.prepare``).
-        options: of the model's builder; they win over the profile's.
-        start: weights to begin with (default: the profile's): of a model, or detectron2's of a
+        model: Name in the catalog.
+        plan: The profile; its data are prepared (``datasets.prepare``).
+        options: Of the model's builder; they override the profile's.
+        start: Weights to begin with (default: the profile's): of a model, or detectron2's of a
             backbone. Options that belong to them (attention_size, msra, …) are the file's, unless
             ``options`` says otherwise.
-        iterations: how long to train; the schedule is squeezed or stretched to it.
-        learning_rate: the largest of the schedule.
-        image_size: see ``RunSpec.with_image_size``.
-        eval_every: iterations between early looks (default: the profile's).
+        iterations: Length of the training; the schedule is scaled to it.
+        learning_rate: Largest learning rate of the schedule.
+        image_size: See ``RunSpec.with_image_size``.
+        eval_every: Iterations between early looks (default: the profile's).
 
     Raises:
-        SpecError, WeightsError: no such weights file, or one that cannot be read.
+        SpecError: There is no such weights file.
+        WeightsError: The weights file cannot be read.
     """
-    plan = plan if start is None else plan.with_start(start)
+    if start is not None:
+        plan = plan.model_copy(update={"start": StartFile.of(start)})
     spec = plan.run_of(model, options or {}, seed)
-    schedule = spec.schedule
-    if iterations is not None:
-        schedule = schedule.of_length(iterations)
-    if learning_rate is not None:
-        schedule = schedule.model_copy(update={"learning_rate": learning_rate})
-    if eval_every is not None:
-        schedule = schedule.model_copy(update={"eval_every": eval_every})
+    schedule = spec.schedule if iterations is None else spec.schedule.of_length(iterations)
+    asked: dict[str, Any] = {"learning_rate": learning_rate, "eval_every": eval_every}
+    schedule = schedule.model_copy(update={k: v for k, v in asked.items() if v is not None})
     spec = spec.model_copy(update={"schedule": schedule})
     return spec if image_size is None else spec.with_image_size(image_size)
 
 
 def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) -> RunSpec:
-    """The run with the name of its folder.
+    """Return the run with the name of its folder.
 
     Args:
-        name: as the user says. By default a run that a table has made already keeps its folder;
-            another is called by its model, its data and its seed, and by its hash as well where
-            that name is taken.
+        name: As the user says. By default, a run that a table has made keeps its folder; another
+            is named by its model, data and seed, and also by its hash if that name is taken.
 
     Raises:
-        RunError: the folder of this name holds a run of other settings.
+        RunError: The folder of this name holds a run of other settings.
     """
     if name is None:
         if open_run(workspace.runs, spec).status is not RunStatus.NEW:
@@ -85,45 +81,40 @@ def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) 
 
 
 def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
-    """What a training is about to do: model, data, size of images, schedule, folder."""
-    lines = []
+    """Describe a training before it begins: model, data, size of images, schedule, folder."""
+    sizes = []
     for split in dict.fromkeys(("train", plan.data.report_split)):
         index = load_split(plan.data, split, workspace.data)
         objects = sum(map(len, index.annotations.values()))
-        lines.append(
+        sizes.append(
             f"{plan.data.split_label(split)}: {len(index.images)} images, {objects} objects"
         )
     names = index.class_names
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    sides = spec.augmentation.shorter
-    size = (
-        f"crops of {spec.augmentation.crop} pixels"
-        if spec.augmentation.crop
-        else f"shorter sides of {min(sides)} to {max(sides)} pixels"
-        if len(set(sides)) > 1
-        else f"shorter sides of {sides[0]} pixels"
-    )
+    sides = sorted({*spec.augmentation.shorter})
+    sides = [sides[0], sides[-1]] if len(sides) > 1 else sides
+    size = f"shorter sides of {' to '.join(map(str, sides))} pixels"
+    if spec.augmentation.crop:
+        size = f"crops of {spec.augmentation.crop} pixels"
     folder = workspace.shown(open_run(workspace.runs, spec).folder)
-    text = (
-        f"{spec.model}, {len(names)} classes ({shown}), to {folder}\n{'; '.join(lines)}\n"
-        f"{spec.schedule}; {size}"
-    )
-    if spec.schedule.eval_every:
+    lines = [f"{spec.model}, {len(names)} classes ({shown}), to {folder}", "; ".join(sizes)]
+    lines.append(f"{spec.schedule}; {size}")
+    if every := spec.schedule.eval_every:
         index = load_split(plan.data, "val", workspace.data)
-        text += (
-            f"\nan early look every {spec.schedule.eval_every} iterations, at "
-            f"{len(looked_at(index))} of {len(index)} images of {plan.data.split_label('val')}"
+        lines.append(
+            f"an early look every {every} iterations, at {len(looked_at(index))} of {len(index)} "
+            f"images of {plan.data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
-        text += (
-            f"\nwarning: {spec.schedule.iterations} iterations are less than a tenth of the "
+        lines.append(
+            f"warning: {spec.schedule.iterations} iterations are less than a tenth of the "
             f"profile's {plan.schedule.iterations}; expect no usable model"
         )
-    return text
+    return "\n".join(lines)
 
 
 def full_model(profile: str, workspace: Workspace) -> Path | None:
-    """Weights of Table 1's complete B2Inst (seed 0) of a profile; None where it is not trained."""
+    """Path of the weights of Table 1's complete B2Inst (seed 0), if a profile has trained it."""
     plan = load_profile(profile, workspace=workspace)
     if isinstance(plan.data, CocoData):
         plan = plan.model_copy(update={"data": plan.data.identified()})
@@ -133,6 +124,7 @@ def full_model(profile: str, workspace: Workspace) -> Path | None:
 
 
 def data_name(data: DataSpec) -> str:
+    """Name of the data's folder."""
     if isinstance(data, CocoData) and data.root is not None:
         return data.root.resolve().name
     return data.name

@@ -1,4 +1,4 @@
-"""Runs as jobs of an array on a Slurm cluster."""
+"""Runs as jobs of an array on a Slurm cluster, by submitit."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import os
 import shlex
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 from b2inst.experiments.runs.environment import child_environment
-from b2inst.experiments.runs.local import redirect_output
-from b2inst.experiments.runs.progress import COMPLETE, QUEUED, RUNNING
+from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, open_run, read_json, write_json
-from b2inst.experiments.runs.worker import STOPPED, reason, work
+from b2inst.experiments.runs.worker import STOPPED, reason, redirect_output, work
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -48,7 +45,7 @@ _OURS = ("array", "error", "output", "signal", "nodes", "ntasks_per_node")
 
 @dataclass(frozen=True)
 class Job:
-    """What a job does on each of its machines; submitit's signals are in the process that works."""
+    """What a job does on each of its machines."""
 
     spec: RunSpec
     workspace: Workspace
@@ -56,30 +53,30 @@ class Job:
     machine: Resources
 
     def __call__(self) -> int:
-        """Returns the exit status of the work."""
-        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which exits
-        process, asked = os.getpid(), False
+        """Work until the run is complete, or a signal stops it; returns the exit status.
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            nonlocal asked
+        When its time is up, Slurm sends SIGUSR2, by which submitit queues the job again. To make
+        room, Slurm sends SIGTERM first. So does Ctrl-C of the command, with ``stop_file``.
+        """
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's, which exits
+        process, time_is_up = os.getpid(), False
+
+        def stop(number: int, _: object) -> None:
+            nonlocal time_is_up
             if os.getpid() == process:  # Slurm signals those that load data, too
-                asked = True
+                time_is_up = True
                 signal.raise_signal(signal.SIGTERM)
 
         run = open_run(self.workspace.runs, self.spec)
         signal.signal(signal.SIGUSR2, stop)
-        redirect_output(run.output_path)
-        ended = threading.Event()
-        threading.Thread(target=_stop_by_file, args=(stop_file(run), ended), daemon=True).start()
-        status = work(
-            self.spec, self.workspace, self.split, self.machine, endpoint=self._endpoint()
-        )
-        ended.set()
+        redirect_output(run)
+        arguments = (self.spec, self.workspace, self.split, self.machine)
+        status = work(*arguments, endpoint=self._endpoint())
         signal.signal(signal.SIGUSR2, requeue)
-        if asked:
+        if time_is_up:
             requeue(signal.SIGUSR2, None)
         elif status == STOPPED and not stop_file(run).exists():
-            time.sleep(_GRACE_SECONDS)  # stopped by SIGTERM; the sign to requeue is still to come
+            time.sleep(_GRACE_SECONDS)  # until SIGUSR2 comes
         return status
 
     def _endpoint(self) -> str:
@@ -89,25 +86,17 @@ class Job:
         return f"{here.hostnames[0]}:{20000 + int(here.raw_job_id) % 10000}"
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What is to be queued again; submitit asks when the job has to end."""
+        """Return what submitit queues again."""
         return submitit.helpers.DelayedSubmission(self)
 
 
 class SlurmJobs:
-    """A job for each run, which go on if this process ends other than by Ctrl-C.
+    """A job for each run; the jobs go on if this process ends other than by Ctrl-C.
 
-    Runs that an earlier call has submitted are waited for instead of being submitted again. A job
-    whose time is up or that has to make room is queued again and goes on.
-
-    Args:
-        specs: Runs by label.
-        workspace: Where their files are.
-        split: The split to evaluate on.
-        machine: ``devices`` on each of ``machines`` nodes for a run, and ``slurm`` options, which
-            win over what is derived from these.
+    Jobs that an earlier call has submitted are waited for instead of being submitted again.
 
     Raises:
-        SpecError: if there is no Slurm here, or it refuses the options.
+        SpecError: There is no Slurm here, or it refuses the options.
     """
 
     def __init__(
@@ -119,50 +108,51 @@ class SlurmJobs:
     ) -> None:
         self._specs, self._workspace, self._split = specs, workspace, split
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in specs.items()}
-        self._ended: dict[str, str] = {}
+        self._ended: dict[str, str | None] = {}
         executor = _executor(workspace, machine)
-        self._jobs: dict[str, Any] = {
+        earlier: dict[str, Any] = {
             label: submitit.SlurmJob(executor.folder, read_json(_job_path(run))["job"])
             for label, run in self._runs.items()
             if _CLUSTER == "slurm" and _job_path(run).is_file()
         }
-        states = _states(self._jobs.values())
-        self._jobs = {label: job for label, job in self._jobs.items() if job.job_id in states}
-        if new := [label for label in specs if label not in self._jobs]:
-            for label in new:
-                stop_file(self._runs[label]).unlink(missing_ok=True)
-            executor.update_parameters(slurm_array_parallelism=len(new))
-            try:
-                jobs = executor.submit_array(
-                    [Job(specs[label], workspace, split, machine) for label in new]
-                )
-            except submitit.core.utils.FailedJobError as error:
-                said = " ".join(str(error).split())
-                raise SpecError(f"sbatch refuses the jobs: {said}") from None
-            for label, job in zip(new, jobs, strict=True):
-                write_json(_job_path(self._runs[label]), {"job": job.job_id})
-                self._jobs[label] = job
+        states = _states(earlier.values())
+        self._jobs = {k: job for k, job in earlier.items() if job.job_id in states}
+        new = [label for label in specs if label not in self._jobs]
+        if not new:
+            return
+        for label in new:
+            stop_file(self._runs[label]).unlink(missing_ok=True)
+        executor.update_parameters(slurm_array_parallelism=len(new))
+        try:
+            jobs = executor.submit_array([Job(specs[k], workspace, split, machine) for k in new])
+        except submitit.core.utils.FailedJobError as error:
+            said = " ".join(str(error).split())
+            raise SpecError(f"sbatch refuses the jobs: {said}") from None
+        for label, job in zip(new, jobs, strict=True):
+            write_json(_job_path(self._runs[label]), {"job": job.job_id})
+            self._jobs[label] = job
 
-    def poll(self) -> dict[str, str]:
-        """The state of each run, or the reason why it failed."""
+    def poll(self) -> tuple[Sequence[str], Ended]:
+        """Wait a little; return the runs that run and those that have ended."""
         time.sleep(_POLL_SECONDS)
-        going_on = [job for label, job in self._jobs.items() if label not in self._ended]
-        states = _states(going_on)
+        states = _states(self._unfinished())
         for label, job in self._jobs.items():
             if label not in self._ended and job.job_id not in states:
                 self._ended[label] = self._outcome(label)
-        return {
-            label: states.get(job.job_id, "") for label, job in self._jobs.items()
-        } | self._ended
+        running = [label for label, job in self._jobs.items() if states.get(job.job_id)]
+        return running, self._ended
 
-    def _outcome(self, label: str) -> str:
+    def _unfinished(self) -> list[Any]:
+        return [job for label, job in self._jobs.items() if label not in self._ended]
+
+    def _outcome(self, label: str) -> str | None:
         run, job = self._runs[label], self._jobs[label]
         for _ in range(_SETTLE_SECONDS + 1):
             if is_complete(run, self._specs[label], self._split):
-                return COMPLETE
+                return None
             time.sleep(_SETTLE_SECONDS > 0)
-        output, since = run.output_path, _job_path(run).stat().st_mtime
-        if output.is_file() and output.stat().st_mtime >= since:
+        output, submitted = run.output_path, _job_path(run).stat().st_mtime
+        if output.is_file() and output.stat().st_mtime >= submitted:
             return reason(run, None, self._workspace)
         return f"job {job.job_id} ended without a word (see {job.paths.stderr})"
 
@@ -172,26 +162,22 @@ class SlurmJobs:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not KeyboardInterrupt:
             return
-        jobs = [job for label, job in self._jobs.items() if label not in self._ended]
+        jobs = self._unfinished()
         for label in self._jobs.keys() - self._ended.keys():
             stop_file(self._runs[label]).touch()
-        ids = [job.job_id for job in jobs]
-        subprocess.run(["scancel", "--state=PENDING", *ids], check=False)
+        for what in ("--state=PENDING", "--signal=TERM"):
+            _scancel(what, *(job.job_id for job in jobs))
         deadline = time.monotonic() + _GRACE_SECONDS
         while _states(jobs) and time.monotonic() < deadline:
             time.sleep(1)
-        if left := _states(jobs):
-            subprocess.run(["scancel", *left], check=False)
+        _scancel(*_states(jobs))
 
 
 def sbatch_options(machine: Resources) -> dict[str, Any]:
-    """What a job asks of the cluster, by sbatch's long names with underscores.
-
-    Args:
-        machine: How to use a machine.
+    """Options of sbatch, by their long names with underscores.
 
     Raises:
-        SpecError: if there is an option that is not the user's to set.
+        SpecError: The user gives an option that b2inst sets.
     """
     given = {name.replace("-", "_"): value for name, value in machine.slurm.items()}
     if taken := sorted(set(given) & set(_OURS)):
@@ -236,26 +222,23 @@ def _job_path(run: Run) -> Path:
 
 
 def stop_file(run: Run) -> Path:
-    """While it is there, the job of the run is to stop, for good."""
+    """A file that tells the job of a run that it is stopped for good."""
     return run.folder / "order.stop"
 
 
-def _stop_by_file(file: Path, ended: threading.Event) -> None:
-    while not ended.wait(1):
-        if file.exists():
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+def _scancel(*arguments: str) -> None:
+    if arguments:
+        subprocess.run(["scancel", *arguments], check=False)
 
 
-def _states(jobs: Collection[Any]) -> dict[str, str]:
-    """Of the jobs that have not ended. squeue needs no accounting database."""
+def _states(jobs: Collection[Any]) -> dict[str, bool]:
+    """Whether each job that has not ended is running. squeue needs no accounting database."""
     if _CLUSTER != "slurm" or not jobs:
-        return {job.job_id: RUNNING for job in jobs if not job.done()}
+        return {job.job_id: True for job in jobs if not job.done()}
     command = ["squeue", "--noheader", "--array", "--format=%i %T", "--user", getpass.getuser()]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     ids = {job.job_id for job in jobs}
     if asked.returncode != 0:  # the controller is busy or restarts; ask again later
-        return dict.fromkeys(ids, QUEUED)
+        return dict.fromkeys(ids, False)
     listed = dict(line.split() for line in asked.stdout.splitlines())
-    working = ("RUNNING", "COMPLETING")
-    return {job: RUNNING if listed[job] in working else QUEUED for job in ids & listed.keys()}
+    return {job: listed[job] in ("RUNNING", "COMPLETING") for job in ids & listed.keys()}

@@ -4,21 +4,20 @@
 training, ``model.safetensors`` when training is done (with early looks also
 ``best.safetensors``), and for each split it was evaluated on
 ``<split>/predictions.jsonl.gz``, ``<split>/resampled.npz`` and ``<split>/metrics.json``. Every
-file appears whole or not at all, so what is there tells what is done. A run that was a process of
-its own also has what it printed (``output.txt``).
+file appears whole or not at all, so the files tell what is done. A run that was a process of its
+own also has what it printed (``output.txt``).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +25,6 @@ from b2inst.data.files import locked, replacing
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.yaml_spec import parse_spec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class RunStatus(StrEnum):
@@ -41,7 +37,7 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """The files of one run."""
+    """The files of one run; those of a split are named by its label ("test", "val2017")."""
 
     folder: Path
 
@@ -55,7 +51,7 @@ class Run:
 
     @property
     def log_path(self) -> Path:
-        """Training log: one JSON object a line."""
+        """Training log: one JSON object per line."""
         return self.folder / "log.jsonl"
 
     @property
@@ -65,7 +61,7 @@ class Run:
 
     @property
     def best_path(self) -> Path:
-        """The weights of the best early look, where the run had some."""
+        """Weights of the best early look, if the run had some."""
         return self.folder / "best.safetensors"
 
     @property
@@ -74,15 +70,14 @@ class Run:
 
     @property
     def output_path(self) -> Path:
-        """What the run printed, where it ran as a process of its own."""
+        """What the run printed, if it was a process of its own."""
         return self.folder / "output.txt"
 
     def predictions_path(self, split: str) -> Path:
-        """Predictions on a split (its label: "test", "val2017")."""
         return self.folder / split / "predictions.jsonl.gz"
 
     def resampled_path(self, split: str) -> Path:
-        """Metrics on bootstrap resamples of the images: one array a metric."""
+        """Metrics on bootstrap resamples of the images: one array per metric."""
         return self.folder / split / "resampled.npz"
 
     def metrics_path(self, split: str) -> Path:
@@ -95,67 +90,62 @@ class Run:
         return RunStatus.STARTED if self.spec_path.is_file() else RunStatus.NEW
 
     def spec(self) -> RunSpec:
-        """The spec the run was started with.
+        """Read the spec the run was started with.
 
         Raises:
-            SpecError: the file is of another version of the package.
+            SpecError: The file is of another version of the package.
         """
-        return parse_spec(RunSpec, read_json(self.spec_path), source=str(self.spec_path))
+        return parse_spec(RunSpec, read_json(self.spec_path), source=self.spec_path)
 
     def begin(self, spec: RunSpec) -> RunSpec:
-        """Write down what the run is, if that has not been done; returns what it was begun as."""
+        """Write the spec, unless the run was begun before; return what it was begun as."""
         if self.status is RunStatus.NEW:
             write_json(self.spec_path, spec.model_dump(mode="json"))
         return self.spec()
 
     def provenance(self) -> dict[str, Any]:
-        """Where the run comes from; empty before it has begun."""
+        """Read where the run comes from; empty before it has begun."""
         return read_json(self.provenance_path) if self.provenance_path.is_file() else {}
 
     def metrics(self, split: str) -> dict[str, Any] | None:
-        """Evaluation on a split, or None; the AP values are under "metrics"."""
+        """Read the evaluation on a split, if there is one; AP values are under "metrics"."""
         path = self.metrics_path(split)
         return read_json(path) if path.is_file() else None
 
     def resampled(self, split: str) -> dict[str, np.ndarray]:
-        """What :func:`b2inst.evaluation.resample_ap` gave for the run on a split."""
+        """Read what :func:`b2inst.evaluation.resample_ap` returned for the run on a split."""
         with np.load(self.resampled_path(split), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            return dict(arrays)
 
     def log(self) -> list[dict[str, Any]]:
-        """The training log so far; a line cut short by a kill is left out."""
-        if not self.log_path.is_file():
-            return []
+        """Read the training log so far, without a line cut short by a kill."""
         lines = []
-        for line in self.log_path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+        if self.log_path.is_file():
+            for line in self.log_path.read_text(encoding="utf-8").splitlines():
+                with suppress(json.JSONDecodeError):
+                    lines.append(json.loads(line))
         return lines
 
     def set_aside(self) -> Path:
-        """Rename the folder, so that the run can be made anew without losing this one."""
+        """Rename the folder, so that the run can be repeated without losing this one."""
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        kept = self.folder.with_name(f"{self.folder.name}.until-{stamp}")
-        self.folder.rename(kept)
-        return kept
+        return self.folder.rename(self.folder.with_name(f"{self.hash}.until-{stamp}"))
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run for this process.
 
         Raises:
-            RunError: another process has it.
+            RunError: Another process has it.
         """
         busy = f"{self.folder}: another process is working on this run; wait for it or end it"
         return locked(self.folder, RunError(busy))
 
 
 def open_run(runs: Path, spec: RunSpec) -> Run:
-    """The run that ``spec`` describes, begun or not.
+    """Return the run that ``spec`` describes, begun or not.
 
     Raises:
-        RunError: the folder of its name holds a run of other settings.
+        RunError: The folder of its name holds a run of other settings.
     """
     run = Run(runs / (spec.name or spec.hash))
     if spec.name is not None and run.spec_path.is_file() and run.spec().hash != spec.hash:
@@ -165,37 +155,8 @@ def open_run(runs: Path, spec: RunSpec) -> Run:
     return run
 
 
-def check_space(folder: Path, needed_bytes: float) -> None:
-    """Stop early where a disk would fill up in the middle.
-
-    Raises:
-        RunError: there is less room than needed.
-    """
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise RunError(
-            f"{folder}: no disk space: about {needed_bytes / 1e9:.2f} GB needed, "
-            f"{free / 1e9:.2f} GB free; make room (folders of old runs may go) and run again"
-        )
-
-
-def disk_need(model: nn.Module) -> float:
-    """Bytes a run of ``model`` may write at most.
-
-    The weights once, and a checkpoint (weights and up to two optimiser moments) twice over, since
-    a new one is written before the old one goes; 50 MB for log and predictions.
-    """
-    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    return 7 * weights + 50e6
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        RunError: it is damaged.
-    """
+    """Read a JSON object; raises a RunError that names the file if it is damaged."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

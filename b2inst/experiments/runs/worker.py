@@ -1,12 +1,7 @@
-"""One run, on one device or on several, as the work of a process.
-
-``python -m b2inst.experiments.runs.worker SPEC.json --root DIR`` does it by hand, also under
-torchrun or srun; docs/distributed.md has the commands.
-"""
+"""One run, on one device or on several, as the work of a process."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -14,19 +9,17 @@ import tempfile
 import traceback
 import uuid
 import warnings
-from pathlib import Path
 from typing import Any
 
 import lightning.fabric  # noqa: F401 - training needs it; here, processes that are forked share it
 
 from b2inst.experiments.runs.environment import child_environment
 from b2inst.experiments.runs.runner import run
-from b2inst.experiments.runs.store import Run, read_json
+from b2inst.experiments.runs.store import Run
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.specs.yaml_spec import parse_spec
 
 #: Exit status of a process that was told to stop, as shells report Ctrl-C.
 STOPPED = 130
@@ -103,7 +96,7 @@ def _on_each_device(
             told = failure.error_file_data["message"]
             why = f"failed: {told['message']}" if isinstance(told, dict) else None
             name = f"process {rank + 1} of {machine.devices * machine.machines}"
-            print(f"{name} {why or death(failure.exitcode)}", file=sys.stderr)  # noqa: T201
+            print(f"{name} {why or _death(failure.exitcode)}", file=sys.stderr)  # noqa: T201
             return 1
     return 0
 
@@ -114,49 +107,30 @@ def _exit_with(*arguments: Any) -> None:
         sys.exit(status)
 
 
-def death(status: int) -> str:
-    """What the exit status tells of a process that said nothing itself."""
+def redirect_output(run: Run) -> None:
+    """Append what this process and its children print to the run's output file."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with run.output_path.open("ab", buffering=0) as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def reason(run: Run, status: int | None, workspace: Workspace) -> str:
+    """Say in one line why the process of a run failed, by its exit status and its last output."""
+    path = run.output_path
+    lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
+    if status == STOPPED:
+        why = "was stopped"
+    elif status is not None and (status < 0 or not lines):
+        why = _death(status)
+    else:
+        why = lines[-1] if lines else "ended without a word"
+    return f"{why} (see {workspace.shown(path)})"
+
+
+def _death(status: int) -> str:
     if status == -signal.SIGKILL:
         return "was killed by the system, most likely because memory ran out; try --jobs 1"
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with exit status {status}"
-
-
-def reason(run: Run, status: int | None, workspace: Workspace) -> str:
-    """Why the process of a run ended without success, in one line.
-
-    Args:
-        run: The run; the last line of its output tells, unless a signal has ended it.
-        status: The exit status, if it is known.
-        workspace: What the path of its output is relative to.
-    """
-    lines: list[str] = []
-    if run.output_path.is_file():
-        lines = run.output_path.read_text(errors="replace").strip().splitlines()
-    if status == STOPPED:
-        why = "was stopped"
-    elif status is not None and (status < 0 or not lines):
-        why = death(status)
-    else:
-        why = lines[-1] if lines else "ended without a word"
-    return f"{why} (see {workspace.shown(run.output_path)})"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Work on one run until it is complete; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m b2inst.experiments.runs.worker")
-    parser.add_argument("spec", type=Path, help="RunSpec as JSON")
-    parser.add_argument("--root", type=Path, required=True, help="workspace (runs/, data/)")
-    parser.add_argument("--split", default=None, choices=["train", "val", "test"])
-    parser.add_argument("--machine", type=Path, help="Resources as JSON")
-    given = parser.parse_args(arguments)
-    spec = parse_spec(RunSpec, read_json(given.spec), source=str(given.spec))
-    machine = Resources()
-    if given.machine is not None:
-        machine = parse_spec(Resources, read_json(given.machine), source=str(given.machine))
-    return work(spec, Workspace(given.root), given.split, machine)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

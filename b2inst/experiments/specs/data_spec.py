@@ -18,15 +18,21 @@ SplitName = Literal["train", "val", "test"]
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class ScenesSplit(Spec):
-    """Procedural scenes made by one seed."""
+    """Procedural scenes made from one seed."""
 
     images: PositiveInt
     seed: NonNegativeInt
 
 
 class ScenesData(Spec):
-    """Procedural scenes, square, written where they are missing."""
+    """Square procedural scenes, which are written if they are missing."""
 
     kind: Literal["scenes"] = "scenes"
     version: str = SCENES_VERSION
@@ -63,18 +69,18 @@ class ScenesData(Spec):
 
     @property
     def name(self) -> str:
-        """Folder name: the generator's version, the size, and what tells these scenes apart."""
+        """Folder name: the generator's version, the size, and a digest of counts and seeds."""
         counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SPLITS]
         digest = hashlib.sha256(repr((self.version, self.size, counts)).encode()).hexdigest()
         return f"{self.version}-{self.size}px-{digest[:8]}"
 
     def identity(self) -> dict[str, Any]:
-        """What decides the images; how areas are binned does not."""
+        """What decides the images; how they are evaluated does not."""
         return self.model_dump(mode="json", exclude={"area_bounds", "boundary_pixels"})
 
 
 class SplitFiles(Spec):
-    """A split that is not laid out as COCO's folders are."""
+    """A split in another layout than COCO's."""
 
     annotations: Path
     images: Path
@@ -83,33 +89,32 @@ class SplitFiles(Spec):
 class CocoData(Spec):
     """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
 
-    What is hashed is the content of the annotation files, not where they lie: a folder may be
-    moved, and two data sets of the same name are not taken for each other.
+    The content of the annotation files is hashed, not where they are: a folder may be moved.
     """
 
     kind: Literal["coco"] = "coco"
     root: Path | None = None
     train: str | SplitFiles = "train2017"
     val: str | SplitFiles = "val2017"
-    test: str | SplitFiles | None = None  #: reported on, where there is one
-    obtain: str | None = None  #: what to do where the folder is missing
+    test: str | SplitFiles | None = None  #: reported on, if given
+    obtain: str | None = None  #: what to do if the folder is missing
     skip_bad: bool = False  #: leave out what cannot be used instead of stopping
     crowds_as_instances: bool = False  #: read annotations with iscrowd 1 as single objects
-    #: Share of the images that is held out for validation, where train and val are one split.
+    #: Share of the images that is held out for validation, if train and val are one split.
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
     #: Of the annotation file of each split; filled in by ``identified``.
     sha256: dict[str, str] = Field(default_factory=dict)
     area_bounds: tuple[float, float] = (32**2, 96**2)
-    #: Width of the boundaries that are compared, in place of a share of the image's diagonal.
+    #: Width of the boundaries that are compared, instead of a share of the image's diagonal.
     boundary_pixels: PositiveInt | None = None
 
     @property
     def report_split(self) -> SplitName:
-        """The split that tables report on: of COCO "val", since its test server is closed."""
+        """The split that tables report on: "val" for COCO, whose test server is closed."""
         return "val" if self.test is None else "test"
 
     def tuning_split(self, split: SplitName) -> SplitName | None:
-        """What score thresholds for ``split`` are chosen on; None where no split is left."""
+        """The split that score thresholds for ``split`` are chosen on, if one is left."""
         return "val" if split == "test" else None
 
     def split_label(self, split: SplitName) -> str:
@@ -119,14 +124,15 @@ class CocoData(Spec):
 
     @property
     def name(self) -> str:
-        """What tells these data apart, once they are ``identified``."""
+        """A name that tells ``identified`` data apart."""
         return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
 
     def files(self, split: SplitName) -> tuple[Path, Path]:
-        """(annotation file, image folder) of a split.
+        """Return the annotation file and the image folder of a split.
 
         Raises:
-            SpecError: no folder was given. DataError: the split is not in it.
+            SpecError: No folder was given.
+            DataError: The split is not in it.
         """
         part = self._part(split)
         if isinstance(part, SplitFiles):
@@ -134,32 +140,28 @@ class CocoData(Spec):
         return find_split(self._folder(), part)
 
     def annotation_file(self, split: SplitName) -> Path:
-        """The annotation file of a split, whose images need not be there; raises as ``files``."""
+        """Return the annotation file of a split; its images may be missing."""
         part = self._part(split)
         if isinstance(part, SplitFiles):
             return part.annotations
         return find_annotations(self._folder(), part)
 
     def identified(self) -> CocoData:
-        """The same data with the SHA-256 of its annotation files filled in."""
+        """Return a copy with the SHA-256 of the annotation files."""
         sha256 = {}
         for split in _SPLITS if self.test is not None else _SPLITS[:2]:
             annotations, _ = self.files(split)
             try:
-                with annotations.open("rb") as file:
-                    sha256[split] = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256[split] = file_sha256(annotations)
             except OSError as error:
                 raise DataError(f"{annotations}: cannot be read ({error.strerror})") from None
         return self.model_copy(update={"sha256": sha256})
 
     def identity(self) -> dict[str, Any]:
-        """What decides the images and annotations; call on ``identified`` data."""
-        options = {
-            "crowds_as_instances": self.crowds_as_instances,
-            "val_fraction": self.val_fraction,
-        }
-        chosen = {name: value for name, value in options.items() if value}
-        return {"kind": self.kind, "skip_bad": self.skip_bad, "sha256": self.sha256} | chosen
+        """What decides the images and annotations of ``identified`` data."""
+        content = self.model_dump(include={"kind", "skip_bad", "sha256"})
+        later = self.model_dump(include={"crowds_as_instances", "val_fraction"})
+        return content | {name: value for name, value in later.items() if value}
 
     def _folder(self) -> Path:
         if self.root is None:
@@ -170,7 +172,7 @@ class CocoData(Spec):
         return self.root
 
     def _part(self, split: SplitName) -> str | SplitFiles:
-        part = {"train": self.train, "val": self.val, "test": self.test}[split]
+        part: str | SplitFiles | None = getattr(self, split)
         if part is None:
             raise SpecError(
                 "COCO-format data has the splits train and val here; evaluate on --split val"
@@ -191,51 +193,48 @@ def coco_folder(
     val_fraction: float | None = None,
     training: bool = True,
 ) -> CocoData:
-    """The data of a COCO-format folder; splits that are not named are found.
+    """Describe a COCO-format folder; splits that are not named are found.
 
     Args:
-        train, val: a split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
-        skip_bad: leave out what cannot be used instead of stopping.
-        crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
-        val_fraction: share of the training images that is held out for validation.
-        training: False where only the validation split is used: no other need be there then.
+        train, val: A split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
+        training: False if only the validation split is used; no other need exist then.
 
     Raises:
-        DataError: the folder has no annotations in a known layout.
-        SpecError: it is not clear which split is meant.
+        DataError: The folder has no annotations in a known layout.
+        SpecError: It is not clear which split is meant.
     """
     if val_fraction is not None and val is not None:
         raise SpecError("--val-fraction holds out training images: leave out --val-split")
-    chosen = held_out = None
+    learned = tuned = None
     if training or val_fraction is not None:
-        alone = val_fraction is not None
-        chosen = held_out = _parse_split(train) if train else _find(root, "train", alone=alone)
+        learned = tuned = _split(root, "train", train, alone=val_fraction is not None)
     if val_fraction is None:
-        held_out = _parse_split(val) if val else _find(root, "val")
+        tuned = _split(root, "val", val)
     return CocoData(
         root=root.resolve(),  # a run's spec is read again from other folders
-        train=chosen or held_out,
-        val=held_out,
+        train=learned or tuned,
+        val=tuned,
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,
         val_fraction=val_fraction,
     )
 
 
-def _parse_split(text: str) -> str | SplitFiles:
-    annotations, found, images = text.partition(".json:")
-    if not found:
-        return text
-    return SplitFiles(annotations=Path(annotations + ".json"), images=Path(images))
-
-
-def _find(root: Path, role: str, *, alone: bool = False) -> str:
+def _split(root: Path, role: str, text: str | None, *, alone: bool = False) -> str | SplitFiles:
+    """The split that ``text`` names, else that of the usual name; ``alone``: or the only one."""
+    if text is not None:
+        annotations, found, images = text.partition(".json:")
+        return (
+            SplitFiles(annotations=Path(f"{annotations}.json"), images=Path(images))
+            if found
+            else text
+        )
     splits = find_splits(root)
     if name := split_of(role, splits):
         return name
+    if len(splits) == 1 and alone:
+        return splits[0]
     if len(splits) == 1:
-        if alone:
-            return splits[0]
         raise SpecError(
             f"{root}: its only split is {splits[0]!r}; hold out a part of its images for "
             "validation with --val-fraction 0.2, or name another one with "

@@ -1,7 +1,6 @@
-"""How a machine is used. No part of what a run is, and of no influence on its numbers but rounding.
+"""How a machine is used, which decides no number except by rounding.
 
-Sums over another number of ``threads`` round differently.
-Profiles that are made for CPUs therefore fix them.
+Sums over another number of ``threads`` round differently; profiles for CPUs therefore fix them.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ class Resources(Spec):
 
     jobs: PositiveInt = 1  #: runs at a time
     threads: PositiveInt | None = None  #: CPU threads of each process of a run; None: ``settled``
-    devices: PositiveInt = 1  #: of a run on each machine, with a process each: GPUs, or CPU cores
+    devices: PositiveInt = 1  #: GPUs, or CPU processes, of a run on each machine
     machines: PositiveInt = 1  #: of a run; several only as jobs of a cluster
     workers: NonNegativeInt = 0  #: processes that load training data, for each run
     batch: PositiveInt = 1  #: images predicted together
     device: str = "auto"  #: "auto", "cpu", "cuda"
     recompute: bool = False  #: in training, keep fewer activations and compute them again
-    logger: LoggerName | None = None  #: of Lightning, that gets what the training log gets
-    #: Options of sbatch by their long names, as in ``{partition: gpu, time: "24:00:00"}``; true for
-    #: those without a value.
+    logger: LoggerName | None = None  #: of Lightning, which gets what the training log gets
+    #: sbatch's options by their long names, such as ``{partition: gpu, time: "24:00:00"}``; true
+    #: for those without a value.
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     def settled(self) -> Self:
-        """With a number of threads: as given, by OMP_NUM_THREADS, or a share of the free cores.
+        """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
 
-        Each run has an equal share of the cores that are free now, each of its devices of that, and
-        each process that loads data has one of these. A thread on a core that another process uses
-        would make all others wait.
+        Each device of each run gets an equal share of the cores that are free now, less one for
+        each process that loads data. A thread on a core that another process uses would make all
+        others wait.
         """
         if self.threads is not None:
             return self
@@ -50,10 +49,10 @@ class Resources(Spec):
 
 
 def free_cores(root: Path = Path("/")) -> float:
-    """CPU cores that this process may use, and no other process does at present.
+    """Return the number of CPU cores that this process may use and no other process uses now.
 
     Args:
-        root: below which /proc and /sys lie.
+        root: Folder that contains /proc and /sys.
     """
     cores = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores

@@ -18,12 +18,12 @@ from pydantic import (
     model_validator,
 )
 
-from b2inst.experiments.specs.data_spec import DataSpec
+from b2inst.experiments.specs.data_spec import DataSpec, file_sha256
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.yaml_spec import Spec
 from b2inst.training import Schedule
 
-#: Of an image, by COCO's rules.
+#: Detections per image by COCO's rules.
 COCO_MAX_DETECTIONS = 100
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -31,10 +31,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class Augmentation(Spec):
-    """How training images vary.
-
-    A model whose images all have one size, as YOLACT's, is trained at that size.
-    """
+    """How training images vary; models of one image size, as YOLACT, are trained at that size."""
 
     #: Pixels; one is drawn for each image. Without them images keep their size.
     shorter: tuple[PositiveInt, ...] = ()
@@ -59,25 +56,25 @@ class Augmentation(Spec):
 
 
 class StartFile(Spec):
-    """A weights file, by what it holds; where it lies is no part of what a run is."""
+    """A weights file, identified by its content."""
 
     path: Path
     sha256: str
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """A file as it is now.
+        """Describe a file as it is now.
 
         Raises:
-            SpecError: if there is no such file.
+            SpecError: There is no such file.
         """
         return cls(path=path.resolve(), sha256=_digest(path))
 
     def unchanged(self) -> Path:
-        """Where the file lies.
+        """Return the path.
 
         Raises:
-            SpecError: if it is gone, or holds something else than when the run was begun.
+            SpecError: The file is gone, or has changed since the run was begun.
         """
         if _digest(self.path) != self.sha256:
             raise SpecError(
@@ -90,27 +87,23 @@ class StartFile(Spec):
 def _digest(path: Path) -> str:
     if not path.is_file():
         raise SpecError(f"{path}: no such weights file to start from")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
-#: Keys that came later: a run that leaves them at their defaults is the one it was without them.
-_LATER = (
-    ("augmentation", "ssd", False),
-    ("augmentation", "crop", None),
-    ("augmentation", "invert", 0.0),
-    ("augmentation", "brightness", 0.0),
-    ("augmentation", "contrast", 0.0),
-    ("augmentation", "blur", 0.0),
-    ("schedule", "aspect_grouping", False),
-)
+#: Keys that were added later: at their defaults, they do not change the hash of a run.
+_LATER: dict[str, dict[str, Any]] = {
+    "augmentation": {
+        "ssd": False, "crop": None, "invert": 0.0, "brightness": 0.0, "contrast": 0.0, "blur": 0.0
+    },
+    "schedule": {"aspect_grouping": False},
+}  # fmt: skip
 
 
 class RunSpec(Spec):
     """One training: model, data, schedule and seed.
 
     Two specs with the same ``hash`` are the same run. How often a run logs, on which split it is
-    evaluated and where its data lie are not part of what it is.
+    evaluated and where its data are does not belong to it.
     """
 
     model: str  #: name in the catalog, e.g. "b2inst-blendmask-tiny"
@@ -132,18 +125,17 @@ class RunSpec(Spec):
 
     @property
     def max_detections(self) -> int:
-        """Of an image; what is evaluated is what the model may find."""
+        """Detections per image that the model may find and that are evaluated."""
         limit = self.options.get("max_detections", COCO_MAX_DETECTIONS)
         assert isinstance(limit, int)
         return limit
 
     def with_image_size(self, size: int) -> RunSpec:
-        """The same run at another image size.
+        """Return the same run at another image size.
 
         Args:
-            size: pixels of the shorter side that ``predict`` looks at (of both, for YOLACT); for
-                runs that train on crops of images at their own size, of a crop's side. Other
-                sizes of training, and the longest side, follow in proportion.
+            size: Pixels of the shorter side that ``predict`` looks at (of both sides for YOLACT),
+                or of the crops, for runs that train on crops. Other sizes change in proportion.
         """
         old, options = self.augmentation, dict(self.options)
         if old.crop is not None:
@@ -153,26 +145,20 @@ class RunSpec(Spec):
 
         square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
         key = "size" if square else "shorter"
-        now = options.get(key) or max(old.shorter)
+        now, longer = options.get(key) or max(old.shorter), old.longer_max
         assert isinstance(now, int)
-        assert old.longer_max is not None
+        assert longer is not None
+        sides = {
+            "shorter": tuple(round(side * size / now) for side in old.shorter),
+            "longer_max": round(longer * size / now),
+        }
         options[key] = size
         if not square:
-            longest = options.get("longer_max") or old.longer_max
+            longest = options.get("longer_max") or longer
             assert isinstance(longest, int)
             options["longer_max"] = round(longest * size / now)
-        changed = old.model_copy(
-            update={
-                "shorter": tuple(round(side * size / now) for side in old.shorter),
-                "longer_max": round(old.longer_max * size / now),
-            }
-        )
+        changed = old.model_copy(update=sides)
         return self.model_copy(update={"options": options, "augmentation": changed})
-
-    def with_sides(self, shorter: tuple[int, ...]) -> RunSpec:
-        """The same run with the shorter side of each image drawn from these, in pixels."""
-        changed = self.augmentation.model_copy(update={"shorter": shorter})
-        return self.model_copy(update={"augmentation": changed})
 
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
@@ -180,10 +166,10 @@ class RunSpec(Spec):
         if self.start is not None:
             content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every", "eval_every"):
-            content["schedule"].pop(habit, None)
-        for part, key, default in _LATER:
-            if content[part][key] == default:
-                del content[part][key]
+            del content["schedule"][habit]
+        for part, defaults in _LATER.items():
+            kept = {k: v for k, v in content[part].items() if k not in defaults or v != defaults[k]}
+            content[part] = kept
         return {**content, "data": self.data.identity()}
 
     @property  # not cached: a copy with changes would keep the hash

@@ -10,7 +10,7 @@ from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import Profile
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.specs.yaml_spec import Spec, read_spec
+from b2inst.experiments.specs.yaml_spec import Spec, parse_spec, read_yaml
 
 #: AP of a run by COCO's rules, as ``evaluate`` names it: of masks, boundaries and boxes.
 RANKED = (
@@ -52,9 +52,8 @@ class Row(Spec):
     group: str | None = None  #: heading that the row stands under, with its neighbours
     setting: Setting | None = None
     model: str | None = None  #: family, e.g. "b2inst-blendmask"; None: published only
-    options: dict[str, JsonValue] = Field(
-        default_factory=dict
-    )  #: what differs from the family's defaults
+    #: What differs from the profile's.
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     variant: str | None = None  #: size of the model, "r50" (default: the profile's own)
     schedule: Annotated[float, Field(gt=0)] = 1  #: times the profile's
     base: str | None = None  #: the row its differences are taken to, if not the table's
@@ -68,8 +67,10 @@ class Row(Spec):
         spec = profile.run_spec(
             self.model, self.options, seed, variant=self.variant, epochs_factor=self.schedule
         )
-        several = self.setting is not None and self.setting.multi_scale
-        return spec.with_sides(profile.multi_scale) if several and profile.multi_scale else spec
+        if self.setting is None or not self.setting.multi_scale or not profile.multi_scale:
+            return spec
+        varied = spec.augmentation.model_copy(update={"shorter": profile.multi_scale})
+        return spec.model_copy(update={"augmentation": varied})
 
 
 class Contrast(Spec):
@@ -101,12 +102,11 @@ class TableSpec(Spec):
         known = METRICS + COSTS
         if unknown := [c for c in self.columns if c not in known]:
             raise ValueError(f"unknown columns {unknown}; there are {', '.join(known)}")
-        compared = [name for c in self.contrasts for name in (c.row, c.base)]
-        if unknown := [name for name in compared if name not in names]:
-            raise ValueError(f"contrasts of {unknown}: rows are {', '.join(names)}")
-        for base in (self.base, *(row.base for row in self.rows)):
-            if base is not None and base not in names:
-                raise ValueError(f"base '{base}' is not a row; rows are {', '.join(names)}")
+        named = [self.base, *(row.base for row in self.rows)]
+        named += [name for c in self.contrasts for name in (c.row, c.base)]
+        for name in named:
+            if name is not None and name not in names:
+                raise ValueError(f"'{name}' is not a row; rows are {', '.join(names)}")
         for row in self.rows:
             if strange := [c for c in row.paper if c not in self.columns]:
                 raise ValueError(f"row '{row.name}': paper cells {strange} are in no column")
@@ -155,4 +155,4 @@ def load_table(name: str, *, workspace: Workspace | None = None) -> TableSpec:
         SpecError: no such table, or it is not well formed.
     """
     path = (workspace or Workspace.here()).spec_file(name, kind="")
-    return read_spec(TableSpec, path, name=path.stem)
+    return parse_spec(TableSpec, {**read_yaml(path), "name": path.stem}, source=path)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
-import b2inst
 from b2inst.experiments.specs.errors import SpecError
 
-_SPECS = "experiments"
+
+def shipped(folder: str) -> Path:
+    """Return the folder "experiments" or "notebooks" of the checkout, or of the installed wheel."""
+    package = Path(str(files("b2inst")))
+    installed = package / "_data" / folder
+    return installed if installed.is_dir() else package.parent / folder
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Workspace:
         """
         current = Path.cwd()
         for folder in (current, *current.parents):
-            if (folder / _SPECS / "profiles").is_dir():
+            if (folder / "experiments" / "profiles").is_dir():
                 return cls(folder)
         return cls(current)
 
@@ -53,27 +58,40 @@ class Workspace:
     def published(self) -> Path:
         return self.root / "results"
 
+    def specs(self, kind: str = "") -> dict[str, Path]:
+        """YAML files by name: those of ``experiments/``, and b2inst's own where it has none.
+
+        Args:
+            kind: The folder below ``experiments/``: "" for tables, "profiles".
+        """
+        folders = (shipped("experiments") / kind, self.root / "experiments" / kind)
+        found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+        return dict(sorted(found.items()))
+
     def spec_file(self, name: str, *, kind: str) -> Path:
-        """The YAML file meant by ``name``: a path, or a name to be found in ``experiments/``.
+        """Return the YAML file of a table or profile.
 
         Args:
             name: "tiny", "table1", or a path ending in .yaml.
-            kind: folder below ``experiments/``: "" for tables, "profiles".
+            kind: As in ``specs``.
 
         Raises:
-            SpecError: there is none; lists those there are.
+            SpecError: There is none; the message lists those there are.
         """
         if name.endswith((".yaml", ".yml")):
             if Path(name).is_file():
                 return Path(name)
             raise SpecError(f"{name}: no such file")
-        folders = [self.root / _SPECS / kind, Path(b2inst.__file__).parents[1] / _SPECS / kind]
-        for folder in folders:
-            if (folder / f"{name}.yaml").is_file():
-                return folder / f"{name}.yaml"
-        known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-        what = kind.removesuffix("s") or "table"
-        raise SpecError(f"no {what} '{name}'; there are {', '.join(known) or 'none here'}")
+        specs = self.specs(kind)
+        if name not in specs:
+            what = kind.removesuffix("s") or "table"
+            raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}")
+        return specs[name]
+
+    def notebook(self, name: str) -> Path:
+        """Return a notebook of ``notebooks/``, or b2inst's own of this name."""
+        own = self.root / "notebooks" / name
+        return own if own.is_file() else shipped("notebooks") / name
 
     def shown(self, path: Path) -> str:
         """``path`` as it is printed: relative to the root where it lies below it."""

@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from b2inst.experiments.runs.store import read_json
+from b2inst.experiments.runs.single_run import data_name
+from b2inst.experiments.runs.store import Run, read_json
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.table_spec import COSTS
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.rendering import (
+    Cells,
     aligned,
     heading,
     markdown_lines,
@@ -20,19 +22,19 @@ from b2inst.experiments.tables.table_result import NOTHING, ResultRow, TableResu
 
 
 def load_published(profile: str, table: str, workspace: Workspace) -> TableResult | None:
-    """The published table of a profile; None where there is none."""
+    """Read the published table of a profile, if there is one."""
     path = workspace.published / profile / table / f"{table}.json"
     return TableResult.load(path) if path.is_file() else None
 
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
-    """Published and own numbers by row, for a terminal; empty where nothing is published."""
+    """Render published and own numbers by row for a terminal; empty if nothing is published."""
     cells, summary = _comparison(result, workspace)
     return f"{aligned(cells)}\n{summary}" if cells else ""
 
 
 def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
-    """The same as Markdown."""
+    """Render the same as Markdown."""
     cells, summary = _comparison(result, workspace)
     if not cells:
         return "No published table to compare with."
@@ -40,10 +42,11 @@ def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
 
 
 def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
-    """How long one run of each of ``rows`` took when it was published; None where unknown.
+    """Return how long one run of each of ``rows`` took when published; None if unknown.
 
     Args:
-        rows: names; a row counts as often as it occurs.
+        rows: Names of rows, one for each run.
+        published: The published table, if any.
     """
     if published is None:
         return None
@@ -57,79 +60,76 @@ def expected_seconds(rows: Iterable[str], published: TableResult | None) -> floa
 
 
 def publish(profile: str, workspace: Workspace) -> list[Path]:
-    """Move a profile's results of this machine to where published ones lie; for maintainers.
+    """Move a profile's results of this machine to the published ones.
 
-    A table replaces the published table of its name, other files theirs; what has no successor
-    stays. Benchmarks in ``results/local/`` move as well.
+    A table replaces the published table of its name, other files theirs; all else stays.
+    Benchmarks in ``results/local/`` move as well.
 
     Returns:
         What was replaced or added: folders of tables, and files.
 
     Raises:
-        RunError: there are none, or a table was made from uncommitted code.
+        RunError: There are none, or a table was made from uncommitted code.
     """
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
         raise RunError(f"{workspace.shown(source)}: no results; make some with `make table1`")
-    for path in sorted(source.glob("*/*.json")):
-        if path.stem != path.parent.name:
-            continue
-        unclean = [
-            name
-            for name, cost in TableResult.load(path).provenance["runs"].items()
-            if cost["dirty"] is not False
-        ]
-        if unclean:
+    tables = [p for p in sorted(source.glob("*/*.json")) if p.stem == p.parent.name]
+    for path in tables:
+        costs = TableResult.load(path).provenance["runs"]
+        if unclean := [name for name, cost in costs.items() if cost["dirty"] is not False]:
             raise RunError(
                 f"{workspace.shown(path)}: runs {', '.join(unclean)} were made from code that was "
                 "not committed; commit it and make them again with --rerun"
             )
-    moved = []
-    for path in sorted(source.iterdir()):
-        place = target / path.name
-        if path.is_dir() and (path / f"{path.name}.json").is_file() and place.is_dir():
-            shutil.rmtree(place)
-        if path.is_dir():
-            shutil.copytree(path, place, dirs_exist_ok=True)
-        else:
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
-        moved.append(place)
+    for path in tables:
+        shutil.rmtree(target / path.parent.name, ignore_errors=True)
+    moved = [target / path.name for path in sorted(source.iterdir())]
+    shutil.copytree(source, target, dirs_exist_ok=True)
     shutil.rmtree(source)
     for path in sorted(workspace.results.glob("*.json")):
         moved.append(path.replace(workspace.published / path.name))
     return moved
 
 
-def _comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str]], str]:
+def run_table(workspace: Workspace) -> str:
+    """Render the runs of a workspace for a terminal, the latest first."""
+    paths = workspace.runs.glob("*/spec.json")
+    lines = [["run", "model", "data", "seed", "iterations", "status", "mask AP"]]
+    for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
+        run = Run(path.parent)
+        spec = run.spec()
+        reported = run.metrics(spec.data.split_label(spec.data.report_split))
+        ap = reported["metrics"]["AP"] if reported else None
+        cells = [workspace.shown(run.folder), spec.model, data_name(spec.data), spec.seed]
+        cells += [spec.schedule.iterations, run.status, NOTHING if ap is None else f"{ap:.1f}"]
+        lines.append(list(map(str, cells)))
+    return aligned(lines) if lines[1:] else f"{workspace.shown(workspace.runs)}: no runs yet"
+
+
+def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     published = load_published(result.profile, result.table, workspace)
     if published is None or not result.seeds:
         return [], ""
     column = next(c for c in result.columns if c not in COSTS)
+    there, here = (f"{n} seed{'s' * (n != 1)}" for n in (published.seeds, result.seeds))
     name = heading(column)
-    seeds = f"{published.seeds} seed{'s' * (published.seeds != 1)}"
-    here = f"{result.seeds} seed{'s' * (result.seeds != 1)}"
-    cells = [["row", f"{name} published, {seeds}", f"{name} on this machine, {here}"]]
+    cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
     others = {row.name: row for row in published.rows}
-    same = 0
-    gaps: list[float] = []
-    for row in result.rows:
-        if not row.runs:
-            continue
+    gaps = []
+    for row in (row for row in result.rows if row.runs):
         other = others.get(row.name)
         cells.append([row.name, _cell(other, column), _cell(row, column)])
-        for run in row.runs if other else ():
-            gap = _largest_gap(run, result.profile, workspace)
-            if gap is not None:
-                same += gap == 0
-                gaps.append(gap)
-    if not gaps:
+        gaps += [_largest_gap(run, result.profile, workspace) for run in row.runs if other]
+    found = [gap for gap in gaps if gap is not None]
+    same = found.count(0)
+    if not found:
         return cells, "No run here has the settings and the seed of a published one."
-    if same == len(gaps):
+    if same == len(found):
         return cells, f"{same} runs are published as well, and all their metrics agree exactly."
     return cells, (
-        f"{len(gaps)} runs are published as well: of {same} all metrics agree exactly, those of "
-        f"the others differ by up to {max(gaps):.2g}. Other processors and versions of PyTorch "
+        f"{len(found)} runs are published as well: of {same} all metrics agree exactly, those of "
+        f"the others differ by up to {max(found):.2g}. Other processors and versions of PyTorch "
         "round differently, which training amplifies."
     )
 
@@ -140,10 +140,8 @@ def _cell(row: ResultRow | None, column: str) -> str:
 
 def _largest_gap(run: str, profile: str, workspace: Workspace) -> float | None:
     """Largest difference of a metric between a run here and the published one of its name."""
-    paths = [
-        folder / profile / "runs" / f"{run}.json"
-        for folder in (workspace.published, workspace.results)
-    ]
+    folders = (workspace.published, workspace.results)
+    paths = [folder / profile / "runs" / f"{run}.json" for folder in folders]
     if not all(path.is_file() for path in paths):
         return None
     theirs, ours = (read_json(path)["evaluation"]["metrics"] for path in paths)

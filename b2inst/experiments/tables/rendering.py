@@ -1,26 +1,27 @@
-"""A table's result as text: Markdown, a terminal's lines, and a data frame for notebooks."""
+"""A table's result as Markdown, CSV, LaTeX, a terminal's lines, and a data frame."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from b2inst.experiments.specs.run_spec import COCO_MAX_DETECTIONS
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, COSTS, GROUPS, THRESHOLDED
 from b2inst.experiments.tables.table_result import NOTHING, Difference, ResultRow, TableResult
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # slow to import
 
-#: Printed after a difference that is inside the noise.
+#: Printed after a difference whose interval contains zero.
 NOISE = "≈"
 
-#: Heading of a group of rows in Markdown.
-_BOLD = "**{}**"
+#: Lines of cells, the first of which is the head.
+Cells = list[list[str]]
 
 #: How the paper trained a row.
-SETTING = ("backbone", "epochs", "Aug")
+_SETTING = ("backbone", "epochs", "Aug")
 
 _KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
 _AP = {"AP": "AP", "AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
@@ -34,67 +35,125 @@ _HEADINGS |= {
 _HEADINGS |= {name: name.replace("dsb_AP", "DSB AP") for name in THRESHOLDED}
 _HEADINGS["parameters"] = "parameters (M)"
 
-
-def to_frame(result: TableResult) -> pd.DataFrame:
-    """Rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
-    import pandas as pd  # here, since every worker imports this module and none shows a table
-
-    lines: dict[tuple[str, str], dict[str, str]] = {}
-    for row in result.rows:
-        for source, cells in row_lines(row):
-            lines[row.name, source] = {c: cells(c) for c in result.columns}
-    frame = pd.DataFrame.from_dict(lines, orient="index", columns=result.columns)
-    frame.index = pd.MultiIndex.from_tuples(list(lines), names=["row", ""])
-    return frame.rename(columns=_HEADINGS)
-
-
-def to_markdown(result: TableResult) -> str:
-    """A summary by row, then all cells, then what they were measured on."""
-    return "\n".join(
-        [
-            f"# {result.table}: {result.provenance['title']}",
-            "",
-            f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
-            "",
-            *markdown_lines(summary(result, _BOLD)),
-            "",
-            *(_markdown_costs(result)),
-            *markdown_lines(_all_cells(result)),
-            "",
-            *_contrasts(result),
-            explain(result),
-            "",
-            *_origins(result),
-        ]
-    )
-
-
-def to_text(result: TableResult) -> str:
-    """The summary by row, for a terminal."""
-    text = aligned(summary(result))
-    return f"{text}\n\n{aligned(_costs(result))}" if _has_costs(result) else text
-
-
-def _contrasts(result: TableResult) -> list[str]:
-    """Each question with the difference that answers it; nothing where none is asked."""
-    if not result.contrasts:
-        return []
-    columns = [column for column in result.columns if column not in COSTS]
-    head = ["question", "difference", *map(heading, columns)]
-    lines = [
-        [c.asks, f"{c.row} − {c.base}", *(_difference(c.delta.get(column)) for column in columns)]
-        for c in result.contrasts
-    ]
-    return [*markdown_lines([head, *lines]), ""]
+#: What pdfLaTeX does not print.
+_LATEX = {
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "−": "$-$",
+    NOTHING: "--",
+    NOISE: r"$\approx$",
+    "₅₀": "$_{50}$",
+    "₇₅": "$_{75}$",
+}
 
 
 def heading(column: str) -> str:
-    """What a column is called where it is shown."""
+    """Return what a column is called where it is shown."""
     return _HEADINGS.get(column, column)
 
 
-def aligned(cells: list[list[str]]) -> str:
-    """A table as lines of text, its columns padded to the widest cell."""
+def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
+    """Write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``; returns the files by ending."""
+    files = {end: folder / f"{result.table}.{end}" for end in ("json", "md", "csv", "tex")}
+    result.save(files["json"])
+    files["md"].write_text(to_markdown(result), encoding="utf-8")
+    files["csv"].write_text(to_csv(result), encoding="utf-8")
+    files["tex"].write_text(to_latex(result), encoding="utf-8")
+    return files
+
+
+def to_text(result: TableResult) -> str:
+    """Render the summary by row for a terminal."""
+    tables = [summary(result), *_costs(result)]
+    return "\n\n".join(map(aligned, tables))
+
+
+def to_markdown(result: TableResult) -> str:
+    """Render a summary by row, then all cells, then what they were measured on."""
+    bold = "**{}**"
+    tables = [summary(result, bold), *_costs(result), _all_cells(result, bold), *_contrasts(result)]
+    lines = [
+        f"# {result.table}: {result.provenance['title']}",
+        "",
+        f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
+        "",
+        *(line for table in tables for line in (*markdown_lines(table), "")),
+        explain(result),
+        "",
+    ]
+    origins = [f"- {row.name}: {row.origin}." for row in result.rows if row.origin is not None]
+    if origins:
+        lines += ["Where the paper has its cells from:", "", *origins, ""]
+    return "\n".join(lines)
+
+
+def to_frame(result: TableResult) -> pd.DataFrame:
+    """Return rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
+    import pandas as pd
+
+    lines = {
+        (row.name, source): list(map(cells, result.columns))
+        for row in result.rows
+        for source, cells in _row_lines(row)
+    }
+    index = pd.MultiIndex.from_tuples(list(lines), names=["row", ""])
+    return pd.DataFrame(list(lines.values()), index, list(map(heading, result.columns)))
+
+
+def to_csv(result: TableResult) -> str:
+    """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta, …"""
+    import pandas as pd
+
+    lines = [_csv_line(row, column) for row in result.rows for column in result.columns]
+    frame = pd.DataFrame(lines).round(4)
+    if _has_settings(result):
+        settings = [vars(row.setting) if row.setting else {} for row in result.rows]
+        more = pd.DataFrame(settings, columns=["backbone", "epochs", "multi_scale"])
+        more = more.loc[more.index.repeat(len(result.columns))].reset_index(drop=True)
+        frame = frame.join(more.astype({"epochs": "Int64"}))
+    return frame.replace({True: "true", False: "false"}).to_csv(index=False)
+
+
+def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
+    ours, delta = row.ours.get(column), row.delta.get(column)
+    low, high = (delta and delta.ci95) or (None, None)
+    band_low, band_high = (delta and delta.band95) or (None, None)
+    return {
+        "row": row.name,
+        "metric": column,
+        "paper": row.paper.get(column),
+        "ours_mean": ours and ours.mean,
+        "ours_sd": ours and ours.sd,
+        "n": ours.n if ours else 0,
+        "delta": delta and delta.mean,
+        "delta_low": low,
+        "delta_high": high,
+        "base": delta and delta.base,
+        "status": row.status,
+        "delta_sd": delta and delta.sd,
+        "band_low": band_low,
+        "band_high": band_high,
+        "inside_noise": delta and delta.inside_noise,
+    }
+
+
+def to_latex(result: TableResult) -> str:
+    """Render all cells as a ``tabular`` for booktabs; a comment has the caption."""
+    frame = to_frame(result).rename_axis([None, None])
+    text = frame.to_latex(escape=True, multirow=False)
+    for plain, escaped in _LATEX.items():
+        text = text.replace(plain, escaped)
+    return f"% {result.table}, profile {result.profile}\n% {explain(result)}\n{text}"
+
+
+def markdown_lines(cells: Cells) -> list[str]:
+    """Render cells as a Markdown table."""
+    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
+    return [head, "|" + "---|" * len(cells[0]), *body]
+
+
+def aligned(cells: Cells) -> str:
+    """Render cells as lines of text, columns padded to their widest cell."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
@@ -102,110 +161,173 @@ def aligned(cells: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def summary(result: TableResult, group: str = "{}") -> list[list[str]]:
+def summary(result: TableResult, group: str = "{}") -> Cells:
+    """Return the main metric, and boundary AP, of each row beside the paper's.
+
+    Args:
+        group: Format of the headings of groups of rows.
+    """
     first = next(column for column in result.columns if column not in COSTS)
-    head = ["row", *SETTING] if has_settings(result) else ["row"]
+    settings = _has_settings(result)
+    head = ["row", *_SETTING] if settings else ["row"]
     head += [f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]
     boundary = "boundary_AP" in result.columns
-    if boundary:
-        head += ["boundary AP ours", "Δ ours [95 %]"]
+    head += ["boundary AP ours", "Δ ours [95 %]"] if boundary else []
 
-    def cells(row: ResultRow) -> list[list[str]]:
-        line = [row.name, *setting_cells(row)] if has_settings(result) else [row.name]
-        line += [_paper(row, first), _paper_delta(result, row, first)]
-        line += [measured_text(row, first), _delta(row, first)]
+    def cells(row: ResultRow) -> Cells:
+        line = [row.name, *(_setting_cells(row) if settings else ())]
+        line += _beside(result, row, first)
         if boundary:
             line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")]
         return [line]
 
-    return [head, *_in_groups(result, cells, group, len(head))]
+    return [head, *_by_group(result, cells, group, len(head))]
 
 
-def _in_groups(
-    result: TableResult, cells: Callable[[ResultRow], list[list[str]]], group: str, width: int
-) -> list[list[str]]:
-    """The lines of all rows, a heading where another group of rows begins."""
-    lines = []
-    for before, row in pairwise([None, *result.rows]):
-        if row is not None:
-            if row.group is not None and (before is None or before.group != row.group):
-                lines.append([group.format(row.group), *[""] * (width - 1)])
+def _costs(result: TableResult) -> list[Cells]:
+    """A table of what rows cost, if the table has such columns."""
+    if not set(COSTS) & set(result.columns):
+        return []
+    others = [c for c in result.columns if c in COSTS and c != "FPS"]
+    lines: Cells = [
+        ["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]", *map(heading, others)]
+    ]
+    for row in result.rows:
+        if "FPS" in row.paper or row.status != "published only":
+            own = [measured_text(row, c) for c in others]
+            lines.append([row.name, *_beside(result, row, "FPS"), *own])
+    return [lines]
+
+
+def _all_cells(result: TableResult, group: str) -> Cells:
+    """A line for each source of a row."""
+    head = ["row", "", *map(heading, result.columns)]
+
+    def cells(row: ResultRow) -> Cells:
+        return [
+            ["" if i else row.name, source, *map(cell, result.columns)]
+            for i, (source, cell) in enumerate(_row_lines(row))
+        ]
+
+    return [head, *_by_group(result, cells, group, len(head))]
+
+
+def _contrasts(result: TableResult) -> list[Cells]:
+    """A table of the questions with the differences that answer them, if any are asked."""
+    if not result.contrasts:
+        return []
+    columns = [column for column in result.columns if column not in COSTS]
+    lines: Cells = [["question", "difference", *map(heading, columns)]]
+    for c in result.contrasts:
+        values = [_difference(c.delta.get(column)) for column in columns]
+        lines.append([c.asks, f"{c.row} − {c.base}", *values])
+    return [lines]
+
+
+def _by_group(
+    result: TableResult, cells: Callable[[ResultRow], Cells], group: str, width: int
+) -> Cells:
+    """The lines of all rows, with a heading above each group of rows."""
+    lines: Cells = []
+    for name, rows in groupby(result.rows, key=lambda row: row.group):
+        if name is not None:
+            lines.append([group.format(name), *[""] * (width - 1)])
+        for row in rows:
             lines += cells(row)
     return lines
 
 
-def has_settings(result: TableResult) -> bool:
+def _row_lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
+    """(source, function from column to cell) of each line that a row has."""
+    lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
+    if row.status != "published only":
+        lines.append(("ours", lambda c: measured_text(row, c)))
+        if row.delta:
+            lines.append((f"Δ {row.base}", lambda c: _delta(row, c)))
+    return lines
+
+
+def _has_settings(result: TableResult) -> bool:
     """Whether the table says how the paper trained its rows."""
     return any(row.setting is not None for row in result.rows)
 
 
-def setting_cells(row: ResultRow) -> list[str]:
-    """What the paper says of a row's training, under the headings ``SETTING``."""
+def _setting_cells(row: ResultRow) -> list[str]:
+    """Return what the paper says of a row's training, under the headings ``_SETTING``."""
     if row.setting is None:
-        return [NOTHING] * len(SETTING)
+        return [NOTHING] * len(_SETTING)
     aug = "✓" if row.setting.multi_scale else NOTHING
     return [row.setting.backbone, str(row.setting.epochs), aug]
 
 
-def setting_text(row: ResultRow) -> str:
-    """How the paper says a row was trained, in words; nothing where it does not say."""
-    if row.setting is None:
-        return ""
-    several = ", multi-scale" if row.setting.multi_scale else ""
-    return f"{row.setting.backbone}, {row.setting.epochs} epochs{several}"
+def _paper(row: ResultRow, column: str) -> str:
+    value = row.paper.get(column)
+    return f"{value:.1f}" if isinstance(value, (int, float)) else NOTHING
 
 
-def _origins(result: TableResult) -> list[str]:
-    """A list of where the paper's cells are from; nothing where that is not known."""
-    lines = [f"- {row.name}: {row.origin}." for row in result.rows if row.origin is not None]
-    return ["Where the paper has its cells from:", "", *lines, ""] if lines else []
+def _beside(result: TableResult, row: ResultRow, column: str) -> list[str]:
+    """The paper's cell and difference to the base row, and ours."""
+    difference = result.paper_difference(row.name, column)
+    text = NOTHING if difference is None else _signed(difference) + _unit(column)
+    return [_paper(row, column), text, measured_text(row, column), _delta(row, column)]
 
 
-def _has_costs(result: TableResult) -> bool:
-    return any(column in COSTS for column in result.columns)
+def _unit(column: str) -> str:
+    """Unit of a difference."""
+    return " %" if column == "FPS" else ""
 
 
-def _costs(result: TableResult) -> list[list[str]]:
-    """What rows cost: the paper's FPS and ours, and our other columns of costs."""
-    others = [c for c in result.columns if c in COSTS and c != "FPS"]
-    lines = [["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]"]]
-    lines[0] += [heading(c) for c in others]
-    for row in result.rows:
-        if "FPS" not in row.paper and row.status == "published only":
-            continue  # nothing is known of what it costs
-        line = [row.name, _paper(row, "FPS"), _paper_delta(result, row, "FPS")]
-        line += [measured_text(row, "FPS"), _delta(row, "FPS")]
-        lines.append(line + [measured_text(row, c) for c in others])
-    return lines
+def measured_text(row: ResultRow, column: str) -> str:
+    """Render a cell of ours: mean ± standard deviation (seeds)."""
+    if row.status != "run":
+        return row.status if row.status == "not run" else NOTHING
+    cell = row.ours[column]
+    if cell.mean is None:
+        return NOTHING
+    return _three_digits(cell.mean) if column in COSTS else f"{cell.text()} ({cell.n})"
 
 
-def _markdown_costs(result: TableResult) -> list[str]:
-    return [*markdown_lines(_costs(result)), ""] if _has_costs(result) else []
+def _delta(row: ResultRow, column: str) -> str:
+    return _difference(row.delta.get(column), unit=_unit(column))
 
 
-def _all_cells(result: TableResult) -> list[list[str]]:
-    head = ["row", "", *(heading(c) for c in result.columns)]
+def _difference(delta: Difference | None, *, unit: str = "") -> str:
+    if delta is None or delta.mean is None:
+        return NOTHING
+    if delta.band95 is None:
+        return f"{'+' if delta.mean >= 0 else '−'}{_three_digits(abs(delta.mean))}{unit}"
+    return difference_text(delta.mean, delta.band95, unit=unit)
 
-    def cells(row: ResultRow) -> list[list[str]]:
-        return [
-            [row.name if i == 0 else "", source, *(cell(c) for c in result.columns)]
-            for i, (source, cell) in enumerate(row_lines(row))
-        ]
 
-    return [head, *_in_groups(result, cells, _BOLD, len(head))]
+def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
+    """Render a difference with its interval, marked if that contains zero.
+
+    Bounds have as many digits as it takes to see on which side of zero they are.
+    """
+    low, high = band
+    mark = f" {NOISE}" if low <= 0 <= high else ""
+    bounds = (_signed(b, next((d for d in (1, 2, 3) if round(b, d) or not b), 4)) for b in band)
+    return f"{_signed(mean)}{unit} [{', '.join(bounds)}]{mark}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _signed(value: float, digits: int = 1) -> str:
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if round(value, digits) else text.replace("−", "+")
 
 
 def explain(result: TableResult) -> str:
-    """What the numbers are and what they were measured on, in a paragraph."""
+    """Say what the numbers are and what they were measured on, in a paragraph."""
     provenance = result.provenance
     seeds = provenance.get("seeds") or []
     if not seeds:
         return "Nothing has been run yet: the cells of the paper only."
-    spread = (
-        f"mean ± sd over seeds {', '.join(map(str, seeds))}"
-        if len(seeds) > 1
-        else f"seed {seeds[0]} alone"
-    )
+    spread = f"seed {seeds[0]} alone"
+    if len(seeds) > 1:
+        spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
     medium, large = provenance["area_bounds"]
     dirty = " with local changes" if provenance.get("dirty") else ""
     several = len({row.base for row in result.rows} - {None}) > 1
@@ -220,29 +342,37 @@ def explain(result: TableResult) -> str:
         f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
-    more = [*_explained_metrics(result), *_explained_costs(result)]
-    return " ".join([text, *more, *filter(None, [provenance.get("note")])])
+    more = [*_explained_metrics(result), *_explained_costs(result), provenance.get("note")]
+    return " ".join([text, *filter(None, more)])
+
+
+def _noise(result: TableResult) -> str:
+    images = f"a paired bootstrap over images ({result.provenance['resamples']} resamples)"
+    if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
+        seeds = "Student's interval over the seeds' own differences (where there are several)"
+        return f"{images} and {seeds}, taken together."
+    return f"{images}; how much results vary from seed to seed is not in it."
 
 
 def _explained_metrics(result: TableResult) -> list[str]:
-    """Of the columns that are not COCO's, and of the settings that change these."""
-    facts = result.provenance
+    """Explanations of columns that are not COCO's, and of settings that change these."""
+    facts, columns = result.provenance, set(result.columns)
     lines = []
     if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
         lines.append(f"The {limit} best detections of an image count, where COCO takes 100.")
-    if "boundary_AP" in result.columns and facts.get("swallowed") is not None:
+    if "boundary_AP" in columns and facts.get("swallowed") is not None:
         pixels = facts.get("boundary_pixels")
         width = "2 % of the image diagonal" if pixels is None else f"{pixels} pixels"
         lines.append(
             f"Boundaries are {width} wide; {facts['swallowed']:.1%} of the objects are no wider "
             "than their boundary, so that boundary IoU is mask IoU there."
         )
-    if set(GROUPS) & set(result.columns) and facts.get("touching") is not None:
+    if columns & set(GROUPS) and facts.get("touching") is not None:
         lines.append(
             f"{facts['touching']:.1%} of the {facts['objects']} objects touch another one, with "
             "at most one pixel between them; in a column of one group the other's are ignored."
         )
-    if set(THRESHOLDED) & set(result.columns):
+    if columns & set(THRESHOLDED):
         lines.append(
             "DSB AP is TP / (TP + FP + FN) over all objects, averaged over IoU thresholds from "
             "0.5 to 0.95 (2018 Data Science Bowl), PQ panoptic quality; both of the detections "
@@ -264,84 +394,3 @@ def _explained_costs(result: TableResult) -> list[str]:
         "machine. Parameters in millions; GFLOPs: 10⁹ operations of convolutions and products for "
         "the first image, two a multiply-add."
     ]
-
-
-def _noise(result: TableResult) -> str:
-    images = f"a paired bootstrap over images ({result.provenance['resamples']} resamples)"
-    if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
-        seeds = "Student's interval over the seeds' own differences (where there are several)"
-        return f"{images} and {seeds}, taken together."
-    return f"{images}; how much results vary from seed to seed is not in it."
-
-
-def row_lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
-    """(source, function from column to cell) of each line that a row has."""
-    lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
-    if row.status == "published only":
-        return lines
-    lines.append(("ours", lambda c: measured_text(row, c)))
-    if row.delta:
-        lines.append((f"Δ {row.base}", lambda c: _delta(row, c)))
-    return lines
-
-
-def _paper(row: ResultRow, column: str) -> str:
-    value = row.paper.get(column)
-    return f"{value:.1f}" if isinstance(value, (int, float)) else NOTHING
-
-
-def _paper_delta(result: TableResult, row: ResultRow, column: str) -> str:
-    difference = result.paper_difference(row.name, column)
-    if difference is None:
-        return NOTHING
-    return f"{_signed(difference)} %" if column == "FPS" else _signed(difference)
-
-
-def measured_text(row: ResultRow, column: str) -> str:
-    """A cell of ours: mean ± standard deviation (seeds)."""
-    if row.status != "run":
-        return row.status if row.status == "not run" else NOTHING
-    cell = row.ours[column]
-    if cell.mean is None:
-        return NOTHING
-    if column in COSTS:
-        return _three_digits(cell.mean)
-    return f"{cell.text()} ({cell.n})"
-
-
-def _delta(row: ResultRow, column: str) -> str:
-    return _difference(row.delta.get(column), unit=" %" if column == "FPS" else "")
-
-
-def _difference(delta: Difference | None, *, unit: str = "") -> str:
-    if delta is None or delta.mean is None:
-        return NOTHING
-    if delta.band95 is None:
-        return f"{'+' if delta.mean >= 0 else '−'}{_three_digits(abs(delta.mean))}{unit}"
-    return difference_text(delta.mean, delta.band95, unit=unit)
-
-
-def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
-    """A difference with its interval, marked where the interval has zero in it.
-
-    Bounds have as many digits as it takes to see on which side of zero they are.
-    """
-    low, high = band
-    mark = f" {NOISE}" if low <= 0 <= high else ""
-    bounds = (_signed(b, next((d for d in (1, 2, 3) if round(b, d) or not b), 4)) for b in band)
-    return f"{_signed(mean)}{unit} [{', '.join(bounds)}]{mark}"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
-
-
-def _signed(value: float, digits: int = 1) -> str:
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text if round(value, digits) else text.replace("−", "+")
-
-
-def markdown_lines(cells: list[list[str]]) -> list[str]:
-    """A table of which the first line is the head."""
-    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
-    return [head, "|" + "---|" * len(cells[0]), *body]

@@ -12,11 +12,7 @@ from tqdm import tqdm
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.launch import Launcher, run_all
 from b2inst.experiments.runs.preflight import check_plan
-from b2inst.experiments.runs.runner import (
-    is_complete,
-    is_stale,
-    warn_of_stale,
-)
+from b2inst.experiments.runs.runner import is_complete, is_stale, warn_of_stale
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, SplitName
 from b2inst.experiments.specs.errors import SpecError
@@ -26,11 +22,14 @@ from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import TableSpec, load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
-from b2inst.experiments.tables.exports import write_table
 from b2inst.experiments.tables.published import expected_seconds, load_published
+from b2inst.experiments.tables.rendering import write_table
 from b2inst.experiments.tables.speed import TableSpeed, table_speed
 from b2inst.experiments.tables.table_result import TableResult
 from b2inst.inference import resolve_device
+
+#: Runs with their specs, by the label that progress and errors name them by.
+Runs = Mapping[str, tuple[RunSpec, Run]]
 
 
 def make_table(
@@ -60,10 +59,10 @@ def make_table(
         profile: A profile ("tiny") or the path of its YAML file.
         seeds: One run of each row for each (default: the profile's).
         rows: Names of the rows to run (default: all).
-        data: A COCO-format folder to use in place of the profile's data.
+        data: A COCO-format folder to use instead of the profile's data.
         start: Weights that every run begins with (default: the profile's).
         split: The split to evaluate on (default: the one that is reported on). Another one's table
-            goes to ``<table>-<split>/``, so that tuning does not touch what is reported.
+            goes to ``<table>-<split>/``, so that tuning does not change what is reported.
         workspace: Where all files are (default: the checkout of the current folder).
         machine: How to use the machine (default: as the profile says).
         launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
@@ -76,9 +75,9 @@ def make_table(
         The table as it was written.
 
     Raises:
-        ExperimentError, DataError: if the plan cannot be carried out; before any training.
-        RunError: if a run failed; the others were completed, and the table shows them.
-        KeyboardInterrupt: if it was stopped; what has been done is kept.
+        ExperimentError, DataError: The plan cannot be carried out; raised before any training.
+        RunError: A run failed; the others were completed, and the table shows them.
+        KeyboardInterrupt: Stopped; what has been done is kept.
     """
     workspace = workspace or Workspace.here()
     plan = load_profile(profile, data=data, start=start, workspace=workspace)
@@ -94,19 +93,17 @@ def make_table(
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
     runs = _runs(specs, workspace)
-    chosen = {spec.hash for row in _chosen(rows, table) for spec in specs.get(row, ())}
-    wanted = [name for name, (s, _) in runs.items() if s.hash in chosen and s.seed in asked]
-    if rerun:
-        for _, run in (runs[name] for name in wanted):
-            if is_stale(run):
-                run.set_aside()
-    warn_of_stale({name: run for name, (_, run) in runs.items()})
+    wanted = _wanted(table, specs, runs, rows, asked)
+    for label in wanted if rerun else ():
+        if is_stale(run := runs[label][1]):
+            run.set_aside()
+    warn_of_stale({label: run for label, (_, run) in runs.items()})
     missing = _missing(runs, wanted, split)
     if missing:
         if progress:
             published = load_published(plan.name, table.name, workspace)
-            text = _announcement(table.name, plan.name, runs, missing, machine.jobs, published)
-            tqdm.write(text, file=sys.stderr)
+            text = _announcement(runs, missing, machine.jobs, published)
+            tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan(missing.values(), workspace, split, machine)
 
     def write(speed: TableSpeed | None) -> TableResult:
@@ -123,7 +120,7 @@ def make_table(
                 split=split,
                 machine=machine,
                 launcher=launcher,
-                complete={name: runs[name][0] for name in wanted if name not in missing},
+                complete={label: runs[label][0] for label in wanted if label not in missing},
                 progress=progress,
             )
         speed = None
@@ -149,12 +146,11 @@ def _render_again(
     table: TableSpec, plan: Profile, split: SplitName, workspace: Workspace, target: Path
 ) -> TableResult:
     stored = target / f"{table.name}.json"
-    result = (
-        TableResult.load(stored)
-        if stored.is_file()
-        else load_published(plan.name, table.name, workspace)
-        or build_table(table, plan, {}, workspace, split=split)
-    )
+    if stored.is_file():
+        result = TableResult.load(stored)
+    else:
+        published = load_published(plan.name, table.name, workspace)
+        result = published or build_table(table, plan, {}, workspace, split=split)
     write_table(result, target)
     return result
 
@@ -162,53 +158,34 @@ def _render_again(
 def _earlier_seeds(
     table: TableSpec, plan: Profile, target: Path, asked: Sequence[int]
 ) -> Sequence[int]:
-    """Other seeds of the table that this machine has; one of other data is set aside."""
+    """Other seeds of this machine's table; a table of other data is renamed."""
     path = target / f"{table.name}.json"
     if not path.is_file():
         return ()
     provenance = TableResult.load(path).provenance
     if provenance.get("data") == plan.data.name:
         return [seed for seed in provenance["seeds"] if seed not in asked]
-    kept = target.with_name(f"{target.name}-{provenance.get('data')}")
-    target.rename(kept)
+    kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
     warnings.warn(f"the table of other data that was here is now {kept}", stacklevel=3)
     return ()
 
 
 def _announcement(
-    table: str,
-    profile: str,
-    runs: Mapping[str, tuple[RunSpec, Run]],
-    missing: Mapping[str, RunSpec],
-    jobs: int,
-    published: TableResult | None,
+    runs: Runs, missing: Mapping[str, RunSpec], jobs: int, published: TableResult | None
 ) -> str:
-    """What will be run, what is there, and about how long it takes."""
+    """What is there, what will be run, and about how long that takes."""
     begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
-    text = (
-        f"{table}, profile {profile}: {len(runs)} runs, {len(runs) - len(missing)} complete, "
-        f"{begun} begun"
-    )
+    text = f"{len(runs)} runs, {len(runs) - len(missing)} complete, {begun} begun"
     seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
-    if missing and seconds:
+    if missing and published is not None and seconds:
         minutes = seconds / 60 / min(jobs, len(missing))
-        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time"
-        assert published is not None
-        text += f" (as the published runs took, on {published.provenance.get('cpu')})"
+        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time (as the published runs took, "
+        text += f"on {published.provenance.get('cpu')})"
     return text
 
 
-def _chosen(rows: Sequence[str] | None, table: TableSpec) -> Sequence[str]:
-    known = [row.name for row in table.rows]
-    if unknown := [row for row in rows or () if row not in known]:
-        raise SpecError(f"{table.name} has no rows {unknown}; it has {known}")
-    return known if rows is None else rows
-
-
-def _runs(
-    specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace
-) -> dict[str, tuple[RunSpec, Run]]:
-    """Each run once, by the label that progress and errors name it by."""
+def _runs(specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
+    """Each run once, also if several rows share it."""
     found: dict[str, tuple[RunSpec, Run]] = {}
     for row, row_specs in specs.items():
         for spec in row_specs:
@@ -218,17 +195,30 @@ def _runs(
     return found
 
 
-def _missing(
-    runs: Mapping[str, tuple[RunSpec, Run]], wanted: Sequence[str], split: SplitName
-) -> dict[str, RunSpec]:
-    """The longest first, so that none is left alone at the end.
+def _wanted(
+    table: TableSpec,
+    specs: Mapping[str, Sequence[RunSpec]],
+    runs: Runs,
+    rows: Sequence[str] | None,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Labels of the runs that were asked for."""
+    known = [row.name for row in table.rows]
+    if unknown := [row for row in rows or () if row not in known]:
+        raise SpecError(f"{table.name} has no rows {unknown}; it has {known}")
+    chosen = {spec.hash for row in rows or known for spec in specs.get(row, ())}
+    return [k for k, (spec, _) in runs.items() if spec.hash in chosen and spec.seed in seeds]
 
-    Also trained runs of earlier calls that today's code has not measured, which takes little.
+
+def _missing(runs: Runs, wanted: Sequence[str], split: SplitName) -> dict[str, RunSpec]:
+    """Runs to do, the longest first, so that none is left alone at the end.
+
+    Trained runs of earlier calls are included if today's code has not evaluated them.
     """
-    longest_first = sorted(runs.items(), key=lambda item: -item[1][0].schedule.iterations)
-    return {
+    missing = {
         label: spec
-        for label, (spec, run) in longest_first
+        for label, (spec, run) in runs.items()
         if (label in wanted or run.status is RunStatus.TRAINED)
         and not is_complete(run, spec, split)
     }
+    return dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction, read_predictions
-from b2inst.evaluation.predictions import iterate_predictions
 from b2inst.evaluation.score_quality import (
     QUALITIES,
     CalibrationBin,
+    Ratings,
     ap_by_ranking,
     calibration,
     calibration_error,
@@ -21,17 +21,16 @@ from b2inst.evaluation.score_quality import (
     rank_correlation,
     rate,
 )
-from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.provenance import describe_machine, now
-from b2inst.experiments.runs.store import Run, read_json, write_json
+from b2inst.experiments.runs.store import Run, write_json
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.rendering import markdown_lines
-from b2inst.experiments.tables.table_result import NOTHING, Measured, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, Measured, ResultRow, TableResult
 
-#: What is set against the truth.
+#: What is compared with the truth.
 SCORES = {"iou": "S_IoU", "boundary": "S_boundary", "class": "S_class", "mask": "S_mask"}
 
 _RANKINGS = {
@@ -43,36 +42,33 @@ _RANKINGS = {
 }
 _METRICS = {"AP": "AP", "boundary_AP": "boundary AP"}
 
+_EXPLAINED = (
+    "Mean ± sd over seeds. AP in percent of the same detections ranked by S_class alone, by the "
+    "score as predicted, with one predicted factor replaced by the truth, and with all of them "
+    "(*oracle*: the ceiling of this head); *reached*: how much of the way from S_class alone to "
+    "the oracle the head goes. The truth of a detection is the object of its class that its mask "
+    "overlaps most; one that overlaps none has quality 0. ECE (expected calibration error, 0 to 1) "
+    "and ρ (Spearman, with the true mask IoU / the true boundary Dice) are over the detections "
+    "whose box has an IoU of at least 0.5 with that object's; their count is of all seeds."
+)
 
-class _Part(BaseModel):
+
+class RowQuality(BaseModel):
+    """One row that has a scoring head; means and sd over its runs."""
+
     model_config = ConfigDict(extra="forbid")
-
-
-class RunQuality(_Part):
-    """One run; also kept in its folder, since measuring takes seconds."""
-
-    code: int  #: version of the evaluation code
-    of_object: int = 0  #: detections that calibration and correlation are measured on
-    calibration: dict[str, list[CalibrationBin]] = {}  #: by quality that the head predicts
-    calibration_error: dict[str, float | None] = {}
-    correlation: dict[str, dict[str, float | None]] = {}  #: Spearman: score → true quality → value
-    ap: dict[str, dict[str, float | None]] = {}  #: metric → ranking (``oracle_rankings``) → percent
-
-
-class RowQuality(_Part):
-    """One row; means and sd over its runs."""
 
     name: str
     runs: list[str]
-    of_object: int
-    calibration: dict[str, list[CalibrationBin]]  #: all runs together
-    calibration_error: dict[str, Measured]
-    correlation: dict[str, dict[str, Measured]]
-    ap: dict[str, dict[str, Measured]]
+    of_object: int  #: detections that calibration and correlation are measured on
+    calibration: dict[str, list[CalibrationBin]]  #: by quality; all runs together
+    calibration_error: dict[str, Measured]  #: by quality
+    correlation: dict[str, dict[str, Measured]]  #: Spearman: score → true quality → value
+    ap: dict[str, dict[str, Measured]]  #: metric → ranking (``oracle_rankings``) → percent
     reached: dict[str, float | None]  #: percent of the way from S_class alone to the oracle
 
 
-class ScoreQuality(_Part):
+class ScoreQuality(BaseModel):
     """The rows of a table that have a scoring head."""
 
     table: str
@@ -85,21 +81,14 @@ def score_quality(result: TableResult, workspace: Workspace) -> ScoreQuality:
     """Measure the scoring heads of a table and write the result beside it.
 
     Raises:
-        RunError: a run's predictions are not here any more.
+        RunError: A run's predictions no longer exist.
     """
-    rows = []
-    for row in result.rows:
-        measured = {
-            name: measure_run(Run(workspace.runs / name), result, workspace) for name in row.runs
-        }
-        heads = {name: one for name, one in measured.items() if one.calibration}
-        if heads:
-            rows.append(_row(row.name, heads))
+    rows = [_row(row, result, workspace) for row in result.rows]
     shown = ("split", "images", "seeds", "data")
     quality = ScoreQuality(
         table=result.table,
         profile=result.profile,
-        rows=rows,
+        rows=[row for row in rows if row is not None],
         provenance={
             **describe_machine(),
             "rendered": now(),
@@ -112,125 +101,76 @@ def score_quality(result: TableResult, workspace: Workspace) -> ScoreQuality:
     return quality
 
 
-def measure_run(run: Run, result: TableResult, workspace: Workspace) -> RunQuality:
-    """One run, measured or read back; ``calibration`` is empty without a scoring head."""
-    label = result.provenance["split"]
-    predictions = run.predictions_path(label)
+def _row(row: ResultRow, result: TableResult, workspace: Workspace) -> RowQuality | None:
+    """None if no run has detections that a scoring head has rated."""
+    ratings: dict[str, Ratings] = {}
+    measured = []
+    for name in row.runs:
+        spec, truth, detections = _load(name, result, workspace)
+        if detections and QUALITIES.values() & detections[0].keys():
+            ratings[name] = rate(detections, truth)
+            measured.append(_measure(ratings[name], detections, truth, spec))
+    if not ratings:
+        return None
+    ap = _over_seeds([one["ap"] for one in measured])
+    return RowQuality(
+        name=row.name,
+        runs=list(ratings),
+        of_object=sum(int(one.of_object.sum()) for one in ratings.values()),
+        calibration=_calibration(list(ratings.values())),
+        calibration_error=_over_seeds([one["calibration_error"] for one in measured]),
+        correlation=_over_seeds([one["correlation"] for one in measured]),
+        ap=ap,
+        reached={metric: _reached(values) for metric, values in ap.items()},
+    )
+
+
+def _load(
+    name: str, result: TableResult, workspace: Workspace
+) -> tuple[RunSpec, CocoIndex, list[Prediction]]:
+    run = Run(workspace.runs / name)
+    predictions = run.predictions_path(result.provenance["split"])
     if not predictions.is_file():
         raise RunError(
             f"{workspace.shown(predictions)}: no such file; make the run with "
             f"`make {result.table} PROFILE={result.profile}`"
         )
-    code, kept = code_version.EVALUATION, predictions.with_name("score_quality.json")
-    if kept.is_file() and read_json(kept).get("code") == code:
-        return RunQuality.model_validate(read_json(kept))
     spec = run.spec()
     data = prepare(spec.data, workspace.data)
-    index = load_split(data, data.report_split, workspace.data)
-    quality = _measure(predictions, index, spec, code)
-    write_json(kept, quality.model_dump(mode="json"))
-    return quality
+    truth = load_split(data, data.report_split, workspace.data)
+    return spec, truth, read_predictions(predictions)
 
 
-def _measure(path: Path, truth: CocoIndex, spec: RunSpec, code: int) -> RunQuality:
-    first: Prediction = next(iterate_predictions(path), {})
-    if not any(field in first for field in QUALITIES.values()):
-        return RunQuality(code=code)
-    detections = read_predictions(path)
-    ratings = rate(detections, truth)
+def _measure(
+    ratings: Ratings, detections: list[Prediction], truth: CocoIndex, spec: RunSpec
+) -> dict[str, Any]:
     kept = ratings.of_object
     scores = {**ratings.predicted, "class": ratings.class_scores, "mask": ratings.scores}
-    bins = {
-        name: calibration(values[kept], ratings.true[name][kept])
-        for name, values in ratings.predicted.items()
-    }
-    return RunQuality(
-        code=code,
-        of_object=int(kept.sum()),
-        calibration=bins,
-        calibration_error={name: calibration_error(found) for name, found in bins.items()},
-        correlation={
-            name: {
-                quality: rank_correlation(values[kept], true[kept])
-                for quality, true in ratings.true.items()
-            }
+    bins = _calibration([ratings])
+    return {
+        "calibration_error": {name: calibration_error(found) for name, found in bins.items()},
+        "correlation": {
+            name: {q: rank_correlation(values[kept], t[kept]) for q, t in ratings.true.items()}
             for name, values in scores.items()
         },
-        ap=ap_by_ranking(
+        "ap": ap_by_ranking(
             detections,
             truth,
             oracle_rankings(ratings),
             max_detections=spec.max_detections,
             boundary_pixels=spec.data.boundary_pixels,
         ),
-    )
+    }
 
 
-def _row(name: str, runs: dict[str, RunQuality]) -> RowQuality:
-    every = list(runs.values())
-    ap = _over_seeds([run.ap for run in every])
-    return RowQuality(
-        name=name,
-        runs=list(runs),
-        of_object=sum(run.of_object for run in every),
-        calibration={
-            quality: pooled([run.calibration[quality] for run in every])
-            for quality in every[0].calibration
-        },
-        calibration_error=_over_seeds([run.calibration_error for run in every]),
-        correlation=_over_seeds([run.correlation for run in every]),
-        ap=ap,
-        reached={metric: _reached(values) for metric, values in ap.items()},
-    )
-
-
-def pooled(runs: list[list[CalibrationBin]]) -> list[CalibrationBin]:
-    """The bins of several runs as those of all their detections."""
-    result = []
-    for same in zip(*runs, strict=True):
-        filled = [b for b in same if b.count]
-        counts = [b.count for b in filled]
-        predicted, true = (
-            float(np.average(values, weights=counts)) if filled else None
-            for values in ([b.predicted for b in filled], [b.true for b in filled])
-        )
-        result.append(CalibrationBin(same[0].low, same[0].high, sum(counts), predicted, true))
-    return result
-
-
-def quality_markdown(quality: ScoreQuality) -> str:
-    """Two tables: AP under other rankings, and agreement with the truth."""
-    if not quality.rows:
-        return "No row has detections that a scoring head has rated.\n"
-    rankings = [["row", "", *_RANKINGS.values(), "reached"]]
-    agreement = [
-        ["row", "detections", "ECE S_IoU", "ECE S_boundary", *(f"ρ {s}" for s in SCORES.values())]
-    ]
-    for row in quality.rows:
-        for i, (metric, heading) in enumerate(_METRICS.items()):
-            cells = [_text(row.ap[metric].get(r), 1) for r in _RANKINGS]
-            reached = row.reached[metric]
-            share = NOTHING if reached is None else f"{reached:.0f} %"
-            rankings.append(["" if i else row.name, heading, *cells, share])
-        errors = [_text(row.calibration_error.get(q), 3) for q in QUALITIES]
-        found = [row.correlation.get(score, {}) for score in SCORES]
-        both = [" / ".join(_text(true.get(q), 2) for q in QUALITIES) for true in found]
-        ranks = [text if true else NOTHING for text, true in zip(both, found, strict=True)]
-        agreement.append([row.name, str(row.of_object), *errors, *ranks])
-    return "\n".join(
-        [*markdown_lines(rankings), "", *markdown_lines(agreement), "", _EXPLAINED, ""]
-    )
-
-
-_EXPLAINED = (
-    "Mean ± sd over seeds. AP in percent of the same detections ranked by S_class alone, by the "
-    "score as predicted, with one predicted factor replaced by the truth, and with all of them "
-    "(*oracle*: the ceiling of this head); *reached*: how much of the way from S_class alone to "
-    "the oracle the head goes. The truth of a detection is the object of its class that its mask "
-    "overlaps most; one that overlaps none has quality 0. ECE (expected calibration error, 0 to 1) "
-    "and ρ (Spearman, with the true mask IoU / the true boundary Dice) are over the detections "
-    "whose box has an IoU of at least 0.5 with that object's; their count is of all seeds."
-)
+def _calibration(runs: Sequence[Ratings]) -> dict[str, list[CalibrationBin]]:
+    """The bins of all detections of some runs, for each quality that the head predicts."""
+    bins = {}
+    for name in runs[0].predicted:
+        predicted = np.concatenate([run.predicted[name][run.of_object] for run in runs])
+        true = np.concatenate([run.true[name][run.of_object] for run in runs])
+        bins[name] = calibration(predicted, true)
+    return bins
 
 
 def _over_seeds(values: list[Any]) -> Any:
@@ -245,6 +185,29 @@ def _reached(ap: dict[str, Measured]) -> float | None:
     if least is None or reached is None or most is None or most <= least:
         return None
     return 100 * (reached - least) / (most - least)
+
+
+def quality_markdown(quality: ScoreQuality) -> str:
+    """Render two tables: AP under other rankings, and agreement with the truth."""
+    if not quality.rows:
+        return "No row has detections that a scoring head has rated.\n"
+    rankings = [["row", "", *_RANKINGS.values(), "reached"]]
+    agreement = [
+        ["row", "detections", "ECE S_IoU", "ECE S_boundary", *(f"ρ {s}" for s in SCORES.values())]
+    ]
+    for row in quality.rows:
+        for name, (metric, heading) in zip((row.name, ""), _METRICS.items(), strict=True):
+            reached = row.reached[metric]
+            share = NOTHING if reached is None else f"{reached:.0f} %"
+            cells = [_text(row.ap[metric].get(r), 1) for r in _RANKINGS]
+            rankings.append([name, heading, *cells, share])
+        errors = [_text(row.calibration_error.get(q), 3) for q in QUALITIES]
+        found = [row.correlation.get(score, {}) for score in SCORES]
+        ranks = [" / ".join(_text(true[q], 2) for q in QUALITIES if true) for true in found]
+        agreement.append([row.name, str(row.of_object), *errors, *(r or NOTHING for r in ranks)])
+    return "\n".join(
+        [*markdown_lines(rankings), "", *markdown_lines(agreement), "", _EXPLAINED, ""]
+    )
 
 
 def _text(cell: Measured | None, digits: int) -> str:

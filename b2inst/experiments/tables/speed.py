@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import Run, read_json, write_json
-from b2inst.experiments.specs.data_spec import DataSpec, SplitName
+from b2inst.experiments.specs.data_spec import DataSpec, SplitName, file_sha256
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import parse_spec
 from b2inst.experiments.tables.table_result import Difference, Measured
@@ -28,7 +27,7 @@ _IMAGES = {"cpu": 50, "cuda": 200}
 
 
 class TableSpeed(BaseModel):
-    """What lies in ``results/<profile>/<table>/speed.json``."""
+    """The content of ``results/<profile>/<table>/speed.json``."""
 
     measured: dict[str, Any]  #: what was timed: each row's weights, the images, by which code
     benchmark: Benchmark  #: its models are called by the names of their rows
@@ -39,9 +38,10 @@ class TableSpeed(BaseModel):
         """Read it.
 
         Raises:
-            RunError: there is none, or it is damaged. SpecError: it is of another version.
+            RunError: The file is missing or damaged.
+            SpecError: The file is of another version.
         """
-        return parse_spec(cls, read_json(path), source=str(path))
+        return parse_spec(cls, read_json(path), source=path)
 
     def costs(self, row: str) -> dict[str, Measured]:
         """The cells of a row's columns of costs."""
@@ -49,38 +49,34 @@ class TableSpeed(BaseModel):
         return {name: Measured.of([value]) for name, value in values.items()}
 
     def differences(self, row: str, base: str) -> dict[str, Difference]:
-        """A row's costs less its base row's; of FPS the percentage, image by image."""
-        theirs = _values(self.benchmark.speed(base))
+        """A row's costs minus its base row's; of FPS the percentage, image by image."""
+        ours, theirs = (_values(self.benchmark.speed(name)) for name in (row, base))
         found = {
             name: Difference(mean=value - theirs[name], ci95=None, base=base)
-            for name, value in _values(self.benchmark.speed(row)).items()
+            for name, value in ours.items()
         }
-        pairs = {(o.model, o.baseline): o for o in self.benchmark.overheads}
-        overhead = pairs.get((row, base))
-        found["FPS"] = (
-            Difference(mean=None, ci95=None, base=base)
-            if overhead is None
-            else Difference(
-                mean=_fewer(overhead.percent), ci95=_interval(overhead.percent_ci95), base=base
-            )
-        )
+        found["FPS"] = Difference(mean=None, ci95=None, base=base)
+        for overhead in self.benchmark.overheads:
+            if (overhead.model, overhead.baseline) == (row, base):
+                interval = overhead.percent_ci95  # of more time
+                found["FPS"] = Difference(
+                    mean=_fewer(overhead.percent),
+                    ci95=interval and (_fewer(interval[1]), _fewer(interval[0])),
+                    base=base,
+                )
         return found
 
     def conditions(self) -> dict[str, Any]:
         """How it was measured, for the table's own provenance."""
-        machine = self.provenance
-        processor = self.benchmark.device
-        return {
-            "device": machine["cpu"] if processor == "cpu" else processor,
-            "dtype": self.benchmark.dtype,
-            "threads": self.benchmark.threads,
-            "images": self.benchmark.images,
-            "image_source": self.benchmark.image_source,
-            "seed": machine["seed"],
-            "commit": machine["commit"],
-            "dirty": machine["dirty"],
-            "measured": machine["measured"],
-        }
+        measured = {k: self.provenance[k] for k in ("seed", "commit", "dirty", "measured")}
+        names = ("dtype", "threads", "images", "image_source")
+        conditions = {name: getattr(self.benchmark, name) for name in names}
+        device = self.benchmark.device
+        return (
+            {"device": self.provenance["cpu"] if device == "cpu" else device}
+            | conditions
+            | measured
+        )
 
 
 def table_speed(
@@ -96,19 +92,19 @@ def table_speed(
 ) -> TableSpeed:
     """Time the trained weights of all rows on the same images, or read back what was measured.
 
-    It is measured anew where weights, images, code or kind of device are others.
+    It is measured again if weights, images, code or kind of device have changed.
 
     Args:
-        rows: a finished run for each.
-        bases: the row that a row is compared with, for those that have one.
-        file: where it is kept (JSON).
-        data, split: where the images are from: up to 50 (on a GPU 200), evenly spaced.
+        rows: A finished run for each row.
+        bases: The row that a row is compared with, if it has one.
+        file: Where the measurement is kept (JSON).
+        data, split: Source of the images: up to 50 (on a GPU 200), evenly spaced.
         device: "cpu" or "cuda".
     """
     kind = device.partition(":")[0]
     label = data.split_label(split)
     measured = {
-        "weights": {row: _sha256(run.model_path) for row, run in rows.items()},
+        "weights": {row: file_sha256(run.model_path) for row, run in rows.items()},
         "data": data.name,
         "split": label,
         "images": _IMAGES[kind],
@@ -126,6 +122,7 @@ def table_speed(
         progress=progress,
     )
     compared = {(o.model, o.baseline): o for o in result.overheads}
+    pairs = {(row, base): (paths.get(row), paths.get(base)) for row, base in bases.items()}
     speed = TableSpeed(
         measured=measured,
         benchmark=replace(
@@ -133,8 +130,8 @@ def table_speed(
             speeds=[replace(result.speed(path), model=row) for row, path in paths.items()],
             overheads=[
                 replace(compared[pair], model=row, baseline=base)
-                for row, base in bases.items()
-                if (pair := (paths.get(row), paths.get(base))) in compared
+                for (row, base), pair in pairs.items()
+                if pair in compared
             ],
         ),
         provenance={
@@ -164,15 +161,6 @@ def _values(speed: Speed) -> dict[str, float]:
     return {"FPS": speed.fps, "parameters": speed.parameters / 1e6, "GFLOPs": speed.gflops}
 
 
-def _interval(more_time: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if more_time is None else (_fewer(more_time[1]), _fewer(more_time[0]))
-
-
 def _fewer(percent: float) -> float:
-    """Difference of images a second in percent, of a difference of time in percent."""
+    """Difference of images a second in percent, from a difference of time in percent."""
     return 100 * (1 / (1 + percent / 100) - 1)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A table's numbers: the paper's beside ours ."""
+"""A table's numbers: the paper's beside ours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Part(BaseModel):
 
 
 class Measured(_Part):
-    """A metric over seeds, AP in percent; None where nothing was measured."""
+    """A metric over seeds, AP in percent; None if nothing was measured."""
 
     mean: float | None
     sd: float | None = None  #: sample standard deviation; None for one seed
@@ -30,7 +30,7 @@ class Measured(_Part):
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Self:
-        """Of the values that were measured."""
+        """Summarise the values that are not None."""
         found = [value for value in values if value is not None]
         return cls(
             mean=statistics.fmean(found) if found else None,
@@ -47,19 +47,19 @@ class Measured(_Part):
 
 
 class Difference(_Part):
-    """A metric less that of the base row, over the seeds both have.
+    """A metric minus that of the base row, over the seeds both have.
 
     AP in percent points, FPS in percent of the base row's.
     """
 
     mean: float | None
-    #: The noise of the images, the trained models as given: by the paired bootstrap, of FPS by
-    #: the ranks of the images' own differences.
+    #: The noise of the images, given the trained models: by the paired bootstrap, for FPS by the
+    #: ranks of the images' own differences.
     ci95: tuple[float, float] | None
     base: str
     sd: float | None = None  #: of the seeds' own differences; None for one seed
     band95: tuple[float, float] | None = None  #: noise of images and seeds (``noise_band``)
-    inside_noise: bool | None = None  #: whether the band has zero in it
+    inside_noise: bool | None = None  #: whether the band contains zero
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -92,7 +92,7 @@ class ContrastResult(_Part):
     asks: str
     row: str
     base: str
-    delta: dict[str, Difference] = {}  #: empty where one of them has not been run
+    delta: dict[str, Difference] = {}  #: empty if one of them has not been run
 
 
 class TableResult(_Part):
@@ -116,15 +116,15 @@ class TableResult(_Part):
 
     @property
     def seeds(self) -> int:
-        """Seeds of the row that has most."""
+        """Number of seeds of the row that has most."""
         return max((len(row.runs) for row in self.rows), default=0)
 
     def row(self, name: str) -> ResultRow:
-        """A row by name."""
+        """Return a row by name."""
         return next(row for row in self.rows if row.name == name)
 
     def paper_difference(self, name: str, column: str) -> float | None:
-        """The paper's cell less its base row's, FPS in percent of it; None without the two."""
+        """The paper's cell minus its base row's, FPS in percent of it; None without the two."""
         row = self.row(name)
         here = row.paper.get(column)
         there = None if row.base is None else self.row(row.base).paper.get(column)
@@ -138,5 +138,5 @@ class TableResult(_Part):
 
     @classmethod
     def load(cls, path: Path) -> TableResult:
-        """Read what ``save`` wrote: tables are rendered again without any run at hand."""
-        return parse_spec(cls, read_json(path), source=str(path))
+        """Read what ``save`` wrote."""
+        return parse_spec(cls, read_json(path), source=path)

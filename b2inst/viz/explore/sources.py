@@ -62,9 +62,8 @@ def trained_models(
     plan = load_profile(profile, data=data, workspace=workspace)
     if isinstance(plan.data, CocoData):
         plan = plan.model_copy(update={"data": plan.data.identified()})
-    tables = {path.stem for path in workspace.spec_file("table1", kind="").parent.glob("*.yaml")}
     found: dict[Path, Checkpoint] = {}
-    for name in sorted(tables, key=lambda name: (not name.startswith("table"), name)):
+    for name in sorted(workspace.specs(), key=lambda name: (not name.startswith("table"), name)):
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)

@@ -9,7 +9,7 @@ import pytest
 from b2inst.data import CocoIndex, DataError
 from b2inst.evaluation import evaluate, read_predictions, write_predictions
 from b2inst.experiments.runs.datasets import load_split, prepare
-from b2inst.experiments.runs.early_look import looked_at
+from b2inst.experiments.runs.measuring import looked_at
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace

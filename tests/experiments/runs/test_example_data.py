@@ -3,40 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from b2inst.data import SCENE_CLASSES, check_coco, make_scene
-from b2inst.experiments.runs.example_data import GROUPS, regrouped, write_example
-
-CONTENT = {
-    "info": {"year": 2026},
-    "images": [{"id": 1}],
-    "annotations": [
-        {"id": 1, "category_id": 30, "area": 5},
-        {"id": 2, "category_id": 10, "area": 6},
-        {"id": 3, "category_id": 20, "area": 7},
-    ],
-    "categories": [
-        {"id": 10, "name": "cat"},
-        {"id": 20, "name": "bus"},
-        {"id": 30, "name": "dog"},
-    ],
-}
-
-
-def test_objects_go_to_their_group_and_others_are_left_out() -> None:
-    made = regrouped(CONTENT, {"vehicle": ("bus",), "dog or cat": ("cat", "dog")})
-    assert made["categories"] == [{"id": 1, "name": "vehicle"}, {"id": 2, "name": "dog or cat"}]
-    assert [(a["id"], a["category_id"]) for a in made["annotations"]] == [(1, 2), (2, 2), (3, 1)]
-    fewer = regrouped(CONTENT, {"pet": ("dog",)})
-    assert fewer["annotations"] == [{"id": 1, "category_id": 1, "area": 5}]
-    assert made["info"] == fewer["info"] == CONTENT["info"]
-    assert CONTENT["annotations"][0]["category_id"] == 30  # type: ignore[index]
-
-
-def test_a_class_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match="'cow'"):
-        regrouped(CONTENT, {"pet": ("cow",)})
+from b2inst.experiments.runs.example_data import GROUPS, write_example
 
 
 def test_each_class_of_the_scenes_is_in_one_group() -> None:

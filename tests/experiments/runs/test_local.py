@@ -21,9 +21,8 @@ from safetensors.torch import load_file
 from b2inst.experiments.runs import local
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.environment import child_environment
-from b2inst.experiments.runs.launch import run_all
+from b2inst.experiments.runs.launch import last_iteration, run_all
 from b2inst.experiments.runs.local import gpus_of_jobs
-from b2inst.experiments.runs.progress import last_iteration
 from b2inst.experiments.runs.store import Run, open_run, write_json
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -76,6 +75,17 @@ if __name__ == "__main__":
     local.work = fake_worker.work
     spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
     run_all({"row": spec}, Workspace(Path(sys.argv[2])), split="test", machine=Resources())
+"""
+
+
+#: A process that works on one run.
+WORKER = """
+import sys
+from pathlib import Path
+from b2inst.experiments import Resources, RunSpec, Workspace
+from b2inst.experiments.runs.worker import work
+spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
+sys.exit(work(spec, Workspace(Path(sys.argv[2])), None, Resources()))
 """
 
 
@@ -217,10 +227,9 @@ def test_a_killed_run_resumes_with_the_same_numbers(
     for workspace in (whole, broken):
         prepare(spec.data, workspace.data)
     began = open_run(broken.runs, spec)
-    write_json(began.folder / "order.json", spec.model_dump(mode="json"))
-    module = "b2inst.experiments.runs.worker"
+    write_json(tmp_path / "spec.json", spec.model_dump(mode="json"))
     worker = subprocess.Popen(
-        [sys.executable, "-m", module, began.folder / "order.json", "--root", broken.root],
+        [sys.executable, "-c", WORKER, tmp_path / "spec.json", broken.root],
         env={**os.environ, **child_environment(threads=1)},
     )
     _wait_for(lambda: last_iteration(began.log_path) >= 3)
@@ -280,15 +289,6 @@ def test_one_of_two_processes_killed_ends_a_run_that_resumes(spec: RunSpec, tmp_
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     assert resumed.metrics("test") == straight.metrics("test")
     assert [line["iteration"] for line in resumed.log()] == list(range(1, 101))
-
-
-def test_progress_reads_the_last_whole_line(tmp_path: Path) -> None:
-    log = Run(tmp_path).log_path
-    assert last_iteration(log) == 0
-    log.write_text('{"iteration": 10}\n{"iteration": 20}\n{"iteration": 3')
-    assert last_iteration(log) == 20
-    log.write_text("".join(f'{{"iteration": {i}, "pad": "{"x" * 90}"}}\n' for i in range(500)))
-    assert last_iteration(log) == 499
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:

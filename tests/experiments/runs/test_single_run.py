@@ -12,7 +12,7 @@ from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.tables.run_list import run_table
+from b2inst.experiments.tables.published import run_table
 from b2inst.models import create_model
 from b2inst.weights import save_model
 

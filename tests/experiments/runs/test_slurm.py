@@ -112,8 +112,10 @@ def _folder(job: Job) -> Path:
     return open_run(job.workspace.runs, job.spec).folder
 
 
-def test_a_job_stops_when_its_file_says_so(job: Job) -> None:
+def test_a_job_that_is_stopped_for_good_ends(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    (_folder(job) / "signal").write_text(str(int(signal.SIGTERM)))
     stop_file(open_run(job.workspace.runs, job.spec)).touch()
+    monkeypatch.setattr(slurm.time, "sleep", lambda _: pytest.fail("waits to be queued again"))
     assert job() == STOPPED
     assert (_folder(job) / "stopped").is_file()
 
@@ -267,7 +269,10 @@ def test_ctrl_c_cancels_what_waits_and_stops_what_runs(
     monkeypatch.setattr(slurm.time, "sleep", press)
     with pytest.raises(KeyboardInterrupt):
         _run_all(specs, workspace)
-    assert (cluster / "scancel.asked").read_text() == "--state=PENDING 40_0 40_1\n"
+    assert (cluster / "scancel.asked").read_text().splitlines() == [
+        "--state=PENDING 40_0 40_1",
+        "--signal=TERM 40_0 40_1",
+    ]
     assert all(stop_file(run).exists() for run in runs)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 from b2inst.experiments.runs.store import (
     Run,
     RunStatus,
-    check_space,
     open_run,
     read_json,
     write_json,
@@ -62,14 +59,6 @@ def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
         pass
     with run.locked():
         pass
-
-
-def test_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**10, 9 * 10**9, 10**9))
-    check_space(tmp_path / "not/yet/there", 0.9e9)
-    with pytest.raises(RunError, match=r"no disk space: about 2\.00 GB needed, 1\.00 GB free"):
-        check_space(tmp_path / "not/yet/there", 2e9)
 
 
 def test_json_is_whole_or_not_there(tmp_path: Path) -> None:

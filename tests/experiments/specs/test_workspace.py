@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.specs import workspace as workspace_module
+from b2inst.experiments.specs.errors import SpecError
+from b2inst.experiments.specs.workspace import Workspace, shipped
 
 
 def test_here_is_the_checkout_from_any_folder_in_it(
@@ -28,11 +30,37 @@ def test_here_is_the_current_folder_elsewhere(
     assert workspace.spec_file("tiny", kind="profiles").name == "tiny.yaml"  # the package's own
 
 
-def test_own_specs_come_first(tmp_path: Path) -> None:
+def test_own_files_come_first(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
     (tmp_path / "experiments/profiles").mkdir(parents=True)
-    mine = tmp_path / "experiments/profiles/tiny.yaml"
-    mine.touch()
-    assert Workspace(tmp_path).spec_file("tiny", kind="profiles") == mine
+    (tmp_path / "notebooks").mkdir()
+    own = [tmp_path / f"experiments/profiles/{name}.yaml" for name in ("own", "tiny")]
+    notebook = tmp_path / "notebooks/quickstart.ipynb"
+    for file in (*own, notebook):
+        file.touch()
+    found = workspace.specs("profiles")
+    assert [found["own"], found["tiny"]] == own
+    assert found["smoke"] == shipped("experiments") / "profiles/smoke.yaml"
+    assert workspace.spec_file("tiny", kind="profiles") == own[1]
+    assert workspace.notebook("quickstart.ipynb") == notebook
+    assert workspace.notebook("figures.ipynb") == shipped("notebooks") / "figures.ipynb"
+
+
+def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"no profile 'big'; there are .*smoke, tiny"):
+        Workspace(tmp_path).spec_file("big", kind="profiles")
+
+
+def test_files_are_shipped_in_the_checkout_and_in_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = Path(__file__).parents[3]
+    assert shipped("experiments") == checkout / "experiments"
+    assert shipped("notebooks") == checkout / "notebooks"
+    installed = tmp_path / "b2inst/_data/experiments"
+    installed.mkdir(parents=True)
+    monkeypatch.setattr(workspace_module, "files", tmp_path.joinpath)
+    assert shipped("experiments") == installed
 
 
 def test_paths_are_shown_from_the_root(tmp_path: Path) -> None:

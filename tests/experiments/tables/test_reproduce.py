@@ -373,11 +373,6 @@ def test_mistakes_are_found_before_any_training(
     file.write_text(json.dumps(content))
     with pytest.raises(SpecError, match="other categories"):
         _smoke(workspace, data=coco_folder(coco))
-
-    usage = type("Usage", (), {"free": 1e6})
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(RunError, match="no disk space"):
-        _smoke(workspace)
     assert runs.calls == []
 
 

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from b2inst.evaluation.score_quality import CalibrationBin, calibration, calibration_error
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables import score_quality as module
 from b2inst.experiments.tables.score_quality import (
     ScoreQuality,
-    pooled,
     quality_markdown,
     score_quality,
 )
@@ -59,9 +57,6 @@ def test_rated_detections_of_two_seeds(
         for a in truth["annotations"]
     ]
     monkeypatch.setattr(module, "read_predictions", lambda path: records)
-    monkeypatch.setattr(module, "iterate_predictions", lambda path: iter(records))
-    for kept in workspace.runs.glob("*/test/score_quality.json"):
-        kept.unlink()
     result = result_of({"HBB+MS": [run.hash, "second"]})
     quality = score_quality(result, workspace)
     (row,) = quality.rows
@@ -84,23 +79,7 @@ def test_rated_detections_of_two_seeds(
     assert stored["rows"][0]["runs"] == [run.hash, "second"]
     assert (folder / "score_quality.md").read_text() == text
 
-    monkeypatch.setattr(module, "_measure", None)  # read back, not measured again
-    assert score_quality(result, workspace).rows == [row]
-
 
 def test_a_run_that_is_gone_is_named(workspace: Workspace) -> None:
     with pytest.raises(RunError, match=r"runs/abc/test/predictions.*make table1 PROFILE=smoke"):
         score_quality(result_of({"HBB": ["abc"]}), workspace)
-
-
-def test_pooled_bins_are_those_of_all_detections() -> None:
-    rng = np.random.default_rng(0)
-    runs = [(rng.random(n) * 0.6, rng.random(n)) for n in (30, 200)]
-    both = pooled([calibration(*run) for run in runs])
-    expected = calibration(*(np.concatenate(values) for values in zip(*runs, strict=True)))
-    for one, other in zip(both, expected, strict=True):
-        assert (one.low, one.high, one.count) == (other.low, other.high, other.count)
-        assert one.predicted == pytest.approx(other.predicted)
-        assert one.true == pytest.approx(other.true)
-    assert calibration_error(both) == pytest.approx(calibration_error(expected))
-    assert both[-1] == CalibrationBin(0.9, 1.0, 0, None, None)
