@@ -1,5 +1,5 @@
 # b2inst: `make` alone lists the targets. These variables apply to all of them:
-#   PROFILE  tiny (default) | nuclei | smoke | small | coco-1x | coco-3x: data, model size, schedule
+#   PROFILE  data, model size and schedule: a file of experiments/profiles/, tiny by default
 #   SEEDS    comma-separated list, e.g. SEEDS=0,1,2
 #   DATA     a COCO-format folder, for the profiles that read one
 #   BATCH    images per iteration; learning rate and schedule are scaled accordingly
@@ -29,6 +29,8 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo; echo "profiles: $(basename $(notdir $(sort $(wildcard experiments/profiles/*.yaml))))"
+	@echo "          ($(BIN)/b2inst profiles describes them)"
 
 setup: $(STAMP) ## create .venv with the locked dependencies (other targets do this as needed)
 
@@ -89,8 +91,11 @@ bench: setup ## time the R-50 models by stage, with and without B2Inst: results/
 gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, one seed of Table 1: results/gpu/
 	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei --data $(abspath $(DATA)))
 
+# Jupyter refuses to run as root, as one is in most containers, unless told otherwise.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 lab: setup ## open the explorer and the other notebooks in JupyterLab
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab notebooks/explore_bases.ipynb
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb
 
 explorer: setup ## serve the explorer as a web page, with voila
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb

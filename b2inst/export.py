@@ -22,8 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import FrozenBatchNorm2d
 
 from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_image
-from b2inst.data.image_files import walk_images
-from b2inst.data.images import as_array
+from b2inst.data.images import as_array, walk_images
 from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import RUNTIMES, import_extra, replace_network

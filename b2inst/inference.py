@@ -46,11 +46,7 @@ class DeviceError(ValueError):
 
 
 def resolve_device(name: str) -> str:
-    """The device that a name means; "auto" is the GPU where there is one.
-
-    Raises:
-        DeviceError: if a GPU is asked for and there is none.
-    """
+    """Return "cuda" or "cpu" for "auto"; DeviceError if there is no GPU for another name."""
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(
             f"device {name}: PyTorch finds no GPU here; leave --device out, or check the driver"
@@ -61,15 +57,7 @@ def resolve_device(name: str) -> str:
 
 
 def chosen_precision(name: str, device: torch.device) -> Precision:
-    """Resolve "auto": bfloat16 if the device has instructions for it, else float32.
-
-    Args:
-        name: "auto", "float32" or "bfloat16".
-        device: Device of the model.
-
-    Raises:
-        ValueError: ``name`` is another one.
-    """
+    """Resolve "auto": bfloat16 if the device has instructions for it, else float32."""
     if name not in ("auto", "float32", "bfloat16"):
         raise ValueError(f"precision {name!r}: choose auto, float32 or bfloat16")
     if name != "auto":
@@ -117,11 +105,7 @@ class FastNetwork(TorchFunctionMode):
 
     Batch norms are fused into the preceding convolutions. On a CPU, maps are in channels-last
     format and wide 3×3 convolutions in float32 use a quarter of the multiplications (``winograd``).
-    The model itself is not modified.
-
-    Args:
-        model: Model with batch norms in evaluation mode.
-        dtype: Data type of convolutions.
+    The model, in evaluation mode, is not modified. ``dtype`` is that of convolutions.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -211,9 +195,6 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         x: B×C×H×W float32 on a CPU.
         weight: 3×3×C×K.
         bias: K, or None.
-
-    Returns:
-        B×K×H×W in channels-last format.
     """
     wide_in, wide_out = weight.shape[2:]
     height, width = x.shape[2:]

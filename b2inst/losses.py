@@ -1,7 +1,4 @@
-"""The losses of the paper and of its baselines, each a function with its source.
-
-All of them work in float32 whatever the precision of the network's outputs.
-"""
+"""The losses of the paper and of its baselines, in float32 whatever the network's precision."""
 
 from __future__ import annotations
 
@@ -28,14 +25,10 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ltrb_giou_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum of 1 - GIoU of distances to the four sides (FCOS).
+    """Weighted sum of 1 - GIoU of P×4 non-negative distances to the four sides (FCOS).
 
     The published FCOS adds 1 to intersection and union in the IoU; distances are in units of
     the level's stride, so this is a noticeable smoothing, kept for fidelity.
-
-    Args:
-        predicted, target: P×4, left top right bottom, non-negative, in strides.
-        weights: P.
     """
     predicted = predicted.float()
     area_p = (predicted[:, 0] + predicted[:, 2]) * (predicted[:, 1] + predicted[:, 3])
@@ -56,29 +49,16 @@ def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """1 - Dice over all but the first dimension, with squared denominators (paper Eq. 1's form).
-
-    Args:
-        probabilities, targets: B×..., in [0, 1].
-
-    Returns:
-        B, in [0, 1].
-    """
+    """1 - Dice of B×... maps in [0, 1], with squared denominators (paper Eq. 1's form): B."""
     p, t = probabilities.float().flatten(1), targets.flatten(1)
     return 1 - (2 * (p * t).sum(1) + 1) / (p.square().sum(1) + t.square().sum(1) + 1)
 
 
 def mask_dice(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """1 - Dice of each mask, with squared denominators (CondInst Eq. 8; V-Net).
+    """1 - Dice of P×... masks in [0, 1], with squared denominators (CondInst Eq. 8; V-Net): P.
 
     Unlike ``dice_loss`` with hardly anything in the denominator besides the sums: an empty target
     costs 1 whatever is predicted.
-
-    Args:
-        probabilities, targets: P×..., in [0, 1].
-
-    Returns:
-        P, in [0, 1].
     """
     p, t = probabilities.float().flatten(1), targets.float().flatten(1)
     return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 1e-5)
@@ -87,14 +67,9 @@ def mask_dice(probabilities: Tensor, targets: Tensor) -> Tensor:
 def crisp_boundary_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
     """Inverse Dice of Deng et al., "Learning to Predict Crisp Boundaries" (ECCV 2018), minus 1.
 
-    The paper's reference [13] and its third boundary loss (§4.1). The inverse punishes a map
-    that misses the boundary far harder than 1 - Dice does; a perfect map gives 0.
-
-    Args:
-        probabilities, targets: B×..., in [0, 1].
-
-    Returns:
-        B, at least 0.
+    The paper's reference [13] and its third boundary loss (§4.1), for B×... maps in [0, 1]: B. The
+    inverse punishes a map that misses the boundary far harder than 1 - Dice does; a perfect map
+    gives 0.
     """
     p, t = probabilities.float().flatten(1), targets.flatten(1)
     return (p.square().sum(1) + t.square().sum(1) + 1) / (2 * (p * t).sum(1) + 1) - 1
@@ -122,10 +97,8 @@ def hard_negative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def cropped_mask_bce(probabilities: Tensor, targets: Tensor, boxes: Tensor) -> Tensor:
     """Cross-entropy of P×h×w masks that are 0 outside their boxes, divided by the box's area: P.
 
-    A target beyond the crop costs 100 a cell, where PyTorch stops the logarithm (YOLACT).
-
-    Args:
-        boxes: P×4 x1 y1 x2 y2, in cells.
+    Boxes are P×4 x1 y1 x2 y2, in cells. A target beyond the crop costs 100 a cell, where PyTorch
+    stops the logarithm (YOLACT).
     """
     # A GPU's mixed precision refuses this loss, also of float32.
     with torch.autocast(probabilities.device.type, enabled=False):

@@ -48,14 +48,10 @@ class Result(Instances):
         return f"<{len(listed)} {what} in {height}×{width} pixels{end}>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
-        """Draw the instances over the image.
+        """Draw the instances with at least a ranking score over the image.
 
-        Args:
-            score_threshold: Lowest ranking score of the instances to draw.
-            captions: Whether to draw boxes with class name and score.
-
-        Returns:
-            Figure whose axes ``figure.axes[0]`` are in pixels of the image.
+        ``captions`` are boxes with class name and score. The axes of the figure
+        (``figure.axes[0]``) are in pixels of the image.
         """
         from b2inst.viz.draw import draw_instances
         from b2inst.viz.picture import picture_figure
@@ -90,9 +86,7 @@ class Result(Instances):
     def to_supervision(self) -> Any:
         """Convert the instances to ``supervision.Detections``, with ranking scores as confidence.
 
-        Returns:
-            Detections with ``class_name`` and the scores ``class_score``, ``iou_score`` and
-            ``boundary_score``, if predicted, in ``data``.
+        Class names and the other scores, if predicted, are in ``data``.
 
         Raises:
             MissingPackageError: The package ``supervision`` is not installed.

@@ -132,24 +132,11 @@ class Masks(SampledMasks, Protocol):
     def resized(self, size: int) -> Tensor:
         """Resample the masks inside their boxes: N×size×size probabilities."""
 
-    def paste(
-        self,
-        boxes: Tensor,
-        size: tuple[int, int],
-        frame: tuple[int, int],
-        *,
-        rows: Tensor | slice = slice(None),
-    ) -> Tensor:
-        """Paste masks into an image.
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        """Paste the masks into an image: N×H×W bool.
 
-        Args:
-            boxes: Boxes in pixels of the image, M×4.
-            size: (height, width) of the image.
-            frame: (height, width) of the image in the network's input.
-            rows: Indices of M masks (default: all).
-
-        Returns:
-            M×H×W bool.
+        Boxes are N×4 in pixels of the image; ``size`` is the (height, width) of the image, and
+        ``frame`` that in the network's input.
         """
 
 
@@ -166,15 +153,8 @@ class RoIMasks(_PerInstance):
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
         return sample_rois(self.probabilities, self.boxes, rows, columns) >= 0.5
 
-    def paste(
-        self,
-        boxes: Tensor,
-        size: tuple[int, int],
-        frame: tuple[int, int],
-        *,
-        rows: Tensor | slice = slice(None),
-    ) -> Tensor:
-        return paste_masks(self.probabilities[rows], boxes, size)
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        return paste_masks(self.probabilities, boxes, size)
 
 
 @dataclass
@@ -201,25 +181,17 @@ class FrameMasks(_PerInstance):
         down, along = self._cells(rows + 0.5), self._cells(columns + 0.5)
         return sample_grid(self.probabilities, down, along) > 0.5
 
-    def paste(
-        self,
-        boxes: Tensor,
-        size: tuple[int, int],
-        frame: tuple[int, int],
-        *,
-        rows: Tensor | slice = slice(None),
-    ) -> Tensor:
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         down, along = (
             self._cells(pixel_centres(pixels, side))
             for pixels, side in zip(size, frame, strict=True)
         )
         # Only the part of the image where a mask can be is computed.
         windows = windows_above(self.probabilities, down, along, 0.5)
-        chosen = torch.arange(len(self))[rows.cpu() if isinstance(rows, Tensor) else rows].tolist()
-        masks = torch.zeros((len(chosen), *size), dtype=torch.bool, device=self.boxes.device)
-        for mask, i in zip(masks, chosen, strict=True):
-            top, left, bottom, right = windows[i]
-            soft = sample_grid(self.probabilities[i], down[top:bottom], along[left:right])
+        masks = torch.zeros((len(self), *size), dtype=torch.bool, device=self.boxes.device)
+        for mask, cells, window in zip(masks, self.probabilities, windows, strict=True):
+            top, left, bottom, right = window
+            soft = sample_grid(cells, down[top:bottom], along[left:right])
             mask[top:bottom, left:right] = soft > 0.5
         return masks
 

@@ -121,9 +121,7 @@ def exchanged(bases: Bases, boundary: Tensor, use: str) -> Bases:
 def _masks(index: CocoIndex) -> Iterator[Tensor]:
     for image in index.images:
         found = [
-            torch.from_numpy(a.mask(image.height, image.width))[None]
-            for a in index.annotations[image.id]
-            if not a.crowd
+            torch.from_numpy(a.mask())[None] for a in index.annotations[image.id] if not a.crowd
         ]
         yield torch.cat([torch.zeros((0, image.height, image.width), dtype=torch.uint8), *found])
 

@@ -59,8 +59,7 @@ def main(
         train(model, dataset, schedule=schedule, seed=seed, out=out)
     predictions = out / "predictions.jsonl.gz"
     write_predictions(b2inst.load_model(weights), index, predictions)
-    ids = [image.id for image in index.images]
-    metrics = evaluate(read_predictions(predictions), index.annotation_file, image_ids=ids)
+    metrics = evaluate(read_predictions(predictions), index)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     typer.echo(f"{len(index.images)} images, {iterations} iterations: mask AP {metrics['AP']:.1f}")
 

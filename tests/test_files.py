@@ -160,7 +160,7 @@ def test_image_ids_beyond_doubles(case: Path) -> None:
         assert result.exit_code == 0, result.output
         outputs.append(result.output.splitlines()[-3:])
         assert call("compare", predictions, predictions, "--data", name, "--split", "val",
-                    "--resamples", 100, "--jobs", 1).exit_code == 0  # fmt: skip
+                    "--resamples", 100).exit_code == 0  # fmt: skip
     assert outputs[0] == outputs[1]
     assert outputs[0][0].split()[:2] == ["mask", "14.1"]
 

@@ -85,7 +85,7 @@ found = [{k: a[k] for k in ("image_id", "category_id", "segmentation", "bbox")} 
          for a in truth["annotations"]]
 Path(results).write_text(json.dumps(found))
 call("eval", results, "--data", folder)
-call("compare", results, results, "--data", folder, "--jobs", "1")
+call("compare", results, results, "--data", folder)
 """
     found = _imported(program, tmp_path / "data", tmp_path / "results.json")
     assert "b2inst.evaluation.compare" in found

@@ -19,7 +19,7 @@ from torchvision.ops import nms, roi_align
 
 from b2inst.benchmark import Sample
 from b2inst.benchmark.dummy import DummyDetections
-from b2inst.benchmark.measure import TimedModel
+from b2inst.benchmark.stages import TimedModel
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records
@@ -195,9 +195,9 @@ def test_a_model_is_timed() -> None:
     sample = Sample(np.zeros((48, 64, 3), np.uint8), np.array([[8, 8, 40, 40]], np.float32))
     with PretendedCuda():
         model = build("b2inst-blendmask").eval().to("cuda")
-        timed = TimedModel("tiny", model, now=lambda: 0.0, dummies=DummyDetections(model, 7))
-        _, count = timed.predict(sample)
-    assert count == 7
+        timed = TimedModel(model, clock=lambda: 0.0, dummies=DummyDetections(model, 7))
+        timing = timed.predict(sample)
+    assert timing.detections == 7
 
 
 class PretendedFabric:
@@ -270,7 +270,6 @@ PARTS = {
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
     "modules/scoring_head.py": "b2inst-blendmask",
-    "modules/semantic_heads.py": "resnet-condinst",
     "ops/boundary.py": "b2inst-blendmask",
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",

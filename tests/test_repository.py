@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -44,6 +45,11 @@ def test_make_targets_exist(targets: set[str]) -> None:
     listed = re.findall(r"^make (\w.* \| .*)$", PROMISED, flags=re.MULTILINE)
     promised |= set(re.findall(r"[\w-]+", " ".join(listed)))
     assert promised <= targets
+
+
+def test_jupyter_is_allowed_to_run_as_root() -> None:
+    command = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True)
+    assert ("--allow-root" in command.stdout) == (os.getuid() == 0)
 
 
 def test_commands_exist() -> None:

@@ -143,6 +143,6 @@ def test_some_masks_are_pasted_in_a_given_order() -> None:
     boxes = torch.tensor([[0.0, 0, 20, 20], [8, 4, 40, 30], [2, 2, 30, 9]])
     order = torch.tensor([2, 0])
     for masks in (RoIMasks(blobs(3, 28, 28), boxes), FrameMasks(blobs(3, 16, 20), boxes, 2, 1)):
-        pasted = masks.paste(boxes[order], (32, 40), (32, 40), rows=order)
+        pasted = masks[order].paste(boxes[order], (32, 40), (32, 40))
         assert pasted.any()
         assert pasted.equal(masks.paste(boxes, (32, 40), (32, 40))[order])

@@ -8,9 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from b2inst.benchmark.samples import BenchmarkError, Sample
+from b2inst.benchmark.samples import Sample
 from b2inst.models import Segmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that cannot be run; the message is one line with a remedy."""
 
 
 class DummyDetections:
@@ -19,10 +23,9 @@ class DummyDetections:
     The head does all its work: its score threshold is set so that ``count`` detections of the first
     image pass. Their boxes, which are random, are then replaced by those of the image's objects,
     each several times and slightly shifted. The rest of the model has the cost of a trained one.
-    The model is modified.
 
     Args:
-        model: Untrained model.
+        model: Untrained model, which is modified.
         count: Number of detections per image.
     """
 

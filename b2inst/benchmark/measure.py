@@ -18,12 +18,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from b2inst.benchmark.dummy import DummyDetections
+from b2inst.benchmark.dummy import BenchmarkError, DummyDetections
 from b2inst.benchmark.results import Benchmark, Overhead, Speed
-from b2inst.benchmark.samples import BenchmarkError, Sample, composed_samples
-from b2inst.benchmark.stages import STAGES, StageClock
+from b2inst.benchmark.samples import Sample, composed_samples
+from b2inst.benchmark.stages import STAGES, TimedModel, Timing
 from b2inst.models import Segmenter, baseline_of, create_model
-from b2inst.ops.masks import encode_rle
 from b2inst.weights import load_model
 
 _WARM_UP = 3  # images per model
@@ -41,7 +40,6 @@ def benchmark(
     device: torch.device | str = "cpu",
     precision: str = "float32",
     compiled: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
     progress: bool = True,
 ) -> Benchmark:
     """Measure latency by stage, size and cost of models, one image at a time.
@@ -59,8 +57,8 @@ def benchmark(
         detections: Number of detections per image of models with untrained weights.
         device: "cpu" or "cuda".
         precision: Precision of the network: "float32", "bfloat16" or "auto".
-        compiled: Whether to use ``torch.compile`` for backbone and heads.
-        clock: Clock in seconds. ``time.process_time`` is less affected by other processes.
+        compiled: Whether to use ``torch.compile`` for backbone and heads instead of the optimised
+            network.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -72,130 +70,49 @@ def benchmark(
         raise BenchmarkError(f"models {list(models)}: name at least one, each once")
     device = torch.device(device)
     samples = composed_samples(50) if samples is None else samples
-    now = partial(_synchronised, clock) if device.type == "cuda" else clock
-    timed = []
+    timed = {}
     for name in models:
-        model = _prepared(name, options or {}, size, device, precision)
+        model = _prepared(name, options or {}, size)
+        model.to(device).precision = precision
+        if compiled:
+            _compile(model, device)
         dummies = None if _trained(name) else DummyDetections(model, detections)
-        timed.append(TimedModel(name, model, now=now, dummies=dummies, compiled=compiled))
-    operations = [model.gflops(samples[0]) for model in timed]
-    for one in timed:
+        clock = _cuda_clock if device.type == "cuda" else time.perf_counter
+        timed[name] = TimedModel(model, dummies=dummies, clock=clock)
+    operations = {name: _gflops_as_defined(one, samples[0]) for name, one in timed.items()}
+    for one in timed.values():
         for sample in samples[:_WARM_UP]:
             one.predict(sample)
-        one.network_sizes.clear()
+    timings: dict[str, list[Timing]] = {name: [] for name in models}
     for i, sample in enumerate(tqdm(samples, desc="bench", unit="image", disable=not progress)):
-        turn = i % len(timed)
-        for one in timed[turn:] + timed[:turn]:
-            one.taken.append(one.predict(sample))
+        turn = i % len(models)
+        for name in (*models[turn:], *models[:turn]):
+            timings[name].append(timed[name].predict(sample))
     return Benchmark(
         speeds=[
-            _speed(one, gflops, options or {}, samples[0])
-            for one, gflops in zip(timed, operations, strict=True)
+            Speed(
+                model=name,
+                options={} if _trained(name) else dict(options or {}),
+                parameters=sum(p.numel() for p in one.model.parameters()),
+                gflops=operations[name],
+                peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
+                **_summary(timings[name]),
+            )
+            for name, one in timed.items()
         ],
-        overheads=_overheads(timed),
+        overheads=_overheads({n: str(m.model.recipe["name"]) for n, m in timed.items()}, timings),
         images=len(samples),
         image_source=image_source,
         stand_in_detections=None if all(map(_trained, models)) else detections,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        dtype=timed[0].model.precision,
+        dtype=timed[models[0]].model.precision,
         threads=torch.get_num_threads(),
     )
 
 
-class TimedModel:
-    """A model whose predictions are timed by stage.
-
-    Args:
-        name: Name of the model in the results.
-        model: Model, which is modified.
-        now: Clock in seconds, synchronised with the device.
-        dummies: Detections of an untrained model.
-        compiled: Whether to use ``torch.compile`` for backbone and heads.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        model: Segmenter,
-        *,
-        now: Callable[[], float],
-        dummies: DummyDetections | None = None,
-        compiled: bool = False,
-    ) -> None:
-        self.name, self.model, self.dummies, self.compiled = name, model, dummies, compiled
-        self.taken: list[tuple[dict[str, float], int]] = []  #: outputs of ``predict`` that count
-        self.network_sizes: list[tuple[int, ...]] = []
-        if compiled:
-            for dense in ("backbone", "instance_head", "basis_head"):
-                if (part := getattr(model, dense, None)) is not None:
-                    part.forward = torch.compile(part.forward)
-        device = next(model.parameters()).device.type
-        lower = compiled and model.precision == "bfloat16"
-        self._autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=lower)
-        self._clock = StageClock(model, now)
-        model.backbone.register_forward_pre_hook(
-            lambda _, inputs: self.network_sizes.append(tuple(inputs[0].shape[-2:]))
-        )
-        model.optimised = not compiled
-
-    def predict(self, sample: Sample) -> tuple[dict[str, float], int]:
-        """Predict an image up to run-length codes: seconds by stage, and number of detections."""
-        if self.dummies is not None:
-            self.dummies.sample = sample
-        with self._clock.running(), self._autocast:
-            (found,) = self.model.predict([sample.image])
-            self._clock.lap("paste")
-            encode_rle(found.masks)
-        return self._clock.seconds, len(found)
-
-    def gflops(self, sample: Sample) -> float:
-        """Count the operations of the model as defined, without faster algorithms."""
-        self.model.optimised = False
-        count = gflops(lambda: self.predict(sample))
-        self.model.optimised = not self.compiled
-        return count
-
-
-def _synchronised(clock: Callable[[], float]) -> float:
-    torch.cuda.synchronize()
-    return clock()
-
-
-def _trained(name: str) -> bool:
-    return name.endswith(".safetensors")
-
-
-def _prepared(
-    name: str,
-    options: Mapping[str, Any],
-    size: tuple[int, int] | None,
-    device: torch.device,
-    precision: str,
-) -> Segmenter:
-    if _trained(name):
-        model = load_model(name)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the same weights in the common parts of B2Inst and baseline
-            try:
-                model = create_model(name, num_classes=_CLASSES, **options).eval()
-            except ValueError as error:
-                raise BenchmarkError(f"{error}; weights files end with .safetensors") from None
-    preprocessor: Any = model.preprocessor
-    if size is not None and preprocessor.fixed_size is None:
-        preprocessor.shorter, preprocessor.longer_max = min(size), max(size)
-    elif size is not None:
-        if size[0] != size[1]:
-            raise BenchmarkError(f"{name}: looks at squares; give --size such as 550x550")
-        preprocessor.fixed_size = size
-    model.to(device).precision = precision
-    return model
-
-
 def gflops(work: Callable[[], object]) -> float:
     """Count the operations of convolutions and matrix products in 10⁹, two per multiply-add."""
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9
 
@@ -218,39 +135,81 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float:
     return float(np.cumsum([0, *(change for _, change in changes)]).max()) / 1e6
 
 
-def _speed(timed: TimedModel, gflops: float, options: Mapping[str, Any], sample: Sample) -> Speed:
-    laps = [seconds for seconds, _ in timed.taken]
-    totals = [1e3 * sum(seconds.values()) for seconds in laps]
-    (((height, width), _),) = Counter(timed.network_sizes).most_common(1)
-    stages = {stage: 1e3 * median(seconds[stage] for seconds in laps) for stage in STAGES}
-    device = next(timed.model.parameters()).device
-    return Speed(
-        model=timed.name,
-        options={} if _trained(timed.name) else dict(options),
-        network_size=(height, width),
-        detections=median(count for _, count in timed.taken),
-        median_ms=median(totals),
-        p90_ms=float(np.percentile(totals, 90)),
-        stages_ms={s: ms for s, ms in stages.items() if any(seconds[s] for seconds in laps)},
-        parameters=sum(p.numel() for p in timed.model.parameters()),
-        gflops=gflops,
-        peak_memory_mb=peak_memory_mb(lambda: timed.predict(sample), device),
-    )
+def _cuda_clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
-def _overheads(models: Sequence[TimedModel]) -> list[Overhead]:
+def _trained(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | None) -> Segmenter:
+    """A model that fits images into ``size``."""
+    if _trained(name):
+        model = load_model(name)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same weights in the common parts of B2Inst and baseline
+            try:
+                model = create_model(name, num_classes=_CLASSES, **options)
+            except ValueError as error:
+                raise BenchmarkError(f"{error}; weights files end with .safetensors") from None
+    preprocessor: Any = model.preprocessor
+    if size is not None and preprocessor.fixed_size is None:
+        preprocessor.shorter, preprocessor.longer_max = min(size), max(size)
+    elif size is not None:
+        if size[0] != size[1]:
+            raise BenchmarkError(f"{name}: resizes images to squares; give --size such as 550x550")
+        preprocessor.fixed_size = size
+    return model
+
+
+def _gflops_as_defined(timed: TimedModel, sample: Sample) -> float:
+    """Operations of the model as defined, without faster algorithms."""
+    optimised, timed.model.optimised = timed.model.optimised, False
+    count = gflops(partial(timed.predict, sample))
+    timed.model.optimised = optimised
+    return count
+
+
+def _compile(model: Segmenter, device: torch.device) -> None:
+    model.optimised = False
+    for name in ("backbone", "instance_head", "basis_head"):
+        if (part := getattr(model, name, None)) is not None:
+            part.forward = torch.compile(part.forward)
+    if model.precision == "bfloat16":
+        model.predict = torch.autocast(device.type, dtype=torch.bfloat16)(model.predict)  # type: ignore[method-assign]
+
+
+def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
+    """Fields of ``Speed`` that summarise the predictions of a model."""
+    totals = [1e3 * timing.total for timing in timings]
+    stages = {stage: 1e3 * median(t.seconds[stage] for t in timings) for stage in STAGES}
+    (network_size, _), *_ = Counter(timing.network_size for timing in timings).most_common()
+    return {
+        "network_size": network_size,
+        "detections": median(timing.detections for timing in timings),
+        "median_ms": median(totals),
+        "p90_ms": float(np.percentile(totals, 90)),
+        "stages_ms": {s: ms for s, ms in stages.items() if any(t.seconds[s] for t in timings)},
+    }
+
+
+def _overheads(
+    catalog_names: Mapping[str, str], timings: Mapping[str, Sequence[Timing]]
+) -> list[Overhead]:
     """Compare each model with its baseline, if that is measured too."""
     from scipy.stats import quantile_test  # slow to import
 
-    totals = {m.name: np.array([sum(lap.values()) for lap, _ in m.taken]) for m in models}
-    catalog_names = {m.name: str(m.model.recipe["name"]) for m in models}
     names = {catalog_name: name for name, catalog_name in catalog_names.items()}
     overheads = []
     for name, catalog_name in catalog_names.items():
         baseline = names.get(baseline_of(catalog_name))
         if baseline in {None, name}:
             continue
-        percents = 100 * (totals[name] / totals[baseline] - 1)
+        ours, theirs = (np.array([t.total for t in timings[n]]) for n in (name, baseline))
+        percents = 100 * (ours / theirs - 1)
         middle = float(np.median(percents))
         low, high = quantile_test(percents, q=middle, p=0.5).confidence_interval(0.95)
         interval = None if np.isnan(low + high) else (float(low), float(high))

@@ -76,7 +76,7 @@ def to_text(result: Benchmark) -> str:
     if result.stand_in_detections is not None:
         lines.append(
             f"models without trained weights: {result.stand_in_detections} detections at the "
-            "image's own objects take the place of theirs"
+            "image's own objects replace theirs"
         )
     table = pd.DataFrame({speed.model: _cells(speed) for speed in result.speeds})
     lines.append(table.dropna(how="all").fillna("–").to_string())
@@ -85,14 +85,14 @@ def to_text(result: Benchmark) -> str:
         if overhead.percent_ci95 is not None:
             interval = "95 % interval {:+.1f} to {:+.1f}".format(*overhead.percent_ci95)
         lines.append(
-            f"{overhead.model} takes {overhead.percent:+.1f} % of time more than "
+            f"{overhead.model} takes {overhead.percent:+.1f} % more time than "
             f"{overhead.baseline} ({interval}): {overhead.ratio:.3f} times its images/s"
         )
     return "\n".join(lines)
 
 
 def _cells(speed: Speed) -> dict[str, str | None]:
-    stages = {stage: speed.stages_ms.get(stage) for stage in STAGES}
+    times = {f"  {s}": speed.stages_ms.get(s) for s in STAGES}
     return {
         "images/s": f"{speed.fps:.2f}",
         "network input": "×".join(map(str, speed.network_size)),
@@ -102,5 +102,5 @@ def _cells(speed: Speed) -> dict[str, str | None]:
         "peak memory (MB)": f"{speed.peak_memory_mb:.0f}",
         "p90 (ms)": f"{speed.p90_ms:.1f}",
         "median (ms)": f"{speed.median_ms:.1f}",
-        **{f"  {s}": None if ms is None else f"{ms:.1f}" for s, ms in stages.items()},
+        **{stage: None if ms is None else f"{ms:.1f}" for stage, ms in times.items()},
     }

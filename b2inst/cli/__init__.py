@@ -1,6 +1,6 @@
 """The command line: ``b2inst --help``.
 
-The commands import what they need when they are called, so that mistyped options are told at once.
+Commands import what they need when they are called, so that --help and usage errors are fast.
 """
 
 from __future__ import annotations
@@ -13,17 +13,7 @@ from typing import Annotated
 import typer
 
 import b2inst
-from b2inst.cli import (
-    bench,
-    compare,
-    data,
-    experiments,
-    figures,
-    listing,
-    models,
-    report,
-    weights,
-)
+from b2inst.cli import bench, data, evaluation, experiments, listing, models
 from b2inst.cli.errors import Commands
 
 app = typer.Typer(
@@ -35,30 +25,27 @@ app = typer.Typer(
     # Typer would check the groups' `--help` where it is not given.
     rich_markup_mode=None,
     context_settings={"default_map": {"help": False, "data": {"help": False}}},
-    help="Boundary bases for instance segmentation: train, evaluate, reproduce the paper's tables.",
+    help="Train, evaluate and run B2Inst and its baselines, and reproduce the paper's tables.",
 )
-app.command()(experiments.table)
-app.command()(figures.figures)
-app.command()(report.report)
 app.command()(experiments.train)
+app.command("eval")(evaluation.evaluate)
+app.command()(models.predict)
+app.command()(evaluation.compare)
+app.command()(bench.bench)
+app.command()(models.convert)
+app.command()(models.export)
+app.command()(evaluation.submit)
+app.command()(experiments.table)
+app.command()(experiments.figures)
+app.command()(experiments.report)
 app.command()(experiments.runs)
 app.command()(experiments.publish)
-app.command("eval")(models.evaluate_weights)
-app.command()(models.predict)
-app.command()(models.submit)
-app.command()(compare.compare)
-app.command()(bench.bench)
-app.command()(weights.convert)
-app.command()(weights.export)
 app.command()(listing.models)
 app.command()(listing.profiles)
 
-data_app = typer.Typer(no_args_is_help=True, help="Make, check, convert to and fetch COCO format.")
-data_app.command()(data.scenes)
-data_app.command()(data.check)
-data_app.command()(data.convert)
-data_app.command()(data.coco)
-data_app.command()(data.nuclei)
+data_app = typer.Typer(no_args_is_help=True, help="Check, convert, download and generate data.")
+for command in (data.check, data.convert, data.coco, data.nuclei, data.scenes):
+    data_app.command()(command)
 app.add_typer(data_app, name="data")
 
 
@@ -78,7 +65,7 @@ def _settings(
     ] = False,
 ) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
 

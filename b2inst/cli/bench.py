@@ -10,48 +10,45 @@ import typer
 from b2inst.cli.errors import check_new
 from b2inst.cli.options import (
     DeviceOption,
+    ModelOption,
     OverwriteOption,
     PrecisionOption,
-    SkipBadOption,
+    SplitOptions,
     parse_options,
+    read_split,
+    with_groups,
 )
 
 
+@with_groups
 def bench(
-    models: Annotated[
-        list[str], typer.Argument(help="Names such as blendmask-r50, or weights files.")
-    ],
+    models: Annotated[list[str], typer.Argument(help="Model names or weights files.")],
+    split: SplitOptions,
     size: Annotated[
-        str | None,
-        typer.Option("--size", help="HxW to fit images into (default: the model's own)."),
+        str | None, typer.Option(help="HEIGHTxWIDTH to fit images into (default: the model's).")
     ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="How many (default: 50; GPU: 200).")
+    count: Annotated[
+        int | None,
+        typer.Option("--images", min=1, help="Number of images (default: 50, on a GPU 200)."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="COCO-format folder (default: scenes).")
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of --data.")] = "val",
-    skip_bad: SkipBadOption = False,
     detections: Annotated[
-        int, typer.Option("--detections", min=1, help="An image, where weights are untrained.")
+        int, typer.Option(min=1, help="Detections per image of untrained models.")
     ] = 100,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", help="Of named models, as NAME=YAML, such as attention_size=14."),
-    ] = None,
-    device: DeviceOption = None,
+    option: ModelOption = None,
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
-    compiled: Annotated[bool, typer.Option("--compile", help="By torch.compile.")] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Also write a JSON file.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Use torch.compile for backbone and heads.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Time models from image to full-size masks, by stage.
+    """Measure the speed of models, by stage.
 
-    A B2Inst is timed beside its baseline.
+    Times one image at a time, from the image to full-size masks. Without --data, images are
+    procedural scenes. A B2Inst model is compared with its baseline if both are given.
     """
-
-    from b2inst.benchmark import benchmark, coco_samples, composed_samples, to_text
+    from b2inst.benchmark import benchmark, composed_samples, index_samples, to_text
     from b2inst.experiments.runs.provenance import describe_machine
     from b2inst.experiments.runs.store import write_json
     from b2inst.inference import resolve_device
@@ -60,27 +57,28 @@ def bench(
     if json is not None:
         check_new(json, overwrite=overwrite)
     options = parse_options(option)
-    where = resolve_device(device or "auto")
-    count = images or (200 if where.startswith("cuda") else 50)
+    device = resolve_device(device)
+    count = count or (200 if device.startswith("cuda") else 50)
+    if split.data is None:
+        samples, source = composed_samples(count), "procedural scenes"
+    else:
+        index = read_split(**vars(split)).require_instances()
+        samples, source = index_samples(index.annotated(), count), index.image_dir.name
     result = benchmark(
         models,
         options=options,
         size=limits,
-        samples=(
-            composed_samples(count)
-            if data is None
-            else coco_samples(data, split, count, skip_bad=skip_bad)
-        ),
-        image_source="procedural scenes" if data is None else split,
+        samples=samples,
+        image_source=source,
         detections=detections,
-        device=where,
+        device=device,
         precision=precision,
         compiled=compiled,
     )
     typer.echo(to_text(result))
     if json is not None:
         write_json(json, result.to_json() | {"provenance": describe_machine()})
-        typer.echo(f"{json}: the same with stages and provenance")
+        typer.echo(f"{json}: results and provenance")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

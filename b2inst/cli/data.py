@@ -17,10 +17,10 @@ from b2inst.cli.options import (
 
 def scenes(
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    images: Annotated[int, typer.Option("--images", min=1, help="How many.")],
-    size: Annotated[int, typer.Option("--size", min=32, help="Side in pixels.")] = 96,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    split: Annotated[str, typer.Option("--split", help="Name of the split.")] = "train",
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")],
+    size: Annotated[int, typer.Option(min=32, help="Side of an image in pixels.")] = 96,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
 ) -> None:
     """Write procedural scenes in COCO format."""
     from b2inst.data import write_scenes
@@ -29,15 +29,15 @@ def scenes(
 
 
 def check(
-    folder: Annotated[Path | None, typer.Argument(help="COCO-format folder.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Only this one.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Folder with COCO-format data.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split (default: all).")] = None,
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     crowds_as_instances: CrowdsAsInstancesOption = False,
 ) -> None:
-    """Read a data set to its last image, and print a report.
+    """Check all annotations and images of a data set.
 
-    Exit status 1: something is wrong.
+    The exit status is 1 if there is a problem.
     """
     from b2inst.data import check_coco
 
@@ -55,21 +55,21 @@ def check(
 
 def convert(
     source: Annotated[Path, typer.Argument(help="Folder of the data set, or its YAML file.")],
-    out: Annotated[Path, typer.Argument(help="COCO-format folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     layout: Annotated[
         Literal["yolo", "labelmap"],
-        typer.Option("--from", help="YOLO segmentation, or a mask of whole numbers per image."),
+        typer.Option("--from", help="Format: YOLO segmentation, or instance masks as images."),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", help="Class of label maps.  [default: object]")
+        str | None, typer.Option(help="Class name, for label maps (default: object).")
     ] = None,
     components: Annotated[
         bool,
-        typer.Option("--components", help="Masks are binary; each connected region is an object."),
+        typer.Option("--components", help="Masks are binary: split them into connected regions."),
     ] = False,
     skip_bad: SkipBadOption = False,
 ) -> None:
-    """Write a YOLO or label-map data set in COCO format."""
+    """Convert YOLO segmentation or label maps to COCO format."""
     from b2inst.data import convert_label_maps, convert_yolo
 
     if layout == "labelmap":
@@ -77,57 +77,41 @@ def convert(
             source, out, name=name or "object", components=components, skip_bad=skip_bad
         )
     elif name is not None or components:
-        raise typer.BadParameter("--name and --components go with --from labelmap")
+        raise typer.BadParameter("--name and --components need --from labelmap")
     else:
         done = convert_yolo(source, out, skip_bad=skip_bad)
     typer.echo(done)
 
 
 def coco(
-    folder: Annotated[Path, typer.Argument(help="Folder to fetch to.")],
-    subset: Annotated[
-        int | None,
-        typer.Option("--subset", min=1, help="Only so many images of val, fetched one by one."),
-    ] = None,
-    splits: Annotated[
-        str | None, typer.Option("--splits", help="Of train,val,test (default: train,val).")
-    ] = None,
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", help="Address that has the same files as COCO's site.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder to download to.")],
+    splits: Annotated[str, typer.Option(help="Any of train,val,test.")] = "train,val",
+    mirror: Annotated[str | None, typer.Option(help="Address of a mirror of COCO's site.")] = None,
     keep_zips: Annotated[
-        bool, typer.Option("--keep-zips", help="Leave the archives beside what was in them.")
+        bool, typer.Option("--keep-zips", help="Keep the archives after unpacking.")
     ] = False,
 ) -> None:
-    """Fetch COCO 2017 and verify it; rerun to resume."""
-    from b2inst.data import fetch_coco, fetch_coco_subset
+    """Download COCO 2017 and verify it; rerun to resume."""
+    from b2inst.data import fetch_coco
     from b2inst.data.coco_fetch import SITE
 
-    if subset is not None and splits is not None:
-        raise typer.BadParameter("--subset is of val; leave out --splits")
-    address = mirror or SITE
-    if subset is not None:
-        typer.echo(fetch_coco_subset(folder, subset, mirror=address, keep_zips=keep_zips))
-        return
-    names = (splits or "train,val").split(",")
+    names, address = splits.split(","), mirror or SITE
     for file in fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
         typer.echo(file)
 
 
 def nuclei(
-    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
-    archive: Annotated[
-        Path | None, typer.Option("--archive", help="The archive, if it is there already.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    archive: Annotated[Path | None, typer.Option(help="Local copy of the archive.")] = None,
     mirror: Annotated[
-        str | None, typer.Option("--mirror", help="Address in the place of https://github.com.")
+        str | None, typer.Option(help="Address to use instead of https://github.com.")
     ] = None,
 ) -> None:
-    """Fetch 664 microscopy images of nuclei; run again to resume."""
+    """Download 664 microscopy images of nuclei; rerun to resume."""
     from b2inst.data import fetch_nuclei
     from b2inst.data.nuclei import SITE
 
     if archive is not None and mirror is not None:
-        raise typer.BadParameter("--archive fetches nothing; leave out --mirror")
+        raise typer.BadParameter("--archive downloads nothing: leave out --mirror")
     for file in fetch_nuclei(folder, archive=archive, mirror=mirror or SITE):
         typer.echo(file)

@@ -1,152 +1,56 @@
-"""``b2inst eval``, ``b2inst predict`` and ``b2inst submit``."""
+"""``b2inst predict``, ``b2inst convert`` and ``b2inst export``."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from b2inst.cli.errors import check_new
-from b2inst.cli.metrics import metrics_text
 from b2inst.cli.options import (
-    AnnotationsOption,
-    BoundaryPixelsOption,
-    CrowdsAsInstancesOption,
     DeviceOption,
-    ImagesOption,
     MaxDetectionsOption,
     OverwriteOption,
     PrecisionOption,
-    SkipBadOption,
-    SplitOption,
-    TileOption,
-    TrainSplitOption,
-    ValFractionOption,
+    SplitOptions,
     coco_data,
     read_split,
+    with_groups,
 )
 
-
-def evaluate_weights(
-    weights: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="model.safetensors, predictions.jsonl.gz, or any tool's COCO results .json.",
-        ),
-    ],
-    data: Annotated[Path | None, typer.Option("--data", help="COCO-format folder.")] = None,
-    split: SplitOption = None,
-    train_split: TrainSplitOption = None,
-    val_fraction: ValFractionOption = None,
-    annotations: AnnotationsOption = None,
-    images: ImagesOption = None,
-    skip_bad: SkipBadOption = False,
-    crowds_as_instances: CrowdsAsInstancesOption = False,
-    max_detections: MaxDetectionsOption = None,
-    boundary_pixels: BoundaryPixelsOption = None,
-    groups: Annotated[
-        bool, typer.Option("--groups", help="Also of objects that touch another, and of the rest.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Keep predictions and metrics in this folder.")
-    ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
-    overwrite: OverwriteOption = False,
-    precision: PrecisionOption = "float32",
-    device: DeviceOption = None,
-) -> None:
-    """Mask, boundary and box AP of a model, or of predictions.
-
-    The data are in COCO format, and their split is the one that train validates on.
-
-    With --val-fraction, on the images that training with the same fraction has held out.
-    """
-    from b2inst.evaluation import evaluate
-    from b2inst.evaluation.ground_truth import load_ground_truth
-    from b2inst.evaluation.results import SUFFIXES, read_results
-    from b2inst.experiments.runs.store import write_json
-
-    predicted = weights.name.endswith(SUFFIXES)
-    if out is not None:
-        written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
-        check_new(*(out / name for name in written), overwrite=overwrite)
-    index = read_split(
-        data,
-        annotations=annotations,
-        images=images,
-        with_images=not predicted,
-        train=train_split,
-        val=split,
-        val_fraction=val_fraction,
-        skip_bad=skip_bad,
-        crowds_as_instances=crowds_as_instances,
-    ).require_instances()
-    truth = load_ground_truth(index)
-    limit = max_detections or 100
-    with tempfile.TemporaryDirectory() as temporary:
-        predictions = weights if predicted else (out or Path(temporary)) / "predictions.jsonl.gz"
-        if not predicted:
-            from b2inst.evaluation import write_predictions
-            from b2inst.evaluation.inference import check_classes
-            from b2inst.inference import resolve_device
-            from b2inst.weights import load_model
-
-            model = load_model(weights, device=resolve_device(device or "auto"))
-            model.precision = precision
-            if max_detections is not None:
-                model.max_detections = max_detections
-            limit = model.max_detections
-            check_classes(model, index)
-            write_predictions(model, index, predictions, batch_size=batch)
-        metrics = evaluate(
-            read_results(predictions, truth),
-            truth,
-            max_detections=limit,
-            boundary_pixels=boundary_pixels,
-            groups=groups,
-        )
-    typer.echo(metrics_text(metrics, groups=groups))
-    if out is not None:
-        write_json(out / "metrics.json", metrics)
-        typer.echo(f"{out}: {', '.join(written)}")
+if TYPE_CHECKING:
+    from b2inst.viz.predict import PredictedFiles
 
 
+@with_groups
 def predict(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for pictures and predictions.json.")],
+    weights: Annotated[Path, typer.Argument(help="Weights file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Image and video files, or folders of them.")
+        list[Path] | None, typer.Argument(help="Images, videos, or folders of them.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="COCO-format folder: the images of a split.")
-    ] = None,
-    split: SplitOption = None,
-    train_split: TrainSplitOption = None,
-    val_fraction: ValFractionOption = None,
+    *,
+    split: SplitOptions,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")
+        float, typer.Option(min=0, max=1, help="Minimum score to draw a detection.")
     ] = 0.3,
     label_maps: Annotated[
-        bool,
-        typer.Option("--label-maps", help="Also write a 16-bit PNG that numbers the instances."),
-    ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Files that cannot be read are no error.")
+        bool, typer.Option("--label-maps", help="Also write instance masks as 16-bit PNG files.")
     ] = False,
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
-    tile: TileOption = None,
+    tile: Annotated[
+        int | None, typer.Option(min=160, help="Cut images into tiles of this many pixels a side.")
+    ] = None,
     precision: PrecisionOption = "auto",
-    device: DeviceOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
-    """Predict images and videos: pictures, and one COCO-format file.
+    """Predict images and videos.
 
-    Folders are searched with their subfolders, which --out has too.
+    Writes annotated pictures and videos, and predictions.json with all detections in COCO format.
+    Give images, or --data for those of a split. Folders are searched with their subfolders.
 
-    Run again with the same --out, it goes on: images that are done are kept, others are added.
+    Rerun with the same --out to resume, or to add images or label maps.
     """
     from b2inst.data import DataError
     from b2inst.inference import resolve_device
@@ -154,22 +58,23 @@ def predict(
     from b2inst.weights import load_model
     from b2inst.weights.files import model_card
 
-    if bool(images) == (data is not None):
-        raise typer.BadParameter("give images, or --data for those of a split")
+    if bool(images) == (split.data is not None):
+        raise typer.BadParameter("give either images, or --data for those of a split")
     category_ids = model_card(weights)["category_ids"]
     if images:
-        coco_data(None, train=train_split, val=split, val_fraction=val_fraction)
-        paths = find_images(images, videos=True, outside=out, skip_bad=skip_bad)
+        coco_data(None, train=split.train, val=split.val, val_fraction=split.val_fraction)
+        paths = find_images(images, videos=True, outside=out, skip_bad=split.skip_bad)
         folders = [path for path in images if path.is_dir()]
     else:
-        index = read_split(
-            data, train=train_split, val=split, val_fraction=val_fraction, skip_bad=skip_bad
-        )
+        index = read_split(**vars(split))
         paths, folders = [record.path for record in index.images], [index.image_dir]
-    model = load_model(weights, device=resolve_device(device or "auto"))
-    model.tile, model.precision = tile, precision
-    if max_detections is not None:
-        model.max_detections = max_detections
+    model = load_model(
+        weights,
+        device=resolve_device(device),
+        precision=precision,
+        max_detections=max_detections,
+        tile=tile,
+    )
     found = predict_files(
         model,
         paths,
@@ -180,52 +85,95 @@ def predict(
         label_maps=label_maps,
         overwrite=overwrite,
     )
-    videos = sum(path.suffix == ".mp4" for path in found.pictures)
-    drawn = f"{len(found.pictures) - videos} pictures" + f" and {videos} videos" * (videos > 0)
-    kept = f" ({found.kept} of them from before)" if found.kept else ""
-    typer.echo(f"{out}: {drawn}{kept}, predictions.json")
+    typer.echo(_written(found, out, threshold=threshold, label_maps=label_maps))
     if found.full:
         typer.echo(
             f"warning: {found.full} images reached the limit of {model.max_detections} detections; "
             "raise it with --max-detections",
             err=True,
         )
-    for line in found.bad if skip_bad else found.bad[1:]:
-        typer.echo(f"left out: {line}", err=True)
-    if found.bad and not (skip_bad and found.pictures):
+    for line in found.bad if split.skip_bad else found.bad[1:]:
+        typer.echo(f"skipped: {line}", err=True)
+    if found.bad and not (split.skip_bad and found.pictures):
         raise DataError(found.bad[0])
 
 
-def submit(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors")],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", help="image_info_test-dev2017.json, or its like.")
+def convert(
+    source: Annotated[Path, typer.Argument(help="Published checkpoint (.pth or .pkl).")],
+    out: Annotated[Path, typer.Argument(help="Weights file to write (.safetensors).")],
+    publisher: Annotated[
+        Literal["adelaidet", "detectron2", "yolact"],
+        typer.Option("--from", help="Project of the checkpoint."),
     ],
-    images: Annotated[Path, typer.Option("--images", help="Its folder of images, test2017.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for predictions and the file.")],
-    name: Annotated[str, typer.Option("--name", help="The method, in the file's name.")] = "b2inst",
-    skip_bad: SkipBadOption = False,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images predicted together.")] = 1,
+    names: Annotated[
+        str | None, typer.Option(help="Class names in order: a,b,c or a text file, one per line.")
+    ] = None,
     overwrite: OverwriteOption = False,
-    precision: PrecisionOption = "float32",
-    device: DeviceOption = None,
 ) -> None:
-    """Write the results file of test images that COCO's server takes."""
-    from b2inst.evaluation import write_predictions
-    from b2inst.evaluation.inference import check_classes
-    from b2inst.evaluation.submission import image_index, submission_path, write_submission
-    from b2inst.inference import resolve_device
-    from b2inst.weights import load_model
+    """Convert a published checkpoint to a weights file of b2inst."""
+    from b2inst.weights.convert import convert
 
-    if not name.replace("-", "").replace("_", "").isalnum():
-        raise typer.BadParameter(f"--name {name}: letters, digits, - and _ only")
-    predictions = out / "predictions.jsonl.gz"
-    check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
-    index = image_index(annotations, images, skip_bad=skip_bad)
-    for line in index.skipped:
-        typer.echo(f"note: {line}", err=True)
-    model = load_model(weights, device=resolve_device(device or "auto"))
-    model.precision = precision
-    check_classes(model, index)
-    write_predictions(model, index, predictions, batch_size=batch)
-    typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")
+    classes = None
+    if names is not None:
+        from_file = "," not in names and Path(names).is_file()
+        parts = Path(names).read_text("utf-8-sig").splitlines() if from_file else names.split(",")
+        classes = [part.strip() for part in parts if part.strip()]
+    typer.echo(convert(source, out, publisher=publisher, names=classes, overwrite=overwrite))
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(help="Weights file.")],
+    to: Annotated[Literal["onnx", "openvino"], typer.Option(help="Runtime.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write, .onnx or .xml (default: beside the weights)."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Quantise convolutions; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR[:SPLIT]",
+            help="Images for --int8: a folder, or COCO-format data (default split: train).",
+        ),
+    ] = None,
+    calibration_images: Annotated[int, typer.Option(min=1, help="Maximum number of them.")] = 128,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Export a model to ONNX Runtime or OpenVINO.
+
+    eval, predict, submit and load_model take the exported file like weights.
+    """
+    if int8 != (calibrate is not None):
+        raise typer.BadParameter("--int8 and --calibrate need each other")
+    from b2inst.export import calibration_files, export_model
+
+    files = None if calibrate is None else calibration_files(calibrate, most=calibration_images)
+    path = export_model(weights, out, to=to, calibration=files, overwrite=overwrite)
+    size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+    kind = "float32" if files is None else f"int8, calibrated on {len(files)} images"
+    typer.echo(f"{path}: for {to}, {kind}, {size / 1e6:.1f} MB")
+
+
+def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: bool) -> str:
+    """Which files there are, and how many detections."""
+    videos = sum(path.suffix == ".mp4" for path in found.pictures)
+    written = _count(len(found.pictures) - videos, "annotated image")
+    written += f" and {_count(videos, 'annotated video')}" if videos else ""
+    kept = f" ({found.kept} from an earlier call)" if found.kept else ""
+    lines = [f"{out}: {written}{kept}"]
+    if label_maps:
+        lines.append(f"{out}: label maps, *_masks.png")
+    drawn = f"{found.drawn} of them drawn (score of at least {threshold:g})"
+    if found.detections and not found.drawn:
+        drawn = (
+            f"none drawn: the highest score is {found.best_score:.2g}, less than --threshold "
+            f"{threshold:g}; lower it and add --overwrite"
+        )
+    lines.append(f"{out / 'predictions.json'}: {_count(found.detections, 'detection')}, {drawn}")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

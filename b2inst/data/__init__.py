@@ -1,4 +1,4 @@
-"""COCO-format data read, checked and fetched, procedural scenes, and batches for training."""
+"""COCO-format data: reading, checking and downloading; procedural scenes; training batches."""
 
 from __future__ import annotations
 
@@ -7,68 +7,32 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.data.check import Report, SplitReport, check_coco, verify_images
-    from b2inst.data.coco import CocoIndex
-    from b2inst.data.coco_fetch import fetch_coco, fetch_coco_subset
-    from b2inst.data.conversion import Conversion
-    from b2inst.data.dataset import CocoDataset
-    from b2inst.data.errors import DataError
-    from b2inst.data.holdout import hold_out
-    from b2inst.data.images import read_image
-    from b2inst.data.label_maps import convert_label_maps
-    from b2inst.data.layout import find_annotations, find_split, find_splits
-    from b2inst.data.loader import collate, eval_images, train_loader
-    from b2inst.data.nuclei import fetch_nuclei
-    from b2inst.data.records import Annotation, ImageRecord
-    from b2inst.data.scene_files import write_scenes
-    from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
-    from b2inst.data.transforms import (
-        RandomCentreCrop,
-        RandomColours,
-        RandomTranspose,
-        ResizeShorterSide,
-        ResizeTo,
-        test_transforms,
-        train_transforms,
-    )
-    from b2inst.data.yolo import convert_yolo
-
-__all__ = [
-    "SCENES_VERSION",
-    "SCENE_CLASSES",
-    "Annotation",
-    "CocoDataset",
-    "CocoIndex",
-    "Conversion",
-    "DataError",
-    "ImageRecord",
-    "RandomCentreCrop",
-    "RandomColours",
-    "RandomTranspose",
-    "Report",
-    "ResizeShorterSide",
-    "ResizeTo",
-    "Scene",
-    "SplitReport",
-    "check_coco",
-    "collate",
-    "convert_label_maps",
-    "convert_yolo",
-    "eval_images",
-    "fetch_coco",
-    "fetch_coco_subset",
-    "fetch_nuclei",
-    "find_annotations",
-    "find_split",
-    "find_splits",
-    "hold_out",
-    "make_scene",
-    "read_image",
-    "test_transforms",
-    "train_loader",
-    "train_transforms",
-    "verify_images",
-    "write_scenes",
-]
+    from b2inst.data.check import Report as Report
+    from b2inst.data.check import check_coco as check_coco
+    from b2inst.data.check import verify_images as verify_images
+    from b2inst.data.coco import CocoIndex as CocoIndex
+    from b2inst.data.coco_fetch import fetch_coco as fetch_coco
+    from b2inst.data.conversion import Conversion as Conversion
+    from b2inst.data.dataset import CocoDataset as CocoDataset
+    from b2inst.data.errors import DataError as DataError
+    from b2inst.data.holdout import hold_out as hold_out
+    from b2inst.data.images import read_image as read_image
+    from b2inst.data.label_maps import convert_label_maps as convert_label_maps
+    from b2inst.data.layout import find_annotations as find_annotations
+    from b2inst.data.layout import find_split as find_split
+    from b2inst.data.layout import find_splits as find_splits
+    from b2inst.data.loader import collate as collate
+    from b2inst.data.loader import eval_images as eval_images
+    from b2inst.data.loader import train_loader as train_loader
+    from b2inst.data.nuclei import fetch_nuclei as fetch_nuclei
+    from b2inst.data.records import Annotation as Annotation
+    from b2inst.data.records import ImageRecord as ImageRecord
+    from b2inst.data.scene_files import write_scenes as write_scenes
+    from b2inst.data.scenes import SCENE_CLASSES as SCENE_CLASSES
+    from b2inst.data.scenes import SCENES_VERSION as SCENES_VERSION
+    from b2inst.data.scenes import make_scene as make_scene
+    from b2inst.data.transforms import test_transforms as test_transforms
+    from b2inst.data.transforms import train_transforms as train_transforms
+    from b2inst.data.yolo import convert_yolo as convert_yolo
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -5,23 +5,14 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from b2inst.data.annotation_file import read_annotation_file
 from b2inst.data.coco_reader import CocoReader
 from b2inst.data.errors import DataError
 from b2inst.data.records import Annotation, ImageRecord
-from b2inst.data.validation import shortened
-
-#: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
-_SUSPICIOUS_SHARE = 0.05
-
-#: A COCO annotation file, or its content.
-AnnotationSource = Path | str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,30 +38,52 @@ class CocoIndex:
 
     @staticmethod
     def load(
-        annotations: AnnotationSource,
+        annotations: Path | str | Mapping[str, Any],
         image_dir: Path | str | None = None,
         *,
         skip_bad: bool = False,
         crowds_as_instances: bool = False,
     ) -> CocoIndex:
-        """Read and check a split. Images are looked for, not opened.
+        """Read and check a split. It is checked that images exist, but they are not opened.
 
         Args:
             annotations: COCO annotation file, or its content.
-            image_dir: folder of the images. None does not look for them.
-            skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
-            crowds_as_instances: read annotations with ``iscrowd`` 1 as single objects.
+            image_dir: Folder of the images (default: their existence is not checked).
+            skip_bad: Leave out what is wrong and list it in ``skipped`` rather than raise.
+            crowds_as_instances: Read annotations with ``iscrowd`` 1 as single objects.
 
         Raises:
-            DataError: the file cannot be read, or (without ``skip_bad``) something in it is wrong.
+            DataError: The file is no COCO annotation file, there is no image folder, or (without
+                ``skip_bad``) something in the file is wrong.
         """
-        found = inspect(annotations, image_dir, crowds_as_instances=crowds_as_instances)
-        if found.skipped and not skip_bad:
+        folder = None if image_dir is None else Path(image_dir)
+        enabled = gc.isenabled()
+        gc.disable()  # it would look at millions of new objects again and again
+        try:
+            reader = CocoReader(annotations, crowds_as_instances=crowds_as_instances)
+            names = reader.categories()
+            images = reader.images(folder)
+            by_image = reader.annotations(images, names)
+        finally:
+            if enabled:
+                gc.enable()
+        index = CocoIndex(
+            annotation_file=reader.path,
+            image_dir=folder or reader.path.parent,
+            images=images,
+            annotations=by_image,
+            class_names=tuple(names.values()),
+            category_ids=tuple(names),
+            skipped=reader.problems,
+            notes=reader.notes(names.values()),
+            fingerprint=reader.digest.hexdigest(),
+        )
+        if index.skipped and not skip_bad:
             raise DataError(
-                f"{found.first_problem}; correct it (`b2inst data check` lists everything) "
+                f"{index.first_problem}; correct it (`b2inst data check` lists everything) "
                 "or go on with --skip-bad"
             )
-        return found
+        return index
 
     @property
     def first_problem(self) -> str:
@@ -85,11 +98,8 @@ class CocoIndex:
 
     def annotated(self) -> CocoIndex:
         """Only the images that have an instance (crowds do not count), as papers train on."""
-        return self.subset(
-            image_id
-            for image_id, found in self.annotations.items()
-            if any(not a.crowd for a in found)
-        )
+        found = self.annotations.items()
+        return self.subset(i for i, of_image in found if any(not a.crowd for a in of_image))
 
     def subset(self, image_ids: Iterable[int]) -> CocoIndex:
         """Only the images of these ids, in the order of the file."""
@@ -106,14 +116,29 @@ class CocoIndex:
             fingerprint=fingerprint if len(ids) < len(self) else self.fingerprint,
         )
 
+    def nothing_to_find(self) -> str | None:
+        """A line on why there is nothing to learn from or to evaluate on, or None."""
+        crowds = sum(map(len, self.annotations.values()))
+        if not self.images:
+            return f"{self.annotation_file}: no images that can be used"
+        if not crowds:
+            return f"{self.annotation_file}: no instances in its {len(self)} images; annotate some"
+        if all(annotation.crowd for annotation in self.all_annotations()):
+            return (
+                f"{self.annotation_file}: no instances, since all {crowds} annotations have "
+                "iscrowd 1; if they are single objects, read them as such with "
+                "--crowds-as-instances"
+            )
+        return None
+
     def require_instances(self) -> Self:
         """The index itself; DataError with the cause if it has no images or no instances."""
-        if problem := nothing_to_find(self):
+        if problem := self.nothing_to_find():
             raise DataError(problem)
         return self
 
     def to_coco(self) -> dict[str, Any]:
-        """What was read, as the content of an annotation file."""
+        """What was read, as the content of an annotation file with run lengths."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image in self.images:
@@ -121,15 +146,13 @@ class CocoIndex:
             size = {"height": image.height, "width": image.width}
             images.append({"id": image.id, "file_name": name} | size)
             for annotation in self.annotations[image.id]:
-                segmentation = annotation.segmentation
-                if isinstance(segmentation, list):
-                    segmentation = [polygon.tolist() for polygon in segmentation]
+                code = annotation.segmentation
                 annotations.append(
                     {
                         "id": annotation.id,
                         "image_id": image.id,
                         "category_id": self.category_ids[annotation.label],
-                        "segmentation": segmentation,
+                        "segmentation": code | {"counts": code["counts"].decode()},
                         "bbox": list(annotation.bbox),
                         "area": annotation.area,
                         "iscrowd": int(annotation.crowd),
@@ -138,95 +161,3 @@ class CocoIndex:
         named = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in named]
         return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def inspect(
-    annotations: AnnotationSource,
-    image_dir: Path | str | None = None,
-    *,
-    crowds_as_instances: bool = False,
-) -> CocoIndex:
-    """Read a split as far as it is sound; arguments as ``CocoIndex.load``.
-
-    Raises:
-        DataError: the file is no COCO annotation file at all, or there is no image folder.
-    """
-    enabled = gc.isenabled()
-    gc.disable()  # millions of new objects and no garbage: it would look at them again and again
-    try:
-        file = read_annotation_file(annotations)
-        folder = file.path.parent if image_dir is None else Path(image_dir)
-        reader = CocoReader(file, crowds_as_instances=crowds_as_instances)
-        names = reader.categories()
-        images = reader.images(folder, look=image_dir is not None)
-        by_image = reader.annotations(images, names)
-    finally:
-        if enabled:
-            gc.enable()
-    index = CocoIndex(
-        annotation_file=file.path,
-        image_dir=folder,
-        images=images,
-        annotations=by_image,
-        class_names=tuple(names[number] for number in sorted(names)),
-        category_ids=tuple(sorted(names)),
-        skipped=reader.problems,
-        notes=[],
-        fingerprint=file.digest.hexdigest(),
-    )
-    notes = [
-        f"{what}: {len(entries)} ({shortened(entries)})" if entries else what
-        for what, entries in reader.notes.items()
-    ]
-    if file.marked:
-        notes.insert(0, "the file starts with a byte-order mark, which is ignored")
-    notes += _crowd_notes(index)
-    index.notes.extend(f"{file.path}: {note}" for note in notes)
-    return index
-
-
-def nothing_to_find(index: CocoIndex) -> str | None:
-    """A line on why a split has nothing to learn from or to evaluate on, or None."""
-    if not index.images:
-        return f"{index.annotation_file}: no images that can be used"
-    crowds = sum(map(len, index.annotations.values()))
-    if crowds == 0:
-        return f"{index.annotation_file}: no instances in its {len(index)} images; annotate some"
-    if all(annotation.crowd for annotation in index.all_annotations()):
-        return (
-            f"{index.annotation_file}: no instances, since all {crowds} annotations have iscrowd "
-            "1; if they are single objects, read them as such with --crowds-as-instances"
-        )
-    return None
-
-
-def _crowd_notes(index: CocoIndex) -> list[str]:
-    """A line for each class of crowds only, and one if an exporter's habit is recognised.
-
-    COCO marks a region of many objects with ``iscrowd`` 1; it is neither learned nor evaluated.
-    Some exporters set 1 for other reasons: datumaro for every mask, supervision for each object
-    with holes or several pieces. Such objects are lost unless they are read as instances.
-    """
-    crowds: Counter[str] = Counter()
-    instances: Counter[str] = Counter()
-    unusual = 0  # crowds as polygons, or instances as run lengths
-    for annotation in index.all_annotations():
-        (crowds if annotation.crowd else instances)[index.class_names[annotation.label]] += 1
-        unusual += annotation.crowd == isinstance(annotation.segmentation, list)
-    if not instances:  # told as the reason why there is nothing to learn
-        return []
-    remedy = "crowds are not learned; if these are single objects, use --crowds-as-instances"
-    lines = [
-        f"all annotations of class {name!r} ({crowds[name]}) have iscrowd 1; {remedy}"
-        for name in index.class_names
-        if crowds[name] and not instances[name]
-    ]
-    total = crowds.total() + instances.total()
-    if not unusual and crowds.total() > _SUSPICIOUS_SHARE * total:
-        counts = ", ".join(f"{name} {crowds[name]}" for name in index.class_names if crowds[name])
-        lines.append(
-            f"{crowds.total()} of {total} annotations have iscrowd 1, all run lengths and no "
-            "polygon, as some exporters write single objects with holes or several pieces "
-            f"({counts}); {remedy}"
-        )
-    return lines

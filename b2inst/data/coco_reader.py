@@ -1,100 +1,131 @@
-"""Reads the entries of an annotation file and collects what is wrong with them."""
+"""Reads an annotation file and collects what is wrong or unusual in it."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+import hashlib
+import json
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from b2inst.data.annotation_file import AnnotationFile, Packed
 from b2inst.data.errors import DataError
-from b2inst.data.image_files import ImageFile, find_image_files
+from b2inst.data.images import ImageFile, find_image_files
 from b2inst.data.records import Annotation, ImageRecord
-from b2inst.data.segmentation import BORDER_TOLERANCE, read_segmentation, to_rle
+from b2inst.data.segmentation import BORDER_TOLERANCE, read_segmentation
 from b2inst.data.validation import (
     AnnotationEntry,
     CategoryEntry,
     Entry,
-    EntryError,
     ImageEntry,
     read_entry,
+    shortened,
     whole_number,
 )
 
-#: A polygon of this many pixels covers one for certain; whether a smaller one does is drawn.
-_COVERING = 4.0
+#: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
+_SUSPICIOUS_SHARE = 0.05
+
+_MAX_PIXELS = 2**31  # pycocotools counts them in 32 bits
+_LISTS = ("images", "annotations", "categories")
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 _Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 
 class CocoReader:
-    """Reads the entries of a file and collects what is wrong with them."""
+    """Reads the three lists of a file as far as they are valid.
 
-    def __init__(self, file: AnnotationFile, *, crowds_as_instances: bool) -> None:
-        self.file = file
+    Args:
+        source: Annotation file, or its content.
+        crowds_as_instances: Whether to read annotations with ``iscrowd`` 1 as single objects.
+
+    Raises:
+        DataError: It is no COCO annotation file at all.
+    """
+
+    def __init__(
+        self, source: Path | str | Mapping[str, Any], *, crowds_as_instances: bool
+    ) -> None:
         self.crowds_as_instances = crowds_as_instances
         self.problems: list[str] = []
-        #: what was read in another way than the file has it, and the entries where
-        self.notes: defaultdict[str, list[str]] = defaultdict(list)
+        self.digest = hashlib.sha256()  # of the file's bytes, then of the images' names and sizes
+        # What was read in another way than the file has it, and the entries where.
+        self._notes: defaultdict[str, list[str]] = defaultdict(list)
+        self._forms: Counter[tuple[int, bool, bool]] = Counter()  # label, crowd, run lengths
+        content: Any = source
+        self.path = Path("annotations") if isinstance(source, Mapping) else Path(source)
+        if not isinstance(source, Mapping):
+            content = self._parse()
+        for key in _LISTS:
+            if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
+                raise DataError(f"{self.path}: has no list {key!r}; is it a COCO instances file?")
+        if any(isinstance(e, dict) and "segments_info" in e for e in content["annotations"]):
+            raise DataError(
+                f"{self.path}: panoptic annotations; give the instances file of the same set"
+            )
+        self._content = {key: list(content[key]) for key in _LISTS}
 
     def categories(self) -> dict[int, str]:
-        """Name by id."""
+        """Names by id, in ascending order of the ids."""
         names: dict[int, str] = {}
         by_name: dict[str, int] = {}
-        for found in self._entries(CategoryEntry, self.file.categories):
+        for found in self._entries(CategoryEntry, self._content["categories"]):
             names[found.id] = found.name
             if (first := by_name.setdefault(found.name, found.id)) != found.id:
                 note = "categories of a name that another one has (each is a class of its own)"
-                self.notes[note].append(f"{found.name!r}, ids {first} and {found.id}")
+                self._notes[note].append(f"{found.name!r}, ids {first} and {found.id}")
         if not names:
-            raise DataError(f"{self.file.path}: no categories; a COCO file lists its classes there")
-        return names
+            raise DataError(f"{self.path}: no categories; a COCO file lists its classes there")
+        return dict(sorted(names.items()))
 
-    def images(self, folder: Path, *, look: bool) -> list[ImageRecord]:
-        """The images that are sound and (with ``look``) there."""
-        entries = list(self._entries(ImageEntry, self.file.images))
+    def images(self, folder: Path | None) -> list[ImageRecord]:
+        """The images that are valid and in the folder (None: wherever they are)."""
+        entries = list(self._entries(ImageEntry, self._content["images"]))
         names = [entry.file_name or str(entry.id) for entry in entries]
         files = {name: ImageFile(name, 0) for name in names}
-        if look:
+        if folder is not None:
             files = find_image_files(folder, names)
         records = []
         ids: dict[str, int] = {}
         for entry, name in zip(entries, names, strict=True):
+            if entry.height * entry.width >= _MAX_PIXELS:
+                self._problem(
+                    f"{entry} has {entry.width}×{entry.height} pixels; at most 2^31 can be used"
+                )
+                continue
             if name not in files:
                 what = "is missing from the image folder" if entry.file_name else "has no file_name"
-                self.problem(f"{entry} {what}")
+                self._problem(f"{entry} {what}")
                 continue
             file = files[name]
             if (first := ids.setdefault(file.name, entry.id)) != entry.id:
                 note = "files that are several images, each with a part of the objects"
-                self.notes[note].append(f"{file.name}, ids {first} and {entry.id}")
+                self._notes[note].append(f"{file.name}, ids {first} and {entry.id}")
             if file.by_base_name:
-                self.notes["images found by the last part of their file_name"].append(name)
-            records.append(ImageRecord(entry.id, folder / file.name, entry.height, entry.width))
-            self.file.digest.update(f"{name}\0{file.size}\n".encode(errors="surrogatepass"))
+                self._notes["images found by the last part of their file_name"].append(name)
+            path = (self.path.parent if folder is None else folder) / file.name
+            records.append(ImageRecord(entry.id, path, entry.height, entry.width))
+            self.digest.update(f"{name}\0{file.size}\n".encode(errors="surrogatepass"))
         return records
 
     def annotations(
         self, images: list[ImageRecord], names: Mapping[int, str]
     ) -> dict[int, list[Annotation]]:
-        """The annotations that are sound and cover a pixel, by image id."""
+        """The annotations that are valid and cover a pixel, by image id."""
         sizes = {image.id: (image.height, image.width) for image in images}
-        labels = {number: label for label, number in enumerate(sorted(names))}
-        # Annotations of an image that was left out go with it, without a line each.
-        left_out = {whole_number(e.get("id")) for e in self.file.images if isinstance(e, dict)}
-        left_out -= {None, *sizes}
-        plain = self._plain(sizes)
+        labels = {number: label for label, number in enumerate(names)}
+        listed = {whole_number(e.get("id")) for e in self._content["images"] if isinstance(e, dict)}
+        left_out = listed - {None, *sizes}
         by_image: dict[int, list[Annotation]] = {image_id: [] for image_id in sizes}
-        entries = self.file.annotations
+        entries = self._content["annotations"]
         if not entries:
-            self.notes["the list of annotations is empty"] = []
-        entries.reverse()
+            self._notes["the list of annotations is empty"] = []
+        # Annotations of an image that was left out go with it, without a line each.
         kept = (
             e
             for e in _emptied(entries)
@@ -102,93 +133,134 @@ class CocoReader:
         )
         for entry in self._entries(AnnotationEntry, kept):
             if entry.image_id not in sizes:
-                self.problem(f"annotation {entry.id} is for an unknown image, id {entry.image_id}")
+                self._problem(f"annotation {entry.id} is for an unknown image, id {entry.image_id}")
             elif entry.category_id not in labels:
-                self.problem(f"{entry} has an unknown category, id {entry.category_id}")
+                self._problem(f"{entry} has an unknown category, id {entry.category_id}")
             else:
-                label, size = labels[entry.category_id], sizes[entry.image_id]
                 try:
-                    found = self._annotation(label, entry, size, plain)
+                    found = self._annotation(
+                        entry, labels[entry.category_id], *sizes[entry.image_id]
+                    )
                 except ValueError as error:
-                    self.problem(f"{entry} {error}")
+                    self._problem(f"{entry} {error}")
                     continue
-                if found is None:
-                    self.notes["annotations that cover no pixel (left out)"].append(str(entry))
-                else:
+                if found is not None:
                     by_image[entry.image_id].append(found)
         return by_image
 
+    def notes(self, names: Iterable[str]) -> list[str]:
+        """A line on each way in which the file is unusual, given the class names."""
+        lines = [
+            f"{what}: {len(entries)} ({shortened(entries)})" if entries else what
+            for what, entries in self._notes.items()
+        ]
+        return [f"{self.path}: {line}" for line in lines + self._crowd_notes(list(names))]
+
+    def _parse(self) -> Any:
+        try:
+            raw = self.path.read_bytes()
+            self.digest.update(raw)
+            if raw.startswith(_BYTE_ORDER_MARKS):
+                self._notes["the file starts with a byte-order mark, which is ignored"] = []
+            text = raw.decode(json.detect_encoding(raw), "surrogatepass").removeprefix("\ufeff")
+            del raw
+            return json.loads(text, object_hook=_compact)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{self.path}: not JSON ({error}); restore the file") from error
+
     def _annotation(
-        self, label: int, entry: AnnotationEntry, size: tuple[int, int], plain: NDArray[np.bool_]
+        self, entry: AnnotationEntry, label: int, height: int, width: int
     ) -> Annotation | None:
         """An annotation; None if it covers no pixel."""
-        if entry.iscrowd is None:
-            self.notes["annotations without iscrowd, read as 0"].append(str(entry))
-        area, box = entry.area, _box_within(entry.bbox, *size)
-        segmentation: Any = entry.segmentation
-        packed = isinstance(segmentation, Packed)
-        sound = packed and bool(plain[segmentation])
-        if packed:
-            segmentation = self.file.polygons[segmentation]
-        if not sound:
-            if packed:
-                segmentation = [polygon.tolist() for polygon in segmentation]
-            segmentation = read_segmentation(
-                segmentation, *size, lambda form: self.notes[form].append(str(entry))
-            )
-        if not sound or not area or box is None:
-            code = to_rle(segmentation, *size)
-            pixels = int(coco_mask.area(code))
-            if not pixels and area and isinstance(segmentation, dict):
-                raise ValueError(f"has area {area:g}, but its run lengths cover no pixel")
-            if not pixels:
-                return None
-            if entry.area == 0 and box is None and entry.bbox is not None:
-                raise ValueError(
-                    f"has bbox and area 0, but its mask has {pixels} pixels; write those "
-                    "of the mask, or neither"
-                )
-            if not area:
-                has = "no area" if entry.area is None else "area 0"
-                self.notes[f"annotations with {has} (counted from the mask)"].append(str(entry))
-                area = float(pixels)
-            if box is None:
-                has = "no bbox" if entry.bbox is None else "a bbox of no area in the image"
-                self.notes[f"annotations with {has} (taken from the mask)"].append(str(entry))
-                box = tuple(coco_mask.toBbox(code).tolist())
-        crowd = bool(entry.iscrowd) and not self.crowds_as_instances
-        return Annotation(entry.id, label, box, area, segmentation, crowd, size)
 
-    def _plain(self, sizes: Mapping[int, tuple[int, int]]) -> NDArray[np.bool_]:
-        """Which packed polygons need no closer look, by position: nearly all of them."""
-        limits = np.full((len(self.file.polygons), 2), math.nan)
-        for entry in self.file.annotations:
-            if isinstance(entry, dict) and isinstance(k := entry.get("segmentation"), Packed):
-                image_id = whole_number(entry.get("image_id"))
-                if image_id is not None and image_id in sizes:
-                    limits[k] = sizes[image_id][::-1]
-        return self.file.polygons.sound(limits, tolerance=BORDER_TOLERANCE, area=_COVERING)
+        def note(what: str) -> None:
+            self._notes[what].append(str(entry))
+
+        area, box = entry.area, _box_within(entry.bbox, height, width)
+        code = read_segmentation(entry.segmentation, height, width, note)
+        pixels = int(coco_mask.area(code))
+        if not pixels:
+            if area and isinstance(entry.segmentation, dict):
+                raise ValueError(f"has area {area:g}, but its run lengths cover no pixel")
+            note("annotations that cover no pixel (left out)")
+            return None
+        if area == 0 and box is None and entry.bbox is not None:
+            raise ValueError(
+                f"has bbox and area 0, but its mask has {pixels} pixels; write those "
+                "of the mask, or neither"
+            )
+        if not area:
+            has = "no area" if area is None else "area 0"
+            note(f"annotations with {has} (counted from the mask)")
+            area = float(pixels)
+        if box is None:
+            has = "no bbox" if entry.bbox is None else "a bbox of no area in the image"
+            note(f"annotations with {has} (taken from the mask)")
+            box = tuple(coco_mask.toBbox(code).tolist())
+        if entry.iscrowd is None:
+            note("annotations without iscrowd, read as 0")
+        crowd = bool(entry.iscrowd) and not self.crowds_as_instances
+        self._forms[label, crowd, not isinstance(entry.segmentation, list)] += 1
+        return Annotation(entry.id, label, box, area, code, crowd)
+
+    def _crowd_notes(self, names: list[str]) -> list[str]:
+        """A line on each class of crowds only, and one if an exporter's habit is recognised.
+
+        Some exporters set ``iscrowd`` for other reasons than COCO: datumaro for every mask,
+        supervision for each object with holes or several pieces.
+        """
+        crowds: Counter[int] = Counter()
+        instances: Counter[int] = Counter()
+        for (label, crowd, _), count in self._forms.items():
+            (crowds if crowd else instances)[label] += count
+        if not instances:  # reported as the reason why there is nothing to learn
+            return []
+        remedy = "crowds are not learned; if these are single objects, use --crowds-as-instances"
+        lines = [
+            f"all annotations of class {names[label]!r} ({crowds[label]}) have iscrowd 1; {remedy}"
+            for label in sorted(crowds.keys() - instances.keys())
+        ]
+        total = crowds.total() + instances.total()
+        if crowds.total() > _SUSPICIOUS_SHARE * total and all(
+            crowd == run_lengths for _, crowd, run_lengths in self._forms
+        ):
+            counts = ", ".join(f"{names[label]} {crowds[label]}" for label in sorted(crowds))
+            lines.append(
+                f"{crowds.total()} of {total} annotations have iscrowd 1, all run lengths and no "
+                "polygon, as some exporters write single objects with holes or several pieces "
+                f"({counts}); {remedy}"
+            )
+        return lines
 
     def _entries(self, model: type[Entry], entries: Iterable[object]) -> Iterator[Entry]:
-        """The sound entries of a list, in its order."""
+        """The valid entries of a list, in its order."""
         seen: set[int] = set()
         for entry in entries:
             try:
-                found = read_entry(model, entry, seen)
-            except EntryError as error:
-                self.problem(str(error))
-            else:
-                seen.add(found.id)
-                yield found
+                yield read_entry(model, entry, seen)
+            except ValueError as error:
+                self._problem(str(error))
 
-    def problem(self, line: str) -> None:
-        self.problems.append(f"{self.file.path}: {line}")
+    def _problem(self, line: str) -> None:
+        self.problems.append(f"{self.path}: {line}")
 
 
 def _emptied(entries: list[Any]) -> Iterator[Any]:
-    """The entries from the last on, each freed once it is used."""
+    """The entries, each freed once it is used."""
+    entries.reverse()
     while entries:
         yield entries.pop()
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Store polygons in a quarter of the memory of Python's numbers, as soon as they are parsed."""
+    polygons = entry.get("segmentation")
+    if isinstance(polygons, list) and polygons and isinstance(polygons[0], list):
+        with suppress(TypeError, OverflowError):  # reported when it is read
+            entry["segmentation"] = [array("d", polygon) for polygon in polygons]
+    return entry
 
 
 def _box_within(box: _Box | None, height: int, width: int) -> _Box | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,10 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data.errors import DataError
-from b2inst.data.segmentation import Segmentation, measured, to_rle
+from b2inst.data.files import new_folder
+from b2inst.data.segmentation import measured, to_rle
 
-#: Names that splits have in data sets, and the split that is written.
+#: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -29,16 +29,16 @@ class Sample:
     name: str  #: in its split; may have folders
     height: int
     width: int
-    objects: Sequence[tuple[int, Segmentation]]  #: category id and mask of each
+    objects: Sequence[tuple[int, Any]]  #: category id and mask (polygons or run lengths) of each
 
 
 @dataclass
 class Conversion:
-    """A data set on its way to a COCO-format folder, and then the report; ``print`` it.
+    """A data set that is converted to a COCO-format folder, and then the report; ``print`` it.
 
     Args:
-        folder: to write to; not there, or empty, and outside of the source.
-        skip_bad: leave out what is wrong and list it in ``skipped`` rather than raise.
+        folder: To write to; must not exist, or be empty, and be outside of the source.
+        skip_bad: Leave out what is wrong and list it in ``skipped`` rather than raise.
     """
 
     source: Path
@@ -57,13 +57,12 @@ class Conversion:
         if self.source.resolve() in self.folder.resolve().parents:
             raise DataError(f"{self.folder}: lies in {self.source}; choose a folder outside of it")
 
-    def leave_out(self, problems: Sequence[str]) -> None:
-        """List problems in ``skipped``; without ``skip_bad``, raise the first."""
-        if problems and not self.skip_bad:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            remedy = "; correct it or go on with --skip-bad"
-            raise DataError(problems[0] + more + remedy * (remedy[-10:] not in problems[0]))
-        self.skipped += problems
+    def leave_out(self, problem: str) -> None:
+        """List a problem in ``skipped``; without ``skip_bad``, raise it."""
+        if not self.skip_bad:
+            remedy = "" if "--skip-bad" in problem else "; correct it or go on with --skip-bad"
+            raise DataError(problem + remedy)
+        self.skipped.append(problem)
 
     def write(
         self,
@@ -71,66 +70,53 @@ class Conversion:
         categories: Mapping[int, str],
         progress: bool = False,
     ) -> None:
-        """Write all splits, or nothing where anything goes wrong; DataError without any object.
+        """Write all splits, or nothing if anything goes wrong.
 
-        Images are hard links to the source's files, or copies where there can be no link. Areas
+        Images are hard links to the source's files, or copies where links are impossible. Areas
         and boxes are those of the masks' pixels; objects that cover none are left out.
 
         Args:
-            splits: samples by the name of the split.
-            categories: names by id.
+            splits: Samples by the name of the split.
+            categories: Names by id.
+
+        Raises:
+            DataError: No image has an object.
         """
-        parent = self.folder.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{self.folder.name}-", dir=parent) as aside:
-            work = Path(aside) / "data"  # has the usual permissions, unlike `aside`
-            (work / "annotations").mkdir(parents=True)
+        with new_folder(self.folder) as made:
+            (made / "annotations").mkdir()
             for split, samples in splits.items():
+                (made / split).mkdir()
                 bar = tqdm(samples, desc=split, unit="image", disable=not progress)
-                self._write_split(work, split, bar, categories)
+                content = self._convert(split, bar, made / split)
+                content["categories"] = [{"id": k, "name": name} for k, name in categories.items()]
+                (made / _annotations(split)).write_text(json.dumps(content), "utf-8")
             if not any(objects for _, _, objects in self.splits.values()):
                 raise DataError(f"{self.source}: no image has an object; nothing to convert")
-            if self.folder.exists():
-                self.folder.rmdir()
-            work.rename(self.folder)
 
-    def _write_split(
-        self, root: Path, split: str, samples: Iterable[Sample], categories: Mapping[int, str]
-    ) -> None:
-        images: list[dict[str, object]] = []
-        objects = empty = flat = 0
-        (root / split).mkdir()
-        with (root / _annotations(split)).open("w", encoding="utf-8") as file:
-            # Annotations are written as they come; together they may take gigabytes.
-            file.write('{"annotations": [')
-            for sample in samples:
-                size = {"height": sample.height, "width": sample.width}
-                images.append({"id": len(images) + 1, "file_name": sample.name} | size)
-                _link(sample.image, root / split / sample.name)
-                before = objects
-                for category, segmentation in sample.objects:
-                    code = to_rle(segmentation, **size)
-                    if not coco_mask.area(code):
-                        flat += 1
-                        continue
-                    objects += 1
-                    entry: dict[str, Any] = {
-                        "id": objects,
-                        "image_id": len(images),
-                        "category_id": category,
-                    }
-                    entry |= measured(code)
-                    if isinstance(segmentation, list):
-                        entry["segmentation"] = segmentation
-                    file.write(",\n" * (objects > 1) + json.dumps(entry))
-                empty += objects == before
-            named = [{"id": number, "name": name} for number, name in categories.items()]
-            file.write(
-                f'],\n"images": {json.dumps(images)},\n"categories": {json.dumps(named)}}}\n'
-            )
-        self.splits[split] = len(images), empty, objects
+    def _convert(self, split: str, samples: Iterable[Sample], folder: Path) -> dict[str, Any]:
+        """Link the images of a split; returns its images and annotations."""
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        empty = flat = 0
+        for sample in samples:
+            size = {"height": sample.height, "width": sample.width}
+            images.append({"id": len(images) + 1, "file_name": sample.name} | size)
+            _link(sample.image, folder / sample.name)
+            before = len(annotations)
+            for category, segmentation in sample.objects:
+                code = to_rle(segmentation, **size)
+                if not coco_mask.area(code):
+                    flat += 1
+                    continue
+                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": category}
+                annotations.append(ids | measured(code))
+                if isinstance(segmentation, list):
+                    annotations[-1]["segmentation"] = segmentation
+            empty += len(annotations) == before
+        self.splits[split] = len(images), empty, len(annotations)
         if flat:
             self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
+        return {"images": images, "annotations": annotations}
 
     def __str__(self) -> str:
         lines = [
@@ -140,11 +126,6 @@ class Conversion:
         ]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"left out: {line}" for line in self.skipped]
-        if len(self.splits) == 1:
-            lines.append(
-                "note: one split only; b2inst train holds out images for validation by "
-                "--val-fraction 0.2"
-            )
         return "\n".join(lines)
 
 

@@ -16,8 +16,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.errors import DataError
-from b2inst.data.images import read_image, size_problem
+from b2inst.data.images import read_record
 from b2inst.data.records import Annotation, ImageRecord
 from b2inst.structures import Targets
 
@@ -30,18 +29,18 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     Boxes come from the annotations. Crowds are not instances but are drawn into ``semantic``, in
     the file's order, later ones on top. An instance whose box or mask the transforms leave empty
-    is dropped. Masks are rasterised one after another at the size of the file; how each is brought
-    to the size of the sample is read off a map of the file's pixels that is transformed once.
+    is dropped. Masks are decoded one after another at the size of the file, and resampled by a map
+    of the file's pixels that is transformed once.
 
     Args:
-        transforms: called with a PIL image and a dict of ``boxes`` and ``crowds``
+        transforms: Called with a PIL image and a dict of ``boxes`` and ``crowds``
             (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
             pixel of the file); randomness from torch's generator.
-        tight_boxes: boxes are those of the masks, as is better where a crop cuts instances.
-        cache: keep decoded samples in memory, for sets that fit (a 96×96 scene: about 60 kB).
+        tight_boxes: Whether boxes are those of the masks, for crops that cut instances.
+        cache: Whether to keep decoded samples in memory (a 96×96 scene: about 60 kB).
 
     Raises:
-        DataError: from ``__getitem__``, the image cannot be read or has another size than the
+        DataError: From ``__getitem__``, the image cannot be read or has another size than the
             annotations say.
     """
 
@@ -66,7 +65,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         annotations = self.index.annotations[record.id]
         instances = [a for a in annotations if not a.crowd]
         image, masks = self._decoded(i)
-        # From 1 on, down the columns as COCO's masks lie in memory.
+        # From 1 on, down the columns as COCO's masks are stored.
         numbers = torch.arange(1, 1 + record.height * record.width, dtype=torch.int32)
         given = {
             "boxes": _boxes(instances, record),
@@ -80,7 +79,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
         source = np.zeros(1 + record.height * record.width, np.uint8)
         semantic = np.zeros(pixels.shape, np.int32)
-        # A row more: what comes out empty, or is a crowd, is drawn over by the next one.
+        # One row more: what is empty, or a crowd, is overwritten by the next one.
         bitmaps = np.empty((1 + sum(visible), *pixels.shape), np.uint8)
         kept: list[int] = []
         rows = iter(range(len(instances)))
@@ -106,11 +105,10 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         return F.pil_to_tensor(image), targets
 
     def _decoded(self, i: int) -> _Decoded:
-        record = self.index.images[i]
         if self._cache is not None and i in self._cache:
             return self._cache[i]
-        image = open_record(record)
-        masks = (a.mask(record.height, record.width) for a in self.index.annotations[record.id])
+        record = self.index.images[i]
+        image, masks = read_record(record), (a.mask() for a in self.index.annotations[record.id])
         if self._cache is None:
             return image, masks
         return self._cache.setdefault(i, (image, list(masks)))
@@ -123,11 +121,3 @@ def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors
         format=tv_tensors.BoundingBoxFormat.XYXY,
         canvas_size=(record.height, record.width),
     )
-
-
-def open_record(record: ImageRecord) -> Image.Image:
-    """The image of a record as RGB; DataError if it cannot be read or is of another size."""
-    image = read_image(record.path)
-    if problem := size_problem(record, image.height, image.width):
-        raise DataError(problem)
-    return image

@@ -12,33 +12,30 @@ from b2inst.data.errors import DataError
 def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     """Split the images in two, each class in the same proportion as far as possible.
 
-    Iterative stratification (Sechidis et al. 2011): the images of the rarest class are shared out
+    Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
     first. Nothing is random.
 
     Args:
-        fraction: share of the images to hold out, in (0, 1).
+        fraction: Share of the images to hold out, in (0, 1).
 
     Returns:
         The images to train on and those held out; at least one image in each.
 
     Raises:
-        DataError: there are fewer than two images.
+        DataError: There are fewer than two images.
     """
     if len(index) < 2:
         raise DataError(
             f"{index.annotation_file}: {len(index)} image cannot be split by --val-fraction; "
             "annotate more images"
         )
-    classes = {
-        image.id: {a.label for a in index.annotations[image.id] if not a.crowd}
-        for image in index.images
-    }
     shuffled = sorted(
         index.images, key=lambda i: hashlib.sha256(f"{i.path.name} {i.id}".encode()).digest()
     )
     left = [image.id for image in shuffled]
+    classes = {i: {a.label for a in index.annotations[i] if not a.crowd} for i in left}
     wanted = min(max(round(fraction * len(left)), 1), len(left) - 1)
-    # How many images of each class, and in all (None), still belong into the held-out part.
+    # How many images of each class, and in all (None), are still to be held out.
     missing: dict[int | None, float] = defaultdict(float)
     for found in classes.values():
         for known in found:

@@ -1,10 +1,15 @@
-"""Reading image files."""
+"""Image files: reading them, listing them, and finding those of an annotation file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +19,11 @@ from b2inst.data.errors import DataError
 from b2inst.data.records import ImageRecord
 from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
+Bytes = NDArray[np.uint8]
+
+#: Formats that Pillow opens but that hold no photograph: drawings, films, arrays, metadata.
+_NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
+
 _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
 
 
@@ -21,14 +31,22 @@ def read_image(path: Path | str) -> Image.Image:
     """Read an image of any format that Pillow opens as upright 8-bit RGB; see ``upright_rgb``.
 
     Raises:
-        DataError: the file is missing, not an image, cut short, or larger than Pillow's limit.
+        DataError: The file is missing, not an image, truncated, or larger than Pillow's limit.
     """
     with _opened(path) as image:
         return upright_rgb(image)
 
 
+def read_record(record: ImageRecord) -> Image.Image:
+    """Read the image of a record; DataError also if it has another size than the record."""
+    image = read_image(record.path)
+    if problem := size_problem(record, image.height, image.width):
+        raise DataError(problem)
+    return image
+
+
 def probe_image(path: Path | str) -> tuple[int, int]:
-    """(height, width) of the upright image; DataError as ``read_image``, and faster."""
+    """(height, width) of the upright image; raises as ``read_image``, and is faster."""
     with _opened(path) as image:
         width, height = image.size
         drafted = image.draft("RGB", (_DRAFT, _DRAFT))
@@ -38,13 +56,7 @@ def probe_image(path: Path | str) -> tuple[int, int]:
         return (width, height) if orientation(image) >= 5 else (height, width)
 
 
-def frame_count(path: Path | str) -> int:
-    """Pages or frames of a readable image file, of which the first is used."""
-    with _opened(path) as image:
-        return getattr(image, "n_frames", 1)
-
-
-def as_array(image: Image.Image) -> NDArray[np.uint8]:
+def as_array(image: Image.Image) -> Bytes:
     """H×W×3 uint8, writable and contiguous."""
     return np.array(image, dtype=np.uint8)
 
@@ -57,6 +69,76 @@ def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
         f"{record.path}: the upright image is {width}×{height} but its annotations say "
         f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
     )
+
+
+def image_suffixes() -> set[str]:
+    """The endings of image files that Pillow reads, in lower case, such as ``.jpg``."""
+    Image.init()
+    readable = Image.OPEN.keys() - _NO_PHOTOGRAPHS | {"MPO"}  # which Pillow opens as JPEG
+    return {end for end, kind in Image.registered_extensions().items() if kind in readable}
+
+
+def walk_images(folder: Path) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted, without hidden ones."""
+    suffixes = image_suffixes()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[str, Path]:
+    """Images by their path relative to the deepest folder that contains them and ``folders``."""
+    paths = {os.path.abspath(path): path for path in images}
+    holding = [*map(os.path.dirname, paths), *map(os.path.abspath, folders)]
+    folder = os.path.commonpath(holding) if paths else ""
+    return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
+
+
+class ImageFile(NamedTuple):
+    """A file of an image folder."""
+
+    name: str  #: relative to the folder
+    size: int  #: bytes
+    by_base_name: bool = False  #: the annotation file has it in another folder
+
+
+def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
+    """Find the files of the given names that exist and are not empty.
+
+    A name that is a web address, has folders that do not exist, or has letters in another case is
+    found by its last part if only one file, and only one name, has it.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not image_dir.is_dir():
+        raise DataError(f"{image_dir}: no such image folder")
+    sizes: dict[str, int] = {}
+    for folder, _, _ in os.walk(image_dir, followlinks=True):
+        with os.scandir(folder) as entries:  # much faster on a network disk than file by file
+            files = [entry for entry in entries if entry.is_file() and entry.stat().st_size]
+        sizes |= {os.path.relpath(file.path, image_dir): file.stat().st_size for file in files}
+    found, missing, candidates = {}, defaultdict(list), defaultdict(list)
+    for name in dict.fromkeys(names):
+        if size := sizes.get(os.path.normpath(name)):
+            found[name] = ImageFile(name, size)
+        else:
+            missing[_base_name(name)].append(name)
+    for path in sizes.keys() - map(os.path.normpath, found):
+        candidates[_base_name(path)].append(path)
+    for base, (name, *others) in missing.items():
+        if not others and len(paths := candidates[base]) == 1:
+            found[name] = ImageFile(paths[0], sizes[paths[0]], by_base_name=True)
+    return found
+
+
+def _base_name(name: str) -> str:
+    """The last part of a path of any system, or of a web address, in lower case."""
+    if "://" in name:
+        name = unquote(urlsplit(name).path)
+    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
 
 
 @contextmanager

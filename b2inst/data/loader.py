@@ -1,7 +1,7 @@
 """Batches for training, and images for evaluation.
 
-What is seen at iteration k depends on the seed and k alone: not on when the run was interrupted,
-nor on the number of workers.
+The samples of iteration k depend on the seed and k alone: not on interruptions, nor on the number
+of workers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.dataset import CocoDataset, open_record
+from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
-from b2inst.data.images import as_array
-from b2inst.data.raster import Bytes
+from b2inst.data.images import Bytes, as_array, read_record
 from b2inst.data.records import ImageRecord
 from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
@@ -43,15 +42,15 @@ def train_loader(
     """An endless loader of ``(images, targets)`` lists, one permutation after another.
 
     Args:
-        batch_size: images an iteration over all devices.
-        seed: of order and augmentation.
-        start_iteration: batches to leave out, for resuming.
-        rank: this process gets every ``world_size``-th image of the batch, from the rank-th on.
-        aspect_grouping: no batch mixes upright and wide images, which saves padding.
+        batch_size: Images per iteration over all devices.
+        seed: Seed of order and augmentation.
+        start_iteration: Number of batches to leave out, for resuming.
+        rank: This process gets every ``world_size``-th image of the batch, from the rank-th on.
+        aspect_grouping: Whether no batch mixes upright and wide images, which saves padding.
 
     Raises:
-        DataError: there are no images.
-        ValueError: the batch does not divide by the number of processes.
+        DataError: There are no images.
+        ValueError: The batch does not divide by the number of processes.
     """
     if batch_size < 1 or batch_size % world_size:
         raise ValueError(
@@ -76,30 +75,26 @@ def train_loader(
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Lists, not one padded tensor: the model pads after normalising."""
+    """Lists instead of a padded tensor: the model pads after normalising."""
     images, targets = zip(*samples, strict=True)
     return list(images), list(targets)
 
 
 def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
-    """Each image of the index in order, as H×W×3 uint8 RGB at its own size, read ahead.
-
-    Raises:
-        DataError: see ``open_record``.
-    """
+    """Each image of the index in order, as H×W×3 uint8 RGB at its own size, read ahead."""
 
     def read(record: ImageRecord) -> tuple[ImageRecord, Bytes]:
-        return record, as_array(open_record(record))
+        return record, as_array(read_record(record))
 
     return ahead(read, index.images, workers=2, most=4)
 
 
+@dataclass
 class _Seeded(Dataset[Sample]):
     """Gives each sample its own random numbers, by its position in the whole run."""
 
-    def __init__(self, dataset: CocoDataset, seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
+    dataset: CocoDataset
+    seed: int
 
     def __getitem__(self, position: _Position) -> Sample:
         number, index = position
@@ -122,7 +117,7 @@ class _EndlessBatches(Sampler[list[_Position]]):
     aspect_grouping: bool
 
     def __iter__(self) -> Iterator[list[_Position]]:
-        """Two baskets where shapes are kept apart; whichever is full goes."""
+        """Images are collected in two lists if shapes are kept apart; a full one is a batch."""
         first = 0 if self.aspect_grouping else self.start * self.batch_size
         left_out = self.start if self.aspect_grouping else 0  # replayed: a few µs a batch
         baskets: tuple[list[_Position], list[_Position]] = ([], [])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import Segmentation, rasterise
+from b2inst.data.segmentation import RLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,16 @@ class Annotation:
     label: int  #: contiguous, 0-based
     bbox: tuple[float, float, float, float]  #: x, y, width, height in pixels
     area: float  #: pixels
-    segmentation: Segmentation  #: polygons as float64 arrays, or a run-length dict
+    segmentation: RLE  #: at the size of the image
     crowd: bool
-    size: tuple[int, int]  #: height and width of the image
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """x1 y1 x2 y2 in pixels, clipped to the image."""
+        """x1, y1, x2, y2 in pixels, clipped to the image."""
         x, y, w, h = self.bbox
-        height, width = self.size
+        height, width = self.segmentation["size"]
         return max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
 
-    def mask(self, height: int, width: int) -> NDArray[np.uint8]:
+    def mask(self) -> NDArray[np.uint8]:
         """H×W, 0 or 1, at the size of the image."""
-        return rasterise(self.segmentation, height, width)
+        return coco_mask.decode(self.segmentation)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data.errors import DataError
+from b2inst.data.files import disk_errors
 from b2inst.data.scenes import SCENE_CLASSES, SCENES_VERSION, make_scene
 from b2inst.data.segmentation import measured
 
@@ -24,14 +25,14 @@ def write_scenes(
 ) -> Path:
     """Write scenes as ``root/annotations/instances_<split>.json`` and ``root/<split>/*.png``.
 
-    Scene i of a split has the seed ``(seed, i)``. A split is there as a whole or not at all, and
-    left alone if it has the same scenes.
+    Scene i of a split has the seed ``(seed, i)``. A split is written completely or not at all, and
+    reused if it has the same scenes.
 
     Returns:
         The annotation file.
 
     Raises:
-        DataError: there are other data under that name, or no space left.
+        DataError: There are other data under that name, or no space left.
     """
     if images < 1 or size < 32 or seed < 0:
         raise DataError(
@@ -43,24 +44,18 @@ def write_scenes(
     annotation_file, image_dir = root / "annotations" / f"instances_{split}.json", root / split
     if _is_there(annotation_file, image_dir, spec):
         return annotation_file
-    try:
+    with disk_errors(root):
         annotation_file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{split}-", dir=root) as aside:
+        with TemporaryDirectory(prefix=f".{split}-", dir=root) as aside:
             work = Path(aside)
             (work / "images").mkdir()
             content = _write_images(work / "images", spec, progress)
             (work / "annotations.json").write_text(json.dumps(content))
             if not _is_there(annotation_file, image_dir, spec):  # another process may be faster
-                if image_dir.exists():  # left by a call that was cut off between the two renames
+                if image_dir.exists():  # left by a call that was interrupted at this point
                     image_dir.rename(work / "old")
                 (work / "images").rename(image_dir)
                 (work / "annotations.json").replace(annotation_file)
-    except OSError as error:
-        if not _is_there(annotation_file, image_dir, spec):
-            raise DataError(
-                f"{root}: scenes cannot be written ({error.strerror}); free space or choose "
-                "another folder"
-            ) from error
     return annotation_file
 
 
@@ -71,16 +66,14 @@ def _is_there(annotation_file: Path, image_dir: Path, spec: dict[str, Any]) -> b
     names = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
     if not annotation_file.exists():
         if names - wanted:
-            raise DataError(f"{image_dir}: holds other files than these scenes; {remedy}")
+            raise DataError(f"{image_dir}: contains other files than these scenes; {remedy}")
         return False
     try:
-        there = json.loads(annotation_file.read_bytes())["info"]["scenes"]
+        found = json.loads(annotation_file.read_bytes())["info"]["scenes"]
     except (ValueError, KeyError, TypeError):
-        raise DataError(f"{annotation_file}: is not one of scenes; {remedy}") from None
-    keys = [key for key in spec if there.get(key) != spec[key]]
-    if keys:
-        changed = ", ".join(f"{key} {there.get(key)!r} not {spec[key]!r}" for key in keys)
-        raise DataError(f"{annotation_file}: holds other scenes ({changed}); {remedy}")
+        found = "no scenes"
+    if found != spec:
+        raise DataError(f"{annotation_file}: contains {found}, not {spec}; {remedy}")
     return wanted <= names
 
 
@@ -97,7 +90,7 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
     for i in tqdm(range(spec["images"]), desc="scenes", disable=not progress):
         scene = make_scene((spec["seed"], i), size)
         pixels.update(scene.image.tobytes())
-        # Noisy pixels hardly compress; stored as they are, files are the same on every machine.
+        # Noisy pixels hardly compress; uncompressed files are the same on every machine.
         _, png = cv2.imencode(".png", scene.image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
         (folder / _file_name(i)).write_bytes(png.tobytes())
         images.append({"id": i + 1, "file_name": _file_name(i), "height": size, "width": size})

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from b2inst.data.raster import Bytes, coverage, gaussian_noise, relief
-from b2inst.data.shapes import SHAPE_CLASSES, Rng
+from b2inst.data.images import Bytes
+from b2inst.data.shapes import SHAPE_CLASSES, Rng, coverage
 
 #: Name of the generator; any change of what it draws changes it.
 SCENES_VERSION = "scenes-v1"
@@ -89,7 +89,7 @@ def make_scene(seed: int | Sequence[int], size: int = 96) -> Scene:
 def _background(rng: Rng, size: int) -> Bytes:
     """A greyish ground with a texture of random grain and contrast."""
     rgb = _rgb((rng.random(), 0.16 * rng.random(), 0.3 + 0.5 * rng.random()))
-    texture = relief(rng, size, size * (0.04 + 0.12 * rng.random()))
+    texture = _relief(rng, size, size * (0.04 + 0.12 * rng.random()))
     contrast = int(20 + 50 * rng.random())
     ground = np.array(rgb, dtype=np.int16) + (texture * contrast // 128)[:, :, None]
     return np.clip(ground, 0, 255).astype(np.uint8)
@@ -166,7 +166,7 @@ def _paint(rng: Rng, window: Bytes, alpha: Bytes, body: _Body, size: int) -> Non
     """Blend the shaded object into a window of the canvas."""
     height, width = alpha.shape
     side = max(height, width)
-    shade = relief(rng, side, size * (0.03 + 0.08 * rng.random()))[:height, :width]
+    shade = _relief(rng, side, size * (0.03 + 0.08 * rng.random()))[:height, :width]
     depth = int(10 + 45 * rng.random())
     colour = np.array(_rgb(body.hsv), dtype=np.int32)
     light = (256 + shade.astype(np.int32) * depth // 128)[:, :, None]
@@ -183,13 +183,52 @@ def _photograph(rng: Rng, canvas: Bytes) -> Bytes:
     kernel = (2 * reach + 1, 2 * reach + 1)
     # "accurate" is the fixed-point filter, the same on every processor
     image = cv2.GaussianBlur(canvas, kernel, sigma, hint=cv2.ALGO_HINT_ACCURATE)
-    noisy = image + gaussian_noise(rng, canvas.shape, 2 + 8 * rng.random())
+    noisy = image + _gaussian_noise(rng, canvas.shape, 2 + 8 * rng.random())
     result = np.clip(noisy, 0, 255).astype(np.uint8)
     if rng.random() < 0.7:
         n = int(0.02 * rng.random() * size * size)
         where = rng.integers(0, size * size, n)
         result.reshape(-1, 3)[where] = (rng.integers(0, 2, (n, 1)) * 255).astype(np.uint8)
     return result
+
+
+def _relief(rng: Rng, size: int, grain: float) -> NDArray[np.int16]:
+    """A random grey texture of -128 to 127: clouds, a slope, stripes or chequers.
+
+    ``grain`` is the length in pixels of its finer structures.
+    """
+    kind = rng.random()
+    cell = max(grain * (0.6 + rng.random()), 1.5)
+    if kind < 0.6:  # clouds: two octaves of smooth noise
+        return _clouds(rng, size, 3 * cell) // 2 + _clouds(rng, size, cell) // 2
+    angle = 2 * np.pi * rng.random()
+    ys, xs = np.mgrid[:size, :size]
+    along = np.cos(angle) * xs + np.sin(angle) * ys
+    if kind < 0.7:
+        wave = 2 * along / size - np.cos(angle) - np.sin(angle)
+    elif kind < 0.87:
+        wave = np.sin(np.pi / cell * along)
+    else:
+        across = np.cos(angle) * ys - np.sin(angle) * xs
+        wave = np.sin(np.pi / cell * along) * np.sin(np.pi / cell * across)
+        wave = np.clip(4 * wave, -1, 1)
+    return np.rint(np.clip(wave, -1, 1) * 120).astype(np.int16)
+
+
+def _clouds(rng: Rng, size: int, cell: float) -> NDArray[np.int16]:
+    n = max(int(size / cell + 0.5), 1) + 2
+    knots = rng.integers(0, 256, (n, n), dtype=np.uint8)
+    side = max(int(n * cell + 0.5), size)
+    smooth = cv2.resize(knots, (side, side), interpolation=cv2.INTER_LINEAR_EXACT)
+    top, left = (side - size) // 2, (side - size) // 2
+    return smooth[top : top + size, left : left + size].astype(np.int16) - 128
+
+
+def _gaussian_noise(rng: Rng, shape: tuple[int, ...], sd: float) -> NDArray[np.int16]:
+    """Noise of the given standard deviation: the sum of four bytes, nearly normal and exact."""
+    bytes_ = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
+    total = bytes_.sum(axis=0, dtype=np.int32) - 510  # sd of the sum: sqrt(4 · (256² - 1) / 12)
+    return (total * int(sd * 256) // (148 * 256)).astype(np.int16)
 
 
 def _rgb(hsv: tuple[float, float, float]) -> tuple[int, int, int]:

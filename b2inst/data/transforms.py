@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from b2inst.ops.resize import resized_size
+from b2inst.ops.images import resized_size
 
 #: ImageNet's, RGB.
 _MEAN_COLOUR = (124, 117, 104)
@@ -26,8 +26,8 @@ class ResizeShorterSide(v2.Transform):
     """Resize an image (PIL's antialiased bilinear; bitmaps by the nearest pixel).
 
     Args:
-        shorter: pixels of the shorter side; of several values one is drawn for each image.
-        longer_max: pixels the longer side may have at most.
+        shorter: Pixels of the shorter side; of several values one is drawn for each image.
+        longer_max: Largest number of pixels of the longer side.
     """
 
     def __init__(self, shorter: int | Sequence[int], longer_max: int) -> None:
@@ -150,15 +150,14 @@ def train_transforms(
     """Resize, crop, flip and vary colours.
 
     Args:
-        shorter, longer_max: as in ``ResizeShorterSide``; without them images keep their size.
-        fixed_size: (height, width) of a model that takes no other, in place of these two.
-        crop: side in pixels of a random square that is cut out; smaller images are padded by the
-            mean colour. Boxes are clipped to it; those outside become empty.
-        flip, vertical_flip, transpose: probabilities.
-        invert: probability that bright becomes dark.
-        brightness, contrast: largest relative change, as in ``v2.ColorJitter``.
-        blur: largest standard deviation in pixels; half of the images are blurred by a Gaussian.
-        ssd: before all that, vary colours, put the image on a canvas of the mean colour with up to
+        shorter, longer_max: As in ``ResizeShorterSide``; without them images keep their size.
+        fixed_size: (height, width) of a model that takes no other, instead of these two.
+        crop: Side in pixels of a random square; smaller images are padded by the mean colour.
+            Boxes are clipped to it; those outside become empty.
+        flip, vertical_flip, transpose, invert: Probabilities.
+        brightness, contrast: Largest relative change, as in ``v2.ColorJitter``.
+        blur: Largest standard deviation in pixels; half of the images are blurred by a Gaussian.
+        ssd: Before all that, vary colours, put the image on a canvas of the mean colour with up to
             four times its sides (half of the time), and crop it (Liu et al. 2016, §2.2; YOLACT).
     """
     fill: Any = {tv_tensors.Mask: 0, "others": _MEAN_COLOUR}
@@ -171,14 +170,14 @@ def train_transforms(
         parts.append(ResizeShorterSide(shorter, longer_max))
     if crop is not None:
         parts.append(v2.RandomCrop(crop, pad_if_needed=True, fill=fill))
-    if flip:
-        parts.append(v2.RandomHorizontalFlip(flip))
-    if vertical_flip:
-        parts.append(v2.RandomVerticalFlip(vertical_flip))
-    if transpose:
-        parts.append(RandomTranspose(transpose))
-    if invert:
-        parts.append(v2.RandomInvert(invert))
+    for kind, probability in (
+        (v2.RandomHorizontalFlip, flip),
+        (v2.RandomVerticalFlip, vertical_flip),
+        (RandomTranspose, transpose),
+        (v2.RandomInvert, invert),
+    ):
+        if probability:
+            parts.append(kind(probability))
     if brightness or contrast:
         parts.append(v2.ColorJitter(brightness=brightness, contrast=contrast))
     if blur:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import AliasChoices, AllowInfNan, BaseModel, BeforeValidator, Field, Strict
 from pydantic import ValidationError as _ValidationError
 
-#: pycocotools counts pixels in 32 bits.
-_MAX_PIXELS = 2**31
-
-
-class EntryError(ValueError):
-    """What is wrong with an entry, as half a line; the caller adds the name of the file."""
-
 
 def whole_number(value: object) -> int | None:
-    """A whole number, also if it is written as 7.0; None for anything else."""
+    """Convert a whole number, also if it is written as 7.0; None for anything else."""
     if type(value) is int:
         return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def shortened(names: Sequence[str], shown: int = 5) -> str:
-    """The first of some names, with commas."""
+    """Join the first of some names with commas."""
     return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
 
 
@@ -79,34 +70,36 @@ class AnnotationEntry(BaseModel):
 Entry = TypeVar("Entry", CategoryEntry, ImageEntry, AnnotationEntry)
 
 
-def read_entry(model: type[Entry], entry: object, seen: Container[int]) -> Entry:
-    """An entry of an annotation file; EntryError with id, field and value if it is not sound.
+def read_entry(model: type[Entry], entry: object, seen: set[int]) -> Entry:
+    """Read an entry and add its id to ``seen``.
 
-    Args:
-        model: what it should be.
-        seen: ids of the entries before it, which it may not have.
+    Raises:
+        ValueError: It is invalid, or its id was seen; half a line with id, field and value.
     """
     kind = model.__name__.removesuffix("Entry").lower()
     if not isinstance(entry, dict):
-        raise EntryError(f"an entry of the {kind} list is {entry!r:.40}, not an object")
+        raise ValueError(f"an entry of the {kind} list is {entry!r:.40}, not an object")
     try:
         read = model.model_validate(entry)
     except _ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0])
-        name = f"{kind} {entry.get('id')!r:.40}"
-        if kind != "category" and (other := entry.get("image_id", entry.get("file_name"))):
-            name += f" ({'image ' * (kind == 'annotation')}{other!s:.80})"
-        if field not in entry:
-            raise EntryError(f"{name} has no {field}") from None
-        what = first["msg"].replace(
-            "Input should be", f"{'.'.join(map(str, first['loc']))} must be"
-        )
-        if hint := model.model_fields[field].description:
-            what += f" ({hint})"
-        raise EntryError(f"{name} has {field} {entry[field]!r:.80}; {what}") from None
+        raise ValueError(_what_is_wrong(kind, model, entry, error)) from None
     if read.id in seen:
-        raise EntryError(f"{kind} id {read.id} occurs more than once")
-    if isinstance(read, ImageEntry) and read.height * read.width >= _MAX_PIXELS:
-        raise EntryError(f"{read} has {read.width}×{read.height} pixels; at most 2^31 can be used")
+        raise ValueError(f"{kind} id {read.id} occurs more than once")
+    seen.add(read.id)
     return read
+
+
+def _what_is_wrong(
+    kind: str, model: type[BaseModel], entry: dict[str, Any], error: _ValidationError
+) -> str:
+    first = error.errors()[0]
+    field = str(first["loc"][0])
+    name = f"{kind} {entry.get('id')!r:.40}"
+    if kind == "annotation" and "image_id" in entry:
+        name += f" (image {entry['image_id']!s:.80})"
+    if field not in entry:
+        return f"{name} has no {field}"
+    place = ".".join(map(str, first["loc"]))
+    what = first["msg"].replace("Input should be", f"{place} must be")
+    hint = model.model_fields[field].description
+    return f"{name} has {field} {entry[field]!r:.80}; {what}" + (f" ({hint})" if hint else "")

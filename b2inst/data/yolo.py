@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,11 +13,9 @@ from tqdm import tqdm
 
 from b2inst.data.conversion import SPLITS, Conversion, Sample
 from b2inst.data.errors import DataError
-from b2inst.data.image_files import file_names, walk_images
-from b2inst.data.images import probe_image
+from b2inst.data.images import file_names, probe_image, walk_images
 
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
-_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 
 #: Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's sides.
 Labels = list[tuple[int, NDArray[np.float64]]]
@@ -30,53 +27,52 @@ def convert_yolo(
     """Write a YOLO segmentation data set as a COCO-format folder; docs/data.md has more.
 
     Args:
-        source: folder with a ``data.yaml``, the YAML file itself, or a folder of ``images/`` and
+        source: Folder with a ``data.yaml``, the YAML file itself, or a folder of ``images/`` and
             ``labels/`` alone, whose classes have the names in ``classes.txt``, or numbers.
-        folder: to write to; not there, or empty.
-        skip_bad: leave out images whose file or labels are bad rather than raise.
+        folder: To write to; must not exist, or be empty.
+        skip_bad: Leave out images whose file or labels are bad rather than raise.
 
     Raises:
-        DataError: the source is no such data set, or (without ``skip_bad``) a file of it is bad,
+        DataError: The source is no such data set, or (without ``skip_bad``) a file of it is bad,
             as are labels of boxes without masks.
     """
     conversion = Conversion(Path(source), Path(folder), skip_bad)
     root, config = _read_config(conversion.source)
     names = _class_names(root, config)
-    splits = _find_images(root, config, conversion)
-    files = {image: label_file(image) for images in splits.values() for image in images}
-    _tell_of_missing(files, conversion)
-    labels: dict[Path, Labels] = {}
-    problems = []
-    for image, file in tqdm(files.items(), desc="labels", unit="file", disable=not progress):
-        try:
-            labels[image] = read_yolo_labels(file, names) if file else []
-        except DataError as error:
-            problems.append(str(error))
-    conversion.leave_out(problems)
-    classes = max((index for found in labels.values() for index, _ in found), default=-1) + 1
-
-    def samples(images: Iterable[Path]) -> Iterator[Sample]:
-        for name, image in file_names(image for image in images if image in labels).items():
+    splits: dict[str, list[Sample]] = {}
+    largest, without = 0, 0  # category id; number of images without label file
+    images = _find_images(root, config)
+    for split, found in images.items():
+        splits[split] = []
+        bar = tqdm(file_names(found).items(), desc="labels", disable=not progress)
+        for name, image in bar:
             try:
                 height, width = probe_image(image)
+                file = _label_file(image)
+                labels = read_yolo_labels(file, names) if file else []
             except DataError as error:
-                conversion.leave_out([str(error)])
+                conversion.leave_out(str(error))
                 continue
+            without += file is None
             objects = [
-                # Files have about six digits; two decimals give back coordinates that were whole.
+                # Files have about six digits; two decimals restore coordinates that were whole.
                 (index + 1, [(points * (width, height)).round(2).ravel().tolist()])
-                for index, points in labels[image]
+                for index, points in labels
             ]
-            yield Sample(image, name, height, width, objects)
-
-    conversion.write(
-        {split: samples(images) for split, images in splits.items()},
-        {
-            index + 1: name
-            for index, name in (names or dict(enumerate(map(str, range(classes))))).items()
-        },
-        progress=progress,
-    )
+            largest = max([largest, *(category for category, _ in objects)])
+            splits[split].append(Sample(image, name, height, width, objects))
+    if without == sum(map(len, images.values())):
+        image = next(iter(images.values()))[0]
+        raise DataError(
+            f"{source}: none of the {without} images has a label file; the first's place is "
+            f"{_parallel(image.parent) / image.stem}.txt"
+        )
+    if without:
+        conversion.notes.append(f"images without label file, taken as empty: {without}")
+    if names is None:
+        names = {index: str(index) for index in range(largest)}
+    categories = {index + 1: name for index, name in names.items()}
+    conversion.write(splits, categories, progress=progress)
     return conversion
 
 
@@ -84,10 +80,10 @@ def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labe
     """Read a label file.
 
     Args:
-        names: of the classes that there are, by index; None: of any.
+        names: Valid classes by index (default: any).
 
     Raises:
-        DataError: a line is no polygon in or near the image, or is of another class.
+        DataError: A line is no polygon in or near the image, or is of another class.
     """
     objects, boxes = [], []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
@@ -123,8 +119,8 @@ def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labe
     return objects
 
 
-def label_file(image: Path) -> Path | None:
-    """The label file of an image: in ``labels/`` parallel to ``images/``, else beside it."""
+def _label_file(image: Path) -> Path | None:
+    """In ``labels/`` parallel to ``images/``, else beside the image."""
     files = [folder / f"{image.stem}.txt" for folder in (_parallel(image.parent), image.parent)]
     return next((file for file in files if file.is_file()), None)
 
@@ -148,8 +144,6 @@ def _read_config(source: Path) -> tuple[Path, dict[str, Any]]:
         files = [f for p in ("data.yaml", "*.yaml", "*.yml") for f in sorted(source.glob(p))]
         if not files:
             return source, {}
-        if len(files) > 1 and files[0].name != "data.yaml":
-            raise DataError(f"{source}: has {len(files)} YAML files; give the one that is meant")
         source = files[0]
     try:
         # YAML's usual loader reads a class named `no` as false.
@@ -158,19 +152,16 @@ def _read_config(source: Path) -> tuple[Path, dict[str, Any]]:
         raise DataError(f"{source}: not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict):
         raise DataError(f"{source}: has no keys such as train, val and names")
-    if "kpt_shape" in config:
-        raise DataError(f"{source}: kpt_shape is of pose data sets, which have no masks")
     return source.parent, config
 
 
 def _class_names(root: Path, config: Mapping[str, Any]) -> dict[int, str] | None:
     """Names by class index, or None where no file has them."""
     names = config.get("names")
-    if not names:
-        file = next((file for name in _NAME_FILES if (file := root / name).is_file()), None)
-        if file is None:
-            return None
+    if not names and (file := root / "classes.txt").is_file():
         names = _read_text(file).rstrip().splitlines()
+    if not names:
+        return None
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
@@ -179,30 +170,25 @@ def _class_names(root: Path, config: Mapping[str, Any]) -> dict[int, str] | None
         raise DataError(f"{root}: names must be a list, or 0: name, 1: name, …") from None
 
 
-def _find_images(
-    root: Path, config: Mapping[str, Any], conversion: Conversion
-) -> dict[str, list[Path]]:
+def _find_images(root: Path, config: Mapping[str, Any]) -> dict[str, list[Path]]:
     """Images by split."""
     entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in ("", "null", "~")}
     if not entries:
         folders = [(s, p) for s in SPLITS for p in (f"images/{s}", f"{s}/images")]
         entries = {SPLITS[name]: path for name, path in folders if (root / path).is_dir()}
         entries = entries or {"train": "images" if (root / "images").is_dir() else "."}
-    bases = [root]
-    if base := _find(str(config.get("path", "")), bases):
-        bases = [base, root]
+    base = _find(str(config.get("path", "")), [root])
+    bases = [base, root] if base else [root]
     splits: dict[str, list[Path]] = {}
     for split, entry in entries.items():
         images: list[Path] = []
         for text in [entry] if isinstance(entry, str) else map(str, entry):
             place = _find(text, bases)
-            if place is None and split == "test":  # Roboflow names it also where it has none
-                conversion.notes.append(f"test: {text} is not there")
-            elif place is None:
+            if place is None and split != "test":  # Roboflow names it also where it has none
                 raise DataError(f"{root}: {split} is {text}, which is not there; correct the path")
-            elif place.is_dir():
+            if place is not None and place.is_dir():
                 images += walk_images(place)
-            else:  # a list of images; one that is not there is told of where images are read
+            elif place is not None:  # a list; images that do not exist are reported when read
                 lines = filter(None, map(str.strip, _read_text(place).splitlines()))
                 near = [place.parent, *bases]
                 images += [_find(line, near) or place.parent / line for line in lines]
@@ -213,16 +199,13 @@ def _find_images(
             f"{root}: no images found; give a folder with data.yaml (train, val, names), or with "
             "images/ (or images/<split>/, <split>/images/) and labels/ beside"
         )
-    for one, other in combinations(splits, 2):
-        if common := len(set(splits[one]).intersection(splits[other])):
-            conversion.notes.append(f"images that are both in {one} and in {other}: {common}")
     return splits
 
 
 def _find(text: str, bases: Sequence[Path]) -> Path | None:
     """The file or folder that a data set names, relative to any of some folders.
 
-    A path that leads nowhere is tried without its first parts: it may be of another machine, and
+    A path that does not exist is tried without its first parts: it may be of another machine, and
     Roboflow writes ``../train/images`` for the folder beside the YAML file.
     """
     path = PurePosixPath(text.strip().replace("\\", "/"))
@@ -230,21 +213,3 @@ def _find(text: str, bases: Sequence[Path]) -> Path | None:
     paths = [base / path for base in bases]
     paths += [bases[-1].joinpath(*parts[k:]) for k in range(len(parts))]
     return next((path for path in paths if path.exists()), None)
-
-
-def _tell_of_missing(labels: Mapping[Path, Path | None], conversion: Conversion) -> None:
-    """Tell of images without label file, and of label files without image."""
-    without = [image for image, label in labels.items() if label is None]
-    if len(without) == len(labels):
-        raise DataError(
-            f"{conversion.source}: none of the {len(labels)} images has a label file; the first's "
-            f"place is {_parallel(without[0].parent) / without[0].stem}.txt"
-        )
-    if without:
-        conversion.notes.append(
-            f"images without label file, taken as empty: {len(without)}, such as {without[0]}"
-        )
-    used = {label for label in labels.values() if label}
-    there = {f for d in {f.parent for f in used if "labels" in f.parts} for f in d.glob("*.txt")}
-    if alone := sorted(f for f in there - used if f.name != "classes.txt"):
-        conversion.notes.append(f"label files without image: {len(alone)}, such as {alone[0]}")

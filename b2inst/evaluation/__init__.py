@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from b2inst.evaluation.average_precision import Metrics as Metrics
     from b2inst.evaluation.average_precision import evaluate as evaluate
     from b2inst.evaluation.bootstrap import Interval as Interval
-    from b2inst.evaluation.bootstrap import paired_interval as paired_interval
+    from b2inst.evaluation.bootstrap import noise_band as noise_band
     from b2inst.evaluation.bootstrap import resample_ap as resample_ap
     from b2inst.evaluation.boundary_overlap import swallowed_share as swallowed_share
     from b2inst.evaluation.counts import best_threshold as best_threshold

@@ -1,7 +1,5 @@
 """Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval.
 
-Three conventions:
-
 - Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since box AP belongs to the
   detector, which mask scoring does not change.
 - Objects are small, medium or large by the annotation's ``area``; detections by the pixels of the
@@ -24,7 +22,6 @@ from b2inst.evaluation.boundary_overlap import boundary_overlaps
 from b2inst.evaluation.ground_truth import (
     Annotations,
     load_ground_truth,
-    restrict,
     touching_and_isolated,
 )
 from b2inst.evaluation.predictions import EvaluationError, Prediction, check_against
@@ -37,12 +34,7 @@ Metrics = dict[str, float | None]
 
 #: "small", "medium", "large" → (lowest, highest) area in pixels².
 AreaRanges = Mapping[str, tuple[float, float]]
-
-COCO_AREAS: AreaRanges = {
-    "small": (0, 32**2),
-    "medium": (32**2, 96**2),
-    "large": (96**2, 1e5**2),
-}
+COCO_AREAS: AreaRanges = {"small": (0, 1024), "medium": (1024, 9216), "large": (9216, 1e10)}
 
 #: Prefix of the metric names of each kind.
 PREFIXES: dict[Kind, str] = {"segm": "", "boundary": "boundary_", "bbox": "box_"}
@@ -69,7 +61,6 @@ def evaluate(
     predictions: list[Prediction],
     annotations: Annotations,
     *,
-    image_ids: Collection[int] | None = None,
     groups: bool = False,
     **options: Unpack[EvaluationOptions],
 ) -> Metrics:
@@ -80,7 +71,6 @@ def evaluate(
     Args:
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
-        image_ids: Images to evaluate on (default: all). Predictions for others are ignored.
         groups: Whether to evaluate also on the objects that touch another object and on those
             that do not (:func:`~b2inst.evaluation.ground_truth.touching`). The other objects are
             then ignored like crowds.
@@ -95,33 +85,28 @@ def evaluate(
     Raises:
         EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
-    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    truth = load_checked(predictions, annotations)
     warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     metrics: Metrics = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if groups else {})}.items():
-        kinds: list[Kind] = ["segm", "boundary"] if group else ["segm", "boundary", "bbox"]
-        for kind, evaluator in run_evaluators(part, chosen, kinds, **options).items():
-            stats = evaluator.stats_as_dict
-            metrics |= {
-                group + PREFIXES[kind] + name: None if stats[key] < 0 else 100 * stats[key]
-                for name, key in _STATS.items()
-            }
+        kinds = [kind for kind in PREFIXES if not group or kind != "bbox"]
+        for kind, evaluator in run_evaluators(part, predictions, kinds, **options).items():
+            for name, key in _STATS.items():
+                metrics[group + PREFIXES[kind] + name] = percent(evaluator, key)
     return metrics
 
 
-def load_pair(
-    predictions: list[Prediction],
-    annotations: Annotations,
-    *,
-    image_ids: Collection[int] | None = None,
-) -> tuple[COCO, list[Prediction]]:
+def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
+    """Return a value of ``stats_as_dict`` in percent; None without ground truth."""
+    value = float(evaluator.stats_as_dict[key])
+    return None if value < 0 else 100 * value
+
+
+def load_checked(predictions: list[Prediction], annotations: Annotations) -> COCO:
     """Load ground truth and check predictions against it; arguments as for :func:`evaluate`."""
     truth = load_ground_truth(annotations)
     check_against(predictions, truth)
-    if image_ids is None:
-        return truth, predictions
-    truth = restrict(truth, image_ids)
-    return truth, [record for record in predictions if record["image_id"] in truth.imgs]
+    return truth
 
 
 def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
@@ -150,29 +135,18 @@ def run_evaluators(
     boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
 ) -> dict[Kind, COCOeval_faster]:
-    """Run the evaluators of masks, boundaries or boxes on the output of :func:`load_pair`.
-
-    Args:
-        truth: Ground truth.
-        predictions: COCO results.
-        kinds: What to match.
-        max_detections, boundary_pixels, area_ranges: See :class:`EvaluationOptions`.
+    """Run the evaluators of some kinds on predictions and the output of :func:`load_checked`.
 
     Returns:
-        Evaluators with ``ious`` and ``stats_as_dict``, in which images, categories and annotations
-        are numbered from 1 by ascending id.
+        Evaluators with ``ious`` and ``stats_as_dict``, in which images and categories are numbered
+        from 1 by ascending id.
 
     Raises:
-        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1, or ``area_ranges``
-            are not those of small, medium and large.
+        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1.
     """
     if max_detections < 1:
         raise EvaluationError(f"max_detections is {max_detections}; give at least 1")
     ranges = {name: list(bounds) for name, bounds in (area_ranges or COCO_AREAS).items()}
-    if list(ranges) != list(COCO_AREAS):
-        raise EvaluationError(
-            f"area_ranges has {', '.join(ranges)}; give small, medium and large, in this order"
-        )
     numbered, results = _numbered(truth, predictions)
     found: dict[Kind, COCOeval_faster] = {}
     for kind in ("segm", "bbox"):

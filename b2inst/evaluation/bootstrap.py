@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from scipy.special import stdtrit
@@ -24,7 +24,7 @@ from b2inst.evaluation.average_precision import (
     PREFIXES,
     EvaluationOptions,
     Kind,
-    load_pair,
+    load_checked,
     run_evaluators,
 )
 from b2inst.evaluation.ground_truth import GROUPS, Annotations, touching_and_isolated
@@ -35,18 +35,12 @@ _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """Confidence interval of a difference of APs, in percentage points."""
 
     mean: float  #: difference on the original images; mean over seeds
     low: float
     high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the difference is statistically significant."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class NoiseBand:
     @property
     def inside(self) -> bool:
         """Whether the difference is not statistically significant."""
-        return not self.band.excludes_zero
+        return self.band.low <= 0 <= self.band.high
 
 
 def noise_band(
@@ -68,10 +62,11 @@ def noise_band(
 ) -> NoiseBand | None:
     """Compute the difference ``a - b`` of a metric over paired runs.
 
-    Combines the bootstrap interval over images with Student's interval over the seeds' differences:
-    the distances from the mean are added as squares (Zou & Donner 2008, "Construction of confidence
-    limits about effect measures", Statistics in Medicine 27). The result contains both intervals.
-    It is slightly conservative, since both include the images' interaction with the seed.
+    Combines the percentile interval over images with Student's interval over the seeds'
+    differences: the distances from the mean are added as squares (Zou & Donner 2008, "Construction
+    of confidence limits about effect measures", Statistics in Medicine 27). The result contains
+    both intervals. It is slightly conservative, since both include the images' interaction with
+    the seed.
 
     Args:
         runs_a: Output of :func:`resample_ap` for each run of model a.
@@ -84,50 +79,24 @@ def noise_band(
     Raises:
         EvaluationError: There is no run, or the models have different numbers of runs.
     """
-    if len(runs_a) != len(runs_b):
-        raise EvaluationError(
-            f"{len(runs_a)} and {len(runs_b)} runs to compare; give as many of each, one a seed"
-        )
-    images = paired_interval(runs_a, runs_b, level=level)
-    if images is None:
-        return None
     count = len(runs_a)
+    if count != len(runs_b) or not count:
+        raise EvaluationError(
+            f"{count} and {len(runs_b)} runs to compare; give as many of each, one a seed"
+        )
+    resampled = np.mean(runs_a, axis=0) - np.mean(runs_b, axis=0)
+    mean = float(resampled[0])
+    if math.isnan(mean):
+        return None
+    tail = 50 * (1 - level)
+    low, high = np.nanpercentile(resampled[1:], [tail, 100 - tail]).tolist()
+    images = Interval(mean, low, high)
     if count == 1:
         return NoiseBand(band=images, images=images, seed_sd=None)
     sd = statistics.stdev(float(a[0] - b[0]) for a, b in zip(runs_a, runs_b, strict=True))
     seeds = float(stdtrit(count - 1, (1 + level) / 2)) * sd / math.sqrt(count)
-    band = Interval(
-        mean=images.mean,
-        low=images.mean - math.hypot(max(images.mean - images.low, 0.0), seeds),
-        high=images.mean + math.hypot(max(images.high - images.mean, 0.0), seeds),
-    )
-    return NoiseBand(band=band, images=images, seed_sd=sd)
-
-
-def paired_interval(
-    runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], *, level: float = 0.95
-) -> Interval | None:
-    """Compute the difference ``a - b`` of a metric with its percentile interval over images.
-
-    Args:
-        runs_a: Output of :func:`resample_ap` for each run (seed) of model a, which are averaged.
-        runs_b: The same for model b.
-        level: Confidence level, in (0, 1).
-
-    Returns:
-        None if there is no ground truth for the metric.
-
-    Raises:
-        EvaluationError: A model has no run.
-    """
-    if not runs_a or not runs_b:
-        raise EvaluationError("a paired bootstrap needs at least one run on each side")
-    difference = np.mean(runs_a, axis=0) - np.mean(runs_b, axis=0)
-    if np.isnan(difference[0]):
-        return None
-    tail = 50 * (1 - level)
-    low, high = np.nanpercentile(difference[1:], [tail, 100 - tail])
-    return Interval(mean=float(difference[0]), low=float(low), high=float(high))
+    below, above = (math.hypot(max(side, 0.0), seeds) for side in (mean - low, high - mean))
+    return NoiseBand(band=Interval(mean, mean - below, mean + above), images=images, seed_sd=sd)
 
 
 def resample_ap(
@@ -144,14 +113,11 @@ def resample_ap(
     Resample i has the same images for all runs on the same data with the same seed.
 
     Args:
-        predictions: COCO results.
-        annotations: COCO annotation file, or its content.
-        metrics: Names of metrics as returned by
-            :func:`~b2inst.evaluation.average_precision.evaluate`, such as "AP", "AP75", "APs",
+        predictions, annotations, options: As for ``evaluate``.
+        metrics: Names of metrics as returned by ``evaluate``, such as "AP", "AP75", "APs",
             "boundary_AP", "box_AP50" or "touching_boundary_AP".
         resamples: Number of resamples.
         seed: Random seed of the resamples.
-        options: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
 
     Returns:
         For each metric ``resamples + 1`` values in percent, the first on the original images; NaN
@@ -161,8 +127,8 @@ def resample_ap(
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
     wanted = {metric: _parse(metric) for metric in metrics}
-    truth, chosen = load_pair(predictions, annotations)
-    weights = with_original(draw_weights(len(truth.imgs), resamples=resamples, seed=seed))
+    truth = load_checked(predictions, annotations)
+    weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     parts = {"": truth}
     if any(group for group, *_ in wanted.values()):
@@ -170,7 +136,7 @@ def resample_ap(
     precision = {}
     for group, part in parts.items():
         needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
-        evaluators = run_evaluators(part, chosen, {kind for kind, _ in needed}, **options)
+        evaluators = run_evaluators(part, predictions, {kind for kind, _ in needed}, **options)
         for kind, area in needed:
             categories = match(evaluators[kind], area=ranges[area])
             precision[group, kind, area] = weighted_precision(categories, weights)
@@ -181,15 +147,14 @@ def resample_ap(
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
-    """Draw how often each image is in each resample: resamples×images int32."""
+    """Return how often each image is in each resample: (1 + resamples)×images int32.
+
+    The first row are the original images, each once.
+    """
     generator = np.random.default_rng(seed)
     draws = [generator.integers(images, size=images) for _ in range(resamples)]
-    return np.stack([np.bincount(draw, minlength=images) for draw in draws]).astype(np.int32)
-
-
-def with_original(weights: np.ndarray) -> np.ndarray:
-    """Prepend the weights of the original images, all 1."""
-    return np.concatenate([np.ones_like(weights[:1]), weights])
+    drawn = [np.bincount(draw, minlength=images) for draw in draws]
+    return np.stack([np.ones(images, dtype=np.int64), *drawn]).astype(np.int32)
 
 
 def _parse(metric: str) -> tuple[str, Kind, str, slice]:

@@ -17,10 +17,10 @@ from faster_coco_eval import COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.ground_truth import (
     Annotations,
     by_pair,
+    code_of,
     decode_window,
     load_ground_truth,
 )
@@ -31,35 +31,30 @@ Overlaps = Mapping[tuple[int, int], Any]
 
 
 def boundary_overlaps(masks: COCOeval_faster, *, boundary_pixels: int | None = None) -> Overlaps:
-    """Compute the overlaps that boundary AP is based on.
-
-    Args:
-        masks: Evaluator of the masks, after its run.
-        boundary_pixels: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
+    """Compute the overlaps that boundary AP is based on from the evaluator of masks, after its run.
 
     Returns:
         Detections × annotations by image and category: the smaller of the two IoUs where the mask
         IoU is at least 0.5, otherwise the mask IoU. For crowds always the mask IoU.
     """
-    detections, annotations = by_pair(masks.cocoDt), by_pair(masks.cocoGt)
+    detections, annotations = (
+        by_pair(coco.dataset["annotations"]) for coco in (masks.cocoDt, masks.cocoGt)
+    )
     overlaps = {}
     for pair, found in masks.ious.items():
         overlaps[pair] = overlap = np.array(found)
         if not overlap.size:
             continue
-        crowd = np.array([bool(a["iscrowd"]) for a in annotations[pair]])
-        image = masks.cocoGt.imgs[pair[0]]
-        size = (image["height"], image["width"])
-        width = boundary_width(*size, pixels=boundary_pixels)
+        image, objects = masks.cocoGt.imgs[pair[0]], annotations[pair]
         ranked = sorted(detections[pair], key=lambda d: -d["score"])
+        width = boundary_width(image["height"], image["width"], pixels=boundary_pixels)
         boundaries: dict[int, NDArray[np.int64]] = {}
+        crowd = np.array([bool(a["iscrowd"]) for a in objects])
         for row, column in np.argwhere((overlap >= 0.5) & ~crowd):
-            one, other = ranked[row], annotations[pair][column]
-            for record in (one, other):
+            for record in (both := (ranked[row], objects[column])):
                 if id(record) not in boundaries:
-                    code = to_rle(record["segmentation"], *size)
-                    boundaries[id(record)] = inner_boundary(code, width=width)
-            a, b = boundaries[id(one)], boundaries[id(other)]
+                    boundaries[id(record)] = inner_boundary(code_of(record, image), width=width)
+            a, b = (boundaries[id(record)] for record in both)
             common = len(np.intersect1d(a, b, assume_unique=True))
             iou = common / (len(a) + len(b) - common)
             overlap[row, column] = min(overlap[row, column], iou)
@@ -67,41 +62,29 @@ def boundary_overlaps(masks: COCOeval_faster, *, boundary_pixels: int | None = N
 
 
 def swallowed_share(annotations: Annotations, *, boundary_pixels: int | None = None) -> float:
-    """Compute the share of objects whose boundary is the entire mask, without crowds.
+    """Compute the share of objects whose boundary is the entire mask, in [0, 1].
 
     For such masks boundary IoU equals mask IoU, so boundary AP carries no information of its own.
 
     Args:
         annotations: COCO annotation file, or its content.
         boundary_pixels: Width of the boundary in pixels (default: 2 % of the image diagonal).
-
-    Returns:
-        Share in [0, 1].
-
-    Raises:
-        EvaluationError: The annotations are invalid.
     """
     truth = load_ground_truth(annotations)
     objects = [found for found in truth.dataset["annotations"] if not found["iscrowd"]]
     swallowed = 0
     for found in objects:
         image = truth.imgs[found["image_id"]]
-        size = (image["height"], image["width"])
-        code = to_rle(found["segmentation"], *size)
-        width = boundary_width(*size, pixels=boundary_pixels)
+        code = code_of(found, image)
+        width = boundary_width(image["height"], image["width"], pixels=boundary_pixels)
         swallowed += len(inner_boundary(code, width=width)) == coco_mask.area(code)
     return swallowed / max(len(objects), 1)
 
 
 def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int:
-    """Return the width of mask boundaries in pixels, 2 % of the image diagonal.
+    """Return the width of mask boundaries in pixels: ``pixels``, or 2 % of the image diagonal.
 
     Halves are rounded to the even neighbour as in the authors' code: 3.5 and 4.5 both become 4.
-
-    Args:
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-        pixels: Width of the boundary, if it is given.
 
     Raises:
         EvaluationError: ``pixels`` is below 1.
@@ -117,10 +100,6 @@ def inner_boundary(code: dict[str, Any], *, width: int) -> NDArray[np.int64]:
     """Find the pixels of a mask within ``width`` pixels of its contour (Cheng et al. 2021).
 
     The image border counts as contour.
-
-    Args:
-        code: Run-length code of the mask.
-        width: Width of the boundary in pixels.
 
     Returns:
         Indices of the pixels in the row-major image, in ascending order.

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +40,6 @@ def compare(
     resamples: int = 1000,
     max_detections: int = 100,
     boundary_pixels: int | None = None,
-    jobs: int | None = None,
 ) -> dict[str, Comparison]:
     """Compare two models on the same images.
 
@@ -58,7 +50,6 @@ def compare(
         metrics: Names of metrics as returned by ``evaluate``.
         resamples: Number of bootstrap resamples of the images.
         max_detections, boundary_pixels: As for ``evaluate``.
-        jobs: Number of files evaluated in parallel (default: number of CPU cores).
 
     Returns:
         Comparison by metric.
@@ -71,28 +62,28 @@ def compare(
         raise EvaluationError(
             f"{len(first)} and {len(second)} files to compare; give as many of each, one a seed"
         )
-    files = [*first, *second]
-    evaluate = partial(
-        _resample,
-        annotations=annotations,
-        metrics=metrics,
-        resamples=resamples,
-        max_detections=max_detections,
-        boundary_pixels=boundary_pixels,
-    )
-    warn_of_limit(load_ground_truth(annotations), max_detections=max_detections)
-    jobs = min(jobs or os.cpu_count() or 1, len(files))
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with nullcontext() if jobs == 1 else ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        run: Any = pool.map if pool else map
-        images = list(run(partial(_images_of, annotations=annotations), files))
-        for (file, own), (other, others) in combinations(zip(files, images, strict=True), 2):
-            if own and others and not own & others:
+    truth = load_ground_truth(annotations)
+    warn_of_limit(truth, max_detections=max_detections)
+    seen: dict[Path, set[int]] = {}
+    for file in (*first, *second):  # read twice, since the detections of all may not fit in memory
+        seen[file] = {record["image_id"] for record in read_results(file, truth)}
+        for other, images in seen.items():
+            if images and seen[file] and not images & seen[file]:
                 raise EvaluationError(
-                    f"{other}: has no image in common with {file}; predict both on the same images"
+                    f"{file}: has no image in common with {other}; predict both on the same images"
                 )
-        runs = list(run(evaluate, files))
-    a, b = runs[: len(first)], runs[len(first) :]
+
+    def resampled(file: Path) -> dict[str, np.ndarray]:
+        return resample_ap(
+            read_results(file, truth),
+            truth,
+            metrics=metrics,
+            resamples=resamples,
+            max_detections=max_detections,
+            boundary_pixels=boundary_pixels,
+        )
+
+    a, b = (list(map(resampled, files)) for files in (first, second))
     return {
         metric: Comparison(
             first=[float(run[metric][0]) for run in a],
@@ -101,12 +92,3 @@ def compare(
         )
         for metric in metrics
     }
-
-
-def _images_of(file: Path, *, annotations: Annotations) -> set[int]:
-    return {record["image_id"] for record in read_results(file, annotations)}
-
-
-def _resample(file: Path, *, annotations: Annotations, **options: Any) -> dict[str, np.ndarray]:
-    truth = load_ground_truth(annotations)
-    return resample_ap(read_results(file, truth), truth, **options)

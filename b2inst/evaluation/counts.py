@@ -25,18 +25,14 @@ import numpy as np
 from faster_coco_eval import COCO
 from scipy.optimize import linear_sum_assignment
 
-from b2inst.data.segmentation import to_rle
-from b2inst.evaluation.average_precision import load_pair
-from b2inst.evaluation.bootstrap import draw_weights, with_original
-from b2inst.evaluation.ground_truth import Annotations, decode_window
+from b2inst.evaluation.average_precision import load_checked
+from b2inst.evaluation.bootstrap import draw_weights
+from b2inst.evaluation.ground_truth import Annotations, code_of, decode_window
 from b2inst.evaluation.matches import IOU_THRESHOLDS
 from b2inst.evaluation.predictions import EvaluationError, Prediction
 
 #: The first is PQ's, above 0.5; those of DSB AP follow.
 _THRESHOLDS = np.array([np.nextafter(0.5, 1), *IOU_THRESHOLDS])
-
-#: Score thresholds that ``best_threshold`` chooses from.
-_SCORES = np.arange(1, 100) / 100
 
 
 @dataclass(frozen=True)
@@ -58,37 +54,22 @@ class Counts:
             ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ``, B values each in
             percent; NaN if there is neither an object nor a detection.
         """
-        right, wrong, missed = (
-            weights @ counts
-            for counts in (self.true_positive, self.false_positive, self.false_negative)
-        )
+        right = weights @ self.true_positive
+        wrong = weights @ (self.false_positive + self.false_negative)
         with np.errstate(invalid="ignore"):
-            accuracy = (right / (right + wrong + missed))[:, 1:]
-            quality = weights @ self.iou / (right + (wrong + missed) / 2)[:, 0]
-        return {
-            "dsb_AP": 100 * accuracy.mean(axis=1),
-            "dsb_AP50": 100 * accuracy[:, 0],
-            "dsb_AP75": 100 * accuracy[:, 5],
-            "dsb_AP90": 100 * accuracy[:, 8],
-            "PQ": 100 * quality,
-        }
+            accuracy = (right / (right + wrong))[:, 1:]
+            quality = weights @ self.iou / (right + wrong / 2)[:, 0]
+        values = {"dsb_AP": accuracy.mean(axis=1)}
+        values |= {f"dsb_AP{50 + 5 * i}": accuracy[:, i] for i in (0, 5, 8)}
+        return {name: 100 * value for name, value in {**values, "PQ": quality}.items()}
 
 
 def count_matches(
     predictions: list[Prediction], annotations: Annotations, *, threshold: float
 ) -> Counts:
-    """Count matched and unmatched objects and detections.
-
-    Args:
-        predictions: COCO results.
-        annotations: COCO annotation file, or its content.
-        threshold: Lowest score of the detections that count.
-
-    Raises:
-        EvaluationError: Predictions or annotations are invalid or do not belong together.
-    """
-    truth, chosen = load_pair(predictions, annotations)
-    return _count(list(_overlaps(truth, chosen)), len(truth.imgs), threshold)
+    """Count matched and unmatched objects, and detections with scores from ``threshold`` on."""
+    truth = load_checked(predictions, annotations)
+    return _count(list(_overlaps(truth, predictions)), len(truth.imgs), threshold)
 
 
 def resample_counts(
@@ -101,44 +82,31 @@ def resample_counts(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of :class:`Counts` on the original images and on bootstrap resamples.
 
-    Resample i has the same images as in :func:`~b2inst.evaluation.bootstrap.resample_ap`.
-
-    Args:
-        predictions, annotations, threshold: As for :func:`count_matches`.
-        resamples: Number of resamples.
-        seed: Random seed of the resamples.
-
-    Returns:
-        For each metric ``resamples + 1`` values in percent, the first on the original images.
-
-    Raises:
-        EvaluationError: Predictions or annotations are invalid or do not belong together.
+    Resample i has the same images as in ``resample_ap``, whose arguments and result it has, but
+    for ``threshold``, the lowest score of the detections that count.
     """
     counts = count_matches(predictions, annotations, threshold=threshold)
-    weights = draw_weights(len(counts.iou), resamples=resamples, seed=seed)
-    return counts.resampled(with_original(weights))
+    return counts.resampled(draw_weights(len(counts.iou), resamples=resamples, seed=seed))
 
 
 def best_threshold(predictions: list[Prediction], annotations: Annotations) -> float:
     """Choose the score threshold with the highest DSB AP of 0.01, 0.02, … 0.99, the lowest if tied.
 
-    Args:
-        predictions: COCO results on images other than those that are reported.
-        annotations: COCO annotation file, or its content.
+    Use other images than those that are reported.
 
     Raises:
-        EvaluationError: Predictions or annotations are invalid or do not belong together, or there
-            is no object.
+        EvaluationError: There is no object.
     """
-    truth, chosen = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     if all(found["iscrowd"] for found in truth.dataset["annotations"]):
         raise EvaluationError("no object to choose a score threshold by; give images with some")
-    overlaps, once = list(_overlaps(truth, chosen)), np.ones((1, len(truth.imgs)), dtype=np.int64)
-    values = [
-        _count(overlaps, len(truth.imgs), score).resampled(once)["dsb_AP"].item()
-        for score in _SCORES
-    ]
-    return float(_SCORES[np.argmax(values)])
+    overlaps, once = (
+        list(_overlaps(truth, predictions)),
+        np.ones((1, len(truth.imgs)), dtype=np.int64),
+    )
+    scores = np.arange(1, 100) / 100
+    counts = (_count(overlaps, len(truth.imgs), score) for score in scores)
+    return float(scores[np.argmax([c.resampled(once)["dsb_AP"] for c in counts])])
 
 
 class _Overlap(NamedTuple):
@@ -153,14 +121,13 @@ class _Overlap(NamedTuple):
 def _overlaps(truth: COCO, predictions: list[Prediction]) -> Iterator[_Overlap]:
     """Overlaps in the label images, at any score threshold: no pixel is lost to a lower score."""
     by_image = defaultdict(list)
-    for record in predictions:
+    for record in sorted(predictions, key=lambda record: -record["score"]):
         by_image[record["image_id"]].append(record)
     for position, (image_id, image) in enumerate(sorted(truth.imgs.items())):
-        size = (image["height"], image["width"])
-        ranked = sorted(by_image[image_id], key=lambda record: -record["score"])
-        labels = np.full(size, len(ranked), dtype=np.int32)  # rank; the last is background
+        ranked = by_image[image_id]
+        labels = np.full((image["height"], image["width"]), len(ranked))  # rank; last: background
         for place in reversed(range(len(ranked))):
-            window, mask = decode_window(to_rle(ranked[place]["segmentation"], *size))
+            window, mask = decode_window(code_of(ranked[place], image))
             labels[window][mask] = place
 
         def histogram(found: np.ndarray, count: int = len(ranked)) -> np.ndarray:
@@ -171,10 +138,10 @@ def _overlaps(truth: COCO, predictions: list[Prediction]) -> Iterator[_Overlap]:
         classes = np.array([record["category_id"] for record in ranked], dtype=object)
         annotations = truth.imgToAnns[image_id]
         for category in {*classes, *(found["category_id"] for found in annotations)}:
-            ious, in_crowds = [np.zeros((0, len(ranked)))], np.zeros(size, dtype=bool)
+            ious, in_crowds = [np.zeros((0, len(ranked)))], np.zeros(labels.shape, dtype=bool)
             for found in annotations:
                 if found["category_id"] == category:
-                    window, mask = decode_window(to_rle(found["segmentation"], *size))
+                    window, mask = decode_window(code_of(found, image))
                     if found["iscrowd"]:
                         in_crowds[window] |= mask
                     else:
@@ -182,8 +149,7 @@ def _overlaps(truth: COCO, predictions: list[Prediction]) -> Iterator[_Overlap]:
                         ious.append((shared / (areas + mask.sum() - shared))[None])
             kept = (classes == category) & (areas > 0)
             crowded = 2 * histogram(labels[in_crowds]) > areas
-            overlaps = np.concatenate(ious)[:, kept].T
-            yield _Overlap(position, scores[kept], crowded[kept], overlaps)
+            yield _Overlap(position, scores[kept], crowded[kept], np.concatenate(ious)[:, kept].T)
 
 
 def _count(overlaps: list[_Overlap], images: int, threshold: float) -> Counts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Container
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from b2inst.data import CocoIndex, DataError
-from b2inst.data.coco import inspect
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.predictions import EvaluationError
 
@@ -41,7 +40,7 @@ def load_ground_truth(annotations: Annotations) -> COCO:
         index = annotations
     else:
         try:
-            index = inspect(annotations)
+            index = CocoIndex.load(annotations, skip_bad=True)
         except DataError as error:
             raise EvaluationError(str(error)) from error
         if index.skipped:
@@ -54,26 +53,17 @@ def load_ground_truth(annotations: Annotations) -> COCO:
     return COCO(content)
 
 
-def restrict(truth: COCO, image_ids: Collection[int]) -> COCO:
-    """Restrict ground truth to some of its images.
-
-    Raises:
-        EvaluationError: An image is not in it.
-    """
-    kept = set(image_ids)
-    if unknown := kept - set(truth.imgs):
-        raise EvaluationError(f"image {min(unknown)} to evaluate on is not in the annotation file")
-    images = [image for image in truth.dataset["images"] if image["id"] in kept]
-    annotations = [a for a in truth.dataset["annotations"] if a["image_id"] in kept]
-    return COCO(truth.dataset | {"images": images, "annotations": annotations})
-
-
-def by_pair(coco: COCO) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """Group annotations by image and category, in the order of the file."""
+def by_pair(records: Iterable[dict[str, Any]]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """Group annotations or detections by image and category, keeping their order."""
     groups: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for annotation in coco.dataset["annotations"]:
-        groups[annotation["image_id"], annotation["category_id"]].append(annotation)
+    for record in records:
+        groups[record["image_id"], record["category_id"]].append(record)
     return groups
+
+
+def code_of(record: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """Return the run-length code of an annotation or detection of an image."""
+    return to_rle(record["segmentation"], image["height"], image["width"])
 
 
 def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDArray[np.bool_]]:
@@ -104,23 +94,19 @@ def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
             the 8 neighbours. 0: they overlap; 1: or are adjacent; 2: or have one pixel between.
 
     Returns:
-        Annotation ids as in :func:`~b2inst.evaluation.ground_truth.load_ground_truth`. Crowds are
-        not considered.
-
-    Raises:
-        EvaluationError: The annotations are invalid.
+        Ids of annotations as :func:`load_ground_truth` numbers them. Crowds are not considered.
     """
     truth = load_ground_truth(annotations)
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
     found = set()
     for image_id, image in truth.imgs.items():
-        size = (image["height"], image["width"])
-        near = np.zeros(size, dtype=np.int32)  # number of objects that are close to a pixel
+        near = np.zeros((image["height"], image["width"]), dtype=np.int32)  # objects close by
         windows = {}
         for one in truth.imgToAnns[image_id]:
             if not one["iscrowd"]:
-                code = to_rle(one["segmentation"], *size)
-                windows[one["id"]] = window, mask = decode_window(code, margin=distance)
+                windows[one["id"]] = window, mask = decode_window(
+                    code_of(one, image), margin=distance
+                )
                 near[window] += cv2.dilate(mask.view(np.uint8), kernel).astype(np.int32)
         # An object is close to its own pixels, so only a second one counts.
         found |= {i for i, (window, mask) in windows.items() if near[window][mask].max() > 1}
@@ -128,34 +114,22 @@ def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
 
 
 def touching_and_isolated(truth: COCO) -> dict[str, COCO]:
-    """Return the ground truth of each of ``GROUPS``."""
+    """Return the ground truth of each of ``GROUPS``, in which the other objects are ignored."""
     found = touching(truth)
     others = {number for number, a in truth.anns.items() if not a["iscrowd"]} - found
-    return {group: only(truth, ids) for group, ids in zip(GROUPS, (found, others), strict=True)}
+    return {group: _only(truth, ids) for group, ids in zip(GROUPS, (found, others), strict=True)}
 
 
-def only(truth: COCO, ids: Container[int]) -> COCO:
-    """Return ground truth in which all but some objects are ignored like crowds.
+def _only(truth: COCO, ids: set[int]) -> COCO:
+    """Ground truth of some objects.
 
     The others of an image and category become a single crowd, so that a detection of two of them
     is ignored like a detection of one.
-
-    Args:
-        truth: Ground truth.
-        ids: Ids of the annotations to keep.
     """
-    annotations, others = [], defaultdict(list)
-    for found in truth.dataset["annotations"]:
-        if found["id"] in ids:
-            annotations.append(found)
-        else:
-            others[found["image_id"], found["category_id"]].append(found)
-    for group in others.values():
-        image = truth.imgs[group[0]["image_id"]]
-        size = (image["height"], image["width"])
-        crowd = coco_mask.merge([to_rle(found["segmentation"], *size) for found in group])
+    annotations = truth.dataset["annotations"]
+    kept = [a for a in annotations if a["id"] in ids]
+    for (image_id, _), group in by_pair(a for a in annotations if a["id"] not in ids).items():
+        crowd = coco_mask.merge([code_of(found, truth.imgs[image_id]) for found in group])
         box, area = coco_mask.toBbox(crowd).tolist(), float(coco_mask.area(crowd))
-        annotations.append(
-            group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1}
-        )
-    return COCO(truth.dataset | {"annotations": annotations})
+        kept.append(group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1})
+    return COCO(truth.dataset | {"annotations": kept})

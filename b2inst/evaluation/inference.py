@@ -97,13 +97,10 @@ def write_predictions(
 
 
 def check_classes(model: Segmenter, index: CocoIndex) -> None:
-    """See that a model's classes are those of the data.
+    """Raise EvaluationError if number or names of a model's classes are not those of the data.
 
-    Of a model that does not know their names, as one converted from a checkpoint, the classes are
-    taken to be in the order of the data's; a warning says so.
-
-    Raises:
-        EvaluationError: if the classes are others, or more or fewer; names the first that differs.
+    If the model does not know the names, as after conversion from another library, a warning says
+    that they are taken in the order of the data's.
     """
     ours, theirs = model.class_names, index.class_names
     if (count := model.recipe["num_classes"]) != len(theirs):
@@ -117,13 +114,12 @@ def check_classes(model: Segmenter, index: CocoIndex) -> None:
             f"{', '.join(theirs)}",
             stacklevel=2,
         )
-        return
-    for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-        if one != other:
-            raise EvaluationError(
-                f"{index.annotation_file}: category {place} is {other!r} here and {one!r} in the "
-                f"model ({count} in all); give data of the same categories"
-            )
+    elif ours != theirs:
+        place = next(i for i in range(count) if ours[i] != theirs[i])
+        raise EvaluationError(
+            f"{index.annotation_file}: category {place} is {theirs[place]!r} here and "
+            f"{ours[place]!r} in the model ({count} in all); give data of the same categories"
+        )
 
 
 def _predict(
@@ -140,7 +136,7 @@ def _predict(
 def _true_masks(index: CocoIndex, image: ImageRecord) -> Tensor:
     """Masks of the annotated objects without crowds, N×H×W uint8."""
     size = (image.height, image.width)
-    masks = [a.mask(*size) for a in index.annotations[image.id] if not a.crowd]
+    masks = [a.mask() for a in index.annotations[image.id] if not a.crowd]
     return torch.from_numpy(np.array(masks, dtype=np.uint8).reshape(-1, *size))
 
 

@@ -47,40 +47,36 @@ def match(
     Returns:
         The categories with annotations in the range. Images are in ascending order of id.
     """
-    annotations, detections = by_pair(evaluator.cocoGt), by_pair(evaluator.cocoDt)
+    truth = evaluator.cocoGt
+    annotations, detections = (
+        by_pair(coco.dataset["annotations"]) for coco in (truth, evaluator.cocoDt)
+    )
     categories = []
-    for category in sorted(evaluator.cocoGt.cats):
-        positives, images, parts = [], [], []
-        for position, image in enumerate(sorted(evaluator.cocoGt.imgs)):
-            pair = (image, category)
-            own = annotations.get(pair, [])
+    for category in sorted(truth.cats):
+        positives = np.zeros(len(truth.imgs), dtype=np.int64)
+        empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
+        parts = [(np.zeros(0, dtype=np.int64), np.zeros(0), empty, empty)]
+        for position, image in enumerate(sorted(truth.imgs)):
+            own = annotations.get((image, category), [])
             crowd = np.array([bool(found["iscrowd"]) for found in own], dtype=bool)
             ignore = crowd | _outside(own, area)
-            positives.append(np.count_nonzero(~ignore))
-            ranked = sorted(detections.get(pair, []), key=lambda d: -d["score"])
+            positives[position] = np.count_nonzero(~ignore)
+            ranked = sorted(detections.get((image, category), []), key=lambda d: -d["score"])
             ranked = ranked[: evaluator.params.maxDets[-1]]
             if ranked:
-                overlap = np.asarray(evaluator.ious[pair], dtype=np.float64)
-                outside = _outside(ranked, area)
+                overlap = np.asarray(evaluator.ious[image, category], dtype=np.float64)
+                overlap = overlap.reshape(len(ranked), len(own))
                 scores = np.array([found["score"] for found in ranked], dtype=np.float64)
-                matches = _assign(overlap.reshape(len(ranked), len(own)), crowd, ignore, outside)
-                parts.append((scores, *matches))
-                images += [position] * len(ranked)
-        if any(positives):
-            empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
-            scores, true_positive, ignored = (
-                np.concatenate(arrays, axis=-1)
-                for arrays in zip((np.zeros(0), empty, empty), *parts, strict=True)
+                matches = _assign(overlap, crowd, ignore, _outside(ranked, area))
+                parts.append((np.full(len(ranked), position), scores, *matches))
+        if positives.any():
+            images, scores, right, ignored = (
+                np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)
             )
             order = np.argsort(-scores, kind="stable")  # ties: by image
             order = order[~ignored[:, order].all(axis=0)]  # drop what never counts
             categories.append(
-                CategoryMatches(
-                    image=np.array(images, dtype=np.int64)[order],
-                    true_positive=true_positive[:, order],
-                    ignored=ignored[:, order],
-                    positives=np.array(positives),
-                )
+                CategoryMatches(images[order], right[:, order], ignored[:, order], positives)
             )
     return categories
 
@@ -130,7 +126,8 @@ def weighted_precision(categories: list[CategoryMatches], weights: np.ndarray) -
     present = np.zeros(len(weights), dtype=np.int64)
     for category in categories:
         step = max(1, _CELLS // max(1, len(category.image)))
-        for rows in (slice(start, start + step) for start in range(0, len(weights), step)):
+        for start in range(0, len(weights), step):
+            rows = slice(start, start + step)
             positives = weights[rows] @ category.positives
             total[rows] += _category_precision(category, weights[rows], positives)
             present[rows] += positives > 0

@@ -10,12 +10,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import Field, FiniteFloat, Strict, StrictInt, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
+
+from b2inst.data.files import replacing
 
 if TYPE_CHECKING:  # files are read without PyTorch
     from faster_coco_eval import COCO
@@ -47,24 +48,20 @@ def save_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
         EvaluationError: The file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
+            replacing(path) as partial,
             partial.open("wb") as file,
             # Neither name nor time in the header, so that bytes depend on the predictions alone.
             gzip.GzipFile("", "wb", compresslevel=5, fileobj=file, mtime=0) as packed,
         ):
             for record in records:
                 packed.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        partial.replace(path)
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be written ({error}); free space or choose another folder"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def to_records(
@@ -116,12 +113,17 @@ def to_records(
     return records
 
 
+def _float32_digits(values: Tensor) -> list[float]:
+    """Round to nine digits, which distinguish all float32 values."""
+    return [float(f"{value:.9g}") for value in values.detach().float().cpu().tolist()]
+
+
 def read_predictions(path: str | Path) -> list[Prediction]:
     """Read all detections of a prediction file, in the order written.
 
     Raises:
         EvaluationError: The file is missing, truncated or in another format, or a detection is
-            invalid (see :func:`check_record`); names file and line.
+            invalid; names file and line.
     """
     return list(iterate_predictions(path))
 
@@ -149,13 +151,9 @@ def ranked_by_class(predictions: list[Prediction]) -> list[Prediction]:
 
 
 def check_against(predictions: Iterable[Prediction], truth: COCO) -> None:
-    """Check predictions against the images and categories they are to be evaluated on.
+    """Raise EvaluationError if a detection is invalid or does not belong to the ground truth.
 
-    COCO's evaluators accept most of these errors silently.
-
-    Raises:
-        EvaluationError: A detection is invalid, has an unknown image or category, or has a mask
-            of another size than its image.
+    COCO's evaluators accept unknown images and categories, and masks of another size, silently.
     """
     for i, record in enumerate(predictions):
         where = f"prediction {i}"
@@ -180,38 +178,6 @@ def check_ids(record: Prediction, where: str, truth: COCO) -> None:
             )
 
 
-def check_record(record: Any, where: str) -> None:
-    """Check the fields of one detection.
-
-    Args:
-        record: Detection as read from a file.
-        where: File and line, for the message.
-
-    Raises:
-        EvaluationError: A field is missing or of another type, a number is not finite, or a box
-            has a negative width or height.
-    """
-    try:
-        _DETECTION.validate_python(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        kind, message = first["type"], first["msg"][0].lower() + first["msg"][1:]
-        field, *inside = first["loc"] or (None,)
-        if field is None:
-            problem = f"{record!r:.40} is not a detection"
-        elif kind == "missing" and not inside:
-            problem = f"has no {field}"
-        else:
-            problem = f"{field} is {record[field]!r:.60}: {message}"
-        raise EvaluationError(
-            f"{where}: {problem}; {_REMEDIES.get(kind, 'predict again')}"
-        ) from None
-
-
-_REMEDIES = {
-    "finite_number": "the model has diverged or its weights are damaged",
-    "greater_than_equal": "write x y w h",
-}
 _Number = Annotated[FiniteFloat, Strict()]
 _Length = Annotated[_Number, Field(ge=0)]
 
@@ -231,8 +197,25 @@ class _Detection(TypedDict):
 
 
 _DETECTION = TypeAdapter(_Detection)
+_REMEDIES = {
+    "finite_number": "the model has diverged or its weights are damaged",
+    "greater_than_equal": "write x y w h",
+}
 
 
-def _float32_digits(values: Tensor) -> list[float]:
-    """Round to nine digits, which distinguish all float32 values."""
-    return [float(f"{value:.9g}") for value in values.detach().float().cpu().tolist()]
+def check_record(record: Any, where: str) -> None:
+    """Raise EvaluationError, with ``where``, if a field of a detection is missing or invalid."""
+    try:
+        _DETECTION.validate_python(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        kind, message = first["type"], first["msg"][0].lower() + first["msg"][1:]
+        if not first["loc"]:
+            problem = f"{record!r:.40} is not a detection"
+        elif kind == "missing" and len(first["loc"]) == 1:
+            problem = f"has no {first['loc'][0]}"
+        else:
+            field = first["loc"][0]
+            problem = f"{field} is {record[field]!r:.60}: {message}"
+        remedy = _REMEDIES.get(kind, "predict again")
+        raise EvaluationError(f"{where}: {problem}; {remedy}") from None

@@ -6,7 +6,6 @@ import gzip
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +40,6 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
 
     Masks may be polygons or run lengths, compressed or not. A missing box is computed from the
     mask.
-
-    Args:
-        path: Prediction file.
-        annotations: Ground truth, as for ``evaluate``.
 
     Raises:
         EvaluationError: The file is missing or in another format, a detection is invalid, or its
@@ -87,29 +82,28 @@ def _replace_ids(content: dict[str, Any], truth: COCO, path: Path) -> None:
         if field == "category_id" and not ids:
             continue  # the model's classes have no names
         for i, record in enumerate(content["annotations"]):
-            number = record.get(field) if isinstance(record, dict) else None
-            if not isinstance(number, int | float) or number not in names:
+            number = whole_number(record.get(field)) if isinstance(record, dict) else None
+            if number is None or number not in names:
                 continue
             if number not in ids:
                 raise EvaluationError(
-                    f"{path}: prediction {i}: {key} {names[int(number)]!r} is not in the "
+                    f"{path}: prediction {i}: {key} {names[number]!r} is not in the "
                     "annotation file; evaluate with the annotations the predictions were made for"
                 )
-            record[field] = ids[int(number)]
+            record[field] = ids[number]
 
 
 def _names(entries: Any, key: str) -> dict[int, str]:
     """Names by id of the entries that have both."""
+    found = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     return {
         entry["id"]: entry[key]
-        for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict)
-        and isinstance(entry.get("id"), int)
-        and isinstance(entry.get(key), str)
+        for entry in found
+        if isinstance(entry.get("id"), int) and isinstance(entry.get(key), str)
     }
 
 
-def _ids_by_name(names: Mapping[int, str], true_names: Mapping[int, str]) -> dict[int, int]:
+def _ids_by_name(names: dict[int, str], true_names: dict[int, str]) -> dict[int, int]:
     """Map the ids of a file to those of the ground truth, by equal names.
 
     Names are also compared without folders. Ambiguous names are only mapped to an equal id.

@@ -10,23 +10,22 @@ it and those with a box IoU below 0.5, since the scoring head is trained on mask
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import to_rle
 from b2inst.evaluation.average_precision import (
     PREFIXES,
     EvaluationOptions,
-    load_pair,
+    load_checked,
+    percent,
     run_evaluators,
 )
 from b2inst.evaluation.boundary_overlap import inner_boundary
-from b2inst.evaluation.ground_truth import Annotations
+from b2inst.evaluation.ground_truth import Annotations, by_pair, code_of
 from b2inst.evaluation.predictions import Prediction
 from b2inst.ops.quality import EPSILON
 
@@ -57,40 +56,27 @@ class CalibrationBin:
 
 
 def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
-    """Measure the true qualities of detections.
-
-    Args:
-        predictions: COCO results with ``class_score`` and the scoring head's predictions.
-        annotations: COCO annotation file, or its content.
-
-    Raises:
-        EvaluationError: Predictions or annotations are invalid or do not belong together.
-    """
-    truth, predictions = load_pair(predictions, annotations)
-    objects: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for found in truth.dataset["annotations"]:
-        if not found["iscrowd"]:
-            objects[found["image_id"], found["category_id"]].append(found)
-    detected: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for i, record in enumerate(predictions):
-        detected[record["image_id"], record["category_id"]].append(i)
+    """Measure the true qualities of detections; arguments as for ``evaluate``."""
+    truth = load_checked(predictions, annotations)
+    objects = by_pair(a for a in truth.dataset["annotations"] if not a["iscrowd"])
+    numbered = (record | {"number": i} for i, record in enumerate(predictions))
     true = {name: np.zeros(len(predictions)) for name in QUALITIES}
     of_object = np.zeros(len(predictions), dtype=bool)
-    for pair in detected.keys() & objects.keys():
-        records, own = [predictions[i] for i in detected[pair]], objects[pair]
-        size = records[0]["segmentation"]["size"]
-        codes = [record["segmentation"] for record in records]
-        true_codes = [to_rle(found["segmentation"], *size) for found in own]
-        boundaries = [inner_boundary(code, width=1) for code in true_codes]
-        overlap = coco_mask.iou(codes, true_codes, [0] * len(own))
-        boxes, true_boxes = (
-            np.array([r["bbox"] for r in group], dtype=np.float64) for group in (records, own)
+    for pair, records in by_pair(numbered).items():
+        if pair not in objects:
+            continue
+        both = (records, objects[pair])
+        crowds = [0] * len(both[1])
+        codes, true_codes = ([code_of(r, truth.imgs[pair[0]]) for r in group] for group in both)
+        boxes = [np.array([r["bbox"] for r in group], dtype=np.float64) for group in both]
+        overlap, box_overlap = (
+            coco_mask.iou(*shapes, crowds) for shapes in ((codes, true_codes), boxes)
         )
-        box_overlap = coco_mask.iou(boxes, true_boxes, [0] * len(own))
-        for row, (i, best) in enumerate(zip(detected[pair], overlap.argmax(axis=1), strict=True)):
+        boundaries = [inner_boundary(code, width=1) for code in true_codes]
+        for row, best in enumerate(overlap.argmax(axis=1)):
             if overlap[row, best] > 0:
+                i, boundary = records[row]["number"], inner_boundary(codes[row], width=1)
                 true["iou"][i] = overlap[row, best]
-                boundary = inner_boundary(codes[row], width=1)
                 true["boundary"][i] = _dice(boundary, boundaries[best])
                 of_object[i] = box_overlap[row, best] >= 0.5
     return Ratings(
@@ -112,13 +98,7 @@ def _dice(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def calibration(predicted: np.ndarray, true: np.ndarray, *, bins: int = 10) -> list[CalibrationBin]:
-    """Compute the mean true quality by predicted quality.
-
-    Args:
-        predicted: N in [0, 1], predicted quality.
-        true: N in [0, 1], true quality.
-        bins: Number of bins of equal width.
-    """
+    """Compute the mean true quality, N in [0, 1], by predicted quality in bins of equal width."""
     places = np.minimum((predicted * bins).astype(int), bins - 1)
     result = []
     for i in range(bins):
@@ -159,15 +139,15 @@ def oracle_rankings(ratings: Ratings) -> dict[str, np.ndarray]:
         factors that the head predicts replaced, its upper bound. With a single factor the last two
         are equal.
     """
-    true = {name: ratings.true[name] for name in ratings.predicted}
+    factors, true = ratings.predicted, {name: ratings.true[name] for name in ratings.predicted}
+    replaced = {f"true_{name}": {**factors, name: true[name]} for name in factors}
     return {
         "class": ratings.class_scores,
         "predicted": ratings.scores,
         **{
-            f"true_{name}": rescored(ratings.class_scores, {**ratings.predicted, name: true[name]})
-            for name in ratings.predicted
+            name: rescored(ratings.class_scores, qualities)
+            for name, qualities in {**replaced, "oracle": true}.items()
         },
-        "oracle": rescored(ratings.class_scores, true),
     }
 
 
@@ -188,23 +168,17 @@ def ap_by_ranking(
     """Compute mask and boundary AP of the same detections under different scores.
 
     Args:
-        predictions: COCO results.
-        annotations: COCO annotation file, or its content.
+        predictions, annotations, options: As for ``evaluate``.
         rankings: N scores by name.
-        options: See :class:`~b2inst.evaluation.average_precision.EvaluationOptions`.
 
     Returns:
         ``{"AP": {name: percent}, "boundary_AP": {…}}``; None without ground truth.
-
-    Raises:
-        EvaluationError: Predictions or annotations are invalid or do not belong together.
     """
-    truth, chosen = load_pair(predictions, annotations)
+    truth = load_checked(predictions, annotations)
     result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
     for name, scores in rankings.items():
-        ranked = [p | {"score": s} for p, s in zip(chosen, scores.tolist(), strict=True)]
+        ranked = [p | {"score": s} for p, s in zip(predictions, scores.tolist(), strict=True)]
         evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], **options)
         for kind, evaluator in evaluators.items():
-            value = float(evaluator.stats_as_dict["AP_all"])
-            result[PREFIXES[kind] + "AP"][name] = None if value < 0 else 100 * value
+            result[PREFIXES[kind] + "AP"][name] = percent(evaluator)
     return result

@@ -12,14 +12,19 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.models.images import ImageLike, rgb_array
-from b2inst.models.interfaces import Assembler, InstanceHead
-from b2inst.models.segmenter import Explanation, NeedsTruthError, Segmenter
-from b2inst.modules.basis_heads import BasisPredictor
+from b2inst.models.segmenter import (
+    Explanation,
+    NeedsTruthError,
+    NoBasesError,
+    Prediction,
+    Segmenter,
+)
 from b2inst.modules.boundary_basis import OracleBoundary
+from b2inst.modules.interfaces import Assembler, BasisPredictor, InstanceHead
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.scoring_head import ScoringHead
 from b2inst.result import Result
-from b2inst.structures import Bases, Detections, Features, Instances, Positives, Targets
+from b2inst.structures import Bases, Features, ImageBatch, Positives, Targets
 
 
 class BasisSegmenter(Segmenter):
@@ -29,13 +34,12 @@ class BasisSegmenter(Segmenter):
     bases, the assembler makes masks of both, the scoring head (if any) rates them.
 
     Args:
-        preprocessor, backbone: see ``Segmenter``.
-        instance_head, assembler: see ``b2inst.models.interfaces``.
-        basis_head: see ``b2inst.modules.basis_heads``.
-        scoring_head: without one, the ranking score is the classification score.
-        oracle: adds the true boundary where a predicted one would be, at test too: an upper bound,
+        preprocessor, backbone: See ``Segmenter``.
+        instance_head, basis_head, assembler: See ``b2inst.modules.interfaces``.
+        scoring_head: Without one, the ranking score is the classification score.
+        oracle: Adds the true boundary where a predicted one would be, at test too: an upper bound,
             which cannot predict an image without its true masks.
-        exported: computes ``network`` in place of the parts, in models that only predict.
+        exported: Computes ``network`` in place of the parts, in models that only predict.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class BasisSegmenter(Segmenter):
         losses |= self.basis_head.loss(features, bases, targets)
         losses |= self.assembler.loss(bases, positives, targets)
         if self.scoring_head is not None:
-            losses |= self._scoring_loss(features, bases, positives, targets)
+            losses |= self._scoring_loss(self.scoring_head, features, bases, positives, targets)
         return losses
 
     def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
@@ -99,14 +103,18 @@ class BasisSegmenter(Segmenter):
         return self.oracle(bases, [m.to(bases.maps.device) for m in masks])
 
     def _scoring_loss(
-        self, features: Features, bases: Bases, positives: Positives, targets: list[Targets]
+        self,
+        scoring_head: ScoringHead,
+        features: Features,
+        bases: Bases,
+        positives: Positives,
+        targets: list[Targets],
     ) -> dict[str, Tensor]:
         """Train the scoring head on true boxes (paper §4.2), one mask per object.
 
         The mask is that of the object's most central position. No gradient flows into it: rating a
         mask should not bend it.
         """
-        assert self.scoring_head is not None
         order = positives.weights.argsort(stable=True)
         rank = torch.arange(len(order), device=order.device)
         last = order.new_full((sum(map(len, targets)),), -1)  # rank of its largest weight
@@ -117,14 +125,22 @@ class BasisSegmenter(Segmenter):
             coefficients = positives.coefficients[order[last[torch.cat(rated)]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[index] for t, index in zip(targets, rated, strict=True)]
-        return self.scoring_head.loss(features, boxes, masks, truths)
+        return scoring_head.loss(features, boxes, masks, truths)
 
-    @torch.inference_mode()
-    def segment(
-        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> list[Instances]:
-        """``predict`` for callers who resize images themselves; see ``Segmenter``."""
-        return [instances for instances, *_ in self._segment(images, sizes)]
+    def _predict(self, batch: ImageBatch, truths: Sequence[Tensor] | None = None) -> Prediction:
+        with self._network():
+            features, outputs, bases = self.network(batch.images)
+        bases = self._with_true_boundary(bases, truths)
+        detections = self.instance_head.detect(outputs)
+        boxes = [d.boxes for d in detections]
+        coefficients = torch.cat([d.coefficients for d in detections])
+        masks = self.assembler.assemble(bases, boxes, coefficients)
+        logits: dict[str, Tensor] = {}
+        if self.scoring_head is not None:
+            with self._network():
+                logits = self.scoring_head(features, boxes, masks)
+        qualities = {name: value.sigmoid() for name, value in logits.items()}
+        return Prediction(detections, masks, qualities, bases)
 
     @torch.inference_mode()
     def predict_with_truth(
@@ -133,81 +149,40 @@ class BasisSegmenter(Segmenter):
         """``predict`` of a model with an oracle.
 
         Args:
-            images: as for ``predict``.
-            truths: of each image N×H×W uint8 true masks, in its pixels.
+            images: As for ``predict``.
+            truths: Of each image N×H×W uint8 true masks, in its pixels.
         """
         arrays = [rgb_array(image) for image in images]
-        resized = [self.preprocessor.resized(array) for array in arrays]
+        batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         masks = [
-            F.resize(tv_tensors.Mask(truth), list(image.shape[-2:])).as_subclass(Tensor)
-            for truth, image in zip(truths, resized, strict=True)
+            F.resize(tv_tensors.Mask(truth), list(size)).as_subclass(Tensor)
+            for truth, size in zip(truths, batch.sizes, strict=True)
         ]
-        results = self._segment(resized, [array.shape[:2] for array in arrays], masks)
-        return [
-            Result.of(instances, array, self.category_ids)
-            for (instances, *_), array in zip(results, arrays, strict=True)
-        ]
+        sizes = [array.shape[:2] for array in arrays]
+        ranked = self._ranked(self._predict(batch, masks), batch.sizes, sizes)
+        return self._results([instances for instances, _ in ranked], arrays)
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
         """Predict one image and keep the bases, boundary and coefficients behind its masks."""
         array = rgb_array(image)
-        ((instances, detections, bases, size),) = self._segment(
-            [self.preprocessor.resized(array)], [array.shape[:2]]
-        )
+        batch = self.preprocessor([self.preprocessor.resized(array)])
+        prediction = self._predict(batch)
+        ((instances, detections),) = self._ranked(prediction, batch.sizes, [array.shape[:2]])
+        bases = prediction.bases
+        assert bases is not None
         # The quotient of a fractional stride may be a last bit above a whole number of cells.
-        height, width = (math.ceil(side / bases.stride - 1e-6) for side in size)
-        result = Result.of(instances, array, self.category_ids)
+        height, width = (math.ceil(side / bases.stride - 1e-6) for side in batch.sizes[0])
+        (result,) = self._results([instances], [array])
         return Explanation(array, result, detections, bases, (height, width))
-
-    def _segment(
-        self,
-        images: Sequence[Tensor],
-        sizes: Sequence[tuple[int, int]],
-        truths: Sequence[Tensor] | None = None,
-    ) -> list[tuple[Instances, Detections, Bases, tuple[int, int]]]:
-        """Per image: instances, their detections, its bases and its size in the network."""
-        network = self._network()
-        if not images:
-            return []
-        batch = self.preprocessor(list(images))
-        with network:
-            features, outputs, bases = self.network(batch.images)
-        bases = self._with_true_boundary(bases, truths)
-        detections = self.instance_head.detect(outputs)
-        boxes = [d.boxes for d in detections]
-        coefficients = torch.cat([d.coefficients for d in detections])
-        masks = self.assembler.assemble(bases, boxes, coefficients)
-        qualities: dict[str, Tensor] = {}
-        if self.scoring_head is not None:
-            with self._network():
-                logits = self.scoring_head(features, boxes, masks)
-            qualities = {name: value.sigmoid() for name, value in logits.items()}
-        instances = self._instances(
-            detections, masks, qualities, network_sizes=batch.sizes, image_sizes=sizes
-        )
-        boundaries = bases.boundary_logits
-        return [
-            (
-                ranked,
-                detections[i][order],
-                Bases(
-                    bases.maps[i : i + 1],
-                    bases.stride,
-                    None if boundaries is None else boundaries[i : i + 1],
-                ),
-                batch.sizes[i],
-            )
-            for i, (ranked, order) in enumerate(instances)
-        ]
 
 
 def with_bases(model: Segmenter) -> BasisSegmenter:
     """The model itself, for callers that need bases.
 
     Raises:
-        NoBasesError: it composes no bases.
+        NoBasesError: It composes no bases.
     """
     if not isinstance(model, BasisSegmenter):
-        raise model._no_bases()
+        raise NoBasesError(model)
     return model

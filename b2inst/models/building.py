@@ -6,17 +6,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Segmenter
 from b2inst.modules.backbones import MobileNetFPN, TinyFPN
-from b2inst.modules.basis_heads import BasisPredictor
 from b2inst.modules.boundary_basis import OracleBoundary, add_boundary
-from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.imagenet import load_imagenet
+from b2inst.modules.interfaces import BasisPredictor
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn
 from b2inst.modules.scoring_head import ScoringHead
@@ -52,7 +52,7 @@ class Family:
     Args:
         backbone: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2" or "tiny".
         backbone_weights: "imagenet" (downloaded by torchvision) or None, random.
-        frozen_norm: batch norm with fixed statistics in the backbone (default: with weights).
+        frozen_norm: Batch norm with fixed statistics in the backbone (default: with weights).
     """
 
     backbone: str = "resnet50"
@@ -63,56 +63,39 @@ class Family:
         """A model with fresh weights."""
         raise NotImplementedError
 
-    def _build_backbone(
-        self, seeds: PartSeeds, resnet_fpn: Callable[..., Any], **resnet_options: Any
-    ) -> Any:
-        """The backbone with its pyramid.
-
-        Args:
-            resnet_fpn: the family's pyramid on a ResNet.
-            resnet_options: further arguments of it; False or None for its defaults.
+    def _build_backbone(self, resnet_fpn: Callable[..., Any], **resnet_options: Any) -> Any:
+        """The backbone, with the family's pyramid on a ResNet; options of it may be False or None.
 
         Raises:
-            ValueError: an option that the backbone does not have.
-            BackboneWeightsError: the weights cannot be had.
+            ValueError: An option that the backbone does not have.
+            BackboneWeightsError: The weights cannot be had.
         """
         name, weights = self.backbone, self.backbone_weights
-        options = {k: v for k, v in resnet_options.items() if v is not None and v is not False}
+        options = {option: value for option, value in resnet_options.items() if value}
         frozen = weights is not None if self.frozen_norm is None else self.frozen_norm
         unknown = [] if name.startswith("resnet") else list(options)
         if name == "tiny" and frozen:
             unknown.append("frozen_norm" if weights is None else "backbone_weights")
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: not with the backbone {name!r}")
-        with seeds.part("backbone"):
-            if name == "tiny":
-                return TinyFPN()
-            if name == "mobilenet_v2":
-                return MobileNetFPN(weights=weights, frozen_norm=frozen)
-            pyramid = resnet_fpn(resnet=name, frozen_norm=frozen, **options)
+        if name == "tiny":
+            return TinyFPN()
+        if name == "mobilenet_v2":
+            return MobileNetFPN(weights=weights, frozen_norm=frozen)
+        pyramid = resnet_fpn(resnet=name, frozen_norm=frozen, **options)
         if weights is not None:
             load_imagenet(pyramid.body, name, weights)
         return pyramid
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """Sizes of parts that are no options.
+class Preset(NamedTuple):
+    """Sizes of parts that are not options."""
 
-    Args:
-        basis_strides: levels of the pyramid that bases are computed from.
-        auxiliary: train a semantic segmentation beside the bases.
-        object_size: largest distance, in strides, from a position to a side of its box for which
-            the position's level is trained.
-        boundary: default options of ``add_boundary``.
-        scoring: arguments of ``ScoringHead``.
-    """
-
-    basis_strides: tuple[int, ...] = (8, 16, 32)
-    auxiliary: bool = True
-    object_size: int = 8
-    boundary: Mapping[str, Any]
-    scoring: Mapping[str, Any]
+    boundary: Mapping[str, Any]  #: default options of ``add_boundary``
+    scoring: Mapping[str, Any]  #: arguments of ``ScoringHead``
+    basis_strides: tuple[int, ...] = (8, 16, 32)  #: levels that bases are computed from
+    auxiliary: bool = True  #: train a semantic segmentation beside the bases
+    object_size: int = 8  #: see ``sizes_of_interest``
 
 
 #: Models on a ResNet.
@@ -123,11 +106,11 @@ FULL = Preset(
 
 #: Narrow models on a small backbone, with bases of finer levels and no auxiliary loss.
 SMALL = Preset(
+    boundary={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
+    scoring={"strides": (4,), "channels": 32, "hidden": 64},
     basis_strides=(4,),
     auxiliary=False,
     object_size=4,
-    boundary={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
-    scoring={"strides": (4,), "channels": 32, "hidden": 64},
 )
 
 
@@ -137,59 +120,50 @@ class BasisFamily(Family):
 
     Args:
         num_bases: K without the boundary basis.
-        boundary: options of the supervised boundary (``add_boundary``); None leaves it out.
-        scoring: branches of the scoring head, "iou" and "boundary"; empty leaves it out.
-        refine: refinements of mask logits in order, by name: options of "diffusion"
+        boundary: Options of the supervised boundary (``add_boundary``); None leaves it out.
+        scoring: Branches of the scoring head, "iou" and "boundary"; empty leaves it out.
+        refine: Refinements of mask logits in order, by name: options of "diffusion"
             (``BoundaryDiffusion``) and "convs" (``ConvRefinement``).
+        oracle: Arguments of ``OracleBoundary``, the true boundary in place of a predicted one, for
+            experiments.
     """
 
     num_bases: int
     boundary: Mapping[str, Any] | None = None
     scoring: Sequence[str] = ()
     refine: Mapping[str, Mapping[str, Any]] | None = None
+    oracle: Mapping[str, Any] | None = None
+
+    # A family's own parts; the branch is the boundary's, built from arguments of ``BasisHead``.
+    _preprocessor: ClassVar[Callable[..., Preprocessor]]
+    _backbone: ClassVar[Callable[..., Any]]
+    _basis_head: ClassVar[Callable[..., Any]]
+    _branch: ClassVar[Callable[..., BasisPredictor]]
+    _assembler: ClassVar[Callable[..., Any]]
+    _instance_head: ClassVar[Callable[..., Any]]
 
     @property
     def preset(self) -> Preset:
-        """Sizes of the parts that are no options."""
+        """Sizes of the parts that are not options."""
         return FULL if self.backbone.startswith("resnet") else SMALL
 
-    def _build_segmenter(
-        self,
-        seeds: PartSeeds,
-        *,
-        preprocessor: Preprocessor,
-        backbone: Any,
-        basis_head: Callable[..., Any],
-        branch: Callable[..., BasisPredictor],
-        assembler: Callable[..., Any],
-        instance_head: Callable[..., Any],
-        oracle: OracleBoundary | None = None,
-    ) -> BasisSegmenter:
-        """The family's parts and those that B2Inst adds.
-
-        Args:
-            basis_head: builds the basis head from ``num_bases``.
-            branch: builds the boundary's branch, on the grid of the bases, from arguments of
-                ``BasisHead``.
-            assembler: builds the assembler from ``num_bases`` and ``refinement``.
-            instance_head: builds the instance head from ``num_coefficients``.
-            oracle: of ``BasisSegmenter``.
+    def build(self, num_classes: int) -> BasisSegmenter:
+        """A model with fresh weights.
 
         Raises:
-            ValueError: options that exclude each other, or an unknown refinement.
+            ValueError: Options that exclude each other, or an unknown refinement.
         """
-        shares_head = self.boundary is not None and self.boundary.get("branch_channels") == 0
-        with seeds.part("basis_head"):
-            bases = basis_head(num_bases=self.num_bases + shares_head)
-        if self.boundary is not None:
-            if oracle is not None:
-                raise ValueError("boundary and oracle: one is predicted, one true; give one")
-            options = {"branch_convs": len(bases.convs), **self.preset.boundary, **self.boundary}
-            with seeds.part("boundary"):
-                bases = add_boundary(bases, branch, in_channels=backbone.out_channels, **options)
+        if self.boundary is not None and self.oracle is not None:
+            raise ValueError("boundary and oracle: one is predicted, one true; give one")
+        seeds = PartSeeds()
+        oracle = None if self.oracle is None else OracleBoundary(**self.oracle)
+        with seeds.part("backbone"):
+            backbone = self._backbone()
+        shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}
+        basis_head = self._bases(seeds, shared)
         with seeds.part("refinement"):
-            masks = assembler(
-                num_bases=bases.num_bases + (oracle is not None and oracle.as_basis),
+            assembler = self._assembler(
+                num_bases=basis_head.num_bases + (oracle is not None and oracle.as_basis),
                 refinement=_refinement(self.refine or {}),
             )
         scoring_head = None
@@ -199,69 +173,30 @@ class BasisFamily(Family):
                     in_channels=backbone.out_channels, branches=self.scoring, **self.preset.scoring
                 )
         with seeds.part("instance_head"):
-            head = instance_head(num_coefficients=masks.num_coefficients)
+            instance_head = self._instance_head(
+                strides=backbone.strides, num_coefficients=assembler.num_coefficients, **shared
+            )
         return BasisSegmenter(
-            preprocessor=preprocessor,
+            preprocessor=self._preprocessor(),
             backbone=backbone,
-            instance_head=head,
-            basis_head=bases,
-            assembler=masks,
+            instance_head=instance_head,
+            basis_head=basis_head,
+            assembler=assembler,
             scoring_head=scoring_head,
             oracle=oracle,
         )
 
-
-@dataclass(frozen=True, kw_only=True)
-class FCOSFamily(BasisFamily):
-    """A family with an FCOS detector, which keeps the shape of images.
-
-    Args:
-        msra: the layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        head_strides: levels that instances are detected on (default: all).
-        tower_convs: convolutions in each of the instance head's two towers.
-        basis_channels, basis_convs: width of the basis head, and its convolutions after the sum of
-            the levels.
-        shorter, longer_max: test size of images in pixels; None keeps their own.
-    """
-
-    msra: bool = False
-    head_strides: Sequence[int] = ()
-    tower_convs: int = 4
-    basis_channels: int = 128
-    basis_convs: int = 3
-    shorter: int | None = 800
-    longer_max: int | None = 1333
-
-    def _build_preprocessor(self) -> Preprocessor:
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
-        return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max)
-
-    def _basis_options(self, backbone: Any) -> dict[str, Any]:
-        return {
-            "in_channels": backbone.out_channels,
-            "strides": self.preset.basis_strides,
-            "channels": self.basis_channels,
-            "num_convs": self.basis_convs,
-        }
-
-    def _head_options(self, backbone: Any, num_classes: int) -> dict[str, Any]:
-        strides = tuple(self.head_strides or backbone.strides)
-        return {
-            "in_channels": backbone.out_channels,
-            "num_classes": num_classes,
-            "strides": strides,
-            "sizes_of_interest": sizes_of_interest(strides, self.preset.object_size),
-            "num_convs": self.tower_convs,
-        }
-
-
-#: Options of the FCOS families' narrow models, which learn from scratch on a CPU.
-SMALL_FCOS: dict[str, Any] = {
-    "head_strides": (8, 16, 32),
-    "tower_convs": 2,
-    "basis_channels": 24,
-    "basis_convs": 2,
-}
+    def _bases(self, seeds: PartSeeds, shared: dict[str, int]) -> BasisPredictor:
+        """The basis head, with the boundary beside it."""
+        shares_head = self.boundary is not None and self.boundary.get("branch_channels") == 0
+        with seeds.part("basis_head"):
+            basis_head = self._basis_head(num_bases=self.num_bases + shares_head, **shared)
+        if self.boundary is None:
+            return basis_head
+        branch = partial(self._branch, in_channels=shared["in_channels"])
+        options = {"branch_convs": len(basis_head.convs), **self.preset.boundary, **self.boundary}
+        with seeds.part("boundary"):
+            return add_boundary(basis_head, branch, **options)
 
 
 def _refinement(options: Mapping[str, Mapping[str, Any]]) -> InTurn | None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
-from b2inst.models.blendmask import BlendMask
-from b2inst.models.building import IMAGENET_RGB, SMALL_FCOS, Family
+from b2inst.models.building import IMAGENET_RGB, Family
 from b2inst.models.centermask import CenterMask
-from b2inst.models.condinst import CondInst
+from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
+from b2inst.modules.mask_heads import BoundaryPreservingHead
 
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
@@ -71,19 +70,15 @@ CATALOG |= {
 _TWO_STAGE: dict[str, Family] = {
     "maskrcnn": MaskRCNN(),
     "ms-rcnn": MaskRCNN(scoring=True),
-    "bmask-rcnn": MaskRCNN(boundary_preserving=True, refined_samples=True),
+    "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
     "pointrend": PointRend(),
 }
+_VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
     f"{name}-{variant}": replace(family, **added)
     for name, family in _TWO_STAGE.items()
-    for variant, added in {
-        "tiny": _96,
-        "r50": {"backbone": "resnet50"},
-        "r101": {"backbone": "resnet101"},
-    }.items()
+    for variant, added in _VARIANTS.items()
 }
-
 CATALOG |= {
     "centermask-tiny": CenterMask(**_SMALL_CENTERMASK, **_96),
     "centermask-mobilenetv2": CenterMask(**_SMALL_CENTERMASK, **_320),
@@ -93,6 +88,13 @@ CATALOG |= {
 
 #: Families of models without bases, which B2Inst could not join.
 TWO_STAGE = frozenset({*_TWO_STAGE, "centermask"})
+
+#: What an option may be, by the type of its default.
+_TYPES: dict[type, Any] = {
+    **{plain: plain for plain in (bool, int, str)},
+    float: (int, float),
+    tuple: (list, tuple),
+}
 
 
 def baseline_of(name: str) -> str:
@@ -113,21 +115,42 @@ def create_model(
     Call ``train()`` on it before training it in a loop of your own.
 
     Args:
-        name: a key of ``CATALOG``, such as "b2inst-blendmask-r50".
+        name: A key of ``CATALOG``, such as "b2inst-blendmask-r50".
         num_classes: C.
-        class_names: name of each label, kept in results and saved weights.
-        max_detections: largest number of instances per image (default: 100, as COCO evaluates).
-        options: of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
+        class_names: Name of each label, kept in results and saved weights.
+        max_detections: Largest number of instances per image (default: 100, as COCO evaluates).
+        options: Of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:
-        ValueError: if a name or an option is unknown, or an option's value has a wrong type.
+        ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
     if name not in CATALOG:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(sorted(CATALOG))}")
+        near = get_close_matches(name, CATALOG, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown model {name!r}; {hint}`b2inst models` lists all models")
     if num_classes < 1:
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+    _check_options(name, options)
+    try:
+        model = replace(CATALOG[name], **options).build(num_classes)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"options of {name}: {error}") from error  # of ``boundary``, for example
+    model.class_names = class_names
+    # The weights to start from are no part of what the finished model is.
+    kept = {key: value for key, value in options.items() if key != "backbone_weights"}
+    if options.get("backbone_weights") is not None:
+        kept.setdefault("frozen_norm", True)
+    if max_detections is not None:
+        model.max_detections = kept["max_detections"] = max_detections
+    model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
+    return model.eval()
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
     known = {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
     if unknown := [option for option in options if option not in known]:
         raise ValueError(
@@ -139,29 +162,3 @@ def create_model(
             raise ValueError(
                 f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
             )
-    try:
-        model = replace(CATALOG[name], **options).build(num_classes)
-    except TypeError as error:
-        unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        nested = [value for value in options.values() if isinstance(value, Mapping)]
-        if unexpected is None or not any(unexpected[1] in mapping for mapping in nested):
-            raise
-        raise ValueError(f"options of {name}: {error}") from error
-    model.class_names = class_names
-    # The weights to start from are no part of what the finished model is.
-    kept = {key: value for key, value in options.items() if key != "backbone_weights"}
-    if options.get("backbone_weights") is not None:
-        kept.setdefault("frozen_norm", True)
-    model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
-    if max_detections is not None:
-        model.max_detections = max_detections
-        kept["max_detections"] = max_detections
-    return model.eval()
-
-
-#: What a value may be, by the type of the default.
-_TYPES: dict[type, Any] = {
-    **{plain: plain for plain in (bool, int, str)},
-    float: (int, float),
-    tuple: (list, tuple),
-}

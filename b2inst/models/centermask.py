@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
-from b2inst.models.mask_rcnn import FULL, SMALL
+from b2inst.models.mask_rcnn import FULL_RCNN, SMALL_RCNN
 from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import ResNetFPN
 from b2inst.modules.center_mask import (
+    CenterMaskHead,
     CenterMaskIoUHead,
     FCOSDetector,
     SpatialAttentionMaskHead,
 )
-from b2inst.modules.fcos_head import FCOSHead, LevelScale
 from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.layers import RoIPooler
 from b2inst.modules.preprocessor import Preprocessor
@@ -36,10 +36,10 @@ class CenterMask(Family):
     """CenterMask, with the mask-IoU branch of its published R-50 and R-101 models.
 
     Args:
-        msra: the layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        head_strides: levels that instances are detected on (default: all).
-        tower_convs: convolutions in each of the detector's two towers.
-        shorter, longer_max: test size of images in pixels; None keeps their own.
+        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
+        head_strides: Levels that instances are detected on (default: all).
+        tower_convs: Convolutions in each of the detector's two towers.
+        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
     msra: bool = False
@@ -52,21 +52,19 @@ class CenterMask(Family):
         """A model with fresh weights."""
         seeds = PartSeeds()
         full = self.backbone.startswith("resnet")
-        backbone = self._build_backbone(seeds, ResNetFPN, stride_in_1x1=self.msra)
+        with seeds.part("backbone"):
+            backbone = self._build_backbone(ResNetFPN, stride_in_1x1=self.msra)
         shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}
-        parts = FULL if full else SMALL
+        parts = FULL_RCNN if full else SMALL_RCNN
         strides = tuple(self.head_strides or backbone.strides)
         with seeds.part("detector"):
             detector = FCOSDetector(
-                FCOSHead(
+                CenterMaskHead(
                     **shared,
                     num_coefficients=0,
                     strides=strides,
                     sizes_of_interest=sizes_of_interest(strides, 8 if full else 4),
                     num_convs=self.tower_convs,
-                    level_scale=LevelScale,
-                    centerness_counts=False,
-                    max_detections=50,
                 )
             )
         pooler = RoIPooler(strides=backbone.strides[:3], size=14, samples=0 if full else 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -19,24 +18,22 @@ def rgb_array(image: ImageLike) -> np.ndarray:
     """An image as H×W×3 uint8 RGB, of files and PIL images as ``upright_rgb`` converts them.
 
     Raises:
-        ValueError: an array or tensor of another shape or type.
-        FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
+        ValueError: An array or tensor of another shape or type.
+        FileNotFoundError, PIL.UnidentifiedImageError: A path that is no readable image.
     """
-    if isinstance(image, Tensor):
-        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"image tensor has shape {tuple(image.shape)} and dtype {image.dtype}; give 3×H×W "
-                "uint8 in RGB order, as torchvision.io.decode_image does"
-            )
-        return np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"image array has shape {image.shape} and dtype {image.dtype}; "
-                "give H×W×3 uint8 in RGB order"
-            )
-        return image
     if isinstance(image, Image.Image):
         return np.asarray(upright_rgb(image))
-    with open_image(image) as opened:
-        return np.asarray(upright_rgb(opened))
+    if not isinstance(image, np.ndarray | Tensor):
+        with open_image(image) as opened:
+            return np.asarray(upright_rgb(opened))
+    array, form = (image, "H×W×3")
+    if isinstance(image, Tensor):
+        array, form = image.cpu().numpy(), "3×H×W"
+        if array.ndim == 3:
+            array = np.ascontiguousarray(array.transpose(1, 2, 0))
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(
+            f"image of shape {tuple(image.shape)} and dtype {image.dtype}; give {form} uint8 in "
+            "RGB order"
+        )
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,28 +15,35 @@ from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.layers import RoIPooler, mlp
-from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
+from b2inst.modules.mask_heads import MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
 
 _GROUP_NORM = partial(nn.GroupNorm, 8)
 
-#: Arguments of the parts: published, and of a narrow model that learns from scratch on a CPU, with
-#: small anchors, fewer proposals and samples, one point in a bin when pooling, and normalised
-#: heads, which tolerate a large learning rate.
-FULL: dict[str, dict[str, Any]] = {
+
+def _normalised_mlp(inputs: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
+
+
+#: Arguments of the parts, as published.
+FULL_RCNN: dict[str, Any] = {
+    "box_head": TwoMLPHead,
     # P6 then has cells of exactly its stride, which anchors go by.
     "preprocessor": {"size_divisor": 64},
-    "pooler": {"strides": (4, 8, 16, 32)},
+    "pooler": {},
     "detector": {"hidden": 1024, "anchor_sizes": (32, 64, 128, 256, 512)},
     "mask_head": {},
     "scoring_head": {},
 }
-SMALL: dict[str, dict[str, Any]] = {
+#: Of a narrow model that learns from scratch on a CPU, with small anchors, fewer proposals and
+#: samples, one point in a bin when pooling, and normalised heads, which tolerate a large learning
+#: rate.
+SMALL_RCNN: dict[str, Any] = {
+    "box_head": _normalised_mlp,
     "preprocessor": {},
-    "pooler": {"strides": (4, 8, 16, 32), "samples": 1},
+    "pooler": {"samples": 1},
     "detector": {
         "hidden": 64,
-        "norm": True,
         "anchor_sizes": (8, 16, 32, 64),
         "train_proposals": (200, 100),
         "test_proposals": (200, 100),
@@ -51,43 +59,20 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def build_detector(
-    backbone: Any, num_classes: int, *, hidden: int, norm: bool = False, **options: Any
-) -> FasterRCNN:
-    """Faster R-CNN with a box head of two layers on 7×7 features.
-
-    Args:
-        backbone: what it is built for.
-        hidden: width of the box head.
-        norm: normalise the box head's layers.
-        options: further arguments of ``FasterRCNN``.
-    """
-    inputs = backbone.out_channels * 7 * 7
-    return FasterRCNN(
-        in_channels=backbone.out_channels,
-        num_classes=num_classes,
-        strides=backbone.strides,
-        box_head=nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
-        if norm
-        else TwoMLPHead(inputs, hidden),
-        hidden=hidden,
-        **options,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class MaskRCNN(Family):
-    """Mask R-CNN; with ``scoring`` Mask Scoring R-CNN, with ``boundary_preserving`` BMask R-CNN.
+    """Mask R-CNN; with ``scoring`` Mask Scoring R-CNN.
 
     Args:
-        boundary_preserving: the mask head of BMask R-CNN.
-        scoring: predict the IoU of masks and rank by it too.
-        refined_samples: see ``FasterRCNN``.
-        msra: the layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        shorter, longer_max: test size of images in pixels; None keeps their own.
+        mask_head: Builds the mask head, such as ``BoundaryPreservingHead`` for BMask R-CNN, from
+            the arguments of ``RoIMaskHead``.
+        scoring: Predict the IoU of masks and rank by it too.
+        refined_samples: See ``FasterRCNN``.
+        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
+        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
-    boundary_preserving: bool = False
+    mask_head: Callable[..., nn.Module] = RoIMaskHead
     scoring: bool = False
     refined_samples: bool = False
     msra: bool = False
@@ -97,34 +82,38 @@ class MaskRCNN(Family):
     def build(self, num_classes: int) -> TwoStageSegmenter:
         """A model with fresh weights."""
         seeds = PartSeeds()
-        parts = FULL if self.backbone.startswith("resnet") else SMALL
-        backbone = self._build_backbone(seeds, RCNNFPN, stride_in_1x1=self.msra)
+        parts = FULL_RCNN if self.backbone.startswith("resnet") else SMALL_RCNN
+        with seeds.part("backbone"):
+            backbone = self._build_backbone(RCNNFPN, stride_in_1x1=self.msra)
         shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}
-        pooler = partial(RoIPooler, **parts["pooler"])
+        pooler = partial(RoIPooler, strides=(4, 8, 16, 32), **parts["pooler"])
+        inputs, hidden = backbone.out_channels * 7 * 7, parts["detector"]["hidden"]
         with seeds.part("detector"):
-            detector = build_detector(
-                backbone,
-                num_classes,
+            box_head = parts["box_head"](inputs, hidden)
+            detector = FasterRCNN(
+                **shared,
+                strides=backbone.strides,
                 box_pooler=pooler(size=7),
+                box_head=box_head,
                 refined_samples=self.refined_samples,
                 **parts["detector"],
             )
-        mask_head = BoundaryPreservingHead if self.boundary_preserving else RoIMaskHead
         with seeds.part("mask_head"):
-            masks = mask_head(**shared, pooler=pooler(size=14), **parts["mask_head"])
-        scorer = None
+            mask_head = self.mask_head(**shared, pooler=pooler(size=14), **parts["mask_head"])
+        scoring_head = None
         if self.scoring:
             with seeds.part("scoring_head"):
-                scorer = MaskIoUHead(**shared, **parts["scoring_head"])
+                scoring_head = MaskIoUHead(**shared, **parts["scoring_head"])
+        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
         return TwoStageSegmenter(
             preprocessor=Preprocessor(
-                **(MSRA_BGR if self.msra else IMAGENET_RGB),
+                **pixels,
                 **parts["preprocessor"],
                 shorter=self.shorter,
                 longer_max=self.longer_max,
             ),
             backbone=backbone,
             detector=detector,
-            mask_head=masks,
-            scoring_head=scorer,
+            mask_head=mask_head,
+            scoring_head=scoring_head,
         )

@@ -7,24 +7,30 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from b2inst.inference import Precision, chosen_precision, fast_network, forget_network
 from b2inst.models.images import ImageLike, rgb_array
-from b2inst.models.interfaces import Detector
 from b2inst.models.tiles import Span, TileError, merge_tiles, spans
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.result import Result
-from b2inst.structures import Bases, Detections, Instances, Masks, Targets
+from b2inst.structures import Bases, Detections, ImageBatch, Instances, Masks, Targets
 
 
 class NoBasesError(ValueError):
     """A model without bases was asked for them."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__(
+            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+            "blendmask, yolact or condinst families"
+        )
 
 
 class NeedsTruthError(ValueError):
@@ -50,12 +56,21 @@ class Explanation:
         return self.bases.boundary_logits[0, 0, :height, :width].sigmoid()
 
 
+class Prediction(NamedTuple):
+    """The instances of a batch before they are ranked."""
+
+    detections: list[Detections]  #: of each image, N in total
+    masks: Masks  #: N, in the same order
+    qualities: dict[str, Tensor]  #: "iou" and "boundary", N each, where predicted
+    bases: Bases | None = None
+
+
 class Segmenter(nn.Module):
     """An instance segmenter; ``BasisSegmenter`` and ``TwoStageSegmenter`` implement it.
 
     Args:
-        preprocessor: images to the network's input.
-        backbone: images to features by stride.
+        preprocessor: Images to the network's input.
+        backbone: Images to features by stride.
     """
 
     def __init__(self, *, preprocessor: Preprocessor, backbone: nn.Module) -> None:
@@ -65,10 +80,10 @@ class Segmenter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
-        #: Side in pixels of the tiles that ``predict`` cuts images into, which saves memory; None
-        #: for whole images. Away from the seams the instances are the same, except that the group
-        #: norms of some heads have statistics of the tile. Instances of more than 128 pixels may
-        #: be cut at a seam. Only for models that do not resize images.
+        #: Side in pixels of the tiles that ``predict`` cuts images into to save memory; None for
+        #: whole images. Instances are the same away from the seams, but for group norms, whose
+        #: statistics are the tile's; those of more than 128 pixels may be cut at a seam. Only for
+        #: models that do not resize images.
         self.tile: int | None = None
         self._precision: Precision = "float32"
         #: Predict through a ``FastNetwork``, equal up to rounding; False runs each operation as
@@ -76,14 +91,14 @@ class Segmenter(nn.Module):
         self.optimised: bool = True
 
     @property
-    def _detector(self) -> Detector:
+    def _detector(self) -> Any:
         """The part that detects instances."""
         raise NotImplementedError
 
     @property
     def max_detections(self) -> int:
         """Largest number of instances per image; the best are kept. COCO evaluates 100."""
-        return self._detector.max_detections
+        return int(self._detector.max_detections)
 
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
@@ -96,8 +111,7 @@ class Segmenter(nn.Module):
         """Precision of convolutions and linear layers in prediction; training has its own.
 
         "bfloat16" is faster where the device supports it and changes boxes, scores and masks a
-        little; all that follows the network is computed in float32. Setting "auto" selects one of
-        the two by the model's device.
+        little. Setting "auto" selects one of the two by the model's device.
         """
         return self._precision
 
@@ -126,6 +140,9 @@ class Segmenter(nn.Module):
         """
         raise NotImplementedError
 
+    def _predict(self, batch: ImageBatch) -> Prediction:
+        raise NotImplementedError
+
     @torch.inference_mode()
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
         """Instances of each image, ranked by score, in the image's own pixels.
@@ -134,14 +151,11 @@ class Segmenter(nn.Module):
             images: H×W×3 uint8 RGB arrays, 3×H×W uint8 RGB tensors, PIL images or paths; they may
                 differ in size. A single one is taken as a list of one.
 
-        Returns:
-            A result for each image.
-
         Raises:
-            ValueError: an array or tensor of another shape or type.
-            TileError: the model resizes images, or its tile is too small.
-            FileNotFoundError, PIL.UnidentifiedImageError: a path that is no readable image.
-            RuntimeError: the model is in training mode.
+            ValueError: An array or tensor of another shape or type.
+            TileError: The model resizes images, or its tile is too small.
+            FileNotFoundError, PIL.UnidentifiedImageError: A path that is no readable image.
+            RuntimeError: The model is in training mode.
         """
         single = isinstance(images, str | os.PathLike | Image.Image)
         if single or (isinstance(images, np.ndarray | Tensor) and images.ndim < 4):
@@ -151,13 +165,12 @@ class Segmenter(nn.Module):
             resized = [self.preprocessor.resized(array) for array in arrays]
             instances = self.segment(resized, [array.shape[:2] for array in arrays])
         else:
-            instances = [self._segment_tiles(array) for array in arrays]
-        return [
-            Result.of(found, array, self.category_ids)
-            for found, array in zip(instances, arrays, strict=True)
-        ]
+            instances = [self._segment_tiles(array, self.tile) for array in arrays]
+        return self._results(instances, arrays)
 
-    def _segment_tiles(self, image: np.ndarray) -> Instances:
+    def _segment_tiles(self, image: np.ndarray, side: int) -> Instances:
+        size, divisor = image.shape[:2], self.preprocessor.size_divisor
+
         def segment(rows: Span, columns: Span) -> Instances:
             tile = image[rows.start : rows.stop, columns.start : columns.stop]
             resized = self.preprocessor.resized(np.ascontiguousarray(tile))
@@ -168,13 +181,15 @@ class Segmenter(nn.Module):
                 )
             return self.segment([resized], [tile.shape[:2]])[0]
 
-        assert self.tile is not None
-        height, width = image.shape[:2]
-        divisor = self.preprocessor.size_divisor
-        tiles = product(*(spans(side, self.tile, divisor=divisor) for side in (height, width)))
+        tiles = product(*(spans(length, side, divisor=divisor) for length in size))
         parts = ((rows, columns, segment(rows, columns)) for rows, columns in tiles)
-        return merge_tiles(parts, (height, width), max_detections=self.max_detections)
+        return merge_tiles(parts, size, max_detections=self.max_detections)
 
+    def _results(self, instances: list[Instances], arrays: list[np.ndarray]) -> list[Result]:
+        pairs = zip(instances, arrays, strict=True)
+        return [Result.of(found, array, self.category_ids) for found, array in pairs]
+
+    @torch.inference_mode()
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
@@ -185,68 +200,57 @@ class Segmenter(nn.Module):
             sizes: (height, width) of the image that each was resized from; the instances are in
                 its pixels.
         """
-        raise NotImplementedError
+        if not images:
+            return []
+        batch = self.preprocessor(list(images))
+        ranked = self._ranked(self._predict(batch), batch.sizes, sizes)
+        return [instances for instances, _ in ranked]
 
     def explain(self, image: ImageLike) -> Explanation:
         """Predict one image and keep the bases, boundary and coefficients behind its masks.
 
         Raises:
-            NoBasesError: the model composes no bases.
+            NoBasesError: The model composes no bases.
         """
-        raise self._no_bases()
+        raise NoBasesError(self)
 
-    def _no_bases(self) -> NoBasesError:
-        return NoBasesError(
-            f"{self.recipe.get('name', 'this model')} has no bases to show; choose one of the "
-            "blendmask, yolact or condinst families"
-        )
-
-    def _instances(
+    def _ranked(
         self,
-        detections: list[Detections],
-        masks: Masks,
-        qualities: dict[str, Tensor],
-        *,
+        prediction: Prediction,
         network_sizes: Sequence[tuple[int, int]],
         image_sizes: Sequence[tuple[int, int]],
-    ) -> list[tuple[Instances, Tensor]]:
+    ) -> list[tuple[Instances, Detections]]:
         """Rank by Eq. 2, and scale boxes and masks to the pixels of the images.
 
         Args:
-            detections: of each image, N in total.
-            masks, qualities: N, in the same order.
             network_sizes, image_sizes: (height, width) of each image in the network and as given.
 
         Returns:
-            Instances of each image, and the indices of its detections that they are.
+            Instances of each image, and the detections that they are.
         """
         results = []
-        start = 0
-        sizes = zip(detections, network_sizes, image_sizes, strict=True)
-        for detection, network_size, (height, width) in sizes:
-            rows = slice(start, start + len(detection))
-            start += len(detection)
-            quality = {name: value[rows] for name, value in qualities.items()}
-            scale = detection.boxes.new_tensor([width / network_size[1], height / network_size[0]])
-            boxes = detection.boxes * scale.repeat(2)
-            x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
-            boxes = torch.stack([x, y], dim=2).flatten(1)
-            scores = mask_score(detection.scores, quality)
-            visible = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        stop = 0
+        sizes = zip(prediction.detections, network_sizes, image_sizes, strict=True)
+        for detections, network_size, (height, width) in sizes:
+            start, stop = stop, stop + len(detections)
+            rows = slice(start, stop)
+            qualities = {name: value[rows] for name, value in prediction.qualities.items()}
+            scale = detections.boxes.new_tensor([width / network_size[1], height / network_size[0]])
+            boxes = clip_boxes_to_image(detections.boxes * scale.repeat(2), (height, width))
+            scores = mask_score(detections.scores, qualities)
             order = scores.argsort(descending=True, stable=True)
-            order = order[visible[order]]
-            boxes = boxes[order]
+            order = order[(boxes[:, 2:] > boxes[:, :2]).all(1)[order]]
+            boxes, detections = boxes[order], detections[order]
             instances = Instances(
                 boxes=boxes,
                 scores=scores[order],
-                class_scores=detection.scores[order],
-                labels=detection.labels[order],
-                masks=masks[rows].paste(boxes, (height, width), network_size, rows=order),
-                iou_scores=quality["iou"][order] if "iou" in quality else None,
-                boundary_scores=quality["boundary"][order] if "boundary" in quality else None,
+                class_scores=detections.scores,
+                labels=detections.labels,
+                masks=prediction.masks[rows][order].paste(boxes, (height, width), network_size),
                 class_names=self.class_names,
+                **{f"{name}_scores": value[order] for name, value in qualities.items()},
             )
-            results.append((instances, order))
+            results.append((instances, detections))
         return results
 
 

@@ -38,13 +38,12 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
     """Tiles along an axis of an image.
 
     Args:
-        length: pixels of the axis.
-        side: pixels of a tile, more than ``OVERLAP``.
-        divisor: tiles start at multiples of it, where the network has the same cells as in the
-            whole image.
+        length: Pixels of the axis.
+        side: Pixels of a tile, more than ``OVERLAP``.
+        divisor: Tiles start at multiples of it, so that the network's cells are the same.
 
     Raises:
-        TileError: the side is too small.
+        TileError: The side is too small.
     """
     step = (side - OVERLAP) // divisor * divisor
     if step < 1:
@@ -60,18 +59,14 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
 def merge_tiles(
     tiles: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], *, max_detections: int
 ) -> Instances:
-    """The best instances of an image from those of its tiles.
+    """Take each instance from the tile whose core has the centre of its box.
 
-    Each is taken from the tile whose core has the centre of its box. Until the best are known,
-    only the rectangle that a mask covers is kept of it.
+    Until the best are known, only the rectangle that a mask covers is kept of it.
 
     Args:
-        tiles: rows and columns of each tile, and its instances in its own pixels.
+        tiles: Rows and columns of each tile, and its instances in its own pixels.
         size: (height, width) of the image.
-        max_detections: number of instances to keep.
-
-    Returns:
-        N×H×W masks, like all instances: their memory grows with the image.
+        max_detections: Number of instances to keep.
     """
     columns: dict[str, list[Tensor]] = {}
     crops: list[tuple[int, int, Tensor]] = []

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from b2inst.inference import channels_first
-from b2inst.models.interfaces import Detector
-from b2inst.models.segmenter import Segmenter
+from b2inst.models.segmenter import Prediction, Segmenter
+from b2inst.modules.center_mask import FCOSDetector
+from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.ops.masks import crop_masks, share_inside
-from b2inst.structures import Features, ImageBatch, Instances, RoIMasks, Targets, of_class
+from b2inst.structures import Features, ImageBatch, RoIMasks, Targets, of_class
 
 
 class TwoStageSegmenter(Segmenter):
@@ -24,10 +23,10 @@ class TwoStageSegmenter(Segmenter):
     head (if any) rates them.
 
     Args:
-        preprocessor, backbone: see ``Segmenter``.
-        detector: predicts boxes and classes, as ``FasterRCNN`` does.
-        mask_head: predicts a mask of each class in a box, as ``RoIMaskHead`` does.
-        scoring_head: without one, the ranking score is the classification score.
+        preprocessor, backbone: See ``Segmenter``.
+        detector: Predicts boxes and classes.
+        mask_head: Predicts a mask of each class in a box; see ``b2inst.modules.mask_heads``.
+        scoring_head: Without one, the ranking score is the classification score.
     """
 
     def __init__(
@@ -35,52 +34,35 @@ class TwoStageSegmenter(Segmenter):
         *,
         preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: nn.Module,
-        mask_head: nn.Module,
+        detector: FasterRCNN | FCOSDetector,
+        mask_head: Any,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
         super().__init__(preprocessor=preprocessor, backbone=backbone)
-        self.detector: Any = detector
-        self.mask_head: Any = mask_head
+        self.detector = detector
+        self.mask_head = mask_head
         self.scoring_head = scoring_head
 
     @property
-    def _detector(self) -> Detector:
-        detector: Detector = self.detector
-        return detector
+    def _detector(self) -> FasterRCNN | FCOSDetector:
+        return self.detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``Segmenter``."""
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         losses, samples = self.detector.loss(features, batch, targets)
-        labels = torch.cat([s.labels for s in samples])
-        pairs = list(zip(targets, samples, strict=True))
-        size = self.mask_head.roi_size
-        truths = torch.cat(
-            [crop_masks(t.masks, s.boxes, size, index=s.target_index) for t, s in pairs]
-        )
         outputs = self._masks(features, [s.boxes for s in samples], batch)
-        losses |= self.mask_head.loss(outputs, labels, truths)
+        losses |= self.mask_head.loss(outputs, samples, targets)
         if self.scoring_head is not None:
-            inside = [share_inside(t.masks, s.boxes, s.target_index) for t, s in pairs]
-            losses |= self.scoring_head.loss(outputs, labels, truths, torch.cat(inside))
+            losses |= self.scoring_head.loss(outputs, samples, targets)
         return losses
 
     def _masks(self, features: Features, boxes: list[Tensor], batch: ImageBatch) -> Any:
-        """The mask head's outputs."""
         return self.mask_head(features, boxes)
 
-    @torch.inference_mode()
-    def segment(
-        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
-    ) -> list[Instances]:
-        """``predict`` for callers who resize images themselves; see ``Segmenter``."""
-        network = self._network()
-        if not images:
-            return []
-        batch = self.preprocessor(list(images))
-        with network:
+    def _predict(self, batch: ImageBatch) -> Prediction:
+        with self._network():
             features: Features = self.backbone(batch.images)
             features = {stride: channels_first(maps) for stride, maps in features.items()}
             detections = self.detector.detect(features, batch)
@@ -92,7 +74,4 @@ class TwoStageSegmenter(Segmenter):
             if self.scoring_head is not None:
                 ious = self.scoring_head(outputs.pooled, masks.probabilities)
                 qualities = {"iou": of_class(ious, labels).float().clamp(0, 1)}
-        instances = self._instances(
-            detections, masks, qualities, network_sizes=batch.sizes, image_sizes=sizes
-        )
-        return [ranked for ranked, _ in instances]
+        return Prediction(detections, masks, qualities)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from b2inst.models.basis_segmenter import BasisSegmenter
-from b2inst.models.building import FULL, SMALL, BasisFamily, PartSeeds, Preset
+from b2inst.models.building import FULL, SMALL, BasisFamily, Preset
 from b2inst.modules.backbones import YolactFPN
 from b2inst.modules.basis_heads import BasisHead, PrototypeHead
 from b2inst.modules.linear_assembler import LinearAssembler
@@ -22,8 +22,7 @@ from b2inst.ops.fast_nms import cross_class_fast_nms, fast_nms
 #: Pixel statistics of the published weights, RGB on the 0..255 scale.
 YOLACT_RGB: dict[str, Any] = {"mean": (123.68, 116.78, 103.94), "std": (58.40, 57.12, 57.38)}
 
-_FULL = replace(
-    FULL,
+_FULL = FULL._replace(
     boundary={"branch_channels": 16, "pyramid_strides": (8, 16, 32)},
     scoring={"pooled_channels": 24, "channels": 24, "hidden": 256},
 )
@@ -43,17 +42,16 @@ class Yolact(BasisFamily):
     """YOLACT; with ``boundary`` and ``scoring`` it is B2Inst-YOLACT.
 
     Args:
-        size: side in pixels of the square that every image is squeezed to, unless ``keep_size``;
+        size: Side in pixels of the square that every image is squeezed to, unless ``keep_size``;
             550 or 700 as published. A multiple of 32 for small backbones.
-        keep_size: keep the size of images, and pad them.
-        max_masks: most masks to train per image.
-        cross_class_nms: suppress between classes too, which is faster.
-        head_strides: levels that instances are detected on (default: all).
-        prior_sizes: sides in pixels of the prior boxes of each of them (default: 24 to 384 for
+        keep_size: Keep the size of images, and pad them.
+        cross_class_nms: Suppress between classes too, which is faster.
+        head_strides: Levels that instances are detected on (default: all).
+        prior_sizes: Sides in pixels of the prior boxes of each of them (default: 24 to 384 for
             images of 550 pixels, of small models 20, 36 and 64 for 96, in proportion for others).
-        prototype_channels, prototype_convs: width of the prototype head, and its convolutions
+        prototype_channels, prototype_convs: Width of the prototype head, and its convolutions
             before the upsampling.
-        normalised: norms after the convolutions of prototypes and instance head, and coefficients
+        normalised: Norms after the convolutions of prototypes and instance head, and coefficients
             that begin near 0; published without.
         pixels: ``mean`` and ``std`` of what the backbone was trained on (default: as published).
     """
@@ -61,7 +59,6 @@ class Yolact(BasisFamily):
     num_bases: int = 32
     size: int = 550
     keep_size: bool = False
-    max_masks: int = 100
     cross_class_nms: bool = False
     head_strides: Sequence[int] = ()
     prior_sizes: Sequence[float] | None = None
@@ -70,58 +67,57 @@ class Yolact(BasisFamily):
     normalised: bool = False
     pixels: Mapping[str, Any] | None = None
 
+    _branch = BasisHead
+    _assembler = LinearAssembler
+
     @property
     def preset(self) -> Preset:
         return _FULL if super().preset is FULL else SMALL
 
     def build(self, num_classes: int) -> BasisSegmenter:
-        """A model with fresh weights."""
         if self.boundary is not None and self.boundary.get("branch_channels") == 0:
             raise ValueError(
                 "boundary: branch_channels 0 would make a prototype the boundary, and prototypes "
                 "are never negative; give the boundary a branch of its own"
             )
-        seeds, pixels = PartSeeds(), self.pixels or YOLACT_RGB
-        backbone = self._build_backbone(seeds, YolactFPN)
-        width = backbone.out_channels
-        (stride, *_) = self.preset.basis_strides
+        return super().build(num_classes)
 
-        def basis_head(num_bases: int) -> PrototypeHead:
-            auxiliary = None
-            if self.preset.auxiliary:
-                auxiliary = ClassMapHead(in_channels=width, num_classes=num_classes)
-            return PrototypeHead(
-                in_channels=width,
-                num_bases=num_bases,
-                stride=stride,
-                cell=None if self.keep_size else self.size / (2 * -(-self.size // stride)),
-                channels=self.prototype_channels,
-                num_convs=self.prototype_convs,
-                norm=nn.BatchNorm2d if self.normalised else None,
-                auxiliary=auxiliary,
-            )
+    def _backbone(self) -> Any:
+        return self._build_backbone(YolactFPN)
 
-        return self._build_segmenter(
-            seeds,
-            preprocessor=Preprocessor(**pixels, shorter=None, longer_max=None)
-            if self.keep_size
-            else SquarePreprocessor(**pixels, side=self.size),
-            backbone=backbone,
-            basis_head=basis_head,
-            branch=BasisHead,
-            assembler=partial(LinearAssembler, max_masks=self.max_masks),
-            instance_head=partial(
-                PriorBoxHead,
-                in_channels=width,
-                num_classes=num_classes,
-                side=self.size,
-                square=not self.keep_size,
-                strides=tuple(self.head_strides or backbone.strides),
-                scales=self.prior_sizes or self._prior_sizes(),
-                norm=partial(nn.GroupNorm, width // 4) if self.normalised else None,
-                coefficient_gain=0.1 if self.normalised else 1.0,
-                nms=cross_class_fast_nms if self.cross_class_nms else fast_nms,
-            ),
+    def _preprocessor(self) -> Preprocessor:
+        pixels = self.pixels or YOLACT_RGB
+        if self.keep_size:
+            return Preprocessor(**pixels, shorter=None, longer_max=None)
+        return SquarePreprocessor(**pixels, side=self.size)
+
+    def _basis_head(self, *, num_bases: int, **shared: int) -> PrototypeHead:
+        auxiliary = ClassMapHead(**shared) if self.preset.auxiliary else None
+        stride = self.preset.basis_strides[0]
+        return PrototypeHead(
+            in_channels=shared["in_channels"],
+            num_bases=num_bases,
+            stride=stride,
+            cell=None if self.keep_size else self.size / (2 * -(-self.size // stride)),
+            channels=self.prototype_channels,
+            num_convs=self.prototype_convs,
+            norm=nn.BatchNorm2d if self.normalised else None,
+            auxiliary=auxiliary,
+        )
+
+    def _instance_head(
+        self, *, strides: Sequence[int], in_channels: int, **arguments: int
+    ) -> PriorBoxHead:
+        return PriorBoxHead(
+            in_channels=in_channels,
+            side=self.size,
+            square=not self.keep_size,
+            strides=self.head_strides or strides,
+            scales=self.prior_sizes or self._prior_sizes(),
+            norm=partial(nn.GroupNorm, in_channels // 4) if self.normalised else None,
+            coefficient_gain=0.1 if self.normalised else 1.0,
+            nms=cross_class_fast_nms if self.cross_class_nms else fast_nms,
+            **arguments,
         )
 
     def _prior_sizes(self) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -19,6 +19,11 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.layers import initialise
 from b2inst.structures import Features
+
+#: Stages of a ResNet and of MobileNetV2 by the name of their last block, and their strides.
+C3_TO_C5 = {"layer2": 8, "layer3": 16, "layer4": 32}
+C2_TO_C5 = {"layer1": 4} | C3_TO_C5
+_MOBILENET_STAGES = {"3": 4, "6": 8, "13": 16}
 
 
 class FrozenNorm(FrozenBatchNorm2d):
@@ -38,15 +43,14 @@ class FrozenNorm(FrozenBatchNorm2d):
 
 
 class PyramidBackbone(nn.Module):
-    """Stages of a network, fused top-down (Lin et al., CVPR 2017), by torchvision.
+    """Stages of a network, fused top-down (Lin et al., CVPR 2017), and coarser levels.
 
     Args:
-        network: what the stages are children of.
-        stages: name and stride of each stage, in order.
-        widths: channels of the stages.
-        top: coarser levels.
-        strides: of the levels, finest first.
-        channels: of every level.
+        network: Its children are the stages.
+        stages: Name and stride of each stage, in order.
+        widths: Channels of the stages.
+        top, num_top: Coarser levels, and how many.
+        channels: Of every level.
     """
 
     def __init__(
@@ -56,14 +60,15 @@ class PyramidBackbone(nn.Module):
         widths: list[int],
         top: ExtraFPNBlock,
         *,
-        strides: Sequence[int],
+        num_top: int = 1,
         channels: int,
     ) -> None:
         super().__init__()
         self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in stages.items()})
         self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=top)
         self.out_channels = channels
-        self.strides = tuple(strides)
+        *_, last = strides = list(stages.values())
+        self.strides = (*strides, *(last * 2**i for i in range(1, num_top + 1)))
 
     def forward(self, images: Tensor) -> Features:
         """B×3×H×W, sides multiples of 32 (64 with P6 by subsampling), to features by stride."""
@@ -85,24 +90,16 @@ class LastLevelP6(ExtraFPNBlock):
         return [*results, self.p6(results[-1])], [*names, "p6"]
 
 
-#: The stages of a ResNet, and their strides.
-STAGES = {"layer1": 4, "layer2": 8, "layer3": 16, "layer4": 32}
-
-
 class ResNetFPN(PyramidBackbone):
     """P3–P5 from C3–C5 of a ResNet, P6 and P7 by strided convolutions of P5, as in FCOS.
 
     Args:
         resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
-        frozen_norm: fix the statistics and affine parameters of batch norm, and the weights of the
+        frozen_norm: Fix the statistics and affine parameters of batch norm, and the weights of the
             stem and the first stage, as for pretrained weights.
-        stride_in_1x1: put each stage's stride in its first 1×1 convolution (detectron2's MSRA
+        stride_in_1x1: Put each stage's stride in its first 1×1 convolution (detectron2's MSRA
             weights) rather than in the 3×3 (torchvision's weights). Bottleneck ResNets only.
-        channels: of every level of the pyramid.
-        top_levels: above P5: 2, or 1 to leave out P7.
-
-    Raises:
-        ValueError: ``stride_in_1x1`` of another ResNet, or other ``top_levels``.
+        top_levels: Above P5: 2, or 1 to leave out P7.
     """
 
     def __init__(
@@ -114,51 +111,31 @@ class ResNetFPN(PyramidBackbone):
         channels: int = 256,
         top_levels: int = 2,
     ) -> None:
-        network = _resnet(resnet, frozen_norm, stride_in_1x1)
         if top_levels not in (1, 2):
             raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
-        stages = {name: stride for name, stride in STAGES.items() if stride >= 8}
-        super().__init__(
-            network,
-            stages,
-            stage_widths(network, stages),
-            (LastLevelP6P7 if top_levels == 2 else LastLevelP6)(channels, channels),
-            strides=(8, 16, 32, 64, 128)[: 3 + top_levels],
-            channels=channels,
-        )
+        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+        top = (LastLevelP6P7 if top_levels == 2 else LastLevelP6)(channels, channels)
+        widths = _widths(network, C3_TO_C5)
+        super().__init__(network, C3_TO_C5, widths, top, num_top=top_levels, channels=channels)
 
 
 class RCNNFPN(PyramidBackbone):
     """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5, as in two-stage models.
 
-    Args:
-        resnet, frozen_norm, stride_in_1x1, channels: see ``ResNetFPN``.
+    The arguments are those of ``ResNetFPN``.
     """
 
     def __init__(
         self, *, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False, channels: int = 256
     ) -> None:
         network = _resnet(resnet, frozen_norm, stride_in_1x1)
-        super().__init__(
-            network,
-            STAGES,
-            stage_widths(network, STAGES),
-            LastLevelMaxPool(),
-            strides=(4, 8, 16, 32, 64),
-            channels=channels,
-        )
-
-
-def stage_widths(network: resnet.ResNet, stages: Iterable[str]) -> list[int]:
-    """Channels of a ResNet's stages."""
-    blocks = [getattr(network, stage)[-1] for stage in stages]
-    return [(getattr(block, "conv3", None) or block.conv2).out_channels for block in blocks]
+        widths = _widths(network, C2_TO_C5)
+        super().__init__(network, C2_TO_C5, widths, LastLevelMaxPool(), channels=channels)
 
 
 def _resnet(name: str, frozen_norm: bool, stride_in_1x1: bool) -> resnet.ResNet:
-    norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
-    network = get_model(name, weights=None, norm_layer=norm)
-    for stage in ("layer2", "layer3", "layer4") if stride_in_1x1 else ():
+    network = get_model(name, weights=None, norm_layer=_norm(frozen_norm))
+    for stage in C3_TO_C5 if stride_in_1x1 else ():
         block = getattr(network, stage)[0]
         if not isinstance(block, resnet.Bottleneck):
             raise ValueError("stride_in_1x1 needs a bottleneck ResNet (resnet50 or resnet101)")
@@ -169,8 +146,12 @@ def _resnet(name: str, frozen_norm: bool, stride_in_1x1: bool) -> resnet.ResNet:
     return network
 
 
-#: The last block of each stage that is used, and its stride.
-_MOBILENET_STAGES = {"3": 4, "6": 8, "13": 16}
+def _widths(network: resnet.ResNet, stages: Mapping[str, int]) -> list[int]:
+    return [network.inplanes * stride // 32 for stride in stages.values()]
+
+
+def _norm(frozen: bool) -> type[nn.Module]:
+    return FrozenNorm if frozen else nn.BatchNorm2d
 
 
 class MobileNetFPN(PyramidBackbone):
@@ -179,41 +160,29 @@ class MobileNetFPN(PyramidBackbone):
     The blocks at stride 32 are left out: they hold three quarters of the parameters.
 
     Args:
-        weights: "imagenet" (torchvision's, see ``load_imagenet``) or None for random ones.
-        frozen_norm: fix the statistics and affine parameters of batch norm, and all weights up to
-            stride 4, as for pretrained weights.
-        channels: of every level of the pyramid.
-
-    Raises:
-        BackboneWeightsError: the weights cannot be had.
+        weights: "imagenet" (see ``load_imagenet``) or None for random ones.
+        frozen_norm: As of ``ResNetFPN``, with the weights up to stride 4.
     """
 
     def __init__(
         self, *, weights: str | None = None, frozen_norm: bool = False, channels: int = 64
     ) -> None:
-        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
-        network = get_model("mobilenet_v2", weights=None, norm_layer=norm)
+        network = get_model("mobilenet_v2", weights=None, norm_layer=_norm(frozen_norm))
         if weights is not None:
             load_imagenet(network, "mobilenet_v2", weights)
         blocks = network.features
         if frozen_norm:
             blocks[:4].requires_grad_(False)
-        super().__init__(
-            blocks,
-            _MOBILENET_STAGES,
-            [blocks[int(last)].out_channels for last in _MOBILENET_STAGES],
-            LastLevelP6(channels, channels),
-            strides=(4, 8, 16, 32),
-            channels=channels,
-        )
+        widths = [blocks[int(last)].out_channels for last in _MOBILENET_STAGES]
+        top = LastLevelP6(channels, channels)
+        super().__init__(blocks, _MOBILENET_STAGES, widths, top, channels=channels)
 
 
 class TinyFPN(nn.Module):
     """One residual block a stage, a pyramid at strides 4 to 32.
 
     Args:
-        widths: channels at strides 2, 4, 8, 16 and 32.
-        channels: of every level of the pyramid.
+        widths: Channels at strides 2, 4, 8, 16 and 32.
     """
 
     strides = (4, 8, 16, 32)
@@ -246,21 +215,18 @@ class YolactFPN(nn.Module):
     Sides of the image need not be multiples of the strides.
 
     Args:
-        resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
-        frozen_norm: fix the statistics and affine parameters of batch norm, as YOLACT does with
+        resnet: See ``ResNetFPN``.
+        frozen_norm: Fix the statistics and affine parameters of batch norm, as YOLACT does with
             fewer than six images on a device.
-        channels: of every level of the pyramid.
     """
 
     strides = (8, 16, 32, 64, 128)
 
     def __init__(self, *, resnet: str, frozen_norm: bool = False, channels: int = 256) -> None:
         super().__init__()
-        norm = FrozenNorm if frozen_norm else nn.BatchNorm2d
-        network = get_model(resnet, weights=None, norm_layer=norm)
-        stages = {name: str(stride) for name, stride in STAGES.items() if stride >= 8}
-        widths = stage_widths(network, stages)
-        self.body = IntermediateLayerGetter(network, stages)
+        network = get_model(resnet, weights=None, norm_layer=_norm(frozen_norm))
+        self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in C3_TO_C5.items()})
+        widths = _widths(network, C3_TO_C5)
         self.lateral = nn.ModuleList(nn.Conv2d(wide, channels, 1) for wide in widths)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
         self.top = nn.ModuleList(

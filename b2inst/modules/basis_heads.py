@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.modules.layers import initialise
-from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead, conv_block
-from b2inst.ops.aligned_bilinear import aligned_bilinear
-from b2inst.structures import Bases, Features, Targets
+from b2inst.modules.interfaces import BasisPredictor
+from b2inst.modules.layers import NormLayer, conv_block, conv_norm, initialise
+from b2inst.modules.semantic_heads import ClassMapHead, SemanticHead
+from b2inst.ops.frame_masks import aligned_bilinear
+from b2inst.structures import Bases, Features
 
 
-class BasisPredictor(Protocol):
-    """Global bases of a batch."""
-
-    @property
-    def num_bases(self) -> int:
-        """K, as the assembler gets them."""
-
-    def __call__(self, features: Features) -> Bases:
-        """Features to bases."""
-
-    def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses on the bases themselves; none for plain bases."""
-
-
-class BasisHead(nn.Module):
+class BasisHead(BasisPredictor):
     """Refine each level, sum them at the finest, convolve, upsample, project to K maps.
 
     Args:
-        in_channels: channels of the features.
-        num_bases: number of bases K.
-        strides: of the levels used, finest first.
-        upsampling: of the finest level, to the grid of the bases.
-        channels: hidden width.
+        strides: Of the levels used, finest first.
+        upsampling: From the finest level to the grid of the bases.
         num_convs: 3×3 convolutions before the upsampling.
-        last_conv: one more after it.
-        auxiliary: auxiliary task, trained on the same features.
+        last_conv: One more after it.
+        auxiliary: Auxiliary task, trained on the same features.
     """
 
     def __init__(
@@ -54,7 +38,7 @@ class BasisHead(nn.Module):
         channels: int = 128,
         num_convs: int = 3,
         last_conv: bool = True,
-        auxiliary: SemanticHead | FocalSemanticHead | None = None,
+        auxiliary: SemanticHead | None = None,
     ) -> None:
         super().__init__()
         self.num_bases = num_bases
@@ -68,18 +52,16 @@ class BasisHead(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, features: Features) -> Bases:
-        refined = [
-            block(features[stride]) for block, stride in zip(self.refine, self.strides, strict=True)
-        ]
-        size = refined[0].shape[-2:]
-        x = reduce(torch.add, (refined[0], *(_resize(level, size) for level in refined[1:])))
+        finest, *coarser = self._refined(features)
+        size = finest.shape[-2:]
+        x = reduce(torch.add, (_resize(level, size) for level in coarser), finest)
         x = _resize(self.convs(x), [self.upsampling * side for side in size])
         x = self.upsampled_conv(x)
         return Bases(self.project(x).float(), stride=self.strides[0] // self.upsampling)
 
-    def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The auxiliary loss; the bases themselves learn from the mask loss only."""
-        return {} if self.auxiliary is None else self.auxiliary.loss(features, targets)
+    def _refined(self, features: Features) -> list[Tensor]:
+        pairs = zip(self.refine, self.strides, strict=True)
+        return [block(features[stride]) for block, stride in pairs]
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -90,8 +72,7 @@ class MaskBranch(BasisHead):
     """CondInst's: no upsampling, and levels are aligned at their corners (CondInst §3.2).
 
     Args:
-        options: in_channels, num_bases, strides, channels, num_convs and auxiliary of
-            ``BasisHead``.
+        options: Arguments of ``BasisHead`` except ``upsampling`` and ``last_conv``.
     """
 
     def __init__(self, *, num_bases: int = 8, num_convs: int = 4, **options: Any) -> None:
@@ -101,27 +82,22 @@ class MaskBranch(BasisHead):
 
     def forward(self, features: Features) -> Bases:
         finest = self.strides[0]
-        refined = (
-            aligned_bilinear(block(features[stride]), stride // finest)
-            for block, stride in zip(self.refine, self.strides, strict=True)
-        )
-        maps = self.project(self.convs(reduce(torch.add, refined)))
+        levels = zip(self._refined(features), self.strides, strict=True)
+        aligned = (aligned_bilinear(level, stride // finest) for level, stride in levels)
+        maps = self.project(self.convs(reduce(torch.add, aligned)))
         return Bases(maps.float(), stride=finest)
 
 
-class PrototypeHead(nn.Module):
+class PrototypeHead(BasisPredictor):
     """Convolve one level, upsample twofold, convolve, project to K maps; ReLU after each.
 
     Args:
-        in_channels: channels of the features.
-        num_bases: number of bases K.
-        stride: of the level used.
-        cell: input pixels per cell of the prototypes (default: half the stride). It is smaller if
+        stride: Of the level used.
+        cell: Input pixels per cell of the prototypes (default: half the stride). It is smaller if
             the image's side is no multiple of the stride, since levels are rounded up.
-        channels: hidden width.
         num_convs: 3×3 convolutions before the upsampling; one more follows it.
-        norm: builds a norm from a width, after each of these convolutions; None, as published.
-        auxiliary: auxiliary task, trained on the same features.
+        norm: Builds a norm after each of these convolutions; None, as published.
+        auxiliary: Auxiliary task, trained on the same features.
     """
 
     def __init__(
@@ -133,7 +109,7 @@ class PrototypeHead(nn.Module):
         cell: float | None = None,
         channels: int = 256,
         num_convs: int = 3,
-        norm: Callable[[int], nn.Module] | None = None,
+        norm: NormLayer | None = None,
         auxiliary: ClassMapHead | None = None,
     ) -> None:
         super().__init__()
@@ -141,8 +117,8 @@ class PrototypeHead(nn.Module):
         self.stride = stride
         self.cell = stride / 2 if cell is None else cell
         widths = [in_channels] + [channels] * num_convs
-        self.convs = nn.ModuleList(_conv(wide, channels, norm) for wide in widths[:num_convs])
-        self.upsampled_conv = _conv(widths[-1], channels, norm)
+        self.convs = nn.ModuleList(conv_norm(wide, channels, norm) for wide in widths[:num_convs])
+        self.upsampled_conv = conv_norm(widths[-1], channels, norm)
         self.project = nn.Conv2d(channels, num_bases, 1)
         initialise(self, nn.init.xavier_uniform_)
         self.auxiliary = auxiliary
@@ -154,12 +130,3 @@ class PrototypeHead(nn.Module):
         x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         x = F.relu(self.upsampled_conv(x))
         return Bases(F.relu(self.project(x)).float(), stride=self.cell)
-
-    def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """The auxiliary loss; the prototypes themselves learn from the mask loss only."""
-        return {} if self.auxiliary is None else self.auxiliary.loss(features, targets)
-
-
-def _conv(in_channels: int, channels: int, norm: Callable[[int], nn.Module] | None) -> nn.Module:
-    conv = nn.Conv2d(in_channels, channels, 3, padding=1)
-    return conv if norm is None else nn.Sequential(conv, norm(channels))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import roi_align
 
 from b2inst.losses import mask_bce
+from b2inst.modules.interfaces import Assembler
 from b2inst.modules.refinement import Refinement
 from b2inst.ops.masks import crop_masks
 from b2inst.structures import Bases, Positives, RoIMasks, Targets
 
 
-class Blender(nn.Module):
+class Blender(Assembler):
     """Softmax over the bases of K attention maps A×A, spread over the RoI (BlendMask §3.1).
 
     Args:
-        num_bases: number of bases K.
         attention_size: A; 7 in the paper, 14 in the published BlendMask.
         roi_size: R, side of the masks in cells.
-        refinement: of the blended logits, guided by the boundary in the RoI.
+        refinement: Of the blended logits, guided by the boundary in the RoI.
     """
 
     def __init__(
@@ -31,22 +31,13 @@ class Blender(nn.Module):
         roi_size: int = 56,
         refinement: Refinement | None = None,
     ) -> None:
-        super().__init__()
-        self.num_bases = num_bases
+        super().__init__(
+            num_bases=num_bases,
+            num_coefficients=num_bases * attention_size**2,
+            refinement=refinement,
+        )
         self.attention_size = attention_size
         self.roi_size = roi_size
-        self.refinement = refinement
-
-    @property
-    def num_coefficients(self) -> int:
-        """D = K·A·A."""
-        return self.num_bases * self.attention_size**2
-
-    @property
-    def of_last_basis(self) -> Tensor:
-        """Which coefficients concern the last basis alone, its attention: D bool."""
-        basis = torch.arange(self.num_bases).repeat_interleave(self.attention_size**2)
-        return basis == self.num_bases - 1
 
     def attention(self, coefficients: Tensor) -> Tensor:
         """Blending weights P×K×R×R of P×D coefficients; they sum to 1 over the bases."""
@@ -54,36 +45,33 @@ class Blender(nn.Module):
         maps = coefficients.view(-1, self.num_bases, size, size)
         return F.interpolate(maps, self.roi_size, mode="bilinear", align_corners=False).softmax(1)
 
-    def pool(self, bases: Bases, boxes: list[Tensor]) -> Tensor:
-        """Bases inside each box, N×K×R×R; ``boxes`` are per image, in network-input pixels."""
-        return self._pool(bases.maps, bases.stride, boxes)
-
-    def guide(self, bases: Bases, boxes: list[Tensor]) -> Tensor | None:
-        """Boundary logits inside each box, N×R×R, where they are predicted and needed."""
-        if self.refinement is None or bases.boundary_logits is None:
-            return None
-        return self._pool(bases.boundary_logits, bases.stride, boxes)[:, 0]
-
-    def logits(self, rois: Tensor, guide: Tensor | None, coefficients: Tensor) -> Tensor:
-        """P×R×R mask logits of P×K×R×R pooled bases."""
-        blended = (rois * self.attention(coefficients)).sum(1)
-        return blended if self.refinement is None else self.refinement(blended, guide)
-
-    def _pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
+    def pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
+        """Pool maps inside N boxes, given per image in network-input pixels, to N×K×R×R."""
         return roi_align(maps, boxes, self.roi_size, 1 / stride, sampling_ratio=1, aligned=True)
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> RoIMasks:
-        """N masks; ``boxes`` are per image, in network-input pixels, coefficients N×D."""
-        logits = self.logits(self.pool(bases, boxes), self.guide(bases, boxes), coefficients)
+        logits = self._logits(bases, boxes, coefficients)
         return RoIMasks(logits.sigmoid(), torch.cat(boxes))
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of every positive's mask in its true box, weighted by centerness."""
-        boxes = [t.boxes for t in targets]
-        rois, guide = self.pool(bases, boxes), self.guide(bases, boxes)
-        truths = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
         index = positives.target_index
-        guides = None if guide is None else guide[index]
-        logits = self.logits(rois[index], guides, positives.coefficients)
+        logits = self._logits(bases, [t.boxes for t in targets], positives.coefficients, index)
+        truths = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
         loss = mask_bce(logits, truths[index]) * positives.weights
         return {"loss_mask": loss.sum() / positives.weight_sum}
+
+    def _logits(
+        self,
+        bases: Bases,
+        boxes: list[Tensor],
+        coefficients: Tensor,
+        box_index: Tensor | slice = slice(None),
+    ) -> Tensor:
+        """P×R×R mask logits; ``box_index`` is the box of each, by default all in order."""
+        rois = self.pool(bases.maps, bases.stride, boxes)[box_index]
+        blended = (rois * self.attention(coefficients)).sum(1)
+        guide = None
+        if self.refinement is not None and bases.boundary_logits is not None:
+            guide = self.pool(bases.boundary_logits, bases.stride, boxes)[box_index, 0]
+        return self.refined(blended, guide)

@@ -7,24 +7,94 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
-from b2inst.modules.basis_heads import BasisPredictor
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
-from b2inst.ops.boundary import boundary_target
+from b2inst.losses import crisp_boundary_loss, dice_loss
+from b2inst.modules.interfaces import BasisPredictor
+from b2inst.ops.boundary import boundary_target, laplacian_boundary
+from b2inst.ops.distributed import mean_weight
+from b2inst.ops.masks import crop_masks
 from b2inst.structures import Bases, Features, Targets
 
 
-class BoundarySupervision(nn.Module):
+class BoundaryLoss(nn.Module):
+    """Weighted sum of the paper's losses that train a map to show boundaries (§4.1).
+
+    Args:
+        local: In the true box of each instance, to the boundary of that instance alone, as
+            two-stage methods learn boundaries; otherwise over the whole image, to the boundaries
+            of all instances together.
+        two_sided: The target marks the cells on both sides of a boundary; not if ``local``.
+        bce_weight, dice_weight, crisp_weight: Of the three losses; 0 leaves one out.
+    """
+
+    roi_size = 28  #: that the map and the masks are pooled to, if local
+
+    def __init__(
+        self,
+        *,
+        local: bool = False,
+        two_sided: bool = False,
+        bce_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        crisp_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.local = local
+        self.two_sided = two_sided
+        self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
+
+    def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
+        """Losses by name of B×1×h×w boundary logits with ``stride`` input pixels per cell.
+
+        Local losses are means over instances, 0 without any.
+        """
+        if self.local:
+            return self._local(logits.float(), stride, targets)
+        size = (logits.shape[-2], logits.shape[-1])
+        truth = [
+            boundary_target(t.masks, stride=stride, size=size, two_sided=self.two_sided)
+            for t in targets
+        ]
+        return self._losses(logits[:, 0].float(), torch.stack(truth))
+
+    def _local(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
+        boxes = [t.boxes for t in targets]
+        pooled = roi_align(logits, boxes, self.roi_size, 1 / stride, sampling_ratio=2, aligned=True)
+        masks = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
+        truth = laplacian_boundary(masks, frame="constant").float()
+        weight = mean_weight(truth.new_tensor(len(truth)))
+        if not len(truth):  # a mean over nothing; one empty box instead, without weight
+            pooled = 0 * logits[:1]
+            truth = pooled[:, 0].detach()
+        return {name: weight * loss for name, loss in self._losses(pooled[:, 0], truth).items()}
+
+    def _losses(self, logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        probabilities = logits.sigmoid()
+        losses = {
+            "bce": F.binary_cross_entropy_with_logits(logits, truth),
+            "dice": dice_loss(probabilities, truth).mean(),
+            "crisp": crisp_boundary_loss(probabilities, truth).mean(),
+        }
+        return {
+            f"loss_boundary_{name}": weight * losses[name]
+            for name, weight in self.weights.items()
+            if weight
+        }
+
+
+class BoundarySupervision(BasisPredictor):
     """A basis head with a supervised boundary map beside its bases.
 
     The masks do not use the map: learning it shapes the features. These are designs (a), (b) and
-    (d) of Table 2, depending on what the branch reads and where the criterion looks.
+    (d) of Table 2, depending on the levels that the branch reads and on the criterion.
 
     Args:
-        basis_head: predicts the bases. Without ``branch`` its last map is the boundary.
-        branch: a basis head of one map, the boundary, on the same grid.
-        criterion: losses of the map.
+        basis_head: Predicts the bases. Without ``branch`` its last map is the boundary.
+        branch: Basis head of one map, the boundary, on the same grid.
+        criterion: Loss of the map.
     """
 
     def __init__(
@@ -32,17 +102,13 @@ class BoundarySupervision(nn.Module):
         *,
         basis_head: BasisPredictor,
         branch: BasisPredictor | None,
-        criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
+        criterion: BoundaryLoss,
     ) -> None:
         super().__init__()
         self.basis_head = basis_head
         self.branch = branch
         self.criterion = criterion
-
-    @property
-    def num_bases(self) -> int:
-        """Number of bases K that the assembler gets."""
-        return self.basis_head.num_bases - (self.branch is None)
+        self.num_bases = basis_head.num_bases - (branch is None)  #: that the assembler gets
 
     def forward(self, features: Features) -> Bases:
         bases = self.basis_head(features)
@@ -52,7 +118,6 @@ class BoundarySupervision(nn.Module):
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
         """Losses of the basis head and of the boundary."""
-        assert bases.boundary_logits is not None
         losses = self.basis_head.loss(features, bases, targets)
         return losses | self.criterion(bases.boundary_logits, bases.stride, targets)
 
@@ -63,17 +128,14 @@ class BoundaryBasis(BoundarySupervision):
     Designs (c) and (e) of Table 2; (e) is B2Inst's.
 
     Args:
-        detach: the mask loss does not train the boundary through its use as a basis.
-        parts: see ``BoundarySupervision``.
+        detach: The mask loss does not train the boundary through its use as a basis.
+        parts: Arguments of ``BoundarySupervision``.
     """
 
     def __init__(self, *, detach: bool = True, **parts: Any) -> None:
         super().__init__(**parts)
         self.detach = detach
-
-    @property
-    def num_bases(self) -> int:
-        return super().num_bases + 1
+        self.num_bases += 1
 
     def forward(self, features: Features) -> Bases:
         bases = super().forward(features)
@@ -87,12 +149,10 @@ def add_boundary(
     basis_head: BasisPredictor,
     make_branch: Callable[..., BasisPredictor],
     *,
-    in_channels: int,
     branch_channels: int,
     branch_convs: int,
     pyramid_strides: Sequence[int],
     fused: bool = False,
-    local: bool = False,
     as_basis: bool = True,
     detach: bool = True,
     **losses: Any,
@@ -103,48 +163,42 @@ def add_boundary(
     and not ``as_basis``; (b) ``fused`` and not ``as_basis``; (c) ``fused``; (d) not ``as_basis``.
 
     Args:
-        basis_head: the baseline's.
-        make_branch: builds a branch from arguments of ``BasisHead``.
-        in_channels: channels of the features.
-        branch_channels: width of the boundary's own branch; 0 shares the basis head, whose last
-            map is then the boundary.
-        branch_convs: number of convolutions of that branch.
-        pyramid_strides: levels that a fused branch reads, finest first; a single one reads that.
-        fused: the branch reads several levels of the pyramid, summed, instead of the finest.
-        local: the loss compares each instance's box with its own boundary, not the whole image.
-        as_basis: the boundary joins the bases that masks are composed of.
-        detach: the mask loss does not train the boundary through its use as a basis.
-        losses: arguments of the losses in ``b2inst.modules.boundary_loss``.
+        make_branch: Builds a branch from arguments of ``BasisHead``.
+        branch_channels, branch_convs: Width of the boundary's own branch, and its convolutions. A
+            width of 0 shares the basis head, whose last map is then the boundary.
+        pyramid_strides: Levels that a fused branch reads, finest first; a single one reads that.
+        fused: The branch reads several levels of the pyramid, summed, instead of the finest.
+        as_basis, detach: See ``BoundaryBasis``.
+        losses: Arguments of ``BoundaryLoss``.
 
     Raises:
         ValueError: ``fused`` without a branch.
     """
+    if fused and not branch_channels:
+        raise ValueError("fused needs a branch of the boundary's own: give branch_channels")
     branch = None
     if branch_channels:
         branch = make_branch(
-            in_channels=in_channels,
             num_bases=1,
             strides=pyramid_strides if fused else pyramid_strides[:1],
             channels=branch_channels,
             num_convs=branch_convs,
         )
-    elif fused:
-        raise ValueError("fused needs a branch of the boundary's own: give branch_channels")
-    criterion = (RoIBoundaryLoss if local else HolisticBoundaryLoss)(**losses)
-    if as_basis:
-        return BoundaryBasis(
-            basis_head=basis_head, branch=branch, criterion=criterion, detach=detach
-        )
-    return BoundarySupervision(basis_head=basis_head, branch=branch, criterion=criterion)
+    parts: dict[str, Any] = {
+        "basis_head": basis_head,
+        "branch": branch,
+        "criterion": BoundaryLoss(**losses),
+    }
+    return BoundaryBasis(detach=detach, **parts) if as_basis else BoundarySupervision(**parts)
 
 
 class OracleBoundary(nn.Module):
     """Adds the boundary of the true masks to the bases.
 
     Args:
-        as_basis: it is also the last of the bases.
-        two_sided: see ``boundary_target``.
-        logit: of a cell on a boundary; all others have its negative.
+        as_basis: It is also the last of the bases.
+        two_sided: See ``boundary_target``.
+        logit: Of a cell on a boundary; all others have its negative.
     """
 
     def __init__(
@@ -156,7 +210,7 @@ class OracleBoundary(nn.Module):
         self.logit = logit
 
     def forward(self, bases: Bases, truths: Sequence[Tensor]) -> Bases:
-        """The bases with the boundary of each image's N×H×W true masks, in network pixels."""
+        """Add the boundary of each image's N×H×W true masks, in network-input pixels."""
         size = (bases.maps.shape[-2], bases.maps.shape[-1])
         targets = [
             boundary_target(masks, stride=bases.stride, size=size, two_sided=self.two_sided)

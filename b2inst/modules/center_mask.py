@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from b2inst.modules.fcos_head import FCOSHead
+from b2inst.modules.fcos_head import DenseOutputs, FCOSHead, LevelScale
 from b2inst.modules.layers import initialise
 from b2inst.modules.mask_heads import MaskIoUHead, RoIMaskHead
 from b2inst.structures import Detections, Features, ImageBatch, RoIOutputs, RoISamples, Targets
@@ -18,13 +18,29 @@ from b2inst.structures import Detections, Features, ImageBatch, RoIOutputs, RoIS
 _KAIMING = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
 
 
+class CenterMaskHead(FCOSHead):
+    """FCOS with a learned factor for each level's box distances, and another threshold.
+
+    Candidates are the (position, class) pairs whose class probability alone is above it.
+    """
+
+    level_scale = LevelScale
+    max_detections = 50
+
+    def candidate_scores(self, outputs: DenseOutputs) -> Tensor:
+        """Class probability times centerness, B×S×C; 0 where the former is up to the threshold."""
+        probability = outputs.class_logits.sigmoid()
+        product = probability * outputs.centerness_logits.sigmoid()[..., None]
+        return product * (probability > self.score_threshold)
+
+
 class FCOSDetector(nn.Module):
     """FCOS as the detector of a two-stage model; see ``FasterRCNN`` for its methods.
 
     Args:
-        head: predicts boxes and classes.
-        train_detections: detections per image among which boxes to train masks in are looked for.
-        samples: most boxes per image to train masks in.
+        head: Predicts boxes and classes.
+        train_detections: Detections per image among which boxes to train masks in are looked for.
+        samples: Most boxes per image to train masks in.
     """
 
     def __init__(self, head: FCOSHead, *, train_detections: int = 100, samples: int = 128) -> None:
@@ -72,8 +88,8 @@ def boxes_on_objects(boxes: Tensor, targets: Targets, most: int) -> RoISamples:
 
     Args:
         boxes: N×4, detections of an image.
-        targets: of the image.
-        most: if there are more, so many are drawn at random.
+        targets: Of the image.
+        most: If there are more, so many are drawn at random.
     """
     boxes = torch.cat([boxes, targets.boxes])
     if not len(targets):
@@ -95,9 +111,9 @@ def adaptive_levels(
     quarter, and so on.
 
     Args:
-        boxes: of each image, N in total; not clipped.
+        boxes: Of each image, N in total; not clipped.
         sizes: (height, width) of each image, not padded.
-        strides: of the levels, each twice the one before.
+        strides: Of the levels, each twice the one before.
     """
     shares = [
         (own[:, 2:] - own[:, :2]).clamp(min=0).prod(1) / (height * width)
@@ -125,13 +141,13 @@ class SpatialAttentionMaskHead(RoIMaskHead):
     """Mask R-CNN's mask head, with attention after the convolutions and levels by adaptive size.
 
     Args:
-        head: arguments of ``RoIMaskHead``.
+        head: Arguments of ``RoIMaskHead``.
     """
 
     def __init__(self, **head: Any) -> None:
         super().__init__(**head)
         self.attention = SpatialAttention()
-        nn.init.normal_(self.predictor.mask_fcn_logits.weight, std=0.001)
+        initialise(self.predictor.mask_fcn_logits, partial(nn.init.normal_, std=0.001))
 
     def forward(  # type: ignore[override]
         self, features: Features, boxes: list[Tensor], sizes: Sequence[tuple[int, int]]
@@ -150,7 +166,7 @@ class CenterMaskIoUHead(MaskIoUHead):
     """Mask Scoring R-CNN's head, with other initial weights.
 
     Args:
-        head: arguments of ``MaskIoUHead``.
+        head: Arguments of ``MaskIoUHead``.
     """
 
     def __init__(self, **head: Any) -> None:

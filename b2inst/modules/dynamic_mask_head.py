@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from b2inst.losses import mask_dice
 from b2inst.modules.fcos_targets import locations
+from b2inst.modules.interfaces import Assembler
 from b2inst.modules.refinement import Refinement
-from b2inst.ops.aligned_bilinear import aligned_bilinear
 from b2inst.ops.distributed import even_share
-from b2inst.ops.frame_masks import portions
+from b2inst.ops.frame_masks import aligned_bilinear, portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
@@ -25,14 +25,12 @@ def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
     depend on how a batch is spread over devices.
     """
     crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
-    if not len(crowded):
-        return positives
     keep = torch.ones_like(positives.image_index, dtype=torch.bool)
     for image in crowded:
         rows = (positives.image_index == image).nonzero()[:, 0]
         # On the CPU, whose generator is what an interrupted training restores.
         keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False
-    return positives[keep]
+    return positives[keep] if len(crowded) else positives
 
 
 def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
@@ -57,7 +55,7 @@ def _rank(scores: Tensor, group: Tensor) -> Tensor:
     return rank
 
 
-class DynamicMaskHead(nn.Module):
+class DynamicMaskHead(Assembler):
     """Three 1×1 convolutions with predicted weights, ReLU between them (CondInst §3.2).
 
     Their input is the offset of the instance from each cell, and the bases. Coefficients are all
@@ -65,37 +63,34 @@ class DynamicMaskHead(nn.Module):
     offset is divided by, in network-input pixels.
 
     Args:
-        num_bases: number of bases K.
-        channels: between the layers.
-        upsampling: of its output, to the masks' logits.
-        sample: selects the positives whose masks are trained.
-        refinement: of the logits before upsampling, guided by the boundary.
+        channels: Between the layers.
+        sample: Selects the positives whose masks are trained.
+        refinement: Of the logits before upsampling, guided by the boundary.
     """
+
+    upsampling = 2  #: of the output, to the masks' logits
 
     def __init__(
         self,
         *,
         num_bases: int = 8,
         channels: int = 8,
-        upsampling: int = 2,
         sample: Callable[[Positives], Positives] = at_random,
         refinement: Refinement | None = None,
     ) -> None:
-        super().__init__()
         widths = [2 + num_bases, channels, channels, 1]
-        self.shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
-        self.upsampling = upsampling
+        shapes = [(wide_out, wide_in) for wide_in, wide_out in pairwise(widths)]
+        super().__init__(
+            num_bases=num_bases,
+            num_coefficients=sum(out * (wide_in + 1) for out, wide_in in shapes) + 3,
+            refinement=refinement,
+        )
+        self.shapes = shapes
         self.sample = sample
-        self.refinement = refinement
-
-    @property
-    def num_coefficients(self) -> int:
-        """D."""
-        return sum(out * (wide_in + 1) for out, wide_in in self.shapes) + 3
 
     @property
     def of_last_basis(self) -> Tensor:
-        """Which coefficients concern the last basis alone, weights of the first layer: D bool."""
+        """Weights of the first layer: D bool."""
         concerns = torch.zeros(self.num_coefficients, dtype=torch.bool)
         first, _ = self.filters(concerns[None])[0]
         first[..., -1] = True
@@ -121,45 +116,35 @@ class DynamicMaskHead(nn.Module):
     def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
         """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
 
-        Args:
-            image: P int64, each one's image in the batch.
-            coefficients: P×D.
+        ``image`` is each one's image in the batch, P int64; coefficients are P×D.
         """
-        filtered = self.filtered(bases, image, coefficients)
-        if self.refinement is None:
-            return filtered
-        boundary = bases.boundary_logits
-        return self.refinement(filtered, None if boundary is None else boundary[image, 0])
+        boundary = None
+        if self.refinement is not None and bases.boundary_logits is not None:
+            boundary = bases.boundary_logits[image, 0]
+        return self.refined(self.filtered(bases, image, coefficients), boundary)
 
     def filtered(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
         """The same before refinement."""
         x = torch.cat([self.offsets(bases, coefficients), bases.maps.flatten(2)[image]], dim=1)
-        layers = self.filters(coefficients)
-        for weight, bias in layers[:-1]:
-            x = F.relu(torch.baddbmm(bias, weight, x))
-        weight, bias = layers[-1]
+        *layers, (weight, bias) = self.filters(coefficients)
+        for hidden_weight, hidden_bias in layers:
+            x = F.relu(torch.baddbmm(hidden_bias, hidden_weight, x))
         return torch.baddbmm(bias, weight, x)[:, 0].unflatten(1, bases.maps.shape[-2:])
 
     def enlarged(self, logits: Tensor) -> Tensor:
-        """Upsampled logits: P×h×w to P×(2h)×(2w) for a factor 2."""
+        """Upsampled logits: P×h×w to P×(2h)×(2w)."""
         return aligned_bilinear(logits[:, None], self.upsampling)[:, 0]
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
-        """N masks, not confined to their boxes.
-
-        Args:
-            boxes: per image, N in total, in network-input pixels.
-            coefficients: N×D.
-        """
+        """Masks that are not confined to their boxes."""
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
         image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
-        up = self.upsampling
         height, width = bases.maps.shape[-2:]
-        masks = bases.maps.new_empty((len(image), up * height, up * width))
+        masks = bases.maps.new_empty((len(image), *self._size(bases)))
         for rows in portions(0, len(image), cells=height * width):
             logits = self.logits(bases, image[rows], coefficients[rows])
             masks[rows] = self.enlarged(logits).sigmoid()
-        stride = self._stride(bases)
+        stride = int(bases.stride) // self.upsampling
         # The first cell is pixel stride // 2, whose centre is half a pixel further.
         return FrameMasks(masks, torch.cat(boxes), stride=stride, origin=stride // 2 + 0.5)
 
@@ -175,17 +160,17 @@ class DynamicMaskHead(nn.Module):
 
         As published, a cell is one pixel of the true mask, not a mean.
         """
-        stride = self._stride(bases)
-        height, width = (self.upsampling * side for side in bases.maps.shape[-2:])
+        stride = int(bases.stride) // self.upsampling
         counts = [len(target) for target in targets]
         truths = torch.zeros(
-            (sum(counts), height, width), dtype=torch.uint8, device=bases.maps.device
+            (sum(counts), *self._size(bases)), dtype=torch.uint8, device=bases.maps.device
         )
         for canvas, target in zip(truths.split(counts), targets, strict=True):
             sampled = target.masks[:, stride // 2 :: stride, stride // 2 :: stride]
             canvas[:, : sampled.shape[1], : sampled.shape[2]] = sampled
         return truths
 
-    def _stride(self, bases: Bases) -> int:
-        """Of the masks."""
-        return int(bases.stride) // self.upsampling
+    def _size(self, bases: Bases) -> tuple[int, int]:
+        """(h, w) of the masks."""
+        height, width = bases.maps.shape[-2:]
+        return self.upsampling * height, self.upsampling * width

@@ -23,18 +23,14 @@ class FasterRCNN(nn.Module):
     """torchvision's region proposals and box head over the features of any backbone.
 
     Args:
-        in_channels: channels of the features.
-        num_classes: C.
-        strides: of the levels that proposals come from.
-        anchor_sizes: side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
-        box_pooler: pools the features in a box.
-        box_head: N×in_channels×R×R pooled features to N×hidden.
-        hidden: output width of ``box_head``.
-        train_proposals, test_proposals: per level before suppression, and per image after it.
-        samples: boxes per image to train the box head on, a quarter of them objects.
-        refined_samples: train masks in the boxes that the box head regresses, as at inference
+        strides: Of the levels that proposals come from.
+        anchor_sizes: Side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
+        box_pooler, box_head: N boxes to N×in_channels×R×R features, and these to N×hidden.
+        train_proposals, test_proposals: Per level before suppression, and per image after it.
+        samples: Boxes per image to train the box head on, a quarter of them objects.
+        refined_samples: Train masks in the boxes that the box head regresses, as at inference
             (BMask R-CNN, PointRend), instead of in the proposals.
-        detectron2: anchors and box losses of detectron2: sides of anchors are not rounded, their
+        detectron2: Anchors and box losses of detectron2: sides of anchors are not rounded, their
             steps are the strides, and errors are not squared near 0.
     """
 
@@ -56,6 +52,7 @@ class FasterRCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
+        self.test_proposals = test_proposals
         self.refined_samples = refined_samples
         self.box_beta = 0 if detectron2 else 1 / 9
         generator = partial(_StrideAnchors, self.strides) if detectron2 else AnchorGenerator
@@ -69,8 +66,8 @@ class FasterRCNN(nn.Module):
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n={"training": train_proposals[0], "testing": test_proposals[0]},
-            post_nms_top_n={"training": train_proposals[1], "testing": test_proposals[1]},
+            pre_nms_top_n={"training": train_proposals[0]},
+            post_nms_top_n={"training": train_proposals[1]},
             nms_thresh=0.7,
         )
         self.rpn.box_beta = self.box_beta
@@ -87,6 +84,7 @@ class FasterRCNN(nn.Module):
             nms_thresh=0.5,
             detections_per_img=100,
         )
+        self.max_detections = 100
 
     @property
     def max_detections(self) -> int:
@@ -96,7 +94,11 @@ class FasterRCNN(nn.Module):
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
         self.roi_heads.detections_per_img = limit
-        self.rpn.more = 4 * max(limit - 100, 0)
+        more = 4 * max(limit - 100, 0)
+        for counts, usual in zip(
+            (self.rpn._pre_nms_top_n, self.rpn._post_nms_top_n), self.test_proposals, strict=True
+        ):
+            counts["testing"] = usual + more
 
     @property
     def score_threshold(self) -> float:
@@ -112,21 +114,21 @@ class FasterRCNN(nn.Module):
     ) -> tuple[dict[str, Tensor], list[RoISamples]]:
         """Losses by name, and each image's boxes whose masks are to be trained."""
         truths = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
-        proposals, losses = self.rpn(_images(batch), self._pyramid(features), truths)
+        proposals, losses = self._propose(features, batch, truths)
         boxes, index, labels, moves = self.roi_heads.select_training_samples(proposals, truths)
         logits, deltas = self._predict(features, boxes)
         losses |= self._box_losses(logits, deltas, torch.cat(labels), torch.cat(moves))
         if self.refined_samples:
             boxes = self._refined(boxes, labels, deltas)
         samples = []
-        for of, label, target in zip(boxes, labels, index, strict=True):
+        for own, label, target in zip(boxes, labels, index, strict=True):
             positive = label > 0
-            samples.append(RoISamples(of[positive], label[positive] - 1, target[positive]))
+            samples.append(RoISamples(own[positive], label[positive] - 1, target[positive]))
         return losses, samples
 
     def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
         """Detections of each image after non-maximum suppression, clipped to it."""
-        proposals, _ = self.rpn(_images(batch), self._pyramid(features))
+        proposals, _ = self._propose(features, batch)
         logits, deltas = self._predict(features, proposals)
         found = self.roi_heads.postprocess_detections(logits, deltas, proposals, batch.sizes)
         return [
@@ -134,8 +136,11 @@ class FasterRCNN(nn.Module):
             for boxes, scores, labels in zip(*found, strict=True)
         ]
 
-    def _pyramid(self, features: Features) -> dict[str, Tensor]:
-        return {str(stride): features[stride] for stride in self.strides}
+    def _propose(
+        self, features: Features, batch: ImageBatch, truths: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        pyramid = {str(stride): features[stride] for stride in self.strides}
+        return self.rpn(ImageList(batch.images, batch.sizes), pyramid, truths)
 
     def _predict(self, features: Features, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.roi_heads.box_roi_pool(features, boxes)
@@ -163,16 +168,9 @@ class FasterRCNN(nn.Module):
 
 
 class _ProposalNetwork(RegionProposalNetwork):
-    """With more proposals at inference, per level and per image, and any error of boxes."""
+    """With any error of boxes."""
 
-    more = 0
     box_beta = 1 / 9  #: below this, errors are squared
-
-    def pre_nms_top_n(self) -> int:
-        return super().pre_nms_top_n() + (0 if self.training else self.more)
-
-    def post_nms_top_n(self) -> int:
-        return super().post_nms_top_n() + (0 if self.training else self.more)
 
     def compute_loss(
         self,
@@ -227,7 +225,3 @@ class _RPNHead(RPNHead):
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         logits, deltas = super().forward(x)
         return [level.float() for level in logits], [level.float() for level in deltas]
-
-
-def _images(batch: ImageBatch) -> ImageList:
-    return ImageList(batch.images, batch.sizes)

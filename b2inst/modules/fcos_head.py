@@ -16,7 +16,8 @@ from torchvision.ops import batched_nms
 from b2inst.losses import focal_loss, ltrb_giou_loss
 from b2inst.modules.fcos_targets import assign, box_centres, locations, mask_centroids
 from b2inst.modules.fcos_targets import sizes_of_interest as default_sizes
-from b2inst.modules.layers import PositionConv, initialise
+from b2inst.modules.interfaces import InstanceHead
+from b2inst.modules.layers import PositionConv, by_position, conv_layers, initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Detections, Features, Positives, Targets
 
@@ -25,35 +26,29 @@ _NORMAL = partial(nn.init.normal_, std=0.01)
 
 @dataclass
 class DenseOutputs:
-    """What the head predicts at the S positions of all levels; levels in order, row by row."""
+    """Predictions at the S positions of all levels; levels in order, row by row."""
 
     class_logits: Tensor  #: B×S×C
     distances: Tensor  #: B×S×4, left top right bottom >= 0 in units of the level's stride
     centerness_logits: Tensor  #: B×S
-    towers: list[Tensor]  #: per level B×channels×h×w, what the coefficients are predicted from
+    towers: list[Tensor]  #: per level B×channels×h×w, which the coefficients are predicted from
 
 
-class FCOSHead(nn.Module):
+class FCOSHead(InstanceHead):
     """Classification, box and centerness towers shared by the levels.
 
     Args:
-        in_channels: channels of the features.
-        num_classes: C.
-        num_coefficients: D, numbers per position that only the assembler interprets, if any.
-        strides: of the levels that the head reads.
-        sizes_of_interest: per level, range of the largest box distance in pixels.
-        num_convs: 3×3 convolutions in each tower.
-        num_shared_convs: 3×3 convolutions before both towers.
-        radius: of centre sampling, in strides.
-        centres: an image's targets to the centres of its objects, see ``fcos_targets.assign``.
-        level_scale: builds a module for each level that its box distances go through.
-        centerness_counts: the score threshold is for class probability times centerness, not for
-            the former alone (CenterMask).
-        score_threshold, nms_iou, max_detections: of inference.
-        pre_nms: candidates per level (default: 1000, or ten times ``max_detections`` if more).
+        num_coefficients: D per position; 0 leaves them out.
+        sizes_of_interest: Per level, range of the largest box distance in pixels.
+        num_convs, num_shared_convs: 3×3 convolutions in each of the two towers, and before both.
     """
 
     outputs = DenseOutputs
+    radius = 1.5  #: of centre sampling, in strides
+    centres: Callable[[Targets], Tensor] = staticmethod(box_centres)  #: see ``assign``
+    level_scale: type[nn.Module] = nn.Identity  #: of the box distances of each level
+    pre_nms = 1000  #: candidates per level, or ten times ``max_detections`` if more
+    nms_iou = 0.6
 
     def __init__(
         self,
@@ -65,34 +60,18 @@ class FCOSHead(nn.Module):
         sizes_of_interest: Sequence[tuple[float, float]] | None = None,
         num_convs: int = 4,
         num_shared_convs: int = 0,
-        radius: float = 1.5,
-        centres: Callable[[Targets], Tensor] = box_centres,
-        level_scale: Callable[[], nn.Module] = nn.Identity,
-        centerness_counts: bool = True,
-        score_threshold: float = 0.05,
-        pre_nms: int | None = None,
-        nms_iou: float = 0.6,
-        max_detections: int = 100,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.strides = tuple(strides)
         self.sizes_of_interest = tuple(sizes_of_interest or default_sizes(strides))
-        self.radius = radius
-        self.centres = centres
-        self.centerness_counts = centerness_counts
-        self.score_threshold = score_threshold
-        self.pre_nms = pre_nms
-        self.nms_iou = nms_iou
-        self.max_detections = max_detections
-
         self.shared_tower = _tower(in_channels, num_shared_convs)
         self.class_tower = _tower(in_channels, num_convs)
         self.box_tower = _tower(in_channels, num_convs)
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
-        self.scales = nn.ModuleList(level_scale() for _ in strides)
+        self.scales = nn.ModuleList(self.level_scale() for _ in strides)
         initialise(self, _NORMAL)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
         # Last, so that the other weights do not depend on the number of coefficients.
@@ -103,19 +82,17 @@ class FCOSHead(nn.Module):
 
     def forward(self, features: Features) -> DenseOutputs:
         """Predictions at every position, of features at the head's strides."""
-        logits, distances, centerness, towers = [], [], [], []
-        for stride, scale in zip(self.strides, self.scales, strict=True):
-            shared = self.shared_tower(features[stride])
-            class_tower = self.class_tower(shared)
-            box_tower = self.box_tower(shared)
-            logits.append(_flatten(self.class_logits(class_tower)))
-            distances.append(_flatten(F.relu(scale(self.distances(box_tower)))))
-            centerness.append(_flatten(self.centerness(box_tower)))
-            towers.append(box_tower)
+        shared = [self.shared_tower(features[stride]) for stride in self.strides]
+        class_towers = [self.class_tower(x) for x in shared]
+        towers = [self.box_tower(x) for x in shared]
+        distances = (
+            F.relu(scale(self.distances(tower)))
+            for scale, tower in zip(self.scales, towers, strict=True)
+        )
         return DenseOutputs(
-            torch.cat(logits, 1).float(),
-            torch.cat(distances, 1).float(),
-            torch.cat(centerness, 1).float().squeeze(2),
+            by_position(map(self.class_logits, class_towers)),
+            by_position(distances),
+            by_position(map(self.centerness, towers)).squeeze(2),
             towers,
         )
 
@@ -144,29 +121,32 @@ class FCOSHead(nn.Module):
         centerness = outputs.centerness_logits[positive]
         num_positive = even_share(weights.new_tensor(len(weights)))
         weight_sum = even_share(weights.sum(), least=1e-6)
+        class_loss = focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
+        box_loss = ltrb_giou_loss(
+            outputs.distances[positive], assigned.distances[positive], weights
+        )
+        centerness_loss = F.binary_cross_entropy_with_logits(centerness, weights, reduction="sum")
         losses = {
-            "loss_class": focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
-            / num_positive,
-            "loss_box": ltrb_giou_loss(
-                outputs.distances[positive], assigned.distances[positive], weights
-            )
-            / weight_sum,
-            "loss_centerness": F.binary_cross_entropy_with_logits(
-                centerness, weights, reduction="sum"
-            )
-            / num_positive,
+            "loss_class": class_loss / num_positive,
+            "loss_box": box_loss / weight_sum,
+            "loss_centerness": centerness_loss / num_positive,
         }
-        counts = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
+        first = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
         probabilities = outputs.class_logits.detach()[positive].sigmoid()
         positives = Positives(
             image_index=image,
-            target_index=assigned.target_index[positive] + counts[image],
+            target_index=assigned.target_index[positive] + first[image],
             coefficients=self.coefficients_at(outputs, image, position),
             weights=weights,
             weight_sum=weight_sum,
             scores=probabilities.amax(1) * centerness.detach().sigmoid(),
         )
         return losses, positives
+
+    def candidate_scores(self, outputs: DenseOutputs) -> Tensor:
+        """Class probability times centerness, B×S×C; 0 up to the threshold."""
+        product = outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
+        return product * (product > self.score_threshold)
 
     def detect(self, outputs: DenseOutputs, limit: int | None = None) -> list[Detections]:
         """Boxes, scores and coefficients of each image after non-maximum suppression.
@@ -175,23 +155,21 @@ class FCOSHead(nn.Module):
         above the threshold; the score is the square root of that product, as published.
 
         Args:
-            limit: per image (default: ``max_detections``).
+            limit: Per image (default: ``max_detections``).
         """
         most = self.max_detections if limit is None else limit
         points = self._points(outputs)
-        xy = torch.cat(points)
         counts = [len(p) for p in points]
-        strides = torch.tensor(self.strides, device=xy.device)
-        stride = strides.repeat_interleave(torch.tensor(counts, device=xy.device)).float()
-        centerness = outputs.centerness_logits.sigmoid()[..., None]
+        xy = torch.cat(points)
+        stride = torch.cat(
+            [xy.new_full((n, 1), s) for n, s in zip(counts, self.strides, strict=True)]
+        )
         detections = []
-        class_probability = outputs.class_logits.sigmoid()
-        for b, probability in enumerate(class_probability * centerness):
-            compared = probability if self.centerness_counts else class_probability[b]
-            chosen = self._candidates(probability, compared > self.score_threshold, counts)
+        for b, probability in enumerate(self.candidate_scores(outputs)):
+            chosen = self._candidates(probability, counts)
             position, labels = chosen // self.num_classes, chosen % self.num_classes
             scores = probability.flatten()[chosen].sqrt()
-            reach = outputs.distances[b, position] * stride[position, None]
+            reach = outputs.distances[b, position] * stride[position]
             boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
             keep = batched_nms(boxes, scores, labels, self.nms_iou)
             if len(keep) > most:
@@ -202,17 +180,18 @@ class FCOSHead(nn.Module):
             detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))
         return detections
 
-    def _candidates(self, probability: Tensor, above: Tensor, counts: list[int]) -> Tensor:
-        """The best of each level's entries that are ``above``, flat indices into S×C."""
-        limit = max(1000, 10 * self.max_detections) if self.pre_nms is None else self.pre_nms
+    def _candidates(self, probability: Tensor, counts: list[int]) -> Tensor:
+        """The best entries of each level, flat indices into S×C probabilities."""
+        limit = max(self.pre_nms, 10 * self.max_detections)
         candidates = []
         start = 0
-        for level, allowed in zip(probability.split(counts), above.split(counts), strict=True):
-            index = allowed.flatten().nonzero()[:, 0]
+        for level in probability.split(counts):
+            scores = level.flatten()
+            index = (scores > 0).nonzero()[:, 0]
             if len(index) > limit:
-                index = index[level.flatten()[index].topk(limit, sorted=False).indices]
+                index = index[scores[index].topk(limit, sorted=False).indices]
             candidates.append(index + start)
-            start += level.numel()
+            start += len(scores)
         return torch.cat(candidates)
 
     def _points(self, outputs: DenseOutputs) -> list[Tensor]:
@@ -225,19 +204,7 @@ class FCOSHead(nn.Module):
 def _tower(channels: int, num_convs: int) -> nn.Module:
     if not num_convs:  # an empty Sequential is false, which torchvision takes for no child at all
         return nn.Identity()
-    layers: list[nn.Module] = []
-    for _ in range(num_convs):
-        layers += [
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.GroupNorm(min(32, channels // 4), channels),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers)
-
-
-def _flatten(level: Tensor) -> Tensor:
-    """B×C×h×w to B×hw×C."""
-    return level.flatten(2).transpose(1, 2)
+    return nn.Sequential(*conv_layers(*[channels] * (num_convs + 1)))
 
 
 class LevelScale(nn.Module):
@@ -258,11 +225,10 @@ class CondInstHead(FCOSHead):
     the last three coefficients are not predicted: x and y of the position and the object size of
     its level (the upper end of its range, twice the lower end of the last), in network-input
     pixels.
-
-    Args:
-        num_coefficients: D, with these three.
-        sizes_of_interest, fcos: arguments of ``FCOSHead``.
     """
+
+    centres = staticmethod(mask_centroids)
+    level_scale = LevelScale
 
     def __init__(
         self,
@@ -272,11 +238,7 @@ class CondInstHead(FCOSHead):
         **fcos: Any,
     ) -> None:
         super().__init__(
-            num_coefficients=num_coefficients - 3,
-            sizes_of_interest=sizes_of_interest,
-            centres=mask_centroids,
-            level_scale=LevelScale,
-            **fcos,
+            num_coefficients=num_coefficients - 3, sizes_of_interest=sizes_of_interest, **fcos
         )
         self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
         self.level_sizes.append(2.0 * sizes_of_interest[-1][0])

@@ -13,7 +13,7 @@ from b2inst.structures import Targets
 
 @dataclass
 class FCOSTargets:
-    """Targets at every position, image after image, levels in order: B×(all positions)."""
+    """Targets at the S positions of all levels, in order and row by row."""
 
     labels: Tensor  #: B×S int64; num_classes means background
     target_index: Tensor  #: B×S int64, row in the image's own targets; 0 where background
@@ -29,7 +29,7 @@ def locations(shape: tuple[int, int], stride: int, device: torch.device) -> Tens
 
 
 def centerness(distances: Tensor) -> Tensor:
-    """FCOS Eq. 3: sqrt of the two ratios of opposite distances; ...×4 to ... in [0, 1]."""
+    """FCOS Eq. 3: sqrt of the two ratios of opposite distances; …×4 to … in [0, 1]."""
     horizontal, vertical = distances[..., 0::2], distances[..., 1::2]
     ratios = horizontal.amin(-1) / horizontal.amax(-1) * (vertical.amin(-1) / vertical.amax(-1))
     return ratios.clamp(min=0).sqrt()
@@ -41,12 +41,8 @@ def box_centres(targets: Targets) -> Tensor:
 
 
 def mask_centroids(targets: Targets) -> Tensor:
-    """Means (x, y) of the pixel indices of the objects' masks, as published: N×2.
-
-    An empty mask has its centroid at (0, 0).
-    """
-    masks = targets.masks
-    counts = [masks.sum(dim) for dim in (1, 2)]  # by column, by row
+    """Means (x, y) of the pixel indices of the objects' masks, (0, 0) of empty ones: N×2."""
+    counts = [targets.masks.sum(dim) for dim in (1, 2)]  # by column, by row
     # In whole numbers: mixed precision would round a matrix product, or let it overflow.
     moments = [
         (count * torch.arange(count.shape[1], device=count.device)).sum(1) for count in counts
@@ -59,9 +55,7 @@ def sizes_of_interest(
 ) -> tuple[tuple[float, float], ...]:
     """Ranges of the largest box distance in pixels, per level.
 
-    Args:
-        strides: of the levels.
-        object_size: upper end of a level's range in strides; FCOS has 8.
+    ``object_size`` is the upper end of a level's range in strides; FCOS has 8.
     """
     bounds = [float(object_size * stride) for stride in strides[:-1]]
     return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))
@@ -79,50 +73,42 @@ def assign(
 ) -> FCOSTargets:
     """FCOS assignment with centre sampling.
 
-    A position is positive for a box when it lies strictly inside the box and inside the square of
+    A position is positive for a box if it lies strictly inside the box and inside the square of
     ``radius`` strides around the object's centre, and the largest of its four distances is in the
     level's size of interest (both ends included). Of several boxes the smallest wins, of equal
     ones the first.
 
     Args:
-        points: per level hw×2.
-        strides, sizes_of_interest: per level.
-        targets: of each image.
-        centres: an image's targets to the centre of each object, N×2.
+        points: Per level hw×2.
+        strides, sizes_of_interest: Per level.
+        centres: Gives the centre of each object of an image, N×2.
     """
     xy = torch.cat(list(points))
     counts = torch.tensor([len(p) for p in points], device=xy.device)
-    stride = torch.tensor(strides, device=xy.device).repeat_interleave(counts).float()
+    stride = torch.tensor(strides, device=xy.device).repeat_interleave(counts)[:, None].float()
     interest = torch.tensor(sizes_of_interest, device=xy.device).repeat_interleave(counts, dim=0)
 
     per_image = []
     for target in targets:
-        boxes = target.boxes
-        if len(boxes) == 0:
+        if not len(target):
             zeros = xy.new_zeros(len(xy))
             background = torch.full_like(zeros, num_classes, dtype=torch.int64)
             per_image.append((background, zeros.long(), xy.new_zeros(len(xy), 4), zeros))
             continue
-        lt = xy[:, None] - boxes[None, :, :2]
-        rb = boxes[None, :, 2:] - xy[:, None]
+        lt = xy[:, None] - target.boxes[:, :2]
+        rb = target.boxes[:, 2:] - xy[:, None]
         distances = torch.cat([lt, rb], dim=2)  # S×N×4
-        reach = radius * stride[:, None]
-        near = ((xy[:, None] - centres(target)).abs() < reach[..., None]).all(2)
         largest = distances.amax(2)
         ok = (
             (distances.amin(2) > 0)
-            & near
+            & ((xy[:, None] - centres(target)).abs() < radius * stride[..., None]).all(2)
             & (largest >= interest[:, :1])
             & (largest <= interest[:, 1:])
         )
-        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        cost = torch.where(ok, area.expand_as(ok), torch.inf)
-        smallest, index = cost.min(1)
+        area = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(1)
+        smallest, index = torch.where(ok, area, torch.inf).min(1)
         labels = torch.where(smallest.isinf(), num_classes, target.labels[index])
         chosen = distances[torch.arange(len(xy), device=xy.device), index]
         score = torch.where(smallest.isinf(), 0.0, centerness(chosen))
-        per_image.append((labels, index, chosen / stride[:, None], score))
-    labels, index, distances, score = (
-        torch.stack(column) for column in zip(*per_image, strict=True)
-    )
-    return FCOSTargets(labels, index, distances, score)
+        per_image.append((labels, index, chosen / stride, score))
+    return FCOSTargets(*(torch.stack(column) for column in zip(*per_image, strict=True)))

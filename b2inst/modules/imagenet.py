@@ -21,12 +21,12 @@ def load_imagenet(body: nn.Module, name: str, source: str) -> None:
     otherwise it is downloaded to there and its hash is checked.
 
     Args:
-        body: a torchvision model, or the stages of a ResNet.
+        body: A torchvision model, or the stages of a ResNet.
         name: torchvision's name of the model: "resnet18", … "resnet101", "mobilenet_v2".
         source: "imagenet".
 
     Raises:
-        BackboneWeightsError: an unknown source, or weights that cannot be fetched or do not fit.
+        BackboneWeightsError: An unknown source, or weights that cannot be fetched or do not fit.
     """
     if source != "imagenet":
         raise BackboneWeightsError(f"backbone_weights {source!r}: choose 'imagenet' or None")

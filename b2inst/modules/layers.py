@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 from torchvision.ops.poolers import LevelMapper
 
 from b2inst.ops.roi_align import roi_align
 from b2inst.structures import Features
 
+#: Builds a norm from a number of channels.
+NormLayer = Callable[[int], nn.Module]
+
 
 def initialise(part: nn.Module, weight: Callable[[Tensor], object]) -> None:
-    """Initialise all convolutions and linear layers of a part.
+    """Initialise all convolutions and linear layers of a part; biases are set to 0.
 
     Args:
-        part: whose layers are initialised; biases are set to 0.
-        weight: initialises a weight in place, such as ``nn.init.xavier_uniform_``.
+        weight: Initialises a weight in place, such as ``nn.init.xavier_uniform_``.
     """
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -28,41 +33,64 @@ def initialise(part: nn.Module, weight: Callable[[Tensor], object]) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def mlp(
-    inputs: int, hidden: int, outputs: int | None = None, *, norm: Callable[[int], nn.Module]
-) -> list[nn.Module]:
-    """Layers of a perceptron: two of ``hidden`` units, each with norm and ReLU, and a linear one.
+def conv_norm(channels_in: int, channels_out: int, norm: NormLayer | None) -> nn.Module:
+    """A 3×3 convolution, followed by a norm, if any."""
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+    return conv if norm is None else nn.Sequential(conv, norm(channels_out))
 
-    Args:
-        inputs: features that go in.
-        hidden: width of the two layers.
-        outputs: of the linear layer; None leaves it out.
-        norm: builds a norm from a width.
-    """
+
+def conv_block(channels_in: int, channels_out: int) -> nn.Module:
+    """A 3×3 convolution without bias, batch norm and ReLU."""
+    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
+    nn.init.kaiming_uniform_(block[0].weight, a=1)
+    return block
+
+
+def conv_layers(*widths: int, last_stride: int = 1) -> list[nn.Module]:
+    """3×3 convolutions from each width to the next, each with group norm and ReLU."""
+    layers: list[nn.Module] = []
+    for i, (wide_in, wide_out) in enumerate(pairwise(widths), start=2):
+        layers += Conv2dNormActivation(
+            wide_in,
+            wide_out,
+            stride=last_stride if i == len(widths) else 1,
+            norm_layer=partial(nn.GroupNorm, min(32, wide_out // 4)),
+            bias=True,
+        )
+    return layers
+
+
+def mlp(
+    inputs: int, hidden: int, outputs: int | None = None, *, norm: NormLayer
+) -> list[nn.Module]:
+    """Two linear layers, each with norm and ReLU, and a third one to ``outputs``, if given."""
     layers: list[nn.Module] = []
     for width in (inputs, hidden):
         layers += [nn.Linear(width, hidden), norm(hidden), nn.ReLU()]
     return layers if outputs is None else [*layers, nn.Linear(hidden, outputs)]
 
 
-class PositionConv(nn.Conv2d):
-    """A 3×3 convolution whose output is needed at few positions.
+def by_position(levels: Iterable[Tensor], each: int = 1) -> Tensor:
+    """Flatten B×(each·C)×h×w maps of all levels to B×S×C float32.
 
-    The coefficients are the widest convolution of BlendMask (784 channels with 14×14 attention).
+    S counts the levels in order, their cells row by row, and ``each`` entries of a cell.
     """
+    flat = [level.unflatten(1, (each, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for level in levels]
+    return torch.cat(flat, dim=1).float()
+
+
+class PositionConv(nn.Conv2d):
+    """A 3×3 convolution, the widest of BlendMask, that is computed at few positions only."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
 
     def at(self, levels: Sequence[Tensor], image: Tensor, position: Tensor) -> Tensor:
-        """The output at P positions.
+        """Compute the output at P positions, P×D.
 
         Args:
-            levels: features, B×C×h×w each.
-            image, position: P int64 each; positions are cells of all levels, row by row.
-
-        Returns:
-            P×D, equal to the convolution of the level at that position.
+            levels: Features, B×C×h×w each.
+            image, position: P int64 each; positions count the cells of all levels, row by row.
         """
         shapes = torch.tensor([level.shape[2:] for level in levels], device=position.device)
         counts = shapes.prod(1)
@@ -83,14 +111,13 @@ class PositionConv(nn.Conv2d):
 
 
 class RoIPooler(nn.Module):
-    """RoIAlign with aligned corners.
-
-    torchvision's ``MultiScaleRoIAlign`` is half a cell off pasted masks and cropped targets.
+    """RoIAlign of a pyramid with aligned corners, unlike torchvision's ``MultiScaleRoIAlign``.
 
     Args:
-        strides: of the levels; a box of 224 pixels reads stride 16 (Lin et al., CVPR 2017, Eq. 1).
+        strides: Of the levels; a box of 224 pixels is pooled from stride 16 (Lin et al., CVPR 2017,
+            Eq. 1).
         size: R.
-        samples: points to average in a bin, along each side; 0 for one in each cell it spans.
+        samples: Sampling points per bin along each side; 0 for one in each cell it spans.
     """
 
     def __init__(self, *, strides: Sequence[int], size: int, samples: int = 2) -> None:
@@ -98,20 +125,19 @@ class RoIPooler(nn.Module):
         self.strides = tuple(strides)
         self.size = size
         self.samples = samples
-        self.level = LevelMapper(*(int(math.log2(s)) for s in (strides[0], strides[-1])))
+        self.level = LevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
 
     def forward(
         self, features: Features, boxes: list[Tensor], levels: Tensor | None = None
     ) -> Tensor:
-        """N×C×R×R.
+        """Pool N boxes, given per image in network-input pixels, to N×C×R×R.
 
         Args:
-            boxes: per image, in network-input pixels.
-            levels: N int64, which of the levels each box reads (default: by its size).
+            levels: N int64, which of the levels each box is pooled from (default: by its size).
         """
-        levels = self.level(boxes) if levels is None else levels
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
+        levels = self.level(boxes) if levels is None else levels
         order = levels.argsort(stable=True)
         rows = order.split(levels.bincount(minlength=len(self.strides)).tolist())
         pooled = [

@@ -4,69 +4,44 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from b2inst.losses import cropped_mask_bce
+from b2inst.modules.interfaces import Assembler
 from b2inst.modules.refinement import Refinement
 from b2inst.ops.frame_masks import portions
 from b2inst.structures import Bases, FrameMasks, Positives, Targets
 
 
-class LinearAssembler(nn.Module):
-    """The sigmoid of the bases times one coefficient each (YOLACT §3.2, Eq. 1).
+class LinearAssembler(Assembler):
+    """The sigmoid of the bases times tanh of a coefficient each (YOLACT §3.2, Eq. 1).
 
     Args:
-        num_bases: number of bases K.
-        max_masks: most masks to train per image, drawn at random.
-        weight: of the mask loss.
-        refinement: of the combined logits, guided by the boundary.
+        refinement: Of the combined logits, guided by the boundary.
     """
 
-    def __init__(
-        self,
-        *,
-        num_bases: int,
-        max_masks: int = 100,
-        weight: float = 6.125,
-        refinement: Refinement | None = None,
-    ) -> None:
-        super().__init__()
-        self.num_bases = num_bases
-        self.max_masks = max_masks
-        self.weight = weight
-        self.refinement = refinement
+    max_masks = 100  #: to train per image, drawn at random
+    weight = 6.125  #: of the mask loss
 
-    @property
-    def num_coefficients(self) -> int:
-        """D = K; bases are multiplied by their hyperbolic tangents."""
-        return self.num_bases
-
-    @property
-    def of_last_basis(self) -> Tensor:
-        """Which coefficients concern the last basis alone: D bool."""
-        return torch.arange(self.num_bases) == self.num_bases - 1
+    def __init__(self, *, num_bases: int, refinement: Refinement | None = None) -> None:
+        super().__init__(num_bases=num_bases, num_coefficients=num_bases, refinement=refinement)
 
     def assemble(self, bases: Bases, boxes: list[Tensor], coefficients: Tensor) -> FrameMasks:
-        """N masks, 0 outside their boxes.
-
-        Args:
-            boxes: per image, N in total, in network-input pixels.
-            coefficients: N×D.
-        """
+        """Masks that are 0 outside their boxes."""
         every = torch.cat(boxes)
-        height, width = _size(bases)
+        height, width = bases.maps.shape[-2:]
         masks = bases.maps.new_empty((len(every), height, width))
         stop = 0
         for b, own in enumerate(boxes):
             start, stop = stop, stop + len(own)
             for rows in portions(start, stop, cells=height * width):
-                full = self.logits(bases, b, coefficients[rows]).sigmoid()
-                masks[rows] = full * crop(every[rows] / bases.stride, (height, width))
+                cells = every[rows] / bases.stride
+                masks[rows] = self._cropped(bases, b, coefficients[rows], cells)
         return FrameMasks(masks, every, bases.stride, bases.stride / 2)
 
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""
-        size = _size(bases)
+        size = bases.maps.shape[-2:]
         height, width = (round(cells * bases.stride) for cells in size)  # with padding, in pixels
         total = 0 * (bases.maps.sum() + positives.coefficients.sum())  # for batches without any
         first = 0
@@ -83,18 +58,17 @@ class LinearAssembler(nn.Module):
             whole = F.pad(target.masks, (0, along, 0, down))
             truth = F.interpolate(whole[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
             boxes = (target.boxes / bases.stride)[index[drawn]]
-            masks = self.logits(bases, b, own.coefficients[drawn]).sigmoid() * crop(boxes, size)
+            masks = self._cropped(bases, b, own.coefficients[drawn], boxes)
             losses = cropped_mask_bce(masks, truth[index[drawn]].float(), boxes)
             total = total + losses.sum() * (len(own) / len(drawn))
         return {"loss_mask": self.weight * total / positives.weight_sum}
 
-    def logits(self, bases: Bases, image: int, coefficients: Tensor) -> Tensor:
-        """Mask logits N×h×w of an image in the batch; coefficients are N×K."""
+    def _cropped(self, bases: Bases, image: int, coefficients: Tensor, boxes: Tensor) -> Tensor:
+        """Masks N×h×w of one image, 0 outside their boxes, which are in cells."""
         maps, boundary = bases.maps[image], bases.boundary_logits
-        combined = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
-        if self.refinement is None:
-            return combined
-        return self.refinement(combined, None if boundary is None else boundary[image])
+        logits = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
+        logits = self.refined(logits, None if boundary is None else boundary[image])
+        return logits.sigmoid() * crop(boxes, (maps.shape[1], maps.shape[2]))
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -110,7 +84,3 @@ def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     along = (columns >= torch.minimum(x1, x2) - 1) & (columns < torch.maximum(x1, x2) + 1)
     down = (rows >= torch.minimum(y1, y2) - 1) & (rows < torch.maximum(y1, y2) + 1)
     return down[:, :, None] & along[:, None]
-
-
-def _size(bases: Bases) -> tuple[int, int]:
-    return bases.maps.shape[-2], bases.maps.shape[-1]

@@ -1,8 +1,12 @@
-"""Heads of two-stage models: masks in boxes, and their scores."""
+"""Heads of two-stage models: masks in boxes, and their scores.
+
+A mask head is called with features and the boxes of each image, in network-input pixels. It returns
+``RoIOutputs``, or an object with the same ``of_class``. Its ``loss`` gets them with the samples of
+the detector that the boxes are from, and the targets of each image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -11,21 +15,19 @@ from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from b2inst.losses import mask_bce
-from b2inst.modules.layers import RoIPooler, initialise, mlp
+from b2inst.modules.layers import NormLayer, RoIPooler, initialise, mlp
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share, mean_weight
-from b2inst.structures import Features, RoIOutputs, of_class
+from b2inst.ops.masks import crop_masks, share_inside
+from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
 
 
 class RoIMaskHead(nn.Module):
     """Four convolutions on the features in a box, upsampled, to a mask of each class.
 
     Args:
-        in_channels: channels of the features.
-        num_classes: C.
-        pooler: pools the features in a box to half a mask's size.
-        channels: width of the convolutions.
-        norm: builds a norm after each convolution from its width; published without.
+        pooler: Pools the features in a box to half a mask's size.
+        norm: Builds a norm after each convolution; published without.
     """
 
     def __init__(
@@ -35,22 +37,34 @@ class RoIMaskHead(nn.Module):
         num_classes: int,
         pooler: RoIPooler,
         channels: int = 256,
-        norm: Callable[[int], nn.Module] | None = None,
+        norm: NormLayer | None = None,
     ) -> None:
         super().__init__()
         self.pooler = pooler
-        self.roi_size = 2 * pooler.size  #: R, side of a mask in cells
         self.convs = MaskRCNNHeads(in_channels, [channels] * 4, dilation=1, norm_layer=norm)
         self.predictor = MaskRCNNPredictor(channels, channels, num_classes)
 
     def forward(self, features: Features, boxes: list[Tensor]) -> RoIOutputs:
-        """Masks of N boxes, given per image in network-input pixels."""
         pooled = self.pooler(features, boxes)
         return RoIOutputs(pooled, self.predictor(self.convs(pooled)))
 
-    def loss(self, outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the masks of N labels: truths N×R×R, 0 or 1."""
-        return {"loss_mask": class_mask_loss(outputs, labels, truths)}
+    def loss(
+        self, outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of the masks of the samples' classes."""
+        return {"loss_mask": class_mask_loss(outputs, *sample_masks(outputs, samples, targets))}
+
+
+def sample_masks(
+    outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
+) -> tuple[Tensor, Tensor]:
+    """Labels of N samples, and their true masks at the size of the outputs, N×R×R, 0 or 1."""
+    size = outputs.logits.shape[-1]
+    masks = [
+        crop_masks(t.masks, s.boxes, size, index=s.target_index)
+        for t, s in zip(targets, samples, strict=True)
+    ]
+    return torch.cat([s.labels for s in samples]), torch.cat(masks)
 
 
 def class_mask_loss(outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> Tensor:
@@ -62,17 +76,10 @@ def class_mask_loss(outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> Tens
 
 
 class BoundaryPreservingHead(nn.Module):
-    """Masks and boundaries of the same boxes, with features fused both ways.
+    """Masks and boundaries of the same boxes, with features fused both ways (BMask R-CNN).
 
     The boundary branch reads the finest level, whatever the size of a box, at twice the resolution.
-    Inference uses the masks only.
-
-    Args:
-        in_channels: channels of the features.
-        num_classes: C, of masks and of boundaries.
-        pooler: pools the features in a box to half a mask's size, for the mask branch.
-        channels: width of all convolutions.
-        norm: builds a norm after each 3×3 convolution from its width; published without.
+    Inference uses the masks only. The arguments are those of ``RoIMaskHead``.
     """
 
     def __init__(
@@ -82,20 +89,20 @@ class BoundaryPreservingHead(nn.Module):
         num_classes: int,
         pooler: RoIPooler,
         channels: int = 256,
-        norm: Callable[[int], nn.Module] | None = None,
+        norm: NormLayer | None = None,
     ) -> None:
         super().__init__()
         self.pooler = pooler
-        self.roi_size = 2 * pooler.size  #: R, side of a mask in cells
         self.finest = RoIPooler(
-            strides=pooler.strides[:1], size=self.roi_size, samples=pooler.samples
+            strides=pooler.strides[:1], size=2 * pooler.size, samples=pooler.samples
         )
-        self.mask_convs = MaskRCNNHeads(in_channels, [channels] * 4, dilation=1, norm_layer=norm)
+        convs = partial(MaskRCNNHeads, dilation=1, norm_layer=norm)
+        self.mask_convs = convs(in_channels, [channels] * 4)
         self.downsample = nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)
         self.mask_to_boundary = nn.Conv2d(channels, channels, 1)
-        self.boundary_convs = MaskRCNNHeads(channels, [channels] * 2, dilation=1, norm_layer=norm)
+        self.boundary_convs = convs(channels, [channels] * 2)
         self.boundary_to_mask = nn.Conv2d(channels, channels, 1)
-        self.mask_fusion = MaskRCNNHeads(channels, [channels], dilation=1, norm_layer=norm)
+        self.mask_fusion = convs(channels, [channels])
         self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
         self.boundary_predictor = MaskRCNNPredictor(channels, channels, num_classes)
         kaiming = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
@@ -103,11 +110,9 @@ class BoundaryPreservingHead(nn.Module):
             initialise(conv, kaiming)
         for predictor in (self.mask_predictor, self.boundary_predictor):
             # As in detectron2: hardly any mask at first, whatever the features.
-            nn.init.normal_(predictor.mask_fcn_logits.weight, std=0.001)
-            nn.init.zeros_(predictor.mask_fcn_logits.bias)
+            initialise(predictor.mask_fcn_logits, partial(nn.init.normal_, std=0.001))
 
     def forward(self, features: Features, boxes: list[Tensor]) -> RoIOutputs:
-        """Masks and boundaries of N boxes, given per image in network-input pixels."""
         pooled = self.pooler(features, boxes)
         mask = self.mask_convs(pooled)
         boundary = F.relu(self.downsample(self.finest(features, boxes)))
@@ -116,12 +121,15 @@ class BoundaryPreservingHead(nn.Module):
         mask = self.mask_fusion(F.relu(self.boundary_to_mask(boundary)) + mask)
         return RoIOutputs(pooled, self.mask_predictor(mask), self.boundary_predictor(boundary))
 
-    def loss(self, outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy of the masks of N labels; cross-entropy and Dice of the boundaries.
+    def loss(
+        self, outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of the masks; cross-entropy and Dice of the boundaries.
 
-        Truths are N×R×R, 0 or 1; objects have a boundary where the edge of the box cuts them.
+        Objects have a boundary where the edge of the box cuts them.
         """
         assert outputs.boundary_logits is not None
+        labels, truths = sample_masks(outputs, samples, targets)
         return {
             "loss_mask": class_mask_loss(outputs, labels, truths),
             "loss_boundary": boundary_loss(outputs.boundary_logits, labels, truths),
@@ -144,15 +152,12 @@ def boundary_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
 
 
 class MaskIoUHead(nn.Module):
-    """Predicts the IoU of a mask from it and the features that it was computed from.
+    """Predicts the IoU of a mask, for each class, from it and the features it was computed from.
 
     Args:
-        in_channels: channels of the pooled features.
-        num_classes: C; there is an IoU for each.
-        channels: width of the four convolutions; the last halves the resolution.
-        hidden: width of the two fully connected layers.
-        norm, norm_hidden: build norms, after each convolution and fully connected layer, from
-            their widths; published without.
+        hidden: Width of the two fully connected layers.
+        norm, norm_hidden: Build norms after each convolution and fully connected layer; published
+            without.
     """
 
     def __init__(
@@ -162,44 +167,39 @@ class MaskIoUHead(nn.Module):
         num_classes: int,
         channels: int = 256,
         hidden: int = 1024,
-        norm: Callable[[int], nn.Module] | None = None,
-        norm_hidden: Callable[[int], nn.Module] = lambda _: nn.Identity(),
+        norm: NormLayer | None = None,
+        norm_hidden: NormLayer = nn.Identity,
     ) -> None:
         super().__init__()
         self.convs = MaskRCNNHeads(in_channels + 1, [channels] * 4, dilation=1, norm_layer=norm)
         self.convs[-1][0].stride = (2, 2)
-        cells = 7**2  # of 14×14 pooled features, once halved
+        inputs = channels * 7**2  # of 14×14 pooled features, once halved
         self.regress = nn.Sequential(
-            nn.Flatten(), *mlp(channels * cells, hidden, num_classes, norm=norm_hidden)
+            nn.Flatten(), *mlp(inputs, hidden, num_classes, norm=norm_hidden)
         )
         initialise(self.regress, partial(nn.init.kaiming_uniform_, a=1))
         nn.init.normal_(self.regress[-1].weight, std=0.01)  # type: ignore[arg-type]
 
     def forward(self, pooled: Tensor, masks: Tensor) -> Tensor:
-        """IoU for each class, N×K, unbounded.
-
-        Args:
-            pooled: N×C×R/2×R/2.
-            masks: N×R×R probabilities.
-        """
+        """IoU for each class, N×C, unbounded, of N×R×R probabilities and N×…×R/2×R/2 features."""
         smaller = F.max_pool2d(masks[:, None].to(pooled), 2)
         return self.regress(self.convs(torch.cat([pooled, smaller], dim=1))).float()
 
     def loss(
-        self, outputs: RoIOutputs, labels: Tensor, truths: Tensor, inside: Tensor
+        self, outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Half the squared error, over the masks whose IoU is not 0.
 
         The gradient flows on into mask head and features, as published.
-
-        Args:
-            labels: N int64.
-            truths: N×R×R, 0 or 1.
-            inside: N, which part of its object lies in each box.
         """
+        labels, truths = sample_masks(outputs, samples, targets)
+        inside = [
+            share_inside(t.masks, s.boxes, s.target_index)
+            for t, s in zip(targets, samples, strict=True)
+        ]
         logits = outputs.of_class(labels)
         predicted = of_class(self(outputs.pooled, logits.sigmoid()), labels)
-        target = mask_iou_target(logits.detach() > 0, truths, inside)
+        target = mask_iou_target(logits.detach() > 0, truths, torch.cat(inside))
         counted = target > 0
         error = (predicted - target).square() * counted
         return {"loss_iou_score": 0.5 * error.sum() / even_share(counted.sum())}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from b2inst.modules.layers import initialise, mlp
-from b2inst.modules.mask_heads import class_mask_loss
-from b2inst.ops.masks import crop_masks
+from b2inst.modules.layers import NormLayer, initialise, mlp
+from b2inst.modules.mask_heads import class_mask_loss, sample_masks
 from b2inst.ops.points import (
     least_certain,
     map_points,
@@ -47,17 +45,15 @@ class PointRendHead(nn.Module):
     Both parts read the finest level only, at points of a box.
 
     Args:
-        in_channels: channels of the features.
-        num_classes: K.
-        stride: of the finest level.
-        channels: width of the convolution and of the point head.
-        hidden: width of the fully connected layers.
-        norm, norm_hidden: build norms, after the convolution and each fully connected layer of the
+        stride: Of the finest level.
+        channels: Width of the convolution and of the point head.
+        hidden: Width of the fully connected layers.
+        norm, norm_hidden: Build norms, after the convolution and each fully connected layer of the
             coarse head, from their widths; published without.
-        coarse_size: side of coarse masks in cells.
-        train_points: points of a box to train the point head on, three quarters of them the least
+        coarse_size: Side of coarse masks in cells.
+        train_points: Points of a box to train the point head on, three quarters of them the least
             certain ones of three times as many.
-        test_points: points to refine at each resolution.
+        test_points: Points to refine at each resolution.
         roi_size: R, side of rendered masks in cells: ``coarse_size`` times a power of 2.
     """
 
@@ -69,8 +65,8 @@ class PointRendHead(nn.Module):
         stride: int,
         channels: int = 256,
         hidden: int = 1024,
-        norm: Callable[[int], nn.Module] | None = None,
-        norm_hidden: Callable[[int], nn.Module] = lambda _: nn.Identity(),
+        norm: NormLayer | None = None,
+        norm_hidden: NormLayer = nn.Identity,
         coarse_size: int = 7,
         train_points: int = 196,
         test_points: int = 784,
@@ -110,7 +106,7 @@ class PointRendHead(nn.Module):
         """Mask logits of all classes at points of N boxes.
 
         Args:
-            boxes: per image, N in total.
+            boxes: Per image, N in total.
             coarse: N×K×r×r logits.
             points: N×P×2, x and y as fractions of the box.
 
@@ -152,19 +148,18 @@ class PointRendHead(nn.Module):
 
         The points' labels are interpolated between pixels.
         """
-        labels = torch.cat([s.labels for s in samples])
+        labels, crops = sample_masks(outputs.coarse, samples, targets)
         own = outputs.coarse.of_class(labels)
         points = self._training_points(own.detach())
         coarse = outputs.coarse.logits
         logits = self.point_logits(outputs.features, outputs.boxes, coarse, points)
-        crops, truths = [], []
         per_image = points.split([len(s) for s in samples])
-        for sample, target, at in zip(samples, targets, per_image, strict=True):
-            index = sample.target_index
-            crops.append(crop_masks(target.masks, sample.boxes, self.coarse_size, index=index))
-            truths.append(sample_mask_points(target.masks, index, place_points(at, sample.boxes)))
+        truths = [
+            sample_mask_points(t.masks, s.target_index, place_points(at, s.boxes))
+            for s, t, at in zip(samples, targets, per_image, strict=True)
+        ]
         return {
-            "loss_mask": class_mask_loss(outputs.coarse, labels, torch.cat(crops)),
+            "loss_mask": class_mask_loss(outputs.coarse, labels, crops),
             "loss_point": class_mask_loss(RoIOutputs(logits, logits), labels, torch.cat(truths)),
         }
 
@@ -194,7 +189,7 @@ class PointHead(nn.Module):
     Args:
         in_channels: C, channels of the fine features.
         num_classes: K.
-        channels: width of the three hidden layers.
+        channels: Width of the three hidden layers.
     """
 
     def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:

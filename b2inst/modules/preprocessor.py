@@ -12,7 +12,7 @@ import torchvision.transforms.v2.functional as TF
 from PIL import Image
 from torch import Tensor, nn
 
-from b2inst.ops.resize import resized_size
+from b2inst.ops.images import resized_size
 from b2inst.structures import ImageBatch
 
 
@@ -22,10 +22,10 @@ class Preprocessor(nn.Module):
     Padding follows normalisation, so padded pixels equal the mean colour.
 
     Args:
-        mean, std: per channel on the 0..255 scale, in the network's channel order.
-        bgr: the network takes BGR (the MSRA weights of detectron2).
-        size_divisor: padded sides are multiples of it.
-        shorter, longer_max: test size of images; None keeps their own.
+        mean, std: Per channel on the 0..255 scale, in the network's channel order.
+        bgr: The network takes BGR (the MSRA weights of detectron2).
+        size_divisor: Padded sides are multiples of it.
+        shorter, longer_max: Test size of images; None keeps their own.
     """
 
     mean: Tensor  #: 3×1×1
@@ -76,35 +76,28 @@ class Preprocessor(nn.Module):
 
 
 class SquarePreprocessor(Preprocessor):
-    """Squeezes images to a square, whatever their shape, as YOLACT does. No padding.
-
-    Args:
-        mean, std: per RGB channel on the 0..255 scale.
-        side: of the square, in pixels.
-    """
+    """Squeezes images to a square, whatever their shape, as YOLACT does. No padding."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], side: int) -> None:
         super().__init__(mean=mean, std=std, size_divisor=1)
+        self.side = side
         self.fixed_size = (side, side)
 
     def resized(self, image: np.ndarray) -> Tensor:
         """H×W×3 uint8 RGB to 3×S×S float, 0 to 255: OpenCV's bilinear, without antialiasing."""
-        assert self.fixed_size is not None
-        squeezed = cv2.resize(image.astype(np.float32), self.fixed_size)
+        squeezed = cv2.resize(image.astype(np.float32), (self.side, self.side))
         return torch.from_numpy(squeezed).permute(2, 0, 1)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:
         """Batch of 3×S×S RGB images, 0 to 255.
 
         Raises:
-            ValueError: an image of another size.
+            ValueError: An image of another size.
         """
-        assert self.fixed_size is not None
-        side, _ = self.fixed_size
         for image in images:
             if image.shape[1:] != self.fixed_size:
                 raise ValueError(
                     f"an image of {image.shape[1]}×{image.shape[2]} pixels for a model of "
-                    f"{side}×{side}: resize it and its targets first"
+                    f"{self.side}×{self.side}: resize it and its targets first"
                 )
         return super().forward(images)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-#: Offsets of centres and of sizes are in these units.
+#: Units of the offsets of centres and of sizes.
 VARIANCES = (0.1, 0.2)
+BACKGROUND = -1
+NEUTRAL = -2  #: not trained
 
 
 def prior_boxes(
@@ -25,9 +27,9 @@ def prior_boxes(
 
     Args:
         shapes: (h, w) of each level.
-        scales: side of each level's squares, in parts of the image's side.
-        factors: of the squares of a cell, multiplied by the level's scale.
-        steps: from cell to cell of each level, in parts of the image's side (default: a level's
+        scales: Side of each level's squares, in parts of the image's side.
+        factors: Of the squares of a cell, multiplied by the level's scale.
+        steps: From cell to cell of each level, in parts of the image's side (default: a level's
             cells fill a square image).
 
     Returns:
@@ -64,17 +66,13 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
     return torch.cat([centre / (VARIANCES[0] * priors[..., 2:]), size.log() / VARIANCES[1]], dim=-1)
 
 
-BACKGROUND = -1
-NEUTRAL = -2
-
-
 @dataclass
 class PriorTargets:
     """Targets at every prior box of B images."""
 
-    labels: Tensor  #: B×S int64: class, BACKGROUND or NEUTRAL, which is not trained
+    labels: Tensor  #: B×S int64: class, BACKGROUND or NEUTRAL
     target_index: Tensor  #: B×S int64, row in the image's own targets; 0 where there is none
-    offsets: Tensor  #: B×S×4, as ``prior_boxes.encode`` gives them; 0 where not positive
+    offsets: Tensor  #: B×S×4, see ``encode``; 0 where not positive
     overlaps: Tensor  #: B×S IoU with that target
 
 
@@ -83,36 +81,28 @@ def assign(
     boxes: Sequence[Tensor],
     labels: Sequence[Tensor],
     crowds: Sequence[Tensor | None],
-    *,
-    positive: float = 0.5,
-    negative: float = 0.4,
-    in_crowd: float = 0.7,
 ) -> PriorTargets:
     """Assign priors to objects by IoU.
 
-    A prior is positive for the object it overlaps most, from ``positive`` on; below ``negative``
-    it is background. Then each object, in the order of its best overlap, gets the best prior that
-    is left. Other priors with more than ``in_crowd`` of their area in a crowd are neutral.
+    A prior is positive for the object it overlaps most, from 0.5 on; below 0.4 it is background.
+    Then each object, in the order of its best overlap, gets the best prior that is left. Other
+    priors with more than 0.7 of their area in a crowd are neutral.
 
     Args:
         priors: S×4 centre x, y, width and height.
-        boxes: of each image N×4 x1 y1 x2 y2, in the same units.
-        labels: of each image N.
-        crowds: of each image M×4 boxes of crowd regions, if they are known.
+        boxes, labels: Of each image N×4 x1 y1 x2 y2, in the same units, and N.
+        crowds: Of each image M×4 boxes of crowd regions, if they are known.
     """
-    images = [
-        _assign_image(priors, own, classes, positive, negative)
-        for own, classes in zip(boxes, labels, strict=True)
-    ]
+    images = [_assign_image(priors, *image) for image in zip(boxes, labels, strict=True)]
     targets = PriorTargets(*(torch.stack(column) for column in zip(*images, strict=True)))
     for own, regions in zip(targets.labels, crowds, strict=True):
         if regions is not None and len(regions):
-            own[(own < 0) & (_share_inside(priors, regions) > in_crowd)] = NEUTRAL
+            own[(own < 0) & (_share_inside(priors, regions) > 0.7)] = NEUTRAL
     return targets
 
 
 def _assign_image(
-    priors: Tensor, boxes: Tensor, labels: Tensor, positive: float, negative: float
+    priors: Tensor, boxes: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if not len(boxes):
         background = torch.full((len(priors),), BACKGROUND, device=priors.device)
@@ -122,14 +112,13 @@ def _assign_image(
     best, index = overlaps.max(0)
     forced = _best_free(overlaps)
     index[forced] = torch.arange(len(boxes), device=boxes.device)
-    is_positive = best >= positive
-    is_positive[forced] = True
-    unsure = torch.where(best < negative, BACKGROUND, NEUTRAL)
-    offsets = torch.where(is_positive[:, None], encode(boxes[index], priors), 0.0)
+    positive = best >= 0.5
+    positive[forced] = True
+    unsure = torch.where(best < 0.4, BACKGROUND, NEUTRAL)
     return (
-        torch.where(is_positive, labels[index], unsure),
+        torch.where(positive, labels[index], unsure),
         index,
-        offsets,
+        torch.where(positive[:, None], encode(boxes[index], priors), 0.0),
         overlaps.gather(0, index[None])[0],
     )
 

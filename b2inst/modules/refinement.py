@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from b2inst.modules.layers import initialise
@@ -25,7 +26,7 @@ class Refinement(nn.Module):
 
         Args:
             logits: N×h×w, composed by the assembler.
-            boundary: logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
+            boundary: Logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
                 where the model predicts none.
         """
         raise NotImplementedError
@@ -39,7 +40,6 @@ class InTurn(Refinement):
         self.refinements = nn.ModuleList(refinements)
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """All steps of one, then those of the next."""
         for refinement in self.refinements:
             for logits in refinement.states(logits, boundary):  # type: ignore[operator]  # noqa: B020
                 yield logits
@@ -49,9 +49,6 @@ class ConvRefinement(Refinement):
     """A residual of three 3×3 convolutions on each mask's logits, which sees no boundary.
 
     The last begins at 0, so that masks are unchanged at first.
-
-    Args:
-        channels: between the convolutions.
     """
 
     def __init__(self, *, channels: int = 12) -> None:
@@ -64,7 +61,6 @@ class ConvRefinement(Refinement):
         initialise(last, nn.init.zeros_)
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """A single step."""
         residual: Tensor = self.convs(logits[:, None])[:, 0]
         yield logits + residual.float()
 
@@ -84,10 +80,7 @@ class BoundaryDiffusion(Refinement):
     Args:
         steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
             at 16 to 0.03). Information travels at most as many cells.
-        guided: without, every conductance is 1: plain smoothing, a control.
-
-    Raises:
-        ValueError: another number of steps.
+        guided: Without, every conductance is 1: plain smoothing, a control.
     """
 
     def __init__(self, *, steps: int = 12, guided: bool = True) -> None:
@@ -111,39 +104,31 @@ class BoundaryDiffusion(Refinement):
 
     @property
     def sharpness(self) -> Tensor:
-        """How much a certain boundary slows diffusion, at least 0; 0 where it is not guided."""
+        """How much a certain boundary slows diffusion, at least 0; 0 if not guided."""
         if self.raw_sharpness is None:
             return torch.zeros_like(self.raw_rate)
-        return nn.functional.softplus(self.raw_sharpness)
+        return F.softplus(self.raw_sharpness)
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """Logits after each step, float32."""
         with torch.autocast(logits.device.type, enabled=False):
             x = logits.float()
-            guide = torch.zeros_like(x[:1]) if boundary is None else boundary.float()
-            down, across = (self.rate * g for g in self.conductance(guide))
+            b = (torch.zeros_like(x[:1]) if boundary is None else boundary.float()).sigmoid()
+            # Conductance of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1).
+            sharpness = self.sharpness
+            down = self.rate * (-sharpness * torch.minimum(b[:, 1:], b[:, :-1])).exp()
+            across = self.rate * (-sharpness * torch.minimum(b[..., 1:], b[..., :-1])).exp()
             for size in self.sizes:
                 x = x + size * _inflow(x, down, across)
                 yield x
 
-    def conductance(self, boundary: Tensor) -> tuple[Tensor, Tensor]:
-        """In (0, 1], of each cell with the one below, N×(h-1)×w, and beside it, N×h×(w-1)."""
-        b = boundary.sigmoid()
-        sharpness = self.sharpness
-        return (
-            torch.exp(-sharpness * torch.minimum(b[:, 1:], b[:, :-1])),
-            torch.exp(-sharpness * torch.minimum(b[:, :, 1:], b[:, :, :-1])),
-        )
-
 
 def _inflow(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """What each cell gains from its neighbours; nothing flows across the frame."""
-    pad = nn.functional.pad
     rows = down * (x[:, 1:] - x[:, :-1])
     columns = across * (x[:, :, 1:] - x[:, :, :-1])
     return (
-        pad(rows, (0, 0, 0, 1))
-        - pad(rows, (0, 0, 1, 0))
-        + pad(columns, (0, 1))
-        - pad(columns, (1, 0))
+        F.pad(rows, (0, 0, 0, 1))
+        - F.pad(rows, (0, 0, 1, 0))
+        + F.pad(columns, (0, 1))
+        - F.pad(columns, (1, 0))
     )

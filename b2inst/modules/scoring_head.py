@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.modules.layers import RoIPooler, initialise, mlp
+from b2inst.modules.layers import RoIPooler, conv_layers, initialise, mlp
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
@@ -22,21 +22,17 @@ BRANCHES = ("iou", "boundary")
 class ScoringHead(nn.Module):
     """Predicts the quality of each mask from the mask, its boundary and the RoI's features.
 
-    Four convolutions are shared; each quality has a fully connected branch of its own. All are
-    normalised: without, a large learning rate left branches with dead units.
+    Four convolutions are shared, of which the last halves the resolution; each quality has a fully
+    connected branch of its own. All are normalised: without, a large learning rate left branches
+    with dead units.
 
     Args:
-        in_channels: channels of the features.
-        branches: qualities to predict: "iou" (S_IoU), "boundary" (S_boundary) or both.
-        strides: levels that RoIs are pooled from, by box size.
-        roi_size: side of the RoIs, to which the mask and its boundary are resampled.
-        pooled_channels: project the features to these before pooling, which is linear (default:
+        branches: Qualities to predict: "iou" (S_IoU), "boundary" (S_boundary) or both.
+        strides: Levels that RoIs are pooled from, by box size.
+        roi_size: Side of the RoIs, to which the mask and its boundary are resampled.
+        pooled_channels: Project the features to these before pooling, which is linear (default:
             no projection).
-        channels: width of the four convolutions; the last halves the resolution.
-        hidden: width of the fully connected layers.
-
-    Raises:
-        ValueError: no branch, or an unknown one.
+        channels, hidden: Width of the convolutions and of the fully connected layers.
     """
 
     def __init__(
@@ -60,20 +56,13 @@ class ScoringHead(nn.Module):
             self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
             nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
-        layers: list[nn.Module] = []
-        for i in range(4):
-            width = (pooled_channels or in_channels) + 2 if i == 0 else channels
-            layers += [
-                nn.Conv2d(width, channels, 3, stride=2 if i == 3 else 1, padding=1),
-                nn.GroupNorm(min(32, channels // 4), channels),
-                nn.ReLU(),
-            ]
-        self.convs = nn.Sequential(*layers)
+        widths = [(pooled_channels or in_channels) + 2, *[channels] * 4]
+        self.convs = nn.Sequential(*conv_layers(*widths, last_stride=2))
         initialise(self.convs, kaiming)  # before the branches: the same whichever they are
-        cells = ((roi_size + 1) // 2) ** 2
+        inputs = channels * ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict(
             {
-                name: nn.Sequential(*mlp(channels * cells, hidden, 1, norm=nn.LayerNorm))
+                name: nn.Sequential(*mlp(inputs, hidden, 1, norm=nn.LayerNorm))
                 for name in BRANCHES
                 if name in branches
             }
@@ -83,14 +72,11 @@ class ScoringHead(nn.Module):
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
     def forward(self, features: Features, boxes: list[Tensor], masks: Masks) -> dict[str, Tensor]:
-        """Predicted qualities of N masks.
+        """Predict the qualities of N masks: logits by branch, N each, of a quality in [0, 1].
 
         Args:
-            boxes: per image, N in total, in network-input pixels.
+            boxes: Per image, N in total, in network-input pixels.
             masks: N predicted masks with those boxes.
-
-        Returns:
-            Logits by branch, N each; their sigmoid is a quality in [0, 1].
         """
         pooled = self.pool(features, boxes)
         mask = masks.resized(self.roi_size)
@@ -109,23 +95,16 @@ class ScoringHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Regression to the true qualities at each box's own resolution.
 
-        Cross-entropy with the quality as soft target, which unlike the squared error of a
-        sigmoid keeps a gradient where it saturates.
-
-        Args:
-            boxes, masks: see ``forward``.
-            truths: per image the true mask of each box, N×H×W.
+        Cross-entropy with the quality as soft target, which unlike the squared error of a sigmoid
+        keeps a gradient where it saturates. ``truths`` are per image the true mask of each box.
         """
         logits = self(features, boxes, masks)
         rows = zip(truths, accumulate(map(len, truths)), strict=True)
         measured = [mask_quality(masks[end - len(t) : end], t) for t, end in rows]
-        iou, dice = (torch.cat(quality) for quality in zip(*measured, strict=True))
-        quality = {"iou": iou, "boundary": dice}
-        count = even_share(iou.new_tensor(len(iou)))
+        true = dict(zip(BRANCHES, map(torch.cat, zip(*measured, strict=True)), strict=True))
+        count = even_share(true["iou"].new_tensor(len(true["iou"])))
+        cross_entropy = partial(F.binary_cross_entropy_with_logits, reduction="sum")
         return {
-            f"loss_{name}_score": F.binary_cross_entropy_with_logits(
-                value, quality[name], reduction="sum"
-            )
-            / count
+            f"loss_{name}_score": cross_entropy(value, true[name]) / count
             for name, value in logits.items()
         }

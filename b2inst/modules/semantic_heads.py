@@ -7,10 +7,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 from b2inst.losses import focal_loss
-from b2inst.modules.layers import initialise
+from b2inst.modules.layers import conv_block, initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Features, Targets
 
@@ -19,44 +18,7 @@ class SemanticHead(nn.Module):
     """Two convolutions and a classifier of one level (BlendMask §3.1).
 
     Args:
-        in_channels: channels of the features.
         num_classes: C; background is added.
-        stride: of the level.
-        channels: hidden width.
-        weight: of the loss.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        num_classes: int,
-        stride: int = 8,
-        channels: int = 128,
-        weight: float = 0.3,
-    ) -> None:
-        super().__init__()
-        self.stride = stride
-        self.weight = weight
-        self.convs = nn.Sequential(
-            conv_block(in_channels, channels), conv_block(channels, channels)
-        )
-        self.project = nn.Conv2d(channels, num_classes + 1, 1)
-
-    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
-        """Cross-entropy to the semantic map, sampled at every ``stride``-th pixel."""
-        logits = self.project(self.convs(features[self.stride])).float()
-        maps = [t.semantic[:: self.stride, :: self.stride] for t in targets]
-        truth = _padded(maps, logits, background=0)
-        return {"loss_semantic": self.weight * F.cross_entropy(logits, truth)}
-
-
-class FocalSemanticHead(nn.Module):
-    """The same with the focal loss, of CondInst's ``_sem`` models.
-
-    Args:
-        in_channels, stride, channels: see ``SemanticHead``.
-        num_classes: C; background is where no class is.
     """
 
     def __init__(
@@ -67,15 +29,42 @@ class FocalSemanticHead(nn.Module):
         self.convs = nn.Sequential(
             conv_block(in_channels, channels), conv_block(channels, channels)
         )
-        self.project = nn.Conv2d(channels, num_classes, 1)
+        self.project = nn.Conv2d(channels, num_classes + 1, 1)
+
+    def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
+        """Cross-entropy to the semantic map, sampled at every ``stride``-th pixel, times 0.3."""
+        maps = [t.semantic[:: self.stride, :: self.stride] for t in targets]
+        logits, truth = self._predict(features, maps, background=0)
+        return {"loss_semantic": 0.3 * F.cross_entropy(logits, truth)}
+
+    def _predict(
+        self, features: Features, maps: list[Tensor], *, background: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits, and the class maps of the images, padded with background to B×h×w int64."""
+        logits = self.project(self.convs(features[self.stride])).float()
+        truth = torch.full_like(logits[:, 0], background, dtype=torch.int64)
+        for canvas, own in zip(truth, maps, strict=True):
+            canvas[: own.shape[0], : own.shape[1]] = own
+        return logits, truth
+
+
+class FocalSemanticHead(SemanticHead):
+    """The same with the focal loss, of CondInst's ``_sem`` models.
+
+    Args:
+        num_classes: C; background is where no class is.
+        options: Other arguments of ``SemanticHead``.
+    """
+
+    def __init__(self, *, num_classes: int, **options: int) -> None:
+        super().__init__(num_classes=num_classes - 1, **options)
         nn.init.constant_(self.project.bias, -math.log(99))  # type: ignore[arg-type]
 
     def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
         """Sum over all cells, divided by the number of cells that a mask covers."""
-        logits = self.project(self.convs(features[self.stride])).float()
-        classes = logits.shape[1]
+        classes = self.project.out_channels
         maps = [self._class_map(target, background=classes) for target in targets]
-        truth = _padded(maps, logits, background=classes)
+        logits, truth = self._predict(features, maps, background=classes)
         positive = even_share((truth != classes).sum())
         loss = focal_loss(logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten())
         return {"loss_semantic": loss / positive}
@@ -92,13 +81,7 @@ class FocalSemanticHead(nn.Module):
 
 
 class ClassMapHead(nn.Module):
-    """A 1×1 convolution to a map of each class (YOLACT §4).
-
-    Args:
-        in_channels: channels of the features.
-        num_classes: C.
-        stride: of the level.
-    """
+    """A 1×1 convolution to a map of each class (YOLACT §4)."""
 
     def __init__(self, *, in_channels: int, num_classes: int, stride: int = 8) -> None:
         super().__init__()
@@ -117,19 +100,3 @@ class ClassMapHead(nn.Module):
                 maps.index_add_(0, target.labels, small.float()).clamp_(max=1)
         loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return {"loss_semantic": loss.mean((-2, -1)).sum() / len(logits)}
-
-
-def conv_block(channels_in: int, channels_out: int) -> nn.Module:
-    """A 3×3 convolution without bias, batch norm and ReLU."""
-    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
-    nn.init.kaiming_uniform_(block[0].weight, a=1)
-    return block
-
-
-def _padded(maps: list[Tensor], logits: Tensor, *, background: int) -> Tensor:
-    """Class maps of the images, B×h×w int64, with background beyond each image."""
-    size = (len(logits), *logits.shape[-2:])
-    truth = logits.new_full(size, background, dtype=torch.int64)
-    for canvas, own in zip(truth, maps, strict=True):
-        canvas[: own.shape[0], : own.shape[1]] = own
-    return truth

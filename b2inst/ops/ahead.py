@@ -18,17 +18,14 @@ def ahead(
 
     Items are taken in the calling thread. Calls that have started are completed before the
     generator ends, also after an error or Ctrl-C. With one worker and ``most=1`` no call starts
-    after one that failed.
+    after one that failed. Errors of the function are raised in place of the value.
 
     Args:
-        function: Function to call in threads. It should read, encode or write rather than compute
-            with tensors, since PyTorch's own threads belong to the calling thread.
+        function: Function that reads, encodes or writes. It should not compute with tensors, since
+            PyTorch's own threads belong to the calling thread.
         items: Arguments of the calls.
         workers: Number of threads.
         most: Largest number of values that are started and not yet returned.
-
-    Raises:
-        Exception: Whatever the function raises, in place of the value.
     """
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers) as pool:

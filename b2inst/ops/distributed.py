@@ -27,35 +27,21 @@ def process_rank() -> int:
     return dist.get_rank() if _distributed() else 0
 
 
-def sum_over_devices(value: Tensor) -> Tensor:
-    """Sum a tensor over all processes, without gradient."""
-    if not _distributed():
-        return value
-    value = value.detach().clone()
-    dist.all_reduce(value)
-    return value
-
-
 def mean_over_devices(value: Tensor) -> Tensor:
     """Average a tensor over all processes, without gradient."""
-    return sum_over_devices(value) / process_count()
+    return _sum(value) / process_count()
 
 
 def on_any_device(flag: bool, device: torch.device) -> bool:
     """Return whether a flag is set in any process."""
     if not _distributed():
         return flag
-    return bool(sum_over_devices(torch.tensor(flag, device=device).int()))
+    return bool(_sum(torch.tensor(flag, device=device).int()))
 
 
 def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:
-    """Average a count over all devices.
-
-    Args:
-        count: Count on this device, a scalar.
-        least: Lower bound of the sum over all devices.
-    """
-    return sum_over_devices(count.float()).clamp(min=least) / process_count()
+    """Average a scalar count over all devices; their sum is taken to be at least ``least``."""
+    return _sum(count.float()).clamp(min=least) / process_count()
 
 
 def mean_weight(count: Tensor) -> Tensor:
@@ -90,6 +76,13 @@ def gathered(value: Value) -> list[Value]:
     values: list[Any] | None = [None] * process_count() if process_rank() == 0 else None
     dist.gather_object(value, values)
     return values or []
+
+
+def _sum(value: Tensor) -> Tensor:
+    if _distributed():
+        value = value.detach().clone()
+        dist.all_reduce(value)
+    return value
 
 
 def _distributed() -> bool:

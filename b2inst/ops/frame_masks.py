@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Window = tuple[int, int, int, int]
@@ -13,15 +14,28 @@ _CELLS = 2**21  # cells that are computed at once; 100 maps at the sizes of COCO
 
 
 def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
-    """Split the rows from ``start`` to ``stop`` into slices whose maps are computed at once.
-
-    Args:
-        start: First row.
-        stop: End of the rows, exclusive.
-        cells: Cells of the map of one row.
-    """
+    """Split rows into slices whose maps, of some cells each, are computed at once."""
     most = max(_CELLS // cells, 1)
     return (slice(first, min(first + most, stop)) for first in range(start, stop, most))
+
+
+def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
+    """Upsample N×C×h×w maps by a whole factor as CondInst does.
+
+    Cell ``i`` of the input is cell ``factor·i + factor//2`` of the output, which is linear between
+    these cells and constant beyond the first and last of them. This differs from
+    ``F.interpolate`` with and without aligned corners.
+    """
+    height, width = maps.shape[-2:]
+    # With one more cell on each side, cells are exactly ``factor`` apart when corners are aligned.
+    grown = F.interpolate(
+        F.pad(maps, (1, 1, 1, 1), mode="replicate"),
+        size=(factor * (height + 1) + 1, factor * (width + 1) + 1),
+        mode="bilinear",
+        align_corners=True,
+    )
+    first = factor - factor // 2
+    return grown[..., first : first + factor * height, first : first + factor * width]
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
@@ -56,6 +70,12 @@ def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.lerp(_picked(lines, left, -1), _picked(lines, right, -1), along[..., None, :])
 
 
+def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    inside = positions.clamp(0, cells - 1)
+    before = inside.floor().long()
+    return before, (before + 1).clamp(max=cells - 1), inside - before
+
+
 def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
     """Select rows or columns of a grid, or different ones of each of N grids."""
     if index.ndim == 1:
@@ -64,12 +84,7 @@ def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
 
 
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
-    """Find the positions at which ``sample_grid`` can exceed a threshold.
-
-    Args:
-        grids: N×h×w.
-        rows, columns: As for ``sample_grid``, in ascending order.
-        threshold: Threshold.
+    """Find where ``sample_grid`` of N×h×w can exceed a threshold, at ascending positions.
 
     Returns:
         N times (top, left, bottom, right) in positions, ends exclusive; empty if no cell exceeds
@@ -80,12 +95,6 @@ def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float
     left, right = _near(above.any(1), columns)
     # A single transfer from the device.
     return [tuple(window) for window in torch.stack([top, left, bottom, right], 1).tolist()]
-
-
-def _neighbours(positions: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    inside = positions.clamp(0, cells - 1)
-    before = inside.floor().long()
-    return before, (before + 1).clamp(max=cells - 1), inside - before
 
 
 def _near(above: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Conversion of any image that Pillow reads to upright 8-bit RGB."""
+"""Conversion of any image that Pillow reads to upright 8-bit RGB, and its size in the network."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ _TRANSPOSITIONS = {  # by EXIF orientation
 def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open an image; errors, also of decoding inside the context, name the file.
 
-    Raises:
-        FileNotFoundError: There is no such file.
-        PIL.UnidentifiedImageError: The image cannot be read; the message ends with a remedy.
+    These are FileNotFoundError, and PIL.UnidentifiedImageError with a remedy.
     """
     try:
         with Image.open(path) as image:
@@ -62,11 +60,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     - other integers and floats: linearly, from the smallest to the largest finite value. Infinity
       becomes 255, negative infinity and NaN 0. An image of a single value becomes 128.
 
-    Args:
-        image: Image in any mode; its current frame is used. It is not modified.
-
-    Returns:
-        A new image without metadata, so that it is not transposed again.
+    The result is a new image of the current frame, without metadata, so that it is not transposed
+    again.
     """
     transposition = _TRANSPOSITIONS.get(orientation(image))
     if image.mode[0] in "IF":  # Pillow would clip, not scale
@@ -134,3 +129,21 @@ def _stretched(values: NDArray[np.generic]) -> NDArray[np.uint8]:
         return np.full(values.shape, 128, np.uint8)
     scaled = (floats - low) * (255 / (high - low))
     return np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
+
+
+def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
+    """Resize the shorter side to ``shorter``, or less if the longer would exceed its limit.
+
+    Operations are in the order of the published baselines, since rounding may decide over a pixel.
+
+    Returns:
+        (height, width) in pixels, at least 1.
+    """
+    scale = shorter / min(height, width)
+    new_height, new_width = (
+        (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
+    )
+    if (longest := max(new_height, new_width)) > longer_max:
+        again = longer_max / longest
+        new_height, new_width = new_height * again, new_width * again
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)

@@ -34,12 +34,9 @@ def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Compute S_boundary (Eq. 1), the Dice of the Laplacian boundaries of masks ...×H×W.
+    """Compute S_boundary (Eq. 1), the Dice in [0, 1] of the Laplacian boundaries of ...×H×W masks.
 
     The outside of the frame counts as background, since the frame is the box of the mask.
-
-    Returns:
-        Dice in [0, 1].
     """
     b_pred = laplacian_boundary(predicted, frame="constant").float()
     b_gt = laplacian_boundary(truth, frame="constant").float()

@@ -75,12 +75,9 @@ def _pool(
 def _samples(
     start: Tensor, stop: Tensor, size: int, samples: int, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Find the two cells at each of S points in R bins of N boxes along one side.
+    """Indices and weights of the two cells at S points in R bins of N boxes, N×R×2S each.
 
     Points more than a cell beyond the first or last centre have no weight; closer ones read it.
-
-    Returns:
-        Indices of the cells and their weights, which sum to 1 in a bin; N×R×2S each.
     """
     steps = (torch.arange(size * samples) + 0.5) / samples
     at = start[:, None] + (stop - start)[:, None] / size * steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,27 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be written or used; the message names a remedy."""
 
 
-def random_state(fabric: Fabric) -> dict[str, Any]:
-    """Collect the random states of all processes and the state of the gradient scaler.
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Use deterministic algorithms on a CPU.
 
-    All processes must call it together.
+    Otherwise the gradient of indexing is summed in the order in which threads finish. On a GPU
+    nothing is changed, since the gradient of RoIAlign has no deterministic implementation there.
+    """
+    debugging: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), debugging.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.set_deterministic_debug_mode("warn")
+        debugging.fill_uninitialized_memory = False  # only for debugging, and slow
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        debugging.fill_uninitialized_memory = before[1]
+
+
+def random_state(fabric: Fabric) -> dict[str, Any]:
+    """Collect the random states of all processes, which call it together, and the gradient scaler.
 
     Returns:
         On rank 0 what :func:`restore_random_state` takes, to be saved in the checkpoint.
@@ -32,12 +51,9 @@ def random_state(fabric: Fabric) -> dict[str, Any]:
 
 
 def restore_random_state(fabric: Fabric, state: dict[str, Any]) -> None:
-    """Restore what :func:`random_state` has collected.
+    """Restore what :func:`random_state` has collected from the content of a checkpoint.
 
-    Args:
-        fabric: Fabric of this process. If there are more processes than before, some share their
-            initial random state.
-        state: Content of the checkpoint.
+    If there are more processes than before, some share their initial random state.
     """
     own = state["random"][fabric.global_rank % len(state["random"])]
     torch.set_rng_state(own["cpu"])
@@ -73,17 +89,16 @@ def load_checkpoint(path: Path, *, recipe: dict[str, Any], schedule: dict[str, A
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(f"holds a {type(state).__name__}")
+        known = {"model": state.get("recipe"), "schedule": state.get("schedule")}
     except Exception as error:  # damaged files cause errors of any type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{path}: unreadable checkpoint ({reason}); delete it to restart training"
         ) from error
-    for key, own, name in (("recipe", recipe, "model"), ("schedule", schedule, "schedule")):
-        if state.get(key) != own:
+    for name, own in (("model", recipe), ("schedule", schedule)):
+        if known[name] != own:
             raise CheckpointError(
-                f"{path}: checkpoint of another {name} ({state.get(key)}, not {own}); train into "
+                f"{path}: checkpoint of another {name} ({known[name]}, not {own}); train into "
                 "another folder or delete it"
             )
     return state

@@ -18,15 +18,15 @@ from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import (
+    deterministic,
     load_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
 )
-from b2inst.training.determinism import deterministic
 from b2inst.training.devices import launch
 from b2inst.training.interruption import Interruption
-from b2inst.training.loggers import LoggerName, create_logger
+from b2inst.training.logs import Log, LoggerName, create_logger
 from b2inst.training.norms import synchronise_norms
 from b2inst.training.recompute import recompute_activations, recompute_normalised
 from b2inst.training.schedule import Schedule
@@ -97,7 +97,8 @@ def train(
     if isinstance(logger, str):
         logger = create_logger(logger, out)
     fabric = launch(device=device, precision=precision)
-    if fabric.is_global_zero:
+    first = fabric.is_global_zero
+    if first:
         out.mkdir(parents=True, exist_ok=True)
     fabric.seed_everything(seed, verbose=False)
     if fabric.world_size > 1:
@@ -105,14 +106,8 @@ def train(
     model.to(memory_format=torch.channels_last)  # faster convolutions
     (recompute_activations if recompute else recompute_normalised)(model)
 
-    training = _Training(
-        fabric,
-        model,
-        schedule,
-        out,
-        category_ids=dataset.index.category_ids,
-        fused=precision != "16-mixed",
-    )
+    categories, fused = dataset.index.category_ids, precision != "16-mixed"
+    training = _Training(fabric, model, schedule, out, category_ids=categories, fused=fused)
     start = training.resume()
     batches = iter(
         train_loader(
@@ -126,19 +121,20 @@ def train(
             world_size=fabric.world_size,
         )
     )
-    log = _Log(out, start, logger) if fabric.is_global_zero else None
+    log = Log(out, start, logger) if first else None
     bar = tqdm(
         total=schedule.iterations,
         initial=start,
-        disable=not (progress and fabric.is_global_zero),
+        disable=not (progress and first),
         unit="it",
         mininterval=1,
         desc=out.name,
     )
     began = time.perf_counter()
+    shown: dict[str, float] = {}
     with deterministic(fabric.device), Interruption() as interruption, bar:
         for iteration in range(start + 1, schedule.iterations + 1):
-            rate = training.learning_rate
+            rate = float(training.scheduler.get_last_lr()[0])
             losses = training.step(iteration, *next(batches))
             bar.update()
             last = iteration == schedule.iterations
@@ -150,7 +146,8 @@ def train(
                 values = dict(zip(losses, mean, strict=True)) | metrics
                 if log:
                     log.write(iteration, rate, time.perf_counter() - began, values)
-                bar.set_postfix_str(training.summary(values))
+                shown |= {"loss": values["total"]} | metrics
+                bar.set_postfix(shown, refresh=False)
             if iteration % schedule.checkpoint_every == 0 and not last:
                 training.save(iteration)
             if on_any_device(interruption.requested, fabric.device):
@@ -175,23 +172,15 @@ class _Training:
         category_ids: tuple[int, ...],
         fused: bool,
     ) -> None:
-        self.fabric, self.model, self.schedule = fabric, model, schedule
-        self.category_ids = category_ids
+        self.fabric, self.model = fabric, model
+        self.clip_norm, self.category_ids = schedule.clip_norm, category_ids
         optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.wrapped.train()
         self.checkpoint, self.best = out / "checkpoint.pt", out / "best.safetensors"
         self.final = out / "model.safetensors"
-        self.facts = {
-            "recipe": _plain(model.recipe),
-            "schedule": _plain(schedule.model_dump(exclude={"eval_every"})),
-        }
-        self._metrics: dict[str, float] = {}
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the next step."""
-        return float(self.scheduler.get_last_lr()[0])
+        facts = {"recipe": model.recipe, "schedule": schedule.model_dump(exclude={"eval_every"})}
+        self.facts = json.loads(json.dumps(facts))  # with lists for tuples, to be compared
 
     def resume(self) -> int:
         """Restore the checkpoint, if there is one; returns the number of completed iterations."""
@@ -201,9 +190,8 @@ class _Training:
             if self.fabric.is_global_zero:
                 self.best.unlink(missing_ok=True)  # of an earlier training
             return 0
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        for name in ("model", "optimizer", "scheduler"):
+            getattr(self, name).load_state_dict(state[name])
         restore_random_state(self.fabric, state)
         return int(state["iteration"])
 
@@ -211,12 +199,9 @@ class _Training:
         """Write a checkpoint."""
         random = random_state(self.fabric)
         if self.fabric.is_global_zero:
-            state = {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "iteration": iteration,
-            }
+            names = ("model", "optimizer", "scheduler")
+            state = {name: getattr(self, name).state_dict() for name in names}
+            state |= {"iteration": iteration}
             save_checkpoint(self.checkpoint, state | random | self.facts)
         self.fabric.barrier()
 
@@ -231,9 +216,8 @@ class _Training:
         if mean_over_devices((~total.isfinite()).float()) > 0:
             raise _non_finite(iteration - 1, total.item(), losses, targets)
         self.fabric.backward(total)
-        if self.schedule.clip_norm is not None:
-            clip = self.schedule.clip_norm
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=clip)
+        if self.clip_norm is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
@@ -252,13 +236,7 @@ class _Training:
                 notes = {"iteration": iteration, **found}
                 save_model(self.model, self.best, category_ids=self.category_ids, notes=notes)
         self.wrapped.train()
-        self._metrics = {name: value for name, value in found.items() if value is not None}
-        return self._metrics
-
-    def summary(self, values: Mapping[str, float]) -> str:
-        """Loss and the latest metrics, for the progress bar."""
-        shown = [f"loss={values['total']:.3f}"]
-        return ", ".join(shown + [f"{name}={value:.1f}" for name, value in self._metrics.items()])
+        return {name: value for name, value in found.items() if value is not None}
 
     def finish(self) -> None:
         """Save the final weights in place of the checkpoint."""
@@ -270,51 +248,15 @@ def _non_finite(
     iteration: int, total: float, losses: dict[str, Tensor], targets: list[Targets]
 ) -> NonFiniteLossError:
     """The same error on all devices: of the first that has a bad loss."""
-    values = {name: value.item() for name, value in losses.items()}
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    ids = [target.image_id for target in targets]
-    found = gathered(
-        f"iteration {iteration}: {', '.join(bad) or 'the sum of losses'} not finite on images "
-        f"{ids}; losses {values}. Look at these images' annotations, lower the learning rate or "
-        "clip gradients (clip_norm); the last checkpoint is kept"
-        if not math.isfinite(total)
-        else None
-    )
+    message = None
+    if not math.isfinite(total):
+        values = {name: value.item() for name, value in losses.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        message = (
+            f"iteration {iteration}: {', '.join(bad) or 'the sum of losses'} not finite on images "
+            f"{[target.image_id for target in targets]}; losses {values}. Look at these images' "
+            "annotations, lower the learning rate or clip gradients (clip_norm); the last "
+            "checkpoint is kept"
+        )
+    found = gathered(message)
     return NonFiniteLossError(from_first(lambda: next(filter(None, found))))
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from JSON, so that tuples and lists compare equal."""
-    return json.loads(json.dumps(value))
-
-
-class _Log:
-    """JSON lines, cut back to where training goes on, so that no iteration stands twice."""
-
-    def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
-        path = out / "log.jsonl"
-        kept: list[str] = []
-        if path.exists() and start:
-            # Without its line end, the last line was cut off with the training.
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line.rstrip() for line in lines if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["iteration"] <= start]
-        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-        self._logger = logger
-
-    def write(
-        self, iteration: int, rate: float, seconds: float, values: Mapping[str, float]
-    ) -> None:
-        record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
-        self._file.write(json.dumps({**record, **values}) + "\n")
-        self._file.flush()
-        if self._logger:
-            self._logger.log_metrics({"lr": rate, **values}, iteration)
-            self._logger.save()  # what is not written is lost with a process that is killed
-
-    def close(self) -> None:
-        self._file.close()
-        if self._logger:
-            self._logger.finalize("success")

@@ -27,12 +27,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
     process_group: dist.ProcessGroup
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise a batch, B×C×H×W.
-
-        Raises:
-            ValueError: In training mode, the whole batch has a single value per channel, which has
-                no variance.
-        """
+        """Normalise a batch, B×C×H×W; in training, a single value per channel is a ValueError."""
         if not self.training:
             return super().forward(x)
         assert self.momentum is not None

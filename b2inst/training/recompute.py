@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -22,12 +22,8 @@ def recompute_activations(model: nn.Module) -> None:
     running statistics are updated once, and parameter names do not change.
     """
     for unit in _units(model):
-        unit.forward = partial(
-            checkpoint,
-            unit.forward,
-            use_reentrant=False,
-            context_fn=partial(_contexts, unit),
-        )
+        contexts = partial(lambda unit: (nullcontext(), _statistics_kept(unit)), unit)
+        unit.forward = partial(checkpoint, unit.forward, use_reentrant=False, context_fn=contexts)
 
 
 def recompute_normalised(model: nn.Module) -> None:
@@ -66,11 +62,6 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
             yield child
         else:
             yield from _units(child)
-
-
-def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the forward pass and of the recomputation."""
-    return nullcontext(), _statistics_kept(unit)
 
 
 @contextmanager

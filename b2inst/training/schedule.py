@@ -72,8 +72,7 @@ class Schedule(BaseModel):
 
     def of_length(self, iterations: int) -> Self:
         """Return the schedule with another number of iterations, warm-up and milestones scaled."""
-        factor = iterations / self.iterations
-        return self._rescaled(lambda count: count * factor, iterations)
+        return self._rescaled(lambda n: n * (iterations / self.iterations), iterations)
 
     def for_batch(self, size: int) -> Self:
         """Return the schedule for another batch size, with the same number of images.
@@ -86,15 +85,17 @@ class Schedule(BaseModel):
         """
         k = size / self.batch_size
         rate = self.learning_rate * (k if self.optimizer == "sgd" else k**0.5)
-        scaled = self._rescaled(lambda count: count / k, max(round(self.iterations / k), 1))
+        scaled = self._rescaled(lambda n: n / k, max(round(self.iterations / k), 1))
         return scaled.model_copy(update={"batch_size": size, "learning_rate": rate})
 
     def _rescaled(self, scale: Callable[[int], float], iterations: int) -> Self:
+        milestones = tuple(round(scale(milestone)) for milestone in self.milestones)
+        warmup = round(scale(self.warmup_iterations))
         return self.model_copy(
             update={
                 "iterations": iterations,
-                "milestones": tuple(round(scale(milestone)) for milestone in self.milestones),
-                "warmup_iterations": round(scale(self.warmup_iterations)),
+                "milestones": milestones,
+                "warmup_iterations": warmup,
             }
         )
 
@@ -111,11 +112,9 @@ class Schedule(BaseModel):
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """Create the optimiser of a model's trainable parameters, and its scheduler.
 
-        Args:
-            model: Model to train.
-            fused: Whether to use the fused implementation, which cannot clip float16 gradients.
+        ``fused`` implementations are faster, but cannot clip float16 gradients.
         """
-        import torch
+        from torch.optim import SGD, AdamW
         from torch.optim.lr_scheduler import LambdaLR
         from torchvision.ops._utils import split_normalization_params
 
@@ -127,9 +126,7 @@ class Schedule(BaseModel):
         groups = [group for group in groups if group["params"]]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(
-                groups, self.learning_rate, momentum=self.momentum, fused=fused
-            )
+            optimizer = SGD(groups, self.learning_rate, momentum=self.momentum, fused=fused)
         else:
-            optimizer = torch.optim.AdamW(groups, self.learning_rate, fused=fused)
+            optimizer = AdamW(groups, self.learning_rate, fused=fused)
         return optimizer, LambdaLR(optimizer, self.factor)

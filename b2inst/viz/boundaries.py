@@ -11,8 +11,7 @@ from torch import Tensor
 from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
 from b2inst.models import BasisSegmenter, Explanation
-from b2inst.modules.boundary_basis import BoundarySupervision
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
+from b2inst.modules.boundary_basis import BoundaryLoss, BoundarySupervision
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat, draw_instances
@@ -84,6 +83,6 @@ def two_sided(model: Explainer) -> bool:
     return getattr(_criterion(model), "two_sided", False)
 
 
-def _criterion(model: Explainer) -> HolisticBoundaryLoss | RoIBoundaryLoss | None:
+def _criterion(model: Explainer) -> BoundaryLoss | None:
     head = model.basis_head if isinstance(model, BasisSegmenter) else None
     return head.criterion if isinstance(head, BoundarySupervision) else None

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
@@ -50,6 +51,8 @@ def training_curves(
                 marker = "." if measured else ""
                 axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
+        axis.set_ylim(bottom=0)  # no loss or AP is negative
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.25, linewidth=0.5)
     figure.supxlabel("iteration", fontsize=9)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from b2inst.evaluation import Prediction
-from b2inst.evaluation.average_precision import load_pair, run_evaluators
+from b2inst.evaluation.average_precision import load_checked, run_evaluators
 from b2inst.evaluation.ground_truth import Annotations
 from b2inst.evaluation.matches import match, weighted_precision
 
@@ -34,16 +34,19 @@ def boundary_ap_by_image(
     Raises:
         EvaluationError: predictions or annotations are not valid, or do not belong together.
     """
-    truth, chosen = load_pair(predictions, annotations, image_ids=image_ids)
+    truth = load_checked(predictions, annotations)
+    shown = sorted(truth.imgs if image_ids is None else truth.imgs.keys() & set(image_ids))
+    wanted = set(shown)
     evaluators = run_evaluators(
         truth,
-        chosen,
+        [record for record in predictions if record["image_id"] in wanted],
         ["boundary"],
         max_detections=max_detections,
         boundary_pixels=boundary_pixels,
     )
     categories = match(evaluators["boundary"])
-    alone = np.eye(len(truth.imgs), dtype=np.int32)  # a weighting for each image
+    # A weighting for each image.
+    alone = (np.array(shown)[:, None] == np.array(sorted(truth.imgs))).astype(np.int32)
     values = 100 * weighted_precision(categories, alone).mean(axis=1)
-    found = zip(sorted(truth.imgs), values.tolist(), strict=True)
+    found = zip(shown, values.tolist(), strict=True)
     return {image_id: value for image_id, value in found if not np.isnan(value)}

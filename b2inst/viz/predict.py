@@ -15,6 +15,7 @@ from operator import call
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,9 +23,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.image_files import file_names, image_suffixes
-from b2inst.data.images import as_array
-from b2inst.data.raster import Bytes
+from b2inst.data.images import Bytes, as_array, file_names, image_suffixes
 from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.models import Segmenter
@@ -43,6 +42,9 @@ class PredictedFiles:
     pictures: list[Path]  #: of the images and videos that could be read, in their order
     kept: int  #: how many of them an earlier call had made
     full: int  #: in how many other images and frames the model found as many as it may
+    detections: int  #: number of detections in ``predictions.json``
+    drawn: int  #: how many of them reach the score threshold
+    best_score: float  #: highest score of them; 0 if there are none
     bad: list[str]  #: a line for each file that could not be read
 
 
@@ -77,14 +79,16 @@ def find_images(
             known = {*inside}
             if others := [p.name for p in files if p not in known and not p.name.startswith(".")]:
                 warnings.warn(
-                    f"{path}: files of other endings than images have are passed over: "
-                    f"{len(others)} ({shortened(others)})",
+                    f"{path}: files that are not images are ignored: {len(others)} "
+                    f"({shortened(others)})",
                     stacklevel=2,
                 )
         elif path.exists() or skip_bad:
             found.append(path)
         else:
-            raise DataError(f"{path}: no such image; correct the path or go on with --skip-bad")
+            raise DataError(
+                f"{path}: no such file or folder; correct the path, or skip it with --skip-bad"
+            )
     return found
 
 
@@ -126,8 +130,8 @@ def predict_files(
     a time.
 
     Files that an earlier call has predicted into the same folder are kept, with the same model,
-    threshold and precision only; an interrupted call can thus be repeated. Files that cannot be
-    read are passed over.
+    threshold and precision only; an interrupted call can thus be repeated. Label maps are added to
+    them from the stored masks. Files that cannot be read are passed over.
 
     Args:
         model: in evaluation mode.
@@ -156,7 +160,6 @@ def predict_files(
             "model": _fingerprint(model),
             "score_threshold": score_threshold,
             "precision": model.precision,
-            "label_maps": label_maps,
         },
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
@@ -168,7 +171,8 @@ def predict_files(
     taken = [image[key] for image in file.images.values() for key in keys if key in image]
     pictures = picture_names(new, taken)
     _check_pictures(named, [out / picture for picture in pictures.values()], overwrite)
-    maps = _map_names(pictures, taken) if label_maps else {}
+    without_map = {n: i["picture"] for n, i in kept.items() if "label_map" not in i}
+    maps = _map_names(pictures | without_map, taken) if label_maps else {}
     if not file.images:  # else those without a picture are of an interrupted call
         _check_pictures(named, [out / maps[n] for n in maps if not _is_video(n)], overwrite)
     _check_unchanged(named, kept, file.path)
@@ -230,6 +234,16 @@ def predict_files(
         save(draw_instances(array, instances, score_threshold=score_threshold, windows=windows))
         return len(instances) >= model.max_detections
 
+    def add_map(image: dict[str, Any], annotations: list[dict[str, Any]]) -> None:
+        """Draw the label map of an image that an earlier call predicted without one."""
+        path = maps.get(image.get("video", image["file_name"]))
+        if path is None or "label_map" in image:
+            return
+        image["label_map"] = f"{path}/{image['frame']:06}.png" if "video" in image else path
+        instances = _instances(annotations, (image["height"], image["width"]))
+        _save(label_map(instances, score_threshold=score_threshold), out / image["label_map"])
+
+    file.amend = add_map
     # One thread writes, image by image, and neither ``sum`` nor ``filter`` has code of its own that
     # Ctrl-C could stop before the thread is done with what has been predicted.
     with file, ExitStack() as stack:
@@ -238,6 +252,9 @@ def predict_files(
         pictures=[out / pictures[name] for name in named if name not in bad],
         kept=len(kept),
         full=full,
+        detections=file.detections,
+        drawn=file.drawn,
+        best_score=file.best_score,
         bad=[bad[name] for name in named if name in bad],
     )
 
@@ -327,6 +344,22 @@ def _annotations(
         {**record, "area": int(coco_mask.area(record["segmentation"])), "iscrowd": 0}
         for record in to_records(image_id, instances, ids, file=path)
     ]
+
+
+def _instances(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> Instances:
+    """Masks and scores of annotations as instances; their boxes and labels are zero."""
+    count = len(annotations)
+    masks = np.zeros((*size, 0), np.uint8)
+    if count:
+        masks = coco_mask.decode([annotation["segmentation"] for annotation in annotations])
+    scores = torch.tensor([annotation["score"] for annotation in annotations])
+    return Instances(
+        boxes=torch.zeros(count, 4),
+        scores=scores,
+        class_scores=scores,
+        labels=torch.zeros(count, dtype=torch.int64),
+        masks=torch.from_numpy(masks).permute(2, 0, 1).bool(),
+    )
 
 
 def _save(picture: NDArray[Any], path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,6 +41,11 @@ class PredictionFile:
         self._fresh = path.with_name(f".{path.name}.new")
         self._overwrite = overwrite
         self._last_id = {"images": 0, "annotations": 0}
+        #: Called with each earlier image and its annotations, which it may change.
+        self.amend: Callable[[dict[str, Any], list[dict[str, Any]]], None] = lambda *_: None
+        self.detections = 0  #: number of annotations
+        self.drawn = 0  #: annotations that reach the head's ``score_threshold``
+        self.best_score = 0.0  #: highest score of an annotation
         #: COCO's entry of each image, by file name; of a video its last frame's, by the video's.
         self.images: dict[str, dict[str, Any]] = {}
         for entry in self._earlier():
@@ -49,7 +54,10 @@ class PredictionFile:
     def __enter__(self) -> Self:
         with self._fresh.open("w", encoding="utf-8") as file:
             file.write(json.dumps(self._head) + "\n")
-            file.writelines(json.dumps(entry) + "\n" for entry in self._earlier())
+            for entry in self._earlier():
+                for image in entry["images"]:
+                    self.amend(image, entry["annotations"])
+                file.write(json.dumps(entry) + "\n")
         self._fresh.replace(self._partial)
         self._file = self._partial.open("a", encoding="utf-8")
         return self
@@ -96,6 +104,10 @@ class PredictionFile:
     def _note(self, entry: _Entry) -> None:
         for image in entry["images"]:
             self.images[image.get("video") or image["file_name"]] = image
+        scores = [annotation["score"] for annotation in entry["annotations"]]
+        self.detections += len(scores)
+        self.drawn += sum(score >= self._head["info"]["score_threshold"] for score in scores)
+        self.best_score = max([self.best_score, *scores])
         for key, last in self._last_id.items():
             self._last_id[key] = max([last, *(record["id"] for record in entry[key])])
 

@@ -180,7 +180,7 @@ def as_instances(
 def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
     """The objects of an image that are no crowds, as instances of score 1."""
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    masks = [a.mask(record.height, record.width) for a in objects]
+    masks = [a.mask() for a in objects]
     empty = np.zeros((0, record.height, record.width), dtype=np.uint8)
     ones = torch.ones(len(objects))
     return Instances(

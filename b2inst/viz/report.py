@@ -66,7 +66,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         "profile": profile,
         "description": _description(profile, workspace),
         "tables": tables,
-        "not_run": [name for name in workspace.specs() if name not in made],
+        "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),
         "benchmarks": _benchmarks(folder),
         "pictures": [_picture(path, folder) for path in sorted(folder.glob("*.png"))],

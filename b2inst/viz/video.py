@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from b2inst.data import DataError
-from b2inst.data.raster import Bytes
+from b2inst.data.images import Bytes
 
 # Our error says what these would print beside it.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -55,7 +55,7 @@ def find_wiring(model: BasisSegmenter) -> Wiring:
     if boundary is None:
         return Wiring(tuple(features), bases.maps.shape[1], _moved_by(features, bases.maps))
     plain = [m for m in bases.maps.unbind(1) if not _moved_by({0: boundary}, m)]
-    weights = dict(enumerate(model.basis_head.parameters()))  # type: ignore[attr-defined]
+    weights = dict(enumerate(model.basis_head.parameters()))
     moved = [set(_moved_by(weights, *of)) for of in (plain, [boundary])]
     return Wiring(
         levels=tuple(features),

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from b2inst.models import Segmenter
-from b2inst.models.building import MSRA_BGR
 from b2inst.weights.adelaidet import BACKBONE_NAMES
-from b2inst.weights.errors import WeightsError
 from b2inst.weights.names import Table, translate
 from b2inst.weights.published import Checkpoint, Publisher
 
@@ -82,8 +80,6 @@ CENTERMASK_NAMES: Table = (
 _CENTERMASK = "proposal_generator.fcos_head.cls_logits.weight"
 _POINTREND = "roi_heads.box_predictor.cls_score.weight"
 
-_REMEDY = "give one of PointRend's or CenterMask's R_50_FPN or R_101_FPN models"
-
 
 class _Detectron2(Publisher):
     def own_names(self, published: Iterable[str]) -> dict[str, str]:
@@ -109,23 +105,17 @@ def _rearranged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _build(checkpoint: Checkpoint) -> Segmenter:
     """Family, depth and classes are read off the tensors."""
-    depth, blocks = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
-    if depth is None:
-        raise WeightsError(
-            f"{checkpoint.source}: no model on ResNet-50 or -101 ({_BODY} has {blocks} blocks in "
-            f"its stages res2 to res5); {_REMEDY}"
-        )
-    centermask = _CENTERMASK in checkpoint.tensors
-    kind = "PointRend or CenterMask of detectron2's"
-    rows = checkpoint.channels(_CENTERMASK if centermask else _POINTREND, kind=kind, remedy=_REMEDY)
-    family, classes = ("centermask", rows) if centermask else ("pointrend", rows - 1)
+    depth = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
+    if _CENTERMASK in checkpoint.tensors:
+        family, classes = "centermask", checkpoint.channels(_CENTERMASK)
+    else:
+        family, classes = "pointrend", checkpoint.channels(_POINTREND) - 1
     return checkpoint.create_model(f"{family}-r{depth}", classes, msra=True, frozen_norm=True)
 
 
 DETECTRON2 = _Detectron2(
     names=POINTREND_NAMES,
     build=_build,
-    remedy=_REMEDY,
+    remedy="give one of PointRend's or CenterMask's R_50_FPN or R_101_FPN models",
     not_needed=re.compile(r"pixel_mean|pixel_std|proposal_generator\.anchor_generator\..*"),
-    constants={"pixel_mean": MSRA_BGR["mean"], "pixel_std": MSRA_BGR["std"]},
 )

@@ -10,11 +10,10 @@ import base64
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -42,11 +41,11 @@ class ExportedNetwork(nn.Module):
     """A network in another runtime, on the CPU; copies of the module share it.
 
     Args:
-        run: gives arrays named ``features.8`` (by stride), ``head.class_logits``,
+        run: Returns arrays named ``features.8`` (by stride), ``head.class_logits``,
             ``head.towers.0`` (in a list), ``bases.maps`` and so on.
-        outputs: the dataclass of the instance head's outputs; None in two-stage models, of which
+        outputs: Dataclass of the instance head's outputs; None for two-stage models, of which
             only the features are computed.
-        stride: of the bases.
+        stride: Stride of the bases.
     """
 
     def __init__(self, run: Run, *, outputs: type | None, stride: float | None) -> None:
@@ -78,9 +77,8 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-@dataclass
-class ExportedFile:
-    """What an exported file holds."""
+class ExportedFile(NamedTuple):
+    """What an exported file contains."""
 
     card: dict[str, Any]  #: as of ``weights.files``, and in ``exported`` how it was made
     tensors: dict[str, Tensor]  #: of the parts that stay in Python
@@ -88,12 +86,7 @@ class ExportedFile:
 
 
 def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
-    """Open a file of ``b2inst.export``.
-
-    Raises:
-        WeightsError: the runtime is not installed, or the file is missing, damaged or of another
-            program.
-    """
+    """Open a file of ``b2inst.export``; WeightsError if that is not possible."""
     path = Path(path)
     extra = RUNTIMES[path.suffix]
     for file in (path, path if extra == "onnx" else path.with_suffix(".bin")):
@@ -117,11 +110,7 @@ def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
 
 
 def import_extra(module: str, extra: str) -> Any:
-    """A module of an optional extra.
-
-    Raises:
-        WeightsError: it is not installed.
-    """
+    """Import a module of an optional extra; WeightsError if it is not installed."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -131,14 +120,7 @@ def import_extra(module: str, extra: str) -> Any:
 
 
 def attach(model: Segmenter, file: ExportedFile) -> None:
-    """Replace a model's network by that of a file, and load the weights of the rest.
-
-    Args:
-        model: fresh, of the file's recipe.
-
-    Raises:
-        WeightsError: weights that do not fit the recipe.
-    """
+    """Replace the network of a new model by that of a file, and load the weights of the rest."""
     made = file.card["exported"]
     head = getattr(model, "instance_head", None)
     outputs = None if head is None else head.outputs

@@ -31,24 +31,23 @@ def save_model(
     """Write weights and recipe to one file, atomically.
 
     Args:
-        model: to save.
-        path: of the file, ``.safetensors``.
-        category_ids: the data set's id of each label, for COCO-format results.
-        notes: further entries of the header (``model_card``), such as an iteration; JSON values.
+        model: Model to save.
+        path: File, ``.safetensors``.
+        category_ids: The data set's id of each label, for COCO-format results.
+        notes: Further entries of the header (``model_card``), such as an iteration; JSON values.
 
     Raises:
-        WeightsError: an exported model, which lacks some of its weights, a folder that cannot be
-            written, or a full disk; an earlier file is kept.
+        WeightsError: The model is an exported one, which lacks some of its weights, or the file
+            cannot be written; an earlier file is kept.
     """
     path = Path(path)
     if "exported" in model.recipe:
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
-    card |= notes
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={_KEY: json.dumps(card)})
+        save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes))})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
@@ -66,23 +65,22 @@ def load_model(
     tile: int | None = None,
     precision: str = "float32",
 ) -> Segmenter:
-    """The model of a weights file, or of one that ``b2inst export`` wrote, ready to predict.
+    """Load the model of a weights file, or of one that ``b2inst export`` wrote, for prediction.
 
     Args:
-        device: where to load the model; an exported network always runs on the CPU.
-        max_detections: largest number of instances per image (default: as the model was made, 100
+        device: Device of the model; an exported network always runs on the CPU.
+        max_detections: Largest number of instances per image (default: as the model was made, 100
             for most).
-        tile: side in pixels of the overlapping tiles that images are cut into, which saves memory
+        tile: Side in pixels of the overlapping tiles that images are cut into, which saves memory
             (default: whole images).
-        precision: of the network: "float32"; "bfloat16", faster where the device supports it, with
-            slightly different boxes, scores and masks; "auto", bfloat16 where the device supports
-            it. ONNX Runtime has float32 only.
+        precision: "float32"; "bfloat16", faster where the device supports it, with slightly
+            different results; or "auto", bfloat16 where the device supports it. ONNX Runtime has
+            float32 only.
 
     Raises:
-        ValueError: another precision, or a ``max_detections`` below 1.
-        WeightsError: a missing or damaged file, one not written by ``save_model`` or ``b2inst
-            export``, a recipe of another version, weights that do not fit the recipe, or a runtime
-            that is not installed.
+        ValueError: The precision is unknown, or ``max_detections`` is below 1.
+        WeightsError: The file is missing, damaged, not one of ours or from another version, or its
+            runtime is not installed.
     """
     exported = read_exported(path) if is_exported(path) else None
     card = model_card(path) if exported is None else exported.card
@@ -120,35 +118,24 @@ def load_weights(model: Segmenter, path: str | os.PathLike[str]) -> None:
     """Load weights into a model of the same architecture.
 
     Raises:
-        WeightsError: as ``load_model``; for another architecture it lists what differs.
+        WeightsError: As ``load_model``; for another architecture it lists what differs.
     """
     card, tensors = read_weights(path)
-    own = model.state_dict()
-    problems = [f"missing {name}" for name in own if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in own]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, the model wants {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        differences = " ".join(str(error).split())
         raise WeightsError(
             f"{path}: weights of {card['name']!r} do not fit "
-            f"{model.recipe.get('name', 'this model')!r}: {'; '.join(problems[:3])}{more}; "
+            f"{model.recipe.get('name', 'this model')!r}: {differences[:500]}; "
             "use load_model(path), which builds the model the file was saved from"
-        )
-    model.load_state_dict(tensors)
+        ) from error
 
 
 def read_weights(
     path: str | os.PathLike[str], *, tensors: bool = True
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Recipe and, if asked for, tensors of a weights file.
-
-    Raises:
-        WeightsError: a missing or damaged file, or one not written by ``save_model``.
-    """
+    """Read recipe and, if asked for, tensors; WeightsError if it is no file of ``save_model``."""
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-#: Rows (published, ours). ``{n}`` stands for a number, ``{n-1}`` for one less, and so on.
+#: Rows (published, ours) of names without their last component (weight, bias, …), which stays.
+#: ``{n}`` is a number, ``{n-1}`` one less; of the rows that match a name, the first is used.
 Table = tuple[tuple[str, str], ...]
 
 _NUMBER = re.compile(r"\{(\w+?)([+-]\d+)?\}")
 
 
-def translate(names: Iterable[str], table: Table, **known: int) -> dict[str, str]:
-    """Our name of each published tensor; those that no row matches are left out.
-
-    Rows are about all but the last component of a name (weight, bias, …), which stays. The first
-    row that matches counts.
-
-    Args:
-        names: of published tensors.
-        table: rows of names.
-        known: values of numbers; others match any number.
-    """
+def translate(names: Iterable[str], table: Table) -> dict[str, str]:
+    """Our name of each published tensor; those that no row matches are left out."""
     rows = [
-        (re.compile(_NUMBER.sub(r"(?P<\1>\\d+)", _filled(row, known).replace(".", r"\."))), ours)
-        for row, ours in table
+        (re.compile(_NUMBER.sub(r"(?P<\1>\\d+)", theirs.replace(".", r"\."))), ours)
+        for theirs, ours in table
     ]
     translated = {}
     for name in names:
         module, dot, last = name.rpartition(".")
         for pattern, ours in rows:
             if match := pattern.fullmatch(module):
-                numbers = {key: int(value) for key, value in match.groupdict().items()}
-                translated[name] = _filled(ours, numbers) + dot + last
+                numbers = match.groupdict()
+                own = _NUMBER.sub(lambda slot: str(int(numbers[slot[1]]) + int(slot[2] or 0)), ours)  # noqa: B023
+                translated[name] = own + dot + last
                 break
     return translated
 
 
 def grouped(names: Iterable[str]) -> str:
-    """All of the names in one line, those of a module together: ``a.b.{weight, bias}``."""
+    """List names in one line, those of a module together: ``a.b.{weight, bias}``."""
     modules: dict[str, list[str]] = {}
     for name in names:
         module, dot, last = name.rpartition(".")
@@ -47,12 +40,3 @@ def grouped(names: Iterable[str]) -> str:
         module + (last[0] if len(last) == 1 else f"{{{', '.join(last)}}}")
         for module, last in modules.items()
     )
-
-
-def _filled(text: str, numbers: Mapping[str, int]) -> str:
-    def value(slot: re.Match[str]) -> str:
-        if slot[1] not in numbers:
-            return slot[0]
-        return str(numbers[slot[1]] + int(slot[2] or 0))
-
-    return _NUMBER.sub(value, text)

@@ -1,4 +1,4 @@
-"""Other people's checkpoints, read without running code in them.
+"""Other projects' checkpoints, read without running code in them.
 
 A pickle is a program. Files of torch are read with ``weights_only=True``; pickled numpy arrays
 (detectron2's and Caffe2's ``.pkl``, some of them written by Python 2) by an unpickler that builds
@@ -7,14 +7,13 @@ nothing but such arrays.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import pickle
 import re
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,33 @@ _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Tensors by name, from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
+    """Read tensors by name from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
 
-    Of a file that holds more (optimiser, author, …), only "model", "state_dict" or (in Caffe2's
+    Of a file that has more (optimiser, author, …), only "model", "state_dict" or (in Caffe2's
     files) "blobs" is read. A prefix of all names, as DataParallel's "module." and Lightning's
     "model.", is removed.
 
     Raises:
-        WeightsError: no such file, a damaged one, one that asks for anything but tensors and
-            plain values, or one without tensors by name.
+        WeightsError: The file is missing or damaged, needs anything but tensors and plain values,
+            or has no tensors by name.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
-        content = _read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
-    except WeightsError:
-        raise
-    except Exception as error:  # damaged pickles raise anything
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):  # as torch says it
-            raise _refusal(path, refused[1]) from error
+        if path.suffix == ".pkl":
+            content = _ArrayUnpickler(BytesIO(path.read_bytes()), encoding="latin1").load()
+        else:
+            with torch.serialization.safe_globals(_NUMPY_VALUES):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged pickles cause errors of any type
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):  # in torch's words
+            raise WeightsError(
+                f"{path}: asks for {refused[1]}, which is more than tensors need and could run "
+                "code; nothing was run; get the file from where it was published"
+            ) from error
         raise WeightsError(
-            f"{path}: not a readable checkpoint: damaged, cut short or something else "
+            f"{path}: not a readable checkpoint: damaged, truncated or something else "
             f"({type(error).__name__}); download it again"
         ) from error
     for key in ("model", "state_dict", "blobs"):
@@ -68,36 +72,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_torch(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size:  # torch does not compress
-            raise WeightsError(
-                f"{path}: would unpack to {unpacked} bytes, more than it is long, which torch's "
-                "files never do; download it again from where it was published"
-            )
-    with torch.serialization.safe_globals(_NUMPY_VALUES):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_pickle(path: Path) -> Any:
-    return _ArrayUnpickler(path).load()
-
-
-# Python's implementation, and from memory: C's, or a file, would allocate gigabytes for lengths
-# that a few bytes only claim.
+# Python's implementation: C's would allocate gigabytes for lengths that a few bytes only claim.
 class _ArrayUnpickler(pickle._Unpickler):
     """Resolves the few names in pickled arrays to harmless stand-ins, and refuses all others."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.BytesIO(path.read_bytes()), encoding="latin1")
-        self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
         known = _KNOWN.get((module.replace("numpy._core", "numpy.core"), name))
         if known is None:
-            raise _refusal(self._path, f"{module}.{name}")
+            shown = f"{module}.{name}".encode("unicode_escape").decode()  # may be anything
+            raise pickle.UnpicklingError(f"GLOBAL {shown}")
         return known
 
 
@@ -106,7 +89,7 @@ class _Dtype:
 
     order = "|"
 
-    def __init__(self, code: str, align: object = False, copy: object = True) -> None:
+    def __init__(self, code: str, *_: object) -> None:
         if code not in _NUMBERS:
             raise pickle.UnpicklingError(f"an array of {code!r}, not of numbers")
         self.code = code
@@ -120,7 +103,7 @@ class _Array:
 
     values: np.ndarray | None = None
 
-    def __init__(self, subtype: object, shape: object, typecode: object) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -132,16 +115,12 @@ class _Array:
         self.values = flat.reshape(shape, order="F" if by_columns else "C")
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stands in for ``codecs.encode``, with which Python 3 writes bytes for Python 2."""
-    return text.encode("latin1")
-
-
 _KNOWN: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): "ndarray",  # a name only: nothing can be made of it
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _latin1,
+    # With this, Python 3 writes bytes for Python 2.
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
     ("collections", "OrderedDict"): OrderedDict,
 }
 
@@ -164,12 +143,4 @@ def _tensor(value: object, name: object, path: Path) -> Tensor:
     raise WeightsError(
         f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers; give the "
         "file of a checkpoint"
-    )
-
-
-def _refusal(path: Path, name: str) -> WeightsError:
-    shown = name.encode("unicode_escape").decode()  # a damaged name may hold anything
-    return WeightsError(
-        f"{path}: asks for {shown}, which is more than tensors need and could run code; nothing "
-        "was run; get the file from where it was published, or do without it"
     )

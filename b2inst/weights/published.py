@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from b2inst.models import Segmenter, create_model
@@ -24,38 +23,37 @@ class Checkpoint:
     """A published state dict.
 
     Args:
-        tensors: by their published names.
-        source: named in errors as the place the tensors come from.
+        tensors: By their published names.
+        source: File, for error messages.
+        remedy: End of error messages.
     """
 
     tensors: Mapping[str, Tensor]
     source: str
+    remedy: str
 
-    def channels(self, name: str, *, kind: str, remedy: str) -> int:
-        """Output channels of a weight.
+    def error(self, problem: str) -> WeightsError:
+        return WeightsError(f"{self.source}: {problem}; {self.remedy}")
 
-        Raises:
-            WeightsError: it is missing, so that this is no model of this kind.
-        """
+    def channels(self, name: str) -> int:
+        """Output channels of a weight; WeightsError if it is missing."""
         tensor = self.tensors.get(name)
         if tensor is None or tensor.ndim == 0 or len(tensor) == 0:
-            raise WeightsError(f"{self.source}: no {kind}: {name} is missing or empty; {remedy}")
+            raise self.error(f"{name} is missing or empty")
         return len(tensor)
 
-    def resnet_depth(self, stages: Sequence[str]) -> tuple[int | None, tuple[int, ...]]:
-        """Depth, if it is 50 or 101, and number of blocks in each stage, given their names."""
+    def resnet_depth(self, stages: Sequence[str]) -> int:
+        """Depth of the ResNet whose stages have the given names; WeightsError if not 50 or 101."""
         blocks = tuple(
             len({name.split(".")[3] for name in self.tensors if name.startswith(f"{stage}.")})
             for stage in stages
         )
-        return _DEPTHS.get(blocks), blocks
+        if blocks not in _DEPTHS:
+            raise self.error(f"no ResNet-50 or -101 (it has {blocks} blocks in its stages)")
+        return _DEPTHS[blocks]
 
     def create_model(self, name: str, num_classes: int, **options: Any) -> Segmenter:
-        """A fresh model; 80 classes are those of COCO.
-
-        Raises:
-            WeightsError: there is no such model.
-        """
+        """A new model; 80 classes are assumed to be COCO's."""
         names = COCO_CLASS_NAMES if num_classes == len(COCO_CLASS_NAMES) else None
         try:
             return create_model(name, num_classes=num_classes, class_names=names, **options)
@@ -68,82 +66,53 @@ class Publisher:
     """How a project's checkpoints become models.
 
     Args:
-        names: published names and ours.
-        build: builds the model that a checkpoint fits, with fresh weights.
-        remedy: end of error messages.
-        not_needed: matches tensors that a model has no place for.
-        constants: tensors among them whose values our models have, too.
-        numbered: matches the modules of which the largest number is ``last`` in ``names``.
+        names: Published names and ours.
+        build: Builds the model that a checkpoint fits, with new weights.
+        remedy: End of error messages.
+        not_needed: Matches tensors that a model has no place for.
     """
 
     names: Table
     build: Callable[[Checkpoint], Segmenter]
     remedy: str
     not_needed: re.Pattern[str]
-    constants: Mapping[str, Sequence[float]]
-    numbered: re.Pattern[str] | None = None
 
     def own_names(self, published: Iterable[str]) -> dict[str, str]:
         """Our name of each of a checkpoint's tensors; unknown ones are left out."""
-        names = [name for name in published if not self.not_needed.fullmatch(name)]
-        known = {} if self.numbered is None else {"last": last_number(self.numbered, names)}
-        return translate(names, self.names, **known)
+        return translate((n for n in published if not self.not_needed.fullmatch(n)), self.names)
 
     def load(self, tensors: Mapping[str, Tensor], *, source: str) -> Segmenter:
-        """The model that a published checkpoint holds, with its weights, ready to predict.
+        """Build the model of a published checkpoint with its weights, ready to predict.
 
         Args:
-            tensors: the checkpoint's state dict.
-            source: the checkpoint's path, which errors name.
+            tensors: The checkpoint's state dict.
+            source: The checkpoint's path, for error messages.
 
         Raises:
-            WeightsError: no model that can be built here, or tensors that are missing, unknown or
-                misshaped, all of them listed.
+            WeightsError: The model cannot be built here, or tensors are missing, unknown or
+                misshaped; all of them are listed.
         """
-        model = self.build(Checkpoint(tensors, source))
-        own = self.own_names(tensors)
-        if problems := self._problems(tensors, own, model.state_dict()):
-            raise WeightsError(
-                f"{source}: does not fit {model.recipe['name']}, the nearest model: "
-                f"{'; '.join(problems)}; {self.remedy}"
-            )
-        model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
-        return model
-
-    def _problems(
-        self, tensors: Mapping[str, Tensor], own: Mapping[str, str], state: Mapping[str, Tensor]
-    ) -> list[str]:
+        checkpoint = Checkpoint(tensors, source, self.remedy)
+        model = self.build(checkpoint)
+        state, own = model.state_dict(), self.own_names(tensors)
         unknown = [
             name
             for name in tensors
             if own.get(name) not in state and not self.not_needed.fullmatch(name)
         ]
-        missing = state.keys() - own.values()
+        missing = [name for name in state if name not in own.values()]
         problems = [f"unknown {grouped(unknown)}"] if unknown else []
-        if missing:
-            problems.append(f"nothing for our {grouped(n for n in state if n in missing)}")
+        problems += [f"nothing for our {grouped(missing)}"] if missing else []
         problems += [
             f"{name} is {_size(tensors[name])}, ours is {_size(state[ours])}"
             for name, ours in own.items()
             if ours in state and tensors[name].shape != state[ours].shape
         ]
-        return problems + [
-            f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
-            for name, values in self.constants.items()
-            if name in tensors and not _close(tensors[name], values)
-        ]
-
-
-def last_number(pattern: re.Pattern[str], names: Iterable[str]) -> int:
-    """The largest number that the pattern's group matches in one of the names; 0 without any."""
-    matches = (pattern.fullmatch(name) for name in names)
-    return max((int(match[1]) for match in matches if match), default=0)
-
-
-def _close(tensor: Tensor, values: Sequence[float]) -> bool:
-    return tensor.numel() == len(values) and torch.allclose(
-        tensor.flatten().float(), torch.tensor(values, dtype=torch.float32), atol=0.01
-    )
+        if problems:
+            name = model.recipe["name"]
+            raise checkpoint.error(f"does not fit {name}, the nearest model: {'; '.join(problems)}")
+        model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
+        return model
 
 
 def _size(tensor: Tensor) -> str:

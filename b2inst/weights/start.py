@@ -20,7 +20,7 @@ from b2inst.weights.files import model_card, read_weights
 from b2inst.weights.names import grouped
 from b2inst.weights.pickles import read_checkpoint
 
-#: Attention logit of a new basis: where the four others' are 0, softmax gives it 0.5 % of the mask,
+#: Attention logit of a new basis: if the four others' are 0, softmax gives it 0.5 % of the mask,
 #: and it still has a gradient.
 NEW_ATTENTION = -4.0
 
@@ -60,14 +60,18 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
     BlendMask's softmax 0 would change them: there the bias is ``NEW_ATTENTION``.
 
     Args:
-        model: takes the tensors.
-        path: our own weights file, or detectron2's ImageNet weights of a ResNet (``.pkl``).
+        model: Model that gets the tensors.
+        path: Our own weights file, or detectron2's ImageNet weights of a ResNet (``.pkl``).
 
     Raises:
-        WeightsError: a file that cannot be read, or one of another backbone.
+        WeightsError: The file cannot be read, or has another backbone.
     """
     path = Path(path)
-    tensors, msra = _read(path)
+    msra = start_options(path).get("msra", False)
+    if path.suffix == ".pkl":
+        tensors = from_detectron2(read_checkpoint(path), source=str(path))
+    else:
+        tensors = read_weights(path)[1]
     if msra != model.recipe.get("options", {}).get("msra", False):
         raise WeightsError(
             f"{path}: was trained {'in' if msra else 'without'} detectron2's arrangement, BGR and "
@@ -89,43 +93,26 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
                     target[new] = NEW_ATTENTION if softmax and name.endswith(".bias") else 0.0
                 widened.append(name)
     used = {ours[name] for name in (*copied, *widened)}
-    start = Start(
-        path,
-        copied=tuple(copied),
-        widened=tuple(widened),
-        fresh=tuple(n for n in own if ours.get(n) not in used and not _is_count(n)),
-        unused=tuple(n for n in tensors if n not in used and not _is_count(n)),
-    )
-    _check_backbone(start, model)
-    return start
+    fresh = [name for name in own if ours.get(name) not in used and not _is_count(name)]
+    unused = [name for name in tensors if name not in used and not _is_count(name)]
+    for found, names in (("nothing for", fresh), ("no place for", unused)):
+        if body := [n for n in names if n.startswith("backbone.") and ".fpn." not in n]:
+            raise WeightsError(
+                f"{path}: its backbone is not that of {model.recipe.get('name', 'the model')}: "
+                f"{found} {grouped(body)}; start from a model with the same backbone"
+            )
+    return Start(path, tuple(copied), tuple(widened), tuple(fresh), tuple(unused))
 
 
 def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Options of a model that is to start from a file.
-
-    Raises:
-        WeightsError: as ``start_from``.
-    """
+    """Options of a model that is to start from a file; raises as ``start_from``."""
     path = Path(path)
-    _refuse_unconverted(path)
+    if path.suffix == ".pth":
+        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
     if path.suffix == ".pkl":
         return {"msra": True, "frozen_norm": True}
     options = model_card(path)["options"]
     return {name: options[name] for name in _SHARED_OPTIONS if name in options}
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Tensors by our names, and whether they are in detectron2's layout."""
-    _refuse_unconverted(path)
-    if path.suffix == ".pkl":
-        return from_detectron2(read_checkpoint(path), source=str(path)), True
-    card, tensors = read_weights(path)
-    return tensors, bool(card["options"].get("msra", False))
-
-
-def _refuse_unconverted(path: Path) -> None:
-    if path.suffix == ".pth":
-        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
 
 
 def _own_name(name: str, own: dict[str, Tensor]) -> str:
@@ -148,19 +135,6 @@ def _new_rows(name: str, source: Tensor, target: Tensor, model: Segmenter) -> Te
     else:
         return None
     return new if len(source) == int((~new).sum()) else None
-
-
-def _check_backbone(start: Start, model: Segmenter) -> None:
-    def body(names: Iterable[str]) -> list[str]:
-        return [n for n in names if n.startswith("backbone.") and ".fpn." not in n]
-
-    fresh, unused = body(start.fresh), body(start.unused)
-    if fresh or unused:
-        found = f"nothing for {grouped(fresh)}" if fresh else f"no place for {grouped(unused)}"
-        raise WeightsError(
-            f"{start.path}: its backbone is not that of {model.recipe.get('name', 'the model')}: "
-            f"{found}; start from a model with the same backbone"
-        )
 
 
 def _is_count(name: str) -> bool:

@@ -6,11 +6,10 @@ import re
 from pathlib import PurePath
 
 from b2inst.models import Segmenter
-from b2inst.weights.errors import WeightsError
 from b2inst.weights.names import Table
 from b2inst.weights.published import Checkpoint, Publisher
 
-#: The published YOLACT; it counts the pyramid's levels from the coarsest.
+#: The published YOLACT counts the pyramid's levels from the coarsest.
 NAMES: Table = (
     ("backbone.conv1", "backbone.body.conv1"),
     ("backbone.bn1", "backbone.body.bn1"),
@@ -37,9 +36,7 @@ NAMES: Table = (
     ("semantic_seg_conv", "basis_head.auxiliary.project"),
 )
 
-_REMEDY = "give an unchanged checkpoint of YOLACT on ResNet-50 or -101"
-
-_FACTORS = 3  # prior boxes at a position
+_PRIORS = 3  # prior boxes at a position
 
 
 def _build(checkpoint: Checkpoint) -> Segmenter:
@@ -47,38 +44,21 @@ def _build(checkpoint: Checkpoint) -> Segmenter:
 
     As in the published code it is 700 in ``yolact_im700_…``, and 550 without such a part.
     """
-    tensors, source = checkpoint.tensors, checkpoint.source
-    plus = next((n for n in tensors if "conv_offset" in n or n.startswith("maskiou_net")), None)
-    if plus is not None:
-        raise WeightsError(
-            f"{source}: {plus} is of YOLACT++ (deformable convolutions, mask rescoring), which "
-            f"the models here do not have; {_REMEDY}"
-        )
-    depth, blocks = checkpoint.resnet_depth([f"backbone.layers.{n}" for n in range(4)])
-    if depth is None or "backbone.layers.0.0.bn3.weight" not in tensors:
-        raise WeightsError(
-            f"{source}: no YOLACT on ResNet-50 or -101 (backbone.layers has {blocks} blocks in its "
-            f"four stages); {_REMEDY}"
-        )
-    classes = _channels(checkpoint, "prediction_layers.0.conf_layer.weight") // _FACTORS - 1
-    size = re.search(r"_im(\d+)_", PurePath(source).name)
+    depth = checkpoint.resnet_depth([f"backbone.layers.{n}" for n in range(4)])
+    classes = checkpoint.channels("prediction_layers.0.conf_layer.weight") // _PRIORS - 1
+    size = re.search(r"_im(\d+)_", PurePath(checkpoint.source).name)
     return checkpoint.create_model(
         f"yolact-r{depth}",
         classes,
-        num_bases=_channels(checkpoint, "proto_net.10.weight"),
+        num_bases=checkpoint.channels("proto_net.10.weight"),
         size=int(size[1]) if size else 550,
     )
-
-
-def _channels(checkpoint: Checkpoint, name: str) -> int:
-    return checkpoint.channels(name, kind="YOLACT", remedy=_REMEDY)
 
 
 YOLACT = Publisher(
     names=NAMES,
     build=_build,
-    remedy=_REMEDY,
+    remedy="give an unchanged checkpoint of YOLACT on ResNet-50 or -101",
     # What older checkpoints hold twice, or of levels that no configuration uses.
     not_needed=re.compile(r"backbone\.layer\d.*|fpn\.downsample_layers\.([2-9]|\d\d).*"),
-    constants={},
 )

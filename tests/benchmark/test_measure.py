@@ -10,8 +10,8 @@ from torch import nn
 
 import b2inst
 from b2inst.benchmark import Benchmark, BenchmarkError, Sample, benchmark, to_text
-from b2inst.benchmark.measure import TimedModel, gflops, peak_memory_mb
-from b2inst.benchmark.stages import STAGES
+from b2inst.benchmark.measure import gflops, peak_memory_mb
+from b2inst.benchmark.stages import STAGES, TimedModel, Timing
 
 PAIR = ("blendmask-tiny", "b2inst-blendmask-tiny")
 
@@ -21,11 +21,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Who predicted, in order. Each prediction takes the milliseconds told by ``_took``."""
     order: list[str] = []
 
-    def predict(self: TimedModel, sample: Sample) -> tuple[dict[str, float], int]:
-        order.append(self.name)
-        self.network_sizes.append((96, 128))
-        seconds = _took(self.name, int(sample.image[0, 0, 0]))
-        return dict.fromkeys(STAGES, 0.0) | {"backbone": seconds, "RLE": 0.5 * seconds}, 7
+    def predict(self: TimedModel, sample: Sample) -> Timing:
+        name = str(self.model.recipe["name"])
+        order.append(name)
+        taken = _took(name, int(sample.image[0, 0, 0]))
+        seconds = dict.fromkeys(STAGES, 0.0) | {"backbone": taken, "RLE": 0.5 * taken}
+        return Timing(seconds, detections=7, network_size=(96, 128))
 
     monkeypatch.setattr(TimedModel, "predict", predict)
     return order

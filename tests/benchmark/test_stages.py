@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from b2inst.benchmark import stages
 from b2inst.benchmark.samples import Sample
-from b2inst.benchmark.stages import STAGES, StageClock
+from b2inst.benchmark.stages import STAGES, TimedModel
 from b2inst.models import BasisSegmenter, create_model
 
 
@@ -44,18 +45,26 @@ def _slowed(name: str, time: Time) -> BasisSegmenter:
 
 
 @pytest.mark.parametrize("name", ["blendmask-tiny", "b2inst-blendmask-tiny"])
-def test_each_part_is_a_stage(name: str, sample: Callable[..., Sample]) -> None:
+def test_each_part_is_a_stage(
+    name: str, sample: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
     time = Time()
     model = _slowed(name, time)
-    clock = StageClock(model, time)
+    predict = model.predict
+
+    def pasted(images: list[object]) -> object:
+        found = predict(images)
+        time.seconds += 256.0
+        return found
+
+    model.predict = pasted  # type: ignore[assignment]
+    monkeypatch.setattr(stages, "encode_rle", lambda _: None)
+    time.delay(stages, "encode_rle", 512.0)
+    timed = TimedModel(model, clock=time)
     for _ in range(2):  # a second prediction begins anew
-        with clock.running():
-            model.predict([sample().image])
-            time.seconds += 256.0
-            clock.lap("paste")
-            time.seconds += 512.0
-        assert tuple(clock.seconds) == STAGES
-        assert clock.seconds == {
+        timing = timed.predict(sample(48, 80))
+        assert tuple(timing.seconds) == STAGES
+        assert timing.seconds == {
             "input": 3.0,
             "backbone": 4.0,
             "heads": 24.0,
@@ -65,18 +74,18 @@ def test_each_part_is_a_stage(name: str, sample: Callable[..., Sample]) -> None:
             "paste": 256.0,
             "RLE": 512.0,
         }
+        assert timing.total == sum(timing.seconds.values())
+        assert timing.network_size == (96, 160)  # of 96×160 pixels, the model's own size
 
 
 def test_time_between_parts_belongs_to_the_later_one(sample: Callable[..., Sample]) -> None:
     time = Time()
     torch.manual_seed(0)
     model = create_model("blendmask-tiny", num_classes=3).eval()
-    clock = StageClock(model, time)
+    timed = TimedModel(model, clock=time)
     time.delay(model.basis_head, "forward", 5.0)  # around the timed call: before it begins
-    with clock.running():
-        model.predict([sample().image])
-    assert clock.seconds["bases"] == 5.0
-    assert sum(clock.seconds.values()) == 5.0
+    timing = timed.predict(sample())
+    assert timing.seconds["bases"] == timing.total == 5.0
 
 
 def test_two_stage_models_find_boxes_in_heads_and_masks_in_assembly(
@@ -88,9 +97,7 @@ def test_two_stage_models_find_boxes_in_heads_and_masks_in_assembly(
     delays = {"backbone": 1.0, "detector": 2.0, "mask_head": 4.0, "scoring_head": 8.0}
     for part, seconds in delays.items():
         time.delay(getattr(model, part), "detect" if part == "detector" else "forward", seconds)
-    clock = StageClock(model, time)
-    with clock.running():
-        model.predict([sample().image])
-    stages = ("backbone", "heads", "assembly", "scoring")
-    assert {s: clock.seconds[s] for s in stages} == dict(zip(stages, delays.values(), strict=True))
-    assert sum(clock.seconds.values()) == 15
+    timing = TimedModel(model, clock=time).predict(sample())
+    parts = ("backbone", "heads", "assembly", "scoring")
+    assert {s: timing.seconds[s] for s in parts} == dict(zip(parts, delays.values(), strict=True))
+    assert timing.total == 15

@@ -27,7 +27,7 @@ def test_a_pair_of_models(tmp_path: Path) -> None:
 
     again = CliRunner().invoke(app, ["bench", *names, "--json", str(out)])
     assert again.exit_code == 1
-    assert "bench.json: is there already" in again.stderr
+    assert "bench.json: already exists" in again.stderr
     assert json.loads(out.read_text()) == content
 
 

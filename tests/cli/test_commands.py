@@ -16,7 +16,7 @@ from b2inst.cli.errors import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
 from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.tables.table_result import ResultRow, TableResult
+from b2inst.experiments.tables.table_result import Measured, ResultRow, TableResult
 from b2inst.models import create_model
 from b2inst.weights import save_model
 
@@ -108,7 +108,7 @@ def test_submission_does_not_replace_another(tmp_path: Path) -> None:
     for kept in before:
         for path in before.keys() - {kept}:
             path.unlink()
-        assert f"{kept.name}: is there" in _error("submit", "64.safetensors", *call)
+        assert f"{kept.name}: already exists" in _error("submit", "64.safetensors", *call)
         assert kept.read_bytes() == before[kept]
         for path, content in before.items():
             path.write_bytes(content)
@@ -119,7 +119,13 @@ def test_submission_does_not_replace_another(tmp_path: Path) -> None:
 def test_mistakes_are_one_line() -> None:
     assert "no table 'table9'" in _error("table", "table9")
     assert "no profile 'huge'" in _error("table", "table1", "--profile", "huge")
-    assert "blendmask-huge" in _error("train", "blendmask-huge", "--profile", "smoke")
+    unknown = _error("train", "blendmask-r52", "--profile", "smoke")
+    assert unknown == (
+        "error: unknown model 'blendmask-r52'; did you mean 'blendmask-r50'? `b2inst models` lists "
+        "all models"
+    )
+    option = _error("train", "blendmask-tiny", "--profile", "smoke", "--option", "wings=2")
+    assert option.startswith("error: blendmask-tiny has no option wings; ")
     assert "which split" not in _error("table", "table1", "--data", "nowhere")
     if find_spec("wandb") is None:
         told = "logger wandb: not installed; pip install wandb"
@@ -151,11 +157,11 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
         *("--eval-every", 1, "--logger", "csv"),
     )
     assert trained.exit_code == 0, trained.output
-    assert "an early look every 1 iterations, at 3 of 3 images of val" in trained.stdout
-    assert "best.safetensors: the best weights, of iteration" in trained.stdout
-    assert "device cpu, 1 CPU thread\n" in trained.stdout
+    assert "evaluation every 1 iterations on 3 of 3 images of val" in trained.stdout
+    assert "best.safetensors: best weights, of iteration" in trained.stdout
+    assert "\ndevice cpu, 1 CPU thread\n" in trained.stdout
     (weights,) = (tmp_path / "runs").glob("*/model.safetensors")
-    assert f"{weights.relative_to(tmp_path)}: the weights" in trained.output
+    assert f"{weights.relative_to(tmp_path)}: weights" in trained.output
     assert len((weights.parent / "log.jsonl").read_text().splitlines()) == 2
     assert len((weights.parent / "csv/version_0/metrics.csv").read_text().splitlines()) == 3
     spec = json.loads((weights.parent / "spec.json").read_text())
@@ -255,6 +261,24 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     assert table.given["train"] is False
 
 
+def test_a_table_says_how_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Measured(mean=40.0, n=1)
+    row = ResultRow(name="baseline", paper={"AP": 35.8}, ours={"AP": cell}, status="run")
+    result = TableResult(
+        table="table1",
+        profile="smoke",
+        columns=["AP"],
+        rows=[row.model_copy(update={"runs": ["abc"]})],
+        provenance={"seeds": [0], "note": "The numbers mean nothing."},
+    )
+    monkeypatch.setattr(b2inst.experiments, "make_table", lambda *_, **__: result)
+    text = _call("table", "table1", "--profile", "smoke", "--no-notebook").output
+    assert "(n): number of seeds" in text
+    assert "≈: the interval contains zero" in text
+    assert "The numbers mean nothing." in text
+    assert "No published table to compare with." in text
+
+
 def test_batch_size_and_start_reach_the_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -313,7 +337,7 @@ def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == STOPPED
     assert "rerun to resume" in result.stderr
     table.error = OSError(28, "No space left on device", "runs/x")
-    assert "no disk space left (runs/x)" in _error("table", "table1")
+    assert "No space left on device: 'runs/x'" in _error("table", "table1")
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,11 @@
-"""``b2inst eval`` of prediction files and damaged images, ``b2inst predict`` and ``submit``."""
+"""``b2inst predict``, and damaged images in other commands."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from b2inst import evaluation
 from b2inst.cli import app
 from b2inst.cli.errors import STOPPED
 from b2inst.data import SCENE_CLASSES, write_scenes
@@ -38,137 +34,6 @@ def _error(*arguments: object) -> str:
     assert result.exit_code == 1, result.output
     (line,) = result.stderr.strip().splitlines()
     return line
-
-
-@pytest.fixture
-def truth(tmp_path: Path) -> dict[str, Any]:
-    """The annotations of scenes in ``coco``, whose images are gone."""
-    write_scenes(tmp_path / "coco", split="val", images=4, size=48, seed=0)
-    shutil.rmtree(tmp_path / "coco/val")
-    content: dict[str, Any] = json.loads(
-        (tmp_path / "coco/annotations/instances_val.json").read_text()
-    )
-    return content
-
-
-@pytest.fixture
-def perfect(truth: dict[str, Any]) -> list[dict[str, Any]]:
-    """The annotations as detections."""
-    fields = ("image_id", "category_id", "segmentation", "bbox")
-    return [{**{k: a[k] for k in fields}, "score": 0.9} for a in truth["annotations"]]
-
-
-def test_predictions_of_any_tool(
-    tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
-) -> None:
-    """Each form of a file of perfect predictions has APs of 100, without the images."""
-    lines = "".join(json.dumps(p) + "\n" for p in perfect)
-    with_scores = truth | {"annotations": perfect}
-    for name, content in (
-        ("p.jsonl.gz", gzip.compress(lines.encode())),
-        ("results.json", json.dumps(perfect).encode()),
-        ("results.json.gz", gzip.compress(json.dumps(perfect).encode())),
-        ("predictions.json", json.dumps(with_scores).encode()),
-    ):
-        (tmp_path / name).write_bytes(content)
-        done = _call("eval", tmp_path / name, "--data", tmp_path / "coco", "--split", "val")
-        assert done.exit_code == 0, done.output
-        rows = [line.split() for line in done.stdout.splitlines()[1:]]
-        assert [row[0] for row in rows] == ["mask", "boundary", "box"]
-        assert all(row[1] == "100.0" and set(row[2:]) <= {"100.0", "–"} for row in rows)
-        annotations = tmp_path / "coco/annotations/instances_val.json"
-        out = tmp_path / f"of {name}"
-        again = _call("eval", tmp_path / name, "--annotations", annotations, "--out", out)
-        assert again.stdout.splitlines() == [*done.stdout.splitlines(), f"{out}: metrics.json"]
-        assert json.loads((out / "metrics.json").read_text())["AP"] == pytest.approx(100)
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
-def test_more_objects_than_detections_count(tmp_path: Path) -> None:
-    """120 bars in an image, all found: the 100 best are at 84 of 101 recall levels."""
-    bars = [[300 * n, 20, 300 * 100 - 300 * n - 20] for n in range(100)]
-    bars += [[300 * n + 100, 20, 300 * 100 - 300 * n - 120] for n in range(20)]
-    found = [
-        {"image_id": 1, "category_id": 1, "segmentation": {"size": [300, 100], "counts": counts}}
-        for counts in bars
-    ]
-    truth = {
-        "images": [{"id": 1, "file_name": "1.png", "height": 300, "width": 100}],
-        "categories": [{"id": 1, "name": "bar"}],
-        "annotations": [{"id": n, "iscrowd": 0} | one for n, one in enumerate(found, start=1)],
-    }
-    annotations, file = tmp_path / "truth.json", tmp_path / "results.json"
-    annotations.write_text(json.dumps(truth))
-    file.write_text(json.dumps([one | {"score": 0.9} for one in found]))
-    evaluated = ("eval", file, "--annotations", annotations)
-    compared = ("compare", file, file, *evaluated[2:], "--jobs", 1, "--resamples", 100)
-    for call in (evaluated, compared):
-        with pytest.warns(UserWarning, match="1 of 1 images .* more than 100 objects"):
-            assert _call(*call).stdout.splitlines()[1].split()[1] == "83.2"
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            seen = _call(*call, "--max-detections", 120, "--boundary-pixels", 1)
-        assert seen.stdout.splitlines()[1].split()[1] == "100.0"
-    done = _call(*evaluated, "--max-detections", 120, "--groups")
-    lines = {line[:18].strip(): line[18:].split()[0] for line in done.stdout.splitlines()[1:]}
-    assert lines["mask"] == lines["touching mask"] == lines["touching boundary"] == "100.0"
-    assert lines["isolated mask"] == "–"
-    assert _call(*evaluated, "--max-detections", 0).exit_code == 2
-
-
-def test_eval_replaces_no_metrics_unasked(tmp_path: Path, perfect: list[dict[str, Any]]) -> None:
-    file, metrics = tmp_path / "results.json", tmp_path / "metrics.json"
-    file.write_text(json.dumps(perfect))
-    metrics.write_text("mine")
-    call = ("eval", file, "--data", tmp_path / "coco", "--split", "val", "--out", tmp_path)
-    assert "metrics.json: is there already" in _error(*call)
-    assert metrics.read_text() == "mine"
-    assert _call(*call, "--overwrite").exit_code == 0
-    assert json.loads(metrics.read_text())["AP"] == pytest.approx(100)
-    assert json.loads(file.read_text()) == perfect
-
-
-def test_crowds_that_are_none(
-    tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
-) -> None:
-    for annotation in truth["annotations"]:
-        annotation["iscrowd"] = 1
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    (tmp_path / "results.json").write_text(json.dumps(perfect))
-    files = [tmp_path / "results.json"] * 2
-    for arguments in (["eval", files[0]], ["compare", *files, "--jobs", 1, "--resamples", 100]):
-        call = [*arguments, "--annotations", tmp_path / "truth.json"]
-        refused = _call(*call)
-        assert refused.exit_code == 1
-        assert "annotations have iscrowd 1" in refused.stderr
-        assert "--crowds-as-instances" in refused.stderr
-        read = _call(*call, "--crowds-as-instances")
-        assert read.exit_code == 0, read.output
-        assert read.stdout.splitlines()[1].split()[1] == "100.0"
-
-
-def test_compare_has_the_same_errors(
-    tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
-) -> None:
-    data = ("--data", tmp_path / "coco", "--split", "val")
-    boxes = [{k: v for k, v in p.items() if k != "segmentation"} for p in perfect]
-    foreign = [p | {"image_id": 77} for p in perfect]
-    for content, message in (
-        (boxes, "has no segmentation; give masks, boxes are not enough"),
-        (foreign, "image_id 77 is not in the annotation file"),
-        ([perfect[0] | {"score": float("nan")}], "score is nan: input should be a finite number"),
-        (truth, "has no score"),
-        ({}, "has no predictions"),
-    ):
-        file = tmp_path / "wrong.json"
-        file.write_text(json.dumps(content))
-        line = _error("eval", file, *data)
-        assert message in line
-        assert str(file) in line
-        assert _error("compare", file, file, *data, "--jobs", 1) == line
-    assert "none.json" in _error("eval", "none.json", *data)
-    assert "no split 'other'" in _error("eval", file, *data[:2], "--split", "other")
-    assert _call("eval", file).exit_code == 2
 
 
 @pytest.fixture
@@ -210,28 +75,6 @@ def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, sce
     assert [image["file_name"] for image in found["images"]] == ["000000.png", "000002.png"]
 
 
-def test_eval_predicts_and_measures_with_one_limit(
-    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_scenes(tmp_path / "scenes", split="val", images=1, size=48, seed=1)
-    limits: list[int] = []
-
-    def predicted(model: Any, index: object, path: Path, **_: object) -> None:
-        limits.append(model.max_detections)
-        evaluation.save_predictions(path, [])
-
-    def measured(*_: object, max_detections: int, **__: object) -> dict[str, None]:
-        limits.append(max_detections)
-        return {}
-
-    monkeypatch.setattr(evaluation, "write_predictions", predicted)
-    monkeypatch.setattr(evaluation, "evaluate", measured)
-    call = ("eval", weights, "--data", tmp_path / "scenes", "--split", "val")
-    assert _call(*call).exit_code == 0
-    assert _call(*call, "--max-detections", 300).exit_code == 0
-    assert limits == [100, 100, 300, 300]
-
-
 def test_predict_goes_on_after_ctrl_c(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,12 +94,29 @@ def test_predict_goes_on_after_ctrl_c(
     assert stopped.exit_code == STOPPED
     assert "rerun to resume" in stopped.stderr
     done = _call(*call)
-    assert (
-        done.stdout == f"{tmp_path / 'out'}: 3 pictures (1 of them from before), predictions.json\n"
-    )
+    assert f"{tmp_path / 'out'}: 3 annotated images (1 from an earlier call)\n" in done.stdout
     assert len(seen) == 4
     assert "score_threshold 0.3, not 0.5" in _error(*call, "--threshold", 0.5)
     assert _call(*call, "--threshold", 0.5, "--overwrite").exit_code == 0
+
+
+def test_predict_counts_what_it_found(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = create_model("blendmask-tiny", num_classes=2, shorter=None, max_detections=7)
+    torch.nn.init.zeros_(model.instance_head.class_logits.bias)  # finds much in any image
+    torch.nn.init.ones_(model.instance_head.distances.bias)
+    save_model(model, tmp_path / "m.safetensors")
+    values = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    call = ("predict", tmp_path / "m.safetensors", tmp_path / "a.png", "--out")
+    many = _call(*call, tmp_path / "many", "--threshold", 0.01).stdout
+    assert f"{tmp_path}/many/predictions.json: 7 detections, 7 of them drawn" in many
+    none = _call(*call, tmp_path / "none", "--threshold", 1).stdout
+    found = json.loads((tmp_path / "none/predictions.json").read_text())["annotations"]
+    best = max(annotation["score"] for annotation in found)
+    assert f"7 detections, none drawn: the highest score is {best:.2g}, " in none
+    nowhere = _error("predict", tmp_path / "m.safetensors", tmp_path / "b", "--out", tmp_path / "o")
+    assert "b: no such file or folder" in nowhere
 
 
 def test_predict_warns_of_images_that_reached_the_limit(tmp_path: Path) -> None:
@@ -301,7 +161,7 @@ def test_predict_takes_the_images_of_a_split(tmp_path: Path, weights: Path) -> N
     annotations.write_text(annotations.read_text().replace("000001.png", "deep/000001.png"))
     done = _call("predict", weights, "--data", data, "--out", out, "--label-maps")
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"{out}: 2 pictures, predictions.json\n"
+    assert done.stdout.startswith(f"{out}: 2 annotated images\n{out}: label maps, *_masks.png\n")
     assert (out / "deep/000001_masks.png").is_file()
     found = json.loads((out / "predictions.json").read_text())["images"]
     assert [i["file_name"] for i in found] == ["000000.png", "deep/000001.png"]
@@ -316,10 +176,10 @@ def test_predict_takes_folders_with_videos(tmp_path: Path, weights: Path) -> Non
     writer = cv2.VideoWriter(str(folder / "x.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    for kept in ("", " (2 of them from before)"):
+    for kept in ("", " (2 from an earlier call)"):
         done = _call("predict", weights, folder, "--out", out)
         assert done.exit_code == 0, done.output
-        assert done.stdout == f"{out}: 1 pictures and 1 videos{kept}, predictions.json\n"
+        assert f"{out}: 1 annotated image and 1 annotated video{kept}\n" in done.stdout
     (folder / "b.mp4").write_text("no video")
     last = _call("predict", weights, folder, "--out", out).stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {folder / 'b.mp4'}: OpenCV cannot decode this video")

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from b2inst.data.coco_fetch import Archive, Split
+from b2inst.data.coco_fetch import Part
 
 SIZE = (20, 30)  # height, width of every image
 
@@ -239,28 +239,27 @@ class Site:
         labels = self._archive("annotations/annotations_trainval2017.zip", annotations)
         test = self._archive("annotations/image_info_test2017.zip", info)
         self.splits = {
-            "train": self._split("train2017", labels, "instances_train2017.json"),
             "val": self._split("val2017", labels, "instances_val2017.json"),
             "test": self._split("test2017", test, "image_info_test-dev2017.json"),
+            "train": self._split("train2017", labels, "instances_train2017.json"),
         }
-        for name, content in self.images["val2017"].items():
-            web.files[f"/val2017/{name}"] = content
 
-    def _split(self, name: str, annotations: Archive, file: str) -> Split:
+    def _split(self, name: str, labels: tuple[str, str, int], file: str) -> tuple[Part, Part]:
         images = {f"{name}/": b""} | {f"{name}/{i}": c for i, c in self.images[name].items()}
         archive = self._archive(f"zips/{name}.zip", images)
-        size = len(self.annotations[f"annotations/{file}"])
-        return Split(
-            name, archive, len(self.images[name]), annotations, f"annotations/{file}", size
+        target = f"annotations/{file}"
+        return (
+            Part(name, len(self.images[name]), *archive),
+            Part(target, len(self.annotations[target]), *labels),
         )
 
-    def _archive(self, path: str, members: dict[str, bytes]) -> Archive:
+    def _archive(self, path: str, members: dict[str, bytes]) -> tuple[str, str, int]:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as file:
             for name, content in members.items():
                 file.writestr(name, content)
         body = self.web.files[f"/{path}"] = buffer.getvalue()
-        return Archive(path, hashlib.md5(body).hexdigest(), len(body))
+        return path, hashlib.md5(body).hexdigest(), len(body)
 
     def _content(self, split: str) -> dict[str, Any]:
         names = self.images[split]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2inst.data import SCENE_CLASSES, SCENES_VERSION, Scene, make_scene
+from b2inst.data import SCENE_CLASSES, SCENES_VERSION, make_scene
+from b2inst.data.scenes import Scene
 from b2inst.data.shapes import SHAPE_CLASSES
 
 #: sha256 of image, masks and labels of ``make_scene((1, 2), 64)`` for a version of the generator.

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from b2inst.data.raster import coverage, gaussian_noise, relief
-from b2inst.data.shapes import SHAPE_CLASSES, Polygon, ShapeClass, Stroke, crescent
+from b2inst.data.shapes import SHAPE_CLASSES, Polygon, ShapeClass, Stroke, coverage, crescent
 
 TRIALS = 20
 
@@ -67,18 +66,3 @@ def test_coverage_of_strokes() -> None:
     line = [Stroke(np.array([[-1.0, 0], [1, 0]]), 0.4)]
     alpha = coverage(line, np.array([[10.0, 0, 16], [0, 10, 16]]), 32)
     assert alpha.sum() / 255 == pytest.approx(20 * 4 + np.pi * 4, rel=0.1)
-
-
-def test_noise_has_the_spread_asked_for() -> None:
-    noise = gaussian_noise(np.random.default_rng(0), (200, 200, 3), 7.0)
-    assert noise.std() == pytest.approx(7, rel=0.03)
-    assert noise.mean() == pytest.approx(0, abs=0.6)
-
-
-def test_reliefs_stay_in_range() -> None:
-    rng = np.random.default_rng(0)
-    for size, grain in ((33, 2.0), (64, 9.0), (96, 200.0)):
-        for _ in range(TRIALS):
-            texture = relief(rng, size, grain)
-            assert texture.shape == (size, size)
-            assert -128 <= texture.min() <= texture.max() <= 127

@@ -11,16 +11,16 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from b2inst.data import (
+from b2inst.data.transforms import (
     RandomCentreCrop,
     RandomColours,
     RandomTranspose,
     ResizeShorterSide,
     ResizeTo,
+    resized_size,
     test_transforms,
     train_transforms,
 )
-from b2inst.data.transforms import resized_size
 
 sides = st.integers(1, 1200)
 

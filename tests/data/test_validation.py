@@ -34,7 +34,7 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
     "image of negative width": (image(width=-3), "has width -3", 2, 1),
     "image id a string": (
         image(id="7"),
-        "image '7' (a.png) has id '7'; id must be a valid integer",
+        "image '7' has id '7'; id must be a valid integer",
         2,
         1,
     ),
@@ -105,7 +105,7 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
     ),
     "image with an annotation's fields": (
         image(id=[7], image_id=1, segmentation=[[1, 1, 5, 1, 5, 5]]),
-        "image [7] (1) has id [7]; id must be a valid integer",
+        "image [7] has id [7]; id must be a valid integer",
         2,
         1,
     ),

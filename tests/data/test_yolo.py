@@ -65,8 +65,7 @@ def test_a_data_set_with_two_splits(tmp_path: Path) -> None:
     conversion = convert_yolo(tmp_path / "set", tmp_path / "out", progress=False)
     assert conversion.splits == {"train": (3, 2, 1), "val": (1, 0, 1)}
     assert len(conversion.notes) == 1
-    assert "taken as empty: 1, such as" in conversion.notes[0]
-    assert "c.png" in conversion.notes[0]
+    assert conversion.notes == ["images without label file, taken as empty: 1"]
     content = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
     (annotation,) = content["annotations"]
     assert annotation["segmentation"] == [[4, 4, 24, 4, 24, 14, 4, 14]]
@@ -74,7 +73,6 @@ def test_a_data_set_with_two_splits(tmp_path: Path) -> None:
     assert content["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     report = check_coco(tmp_path / "out", progress=False)
     assert report.ok, str(report)
-    assert report.classes == {"cat": 1, "dog": 1}
 
 
 @pytest.mark.parametrize(
@@ -286,42 +284,22 @@ def test_class_names(tmp_path: Path, names: str, expected: dict[int, str]) -> No
     assert {c["id"]: c["name"] for c in converted(tmp_path)["categories"]} == expected
 
 
-@pytest.mark.parametrize("file", ["classes.txt", "obj.names", "labels/classes.txt"])
-def test_class_names_without_yaml(tmp_path: Path, file: str) -> None:
+def test_class_names_without_yaml(tmp_path: Path) -> None:
     labels = RECTANGLE.replace("0 ", "1 ", 1)
     root = write(tmp_path / "set", {"images/a.png": None, "labels/a.txt": labels})
     content = converted(tmp_path)  # numbers, from 0 to the largest
     assert [c["name"] for c in content["categories"]] == ["0", "1"]
-    write(root, {file: "cat\r\nsheep dog\r\n"})
+    write(root, {"classes.txt": "cat\r\nsheep dog\r\n"})
     conversion = convert_yolo(root, tmp_path / "named", progress=False)
     assert conversion.notes == []
     content = json.loads((tmp_path / "named/annotations/instances_train.json").read_text())
     assert [c["name"] for c in content["categories"]] == ["cat", "sheep dog"]
 
 
-def test_what_is_missing_is_told(tmp_path: Path) -> None:
-    root = small_set(tmp_path, yaml=f"train: images/train\ntest: images/test\n{NAMES}")
-    write(root, {"labels/train/alone.txt": RECTANGLE})
-    conversion = convert_yolo(root, tmp_path / "out", progress=False)
-    assert conversion.notes == [
-        "test: images/test is not there",
-        f"label files without image: 1, such as {root / 'labels/train/alone.txt'}",
-    ]
-
-
-def test_splits_that_share_images_are_told(tmp_path: Path) -> None:
-    """As in coco8.yaml; or both may be folders of another machine, of one name."""
-    root = small_set(tmp_path, yaml=f"train: /a/images/train\nval: /b/images/train\n{NAMES}")
-    conversion = convert_yolo(root, tmp_path / "out", progress=False)
-    assert conversion.notes == ["images that are both in train and in val: 2"]
-    assert conversion.splits == {"train": (2, 0, 2), "val": (2, 0, 2)}
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"data.yaml": "train: images/train\nval: gone"}, r"val is gone, which is not there"),
-        ({"data.yaml": "train: images/train\nkpt_shape: [17, 2]"}, r"pose data sets"),
         ({"data.yaml": "train: [images"}, r"data.yaml: not a YAML file"),
         ({"data.yaml": "images/train"}, r"data.yaml: has no keys"),
         ({"data.yaml": "train: images/train\nnames: {a: 0}"}, r"names must be a list"),
@@ -335,12 +313,3 @@ def test_no_such_data_set(tmp_path: Path, files: dict[str, str | None], message:
     with pytest.raises(DataError, match=message) as error:
         convert_yolo(root, tmp_path / "out", progress=False)
     assert "\n" not in str(error.value)
-
-
-def test_of_several_yaml_files_one_is_named(tmp_path: Path) -> None:
-    root = small_set(tmp_path)
-    (root / "data.yaml").rename(root / "a.yaml")
-    write(root, {"b.yaml": "names: [x]"})
-    with pytest.raises(DataError, match="has 2 YAML files; give the one"):
-        converted(tmp_path)
-    assert converted(tmp_path, source=root / "a.yaml")["categories"][1]["name"] == "dog"

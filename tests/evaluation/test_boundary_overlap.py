@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.evaluation import EvaluationError
-from b2inst.evaluation.average_precision import load_pair, run_evaluators
+from b2inst.evaluation.average_precision import load_checked, run_evaluators
 from b2inst.evaluation.boundary_overlap import (
     boundary_overlaps,
     boundary_width,
@@ -65,17 +65,17 @@ def test_overlaps_at_sizes_where_the_width_is_a_matter_of_rounding(size: tuple[i
     moved = np.roll(mask, (1, 2), axis=(0, 1))
     truth = dataset([annotation(1, 10, 2, mask)], images=1)
     truth["images"][0] |= {"height": size[0], "width": size[1]}
-    pair = load_pair([prediction(10, 2, moved, 0.9)], truth)
-    masks = run_evaluators(*pair, ["segm"])["segm"]
-    (found,) = (v for v in boundary_overlaps(masks).values() if len(v))
+    found = [prediction(10, 2, moved, 0.9)]
+    masks = run_evaluators(load_checked(found, truth), found, ["segm"])["segm"]
+    (overlap,) = (v for v in boundary_overlaps(masks).values() if len(v))
     one, other = (ring(m, int(np.rint(0.02 * np.hypot(*size)))) for m in (mask, moved))
-    assert found.item() == (one & other).sum() / (one | other).sum()
+    assert overlap.item() == (one & other).sum() / (one | other).sum()
 
 
 @pytest.mark.parametrize("pixels", [1, None, 5])
 def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(pixels: int | None) -> None:
     truth, predictions = random_pair(3, images=20, crowds=0.2)
-    masks = run_evaluators(*load_pair(predictions, truth), ["segm"])["segm"]
+    masks = run_evaluators(load_checked(predictions, truth), predictions, ["segm"])["segm"]
     found = boundary_overlaps(masks, boundary_pixels=pixels)
     assert found.keys() == masks.ious.keys()
     width = pixels or int(np.rint(0.02 * np.hypot(*SIZE)))
@@ -115,7 +115,7 @@ def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(pixels: int |
 
 def test_a_width_below_a_pixel_is_refused() -> None:
     truth, predictions = random_pair(3, images=5)
-    masks = run_evaluators(*load_pair(predictions, truth), ["segm"])["segm"]
+    masks = run_evaluators(load_checked(predictions, truth), predictions, ["segm"])["segm"]
     with pytest.raises(EvaluationError, match="boundary_pixels is 0; give at least 1"):
         boundary_overlaps(masks, boundary_pixels=0)
 

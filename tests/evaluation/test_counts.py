@@ -193,7 +193,7 @@ def test_resamples_are_of_the_images_that_ap_is_resampled_on() -> None:
     truth, predictions = random_pair(0, images=12)
     weights = draw_weights(12, resamples=5, seed=3)
     values = resample_counts(predictions, truth, threshold=0.4, resamples=5, seed=3)
-    for i, counts in enumerate(weights, start=1):
+    for i, counts in enumerate(weights):
         records: list[Prediction] = []
         annotations: list[dict[str, Any]] = []
         chosen = np.repeat(np.arange(10, 22), counts)

@@ -35,7 +35,7 @@ class Oracle:
         record = next(self.images)
         assert image.shape == (record.height, record.width, 3)
         found = self.index.annotations[record.id]
-        masks = np.stack([a.mask(record.height, record.width) for a in found])
+        masks = np.stack([a.mask() for a in found])
         return Instances(
             boxes=torch.tensor([a.box for a in found]),
             scores=torch.full((len(found),), 0.5),

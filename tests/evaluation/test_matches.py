@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from b2inst.evaluation import Prediction
-from b2inst.evaluation.average_precision import load_pair, run_evaluators
+from b2inst.evaluation.average_precision import load_checked, run_evaluators
 from b2inst.evaluation.matches import CategoryMatches, match
 
 from .conftest import SIZE, annotation, dataset, prediction
@@ -28,8 +28,8 @@ def matches(
     images: int = 1,
     max_detections: int = 100,
 ) -> CategoryMatches:
-    truth, chosen = load_pair(predictions, dataset(annotations, images=images))
-    evaluators = run_evaluators(truth, chosen, ["segm"], max_detections=max_detections)
+    truth = load_checked(predictions, dataset(annotations, images=images))
+    evaluators = run_evaluators(truth, predictions, ["segm"], max_detections=max_detections)
     (category,) = match(evaluators["segm"])
     return category
 

@@ -56,7 +56,7 @@ def test_the_true_boundaries_come_image_by_image(
     ):
         covered = torch.zeros(96, 96, dtype=torch.bool)
         for annotation in index.annotations[image.id]:
-            covered |= torch.from_numpy(annotation.mask(96, 96)).bool()
+            covered |= torch.from_numpy(annotation.mask()).bool()
         inside = covered.view(24, 4, 24, 4).any(3).any(1)
         marked = shown[0] > 0
         assert marked.any()

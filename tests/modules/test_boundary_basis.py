@@ -9,8 +9,12 @@ import torch
 from scipy import ndimage
 
 from b2inst.modules.basis_heads import BasisHead
-from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision, OracleBoundary
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss
+from b2inst.modules.boundary_basis import (
+    BoundaryBasis,
+    BoundaryLoss,
+    BoundarySupervision,
+    OracleBoundary,
+)
 from b2inst.modules.semantic_heads import SemanticHead
 from b2inst.structures import Bases, Targets
 
@@ -26,12 +30,12 @@ def features(batch: int = 2) -> dict[int, torch.Tensor]:
 
 
 def shared(**weights: float) -> BoundaryBasis:
-    criterion = HolisticBoundaryLoss(**weights)
+    criterion = BoundaryLoss(**weights)
     return BoundaryBasis(basis_head=basis_head(5), branch=None, criterion=criterion)
 
 
 def branched(**options: Any) -> BoundaryBasis:
-    criterion = HolisticBoundaryLoss()
+    criterion = BoundaryLoss()
     return BoundaryBasis(
         basis_head=basis_head(4), branch=basis_head(1), criterion=criterion, **options
     )
@@ -72,7 +76,7 @@ def test_supervised_only_the_boundary_is_no_basis(
     head = BoundarySupervision(
         basis_head=basis_head(4 + (branch is None)),
         branch=None if branch is None else basis_head(branch),
-        criterion=HolisticBoundaryLoss(),
+        criterion=BoundaryLoss(),
     )
     bases = head(features(1))
     assert head.num_bases == bases.maps.shape[1] == 4
@@ -90,7 +94,7 @@ def test_a_fused_branch_reads_every_level_it_names() -> None:
     levels = {8: torch.randn(1, 6, 4, 6), 16: torch.randn(1, 6, 2, 3).requires_grad_()}
     fused = BasisHead(in_channels=6, num_bases=1, strides=(8, 16), channels=8, num_convs=1)
     head = BoundaryBasis(
-        basis_head=basis_head(4), branch=fused, criterion=HolisticBoundaryLoss(), detach=False
+        basis_head=basis_head(4), branch=fused, criterion=BoundaryLoss(), detach=False
     )
     bases = head(levels)
     assert bases.boundary_logits is not None

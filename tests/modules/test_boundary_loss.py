@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
+from b2inst.modules.boundary_basis import BoundaryLoss
 from b2inst.structures import Targets
 
 SIZE = (32, 48)
@@ -49,7 +49,7 @@ def test_over_the_image_the_truth_is_the_boundaries_union(
     for mask in target.masks.numpy():
         truth |= inner_boundary(mask[2::4, 2::4].astype(bool), outside=True)  # cell centres
     logits = random_logits()
-    losses = HolisticBoundaryLoss(**WEIGHTS)(logits, 4, [target])
+    losses = BoundaryLoss(**WEIGHTS)(logits, 4, [target])
     assert values(losses) == pytest.approx(by_formula(logits[0, 0].double().numpy(), truth))
 
 
@@ -64,7 +64,8 @@ def test_in_rois_the_truth_is_each_instance_alone(make_targets: Callable[..., Ta
     for (x1, y1, x2, y2), mask in zip(boxes, target.masks.numpy(), strict=True):
         truth = inner_boundary(mask[y1:y2, x1:x2].astype(bool), outside=False)
         expected.append(by_formula(fine[y1:y2, x1:x2].astype(np.float64), truth))
-    criterion = RoIBoundaryLoss(roi_size=16, **WEIGHTS)
+    criterion = BoundaryLoss(local=True, **WEIGHTS)
+    criterion.roi_size = 16
     mean = {name: np.mean([e[name] for e in expected]) for name in expected[0]}
     # Two samples a cell side instead of one at the centre: close, not equal.
     assert values(criterion(logits, 4, [target])) == pytest.approx(mean, rel=0.02)
@@ -77,7 +78,7 @@ def test_a_neighbours_boundary_counts_as_background_in_a_roi(
     alone = make_targets(SIZE, [(0, 0, 32, 32)])
     logits = torch.full((1, 1, 8, 12), -6.0)
     logits[..., 2:5, 2:5] = 6.0  # the inner instance's boundary
-    holistic, local = HolisticBoundaryLoss(), RoIBoundaryLoss()
+    holistic, local = BoundaryLoss(), BoundaryLoss(local=True)
     name = "loss_boundary_bce"
     assert holistic(logits, 4, [both])[name] < holistic(logits, 4, [alone])[name]
     inside = local(logits, 4, [alone])[name]
@@ -85,35 +86,27 @@ def test_a_neighbours_boundary_counts_as_background_in_a_roi(
     assert inside > quiet
 
 
-@pytest.mark.parametrize("criterion", [HolisticBoundaryLoss, RoIBoundaryLoss])
+@pytest.mark.parametrize("local", [False, True])
 def test_a_loss_of_weight_zero_is_left_out(
-    criterion: Callable[..., HolisticBoundaryLoss | RoIBoundaryLoss],
-    make_targets: Callable[..., Targets],
+    local: bool, make_targets: Callable[..., Targets]
 ) -> None:
     targets = [make_targets(SIZE, [(4, 4, 20, 20)])] * 2
-    made = criterion(bce_weight=1.0, dice_weight=0.0)
+    made = BoundaryLoss(local=local, bce_weight=1.0, dice_weight=0.0)
     assert set(made(random_logits(2), 4, targets)) == {"loss_boundary_bce"}
 
 
-@pytest.mark.parametrize(
-    ("criterion", "size", "outside"),
-    [(HolisticBoundaryLoss(crisp_weight=1.0), SIZE, True), (RoIBoundaryLoss(), (32, 32), False)],
-)
-def test_right_predictions_cost_nothing(
-    criterion: HolisticBoundaryLoss | RoIBoundaryLoss,
-    size: tuple[int, int],
-    outside: bool,
-    make_targets: Callable[..., Targets],
-) -> None:
+@pytest.mark.parametrize("local", [False, True])
+def test_right_predictions_cost_nothing(local: bool, make_targets: Callable[..., Targets]) -> None:
     """For the RoI: a box as large as the map at stride 1, pooled one to one."""
-    local = isinstance(criterion, RoIBoundaryLoss)
-    if local:
-        criterion.roi_size = 32
-    target = make_targets(size, [(0, 0, 32, 32)] if local else [(4, 4, 28, 28)])
+    criterion = BoundaryLoss(local=local, crisp_weight=0.0 if local else 1.0)
+    criterion.roi_size = 32
+    target = make_targets(
+        (32, 32) if local else SIZE, [(0, 0, 32, 32)] if local else [(4, 4, 28, 28)]
+    )
     target.masks[0, 8:16] = 0
     stride = 1 if local else 4
     small = target.masks[0, stride // 2 :: stride, stride // 2 :: stride].bool().numpy()
-    truth = torch.from_numpy(inner_boundary(small, outside=outside))
+    truth = torch.from_numpy(inner_boundary(small, outside=not local))
     logits = torch.where(truth, 80.0, -80.0)[None, None]
     found = values(criterion(logits, stride, [target]))
     # A RoI's samples lie between the cells and blur a hard edge.
@@ -122,10 +115,11 @@ def test_right_predictions_cost_nothing(
     assert all(flipped[name] > 5 * found[name] for name in found)
 
 
-@pytest.mark.parametrize("criterion", [HolisticBoundaryLoss(), RoIBoundaryLoss()])
+@pytest.mark.parametrize("local", [False, True])
 def test_an_image_without_objects_does_no_harm(
-    criterion: HolisticBoundaryLoss | RoIBoundaryLoss, make_targets: Callable[..., Targets]
+    local: bool, make_targets: Callable[..., Targets]
 ) -> None:
+    criterion = BoundaryLoss(local=local)
     logits = random_logits(2).requires_grad_()
     empty, other = make_targets(SIZE, []), make_targets(SIZE, [(4, 4, 20, 20)])
     for targets in ([empty, empty], [empty, other]):

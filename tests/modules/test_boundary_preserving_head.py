@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from b2inst.modules.layers import RoIPooler
 from b2inst.modules.mask_heads import BoundaryPreservingHead, boundary_loss
-from b2inst.structures import Features
+from b2inst.structures import Features, RoISamples, Targets
 
 BOXES = [torch.tensor([[4.0, 4, 40, 60]]), torch.tensor([[9.0, 10, 60, 50], [0, 0, 128, 128]])]
 
@@ -83,10 +85,11 @@ def test_the_boundary_loss_is_bmask_r_cnns() -> None:
     assert loss.item() == pytest.approx(np.mean(cells) + np.mean(dice), rel=1e-5)
 
 
-def test_no_boxes() -> None:
+def test_no_boxes(make_targets: Callable[..., Targets]) -> None:
     head = make()
     outputs = head(features(0), [torch.zeros(0, 4)] * 2)
-    losses = head.loss(outputs, torch.zeros(0).long(), torch.zeros(0, 28, 28))
+    nothing = RoISamples(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).long())
+    losses = head.loss(outputs, [nothing] * 2, [make_targets((64, 64), [])] * 2)
     assert {name: value.item() for name, value in losses.items()} == {
         "loss_mask": 0,
         "loss_boundary": 0,

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.ops import box_iou, roi_align
 
 from b2inst.modules.center_mask import (
+    CenterMaskHead,
     CenterMaskIoUHead,
     FCOSDetector,
     SpatialAttention,
@@ -17,7 +18,6 @@ from b2inst.modules.center_mask import (
     adaptive_levels,
     boxes_on_objects,
 )
-from b2inst.modules.fcos_head import FCOSHead
 from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Features, ImageBatch, RoIOutputs, Targets
 
@@ -131,15 +131,10 @@ def test_boxes_to_train_are_detections_on_objects_and_the_objects(
 
 def detector() -> FCOSDetector:
     torch.manual_seed(0)
-    head = FCOSHead(
-        in_channels=8,
-        num_classes=3,
-        num_coefficients=0,
-        strides=STRIDES,
-        num_convs=1,
-        centerness_counts=False,
-        max_detections=5,
+    head = CenterMaskHead(
+        in_channels=8, num_classes=3, num_coefficients=0, strides=STRIDES, num_convs=1
     )
+    head.max_detections = 5
     nn.init.constant_(head.distances.bias, 2.0)  # type: ignore[arg-type]
     nn.init.normal_(head.class_logits.weight, std=0.3)
     return FCOSDetector(head, train_detections=9)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit
 
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
-from b2inst.ops.aligned_bilinear import aligned_bilinear
+from b2inst.ops.frame_masks import aligned_bilinear
 from b2inst.structures import Bases, Positives, Targets
 
 K, H, W = 3, 6, 8  # bases of 48×64 pixels, at stride 8

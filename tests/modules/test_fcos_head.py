@@ -17,17 +17,20 @@ SHAPES = ((6, 8), (3, 4))  # of 48×64 pixels
 POSITIONS = 6 * 8 + 3 * 4
 
 
-def make_head(**options: object) -> FCOSHead:
+def make_head(num_shared_convs: int = 0, **attributes: object) -> FCOSHead:
     torch.manual_seed(0)
-    return FCOSHead(
+    head = FCOSHead(
         in_channels=8,
         num_classes=3,
         num_coefficients=5,
         strides=STRIDES,
         sizes_of_interest=((-1, 24), (24, 1e8)),
         num_convs=1,
-        **options,  # type: ignore[arg-type]
+        num_shared_convs=num_shared_convs,
     )
+    for name, value in attributes.items():
+        setattr(head, name, value)
+    return head
 
 
 def features(batch: int = 2) -> dict[int, Tensor]:
@@ -146,7 +149,8 @@ def test_threshold_is_on_the_product_and_strict() -> None:
 
 
 def test_at_most_so_many_a_level_but_ties_with_the_last_stay() -> None:
-    assert [len(d) for d in make_head(pre_nms=7).detect(dense(0.9, 48))] == [7, 7]
+    head = make_head(pre_nms=7, max_detections=2)
+    assert [len(d) for d in head.detect(dense(0.9, 48))] == [20, 20]  # ten times as many as wanted
     outputs = dense(0.9, 48)
     assert [len(d) for d in make_head(max_detections=7).detect(outputs)] == [48, 48]
     outputs.class_logits[:, :7, 1] += 1
@@ -214,7 +218,7 @@ def test_a_scale_of_each_level_is_before_the_relu() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return -2 * x
 
-    plain, flipped = make_head(), make_head(level_scale=Flip)
+    plain, flipped = make_head(), make_head(scales=torch.nn.ModuleList([Flip(), Flip()]))
     assert plain.state_dict().keys() == flipped.state_dict().keys()
     box_tower = plain.box_tower(features()[16])
     raw = plain.distances(box_tower).flatten(2).mT

@@ -141,7 +141,8 @@ def test_padding_of_the_image_is_background(
 def test_of_many_some_are_drawn_and_count_for_all(bases: Bases, targets: list[Targets]) -> None:
     chosen = positives([0, 0, 0, 0, 1], [1, 0, 1, 0, 2], weight_sum=5)
     each = losses_by_hand(bases, chosen, targets)
-    assembler = LinearAssembler(num_bases=K, max_masks=2)
+    assembler = LinearAssembler(num_bases=K)
+    assembler.max_masks = 2
     torch.manual_seed(0)
     drawn = torch.randperm(4)[:2].tolist()
     torch.manual_seed(0)

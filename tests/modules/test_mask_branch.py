@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from b2inst.modules.basis_heads import MaskBranch
-from b2inst.ops.aligned_bilinear import aligned_bilinear
+from b2inst.ops.frame_masks import aligned_bilinear
 from b2inst.structures import Targets
 
 

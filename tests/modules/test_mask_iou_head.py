@@ -6,7 +6,7 @@ import torch
 
 from b2inst.modules.mask_heads import MaskIoUHead, mask_iou_target
 from b2inst.ops.masks import crop_masks, share_inside
-from b2inst.structures import RoIOutputs
+from b2inst.structures import RoIOutputs, RoISamples, Targets
 
 
 def make() -> MaskIoUHead:
@@ -56,7 +56,14 @@ def test_the_loss_is_over_masks_that_hit_their_object() -> None:
         logits[2, 2] = -1  # an empty mask: its IoU is 0
     truths = (torch.rand(3, 28, 28, generator=generator) > 0.5).float()
     inside = torch.tensor([1.0, 0.5, 1.0])
-    (loss,) = head.loss(RoIOutputs(pooled, logits), labels, truths, inside).values()
+    # Boxes of 28×28 pixels, a cell each; the second object is as large outside its box.
+    objects = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    objects[:, 4:32, 6:34] = truths.byte()
+    objects[1, 32:60, 34:62] = truths[1].byte()
+    box = torch.tensor([6.0, 4, 34, 32])
+    target = Targets(0, box.expand(3, -1), labels, objects, objects[0])
+    samples = RoISamples(box.expand(3, -1), labels, torch.arange(3))
+    (loss,) = head.loss(RoIOutputs(pooled, logits), [samples], [target]).values()
 
     masks = torch.stack([logits[i, k] for i, k in enumerate(labels.tolist())]).detach()
     predicted = head(pooled, masks.sigmoid()).detach().numpy()
@@ -75,7 +82,9 @@ def test_the_loss_is_over_masks_that_hit_their_object() -> None:
 def test_no_boxes() -> None:
     head = make()
     outputs = RoIOutputs(torch.zeros(0, 6, 14, 14), torch.zeros(0, 5, 28, 28))
-    nothing = torch.zeros(0)
-    (loss,) = head.loss(outputs, nothing.long(), torch.zeros(0, 28, 28), nothing).values()
+    nothing = torch.zeros(0).long()
+    target = Targets(0, torch.zeros(0, 4), nothing, torch.zeros(0, 64, 64), torch.zeros(64, 64))
+    samples = RoISamples(torch.zeros(0, 4), nothing, nothing)
+    (loss,) = head.loss(outputs, [samples], [target]).values()
     assert loss == 0
     loss.backward()

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from b2inst.ops import images
-from b2inst.ops.images import open_image, orientation, upright_rgb
+from b2inst.ops.images import open_image, orientation, resized_size, upright_rgb
 
 GREY = np.random.default_rng(0).integers(0, 256, (12, 18), dtype=np.uint8)
 ORIENTATION = 0x0112
@@ -244,3 +244,44 @@ def test_too_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         module = runpy.run_path(str(images.__file__))  # as imported, with its filter
         with module["open_image"](path) as image:
             np.testing.assert_array_equal(grey(image), GREY)
+
+
+def of_detectron2(height: int, width: int, shorter: int, longer_max: int) -> tuple[int, int]:
+    """The rule as published: one side exact, then both scaled again when the longer is too long."""
+    scale = shorter / min(height, width)
+    high, wide = (shorter, scale * width) if height < width else (scale * height, shorter)
+    if max(high, wide) > longer_max:
+        again = longer_max / max(high, wide)
+        high, wide = high * again, wide * again
+    return int(high + 0.5), int(wide + 0.5)
+
+
+@given(
+    st.integers(20, 3000),
+    st.integers(20, 3000),
+    st.sampled_from([(800, 1333), (640, 1333), (96, 160), (320, 533)]),
+)
+def test_size_rule_is_that_of_the_published_baselines(
+    height: int, width: int, limits: tuple[int, int]
+) -> None:
+    assert resized_size(height, width, *limits) == of_detectron2(height, width, *limits)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((375, 500), (800, 1067)),
+        ((640, 428), (1196, 800)),
+        ((100, 1000), (133, 1333)),
+        # Halves that rounding in another order turns the other way.
+        ((27, 86), (418, 1333)),
+        ((48, 992), (64, 1333)),
+        ((90, 620), (193, 1333)),
+    ],
+)
+def test_sizes_by_hand(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size, 800, 1333) == expected
+
+
+def test_a_thread_of_an_image_keeps_a_pixel() -> None:
+    assert resized_size(4000, 1, 800, 1333) == (1333, 1)

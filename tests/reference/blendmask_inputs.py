@@ -11,8 +11,9 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from numpy.typing import NDArray
 from PIL import Image
+from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import rasterise
+from b2inst.data.segmentation import to_rle
 from b2inst.structures import Targets
 from reference.comparison import Check, Comparison, compare, described, exact, within
 from reference.errors import VerificationError
@@ -65,7 +66,7 @@ def compare_inputs(case: Case, samples: list[Sample]) -> list[Comparison]:
 
 def draw(polygons: list[NDArray[np.float64]], height: int, width: int) -> NDArray[np.uint8]:
     """An object's polygons (points×2) as H×W, 0 or 1."""
-    return rasterise([points.ravel() for points in polygons], height, width)
+    return coco_mask.decode(to_rle([points.ravel() for points in polygons], height, width))
 
 
 def _sample(i: int, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> Sample:

@@ -58,7 +58,7 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
     with torch.inference_mode():
         detections = head.detect(seen["outputs"])
         boxes = [found.boxes for found in detections]
-        rois = blender.pool(bases, boxes).split([len(b) for b in boxes])
+        rois = blender.pool(bases.maps, bases.stride, boxes).split([len(b) for b in boxes])
         coefficients = torch.cat([found.coefficients for found in detections])
         masks = blender.assemble(bases, boxes, coefficients).probabilities.split(
             [len(b) for b in boxes]

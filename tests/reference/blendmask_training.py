@@ -151,7 +151,7 @@ def _polygon_loss(
     """The mask loss as published configurations have it, with polygons instead of bitmaps."""
     blender = model.assembler
     assert isinstance(blender, Blender)
-    rois = blender.pool(bases, [sample.targets.boxes for sample in samples])
+    rois = blender.pool(bases.maps, bases.stride, [sample.targets.boxes for sample in samples])
     truths = [
         drawn_in_box(polygons, box.numpy(), blender.roi_size)
         for sample in samples

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from b2inst.models import two_stage
 from b2inst.models.centermask import CenterMaskSegmenter
 from b2inst.modules import center_mask, mask_heads
 from b2inst.modules.preprocessor import Preprocessor
@@ -153,13 +152,13 @@ def train(
     with (
         watch({"batch": model.preprocessor, "head": head, "ious": scorer}) as seen,
         record(head, "detect") as detected,
-        record(mask_head, "loss") as mask_losses,
+        record(mask_heads, "class_mask_loss") as mask_losses,
         record(mask_head.attention.conv, "forward") as attention,
         record(center_mask, "adaptive_levels") as levels,
         record(center_mask, "boxes_on_objects") as chosen,
         record(mask_heads, "mask_iou_target") as iou_targets,
-        patch.object(two_stage, "crop_masks", polygons.crop),
-        patch.object(two_stage, "share_inside", polygons.inside),
+        patch.object(mask_heads, "crop_masks", polygons.crop),
+        patch.object(mask_heads, "share_inside", polygons.inside),
     ):
         losses = model(inputs, [sample.targets for sample in samples])
     torch.stack(list(losses.values())).sum().backward()

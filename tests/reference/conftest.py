@@ -17,8 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
+from b2inst.ops.images import resized_size
 from b2inst.ops.masks import encode_rle
-from b2inst.ops.resize import resized_size
 from reference.blendmask import Outputs, compute
 from reference.blendmask_inputs import Sample, draw, read_samples
 from reference.fixtures import Case, read_case

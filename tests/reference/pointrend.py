@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from b2inst.models.pointrend import PointRendSegmenter
+from b2inst.models import TwoStageSegmenter
 from b2inst.ops.points import least_certain, map_points
 from b2inst.weights.detectron2 import DETECTRON2
 from reference.blendmask import DENSE, GRADIENT, LOSS, TARGET, map_checks
@@ -82,7 +82,7 @@ def compute(case: Case, samples: list[Sample], tell: Callable[[str], None]) -> O
     weights = make_weights(case.spec, case.seed, case.spec_source)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     model = DETECTRON2.load(tensors, source=str(case.spec_source))
-    assert isinstance(model, PointRendSegmenter)
+    assert isinstance(model, TwoStageSegmenter)
     tell("predicting")
     predictions = predict(case, model, samples)
     tell("one step of training")

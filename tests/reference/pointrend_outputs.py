@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from b2inst.models.pointrend import PointRendSegmenter
+from b2inst.models import TwoStageSegmenter
 from b2inst.modules import point_rend
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.ops.points import points_of_cells
@@ -47,7 +47,7 @@ class Prediction:
     instances: Arrays  #: not ordered; masks are N×H×W bool
 
 
-def predict(case: Case, model: PointRendSegmenter, samples: list[Sample]) -> list[Prediction]:
+def predict(case: Case, model: TwoStageSegmenter, samples: list[Sample]) -> list[Prediction]:
     """Run ``model.predict`` on each image alone, as published, and keep what the parts gave."""
     preprocessor = model.preprocessor
     assert isinstance(preprocessor, Preprocessor)
@@ -58,7 +58,7 @@ def predict(case: Case, model: PointRendSegmenter, samples: list[Sample]) -> lis
         return [_predict(case, i, model, sample) for i, sample in enumerate(samples)]
 
 
-def _predict(case: Case, i: int, model: PointRendSegmenter, sample: Sample) -> Prediction:
+def _predict(case: Case, i: int, model: TwoStageSegmenter, sample: Sample) -> Prediction:
     heads = model.detector.roi_heads
     parts = {
         "batch": model.preprocessor,
@@ -141,7 +141,7 @@ def proposal_rows(case: Case, name: str, ours: Arrays) -> Index:
 def _detected(
     case: Case,
     i: int,
-    model: PointRendSegmenter,
+    model: TwoStageSegmenter,
     seen: Mapping[str, Any],
     proposals: Tensor,
     predicted: Arrays,

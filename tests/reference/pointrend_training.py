@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from b2inst.models.pointrend import PointRendSegmenter
+from b2inst.models import TwoStageSegmenter
 from b2inst.modules import point_rend
 from reference.blendmask_inputs import Sample
 from reference.blendmask_outputs import Arrays, arrays, record, watch
@@ -66,7 +66,7 @@ def _rows(numbers: Any) -> Tensor:
 
 
 def train(
-    case: Case, model: PointRendSegmenter, samples: list[Sample], names: Mapping[str, str]
+    case: Case, model: TwoStageSegmenter, samples: list[Sample], names: Mapping[str, str]
 ) -> PointRendTraining:
     """One forward and backward pass on the batch of all images, with the published samples.
 

@@ -28,7 +28,7 @@ from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.mask_heads import MaskIoUHead, boundary_loss, class_mask_loss
 from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead
 from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
-from b2inst.structures import RoIOutputs, Targets
+from b2inst.structures import RoIOutputs, RoISamples, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
 from b2inst.training.devices import World, launch, leave
 from b2inst.training.norms import synchronise_norms
@@ -127,11 +127,16 @@ def losses_in_boxes(rows: slice) -> torch.Tensor:
     torch.manual_seed(0)
     pooled, logits = torch.rand(4, 8, 14, 14), torch.randn(2, 4, 3, 28, 28)
     truths, labels = (torch.rand(4, 28, 28) > 0.5).float(), torch.tensor([2, 0, 1, 0])
-    inside = torch.tensor([0.5, 1.0, 1.0, 0.2])
+    masks = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    masks[:, 2:30, 2:30] = truths.byte()  # a pixel a cell
+    masks[0, 40:] = 1  # outside its box
+    boxes = torch.tensor([[2.0, 2, 30, 30]]).expand(4, -1)
+    target = Targets(0, boxes, labels, masks, masks[0])
+    samples = RoISamples(boxes[rows], labels[rows], torch.arange(4)[rows])
     scorer = MaskIoUHead(in_channels=8, num_classes=3, channels=8, hidden=8)
     outputs = RoIOutputs(pooled[rows], logits[0, rows], logits[1, rows])
     own = {"outputs": outputs, "labels": labels[rows], "truths": truths[rows]}
-    losses = scorer.loss(**own, inside=inside[rows])
+    losses = scorer.loss(outputs, [samples], [target])
     losses["mask"] = class_mask_loss(**own)
     losses["boundary"] = boundary_loss(logits[1, rows], own["labels"], own["truths"])
     return torch.stack(list(losses.values())).detach()

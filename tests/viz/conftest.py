@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from b2inst.data import Annotation, CocoIndex, ImageRecord
+from b2inst.data.segmentation import to_rle
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import encode_rle
 
@@ -53,9 +54,8 @@ def index(tmp_path: Path) -> CocoIndex:
                 label=1,
                 bbox=(4.0, 8.0, 20.0, 20.0) if not crowd else (0.0, 0.0, 4.0, 4.0),
                 area=400.0,
-                segmentation=polygon(8, 4, 20) if not crowd else polygon(0, 0, 4),
+                segmentation=to_rle(polygon(8, 4, 20) if not crowd else polygon(0, 0, 4), *SIZE),
                 crowd=bool(crowd),
-                size=SIZE,
             )
             for crowd in (0, 1)
             if image_id != 4

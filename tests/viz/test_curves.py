@@ -33,6 +33,7 @@ def test_a_panel_a_loss_and_a_line_a_seed(log: list) -> None:
     drawn = [line for line in panels["boundary"].lines if len(line.get_xdata())]
     assert len(drawn) == 1
     np.testing.assert_allclose(panels["mask"].lines[0].get_ydata(), 1 / np.arange(1, 31))
+    assert all(axis.get_ylim()[0] == 0 for axis in panels.values())
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "HBB"]
 
 

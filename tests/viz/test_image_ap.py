@@ -39,7 +39,11 @@ PREDICTIONS: list[Prediction] = [
 @pytest.mark.parametrize("image", [1, 2])
 def test_it_is_the_ap_of_the_image_alone(image: int) -> None:
     found = boundary_ap_by_image(PREDICTIONS, truth())
-    alone = evaluate(PREDICTIONS, truth(), image_ids=[image])["boundary_AP"]
+    own = {key: truth()[key] for key in ("images", "annotations")}
+    own["images"] = [record for record in own["images"] if record["id"] == image]
+    own["annotations"] = [record for record in own["annotations"] if record["image_id"] == image]
+    predictions = [p for p in PREDICTIONS if p["image_id"] == image]
+    alone = evaluate(predictions, truth() | own)["boundary_AP"]
     assert alone is not None
     assert 0 < alone < 100
     assert found[image] == pytest.approx(alone)

@@ -472,10 +472,28 @@ def test_label_maps_number_what_is_drawn(tmp_path: Path) -> None:
     expected[5:15, 20:30] = 1
     for _, name in found:
         assert (numbers(tmp_path / "out" / name) == expected).all()
-    with pytest.raises(DataError, match="was made with label_maps True, not False"):
-        run(images, tmp_path / "out")
     (tmp_path / "out/a.png").unlink()
     assert run(images, tmp_path / "out", label_maps=True).kept == 2
+
+
+def test_label_maps_are_added_to_what_is_done(tmp_path: Path) -> None:
+    images = [photo(tmp_path / "in/a.png"), film(tmp_path / "in/clip.avi", frames=2)]
+    run(images, tmp_path / "at_once", label_maps=True)
+    run(images, tmp_path / "out")
+    for _ in range(2):  # the second time there is nothing left to add
+        done = run(images, tmp_path / "out", Model(stop_at=0), label_maps=True)
+        assert done.kept == 2
+        assert files(tmp_path / "out") == files(tmp_path / "at_once")
+
+
+def test_detections_are_counted_over_all_calls(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}.png") for n in range(3)]
+    run(images[:2], tmp_path / "out")
+    done = run(images, tmp_path / "out")
+    assert (done.detections, done.drawn) == (6, 3)  # each image has one of 0.9 and one of 0.1
+    assert done.best_score == pytest.approx(0.9)
+    none = run(images, tmp_path / "none", score_threshold=0.95)
+    assert (none.detections, none.drawn) == (6, 0)
 
 
 def test_label_maps_replace_no_file_unasked(tmp_path: Path) -> None:
@@ -581,10 +599,10 @@ def test_bad_paths_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
         find_images([tmp_path / "empty"])
     gone = tmp_path / "gone.png"
-    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+    with pytest.raises(DataError, match=r"gone\.png: no such file or folder"):
         find_images([gone])
     gone.symlink_to("nowhere.png")
-    with pytest.raises(DataError, match=r"gone\.png: no such image"):
+    with pytest.raises(DataError, match=r"gone\.png: no such file or folder"):
         find_images([gone])
     assert find_images([gone], skip_bad=True) == [gone]
 
@@ -593,5 +611,5 @@ def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
     for name in ("a.png", "b.heic", "notes.txt", ".hidden"):
         (tmp_path / name).touch()
     (tmp_path / "gone.png").symlink_to("nowhere.png")
-    with pytest.warns(UserWarning, match=r"passed over: 2 \(b\.heic, notes\.txt\)$"):
+    with pytest.warns(UserWarning, match=r"are ignored: 2 \(b\.heic, notes\.txt\)$"):
         assert find_images([tmp_path]) == [tmp_path / "a.png"]

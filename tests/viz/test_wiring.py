@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
-from b2inst.modules.boundary_loss import HolisticBoundaryLoss, RoIBoundaryLoss
+from b2inst.modules.boundary_basis import BoundaryBasis, BoundaryLoss, BoundarySupervision
 from b2inst.structures import Bases, Features
 from b2inst.viz.wiring import Wiring, find_wiring
 
@@ -71,10 +70,10 @@ def test_the_value_is_followed_where_the_gradient_is_cut(detach: bool) -> None:
 
 def test_the_loss_that_is_there_is_found_whatever_was_asked_for() -> None:
     built = model({})
-    supervised(built).criterion = RoIBoundaryLoss()
+    supervised(built).criterion = BoundaryLoss(local=True)
     assert find_wiring(built).loss == "boxes"
     built = model({"local": True})
-    supervised(built).criterion = HolisticBoundaryLoss()
+    supervised(built).criterion = BoundaryLoss()
     assert find_wiring(built).loss == "image"
 
 

@@ -107,7 +107,7 @@ def test_a_checkpoint_becomes_a_file_of_ours(layout: MakeLayout, tmp_path: Path)
         tmp_path / "CondInst_MS_R_50_1x.pth", tmp_path / "out.safetensors", publisher="adelaidet"
     )
     assert "not needed: 2 (mask_head.sizes_of_interest, mask_head._iter)" in str(report)
-    assert "condinst-r50, 80 classes (COCO's), 8 bases" in str(report)
+    assert "condinst-r50, 80 classes (COCO's), num_bases 8" in str(report)
     assert tuple(model_card(tmp_path / "out.safetensors")["category_ids"]) == COCO_CATEGORY_IDS
     model = b2inst.load_model(tmp_path / "out.safetensors")
     assert model.class_names == COCO_CLASS_NAMES
@@ -130,10 +130,7 @@ def test_the_semantic_head_of_sem_models_is_kept(layout: MakeLayout) -> None:
 
 def test_what_does_not_fit_is_refused(layout: MakeLayout) -> None:
     tensors = hollow(layout())
-    with pytest.raises(WeightsError, match=r"BoxInst_MS_R_50_3x\.pth: is of BoxInst by its name"):
-        ADELAIDET.load(tensors, source="models/BoxInst_MS_R_50_3x.pth")
     others = {
-        "mask_head.sizes_of_interest is": {"mask_head.sizes_of_interest": SIZES / 2},
         "controller.weight is 233×": {"controller.weight": torch.zeros(()).expand(233, 256, 3, 3)},
         "unknown mask_branch.refine.3.0.weight": {"mask_branch.refine.3.0.weight": torch.ones(1)},
         r"tower\.4\.weight is missing or empty": {"mask_branch.tower.4.weight": torch.ones(0)},

@@ -103,7 +103,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     torch.save(tensors | old, source)
     told = str(convert(source, out, publisher="yolact"))
     assert "not needed: 2 (backbone.layer1.0.conv1.weight, fpn.downsample_layers.2.bias)" in told
-    assert "yolact-r50, 80 classes (COCO's), 32 bases, images of 700×700 pixels" in told
+    assert "yolact-r50, 80 classes (COCO's), num_bases 32, size 700" in told
     model = load_model(out)
     assert model.class_names == COCO_CLASS_NAMES
     own = model.state_dict()
@@ -128,9 +128,9 @@ def test_the_size_is_in_the_files_name(name: str, size: int) -> None:
     [
         (
             {"backbone.layers.1.0.conv2.conv_offset_mask.bias": (27,)},
-            r"is of YOLACT\+\+",
+            r"unknown .*conv_offset_mask.bias",
         ),
-        ({"maskiou_net.maskiou_net.0.weight": (8, 1, 3, 3)}, r"is of YOLACT\+\+"),
+        ({"maskiou_net.maskiou_net.0.weight": (8, 1, 3, 3)}, r"unknown maskiou_net"),
         ({"backbone.layers.4.0.conv1.weight": (3, 3, 1, 1)}, r"unknown backbone.layers.4.0.conv1"),
         ({"semantic_seg_conv.bias": (79,)}, r"semantic_seg_conv.bias is 79, ours is 80"),
     ],
@@ -148,7 +148,7 @@ def test_other_models_are_refused_in_one_line(
 def test_a_darknet_and_missing_tensors_are_refused() -> None:
     layout = published()
     darknet = {n: s for n, s in layout.items() if ".bn3." not in n}
-    with pytest.raises(WeightsError, match="no YOLACT on ResNet-50 or -101"):
+    with pytest.raises(WeightsError, match=r"nothing for our .*bn3"):
         YOLACT.load(hollow(darknet), source="a.pth")
     cut = {name: s for name, s in layout.items() if not name.startswith("proto_net.10")}
     with pytest.raises(WeightsError, match=r"proto_net\.10\.weight is missing or empty"):

@@ -35,8 +35,8 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
         return data.identified()
     if data.version != SCENES_VERSION:
         raise SpecError(
-            f"data.version: these scenes are {data.version}, this package draws {SCENES_VERSION}; "
-            "use the release of b2inst that draws them, or leave the key out"
+            f"data.version: these scenes are {data.version}, but this package generates "
+            f"{SCENES_VERSION}; use the release of b2inst that generates them, or omit the key"
         )
     for split in ("train", "val", "test"):
         part = getattr(data, split)

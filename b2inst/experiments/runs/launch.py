@@ -93,6 +93,7 @@ class Progress:
             total=sum(self._totals.values()) * (1 + _EVALUATION),
             initial=sum(map(self._so_far, every)),
             unit="it",
+            desc="starting: importing PyTorch",
             disable=not enabled or not every,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {desc}",
@@ -112,7 +113,8 @@ class Progress:
         said = [f"{len(self._complete)} of {len(self._runs)} runs complete"]
         for label in running:
             done, total = self._iterations(label), self._totals[label]
-            said.append(f"{label} evaluating" if done == total else f"{label} {done}/{total}")
+            step = {0: "preparing", total: "evaluating"}.get(done, f"{done}/{total}")
+            said.append(f"{label} {step}")
         said += [f"{failed} failed"] * bool(failed) + [f"{queued} in the queue"] * bool(queued)
         self._bar.set_description_str(", ".join(said), refresh=False)
         self._bar.update(sum(map(self._so_far, self._runs)) - self._bar.n)

@@ -117,7 +117,7 @@ def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]
 def _available_gpus(machine: Resources) -> list[str]:
     if World.from_environment().processes > 1:
         raise SpecError(
-            "runs start processes of their own: call this once, without torchrun or srun, and say "
+            "runs start their own processes: call this once, without torchrun or srun, and with "
             "--devices"
         )
     if machine.machines > 1:
@@ -129,7 +129,7 @@ def _available_gpus(machine: Resources) -> list[str]:
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     gpus = [name for name in names if name]
     if gpus and machine.device != "cpu" and machine.devices > len(gpus):
-        raise SpecError(f"{machine.devices} devices for a run; here are {len(gpus)} GPUs")
+        raise SpecError(f"{machine.devices} devices per run, but this machine has {len(gpus)} GPUs")
     return gpus
 
 

@@ -17,7 +17,7 @@ from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.inference import resolve_device
-from b2inst.training.loggers import check_logger
+from b2inst.training.logs import check_logger
 
 
 def check_plan(
@@ -39,8 +39,8 @@ def check_plan(
     for spec in specs:
         if spec.schedule.batch_size % processes:
             raise SpecError(
-                f"schedule.batch_size {spec.schedule.batch_size} does not divide over {processes} "
-                "devices; choose a number of devices that divides it"
+                f"schedule.batch_size {spec.schedule.batch_size} is not divisible by {processes} "
+                "devices; choose another number of devices"
             )
     data = specs[0].data
     used: list[SplitName] = ["train", split]
@@ -68,7 +68,7 @@ def _check_parts(parts: dict[str, CocoIndex]) -> None:
             warnings.warn(line, stacklevel=4)
         if index.skipped:
             lines = "\n".join(index.skipped)
-            warnings.warn(f"{len(index.skipped)} entries are left out:\n{lines}", stacklevel=4)
+            warnings.warn(f"{len(index.skipped)} entries are skipped:\n{lines}", stacklevel=4)
     for label in others:
         if parts[label].class_names != parts[first].class_names:
             raise SpecError(

@@ -126,7 +126,8 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
             spec.model, num_classes=len(class_names), class_names=class_names, **options
         )
     except ValueError as error:
-        raise SpecError(f"model {spec.model}, options {spec.options}: {error}") from error
+        prefix = "" if spec.model in str(error) else f"{spec.model}: "
+        raise SpecError(f"{prefix}{error}") from error
 
 
 def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:
@@ -186,7 +187,7 @@ class _Session:
                 progress=self.progress,
             )
         if self.world.rank == 0 and not run.model_path.is_file():
-            raise RunError(f"{run.model_path}: training ended without it; run again")
+            raise RunError(f"{run.model_path}: missing after training; rerun")
 
     def evaluate(self, split: SplitName) -> None:
         spec, run, label = self.spec, self.run, self.spec.data.split_label(split)

@@ -85,15 +85,17 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     sizes = []
     for split in dict.fromkeys(("train", plan.data.report_split)):
         index = load_split(plan.data, split, workspace.data)
-        objects = sum(map(len, index.annotations.values()))
+        crowds = sum(annotation.crowd for annotation in index.all_annotations())
+        instances = sum(map(len, index.annotations.values())) - crowds
         sizes.append(
-            f"{plan.data.split_label(split)}: {len(index.images)} images, {objects} objects"
+            f"{plan.data.split_label(split)}: {len(index.images)} images, {instances} instances"
+            + (f" and {crowds} crowd regions" if crowds else "")
         )
     names = index.class_names
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     sides = sorted({*spec.augmentation.shorter})
     sides = [sides[0], sides[-1]] if len(sides) > 1 else sides
-    size = f"shorter sides of {' to '.join(map(str, sides))} pixels"
+    size = f"shorter side {' to '.join(map(str, sides))} pixels"
     if spec.augmentation.crop:
         size = f"crops of {spec.augmentation.crop} pixels"
     folder = workspace.shown(open_run(workspace.runs, spec).folder)
@@ -102,13 +104,13 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     if every := spec.schedule.eval_every:
         index = load_split(plan.data, "val", workspace.data)
         lines.append(
-            f"an early look every {every} iterations, at {len(looked_at(index))} of {len(index)} "
+            f"evaluation every {every} iterations on {len(looked_at(index))} of {len(index)} "
             f"images of {plan.data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
         lines.append(
             f"warning: {spec.schedule.iterations} iterations are less than a tenth of the "
-            f"profile's {plan.schedule.iterations}; expect no usable model"
+            f"profile's {plan.schedule.iterations}; do not expect a usable model"
         )
     return "\n".join(lines)
 

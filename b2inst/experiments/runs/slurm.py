@@ -127,7 +127,7 @@ class SlurmJobs:
             jobs = executor.submit_array([Job(specs[k], workspace, split, machine) for k in new])
         except submitit.core.utils.FailedJobError as error:
             said = " ".join(str(error).split())
-            raise SpecError(f"sbatch refuses the jobs: {said}") from None
+            raise SpecError(f"sbatch rejected the jobs: {said}") from None
         for label, job in zip(new, jobs, strict=True):
             write_json(_job_path(self._runs[label]), {"job": job.job_id})
             self._jobs[label] = job

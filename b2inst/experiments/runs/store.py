@@ -161,7 +161,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
-            f"{path}: cannot be read ({error}); remove it to have it made anew"
+            f"{path}: cannot be read ({error}); remove it, and rerun to create it again"
         ) from None
     return content
 

@@ -50,7 +50,7 @@ class ScenesData(Spec):
         if len(set(seeds)) < 3:
             raise ValueError(
                 f"train, val and test are made from seeds {seeds}: give each split its own, "
-                "or the model is judged on scenes it has seen"
+                "or the model is evaluated on scenes it has seen"
             )
         return self
 

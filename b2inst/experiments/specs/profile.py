@@ -47,6 +47,7 @@ class Profile(Spec):
 
     name: str
     description: str = ""
+    note: str | None = None  #: what a reader must know; shown under each table
     variant: str  #: the second half of a model's name: "tiny", "r50"
     #: The variants that rows may ask for, and what each is here: ``{r50: tiny}``. A row that asks
     #: for another is not run.
@@ -75,7 +76,7 @@ class Profile(Spec):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)}: each is run once, name it once")
+            raise ValueError(f"seeds {list(self.seeds)}: name each seed once")
         return self
 
     @field_validator("start", mode="before")
@@ -155,7 +156,7 @@ class Profile(Spec):
 
         if self.start == "required":
             raise SpecError(
-                f"profile {self.name} begins with trained weights: name the file with --start, or "
+                f"profile {self.name} starts from trained weights: name the file with --start, or "
                 f"in a profile of your own (extends: {self.name}, start: FILE)"
             )
         family, _, variant = model.rpartition("-")

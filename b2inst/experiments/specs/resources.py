@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from b2inst.experiments.specs.yaml_spec import Spec
-from b2inst.training.loggers import LoggerName
+from b2inst.training.logs import LoggerName
 
 
 class Resources(Spec):

@@ -78,8 +78,8 @@ class StartFile(Spec):
         """
         if _digest(self.path) != self.sha256:
             raise SpecError(
-                f"{self.path}: is not the file that the run was begun with; put that back, or "
-                "begin another run with --start"
+                f"{self.path}: is not the file that the run started from; restore it, or "
+                "start another run with --start"
             )
         return self.path
 

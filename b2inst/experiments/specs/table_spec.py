@@ -98,7 +98,7 @@ class TableSpec(Spec):
     def _rows_fit(self) -> Self:
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
-            raise ValueError(f"rows {names}: each needs a name of its own")
+            raise ValueError(f"rows {names}: give each its own name")
         known = METRICS + COSTS
         if unknown := [c for c in self.columns if c not in known]:
             raise ValueError(f"unknown columns {unknown}; there are {', '.join(known)}")

@@ -134,6 +134,7 @@ def _provenance(
 ) -> dict[str, Any]:
     runs = {run.hash: run for row_runs in done.values() for run in row_runs.values()}
     evaluations = [run.metrics(label) or {} for run in runs.values()]
+    note = " ".join(filter(None, (profile.note, table.note)))
 
     def agreed(key: str) -> Any:
         values = {evaluation.get(key) for evaluation in evaluations}
@@ -144,7 +145,7 @@ def _provenance(
         "rendered": now(),
         "source": table.source,
         "title": table.title,
-        **({} if table.note is None else {"note": table.note}),
+        **({"note": note} if note else {}),
         "data": profile.data.name,
         "split": label,
         "images": agreed("images"),

@@ -80,7 +80,7 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
         if unclean := [name for name, cost in costs.items() if cost["dirty"] is not False]:
             raise RunError(
                 f"{workspace.shown(path)}: runs {', '.join(unclean)} were made from code that was "
-                "not committed; commit it and make them again with --rerun"
+                "not committed; commit it, and repeat them with --rerun"
             )
     for path in tables:
         shutil.rmtree(target / path.parent.name, ignore_errors=True)

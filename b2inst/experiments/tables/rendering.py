@@ -324,7 +324,7 @@ def explain(result: TableResult) -> str:
     provenance = result.provenance
     seeds = provenance.get("seeds") or []
     if not seeds:
-        return "Nothing has been run yet: the cells of the paper only."
+        return "Nothing has been run yet; the cells are the paper's."
     spread = f"seed {seeds[0]} alone"
     if len(seeds) > 1:
         spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
@@ -335,11 +335,11 @@ def explain(result: TableResult) -> str:
     text = (
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to {base} "
-        f"on the same images and seeds, with its 95 % interval: {_noise(result)} "
-        f"{NOISE}: the interval has zero in it, the difference may be noise. "
-        f"Small, medium and large part at areas of "
+        f"on the same images and seeds, with its 95 % interval from {_noise(result)} "
+        f"{NOISE}: the interval contains zero, so the difference is not statistically significant. "
+        f"Small, medium and large objects are separated at areas of "
         f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
-        f"differences, not levels. {NOTHING}: no such instances, or no such cell. Code: commit "
+        f"differences, not levels. {NOTHING}: no such objects, or no such cell. Code: commit "
         f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
     )
     more = [*_explained_metrics(result), *_explained_costs(result), provenance.get("note")]
@@ -349,9 +349,9 @@ def explain(result: TableResult) -> str:
 def _noise(result: TableResult) -> str:
     images = f"a paired bootstrap over images ({result.provenance['resamples']} resamples)"
     if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
-        seeds = "Student's interval over the seeds' own differences (where there are several)"
-        return f"{images} and {seeds}, taken together."
-    return f"{images}; how much results vary from seed to seed is not in it."
+        seeds = "Student's interval over the differences of the seeds (if there are several)"
+        return f"{images} and {seeds}, combined."
+    return f"{images}, without the variation between seeds."
 
 
 def _explained_metrics(result: TableResult) -> list[str]:
@@ -359,24 +359,24 @@ def _explained_metrics(result: TableResult) -> list[str]:
     facts, columns = result.provenance, set(result.columns)
     lines = []
     if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
-        lines.append(f"The {limit} best detections of an image count, where COCO takes 100.")
+        lines.append(f"Up to {limit} detections per image are evaluated, instead of COCO's 100.")
     if "boundary_AP" in columns and facts.get("swallowed") is not None:
         pixels = facts.get("boundary_pixels")
         width = "2 % of the image diagonal" if pixels is None else f"{pixels} pixels"
         lines.append(
             f"Boundaries are {width} wide; {facts['swallowed']:.1%} of the objects are no wider "
-            "than their boundary, so that boundary IoU is mask IoU there."
+            "than their boundary, so their boundary IoU equals their mask IoU."
         )
     if columns & set(GROUPS) and facts.get("touching") is not None:
         lines.append(
             f"{facts['touching']:.1%} of the {facts['objects']} objects touch another one, with "
-            "at most one pixel between them; in a column of one group the other's are ignored."
+            "at most one pixel between them; columns of one group ignore the objects of the other."
         )
     if columns & set(THRESHOLDED):
         lines.append(
             "DSB AP is TP / (TP + FP + FN) over all objects, averaged over IoU thresholds from "
-            "0.5 to 0.95 (2018 Data Science Bowl), PQ panoptic quality; both of the detections "
-            "above the score that is best on split val, overlaps going to the higher score."
+            "0.5 to 0.95 (2018 Data Science Bowl), and PQ is panoptic quality; both use the "
+            "detections above the score that is best on split val, without overlaps."
         )
     return lines
 
@@ -386,11 +386,11 @@ def _explained_costs(result: TableResult) -> list[str]:
     if speed is None:
         return []
     return [
-        "FPS: images a second, one at a time, from the image as an array to the run-length codes "
+        "FPS: images per second, one at a time, from the image array to the run-length codes "
         f"of its full-size masks; median over {speed['images']} images ({speed['image_source']}), "
         f"with the weights of seed {speed['seed']}, all rows in turn; {speed['device']}, "
         f"{speed['dtype']}, CPU threads: {speed['threads']}. Δ of FPS: in percent of the base's, "
-        "the median over images, with its 95 % interval by ranks. The paper's FPS are of its "
-        "machine. Parameters in millions; GFLOPs: 10⁹ operations of convolutions and products for "
-        "the first image, two a multiply-add."
+        "median over images, with its 95 % interval from ranks. The paper's FPS are of other "
+        "hardware. Parameters in millions; GFLOPs: 10⁹ operations of convolutions and matrix "
+        "products for the first image, two per multiply-add."
     ]

@@ -102,7 +102,8 @@ def make_table(
     if missing:
         if progress:
             published = load_published(plan.name, table.name, workspace)
-            text = _announcement(runs, missing, machine.jobs, published)
+            chosen = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
+            text = _announcement(chosen, missing, machine.jobs, published)
             tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan(missing.values(), workspace, split, machine)
 
@@ -166,7 +167,7 @@ def _earlier_seeds(
     if provenance.get("data") == plan.data.name:
         return [seed for seed in provenance["seeds"] if seed not in asked]
     kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
-    warnings.warn(f"the table of other data that was here is now {kept}", stacklevel=3)
+    warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
     return ()
 
 

@@ -7,12 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from pydantic import BaseModel
 
-from b2inst.benchmark import Benchmark, Sample, Speed, benchmark
-from b2inst.data import CocoIndex, read_image
-from b2inst.data.images import as_array
+from b2inst.benchmark import Benchmark, Speed, benchmark, index_samples
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.provenance import describe_machine, now
@@ -113,10 +110,11 @@ def table_speed(
     }
     if file.is_file() and read_json(file).get("measured") == measured:
         return TableSpeed.load(file)
+    index = load_split(data, split, workspace.data)
     paths = {row: str(run.model_path) for row, run in rows.items()}
     result = benchmark(
         list(dict.fromkeys(paths.values())),  # rows may share a run
-        samples=_samples(load_split(data, split, workspace.data), _IMAGES[kind]),
+        samples=index_samples(index, min(_IMAGES[kind], len(index))),
         image_source=f"split {label}",
         device=device,
         progress=progress,
@@ -144,17 +142,6 @@ def table_speed(
     content = speed.model_dump(mode="json") | {"benchmark": speed.benchmark.to_json()}
     write_json(file, content)
     return speed
-
-
-def _samples(index: CocoIndex, most: int) -> list[Sample]:
-    count = min(most, len(index.images))
-    chosen = np.linspace(0, len(index.images), count, endpoint=False).astype(int)
-    samples = []
-    for record in (index.images[i] for i in chosen.tolist()):
-        boxes = [a.box for a in index.annotations[record.id] if not a.crowd]
-        array = np.array(boxes, np.float32).reshape(-1, 4)
-        samples.append(Sample(as_array(read_image(record.path)), array))
-    return samples
 
 
 def _values(speed: Speed) -> dict[str, float]:

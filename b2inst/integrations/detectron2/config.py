@@ -20,7 +20,7 @@ def add_b2inst_config(cfg: CfgNode) -> None:
     cfg.MODEL.B2INST.NAME = "b2inst-blendmask-r50"  # of b2inst.create_model
     cfg.MODEL.B2INST.NUM_CLASSES = 80
     cfg.MODEL.B2INST.CLASS_NAMES = []  # carried along to b2inst.save_model; may be left out
-    cfg.MODEL.B2INST.OPTIONS = CfgNode(new_allowed=True)  # of the family's builder
+    cfg.MODEL.B2INST.OPTIONS = CfgNode(new_allowed=True)  # of b2inst.create_model
     # Weights to start a training from: ours, of a baseline too, or detectron2's R-50.pkl.
     cfg.MODEL.B2INST.START = ""
 
@@ -29,7 +29,7 @@ def config_file(name: str) -> str:
     """Path of a config that comes with the package, for ``cfg.merge_from_file``.
 
     Raises:
-        ValueError: an unknown name, with the known ones.
+        ValueError: An unknown name, with the known ones.
     """
     path = _CONFIGS / f"{name}.yaml"
     if not path.is_file():
@@ -44,19 +44,15 @@ def build_segmenter(cfg: CfgNode) -> Segmenter:
     With MODEL.WEIGHTS, a finished model's that detectron2 loads afterwards, no others are fetched.
 
     Raises:
-        ValueError: an unknown name or option, with the known ones.
+        ValueError: An unknown name or option, with the known ones.
         WeightsError: ``START`` cannot be read or is of another backbone.
     """
     node = cfg.MODEL.B2INST
     options = yaml.safe_load(node.OPTIONS.dump())
     if cfg.MODEL.WEIGHTS and options.pop("backbone_weights", None) is not None:
         options.setdefault("frozen_norm", True)  # as with the weights that it was trained from
-    model = create_model(
-        node.NAME,
-        num_classes=node.NUM_CLASSES,
-        class_names=tuple(node.CLASS_NAMES) or None,
-        **options,
-    )
+    names = tuple(node.CLASS_NAMES) or None
+    model = create_model(node.NAME, num_classes=node.NUM_CLASSES, class_names=names, **options)
     if node.START and not cfg.MODEL.WEIGHTS:
         start_from(model, PathManager.get_local_path(node.START))
     return model.train()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -20,7 +19,7 @@ def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> P
         test size, all that ``DefaultPredictor`` needs.
 
     Raises:
-        WeightsError: a missing or damaged file, or one that is not ours.
+        WeightsError: A missing or damaged file, or one that is not ours.
     """
     model = load_model(weights)
     folder = Path(folder)
@@ -28,25 +27,21 @@ def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> P
     checkpoint, config = folder / "model.pth", folder / "config.yaml"
     state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
     torch.save({"model": state}, checkpoint)
-    preprocessor: Any = model.preprocessor
     sizes = {"MIN_SIZE_TRAIN": [0], "MIN_SIZE_TEST": 0}  # the model itself squeezes images
-    if preprocessor.fixed_size is None:
-        shorter, longer = preprocessor.shorter, preprocessor.longer_max
+    if model.preprocessor.fixed_size is None:
+        shorter, longer = model.preprocessor.shorter, model.preprocessor.longer_max
         sizes = {"MIN_SIZE_TRAIN": [shorter], "MAX_SIZE_TRAIN": longer}
         sizes |= {"MIN_SIZE_TEST": shorter, "MAX_SIZE_TEST": longer}
+    own = {
+        "NAME": model.recipe["name"],
+        "NUM_CLASSES": model.recipe["num_classes"],
+        "CLASS_NAMES": list(model.class_names or ()),
+        "OPTIONS": model.recipe["options"],
+    }
+    architecture = {"META_ARCHITECTURE": "B2InstSegmenter", "MASK_ON": True, "B2INST": own}
     content = {
         "VERSION": 2,
-        "MODEL": {
-            "META_ARCHITECTURE": "B2InstSegmenter",
-            "MASK_ON": True,
-            "WEIGHTS": str(checkpoint),
-            "B2INST": {
-                "NAME": model.recipe["name"],
-                "NUM_CLASSES": model.recipe["num_classes"],
-                "CLASS_NAMES": list(model.class_names or ()),
-                "OPTIONS": model.recipe["options"],
-            },
-        },
+        "MODEL": architecture | {"WEIGHTS": str(checkpoint)},
         "INPUT": sizes,
     }
     config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

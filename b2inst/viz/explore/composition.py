@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from b2inst.models.interfaces import Assembler
 from b2inst.modules.blender import Blender
+from b2inst.modules.interfaces import Assembler
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.structures import Bases, Masks, RoIMasks

@@ -32,7 +32,7 @@ def test_scenes_are_written_once(spec: RunSpec, tmp_path: Path) -> None:
 
 def test_scenes_of_another_version_cannot_be_made(spec: RunSpec, tmp_path: Path) -> None:
     old = spec.data.model_copy(update={"version": "scenes-v0"})
-    with pytest.raises(SpecError, match="these scenes are scenes-v0, this package draws"):
+    with pytest.raises(SpecError, match="these scenes are scenes-v0, but this package generates"):
         prepare(old, tmp_path)
 
 

@@ -15,8 +15,8 @@ def test_the_example_is_sound_and_holds_the_scenes_objects(tmp_path: Path) -> No
     root = write_example(tmp_path / "example", images=3, size=48)
     report = check_coco(root, progress=False)
     assert report.ok
-    assert report.images == 6
-    assert list(report.classes) == list(GROUPS)
+    assert sum(len(split) for split in report.splits) == 6
+    assert list(report.splits[0].class_names) == list(GROUPS)
     content = json.loads((root / "annotations/instances_val.json").read_text())
     group_of = {old: i for i, names in enumerate(GROUPS.values(), 1) for old in names}
     scenes = [make_scene((104, i), 48) for i in range(3)]

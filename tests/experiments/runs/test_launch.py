@@ -36,7 +36,7 @@ def test_it_begins_where_the_runs_stand(
         assert bar._bar.desc.startswith("1 of 4 runs complete, b evaluating, 2 in the queue")
         bar.show(["c"], {"b": None})
         assert bar._bar.n == pytest.approx(6.6)
-        assert bar._bar.desc.startswith("2 of 4 runs complete, c 0/3, 1 in the queue")
+        assert bar._bar.desc.startswith("2 of 4 runs complete, c preparing, 1 in the queue")
         bar.show([], {"b": None, "c": "DataError: no image", "d": None})
         assert bar._bar.desc.startswith("3 of 4 runs complete, 1 failed")
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from b2inst.data import check_coco, write_scenes
+from b2inst.experiments import coco_folder
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.single_run import describe, full_model, named, single_run
 from b2inst.experiments.runs.store import open_run
@@ -139,6 +142,21 @@ def test_a_training_says_what_it_is_about_to_do(tmp_path: Path) -> None:
     short = single_run("blendmask-tiny", tiny, iterations=79)
     said = describe(short, plan.model_copy(update={"schedule": tiny.schedule}), workspace)
     assert "79 iterations are less than a tenth of the profile's 800" in said
+
+
+def test_crowds_are_counted_as_the_data_check_does(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "val")):
+        file = write_scenes(tmp_path / "data", split=split, images=3, size=48, seed=seed)
+    content = json.loads(file.read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    file.write_text(json.dumps(content))
+    workspace = Workspace(tmp_path)
+    plan = load_profile("smoke", data=coco_folder(tmp_path / "data"))
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    text = describe(single_run("blendmask-tiny", plan), plan, workspace)
+    instances = len(content["annotations"]) - 1
+    assert f"val: 3 images, {instances} instances and 1 crowd regions" in text
+    assert f"{instances} instances and 1 crowd regions" in str(check_coco(tmp_path / "data"))
 
 
 def test_runs_are_listed(tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_without_slurm_or_with_options_it_refuses(
     spec: RunSpec, workspace: Workspace, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cluster / "sbatch.says").write_text("error: invalid partition specified: gpu\n")
-    with pytest.raises(SpecError, match=r"sbatch refuses the jobs: .*invalid partition"):
+    with pytest.raises(SpecError, match=r"sbatch rejected the jobs: .*invalid partition"):
         _run_all({"row": spec}, workspace)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SpecError, match=r"--launcher slurm: .*srun"):

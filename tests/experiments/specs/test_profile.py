@@ -325,7 +325,7 @@ def test_weights_to_start_from_take_the_place_of_imagenets(trained: Path) -> Non
 
 
 def test_fine_tuning_asks_for_weights(trained: Path) -> None:
-    with pytest.raises(SpecError, match=r"profile finetune begins with trained weights: .*--start"):
+    with pytest.raises(SpecError, match=r"profile finetune starts from trained weights: .*--start"):
         load_profile("finetune").run_spec("blendmask", {}, 0)
     plan = load_profile("finetune", start=trained)
     assert plan.run_spec("blendmask", {}, 0).start == StartFile.of(trained)

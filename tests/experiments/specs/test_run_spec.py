@@ -115,7 +115,7 @@ def test_a_start_survives_json_and_is_checked(spec: RunSpec, tmp_path: Path) -> 
     assert again.start is not None
     assert again.start.unchanged() == path
     path.write_bytes(b"two")
-    with pytest.raises(SpecError, match="a: is not the file that the run was begun with"):
+    with pytest.raises(SpecError, match="a: is not the file that the run started from"):
         again.start.unchanged()
     path.unlink()
     for look in (again.start.unchanged, lambda: StartFile.of(path)):

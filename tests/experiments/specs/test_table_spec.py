@@ -37,7 +37,7 @@ def test_rows_without_a_model_are_published_only(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("base: a", "base: z", "'z' is not a row; rows are a, b, c"),
-        ("name: b", "name: a", "each needs a name of its own"),
+        ("name: b", "name: a", "give each its own name"),
         ("base: a", "base: a\ncolumns: [AP, fps]", r"unknown columns \['fps'\]; there are .*FPS"),
         ("paper: {AP: 2.0}", "base: z", "'z' is not a row; rows are a, b, c"),
         ("AP: 2.0", "AR: 2.0", r"row 'b': paper cells \['AR'\]"),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from b2inst.experiments import to_markdown
 from b2inst.experiments.runs.store import read_json
 from b2inst.experiments.specs.profile import Profile, load_profile
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -49,6 +50,13 @@ def test_means_and_sample_sd_over_seeds(result: TableResult) -> None:
         assert cell.n == len(values) == len(result.row(row).runs)
     empty = result.row("baseline").ours["APl"]
     assert (empty.mean, empty.sd, empty.n) == (None, None, 0)
+
+
+def test_the_profiles_note_stands_under_the_table(result: TableResult, plan: Plan) -> None:
+    _, profile, _ = plan
+    assert "mean nothing" in str(profile.note)
+    assert result.provenance["note"] == profile.note
+    assert str(profile.note) in to_markdown(result)
 
 
 def test_one_seed_has_no_sd(plan: Plan, workspace: Workspace, fake_run: Any) -> None:

@@ -122,8 +122,8 @@ def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
     for part in ("seeds 0, 1, 2", "500 images", "`test`", "1000", "500 and 800", "0123456789ab "):
         assert part in text
     assert "with local changes" in text
-    assert "≈: the interval has zero in it" in text
-    assert "Student's interval over the seeds' own differences" in text
+    assert "≈: the interval contains zero" in text
+    assert "Student's interval over the differences of the seeds" in text
     provenance = {**result.provenance, "seeds": [4]}
     assert "seed 4 alone" in explain(result.model_copy(update={"provenance": provenance}))
     provenance = {**result.provenance, "seeds": []}
@@ -140,7 +140,7 @@ def test_tables_stored_before_there_was_a_band_have_the_images_noise(result: Tab
     old = TableResult.model_validate(content)
     text = to_markdown(old)
     assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, −0.04] |" in text
-    assert "how much results vary from seed to seed is not in it" in text
+    assert "without the variation between seeds" in text
     assert "Student" not in text
 
 
@@ -260,7 +260,7 @@ def test_latex_is_escaped_and_regular(result: TableResult) -> None:
     assert r"HBB \& more\_of\_it & paper & 36.2" in text
     assert r"$-$0.3 [$-$1.0, $-$0.04] &" in text
     assert r"$-$0.3 [$-$2.5, +1.9] $\approx$ \\" in text
-    assert "≈: the interval has zero in it" in text.split(r"\begin")[0]
+    assert "≈: the interval contains zero" in text.split(r"\begin")[0]
     assert r"40.3 $\pm$ 0.4 (3)" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in body} == {4}

@@ -223,7 +223,7 @@ def test_a_table_of_other_data_is_set_aside(
     (folder / "table1.json").write_text(
         (folder / "table1.json").read_text().replace(first.provenance["data"], "coco-1234")
     )
-    with pytest.warns(UserWarning, match="the table of other data that was here is now .*1234"):
+    with pytest.warns(UserWarning, match="an earlier table of other data was moved to .*1234"):
         _smoke(workspace)
     assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
 
@@ -241,6 +241,8 @@ def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
     _smoke(workspace, seeds=(0, 1), progress=True)
     assert "table1" not in capsys.readouterr().err
+    _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
+    assert "table1, profile smoke: 1 runs, 0 complete, 0 begun" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -381,7 +383,7 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     for seed, split in enumerate(("train", "val")):
         write_scenes(coco, split=split, images=2, size=32, seed=seed)
     (coco / "train/000001.png").unlink()
-    with pytest.warns(UserWarning, match=r"entries are left out:\n.*000001\.png"):
+    with pytest.warns(UserWarning, match=r"entries are skipped:\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
 

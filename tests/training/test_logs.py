@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from b2inst.training import Schedule, loggers
-from b2inst.training.loggers import LoggerError, create_logger
+from b2inst.training import Schedule, logs
+from b2inst.training.logs import LoggerError, create_logger
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_tensorboard_has_what_the_log_has(logged: Callable[[str], Any], tmp_path
 def test_a_missing_package_is_told_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    monkeypatch.setattr(logs, "find_spec", lambda name: None)
     create_logger("csv", tmp_path)  # needs none
     with pytest.raises(LoggerError, match=r"logger wandb: not installed; pip install wandb$"):
         create_logger("wandb", tmp_path)

@@ -1,0 +1,86 @@
+"""The log of a training, and Lightning's loggers by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lightning.fabric.loggers.logger import Logger
+
+LoggerName = Literal["tensorboard", "csv", "wandb"]
+
+
+class LoggerError(ImportError):
+    """A logger whose package is not installed; the message has the command that installs it."""
+
+
+def check_logger(name: LoggerName) -> None:
+    """Raise LoggerError if a logger's package is not installed."""
+    if name != "csv" and find_spec(name) is None:
+        raise LoggerError(f"logger {name}: not installed; pip install {name}")
+
+
+def create_logger(name: LoggerName, out: Path) -> Logger:
+    """Create a logger that writes into a run's folder.
+
+    Args:
+        name: "tensorboard", with events in ``out``; "csv", with a ``metrics.csv`` in
+            ``out/csv/version_N`` for each start; "wandb", named like the folder, in the project
+            ``WANDB_PROJECT`` (default: "b2inst").
+        out: Folder of the run.
+
+    Raises:
+        LoggerError: The logger's package is not installed.
+    """
+    check_logger(name)
+    if name == "wandb":
+        from lightning.pytorch.loggers.wandb import WandbLogger
+
+        project = os.environ.get("WANDB_PROJECT", "b2inst")
+        return WandbLogger(name=out.name, save_dir=out, project=project)
+    if name == "csv":
+        from lightning.fabric.loggers.csv_logs import CSVLogger
+
+        return CSVLogger(out, name="csv")
+    from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+
+    return TensorBoardLogger(out, name="", version="")
+
+
+class Log:
+    """JSON lines, without those after ``start``, where training resumes; and a logger."""
+
+    def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
+        path = out / "log.jsonl"
+        kept: list[str] = []
+        if path.exists() and start:
+            # Without its line end, the last line was cut off with the training.
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["iteration"] <= start]
+        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        path.write_text("".join(kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._logger = logger
+
+    def write(
+        self, iteration: int, rate: float, seconds: float, values: Mapping[str, float]
+    ) -> None:
+        """Add a line; ``seconds`` are those since the start."""
+        record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
+        self._file.write(json.dumps({**record, **values}) + "\n")
+        self._file.flush()
+        if self._logger:
+            self._logger.log_metrics({"lr": rate, **values}, iteration)
+            self._logger.save()  # what is not written is lost with a process that is killed
+
+    def close(self) -> None:
+        """Close file and logger."""
+        self._file.close()
+        if self._logger:
+            self._logger.finalize("success")
