@@ -37,6 +37,8 @@ _TWO_STAGE = {
     "maskrcnn": "Mask R-CNN",
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
+    "pointrend": "PointRend",
+    "centermask": "CenterMask",
 }
 
 

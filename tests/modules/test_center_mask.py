@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import box_iou, roi_align
 
+from b2inst.modules import mask_heads
 from b2inst.modules.center_mask import (
     CenterMaskHead,
     CenterMaskIoUHead,
@@ -19,7 +21,7 @@ from b2inst.modules.center_mask import (
     boxes_on_objects,
 )
 from b2inst.modules.layers import RoIPooler
-from b2inst.structures import Features, ImageBatch, RoIOutputs, Targets
+from b2inst.structures import Features, ImageBatch, RoIOutputs, RoISamples, Targets
 
 MakeTargets = Callable[..., Targets]
 STRIDES = (8, 16, 32)
@@ -103,12 +105,13 @@ def test_masks_are_pooled_one_by_one_and_attended(features: Features) -> None:
         torch.testing.assert_close(outputs.logits[k, None], logits)
 
 
-def test_no_boxes_and_four_hundred(features: Features) -> None:
+def test_no_boxes_and_four_hundred(features: Features, make_targets: MakeTargets) -> None:
     head, sizes = mask_head(), [(128, 192)] * 2
     none = [torch.zeros(0, 4)] * 2
     outputs = head(features, none, sizes)
     assert outputs.logits.shape == (0, 3, 28, 28)
-    head.loss(outputs, torch.zeros(0).long(), torch.zeros(0, 28, 28))["loss_mask"].backward()
+    samples = [RoISamples(none[0], torch.zeros(0).long(), torch.zeros(0).long())] * 2
+    head.loss(outputs, samples, [make_targets((128, 192), [])] * 2)["loss_mask"].backward()
     many = [torch.tensor([[0.0, 0, 9, 9]]).repeat(400, 1), none[0]]
     assert head(features, many, sizes).logits.isfinite().all()
 
@@ -191,19 +194,25 @@ def test_initial_weights_are_the_published_ones() -> None:
     assert last.weight.std().item() == pytest.approx(0.01, rel=0.2)
 
 
-def test_the_ious_target_counts_the_whole_object() -> None:
+def test_the_ious_target_counts_the_whole_object(make_targets: MakeTargets) -> None:
     """Against areas counted cell by cell, of a mask that shows three quarters of its object."""
     torch.manual_seed(0)
     scorer = CenterMaskIoUHead(in_channels=4, num_classes=2, channels=4, hidden=8)
     logits, truth = torch.randn(1, 2, 28, 28), (torch.rand(1, 28, 28) > 0.4).float()
     pooled, labels = torch.randn(1, 4, 14, 14), torch.tensor([1])
-    loss = scorer.loss(RoIOutputs(pooled, logits), labels, truth, torch.tensor([0.75]))
+    sample = RoISamples(torch.zeros(1, 4), labels, torch.tensor([0]))
+    with (
+        patch.object(mask_heads, "crop_masks", lambda *_, **__: truth),
+        patch.object(mask_heads, "share_inside", lambda *_: torch.tensor([0.75])),
+    ):
+        target = make_targets((28, 28), [(0, 0, 28, 28)])
+        loss = scorer.loss(RoIOutputs(pooled, logits), [sample], [target])
     both = mask = shown = 0
     for row in range(28):
         for column in range(28):
             positive, true = bool(logits[0, 1, row, column] > 0), bool(truth[0, row, column])
             both, mask, shown = both + (positive and true), mask + positive, shown + true
-    target = both / (mask + shown / 0.75 - both)
+    expected = both / (mask + shown / 0.75 - both)
     smaller = F.max_pool2d(logits[:, 1:].sigmoid(), 2)
     predicted = scorer.regress(scorer.convs(torch.cat([pooled, smaller], 1)))[0, 1]
-    assert loss["loss_iou_score"].item() == pytest.approx(0.5 * (predicted.item() - target) ** 2)
+    assert loss["loss_iou_score"].item() == pytest.approx(0.5 * (predicted.item() - expected) ** 2)

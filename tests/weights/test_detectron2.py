@@ -77,7 +77,7 @@ def test_all_tensors_or_none(family: str) -> None:
     with pytest.raises(WeightsError, match="nothing for our mask_head"):
         DETECTRON2.load(less, source="a.pkl")
     other = {name: t for name, t in tensors.items() if ".res5." not in name}
-    with pytest.raises(WeightsError, match=r"no model on ResNet-50 or -101 .*R_50_FPN"):
+    with pytest.raises(WeightsError, match=r"no ResNet-50 or -101 .*R_50_FPN"):
         DETECTRON2.load(other, source="a.pkl")
     with pytest.raises(WeightsError, match=r"roi_heads.box_predictor.cls_score.weight is missing"):
         DETECTRON2.load(
