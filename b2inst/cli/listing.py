@@ -38,7 +38,6 @@ _TWO_STAGE = {
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
     "pointrend": "PointRend",
-    "centermask": "CenterMask",
 }
 
 
@@ -49,6 +48,7 @@ def all_models() -> dict[str, tuple[str, str]]:
         for form, added in _FORMS.items():
             for size in backbones:
                 found[f"{form}{family}-{size}"] = method + added, _BACKBONES[size]
+    found |= {f"centermask-{size}": ("CenterMask", _BACKBONES[size]) for size in _COMMON}
     for family, method in _TWO_STAGE.items():
         for size in ("tiny", "r50", "r101"):
             found[f"{family}-{size}"] = method, _BACKBONES[size]
