@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,15 @@ from tqdm import tqdm
 
 from b2inst.data.errors import DataError
 from b2inst.data.files import new_folder
+from b2inst.data.images import file_names, probe_image
 from b2inst.data.segmentation import measured, to_rle
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-@dataclass(frozen=True)
-class Sample:
-    """An image and its objects."""
-
-    image: Path
-    name: str  #: in its split; may have folders
-    height: int
-    width: int
-    objects: Sequence[tuple[int, Any]]  #: category id and mask (polygons or run lengths) of each
+#: Called with an image's path, height and width; returns category id and mask of each object.
+ReadObjects = Callable[[Path, int, int], Sequence[tuple[int, Any]]]
 
 
 @dataclass
@@ -48,6 +42,7 @@ class Conversion:
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
     skipped: list[str] = field(default_factory=list, init=False)
+    _read: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.source.exists():
@@ -64,59 +59,62 @@ class Conversion:
             raise DataError(problem + remedy)
         self.skipped.append(problem)
 
-    def write(
-        self,
-        splits: Mapping[str, Iterable[Sample]],
-        categories: Mapping[int, str],
-        progress: bool = False,
-    ) -> None:
-        """Write all splits, or nothing if anything goes wrong.
+    def read(self, split: str, images: Iterable[Path], read: ReadObjects, progress: bool) -> None:
+        """Read the images of a split and their objects, as far as they are valid.
 
-        Images are hard links to the source's files, or copies where links are impossible. Areas
-        and boxes are those of the masks' pixels; objects that cover none are left out.
+        Areas and boxes are those of the masks' pixels; objects that cover none are left out.
+        """
+        links: dict[str, Path] = {}
+        records: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        flat = 0
+        for name, image in tqdm(file_names(images).items(), desc=split, disable=not progress):
+            try:
+                height, width = probe_image(image)
+                objects = read(image, height, width)
+            except DataError as error:
+                self.leave_out(str(error))
+                continue
+            links[name] = image
+            number = len(records) + 1
+            records.append({"id": number, "file_name": name, "height": height, "width": width})
+            for category, segmentation in objects:
+                code = to_rle(segmentation, height, width)
+                if not coco_mask.area(code):
+                    flat += 1
+                    continue
+                ids = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
+                annotations.append(ids | measured(code))
+                if isinstance(segmentation, list):
+                    annotations[-1]["segmentation"] = segmentation
+        empty = len(records) - len({a["image_id"] for a in annotations})
+        self.splits[split] = len(records), empty, len(annotations)
+        self._read[split] = links, {"images": records, "annotations": annotations}
+        if flat:
+            self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
+
+    def write(self, categories: Mapping[int, str]) -> None:
+        """Write all splits that were read, or nothing if anything goes wrong.
+
+        Images are hard links to the source's files, or copies where links are impossible.
 
         Args:
-            splits: Samples by the name of the split.
             categories: Names by id.
 
         Raises:
             DataError: No image has an object.
         """
+        if not any(objects for _, _, objects in self.splits.values()):
+            raise DataError(f"{self.source}: no image has an object; nothing to convert")
+        named = [{"id": number, "name": name} for number, name in categories.items()]
         with new_folder(self.folder) as made:
             (made / "annotations").mkdir()
-            for split, samples in splits.items():
+            for split, (links, content) in self._read.items():
                 (made / split).mkdir()
-                bar = tqdm(samples, desc=split, unit="image", disable=not progress)
-                content = self._convert(split, bar, made / split)
-                content["categories"] = [{"id": k, "name": name} for k, name in categories.items()]
-                (made / _annotations(split)).write_text(json.dumps(content), "utf-8")
-            if not any(objects for _, _, objects in self.splits.values()):
-                raise DataError(f"{self.source}: no image has an object; nothing to convert")
-
-    def _convert(self, split: str, samples: Iterable[Sample], folder: Path) -> dict[str, Any]:
-        """Link the images of a split; returns its images and annotations."""
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        empty = flat = 0
-        for sample in samples:
-            size = {"height": sample.height, "width": sample.width}
-            images.append({"id": len(images) + 1, "file_name": sample.name} | size)
-            _link(sample.image, folder / sample.name)
-            before = len(annotations)
-            for category, segmentation in sample.objects:
-                code = to_rle(segmentation, **size)
-                if not coco_mask.area(code):
-                    flat += 1
-                    continue
-                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": category}
-                annotations.append(ids | measured(code))
-                if isinstance(segmentation, list):
-                    annotations[-1]["segmentation"] = segmentation
-            empty += len(annotations) == before
-        self.splits[split] = len(images), empty, len(annotations)
-        if flat:
-            self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
-        return {"images": images, "annotations": annotations}
+                for name, image in links.items():
+                    _link(image, made / split / name)
+                text = json.dumps(content | {"categories": named})
+                (made / _annotations(split)).write_text(text, "utf-8")
 
     def __str__(self) -> str:
         lines = [
@@ -137,7 +135,5 @@ def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
-    except FileExistsError:  # copying would write through its link to another source file
-        raise
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, target)

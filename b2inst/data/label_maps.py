@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from b2inst.data.conversion import SPLITS, Conversion, Sample
+from b2inst.data.conversion import SPLITS, Conversion
 from b2inst.data.errors import DataError
-from b2inst.data.images import file_names, probe_image, walk_images
+from b2inst.data.images import walk_images
 from b2inst.data.segmentation import RLE
 
 LabelMap = NDArray[Any]  #: H×W whole numbers >= 0
@@ -55,29 +54,25 @@ def convert_label_maps(
             is not set, or (without ``skip_bad``) an image or mask is bad.
     """
     conversion = Conversion(Path(source), Path(folder), skip_bad)
-    splits: dict[str, list[Sample]] = {}
+    splits = _find_pairs(conversion)
+    masks = {image: mask for pairs in splits.values() for image, mask in pairs.items()}
     numbered = several = False
-    for split, pairs in _find_pairs(conversion).items():
-        splits[split] = []
-        names = file_names(pairs).items()
-        for file_name, image in tqdm(names, desc="masks", disable=not progress):
-            try:
-                height, width = probe_image(image)
-                labels = read_label_map(pairs[image])
-                if labels.shape != (height, width):
-                    raise DataError(
-                        f"{pairs[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its "
-                        f"image {image} has {width}×{height}"
-                    )
-            except DataError as error:
-                conversion.leave_out(str(error))
-                continue
-            regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
-            numbered |= len(np.unique(labels[labels > 0])) > 1
-            several |= regions.max() > 1
-            codes = encode_labels(regions if components else labels)
-            objects = [(1, code) for code in codes]
-            splits[split].append(Sample(image, file_name, height, width, objects))
+
+    def read(image: Path, height: int, width: int) -> list[tuple[int, RLE]]:
+        nonlocal numbered, several
+        labels = read_label_map(masks[image])
+        if labels.shape != (height, width):
+            raise DataError(
+                f"{masks[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its image "
+                f"{image} has {width}×{height}"
+            )
+        regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
+        numbered |= len(np.unique(labels[labels > 0])) > 1
+        several |= bool(regions.max() > 1)
+        return [(1, code) for code in encode_labels(regions if components else labels)]
+
+    for split, pairs in splits.items():
+        conversion.read(split, pairs, read, progress)
     if components and numbered:
         raise DataError(f"{source}: masks have several numbers; leave out --components")
     if several and not numbered and not components:
@@ -86,7 +81,7 @@ def convert_label_maps(
             "one), so it is not known what is one object; number the objects, or take each "
             "connected region as one with --components"
         )
-    conversion.write(splits, {1: name}, progress=progress)
+    conversion.write({1: name})
     return conversion
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from io import BytesIO
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from b2inst.data.download import address, download
 from b2inst.data.errors import DataError
-from b2inst.data.files import disk_errors, locked, new_folder
+from b2inst.data.files import disk_errors, new_folder
 from b2inst.data.segmentation import measured
 
 #: Stage 1 training set with community fixes, CC0.
@@ -77,23 +76,19 @@ def fetch_nuclei(
                 "folder, or empty it"
             )
         return files
-    downloads = folder.parent / f".{folder.name}.partial"
-    busy = DataError(f"{folder}: another process is downloading it; wait for it or end it")
     with disk_errors(folder):
-        if archive is not None:
-            with new_folder(folder) as made:
-                _convert(_read(Path(archive)), made, progress)
-            return files
-        with locked(downloads, busy):
-            target = download(url, downloads / f"{COMMIT}.zip", progress=progress)
-            try:
-                pictures = _read(target)
-            except DataError:
-                target.unlink()  # so that the next call downloads it again
-                raise
-            with new_folder(folder) as made:
-                _convert(pictures, made, progress)
-            shutil.rmtree(downloads)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        downloaded = folder.with_name(f".{folder.name}.zip")
+        if archive is None:
+            download(url, downloaded, progress=progress)
+        try:
+            pictures = _read(Path(archive or downloaded))
+        except DataError:
+            downloaded.unlink(missing_ok=True)  # so that the next call downloads it again
+            raise
+        with new_folder(folder) as made:
+            _convert(pictures, made, progress)
+        downloaded.unlink(missing_ok=True)
     return files
 
 

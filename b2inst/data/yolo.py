@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from b2inst.data.conversion import SPLITS, Conversion, Sample
+from b2inst.data.conversion import SPLITS, Conversion
 from b2inst.data.errors import DataError
-from b2inst.data.images import file_names, probe_image, walk_images
+from b2inst.data.images import walk_images
 
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
 
@@ -39,40 +38,33 @@ def convert_yolo(
     conversion = Conversion(Path(source), Path(folder), skip_bad)
     root, config = _read_config(conversion.source)
     names = _class_names(root, config)
-    splits: dict[str, list[Sample]] = {}
-    largest, without = 0, 0  # category id; number of images without label file
-    images = _find_images(root, config)
-    for split, found in images.items():
-        splits[split] = []
-        bar = tqdm(file_names(found).items(), desc="labels", disable=not progress)
-        for name, image in bar:
-            try:
-                height, width = probe_image(image)
-                file = _label_file(image)
-                labels = read_yolo_labels(file, names) if file else []
-            except DataError as error:
-                conversion.leave_out(str(error))
-                continue
-            without += file is None
-            objects = [
-                # Files have about six digits; two decimals restore coordinates that were whole.
-                (index + 1, [(points * (width, height)).round(2).ravel().tolist()])
-                for index, points in labels
-            ]
-            largest = max([largest, *(category for category, _ in objects)])
-            splits[split].append(Sample(image, name, height, width, objects))
-    if without == sum(map(len, images.values())):
-        image = next(iter(images.values()))[0]
+    splits = _find_images(root, config)
+    categories = {index + 1: name for index, name in (names or {}).items()}
+    without: list[Path] = []
+
+    def read(image: Path, height: int, width: int) -> list[tuple[int, Any]]:
+        file = _label_file(image)
+        if file is None:
+            without.append(image)
+            return []
+        labels = read_yolo_labels(file, names)
+        if names is None:
+            largest = max((index for index, _ in labels), default=-1)
+            categories.update({index + 1: str(index) for index in range(largest + 1)})
+        # Files have about six digits; two decimals restore coordinates that were whole.
+        polygons = [(points * (width, height)).round(2).ravel().tolist() for _, points in labels]
+        return [(index + 1, [p]) for (index, _), p in zip(labels, polygons, strict=True)]
+
+    for split, images in splits.items():
+        conversion.read(split, images, read, progress)
+    if len(without) == sum(map(len, splits.values())):
         raise DataError(
-            f"{source}: none of the {without} images has a label file; the first's place is "
-            f"{_parallel(image.parent) / image.stem}.txt"
+            f"{source}: none of the {len(without)} images has a label file; the first's place is "
+            f"{_parallel(without[0].parent) / without[0].stem}.txt"
         )
     if without:
-        conversion.notes.append(f"images without label file, taken as empty: {without}")
-    if names is None:
-        names = {index: str(index) for index in range(largest)}
-    categories = {index + 1: name for index, name in names.items()}
-    conversion.write(splits, categories, progress=progress)
+        conversion.notes.append(f"images without label file, taken as empty: {len(without)}")
+    conversion.write(dict(sorted(categories.items())))
     return conversion
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import PurePath
 from typing import Any
 
 from b2inst.models import Segmenter
+from b2inst.models.building import MSRA_BGR
 from b2inst.weights.names import Table
 from b2inst.weights.published import Checkpoint, Publisher
 
@@ -66,6 +68,8 @@ def _build(checkpoint: Checkpoint) -> Segmenter:
     bases = checkpoint.channels(project)
     options: dict[str, Any] = {"num_bases": bases, "msra": True, "frozen_norm": True}
     if project.startswith("mask_branch"):
+        if "boxinst" in PurePath(checkpoint.source).name.lower():
+            raise checkpoint.error("is of BoxInst by its name, a CondInst trained without masks")
         family = "condinst"
         options["semantic"] = "mask_branch.logits.weight" in tensors
     else:
@@ -81,4 +85,9 @@ ADELAIDET = Publisher(
     remedy="give an unchanged checkpoint of AdelaiDet's R_50, R_101 or 550_R_50 BlendMask or its "
     "R_50 or R_101 CondInst",
     not_needed=re.compile(r"pixel_mean|pixel_std|mask_head\.(sizes_of_interest|_iter)"),
+    constants={
+        "pixel_mean": MSRA_BGR["mean"],
+        "pixel_std": MSRA_BGR["std"],
+        "mask_head.sizes_of_interest": (64, 128, 256, 512, 1024),
+    },
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from b2inst.models import Segmenter, create_model
@@ -70,12 +71,14 @@ class Publisher:
         build: Builds the model that a checkpoint fits, with new weights.
         remedy: End of error messages.
         not_needed: Matches tensors that a model has no place for.
+        constants: Values that such tensors must have, if a checkpoint has them.
     """
 
     names: Table
     build: Callable[[Checkpoint], Segmenter]
     remedy: str
     not_needed: re.Pattern[str]
+    constants: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def own_names(self, published: Iterable[str]) -> dict[str, str]:
         """Our name of each of a checkpoint's tensors; unknown ones are left out."""
@@ -108,11 +111,21 @@ class Publisher:
             for name, ours in own.items()
             if ours in state and tensors[name].shape != state[ours].shape
         ]
+        problems += [
+            f"{name} is {tensors[name].flatten().tolist()}, ours is {list(values)}"
+            for name, values in self.constants.items()
+            if name in tensors and not _equal(tensors[name], values)
+        ]
         if problems:
             name = model.recipe["name"]
             raise checkpoint.error(f"does not fit {name}, the nearest model: {'; '.join(problems)}")
         model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
         return model
+
+
+def _equal(tensor: Tensor, values: Sequence[float]) -> bool:
+    expected = tensor.new_tensor(values)
+    return tensor.numel() == len(values) and torch.allclose(tensor.flatten(), expected)
 
 
 def _size(tensor: Tensor) -> str:

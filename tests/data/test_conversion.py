@@ -4,8 +4,8 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,30 +13,39 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from b2inst.data import DataError
-from b2inst.data.conversion import Conversion, Sample
+from b2inst.data.conversion import Conversion
 
 SQUARE = [[2.0, 3.0, 10.0, 3.0, 10.0, 13.0, 2.0, 13.0]]  # 8×10 pixels
+
+
+SIZE = (20, 30)
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "source" / "a.png"
     path.parent.mkdir()
-    Image.fromarray(np.zeros((20, 30), np.uint8)).save(path)
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(path)
     return path
 
 
 def convert(image: Path, out: Path) -> Conversion:
-    pixels = np.zeros((20, 30), np.uint8)
+    """Two images, of which the second has no objects."""
+    other = image.parent / "one" / "b.png"
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes(image.read_bytes())
+    pixels = np.zeros(SIZE, np.uint8)
     pixels[4:9, 1:3] = pixels[15, 20] = 1
     code = coco_mask.encode(np.asfortranarray(pixels))
     sliver = [[5.0, 5.0, 6.0, 5.0, 7.0, 5.0]]
+
+    def read(path: Path, height: int, width: int) -> list[tuple[int, Any]]:
+        assert (height, width) == SIZE
+        return [(3, SQUARE), (1, sliver), (1, code)] if path == other else []
+
     conversion = Conversion(image.parent, out)
-    samples = [
-        Sample(image, "one/a.png", 20, 30, [(3, SQUARE), (1, sliver), (1, code)]),
-        Sample(image, "b.png", 20, 30, []),
-    ]
-    conversion.write({"train": iter(samples)}, {1: "dog", 3: "cat"})
+    conversion.read("train", [other, image], read, False)
+    conversion.write({1: "dog", 3: "cat"})
     return conversion
 
 
@@ -44,8 +53,8 @@ def test_annotations_have_the_pixels_of_the_masks(image: Path, tmp_path: Path) -
     conversion = convert(image, tmp_path / "out")
     content = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
     assert content["images"] == [
-        {"id": 1, "file_name": "one/a.png", "height": 20, "width": 30},
-        {"id": 2, "file_name": "b.png", "height": 20, "width": 30},
+        {"id": 1, "file_name": "one/b.png", "height": 20, "width": 30},
+        {"id": 2, "file_name": "a.png", "height": 20, "width": 30},
     ]
     assert content["categories"] == [{"id": 1, "name": "dog"}, {"id": 3, "name": "cat"}]
     square, pieces = content["annotations"]
@@ -63,7 +72,7 @@ def test_annotations_have_the_pixels_of_the_masks(image: Path, tmp_path: Path) -
 
 def test_images_are_links_and_the_folder_has_usual_permissions(image: Path, tmp_path: Path) -> None:
     convert(image, tmp_path / "out")
-    assert (tmp_path / "out/train/one/a.png").samefile(image)
+    assert (tmp_path / "out/train/a.png").samefile(image)
     (tmp_path / "usual").mkdir()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out", "usual")]
     assert modes[0] == modes[1]
@@ -77,7 +86,7 @@ def test_images_are_copied_where_there_can_be_no_link(
 
     monkeypatch.setattr(os, "link", link)
     convert(image, tmp_path / "out")
-    copy = tmp_path / "out/train/one/a.png"
+    copy = tmp_path / "out/train/a.png"
     assert not copy.samefile(image)
     assert copy.read_bytes() == image.read_bytes()
 
@@ -93,32 +102,24 @@ def test_nothing_is_written_to_a_folder_with_files(image: Path, tmp_path: Path) 
         Conversion(tmp_path / "gone", tmp_path / "new")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError])
-def test_it_is_whole_or_not_there(image: Path, tmp_path: Path, error: type[BaseException]) -> None:
-    def samples() -> Iterator[Sample]:
-        yield Sample(image, "a.png", 20, 30, [(1, SQUARE)])
-        raise error
+def test_it_is_whole_or_not_there(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    with pytest.raises(error):
-        Conversion(image.parent, tmp_path / "out").write({"train": samples()}, {1: "dog"})
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(KeyboardInterrupt):
+        convert(image, tmp_path / "out")
     assert os.listdir(tmp_path) == ["source"]
-    assert os.listdir(image.parent) == ["a.png"]
 
 
 def test_a_data_set_without_objects_is_an_error(image: Path, tmp_path: Path) -> None:
-    sample = Sample(image, "a.png", 20, 30, [])
+    conversion = Conversion(image.parent, tmp_path / "out")
+    conversion.read("train", [image], lambda *_: [], False)
     with pytest.raises(DataError, match="no image has an object"):
-        Conversion(image.parent, tmp_path / "out").write({"train": [sample]}, {1: "dog"})
+        conversion.write({1: "dog"})
     assert not (tmp_path / "out").exists()
-
-
-def test_two_images_of_one_name_do_not_overwrite_each_other(image: Path, tmp_path: Path) -> None:
-    other = image.with_name("b.png")
-    other.write_bytes(b"other")
-    samples = [Sample(path, "a.png", 20, 30, [(1, SQUARE)]) for path in (image, other)]
-    with pytest.raises(FileExistsError):
-        Conversion(image.parent, tmp_path / "out").write({"train": samples}, {1: "dog"})
-    assert image.read_bytes() != other.read_bytes()
 
 
 def test_problems_are_raised_or_listed(tmp_path: Path) -> None:

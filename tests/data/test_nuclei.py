@@ -493,7 +493,7 @@ def test_it_is_fetched(archive: Path, tmp_path: Path, web: Any) -> None:
 
 def test_an_interrupted_download_is_resumed(archive: Path, tmp_path: Path, web: Any) -> None:
     web.files[f"{PATH}.zip"] = archive.read_bytes()
-    partial = tmp_path / ".nuclei.partial" / f"{COMMIT}.zip.partial"
+    partial = tmp_path / ".nuclei.zip.partial"
     web.acts.append({"interrupt": lambda: partial.exists() and partial.stat().st_size > 0})
     with pytest.raises(KeyboardInterrupt):
         fetch(tmp_path / "nuclei", web)
@@ -528,7 +528,7 @@ def test_interrupted_after_the_download_it_is_not_fetched_again(
         )
         with pytest.raises(KeyboardInterrupt):
             fetch(tmp_path / "nuclei", web)
-    assert [path.name for path in tmp_path.iterdir()] == [".nuclei.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == [".nuclei.zip"]
     web.reset()
     fetch(tmp_path / "nuclei", web)
     assert web.requests == []
@@ -540,15 +540,6 @@ def test_without_the_archive_both_ways_to_it_are_told(tmp_path: Path, web: Any) 
         fetch(tmp_path / "nuclei", web)
     assert f"{web.address}{PATH}.zip" in str(error.value)
     assert "--mirror" in str(error.value)
-
-
-def test_one_process_at_a_time(tmp_path: Path, web: Any) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    (tmp_path / ".nuclei.partial").mkdir()
-    with (tmp_path / ".nuclei.partial" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process is downloading it"):
-            fetch(tmp_path / "nuclei", web)
 
 
 def test_the_command(archive: Path, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_all_that_does_not_fit_is_told(published_layout: MakeLayout) -> None:
     tensors["top_layer.bias"] = torch.zeros(196)
     tensors["proposal_generator.fcos_head.scales.0.scale"] = torch.ones(1)
     tensors["sem_seg_head.p3.weight"] = torch.ones(1)
+    tensors["pixel_mean"] = torch.tensor([123.675, 116.28, 103.53])
     with pytest.raises(WeightsError) as caught:
         ADELAIDET.load(tensors, source="dir/model_final.pth")
     message = str(caught.value)
@@ -124,6 +125,7 @@ def test_all_that_does_not_fit_is_told(published_layout: MakeLayout) -> None:
     assert "backbone.fpn.layer_blocks.1.0.{" in message
     assert "basis_head.auxiliary.project.bias" in message
     assert "top_layer.bias is 196, ours is 784" in message
+    assert "pixel_mean is [123" in message
     assert "\n" not in message
 
 
