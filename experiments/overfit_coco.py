@@ -2,8 +2,8 @@
 
     .venv/bin/python experiments/overfit_coco.py DATA
 
-Takes the first images of a split that hold objects, by image id; nothing is picked by hand. The
-tiny B2Inst-BlendMask should reach a mask AP of at least 50 on what it has seen; a lower figure
+Takes the first images of a split that hold objects, by image id; nothing is picked by hand. A tiny
+model should reach a mask AP of at least 50 on what it has seen; a lower figure
 points at a bug in data, losses or evaluation, not at a small model. Run again after Ctrl-C, it
 goes on. Writes ``metrics.json``, predictions and weights into ``--out``.
 """
@@ -25,6 +25,7 @@ from b2inst.training import Schedule, train
 
 def main(
     data: Annotated[Path, typer.Argument(help="COCO-format folder.")],
+    name: Annotated[str, typer.Option("--model")] = "b2inst-blendmask-tiny",
     split: Annotated[str, typer.Option()] = "train2017",
     images: Annotated[int, typer.Option(min=1)] = 8,
     shorter: Annotated[int, typer.Option(min=32, help="Shorter side in pixels.")] = 224,
@@ -40,7 +41,7 @@ def main(
     if not weights.exists():
         torch.manual_seed(seed)
         model = b2inst.create_model(
-            "b2inst-blendmask-tiny",
+            name,
             num_classes=len(index.class_names),
             class_names=index.class_names,
             **size,

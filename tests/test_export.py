@@ -92,6 +92,8 @@ SLOW = [
         "b2inst-yolact-r50",
         "condinst-r50",
         "ms-rcnn-tiny",
+        "pointrend-tiny",
+        "centermask-tiny",
         "maskrcnn-r50",
     )
     for runtime in RUNTIMES

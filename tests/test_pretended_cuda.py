@@ -55,6 +55,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mask-rcnn": ("maskrcnn-tiny", {}),
     "ms-rcnn": ("ms-rcnn-tiny", {}),
     "bmask-rcnn": ("bmask-rcnn-tiny", {}),
+    "pointrend": ("pointrend-tiny", {}),
+    "centermask": ("centermask-tiny", {}),
     "untiled": ("b2inst-blendmask-tiny", {"shorter": None, "longer_max": None}),
 }
 
@@ -263,6 +265,8 @@ PARTS = {
     "modules/boundary_basis.py": "oracle",
     "modules/layers.py": "blendmask",
     "modules/preprocessor.py": "blendmask",
+    "modules/center_mask.py": "centermask",
+    "modules/point_rend.py": "pointrend",
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
     "modules/scoring_head.py": "b2inst-blendmask",
@@ -270,6 +274,7 @@ PARTS = {
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",
     "ops/masks.py": "blendmask",
+    "ops/points.py": "pointrend",
     "ops/quality.py": "b2inst-blendmask",
     "structures.py": "yolact",
 }
@@ -319,6 +324,11 @@ def _found(forgetful: Forgetful, case: str, make_targets: Callable[..., Targets]
         ("mask-rcnn", "detector", "detect"),
         ("mask-rcnn", "mask_head", "forward"),
         ("bmask-rcnn", "mask_head", "loss"),
+        ("pointrend", "mask_head", "point_logits"),
+        ("pointrend", "mask_head", "loss"),
+        ("centermask", "detector", "loss"),
+        ("centermask", "detector", "detect"),
+        ("centermask", "mask_head", "forward"),
         ("ms-rcnn", "scoring_head", "forward"),
         ("ms-rcnn", "scoring_head", "loss"),
     ],

@@ -37,6 +37,7 @@ _TWO_STAGE = {
     "maskrcnn": "Mask R-CNN",
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
+    "pointrend": "PointRend",
 }
 
 
@@ -47,6 +48,7 @@ def all_models() -> dict[str, tuple[str, str]]:
         for form, added in _FORMS.items():
             for size in backbones:
                 found[f"{form}{family}-{size}"] = method + added, _BACKBONES[size]
+    found |= {f"centermask-{size}": ("CenterMask", _BACKBONES[size]) for size in _COMMON}
     for family, method in _TWO_STAGE.items():
         for size in ("tiny", "r50", "r101"):
             found[f"{family}-{size}"] = method, _BACKBONES[size]

@@ -102,7 +102,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Published checkpoint (.pth or .pkl).")],
     out: Annotated[Path, typer.Argument(help="Weights file to write (.safetensors).")],
     publisher: Annotated[
-        Literal["adelaidet", "yolact"], typer.Option("--from", help="Project of the checkpoint.")
+        Literal["adelaidet", "detectron2", "yolact"],
+        typer.Option("--from", help="Project of the checkpoint."),
     ],
     names: Annotated[
         str | None, typer.Option(help="Class names in order: a,b,c or a text file, one per line.")

@@ -7,8 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from b2inst.models.building import IMAGENET_RGB, Family
+from b2inst.models.centermask import CenterMask
 from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
+from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 from b2inst.modules.mask_heads import BoundaryPreservingHead
@@ -16,6 +18,7 @@ from b2inst.modules.mask_heads import BoundaryPreservingHead
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
 
+_SMALL_CENTERMASK: dict[str, Any] = {"head_strides": (8, 16, 32), "tower_convs": 2}
 _SMALL_BLENDMASK = SMALL_FCOS | {"basis_stride": 2, "roi_size": 28}
 
 #: Every model by name, ``<family>-<variant>``.
@@ -64,10 +67,11 @@ CATALOG |= {
     for name, family in tuple(CATALOG.items())
 }
 
-_TWO_STAGE = {
+_TWO_STAGE: dict[str, Family] = {
     "maskrcnn": MaskRCNN(),
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
+    "pointrend": PointRend(),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
@@ -75,9 +79,15 @@ CATALOG |= {
     for name, family in _TWO_STAGE.items()
     for variant, added in _VARIANTS.items()
 }
+CATALOG |= {
+    "centermask-tiny": CenterMask(**_SMALL_CENTERMASK, **_96),
+    "centermask-mobilenetv2": CenterMask(**_SMALL_CENTERMASK, **_320),
+    "centermask-r50": CenterMask(backbone="resnet50"),
+    "centermask-r101": CenterMask(backbone="resnet101"),
+}
 
 #: Families of models without bases, which B2Inst could not join.
-TWO_STAGE = frozenset(_TWO_STAGE)
+TWO_STAGE = frozenset({*_TWO_STAGE, "centermask"})
 
 #: What an option may be, by the type of its default.
 _TYPES: dict[type, Any] = {

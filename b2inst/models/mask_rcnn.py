@@ -26,7 +26,7 @@ def _normalised_mlp(inputs: int, hidden: int) -> nn.Sequential:
 
 
 #: Arguments of the parts, as published.
-_FULL: dict[str, Any] = {
+FULL_RCNN: dict[str, Any] = {
     "box_head": TwoMLPHead,
     # P6 then has cells of exactly its stride, which anchors go by.
     "preprocessor": {"size_divisor": 64},
@@ -38,7 +38,7 @@ _FULL: dict[str, Any] = {
 #: Of a narrow model that learns from scratch on a CPU, with small anchors, fewer proposals and
 #: samples, one point in a bin when pooling, and normalised heads, which tolerate a large learning
 #: rate.
-_SMALL: dict[str, Any] = {
+SMALL_RCNN: dict[str, Any] = {
     "box_head": _normalised_mlp,
     "preprocessor": {},
     "pooler": {"samples": 1},
@@ -82,7 +82,7 @@ class MaskRCNN(Family):
     def build(self, num_classes: int) -> TwoStageSegmenter:
         """A model with fresh weights."""
         seeds = PartSeeds()
-        parts = _FULL if self.backbone.startswith("resnet") else _SMALL
+        parts = FULL_RCNN if self.backbone.startswith("resnet") else SMALL_RCNN
         with seeds.part("backbone"):
             backbone = self._build_backbone(RCNNFPN, stride_in_1x1=self.msra)
         shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from b2inst.inference import channels_first
 from b2inst.models.segmenter import Prediction, Segmenter
+from b2inst.modules.center_mask import FCOSDetector
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
@@ -33,7 +34,7 @@ class TwoStageSegmenter(Segmenter):
         *,
         preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: FasterRCNN,
+        detector: FasterRCNN | FCOSDetector,
         mask_head: Any,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
@@ -43,7 +44,7 @@ class TwoStageSegmenter(Segmenter):
         self.scoring_head = scoring_head
 
     @property
-    def _detector(self) -> FasterRCNN:
+    def _detector(self) -> FasterRCNN | FCOSDetector:
         return self.detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
@@ -51,11 +52,14 @@ class TwoStageSegmenter(Segmenter):
         batch = self.preprocessor(images)
         features: Features = self.backbone(batch.images)
         losses, samples = self.detector.loss(features, batch, targets)
-        outputs = self.mask_head(features, [s.boxes for s in samples])
+        outputs = self._masks(features, [s.boxes for s in samples], batch)
         losses |= self.mask_head.loss(outputs, samples, targets)
         if self.scoring_head is not None:
             losses |= self.scoring_head.loss(outputs, samples, targets)
         return losses
+
+    def _masks(self, features: Features, boxes: list[Tensor], batch: ImageBatch) -> Any:
+        return self.mask_head(features, boxes)
 
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
@@ -64,7 +68,7 @@ class TwoStageSegmenter(Segmenter):
             detections = self.detector.detect(features, batch)
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])
-            outputs = self.mask_head(features, boxes)
+            outputs = self._masks(features, boxes, batch)
             masks = RoIMasks(outputs.of_class(labels).float().sigmoid(), torch.cat(boxes))
             qualities: dict[str, Tensor] = {}
             if self.scoring_head is not None:

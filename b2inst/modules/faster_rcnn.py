@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from b2inst.modules.layers import RoIPooler
@@ -27,6 +30,8 @@ class FasterRCNN(nn.Module):
         samples: Boxes per image to train the box head on, a quarter of them objects.
         refined_samples: Train masks in the boxes that the box head regresses, as at inference
             (BMask R-CNN, PointRend), instead of in the proposals.
+        detectron2: Anchors and box losses of detectron2: sides of anchors are not rounded, their
+            steps are the strides, and errors are not squared near 0.
     """
 
     def __init__(
@@ -43,15 +48,18 @@ class FasterRCNN(nn.Module):
         test_proposals: tuple[int, int] = (1000, 1000),
         samples: int = 512,
         refined_samples: bool = False,
+        detectron2: bool = False,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.test_proposals = test_proposals
         self.refined_samples = refined_samples
-        anchors = AnchorGenerator(
+        self.box_beta = 0 if detectron2 else 1 / 9
+        generator = partial(_StrideAnchors, self.strides) if detectron2 else AnchorGenerator
+        anchors = generator(
             tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes)
         )
-        self.rpn = RegionProposalNetwork(
+        self.rpn = _ProposalNetwork(
             anchors,
             _RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.7,
@@ -62,6 +70,7 @@ class FasterRCNN(nn.Module):
             post_nms_top_n={"training": train_proposals[1]},
             nms_thresh=0.7,
         )
+        self.rpn.box_beta = self.box_beta
         self.roi_heads = RoIHeads(
             box_pooler,
             box_head,
@@ -108,8 +117,7 @@ class FasterRCNN(nn.Module):
         proposals, losses = self._propose(features, batch, truths)
         boxes, index, labels, moves = self.roi_heads.select_training_samples(proposals, truths)
         logits, deltas = self._predict(features, boxes)
-        loss_class, loss_box = fastrcnn_loss(logits, deltas, labels, moves)
-        losses |= {"loss_class": loss_class, "loss_box": loss_box}
+        losses |= self._box_losses(logits, deltas, torch.cat(labels), torch.cat(moves))
         if self.refined_samples:
             boxes = self._refined(boxes, labels, deltas)
         samples = []
@@ -139,6 +147,17 @@ class FasterRCNN(nn.Module):
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         return logits.float(), deltas.float()
 
+    def _box_losses(
+        self, logits: Tensor, deltas: Tensor, labels: Tensor, moves: Tensor
+    ) -> dict[str, Tensor]:
+        positive = torch.where(labels > 0)[0]
+        own = deltas.unflatten(1, (-1, 4))[positive, labels[positive]]
+        error = F.smooth_l1_loss(own, moves[positive], beta=self.box_beta, reduction="sum")
+        return {
+            "loss_class": F.cross_entropy(logits, labels),
+            "loss_box": error / labels.numel(),
+        }
+
     @torch.no_grad()
     def _refined(self, boxes: list[Tensor], labels: list[Tensor], deltas: Tensor) -> list[Tensor]:
         """The boxes as the box head regresses them for their true classes."""
@@ -146,6 +165,58 @@ class FasterRCNN(nn.Module):
         label = torch.cat(labels)
         own = moved[torch.arange(len(label), device=label.device), label]
         return list(own.split([len(of) for of in boxes]))
+
+
+class _ProposalNetwork(RegionProposalNetwork):
+    """With any error of boxes."""
+
+    box_beta = 1 / 9  #: below this, errors are squared
+
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """torchvision's, but for ``box_beta``: losses of objectness and boxes."""
+        positive, negative = (
+            torch.where(torch.cat(chosen))[0] for chosen in self.fg_bg_sampler(labels)
+        )
+        sampled = torch.cat([positive, negative])
+        error = F.smooth_l1_loss(
+            pred_bbox_deltas[positive],
+            torch.cat(regression_targets)[positive],
+            beta=self.box_beta,
+            reduction="sum",
+        )
+        truth = torch.cat(labels)[sampled]
+        loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], truth)
+        return loss, error / sampled.numel()
+
+
+class _StrideAnchors(AnchorGenerator):
+    """Anchors whose sides are not rounded, in steps of the strides whatever the image's size."""
+
+    def __init__(
+        self,
+        strides: Sequence[int],
+        sizes: tuple[tuple[int, ...], ...],
+        aspect_ratios: tuple[tuple[float, ...], ...],
+    ) -> None:
+        super().__init__(sizes, aspect_ratios)
+        self.strides = strides
+
+    def generate_anchors(self, scales: Sequence[int], aspect_ratios: Sequence[float]) -> Tensor:
+        root = torch.tensor(aspect_ratios).sqrt()
+        half = torch.stack([1 / root, root], dim=1) * scales[0] / 2
+        return torch.cat([-half, half], dim=1)
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        steps: list[Any] = [[stride, stride] for stride in self.strides]
+        anchors = torch.cat(self.grid_anchors([list(m.shape[-2:]) for m in feature_maps], steps))
+        return [anchors] * len(image_list.image_sizes)
 
 
 class _RPNHead(RPNHead):

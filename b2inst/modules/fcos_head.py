@@ -38,7 +38,7 @@ class FCOSHead(InstanceHead):
     """Classification, box and centerness towers shared by the levels.
 
     Args:
-        num_coefficients: D per position.
+        num_coefficients: D per position; 0 leaves them out.
         sizes_of_interest: Per level, range of the largest box distance in pixels.
         num_convs, num_shared_convs: 3×3 convolutions in each of the two towers, and before both.
     """
@@ -75,8 +75,10 @@ class FCOSHead(InstanceHead):
         initialise(self, _NORMAL)
         nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
         # Last, so that the other weights do not depend on the number of coefficients.
-        self.coefficients = PositionConv(in_channels, num_coefficients)
-        initialise(self.coefficients, _NORMAL)
+        self.coefficients = None
+        if num_coefficients:
+            self.coefficients = PositionConv(in_channels, num_coefficients)
+            initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
         """Predictions at every position, of features at the head's strides."""
@@ -96,6 +98,8 @@ class FCOSHead(InstanceHead):
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
         """Coefficients at P positions, given image and flat position, both P: P×D."""
+        if self.coefficients is None:
+            return outputs.distances.new_zeros(len(position), 0)
         return self.coefficients.at(outputs.towers, image, position).float()
 
     def loss(
@@ -139,29 +143,37 @@ class FCOSHead(InstanceHead):
         )
         return losses, positives
 
-    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+    def candidate_scores(self, outputs: DenseOutputs) -> Tensor:
+        """Class probability times centerness, B×S×C; 0 up to the threshold."""
+        product = outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
+        return product * (product > self.score_threshold)
+
+    def detect(self, outputs: DenseOutputs, limit: int | None = None) -> list[Detections]:
         """Boxes, scores and coefficients of each image after non-maximum suppression.
 
         Candidates are the (position, class) pairs whose class probability times centerness is
         above the threshold; the score is the square root of that product, as published.
+
+        Args:
+            limit: Per image (default: ``max_detections``).
         """
+        most = self.max_detections if limit is None else limit
         points = self._points(outputs)
         counts = [len(p) for p in points]
         xy = torch.cat(points)
         stride = torch.cat(
             [xy.new_full((n, 1), s) for n, s in zip(counts, self.strides, strict=True)]
         )
-        centerness = outputs.centerness_logits.sigmoid()[..., None]
         detections = []
-        for b, probability in enumerate(outputs.class_logits.sigmoid() * centerness):
+        for b, probability in enumerate(self.candidate_scores(outputs)):
             chosen = self._candidates(probability, counts)
             position, labels = chosen // self.num_classes, chosen % self.num_classes
             scores = probability.flatten()[chosen].sqrt()
             reach = outputs.distances[b, position] * stride[position]
             boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
             keep = batched_nms(boxes, scores, labels, self.nms_iou)
-            if len(keep) > self.max_detections:
-                last = scores[keep[self.max_detections - 1]]
+            if len(keep) > most:
+                last = scores[keep[most - 1]]
                 keep = keep[scores[keep] >= last]  # ties with the last one stay, as published
             image = torch.full_like(keep, b)
             coefficients = self.coefficients_at(outputs, image, position[keep])
@@ -175,7 +187,7 @@ class FCOSHead(InstanceHead):
         start = 0
         for level in probability.split(counts):
             scores = level.flatten()
-            index = (scores > self.score_threshold).nonzero()[:, 0]
+            index = (scores > 0).nonzero()[:, 0]
             if len(index) > limit:
                 index = index[scores[index].topk(limit, sorted=False).indices]
             candidates.append(index + start)

@@ -117,7 +117,7 @@ class RoIPooler(nn.Module):
         strides: Of the levels; a box of 224 pixels is pooled from stride 16 (Lin et al., CVPR 2017,
             Eq. 1).
         size: R.
-        samples: Sampling points per bin along each side.
+        samples: Sampling points per bin along each side; 0 for one in each cell it spans.
     """
 
     def __init__(self, *, strides: Sequence[int], size: int, samples: int = 2) -> None:
@@ -127,11 +127,17 @@ class RoIPooler(nn.Module):
         self.samples = samples
         self.level = LevelMapper(int(math.log2(strides[0])), int(math.log2(strides[-1])))
 
-    def forward(self, features: Features, boxes: list[Tensor]) -> Tensor:
-        """Pool N boxes, given per image in network-input pixels, to N×C×R×R."""
+    def forward(
+        self, features: Features, boxes: list[Tensor], levels: Tensor | None = None
+    ) -> Tensor:
+        """Pool N boxes, given per image in network-input pixels, to N×C×R×R.
+
+        Args:
+            levels: N int64, which of the levels each box is pooled from (default: by its size).
+        """
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
-        levels = self.level(boxes)
+        levels = self.level(boxes) if levels is None else levels
         order = levels.argsort(stable=True)
         rows = order.split(levels.bincount(minlength=len(self.strides)).tolist())
         pooled = [

@@ -21,28 +21,55 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
         rois: N×5, index of the image in the batch and x1 y1 x2 y2.
         size: Resolution R.
         scale: Cells per pixel of the boxes.
-        samples: Sampling points per bin along each side.
+        samples: Sampling points per bin along each side; 0 for one in each cell that a bin spans.
 
     Returns:
         N×C×R×R.
     """
-    if maps.device.type != "cpu" or maps.shape[1] < _MANY:
+    if maps.device.type != "cpu" or maps.shape[1] < _MANY or not len(rois):
         return torchvision_roi_align(maps, rois, size, scale, samples, aligned=True)
-    height, width = maps.shape[-2:]
-    x1, y1, x2, y2 = (rois[:, 1:].float() * scale - 0.5).unbind(1)
-    rows, down = _samples(y1, y2, size, samples, height)
-    columns, along = _samples(x1, x2, size, samples, width)
-    first = rois[:, 0].long() * (height * width)
-    cells = first[:, None, None, None, None] + rows[:, :, None, :, None] * width
-    cells = cells + columns[:, None, :, None]  # N×R×R×2S×2S
+    cells = maps.permute(0, 2, 3, 1).flatten(0, 2).float()
+    corners = rois[:, 1:].float() * scale - 0.5
+    if samples:
+        pooled = _pool(cells, maps.shape, rois[:, 0], corners, size, (samples, samples))
+    else:
+        spans = ((corners[:, [3, 2]] - corners[:, [1, 0]]) / size).ceil().clamp(min=0).int()
+        kinds, kind = spans.unique(dim=0, return_inverse=True)
+        groups = [(kind == k).nonzero()[:, 0] for k in range(len(kinds))]
+        parts = [
+            _pool(cells, maps.shape, rois[rows, 0], corners[rows], size, (down, along))
+            for (down, along), rows in zip(kinds.tolist(), groups, strict=True)
+        ]
+        pooled = torch.cat(parts)[torch.cat(groups).argsort()]
+    return pooled.to(maps.dtype)
+
+
+def _pool(
+    cells: Tensor,
+    shape: torch.Size,
+    image: Tensor,
+    corners: Tensor,
+    size: int,
+    samples: tuple[int, int],
+) -> Tensor:
+    """N×C×R×R of all maps' cells, with so many samples down and along each bin."""
+    if 0 in samples:  # boxes without extent: 0, with a gradient
+        return cells[:0].sum() + cells.new_zeros(len(image), shape[1], size, size)
+    height, width = shape[-2:]
+    x1, y1, x2, y2 = corners.unbind(1)
+    rows, down = _samples(y1, y2, size, samples[0], height)
+    columns, along = _samples(x1, x2, size, samples[1], width)
+    first = image.long() * (height * width)
+    index = first[:, None, None, None, None] + rows[:, :, None, :, None] * width
+    index = index + columns[:, None, :, None]  # N×R×R×2S×2S
     weights = down[:, :, None, :, None] * along[:, None, :, None]
     pooled = F.embedding_bag(
-        cells.flatten(3).flatten(0, 2),
-        maps.permute(0, 2, 3, 1).flatten(0, 2).float(),
+        index.flatten(3).flatten(0, 2),
+        cells,
         per_sample_weights=weights.flatten(3).flatten(0, 2),
         mode="sum",
     )
-    return pooled.view(-1, size, size, maps.shape[1]).permute(0, 3, 1, 2).to(maps.dtype)
+    return pooled.view(-1, size, size, shape[1]).permute(0, 3, 1, 2)
 
 
 def _samples(

@@ -9,20 +9,25 @@ from typing import Literal
 
 from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from b2inst.weights.detectron2 import DETECTRON2
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import save_model
 from b2inst.weights.pickles import read_checkpoint
 from b2inst.weights.published import Publisher
 from b2inst.weights.yolact import YOLACT
 
-_PUBLISHERS: dict[str, Publisher] = {"adelaidet": ADELAIDET, "yolact": YOLACT}
+_PUBLISHERS: dict[str, Publisher] = {
+    "adelaidet": ADELAIDET,
+    "detectron2": DETECTRON2,
+    "yolact": YOLACT,
+}
 
 
 def convert(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    publisher: Literal["adelaidet", "yolact"],
+    publisher: Literal["adelaidet", "detectron2", "yolact"],
     names: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> str:

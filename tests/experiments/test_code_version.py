@@ -31,6 +31,8 @@ TRAINED = {
     "b2inst-yolact-tiny": {"size": 64},
     "bmask-rcnn-tiny": {"shorter": 48, "longer_max": 48},
     "ms-rcnn-tiny": {"shorter": 48, "longer_max": 48},
+    "centermask-tiny": {"shorter": 48, "longer_max": 48},
+    "pointrend-tiny": {"shorter": 48, "longer_max": 48},
 }
 
 

@@ -14,6 +14,7 @@ FAMILIES = {
     "condinst-tiny": {"shorter": None, "longer_max": None},
     "yolact-tiny": {"keep_size": True, "size": 96},
     "maskrcnn-tiny": {"shorter": None, "longer_max": None},
+    "pointrend-tiny": {"shorter": None, "longer_max": None},
 }
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from b2inst.modules.faster_rcnn import FasterRCNN
@@ -130,3 +132,42 @@ def test_proposals_are_decoded_in_float32(features: Features, batch: ImageBatch)
         found = model.detect(features, batch)[0].boxes
     assert found.dtype == torch.float32
     assert (found != found.bfloat16().float()).any()
+
+
+def test_detectron2s_anchors_are_not_rounded_and_step_by_strides() -> None:
+    """Corners of each by the definition, on a map whose last cells reach beyond the image."""
+    sizes = (8, 16, 32, 64)
+    maps = [torch.zeros(1, 8, -(-100 // s), -(-72 // s)) for s in STRIDES]
+    images = ImageList(torch.zeros(2, 3, 100, 72), [(100, 72)] * 2)
+    first, second = detector(detectron2=True).rpn.anchor_generator(images, maps)
+    expected = []
+    for stride, size, level in zip(STRIDES, sizes, maps, strict=True):
+        for row, column in product(range(level.shape[2]), range(level.shape[3])):
+            for ratio in (0.5, 1, 2):
+                width = (size**2 / ratio) ** 0.5
+                x, y, height = column * stride, row * stride, ratio * width
+                expected.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    torch.testing.assert_close(first, torch.tensor(expected))
+    assert second.equal(first)
+
+
+@pytest.mark.parametrize("detectron2", [False, True])
+def test_errors_of_boxes_are_squared_near_zero_or_not(
+    detectron2: bool, features: Features, batch: ImageBatch, make_targets: MakeTargets
+) -> None:
+    """With hardly any weight a box is not moved, and its error is its target."""
+    model = detector(detectron2=detectron2, refined_samples=False)
+    for layer in (model.rpn.head.bbox_pred, model.roi_heads.box_predictor.bbox_pred):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    targets = [make_targets(size, [(10, 10, 60, 50)]) for size in SIZES]
+    seen = []
+    plain = model.roi_heads.select_training_samples
+    model.roi_heads.select_training_samples = lambda *a: seen.append(plain(*a)) or seen[-1]
+    losses, _ = model.loss(features, batch, targets)
+    (_, _, labels, moves) = seen[0]
+    errors = torch.cat(moves)[torch.cat(labels) > 0].abs()
+    if not detectron2:
+        errors = torch.where(errors < 1 / 9, 4.5 * errors**2, errors - 1 / 18)
+    expected = errors.sum() / len(torch.cat(labels))
+    torch.testing.assert_close(losses["loss_box"], expected)

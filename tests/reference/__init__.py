@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from reference import blendmask, condinst, yolact
+from reference import blendmask, centermask, condinst, pointrend, yolact
 from reference.comparison import Comparison
 from reference.errors import VerificationError
 from reference.fixtures import Case, family, list_cases, read_case
@@ -16,7 +16,9 @@ __all__ = ["Comparison", "VerificationError", "list_cases", "report", "summary",
 #: What compares a case, by the first word of its name.
 FAMILIES: dict[str, Callable[[Case, Callable[[str], None]], list[Comparison]]] = {
     "blendmask": blendmask.verify,
+    "centermask": centermask.verify,
     "condinst": condinst.verify,
+    "pointrend": pointrend.verify,
     "yolact": yolact.verify,
 }
 

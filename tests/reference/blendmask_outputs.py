@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
             [len(b) for b in boxes]
         )
         found = [
-            _detected(d, i, head, seen["outputs"]) | arrays(masks56=masks[i], roi_bases=rois[i])
+            detection_arrays(d, i, head, seen["outputs"])
+            | arrays(masks56=masks[i], roi_bases=rois[i])
             for i, d in enumerate(detections)
         ]
         maps = feature_maps(seen["stages"], seen["features"]) | head_maps(
@@ -91,6 +93,20 @@ def watch(parts: dict[str, nn.Module]) -> Iterator[dict[str, Any]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def record(owner: Any, name: str) -> Iterator[list[tuple[tuple[Any, ...], Any]]]:
+    """Collect arguments and results of a function's or method's calls while the block runs."""
+    calls: list[tuple[tuple[Any, ...], Any]] = []
+    plain = getattr(owner, name)
+
+    def call(*given: Any) -> Any:
+        calls.append((given, plain(*given)))
+        return calls[-1][1]
+
+    with patch.object(owner, name, call):
+        yield calls
 
 
 def level(stride: int) -> int:
@@ -124,8 +140,8 @@ def feature_maps(stages: dict[str, Tensor], features: Features) -> Arrays:
     return arrays(**bottom_up, **{f"p{level(s)}": value for s, value in features.items()})
 
 
-def head_maps(head: FCOSHead, outputs: DenseOutputs, coefficients: str) -> Arrays:
-    """The head's outputs by level; the coefficients, sparse in use, are computed everywhere.
+def head_maps(head: FCOSHead, outputs: DenseOutputs, coefficients: str = "") -> Arrays:
+    """The head's outputs by level; coefficients, sparse in use, are computed everywhere.
 
     Args:
         coefficients: what the published model calls them.
@@ -140,12 +156,16 @@ def head_maps(head: FCOSHead, outputs: DenseOutputs, coefficients: str) -> Array
         parts = values.split([h * w for h, w in shapes], dim=1)
         for stride, part, shape in zip(head.strides, parts, shapes, strict=True):
             maps |= arrays(**{f"{name}_{level(stride)}": part.mT.unflatten(2, shape)})
-    for stride, tower in zip(head.strides, outputs.towers, strict=True):
-        maps |= arrays(**{f"{coefficients}_{level(stride)}": head.coefficients(tower)})
+    if head.coefficients is not None:
+        for stride, tower in zip(head.strides, outputs.towers, strict=True):
+            maps |= arrays(**{f"{coefficients}_{level(stride)}": head.coefficients(tower)})
     return maps
 
 
-def _detected(found: Detections, image: int, head: FCOSHead, outputs: DenseOutputs) -> Arrays:
+def detection_arrays(
+    found: Detections, image: int, head: FCOSHead, outputs: DenseOutputs
+) -> Arrays:
+    """Detections of an image, by the published name's ending."""
     xy = points(head, outputs)
     levels = torch.cat(
         [torch.full((len(p),), level(s)) for p, s in zip(xy, head.strides, strict=True)]

@@ -153,7 +153,7 @@ def _polygon_loss(
     assert isinstance(blender, Blender)
     rois = blender.pool(bases.maps, bases.stride, [sample.targets.boxes for sample in samples])
     truths = [
-        _drawn_in_box(polygons, box.numpy(), blender.roi_size)
+        drawn_in_box(polygons, box.numpy(), blender.roi_size)
         for sample in samples
         for polygons, box in zip(sample.polygons, sample.targets.boxes, strict=True)
     ]
@@ -163,7 +163,7 @@ def _polygon_loss(
     return float(loss.sum() / positives.weight_sum)
 
 
-def _drawn_in_box(polygons: list[np.ndarray], box: np.ndarray, size: int) -> Tensor:
+def drawn_in_box(polygons: list[np.ndarray], box: np.ndarray, size: int) -> Tensor:
     """Polygons scaled from their box to size×size, and drawn there."""
     scale = size / np.maximum(box[2:] - box[:2], 0.1)
     return torch.from_numpy(draw([(p - box[:2]) * scale for p in polygons], size, size)).float()

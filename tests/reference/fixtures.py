@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reference.errors import VerificationError
 
 #: Whose inputs a family's cases have where they are not its own.
-_INPUTS = {"condinst": "blendmask"}
+_INPUTS = dict.fromkeys(("condinst", "pointrend", "centermask"), "blendmask")
 
 #: ``<family>_<what>_seed<number>``; all cases of a family share their inputs.
 _NAME = re.compile(r"(?P<spec>(?P<family>[a-z]+)_\w+)_seed(?P<seed>\d+)")

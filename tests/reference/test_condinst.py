@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from reference import Comparison, VerificationError, verify
 from reference.blendmask_inputs import Sample, read_samples
+from reference.changed import changed_arrays, leaves, other
 from reference.condinst import Outputs, compare_outputs, compute
 from reference.fixtures import Case, read_case
 
@@ -50,42 +50,11 @@ def test_every_published_value_agrees(computed: Computed) -> None:
 
 def test_any_changed_array_is_named(computed: Computed) -> None:
     """All are changed at once: one value each, by twice its tolerance."""
-    changed = {}
-    for name, values in computed[0].arrays.items():
-        step: Any = 1
-        if values.dtype.kind == "f":
-            absolute = {"boxes": 2e-2, "scores": 2e-4, "f16": 2e-3}.get(name.split("_")[-1])
-            step = absolute or 2e-4 * np.abs(values).max()
-        shifted = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
-        shifted.flat[np.random.default_rng(0).integers(values.size)] += step
-        changed[name] = shifted.astype(np.float32) if values.dtype.kind == "f" else shifted
+    changed = changed_arrays(computed[0].arrays)
     bad = differing(computed, arrays=changed)
     # A random position that was not drawn shows in the loss, unless it is no positive at all.
     assert changed.keys() - {"variant_max40_used_pos_inds"} <= bad
     assert bad & {"variant_max40_used_pos_inds", "variant_max40_random.losses"}
-
-
-def leaves(value: Any, path: str = "") -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from leaves(inner, f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for k, inner in enumerate(value):
-            yield from leaves(inner, f"{path}[{k}]")
-    else:
-        yield path
-
-
-def other(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: other(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [other(inner) for inner in value]
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, str):
-        return value + "0"
-    return value + 1 if isinstance(value, int) and value < 20 else value * 1.2 + 0.001
 
 
 def test_any_changed_fact_is_named(computed: Computed) -> None:

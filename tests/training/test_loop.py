@@ -223,7 +223,15 @@ def test_a_training_that_goes_on_remembers_its_best(
 
 
 @pytest.mark.parametrize(
-    "name", ["b2inst-condinst-tiny", "b2inst-yolact-tiny", "bmask-rcnn-tiny", "ms-rcnn-tiny"]
+    "name",
+    [
+        "b2inst-condinst-tiny",
+        "b2inst-yolact-tiny",
+        "bmask-rcnn-tiny",
+        "ms-rcnn-tiny",
+        "pointrend-tiny",
+        "centermask-tiny",
+    ],
 )
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_look_changes_no_bit_of_any_family(

@@ -1,0 +1,208 @@
+"""The mask head of PointRend (Kirillov et al., CVPR 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from b2inst.modules.layers import NormLayer, initialise, mlp
+from b2inst.modules.mask_heads import class_mask_loss, sample_masks
+from b2inst.ops.points import (
+    least_certain,
+    map_points,
+    place_points,
+    points_of_cells,
+    sample_mask_points,
+    uniform_points,
+)
+from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
+
+_KAIMING = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+
+
+@dataclass
+class RenderedMasks:
+    """Coarse masks of N boxes, which are rendered once their classes are selected."""
+
+    head: PointRendHead
+    features: Features
+    boxes: list[Tensor]  #: per image, in network-input pixels
+    coarse: RoIOutputs
+
+    def of_class(self, labels: Tensor) -> Tensor:
+        """Mask logits of one class each, N×R×R."""
+        return self.head.render(self.features, self.boxes, self.coarse.logits, labels)
+
+
+class PointRendHead(nn.Module):
+    """A coarse mask in each box, refined at the points where it is least certain.
+
+    Both parts read the finest level only, at points of a box.
+
+    Args:
+        stride: Of the finest level.
+        channels: Width of the convolution and of the point head.
+        hidden: Width of the fully connected layers.
+        norm, norm_hidden: Build norms, after the convolution and each fully connected layer of the
+            coarse head, from their widths; published without.
+        coarse_size: Side of coarse masks in cells.
+        train_points: Points of a box to train the point head on, three quarters of them the least
+            certain ones of three times as many.
+        test_points: Points to refine at each resolution.
+        roi_size: R, side of rendered masks in cells: ``coarse_size`` times a power of 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        stride: int,
+        channels: int = 256,
+        hidden: int = 1024,
+        norm: NormLayer | None = None,
+        norm_hidden: NormLayer = nn.Identity,
+        coarse_size: int = 7,
+        train_points: int = 196,
+        test_points: int = 784,
+        roi_size: int = 224,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.coarse_size = coarse_size
+        self.train_points = train_points
+        self.test_points = test_points
+        self.roi_size = roi_size
+        self.reduce = Conv2dNormActivation(
+            in_channels, channels, 2, stride=2, padding=0, norm_layer=norm
+        )
+        cells = coarse_size**2
+        self.coarse = nn.Sequential(
+            nn.Flatten(), *mlp(channels * cells, hidden, num_classes * cells, norm=norm_hidden)
+        )
+        self.point_head = PointHead(in_channels, num_classes, channels)
+        initialise(self.reduce, _KAIMING)
+        initialise(self.coarse, partial(nn.init.kaiming_uniform_, a=1))
+        nn.init.normal_(self.coarse[-1].weight, std=0.001)  # type: ignore[arg-type]
+
+    def forward(self, features: Features, boxes: list[Tensor]) -> RenderedMasks:
+        """Masks of N boxes, given per image in network-input pixels."""
+        size = 2 * self.coarse_size
+        cells = torch.arange(size**2, device=boxes[0].device)
+        points = points_of_cells(cells, size).expand(sum(map(len, boxes)), -1, -1)
+        pooled = self.features_at(features, boxes, points).mT.unflatten(2, (size, size))
+        logits = self.coarse(self.reduce(pooled)).float()
+        coarse = logits.unflatten(1, (-1, self.coarse_size, self.coarse_size))
+        return RenderedMasks(self, features, boxes, RoIOutputs(pooled, coarse))
+
+    def point_logits(
+        self, features: Features, boxes: list[Tensor], coarse: Tensor, points: Tensor
+    ) -> Tensor:
+        """Mask logits of all classes at points of N boxes.
+
+        Args:
+            boxes: Per image, N in total.
+            coarse: N×K×r×r logits.
+            points: N×P×2, x and y as fractions of the box.
+
+        Returns:
+            N×K×P float32.
+        """
+        fine = self.features_at(features, boxes, points)
+        return self.point_head(fine, map_points(coarse, points)).float().mT
+
+    def render(
+        self, features: Features, boxes: list[Tensor], coarse: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Refine the masks of one class each, from N×K×r×r coarse logits to N×R×R.
+
+        The first resolution has no more cells than ``test_points``, and all are computed. It is
+        doubled until it is R, and the cells nearest to 0 are computed each time.
+        """
+        size = self.coarse_size
+        while (2 * size) ** 2 <= self.test_points and size < self.roi_size:
+            size *= 2
+        cells = torch.arange(size**2, device=labels.device).expand(len(labels), -1)
+
+        def logits_at(cells: Tensor) -> Tensor:
+            points = points_of_cells(cells, size)
+            return of_class(self.point_logits(features, boxes, coarse, points), labels)
+
+        masks = logits_at(cells).unflatten(1, (size, size))
+        while size < self.roi_size:
+            size *= 2
+            masks = F.interpolate(masks[:, None], (size, size), mode="bilinear").flatten(1)
+            cells = least_certain(masks, self.test_points)
+            masks = masks.scatter(1, cells, logits_at(cells)).unflatten(1, (size, size))
+        return masks
+
+    def loss(
+        self, outputs: RenderedMasks, samples: list[RoISamples], targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Mean cross-entropy of the coarse masks, and of the least certain points of boxes.
+
+        The points' labels are interpolated between pixels.
+        """
+        labels, crops = sample_masks(outputs.coarse, samples, targets)
+        own = outputs.coarse.of_class(labels)
+        points = self._training_points(own.detach())
+        coarse = outputs.coarse.logits
+        logits = self.point_logits(outputs.features, outputs.boxes, coarse, points)
+        per_image = points.split([len(s) for s in samples])
+        truths = [
+            sample_mask_points(t.masks, s.target_index, place_points(at, s.boxes))
+            for s, t, at in zip(samples, targets, per_image, strict=True)
+        ]
+        return {
+            "loss_mask": class_mask_loss(outputs.coarse, labels, crops),
+            "loss_point": class_mask_loss(RoIOutputs(logits, logits), labels, torch.cat(truths)),
+        }
+
+    @torch.no_grad()
+    def _training_points(self, coarse: Tensor) -> Tensor:
+        """Points of N boxes by their N×r×r logits: the least certain ones, then random ones."""
+        points = uniform_points(len(coarse), 3 * self.train_points, coarse.device)
+        uncertain = 3 * self.train_points // 4
+        chosen = least_certain(map_points(coarse[:, None], points)[..., 0], uncertain)
+        others = uniform_points(len(coarse), self.train_points - uncertain, coarse.device)
+        return torch.cat([points.take_along_dim(chosen[..., None], 1), others], dim=1)
+
+    def features_at(self, features: Features, boxes: list[Tensor], points: Tensor) -> Tensor:
+        """Features of the finest level at points N×P×2 of N boxes, as fractions: N×P×C."""
+        maps = features[self.stride]
+        extent = maps.new_tensor([maps.shape[3], maps.shape[2]], dtype=torch.float32) * self.stride
+        found = []
+        for level, own, at in zip(maps, boxes, points.split([len(b) for b in boxes]), strict=True):
+            where = place_points(at, own).flatten(0, 1) / extent
+            found.append(map_points(level[None], where[None])[0].unflatten(0, at.shape[:2]))
+        return torch.cat(found)
+
+
+class PointHead(nn.Module):
+    """A perceptron shared by all points, which sees the coarse logits again in each layer.
+
+    Args:
+        in_channels: C, channels of the fine features.
+        num_classes: K.
+        channels: Width of the three hidden layers.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
+        super().__init__()
+        widths = [in_channels, channels, channels]
+        self.layers = nn.ModuleList(nn.Linear(w + num_classes, channels) for w in widths)
+        self.predictor = nn.Linear(channels + num_classes, num_classes)
+        initialise(self.layers, _KAIMING)
+        initialise(self.predictor, partial(nn.init.normal_, std=0.001))
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Logits N×P×K of features N×P×C and coarse logits N×P×K."""
+        x = fine
+        for layer in self.layers:
+            x = F.relu(layer(torch.cat([x, coarse], dim=2)))
+        return self.predictor(torch.cat([x, coarse], dim=2))
