@@ -69,16 +69,14 @@ def choose(
 def image_gains(
     index: CocoIndex, first: ImagePredictions, second: ImagePredictions
 ) -> dict[int, float]:
-    """Average :func:`object_gains` over the objects of each image, by image id.
-
-    Images without an object that both models find are left out.
-    """
+    """Average :func:`object_gains` over the objects of each image that both models find."""
     gains = object_gains(index, first, second)
-    own = {
-        record.id: [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
-        for record in index.images
-    }
-    return {image_id: sum(values) / len(values) for image_id, values in own.items() if values}
+    found = {}
+    for record in index.images:
+        own = [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
+        if own:
+            found[record.id] = sum(own) / len(own)
+    return found
 
 
 def object_gains(
@@ -98,12 +96,8 @@ def object_gains(
     """
     gains = {}
     for record in index.images:
-        pairs = zip(
-            detections(index, record, first[record.id]),
-            detections(index, record, second[record.id]),
-            strict=True,
-        )
-        for (annotation, truth, mask), (_, _, other) in pairs:
+        matches, others = (detections(index, record, of[record.id]) for of in (first, second))
+        for (annotation, truth, mask), (_, _, other) in zip(matches, others, strict=True):
             if mask is not None and other is not None:
                 gains[annotation.id] = _quality(other, truth) - _quality(mask, truth)
     return gains

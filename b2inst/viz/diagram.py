@@ -16,7 +16,7 @@ from torch import Tensor
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.structures import Bases
-from b2inst.viz.boundaries import gated
+from b2inst.viz.qualitative import gated
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 _TILES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])  # Fig. 3's, in its order

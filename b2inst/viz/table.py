@@ -21,7 +21,6 @@ from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import BasisSegmenter, create_model, with_bases
-from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.calibration import calibration_figure
 from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible
 from b2inst.viz.curves import training_curves
@@ -31,7 +30,7 @@ from b2inst.viz.explore.inspection import examples
 from b2inst.viz.explore.plots import examples_figure
 from b2inst.viz.explore.sources import Dataset
 from b2inst.viz.figure import ROW_COLOURS, save_figure
-from b2inst.viz.qualitative import comparison_figure
+from b2inst.viz.qualitative import boundary_figure, comparison_figure
 from b2inst.viz.speed import stages_figure, tradeoff_figure
 from b2inst.weights import load_model
 
@@ -162,7 +161,7 @@ class TableFigures:
             raise RunError(
                 f"row '{row}' of {self.result.table}: no finished run at "
                 f"{self.workspace.shown(missing or self.workspace.runs)}; make it with "
-                f"`make {self.result.table} PROFILE={self.result.profile}`"
+                f"`b2inst table {self.result.table} --profile {self.result.profile}`"
             )
         return runs
 

@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
-from b2inst.viz.boundaries import boundary_target, gated, two_sided
+from b2inst.viz.qualitative import boundary_target, gated, two_sided
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
 from b2inst.viz.explore.inspection import Example, Inspection, RatedMasks

@@ -15,13 +15,11 @@ from matplotlib import figure as mpl
 
 from b2inst.data.images import as_array, read_image
 from b2inst.models import Explanation
-from b2inst.viz.boundaries import boundary_figure
 from b2inst.viz.choose import Choice, choose, image_gains, object_gains
 from b2inst.viz.draw import Picture, draw_heat, draw_instances
-from b2inst.viz.grid import picture_grid
-from b2inst.viz.paper.closeups import closeup_figure
+from b2inst.viz.figure import picture_grid
 from b2inst.viz.paper.models import TrainedModels
-from b2inst.viz.qualitative import comparison_figure
+from b2inst.viz.qualitative import boundary_figure, closeup_figure, comparison_figure
 
 _QUALITY = "√(mask IoU · boundary Dice)"
 _BLENDMASK = ("blendmask", "b2inst-blendmask")
@@ -167,20 +165,17 @@ def _basis_rows(
         explanation.image, explanation.instances, score_threshold=2, captions=False, side=side
     )
     (height, width), size, blank = explanation.content, image.shape[:2], np.full_like(image, 255)
-    maps = explanation.bases.maps[0, :, :height, :width]
-    first, boundary, logits = (
-        [image, blank],
-        explanation.boundary,
-        explanation.bases.boundary_logits,
-    )
-    if boundary is not None and logits is not None:
-        first = [image, draw_heat(boundary, size)]
-        if logits[0, 0, :height, :width].equal(maps[-1]):  # the boundary is the last basis
+    maps, logits = explanation.bases.maps[0], explanation.bases.boundary_logits
+    start = [image, blank]
+    if explanation.boundary is not None and logits is not None:
+        start = [image, draw_heat(explanation.boundary, size)]
+        if logits[0, 0].equal(maps[-1]):  # the boundary is the last basis
             maps = maps[:-1]
+    maps = maps[:, :height, :width]
     scaled = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 2 + 0.5
     heats = [draw_heat(values, size, colours="RdBu_r") for values in scaled]
     starts = range(0, len(heats), across)
-    return [[*([blank] * 2 if i else first), *heats[i : i + across]] for i in starts]
+    return [[*([blank] * 2 if i else start), *heats[i : i + across]] for i in starts]
 
 
 def _rule(*, best: int, worst: int, at_random: int) -> str:

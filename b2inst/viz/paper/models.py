@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -49,29 +49,15 @@ class TrainedModel:
         return with_bases(load_model(self.run.model_path))
 
 
+@dataclass
 class TrainedModels:
-    """The trained models of a profile, and the images that they are compared on.
+    """The trained models of a profile, and the images that they are compared on."""
 
-    Args:
-        plan: Profile on prepared data.
-        workspace: Where the runs are.
-        seeds: Seeds of the tables; the first that was run is shown.
-        profile: Name or path of the profile, for messages (default: its name).
-    """
-
-    def __init__(
-        self,
-        plan: Profile,
-        workspace: Workspace,
-        *,
-        seeds: Sequence[int] = (0,),
-        profile: str | None = None,
-    ) -> None:
-        self.plan = plan
-        self.workspace = workspace
-        self.seeds = tuple(seeds)
-        self._profile = profile or plan.name
-        self._found: dict[str, TrainedModel] = {}
+    plan: Profile  #: on prepared data
+    workspace: Workspace  #: where the runs are
+    seeds: Sequence[int] = (0,)  #: of the tables; the first that was run is shown
+    profile: str | None = None  #: name or path of the profile, for messages (default: its name)
+    _found: dict[str, TrainedModel] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(
@@ -82,16 +68,11 @@ class TrainedModels:
         data: CocoData | None = None,
         workspace: Workspace | None = None,
     ) -> Self:
-        """Load a profile by name or path and write its scenes where missing.
-
-        Raises:
-            SpecError: There is no such profile.
-            DataError: There is no such data.
-        """
+        """Load a profile by name or path and write its scenes where missing."""
         workspace = workspace or Workspace.here()
         plan = load_profile(profile, data=data, workspace=workspace)
         plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-        return cls(plan, workspace, seeds=seeds, profile=profile)
+        return cls(plan, workspace, seeds, profile)
 
     @cached_property
     def index(self) -> CocoIndex:
@@ -138,8 +119,9 @@ class TrainedModels:
                 if run.model_path.is_file() and path.is_file():
                     predictions = visible(read_predictions(path), self.index)
                     return TrainedModel(NAMES[family], f"{table}, {row.name}", run, predictions)
-        seeds = f" SEEDS={','.join(map(str, self.seeds))}" if self.seeds != (0,) else ""
+        command = f"b2inst table {tables[0]} --profile {self.profile or self.plan.name}"
+        if tuple(self.seeds) != (0,):
+            command += f" --seeds {','.join(map(str, self.seeds))}"
         raise RunError(
-            f"{NAMES[family]} is not trained in profile {self.plan.name}: run "
-            f"`make {tables[0]} PROFILE={self._profile}{seeds}`"
+            f"{NAMES[family]} is not trained in profile {self.plan.name}: run `{command}`"
         )

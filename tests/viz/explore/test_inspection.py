@@ -14,7 +14,7 @@ from torch import nn
 from b2inst.models import BasisSegmenter
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Bases, Features, Instances
-from b2inst.viz.boundaries import gated
+from b2inst.viz.qualitative import gated
 from b2inst.viz.explore.inspection import (
     Inspection,
     basis_frame,

@@ -35,7 +35,7 @@ def test_each_figure_is_drawn_or_says_what_to_run(models: TrainedModels) -> None
     for name, one in saved.items():
         if name not in DRAWN:
             assert one.path is None
-            assert "make table3 PROFILE=smoke" in one.record["missing"]
+            assert "b2inst table table3 --profile smoke" in one.record["missing"]
             assert "Not drawn" in one._repr_mimebundle_()["text/markdown"]
             continue
         assert one.path == folder / f"{name}.png"
@@ -99,7 +99,7 @@ def test_without_any_run_every_figure_says_what_to_run(
     empty = TrainedModels(models.plan, Workspace(tmp_path), seeds=(1,), profile="my/own.yaml")
     for name in FIGURES:
         missing = save(name, empty).record["missing"]
-        assert re.search(r"run `make table[13] PROFILE=my/own.yaml SEEDS=1`", missing)
+        assert re.search(r"run `b2inst table table[13] --profile my/own.yaml --seeds 1`", missing)
     assert sorted(name for names in missing_models(empty).values() for name in names) == sorted(
         FIGURES
     )

@@ -11,9 +11,15 @@ from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import encode_rle
 from b2inst.viz.choose import Choice
-from b2inst.viz.paper.closeups import MASK, TRUTH, closeup_figure, draw_closeup, square_window
+from b2inst.viz.qualitative import (
+    CLOSEUP_MASK,
+    CLOSEUP_TRUTH,
+    closeup_figure,
+    draw_closeup,
+    square_window,
+)
 
-from ..conftest import SIZE, prediction, square
+from .conftest import SIZE, prediction, square
 
 SIDES = st.integers(20, 60)
 
@@ -41,8 +47,8 @@ def test_mask_and_true_outline_are_drawn_on_grey() -> None:
     truth, mask = encode_rle(torch.stack([square(8, 4, 20), square(12, 8, 20)]))
     drawn = draw_closeup(picture, mask, truth, (slice(4, 36), slice(0, 32)), side=32)
     assert drawn.shape == (32, 32, 3)
-    assert tuple(drawn[8 - 4, 10]) == TRUTH
-    assert tuple(drawn[31 - 4, 20]) == MASK  # the mask's own outline, off the true one
+    assert tuple(drawn[8 - 4, 10]) == CLOSEUP_TRUTH
+    assert tuple(drawn[31 - 4, 20]) == CLOSEUP_MASK  # the mask's own outline, off the true one
     outside, inside = drawn[1, 1].tolist(), drawn[16, 16].tolist()
     assert len(set(outside)) == 1
     assert len(set(inside)) == 3

@@ -10,7 +10,7 @@ from scipy import ndimage
 from b2inst.data import CocoIndex
 from b2inst.models import BasisSegmenter, Explanation, create_model
 from b2inst.structures import Bases
-from b2inst.viz.boundaries import boundary_figure, boundary_target, two_sided
+from b2inst.viz.qualitative import boundary_figure, boundary_target, two_sided
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
 
