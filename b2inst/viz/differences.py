@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from b2inst.experiments import TableResult
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, METRICS
 from b2inst.experiments.tables.rendering import heading
-from b2inst.experiments.tables.table_result import Difference, TableResult
+from b2inst.experiments.tables.table_result import Difference
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 _OURS, _BY_CLASS, _PAPER = ROW_COLOURS[1], ROW_COLOURS[2], ROW_COLOURS[4]

@@ -10,13 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from b2inst.experiments import RunError, SpecError, TableResult, Workspace, load_profile
 from b2inst.experiments.runs.store import read_json
-from b2inst.experiments.specs.errors import RunError, SpecError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.notebook import to_html
 from b2inst.experiments.tables.rendering import explain, summary
-from b2inst.experiments.tables.table_result import NOTHING, TableResult
+from b2inst.experiments.tables.table_result import NOTHING
 
 #: Captions of the pictures beside tables, by file name.
 _CAPTIONS = {

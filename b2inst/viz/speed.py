@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 
 from b2inst.benchmark import Benchmark
 from b2inst.benchmark.stages import STAGES
+from b2inst.experiments import TableResult
 from b2inst.experiments.tables.rendering import heading
-from b2inst.experiments.tables.table_result import ResultRow, TableResult
+from b2inst.experiments.tables.table_result import ResultRow
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 
 _STAGE_COLOURS = ("#999999", *ROW_COLOURS[1:])

@@ -11,15 +11,10 @@ from matplotlib.figure import Figure
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import read_predictions
+from b2inst.experiments import Run, RunError, TableResult, TableSpec, Workspace, load_profile
 from b2inst.experiments.runs.datasets import load_split, prepare
-from b2inst.experiments.runs.store import Run
-from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.table_spec import TableSpec
-from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
-from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import BasisSegmenter, create_model, with_bases
 from b2inst.viz.calibration import calibration_figure
 from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible

@@ -51,6 +51,8 @@ def test_axes_count_the_pixels_they_are_told() -> None:
     axes = picture_figure(np.zeros((80, 120, 3), np.uint8), size=(40, 60)).axes[0]
     assert axes.get_xlim() == (0, 60)
     assert axes.get_ylim() == (40, 0)
+
+
 def test_rows_stand_side_by_side_and_may_be_shorter() -> None:
     pictures = [np.full((4, 6, 3), value, dtype=np.uint8) for value in range(5)]
     rows = [[pictures[0], pictures[1]], [pictures[2]], [pictures[3], pictures[4]]]

@@ -183,7 +183,11 @@ def test_what_is_not_there_is_said_and_not_linked(workspace: Workspace, results:
     page = Page(make_report("tiny", workspace))
     assert broken(page) == []
     (not_run,) = re.findall(r"Not run: .*", page.text)
-    assert re.findall(r"b2inst table (\w+) --profile tiny", not_run) == ["table2", "table3", "table4"]
+    assert re.findall(r"b2inst table (\w+) --profile tiny", not_run) == [
+        "table2",
+        "table3",
+        "table4",
+    ]
     assert "b2inst figures --profile tiny" in page.text
 
 

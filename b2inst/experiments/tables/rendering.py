@@ -98,7 +98,7 @@ def to_frame(result: TableResult) -> pd.DataFrame:
     import pandas as pd
 
     lines = [line for row in result.rows for line in _row_lines(row, result.columns)]
-    index = pd.MultiIndex.from_tuples([line[:2] for line in lines], names=["row", ""])
+    index = pd.MultiIndex.from_tuples([(line[0], line[1]) for line in lines], names=["row", ""])
     return pd.DataFrame([line[2:] for line in lines], index, list(map(heading, result.columns)))
 
 

@@ -133,7 +133,7 @@ def _load(
     if not predictions.is_file():
         raise RunError(
             f"{workspace.shown(predictions)}: no such file; make the run with "
-            f"`make {result.table} PROFILE={result.profile}`"
+            f"`b2inst table {result.table} --profile {result.profile}`"
         )
     spec = run.spec()
     data = prepare(spec.data, workspace.data)

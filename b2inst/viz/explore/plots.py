@@ -13,11 +13,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
-from b2inst.viz.qualitative import boundary_target, gated, two_sided
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
 from b2inst.viz.explore.inspection import Example, Inspection, RatedMasks
 from b2inst.viz.figure import DisplayedFigure
+from b2inst.viz.qualitative import boundary_target, gated, two_sided
 
 PLAIN, BOUNDARY = "#444444", "#D55E00"  # frames; those of the boundary are orange
 MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"

@@ -12,12 +12,15 @@ from PIL import Image
 
 from b2inst.data import CocoIndex, DataError
 from b2inst.data.images import as_array, read_image
-from b2inst.experiments.runs.store import RunStatus, open_run
-from b2inst.experiments.specs.data_spec import CocoData
-from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.table_spec import load_table
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments import (
+    CocoData,
+    RunError,
+    RunStatus,
+    Workspace,
+    load_profile,
+    load_table,
+    open_run,
+)
 from b2inst.models import CATALOG, TWO_STAGE, baseline_of
 from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances

@@ -14,7 +14,6 @@ from torch import nn
 from b2inst.models import BasisSegmenter
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Bases, Features, Instances
-from b2inst.viz.qualitative import gated
 from b2inst.viz.explore.inspection import (
     Inspection,
     basis_frame,
@@ -27,6 +26,7 @@ from b2inst.viz.explore.inspection import (
     ranking_score,
 )
 from b2inst.viz.explore.sources import Sample, own_image
+from b2inst.viz.qualitative import gated
 
 Build = Callable[..., BasisSegmenter]
 FAMILIES = ("blendmask", "yolact", "condinst")

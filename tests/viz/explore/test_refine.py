@@ -12,10 +12,10 @@ from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn
 from b2inst.structures import Bases
-from b2inst.viz.qualitative import gated
 from b2inst.viz.explore.composition import contributions, refine, refinement_steps
 from b2inst.viz.explore.inspection import inspect_image
 from b2inst.viz.explore.sources import Sample
+from b2inst.viz.qualitative import gated
 
 from .conftest import BOX, coefficients
 
