@@ -289,7 +289,7 @@ def _run_notebook(
 
 def _show_run(run: Run, split: str, workspace: Workspace) -> None:
     """Print the metrics of a finished run, and its files."""
-    from b2inst.viz.curves import training_curves
+    from b2inst.viz.charts import training_curves
     from b2inst.viz.figure import save_figure
     from b2inst.weights.files import model_card
 

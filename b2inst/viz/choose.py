@@ -82,17 +82,10 @@ def image_gains(
 def object_gains(
     index: CocoIndex, first: ImagePredictions, second: ImagePredictions
 ) -> dict[int, float]:
-    """Compute the gain in √(mask IoU · boundary Dice) of each object that both models find.
-
-    This is the quality that Eq. 2 predicts.
-
-    Args:
-        index: Images with their objects.
-        first: Predictions of the first model, as :func:`visible` returns them.
-        second: Predictions of the second model.
+    """Compute the second model's gain in √(mask IoU · boundary Dice), which Eq. 2 predicts.
 
     Returns:
-        Gains of the second model by annotation id, -1 to 1.
+        Gains by annotation id, -1 to 1, of the objects that both models find.
     """
     gains = {}
     for record in index.images:
@@ -138,11 +131,8 @@ def visible(
 ) -> dict[int, list[Prediction]]:
     """Select what figures show: no weak instances and no duplicates.
 
-    Args:
-        predictions: Predictions of any images.
-        index: Images whose predictions are wanted.
-        score_threshold: Lowest class score. The ranking scores of Eq. 2 cannot be compared between
-            models, since they are lower where qualities are predicted.
+    The threshold is of the class score: the ranking scores of Eq. 2 cannot be compared between
+    models, since they are lower where qualities are predicted.
 
     Returns:
         Predictions of each image of ``index``, best-ranked first. Of instances whose masks have an

@@ -33,10 +33,10 @@ from b2inst.viz.draw import (
 )
 from b2inst.viz.figure import picture_grid
 
-CLOSEUP_MASK: Colour = (230, 159, 0)
-CLOSEUP_TRUTH: Colour = (0, 114, 178)
+_MASK: Colour = (230, 159, 0)
+_TRUTH: Colour = (0, 114, 178)
 
-Window = tuple[slice, slice]  #: rows and columns
+_Window = tuple[slice, slice]  # rows and columns
 
 
 class Explainer(Protocol):
@@ -58,13 +58,13 @@ def comparison_figure(
 ) -> Figure:
     """Draw the chosen images: ground truth | each model's instances | boundary bases.
 
-    An object has one colour throughout.
+    An object has one colour throughout. Models without a boundary have no column of it.
 
     Args:
         index: Images with their ground truth.
         choices: Choices of images.
         predictions: By name of the model, as :func:`b2inst.viz.choose.visible` returns them.
-        explainers: Models by name, whose boundary bases are shown; those without one are left out.
+        explainers: Models by name, whose boundary bases are shown.
         ground_truth: Whether to show the ground truth.
         side: Small images are enlarged to at least this shorter side, in pixels.
         layout: Further arguments of ``picture_grid``.
@@ -77,8 +77,8 @@ def comparison_figure(
         colours = contrasting_colours(picture, truth.masks.numpy())
         shown = [(truth, colours)] if ground_truth else []
         for of in predictions.values():
-            found = predicted_instances(of[record.id], index, record)
-            shown.append((found, matched_colours(picture, found, truth, colours)))
+            found = _predicted_instances(of[record.id], index, record)
+            shown.append((found, _matched_colours(picture, found, truth, colours)))
         row = [
             draw_instances(
                 picture, found, colours=own, captions=False, score_threshold=0, side=side
@@ -156,8 +156,8 @@ def closeup_figure(
         for found in predictions.values():
             matches = detections(index, record, found[record.id])
             annotation, truth, mask = next(m for m in matches if m[0].id == choice.id)
-            window = square_window(annotation.box, (record.height, record.width))
-            row.append(draw_closeup(picture, mask, truth, window, side=side))
+            window = _square_window(annotation.box, (record.height, record.width))
+            row.append(_draw_closeup(picture, mask, truth, window, side=side))
         boundary = explainer.explain(picture).boundary
         assert boundary is not None
         whole = F.interpolate(
@@ -168,16 +168,10 @@ def closeup_figure(
     return picture_grid(rows, [*predictions, "boundary basis"], labels, **layout)
 
 
-def square_window(
+def _square_window(
     box: tuple[float, float, float, float], size: tuple[int, int], *, margin: float = 0.15
-) -> Window:
-    """Place a square around a box, inside the image.
-
-    Args:
-        box: x1 y1 x2 y2 in pixels.
-        size: (height, width) of the image.
-        margin: Margin on each side, as a fraction of the box's longer side.
-    """
+) -> _Window:
+    """A square around a box x1 y1 x2 y2, inside the image, with a margin on each side."""
     x1, y1, x2, y2 = box
     side = min(round(max(x2 - x1, y2 - y1) * (1 + 2 * margin)), *size)
     top = min(max(round((y1 + y2 - side) / 2), 0), size[0] - side)
@@ -185,40 +179,26 @@ def square_window(
     return slice(top, top + side), slice(left, left + side)
 
 
-def draw_closeup(
+def _draw_closeup(
     picture: Picture,
     mask: dict[str, Any] | None,
     truth: dict[str, Any],
-    window: Window,
+    window: _Window,
     *,
     side: int = 192,
 ) -> Picture:
-    """Draw a mask in orange and the outline of the true one in blue on a grey image.
-
-    Args:
-        picture: H×W×3 uint8.
-        mask: Run-length code, if the object was found.
-        truth: Run-length code.
-        window: Part of the image to draw.
-        side: Small windows are enlarged to at least this size, in pixels.
-    """
+    """A mask in orange and the outline of the true one in blue, on a grey window of an image."""
     crop = picture[window]
     grey = crop.mean(-1, keepdims=True).round().astype("uint8").repeat(3, -1)
     codes = [mask] if mask else []
     found, true = (decode_rle(c, picture.shape[:2])[:, *window] for c in (codes, [truth]))
-    drawn = draw_masks(grey, found, [CLOSEUP_MASK] * len(found), side=side)
+    drawn = draw_masks(grey, found, [_MASK] * len(found), side=side)
     outline = torch.from_numpy(enlarge(true[0].numpy(), drawn.shape[0] // crop.shape[0]))
-    return draw_masks(drawn, outline[None], [CLOSEUP_TRUTH], opacity=0)
+    return draw_masks(drawn, outline[None], [_TRUTH], opacity=0)
 
 
 def boundary_target(masks: Tensor, explanation: Explanation, *, two_sided: bool = False) -> Tensor:
-    """Compute the holistic boundary of N×H×W masks on the grid of an explanation, h×w.
-
-    Args:
-        masks: Masks of the objects.
-        explanation: Explanation of their image.
-        two_sided: Whether cells on both sides of a boundary are marked.
-    """
+    """Compute the holistic boundary of N×H×W masks on the grid of an explanation, h×w."""
     sampled = F.interpolate(masks[:, None].float(), explanation.content, mode="nearest-exact")
     boundary = laplacian_boundary(sampled[:, 0])
     if two_sided:
@@ -239,10 +219,9 @@ def gated(model: BasisSegmenter) -> bool:
     return any(isinstance(p, BoundaryDiffusion) and p.raw_sharpness is not None for p in parts)
 
 
-def predicted_instances(
+def _predicted_instances(
     predictions: Sequence[Prediction], index: CocoIndex, record: ImageRecord
 ) -> Instances:
-    """Convert the predictions of an image back to instances."""
     labels = {category: label for label, category in enumerate(index.category_ids)}
     boxes = torch.tensor([p["bbox"] for p in predictions], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -270,17 +249,10 @@ def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
     )
 
 
-def matched_colours(
+def _matched_colours(
     picture: Picture, instances: Instances, truth: Instances, colours: Sequence[Colour]
 ) -> list[Colour]:
-    """Give each instance the colour of the object that it overlaps most, or else a contrasting one.
-
-    Args:
-        picture: H×W×3 uint8 RGB.
-        instances: N instances.
-        truth: M objects.
-        colours: M colours.
-    """
+    """The colours of the objects that the instances overlap most, or else contrasting ones."""
     fixed: list[Colour | None] = [None] * len(instances)
     if len(truth) and len(instances):
         codes = encode_rle(truth.masks)
