@@ -29,8 +29,7 @@ def bench(
         str | None, Option(help="HEIGHTxWIDTH to fit images into (default: the model's).")
     ] = None,
     count: Annotated[
-        int | None,
-        Option("--images", min=1, help="Number of images (default: 50, on a GPU 200)."),
+        int | None, Option("--images", min=1, help="Number of images (default: 50, on a GPU 200).")
     ] = None,
     detections: Annotated[
         int, Option(min=1, help="Detections per image of untrained models.")

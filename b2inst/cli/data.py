@@ -65,8 +65,7 @@ def convert(
         str | None, Option(help="Class name, for label maps (default: object).")
     ] = None,
     components: Annotated[
-        bool,
-        Option("--components", help="Masks are binary: split them into connected regions."),
+        bool, Option("--components", help="Masks are binary: split them into connected regions.")
     ] = False,
     skip_bad: SkipBadOption = False,
 ) -> None:

@@ -45,12 +45,10 @@ def table(
     ] = None,
     machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
     launcher: Annotated[
-        Literal["local", "slurm"],
-        Option(help="Start runs on this machine, or as jobs of Slurm."),
+        Literal["local", "slurm"], Option(help="Start runs on this machine, or as jobs of Slurm.")
     ] = "local",
     slurm: Annotated[
-        list[str] | None,
-        Option(help="Options of sbatch, such as partition=gpu,time=24:00:00."),
+        list[str] | None, Option(help="Options of sbatch, such as partition=gpu,time=24:00:00.")
     ] = None,
     rerun: Annotated[
         bool, Option("--rerun", help="Repeat runs made by other versions of the code.")
@@ -92,8 +90,7 @@ def table(
     )
     typer.echo(f"{to_text(result)}\n{_legend(result)}")
     if split is None and result.seeds:
-        comparison = comparison_text(result, workspace)
-        typer.echo(f"\n{comparison or 'No published table to compare with.'}\n")
+        typer.echo(f"\n{comparison_text(result, workspace)}\n")
     folder = workspace.results / result.profile
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
@@ -127,8 +124,7 @@ def train(
     ] = None,
     option: ModelOption = None,
     eval_every: Annotated[
-        int | None,
-        Option(min=1, help="Evaluate every N iterations, and keep the best weights."),
+        int | None, Option(min=1, help="Evaluate every N iterations, and keep the best weights.")
     ] = None,
     logger: Annotated[LoggerName | None, Option(help="Logger to use besides log.jsonl.")] = None,
     tensorboard: Annotated[

@@ -126,8 +126,7 @@ def export(
     weights: Annotated[Path, Argument(help="Weights file.")],
     to: Annotated[Literal["onnx", "openvino"], Option(help="Runtime.")],
     out: Annotated[
-        Path | None,
-        Option(help="File to write, .onnx or .xml (default: beside the weights)."),
+        Path | None, Option(help="File to write, .onnx or .xml (default: beside the weights).")
     ] = None,
     int8: Annotated[
         bool, Option("--int8", help="Quantise convolutions; needs --calibrate.")

@@ -129,12 +129,10 @@ class RunOptions:
 
     profile: ProfileOption = "tiny"
     start: Annotated[
-        Path | None,
-        Option(help="Weights to start from: a b2inst file or detectron2's R-50.pkl."),
+        Path | None, Option(help="Weights to start from: a b2inst file or detectron2's R-50.pkl.")
     ] = None
     batch_size: Annotated[
-        int | None,
-        Option(min=1, help="Images per iteration; scales learning rate and schedule."),
+        int | None, Option(min=1, help="Images per iteration; scales learning rate and schedule.")
     ] = None
     device: Annotated[
         str | None, Option(help="Device: cpu, cuda or auto (default: the profile's).")
@@ -193,11 +191,8 @@ def read_split(
 ) -> CocoIndex:
     """Read the files of --annotations and --images, or the validation split of --data.
 
-    Prints what was skipped, and how the annotation file deviates from COCO's format.
-
-    Args:
-        with_images: False if only the annotations are used.
-        splits: The names ``train`` and ``val``.
+    Prints what was skipped, and how the annotation file deviates from COCO's format. Images are
+    not needed if only the annotations are used. ``splits`` are the names ``train`` and ``val``.
     """
     from b2inst.data import CocoIndex, hold_out, verify_images
 

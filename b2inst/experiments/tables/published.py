@@ -29,17 +29,15 @@ def load_published(profile: str, table: str, workspace: Workspace) -> TableResul
 
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
-    """Render published and own numbers by row for a terminal; empty if nothing is published."""
+    """Render published and own numbers by row for a terminal."""
     cells, summary = _comparison(result, workspace)
-    return f"{aligned(cells)}\n{summary}" if cells else ""
+    return "\n".join([*([aligned(cells)] if cells else []), summary])
 
 
 def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     """Render the same as Markdown."""
     cells, summary = _comparison(result, workspace)
-    if not cells:
-        return "No published table to compare with."
-    return "\n".join([*markdown_lines(cells), "", summary])
+    return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
 def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
@@ -109,7 +107,7 @@ def run_table(workspace: Workspace) -> str:
 def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     published = load_published(result.profile, result.table, workspace)
     if published is None or not result.seeds:
-        return [], ""
+        return [], "No published table to compare with."
     column = next(c for c in result.columns if c not in COSTS)
     there, here = (f"{n} seed{'s' * (n != 1)}" for n in (published.seeds, result.seeds))
     name = heading(column)

@@ -103,16 +103,13 @@ def to_frame(result: TableResult) -> pd.DataFrame:
 
 
 def to_csv(result: TableResult) -> str:
-    """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta, …"""
+    """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta and more."""
     import pandas as pd
 
     lines = [_csv_line(row, column) for row in result.rows for column in result.columns]
     frame = pd.DataFrame(lines).round(4)
-    if _has_settings(result):
-        settings = [vars(row.setting) if row.setting else {} for row in result.rows]
-        more = pd.DataFrame(settings, columns=["backbone", "epochs", "multi_scale"])
-        more = more.loc[more.index.repeat(len(result.columns))].reset_index(drop=True)
-        frame = frame.join(more.astype({"epochs": "Int64"}))
+    if "epochs" in frame:
+        frame = frame.astype({"epochs": "Int64"})
     return frame.replace({True: "true", False: "false"}).to_csv(index=False)
 
 
@@ -138,6 +135,7 @@ def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
         "band_low": band_low,
         "band_high": band_high,
         "inside_noise": known.get("inside_noise"),
+        **(vars(row.setting) if row.setting else {}),
     }
 
 
@@ -169,6 +167,7 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
     """Return the main metric, and boundary AP, of each row beside the paper's.
 
     Args:
+        result: The table.
         group: Format of the headings of groups of rows.
     """
     first = next(column for column in result.columns if column not in COSTS)
