@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from b2inst.data import DataError
@@ -58,12 +57,7 @@ class PredictionFile:
         self._file = self._partial.open("a", encoding="utf-8")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         with replacing(self.path) as fresh, fresh.open("w", encoding="utf-8") as file:
             file.write(json.dumps(self._head).removesuffix("}"))
