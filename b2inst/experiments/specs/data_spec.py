@@ -166,8 +166,7 @@ class CocoData(Spec):
     def _folder(self) -> Path:
         if self.root is None:
             raise SpecError(
-                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
-                "make … DATA=DIR"
+                "this needs a COCO-format folder (docs/data.md): name one with --data DIR"
             )
         return self.root
 
