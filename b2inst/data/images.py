@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from b2inst.data.errors import DataError
-from b2inst.data.records import ImageRecord
 from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
 Bytes = NDArray[np.uint8]
@@ -25,6 +25,16 @@ Bytes = NDArray[np.uint8]
 _NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 
 _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image of the set, not yet read."""
+
+    id: int
+    path: Path
+    height: int
+    width: int
 
 
 def read_image(path: Path | str) -> Image.Image:

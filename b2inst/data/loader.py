@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from b2inst.data.coco import CocoIndex
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
-from b2inst.data.images import Bytes, as_array, read_record
-from b2inst.data.records import ImageRecord
+from b2inst.data.images import Bytes, ImageRecord, as_array, read_record
 from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
 
