@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from b2inst.data.scenes import SCENES_VERSION as SCENES_VERSION
     from b2inst.data.scenes import make_scene as make_scene
     from b2inst.data.segmentation import Annotation as Annotation
-    from b2inst.data.transforms import test_transforms as test_transforms
     from b2inst.data.transforms import train_transforms as train_transforms
     from b2inst.data.yolo import convert_yolo as convert_yolo
 

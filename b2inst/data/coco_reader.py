@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from b2inst.data.errors import DataError
-from b2inst.data.images import ImageFile, ImageRecord, find_image_files
+from b2inst.data.images import ImageRecord, find_image_files
 from b2inst.data.segmentation import (
     BORDER_TOLERANCE,
     Annotation,
@@ -155,7 +155,7 @@ class CocoReader:
         """The images that are valid and in the folder (None: wherever they are)."""
         entries = list(self._entries(_Image, self._content["images"]))
         names = [entry.file_name or str(entry.id) for entry in entries]
-        files = {name: ImageFile(name, 0) for name in names}
+        files = {name: (name, 0) for name in names}
         if folder is not None:
             files = find_image_files(folder, names)
         records = []
@@ -170,15 +170,15 @@ class CocoReader:
                 what = "is missing from the image folder" if entry.file_name else "has no file_name"
                 self._problem(f"{entry} {what}")
                 continue
-            file = files[name]
-            if (first := ids.setdefault(file.name, entry.id)) != entry.id:
+            found, size = files[name]
+            if (first := ids.setdefault(found, entry.id)) != entry.id:
                 note = "files that are several images, each with a part of the objects"
-                self._notes[note].append(f"{file.name}, ids {first} and {entry.id}")
-            if file.by_base_name:
+                self._notes[note].append(f"{found}, ids {first} and {entry.id}")
+            if found != name:
                 self._notes["images found by the last part of their file_name"].append(name)
-            path = (self.path.parent if folder is None else folder) / file.name
+            path = (self.path.parent if folder is None else folder) / found
             records.append(ImageRecord(entry.id, path, entry.height, entry.width))
-            self.digest.update(f"{name}\0{file.size}\n".encode(errors="surrogatepass"))
+            self.digest.update(f"{name}\0{size}\n".encode(errors="surrogatepass"))
         return records
 
     def annotations(
