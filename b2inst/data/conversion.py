@@ -87,7 +87,7 @@ class Conversion:
             self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
 
     def write(self, categories: Mapping[int, str]) -> None:
-        """Write all splits that were read with these names by id, or nothing if anything goes wrong.
+        """Write all splits that were read, with names by id, or nothing if anything goes wrong.
 
         Images are hard links to the source's files, or copies where links are impossible.
 

@@ -41,10 +41,13 @@ def train_loader(
     """An endless loader of ``(images, targets)`` lists, one permutation after another.
 
     Args:
+        dataset: Images to draw from.
         batch_size: Images per iteration over all devices.
         seed: Seed of order and augmentation.
         start_iteration: Number of batches to leave out, for resuming.
+        num_workers: Processes that load images (0: this one).
         rank: This process gets every ``world_size``-th image of the batch, from the rank-th on.
+        world_size: Number of processes that train.
         aspect_grouping: Whether no batch mixes upright and wide images, which saves padding.
 
     Raises:

@@ -154,8 +154,8 @@ def _convert(pictures: Mapping[str, bytes], folder: Path, progress: bool) -> Non
     for path, png in tqdm(pictures.items(), desc="nuclei", disable=not progress):
         *_, name, role, _ = path.split("/")
         if role == "masks":  # they come after their image
-            mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)  # 0 and 255
-            code = coco_mask.encode(cv2.transpose(mask).T)
+            mask: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+            code = coco_mask.encode(cv2.transpose(mask).T)  # 0 and 255
             ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
             annotations.append(ids | measured(code))
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
-from itertools import cycle
 from typing import Any, NamedTuple
 
 import cv2
@@ -184,10 +183,10 @@ def _read_polygon(
     polygon: Any, height: int, width: int, note: Callable[[str], None]
 ) -> array[float]:
     """x1 y1 x2 y2 …, of any number of points."""
-    if polygon and isinstance(polygon, list) and isinstance(polygon[0], list):
-        if all(isinstance(point, list) and len(point) == 2 for point in polygon):
-            note("polygons written as points [x, y]")
-            polygon = [number for point in polygon for number in point]
+    nested = polygon and isinstance(polygon, list) and isinstance(polygon[0], list)
+    if nested and all(isinstance(point, list) and len(point) == 2 for point in polygon):
+        note("polygons written as points [x, y]")
+        polygon = [number for point in polygon for number in point]
     try:
         points = array("d", polygon)
     except (TypeError, OverflowError):
@@ -202,8 +201,7 @@ def _read_polygon(
     if points and (
         min(points) < -BORDER_TOLERANCE or max(points[::2]) > right or max(points[1::2]) > below
     ):
-        limits = cycle([right, below])
-        outside = [not -BORDER_TOLERANCE <= n <= limit for n, limit in zip(points, limits)]
+        outside = [n < -BORDER_TOLERANCE or n > (right, below)[k % 2] for k, n in enumerate(points)]
         k = outside.index(True)
         raise ValueError(
             f"has a polygon point at {'xy'[k % 2]} = {points[k]:g}, outside its "
