@@ -12,8 +12,8 @@ from typing import Any
 from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
+from b2inst.data.coco_reader import whole_number
 from b2inst.data.segmentation import read_segmentation, to_rle
-from b2inst.data.validation import whole_number
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
     EvaluationError,

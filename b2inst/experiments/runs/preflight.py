@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 
 from b2inst.data import CocoIndex
-from b2inst.data.check import class_counts, missing_classes
+from b2inst.data.check import missing_classes
 from b2inst.evaluation.average_precision import warn_of_limit
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.experiments.runs.datasets import load_split
@@ -50,7 +50,7 @@ def check_plan(
     }
     _check_parts({data.split_label(part): index for part, index in parts.items()})
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
-        counts = {data.split_label(part): class_counts(index) for part, index in parts.items()}
+        counts = {data.split_label(part): index.class_counts() for part, index in parts.items()}
         for line in missing_classes(counts):
             warnings.warn(line, stacklevel=3)
     most = max(spec.max_detections for spec in specs)
