@@ -1,10 +1,8 @@
 """Confidence intervals of AP differences: paired bootstrap over images, and training seeds.
 
-Two models are compared on the same images: each resample draws as many images as there are, with
-replacement, and both models are evaluated on it. The variation of the difference then excludes the
-difficulty of the drawn images, which dominates that of either AP.
-
-AP is exact on each resample: an image drawn m times counts as m copies.
+Each resample draws as many images as there are, with replacement, and both models are evaluated on
+it, so that the variation of the difference excludes the difficulty of the drawn images. AP is exact
+on each resample: an image drawn m times counts as m copies.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from b2inst.evaluation.average_precision import (
+    AREAS,
     COCO_AREAS,
     PREFIXES,
     EvaluationOptions,
@@ -32,7 +31,6 @@ from b2inst.evaluation.matches import match, weighted_precision
 from b2inst.evaluation.predictions import EvaluationError, Prediction
 
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-_AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 
 
 class Interval(NamedTuple):
@@ -64,9 +62,7 @@ def noise_band(
 
     Combines the percentile interval over images with Student's interval over the seeds'
     differences: the distances from the mean are added as squares (Zou & Donner 2008, "Construction
-    of confidence limits about effect measures", Statistics in Medicine 27). The result contains
-    both intervals. It is slightly conservative, since both include the images' interaction with
-    the seed.
+    of confidence limits about effect measures", Statistics in Medicine 27).
 
     Args:
         runs_a: Output of :func:`resample_ap` for each run of model a.
@@ -113,11 +109,13 @@ def resample_ap(
     Resample i has the same images for all runs on the same data with the same seed.
 
     Args:
-        predictions, annotations, options: As for ``evaluate``.
+        predictions: As for ``evaluate``.
+        annotations: As for ``evaluate``.
         metrics: Names of metrics as returned by ``evaluate``, such as "AP", "AP75", "APs",
             "boundary_AP", "box_AP50" or "touching_boundary_AP".
         resamples: Number of resamples.
         seed: Random seed of the resamples.
+        **options: As for ``evaluate``.
 
     Returns:
         For each metric ``resamples + 1`` values in percent, the first on the original images; NaN
@@ -147,10 +145,7 @@ def resample_ap(
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each image is in each resample: (1 + resamples)×images int32.
-
-    The first row are the original images, each once.
-    """
+    """Return how often each image is drawn: (1 + resamples)×images, in the first row once each."""
     generator = np.random.default_rng(seed)
     draws = [generator.integers(images, size=images) for _ in range(resamples)]
     drawn = [np.bincount(draw, minlength=images) for draw in draws]
@@ -163,9 +158,9 @@ def _parse(metric: str) -> tuple[str, Kind, str, slice]:
         if group and kind == "bbox":  # the box of all ignored objects would cover the others
             continue
         name = metric.removeprefix(group + prefix)
-        if metric == group + prefix + name and name in _THRESHOLDS | _AREAS:
-            return group, kind, _AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
-    names = ", ".join((*_THRESHOLDS, *_AREAS))
+        if metric == group + prefix + name and name in _THRESHOLDS | AREAS:
+            return group, kind, AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
+    names = ", ".join((*_THRESHOLDS, *AREAS))
     raise EvaluationError(
         f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
         "and those of masks and boundaries after 'touching_' or 'isolated_'"

@@ -99,8 +99,7 @@ def write_predictions(
 def check_classes(model: Segmenter, index: CocoIndex) -> None:
     """Raise EvaluationError if number or names of a model's classes are not those of the data.
 
-    If the model does not know the names, as after conversion from another library, a warning says
-    that they are taken in the order of the data's.
+    Warns if the model does not know the names, as after conversion from another library.
     """
     ours, theirs = model.class_names, index.class_names
     if (count := model.recipe["num_classes"]) != len(theirs):

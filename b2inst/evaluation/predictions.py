@@ -41,8 +41,7 @@ def save_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
 
     Args:
         path: File to write, ``….jsonl.gz``; missing folders are created.
-        records: Detections as :func:`to_records` returns them. They may be generated while the
-            file is written; if that raises, an older file of this name is kept.
+        records: Detections as :func:`to_records` returns them, which may be generated meanwhile.
 
     Raises:
         EvaluationError: The file cannot be written.
@@ -119,17 +118,12 @@ def _float32_digits(values: Tensor) -> list[float]:
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
-    """Read all detections of a prediction file, in the order written.
-
-    Raises:
-        EvaluationError: The file is missing, truncated or in another format, or a detection is
-            invalid; names file and line.
-    """
+    """Read all detections of a prediction file; an EvaluationError names file and line."""
     return list(iterate_predictions(path))
 
 
 def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
-    """Like :func:`read_predictions`, one detection at a time."""
+    """Read a prediction file one detection at a time."""
     path = Path(path)
     if not path.is_file():
         raise EvaluationError(f"{path}: no such prediction file; predict again")

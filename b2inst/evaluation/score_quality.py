@@ -2,10 +2,8 @@
 
 The true qualities of a detection are measured against the annotation of its class (without crowds)
 with the highest mask IoU: that IoU (S_IoU), and the Dice of the boundaries of Eq. 1 (S_boundary) in
-pixels of the image. (Training measures in the network's input, which may be larger.)
-
-A detection that overlaps no annotation of its class has true qualities of 0. ``of_object`` excludes
-it and those with a box IoU below 0.5, since the scoring head is trained on masks of objects only.
+pixels of the image. Without overlap they are 0. ``of_object`` excludes these detections and those
+with a box IoU below 0.5, since the scoring head is trained on masks of objects only.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ class CalibrationBin:
 
 
 def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
-    """Measure the true qualities of detections; arguments as for ``evaluate``."""
+    """Measure the true qualities of detections."""
     truth = load_checked(predictions, annotations)
     objects = by_pair(a for a in truth.dataset["annotations"] if not a["iscrowd"])
     numbered = (record | {"number": i} for i, record in enumerate(predictions))
@@ -109,11 +107,7 @@ def calibration(predicted: np.ndarray, true: np.ndarray, *, bins: int = 10) -> l
 
 
 def calibration_error(bins: Iterable[CalibrationBin]) -> float | None:
-    """Compute the expected calibration error: mean |predicted - true| of the bins, by count.
-
-    Returns:
-        Error in [0, 1]; None if all bins are empty.
-    """
+    """Compute the mean |predicted - true| of the bins, by count; None if all bins are empty."""
     gaps = {
         b: abs(b.predicted - b.true) for b in bins if b.predicted is not None and b.true is not None
     }
@@ -131,24 +125,17 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def oracle_rankings(ratings: Ratings) -> dict[str, np.ndarray]:
-    """Compute alternative scores of N detections.
+    """Compute alternative scores of N detections by name.
 
-    Returns:
-        Scores by name: ``class`` is S_class alone; ``predicted`` the ranking score;
-        ``true_<quality>`` Eq. 2 with that factor replaced by the truth; ``oracle`` Eq. 2 with all
-        factors that the head predicts replaced, its upper bound. With a single factor the last two
-        are equal.
+    ``class`` is S_class alone, ``predicted`` the ranking score, ``true_<quality>`` Eq. 2 with that
+    factor replaced by the truth, ``oracle`` Eq. 2 with all factors that the head predicts replaced.
     """
     factors, true = ratings.predicted, {name: ratings.true[name] for name in ratings.predicted}
     replaced = {f"true_{name}": {**factors, name: true[name]} for name in factors}
-    return {
-        "class": ratings.class_scores,
-        "predicted": ratings.scores,
-        **{
-            name: rescored(ratings.class_scores, qualities)
-            for name, qualities in {**replaced, "oracle": true}.items()
-        },
-    }
+    rankings = {"class": ratings.class_scores, "predicted": ratings.scores}
+    for name, qualities in {**replaced, "oracle": true}.items():
+        rankings[name] = rescored(ratings.class_scores, qualities)
+    return rankings
 
 
 def rescored(class_scores: np.ndarray, qualities: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -165,15 +152,7 @@ def ap_by_ranking(
     rankings: Mapping[str, np.ndarray],
     **options: Unpack[EvaluationOptions],
 ) -> dict[str, dict[str, float | None]]:
-    """Compute mask and boundary AP of the same detections under different scores.
-
-    Args:
-        predictions, annotations, options: As for ``evaluate``.
-        rankings: N scores by name.
-
-    Returns:
-        ``{"AP": {name: percent}, "boundary_AP": {…}}``; None without ground truth.
-    """
+    """Compute mask and boundary AP, each by name, of the same detections under different scores."""
     truth = load_checked(predictions, annotations)
     result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
     for name, scores in rankings.items():

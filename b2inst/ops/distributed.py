@@ -45,10 +45,7 @@ def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:
 
 
 def mean_weight(count: Tensor) -> Tensor:
-    """Return the weight of a mean over ``count`` terms in the mean over all devices.
-
-    1 if all devices have the same count; 0 without terms.
-    """
+    """Return the weight of a mean over ``count`` terms in the mean over all devices."""
     return count / even_share(count)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from b2inst.experiments.runs import worker
-from b2inst.experiments.runs.worker import STOPPED, work
+from b2inst.experiments.runs.worker import STOPPED, Job, work
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -24,9 +24,9 @@ from b2inst.experiments.specs.workspace import Workspace
 FAKE = """
 import json, os, sys, time
 
-def rank(spec, workspace, end, machine):
-    folder = workspace.root
-    assert machine.devices == 1
+def rank(job):
+    folder, end = job.workspace.root, job.split
+    assert job.machine.devices == 1
     variables = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS")
     note = {name: os.environ[name] for name in variables}
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(note))
@@ -85,7 +85,7 @@ def test_a_process_for_each_device_and_the_one_that_failed_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "fake_rank", raising=False)
     monkeypatch.setattr(worker, "_exit_with", importlib.import_module("fake_rank").rank)
-    assert work(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1)) == status
+    assert work(Job(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1))) == status
     printed = capsys.readouterr().err.splitlines()
     assert line == "" or printed[-1].startswith(line)
     for rank in "01":
@@ -119,7 +119,7 @@ def test_the_last_line_says_why_a_run_failed(
         raise error
 
     monkeypatch.setattr(worker, "run", run)
-    assert work(spec, workspace, None, Resources()) == status
+    assert work(Job(spec, workspace, "test", Resources())) == status
     printed = capsys.readouterr().err
     assert printed.rstrip().endswith(last)
     assert ("Traceback" in printed) == isinstance(error, ZeroDivisionError)  # that is a bug of ours
