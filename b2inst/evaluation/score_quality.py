@@ -63,13 +63,10 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
     for pair, records in by_pair(numbered).items():
         if pair not in objects:
             continue
-        both = (records, objects[pair])
-        crowds = [0] * len(both[1])
+        both, crowds = (records, objects[pair]), [0] * len(objects[pair])
         codes, true_codes = ([code_of(r, truth.imgs[pair[0]]) for r in group] for group in both)
         boxes = [np.array([r["bbox"] for r in group], dtype=np.float64) for group in both]
-        overlap, box_overlap = (
-            coco_mask.iou(*shapes, crowds) for shapes in ((codes, true_codes), boxes)
-        )
+        overlap, box_overlap = (coco_mask.iou(*s, crowds) for s in ((codes, true_codes), boxes))
         boundaries = [inner_boundary(code, width=1) for code in true_codes]
         for row, best in enumerate(overlap.argmax(axis=1)):
             if overlap[row, best] > 0:
@@ -77,13 +74,12 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
                 true["iou"][i] = overlap[row, best]
                 true["boundary"][i] = _dice(boundary, boundaries[best])
                 of_object[i] = box_overlap[row, best] >= 0.5
+    fields = {name: f for name, f in QUALITIES.items() if predictions and f in predictions[0]}
     return Ratings(
         class_scores=np.array([r.get("class_score", r["score"]) for r in predictions], dtype=float),
         scores=np.array([r["score"] for r in predictions], dtype=float),
         predicted={
-            name: np.array([record[field] for record in predictions], dtype=float)
-            for name, field in QUALITIES.items()
-            if predictions and field in predictions[0]
+            n: np.array([r[f] for r in predictions], dtype=float) for n, f in fields.items()
         },
         true=true,
         of_object=of_object,

@@ -19,8 +19,9 @@ from typing import Any, Literal, Self
 import torch
 from tqdm import tqdm
 
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment
 from b2inst.experiments.runs.store import RunStatus, open_run
-from b2inst.experiments.runs.worker import STOPPED, Job, child_environment, environment, work
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources

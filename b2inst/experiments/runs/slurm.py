@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment
 from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, read_json, write_json
-from b2inst.experiments.runs.worker import STOPPED, Job, child_environment, work
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.workspace import Workspace

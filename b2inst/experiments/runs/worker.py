@@ -1,4 +1,4 @@
-"""One run, on one device or on several, as the work of a process."""
+"""The work of a process on a run, on one device or on several."""
 
 from __future__ import annotations
 
@@ -9,55 +9,11 @@ import tempfile
 import traceback
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import b2inst
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment, describe_exit
 from b2inst.experiments.runs.runner import run
-from b2inst.experiments.runs.store import Run, open_run
-from b2inst.experiments.specs.data_spec import SplitName
-from b2inst.experiments.specs.resources import Resources
-from b2inst.experiments.specs.run_spec import RunSpec
-from b2inst.experiments.specs.workspace import Workspace
-
-#: Exit status of a process that was told to stop, as shells report Ctrl-C.
-STOPPED = 130
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run on prepared data, as the work of a process."""
-
-    spec: RunSpec
-    workspace: Workspace
-    split: SplitName
-    machine: Resources
-
-    @property
-    def run(self) -> Run:
-        return open_run(self.workspace.runs, self.spec)
-
-    def redirect_output(self) -> None:
-        """Append what this process and its children print to the run's output file."""
-        self.run.folder.mkdir(parents=True, exist_ok=True)
-        with self.run.output_path.open("ab", buffering=0) as file:
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
-
-    def reason(self, status: int | None) -> str:
-        """Say in one line why a process failed, by its exit status and its last output."""
-        path = self.run.output_path
-        lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
-        if status == STOPPED:
-            why = "was stopped"
-        elif status is not None and (status < 0 or not lines):
-            why = _death(status)
-        else:
-            why = lines[-1] if lines else "ended without a word"
-        return f"{why} (see {self.workspace.shown(path)})"
 
 
 def work(job: Job, *, endpoint: str = "") -> int:
@@ -116,7 +72,7 @@ def _on_each_device(job: Job, endpoint: str) -> int:
             told: Any = failure.message  # a dictionary, if the process has recorded its exception
             why = f"failed: {told['message']}" if isinstance(told, dict) else None
             name = f"process {rank + 1} of {machine.devices * machine.machines}"
-            print(f"{name} {why or _death(failure.exitcode)}", file=sys.stderr)  # noqa: T201
+            print(f"{name} {why or describe_exit(failure.exitcode)}", file=sys.stderr)  # noqa: T201
             return 1
     return 0
 
@@ -125,34 +81,3 @@ def _exit_with(job: Job) -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by which Slurm tells the job, not its children
     if status := work(job):
         sys.exit(status)
-
-
-def child_environment(*, threads: int | None = None) -> dict[str, str]:
-    """Return variables with which a child process finds the same package, and uses its threads."""
-    package = str(Path(b2inst.__file__).parents[1])
-    search_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    # Threads that wait leave their cores to other processes.
-    variables = {"PYTHONPATH": search_path, "OMP_WAIT_POLICY": "passive"}
-    if threads is not None:
-        variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return variables
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that are started within."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _death(status: int) -> str:
-    if status == -signal.SIGKILL:
-        return "was killed by the system, most likely because memory ran out; try --jobs 1"
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with exit status {status}"

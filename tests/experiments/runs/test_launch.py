@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 
 from b2inst.experiments.runs import launch
 from b2inst.experiments.runs.datasets import prepare
+from b2inst.experiments.runs.job import child_environment
 from b2inst.experiments.runs.launch import Progress, gpus_of_jobs, last_iteration, run_all
 from b2inst.experiments.runs.store import Run, open_run, write_json
-from b2inst.experiments.runs.worker import child_environment
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -82,7 +82,8 @@ WORKER = """
 import sys
 from pathlib import Path
 from b2inst.experiments import Resources, RunSpec, Workspace
-from b2inst.experiments.runs.worker import Job, work
+from b2inst.experiments.runs.job import Job
+from b2inst.experiments.runs.worker import work
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 sys.exit(work(Job(spec, Workspace(Path(sys.argv[2])), "test", Resources())))
 """

@@ -16,10 +16,10 @@ import pytest
 import submitit
 
 from b2inst.experiments.runs import slurm
+from b2inst.experiments.runs.job import STOPPED, Job
 from b2inst.experiments.runs.launch import run_all
 from b2inst.experiments.runs.slurm import SlurmJob, sbatch_options, stop_file
 from b2inst.experiments.runs.store import Run, open_run, write_json
-from b2inst.experiments.runs.worker import STOPPED, Job
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from b2inst.experiments.runs import worker
-from b2inst.experiments.runs.worker import STOPPED, Job, work
+from b2inst.experiments.runs.job import STOPPED, Job
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
