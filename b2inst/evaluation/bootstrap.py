@@ -22,7 +22,6 @@ from b2inst.evaluation.average_precision import (
     COCO_AREAS,
     PREFIXES,
     EvaluationOptions,
-    Kind,
     load_checked,
     run_evaluators,
 )
@@ -31,6 +30,15 @@ from b2inst.evaluation.matches import match, weighted_precision
 from b2inst.evaluation.predictions import EvaluationError, Prediction
 
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
+
+#: Group, kind, area range and IoU thresholds of each metric.
+_METRICS = {
+    group + prefix + name: (group, kind, AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None)))
+    for group, (kind, prefix), name in product(
+        ("", *GROUPS), PREFIXES.items(), (*_THRESHOLDS, *AREAS)
+    )
+    if not group or kind != "bbox"  # the box of all ignored objects would cover the others
+}
 
 
 class Interval(NamedTuple):
@@ -124,7 +132,13 @@ def resample_ap(
     Raises:
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
-    wanted = {metric: _parse(metric) for metric in metrics}
+    if unknown := [metric for metric in metrics if metric not in _METRICS]:
+        raise EvaluationError(
+            f"unknown metric {unknown[0]!r}; known: {', '.join((*_THRESHOLDS, *AREAS))}, alone or "
+            "after 'boundary_' or 'box_', and those of masks and boundaries after 'touching_' or "
+            "'isolated_'"
+        )
+    wanted = {metric: _METRICS[metric] for metric in metrics}
     truth = load_checked(predictions, annotations)
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
@@ -150,18 +164,3 @@ def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
     draws = [generator.integers(images, size=images) for _ in range(resamples)]
     drawn = [np.bincount(draw, minlength=images) for draw in draws]
     return np.stack([np.ones(images, dtype=np.int64), *drawn]).astype(np.int32)
-
-
-def _parse(metric: str) -> tuple[str, Kind, str, slice]:
-    """Split a metric's name into group, kind, area range and IoU thresholds."""
-    for group, (kind, prefix) in product(("", *GROUPS), PREFIXES.items()):
-        if group and kind == "bbox":  # the box of all ignored objects would cover the others
-            continue
-        name = metric.removeprefix(group + prefix)
-        if metric == group + prefix + name and name in _THRESHOLDS | AREAS:
-            return group, kind, AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
-    names = ", ".join((*_THRESHOLDS, *AREAS))
-    raise EvaluationError(
-        f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
-        "and those of masks and boundaries after 'touching_' or 'isolated_'"
-    )

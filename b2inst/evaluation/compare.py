@@ -41,22 +41,10 @@ def compare(
     resamples: int = 1000,
     **options: Unpack[EvaluationOptions],
 ) -> dict[str, Comparison]:
-    """Compare two models on the same images.
+    """Compare two models on the same images, by metric.
 
-    Args:
-        first: Prediction files (see ``read_results``) of the first model, one per training seed.
-        second: The same of the second model, in the same order of seeds.
-        annotations: Ground truth of both, as for ``evaluate``.
-        metrics: Names of metrics as returned by ``evaluate``.
-        resamples: Number of bootstrap resamples of the images.
-        **options: As for ``evaluate``.
-
-    Returns:
-        Comparison by metric.
-
-    Raises:
-        EvaluationError: A file is invalid or for other images or categories, or the models have
-            different numbers of files. Raised before any evaluation.
+    Each has prediction files (see ``read_results``), one per training seed in the same order. An
+    EvaluationError of any of them is raised before any evaluation.
     """
     if len(first) != len(second):
         raise EvaluationError(

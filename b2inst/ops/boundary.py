@@ -14,12 +14,9 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
     with a neighbour outside the mask: the mask without its erosion, computed on bytes.
 
     Args:
-        masks: ...×H×W, bool or 0/1.
+        masks: ...×H×W, bool or 0/1; so is the result, as bool.
         frame: Outside of the image: "replicate" continues the masks, so that no boundary runs
             along the frame; "constant" is background.
-
-    Returns:
-        ...×H×W bool.
     """
     inside = masks.bool()
     padded = F.pad(inside, (1, 1, 1, 1), value=frame == "replicate")

@@ -1,8 +1,7 @@
 """Communication of the processes of a run; without distributed training, of a single one.
 
 A loss that is a sum is divided by ``even_share`` of the number of its terms; a loss that is a mean
-is multiplied by ``mean_weight``. Averaging gradients over devices, as data-parallel training does,
-then gives the gradient of the whole batch, however its objects are distributed.
+is multiplied by ``mean_weight``. The mean gradient of the devices is then the whole batch's.
 """
 
 from __future__ import annotations

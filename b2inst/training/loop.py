@@ -103,7 +103,7 @@ def train(
     model.to(memory_format=torch.channels_last)  # faster convolutions
     (recompute_activations if recompute else recompute_normalised)(model)
 
-    training = _Training(fabric, model, schedule, dataset.index, out)
+    training = _Training(fabric, model, schedule, dataset.index, out, evaluate)
     start = training.resume()
     batches = iter(
         train_loader(
@@ -123,22 +123,10 @@ def train(
     shown: dict[str, float] = {}
     with deterministic(fabric.device), Interruption() as interruption, bar:
         for iteration in range(start + 1, total + 1):
-            rate = float(training.scheduler.get_last_lr()[0])
-            losses = training.step(iteration, *next(batches))
+            images, targets = next(batches)
+            shown |= training.iterate(iteration, images, targets, log)
             bar.update()
-            last = iteration == total
-            metrics: dict[str, float] = {}
-            if evaluate and schedule.eval_every and (last or iteration % schedule.eval_every == 0):
-                metrics = training.evaluate(iteration, evaluate)
-            if last or metrics or iteration % schedule.log_every == 0:
-                mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
-                values = dict(zip(losses, mean, strict=True)) | metrics
-                if log:
-                    log.write(iteration, rate, values)
-                shown |= {"loss": values["total"]} | metrics
-                bar.set_postfix(shown, refresh=False)
-            if iteration % schedule.checkpoint_every == 0 and not last:
-                training.save(iteration)
+            bar.set_postfix(shown, refresh=False)
             if on_any_device(interruption.requested, fabric.device):
                 training.save(iteration)
                 raise KeyboardInterrupt(f"stopped after iteration {iteration}; rerun to resume")
@@ -152,10 +140,16 @@ class _Training:
     """State of a training: model, optimiser, schedule, and their files."""
 
     def __init__(
-        self, fabric: Fabric, model: Segmenter, schedule: Schedule, index: CocoIndex, out: Path
+        self,
+        fabric: Fabric,
+        model: Segmenter,
+        schedule: Schedule,
+        index: CocoIndex,
+        out: Path,
+        look: Evaluate | None,
     ) -> None:
-        self.fabric, self.model, self.out = fabric, model, out
-        self.clip_norm, self.category_ids = schedule.clip_norm, index.category_ids
+        self.fabric, self.model, self.schedule, self.out = fabric, model, schedule, out
+        self.category_ids, self.look = index.category_ids, look
         fused = fabric.strategy.precision.precision != "16-mixed"
         optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
@@ -187,6 +181,27 @@ class _Training:
             save_checkpoint(self.checkpoint, state | random | self.facts)
         self.fabric.barrier()
 
+    def iterate(
+        self, iteration: int, images: list[Tensor], targets: list[Targets], log: Log | None
+    ) -> dict[str, float]:
+        """Do an iteration; evaluate, log and save when it is time. Returns what is logged."""
+        rate, plan = float(self.scheduler.get_last_lr()[0]), self.schedule
+        losses = self.step(iteration, images, targets)
+        last = iteration == plan.iterations
+        metrics: dict[str, float] = {}
+        if self.look and plan.eval_every and (last or iteration % plan.eval_every == 0):
+            metrics = self.evaluate(iteration, self.look)
+        shown: dict[str, float] = {}
+        if last or metrics or iteration % plan.log_every == 0:
+            mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
+            values = dict(zip(losses, mean, strict=True)) | metrics
+            if log:
+                log.write(iteration, rate, values)
+            shown = {"loss": values["total"]} | metrics
+        if iteration % plan.checkpoint_every == 0 and not last:
+            self.save(iteration)
+        return shown
+
     def step(
         self, iteration: int, images: list[Tensor], targets: list[Targets]
     ) -> dict[str, Tensor]:
@@ -198,8 +213,8 @@ class _Training:
         if mean_over_devices((~total.isfinite()).float()) > 0:
             raise _non_finite(iteration - 1, total.item(), losses, targets)
         self.fabric.backward(total)
-        if self.clip_norm is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.clip_norm)
+        if (norm := self.schedule.clip_norm) is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()

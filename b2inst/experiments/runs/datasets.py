@@ -70,13 +70,9 @@ def training_set(
     cache: bool,
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
-    """Return the images of a split as training sees them.
+    """Return the images of a split as training sees them, decoded images in memory with ``cache``.
 
-    Args:
-        index: The split.
-        augmentation: How its images vary.
-        cache: Keep decoded images in memory.
-        fixed_size: Of a model that takes images of one size only (its preprocessor says so).
+    ``fixed_size`` is that of a model's preprocessor.
     """
     options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
     flip = options.pop("horizontal_flip")

@@ -51,17 +51,9 @@ def run_all(
     complete: Mapping[str, RunSpec] | None = None,
     progress: bool = True,
 ) -> None:
-    """Complete runs; one that fails does not stop the others.
+    """Complete runs, by the labels that progress and errors name them by, on prepared data.
 
-    Args:
-        specs: Runs by the label that progress and errors name them by; their data are prepared.
-        workspace: Where their files are; of a cluster, in a file system that it shares.
-        split: The split to evaluate on.
-        machine: How to use a machine.
-        launcher: "local": ``machine.jobs`` processes at a time on this machine. "slurm": jobs of
-            an array; the scheduler decides how many run at a time.
-        complete: Runs that are complete already, which progress counts.
-        progress: Show a progress bar.
+    One that fails does not stop the others. Progress also counts runs that are ``complete``.
 
     Raises:
         SpecError: The machine does not have what ``machine`` asks for.

@@ -55,11 +55,7 @@ def measure(
     *,
     tuning: tuple[list[Prediction], CocoIndex] | None = None,
 ) -> Measurement:
-    """Measure predictions as a run's spec says.
-
-    Metrics that need a score threshold (``THRESHOLDED``) need predictions and truth of another
-    split, ``tuning``, that it is chosen on.
-    """
+    """Measure predictions as a run's spec says; a score threshold is chosen on ``tuning``."""
     band = spec.data.boundary_pixels
     rules: dict[str, Any] = {
         "area_ranges": area_ranges(spec.data.area_bounds),

@@ -23,14 +23,7 @@ from b2inst.training.logs import check_logger
 def check_plan(
     specs: Iterable[RunSpec], workspace: Workspace, split: SplitName, machine: Resources
 ) -> None:
-    """Check data, models and devices of runs that are about to begin, and warn of what is odd.
-
-    Raises:
-        DataError: Something is wrong with the annotations.
-        SpecError: A model cannot be built, or a batch does not divide over the devices.
-        DeviceError: There is no such device.
-        WeightsError: A model cannot start from the given file.
-    """
+    """Check data, models and devices of runs that are about to begin, and warn of what is odd."""
     specs = list(specs)
     resolve_device(machine.device)
     if machine.logger is not None:

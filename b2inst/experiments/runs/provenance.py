@@ -23,14 +23,9 @@ _LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "pycocotools", "fast
 
 @contextmanager
 def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
-    """Record what a step of a run used and cost, also if it fails or is interrupted.
+    """Record what a step of a run ("predict test") used and cost, also if it fails.
 
     The run's code and machine are those that began it; each step adds up its own time.
-
-    Args:
-        run: The run.
-        step: "train", "predict test", "evaluate test".
-        facts: Further entries of the provenance.
     """
     content = {**describe_machine(), **run.provenance(), **facts}
     first = {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
@@ -71,10 +66,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def git_state(package: Path = Path(b2inst.__file__).parent) -> tuple[str | None, bool | None]:
-    """Return the commit of the package's own checkout, and whether package or specs differ from it.
-
-    Both are None without one.
-    """
+    """Return the commit of the package's checkout, and whether package or specs differ from it."""
     # An installed package may lie inside a checkout of something else: ask whether it is tracked.
     if _git(package, "ls-files", "--error-unmatch", "structures.py") is None:
         return None, None

@@ -110,11 +110,7 @@ class Run:
 
 
 def open_run(runs: Path, spec: RunSpec) -> Run:
-    """Return the run that ``spec`` describes, begun or not.
-
-    Raises:
-        RunError: The folder of its name holds a run of other settings.
-    """
+    """Return the run that ``spec`` describes; a RunError if its name is that of another run."""
     run = Run(runs / (spec.name or spec.hash))
     if spec.name is not None and run.spec_path.is_file() and run.spec().hash != spec.hash:
         raise RunError(

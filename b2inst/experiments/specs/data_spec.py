@@ -66,11 +66,11 @@ class ScenesData(_Evaluated):
         return "test"
 
     def tuning_split(self, split: SplitName) -> SplitName | None:
-        """None: no metric of scenes needs a score threshold."""
+        """Return the split that score thresholds for ``split`` are chosen on, if there is one."""
         return None
 
     def split_label(self, split: SplitName) -> str:
-        """Name of the split on disk and in tables."""
+        """Return the name of the split on disk and in tables."""
         return split
 
     @property
@@ -116,7 +116,6 @@ class CocoData(_Evaluated):
         return "val" if self.test is None else "test"
 
     def tuning_split(self, split: SplitName) -> SplitName | None:
-        """Return the split that score thresholds for ``split`` are chosen on, if one is left."""
         return "val" if split == "test" else None
 
     def split_label(self, split: SplitName) -> str:
@@ -188,16 +187,10 @@ def coco_folder(
     val_fraction: float | None = None,
     training: bool = True,
 ) -> CocoData:
-    """Describe a COCO-format folder; splits that are not named are found.
+    """Describe a COCO-format folder (see ``CocoData``); splits that are not named are found.
 
-    Args:
-        root: The folder.
-        train: A split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
-        val: As ``train``.
-        skip_bad: See ``CocoData``.
-        crowds_as_instances: See ``CocoData``.
-        val_fraction: See ``CocoData``.
-        training: False if only the validation split is used; no other need exist then.
+    A split is a name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout. Without ``training``
+    only the validation split is used, and no other need exist.
 
     Raises:
         DataError: The folder has no annotations in a known layout.

@@ -121,14 +121,9 @@ class Profile(Spec):
         variant: str | None = None,
         epochs_factor: float = 1,
     ) -> RunSpec:
-        """Describe the run of a model family at one of the profile's sizes (see ``run_of``).
+        """Describe the run of a model family at a size (see ``run_of``), the profile's by default.
 
-        Args:
-            family: Name of the model without its size.
-            options: Of its builder.
-            seed: Random seed.
-            variant: The model's size as a row asks for it (default: the profile's own).
-            epochs_factor: Multiple of the profile's schedule (``Schedule.scaled_by``).
+        ``epochs_factor`` is the multiple of the profile's schedule (``Schedule.scaled_by``).
         """
         if not self.offers(variant):
             known = ", ".join({self.variant: None, **self.variants})
@@ -143,10 +138,6 @@ class Profile(Spec):
         Models of the variants in ``PRETRAINED`` start from ImageNet weights unless the options
         or the profile say otherwise. With weights to start from, options that belong to these
         (attention_size, msra, …) are the file's, and ImageNet weights are left out.
-
-        Raises:
-            SpecError: The profile needs weights to start from.
-            WeightsError: These cannot be read.
         """
         from b2inst.models import PRETRAINED, baseline_of  # specs are read without PyTorch
 
