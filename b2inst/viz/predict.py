@@ -85,7 +85,7 @@ def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[P
     excluded = None if outside is None else outside.resolve()
     images, others = [], []
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if hidden or own or not path.is_file():
             continue
