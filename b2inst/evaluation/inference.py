@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,15 +24,8 @@ if TYPE_CHECKING:
     from b2inst.models import Segmenter
 
 
-class Predictor(Protocol):
-    """A model that :func:`write_predictions` accepts."""
-
-    def predict(self, images: list[Any]) -> Sequence[Instances]:
-        """Predict the instances of each image (H×W×3 uint8 RGB), in its pixels."""
-
-
 def write_predictions(
-    model: Predictor,
+    model: Any,
     index: CocoIndex,
     path: str | Path,
     *,
@@ -45,8 +38,8 @@ def write_predictions(
     images. The file does not depend on the number of processes.
 
     Args:
-        model: Object with ``predict``, in evaluation mode. One with an ``oracle`` is given the
-            annotated masks, by ``predict_with_truth``.
+        model: Object in evaluation mode with ``predict``: a list of images (H×W×3 uint8 RGB) to
+            the ``Instances`` of each. One with an ``oracle`` is given the annotated masks.
         index: Images, and the COCO category id of each label.
         path: Prediction file to write; it appears when all images are done.
         batch_size: Number of images predicted together. Only consecutive images of equal size are

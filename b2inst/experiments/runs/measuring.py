@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -35,6 +35,9 @@ from b2inst.ops.distributed import from_first
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.
 RESAMPLES = 1000
 _RESAMPLING: dict[str, Any] = {"resamples": RESAMPLES, "seed": 0}
+
+#: In which ``evaluate`` says nothing of images with more objects than count, as ``check_plan`` did.
+_warned = partial(warnings.catch_warnings, action="ignore", category=UserWarning)
 
 #: Images that an early look evaluates at most.
 _LOOK_IMAGES = 100
@@ -79,7 +82,7 @@ def measure(
         resampled |= resample_counts(detections, truth, threshold=threshold, **_RESAMPLING)
     values = {name: float(samples[0]) for name, samples in resampled.items()}
     metrics: Metrics = {n: None if np.isnan(value) else value for n, value in values.items()}
-    with _without_warning_of_limit():
+    with _warned():
         others = evaluate(detections, truth, **rules)
     return Measurement(others | metrics, resampled, facts)
 
@@ -117,18 +120,10 @@ def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segm
     }
 
     def look(model: Segmenter) -> Metrics:
-        with TemporaryDirectory() as folder, _without_warning_of_limit():
+        with TemporaryDirectory() as folder, _warned():
             path = Path(folder) / "predictions.jsonl.gz"
             write_predictions(model, index, path, batch_size=batch, progress=False)
             metrics = from_first(lambda: evaluate(read_predictions(path), index, **options))
         return {name: metrics[name] for name in ("AP", "boundary_AP")}
 
     return look
-
-
-@contextmanager
-def _without_warning_of_limit() -> Iterator[None]:
-    """``check_plan`` has warned that there are more objects than detections that count."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* objects of a category: not all can be found")
-        yield
