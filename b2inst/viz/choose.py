@@ -111,7 +111,7 @@ def detections(
         where no mask of the object's class has an IoU of at least 0.5.
     """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    truths = [a.segmentation for a in objects]
+    truths = [a.rle for a in objects]
     if not objects or not predictions:
         return [(a, truth, None) for a, truth in zip(objects, truths, strict=True)]
     codes = [p["segmentation"] for p in predictions]

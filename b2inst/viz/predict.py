@@ -21,9 +21,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
+from b2inst.data.coco_reader import shortened
 from b2inst.data.files import replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
-from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
@@ -86,7 +86,7 @@ def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[P
     images: list[Path] = []
     others: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if path.is_file() and not hidden and not own:
             (images if path.suffix.lower() in suffixes else others).append(path)

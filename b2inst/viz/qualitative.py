@@ -244,7 +244,7 @@ def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
         scores=ones,
         class_scores=ones,
         labels=torch.tensor([a.label for a in objects], dtype=torch.int64),
-        masks=decode_rle([a.segmentation for a in objects], (record.height, record.width)),
+        masks=decode_rle([a.rle for a in objects], (record.height, record.width)),
         class_names=index.class_names,
     )
 

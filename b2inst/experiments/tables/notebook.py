@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import b2inst
-from b2inst.experiments.runs.environment import child_environment, environment
+from b2inst.experiments.runs.job import child_environment, environment
 from b2inst.experiments.specs.errors import RunError, SpecError
 
 
