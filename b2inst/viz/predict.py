@@ -89,7 +89,10 @@ def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[P
         hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if path.is_file() and not hidden and not own:
-            (images if path.suffix.lower() in suffixes else others).append(path)
+            if path.suffix.lower() in suffixes:
+                images.append(path)
+            elif not path.name.startswith("."):
+                others.append(path)
     if not images:
         raise DataError(f"{folder}: no image in this folder; name another")
     if others:
