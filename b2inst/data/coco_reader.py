@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,7 +22,6 @@ from pydantic import (
     Strict,
     ValidationError,
 )
-from pydantic_core import from_json
 
 from b2inst.data.errors import DataError
 from b2inst.data.images import ImageRecord, find_image_files
@@ -129,10 +130,7 @@ class CocoReader:
             self.digest.update(raw)
             if raw.startswith(_BYTE_ORDER_MARKS):
                 self._notes["the file starts with a byte-order mark, which is ignored"] = []
-            try:
-                return from_json(raw)
-            except ValueError:  # the slower module knows more encodings
-                return json.loads(raw)
+            return json.loads(raw, object_hook=_compact)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror})") from error
         except (ValueError, RecursionError) as error:
@@ -313,6 +311,14 @@ def _emptied(entries: list[Any]) -> Iterator[Any]:
     entries.reverse()
     while entries:
         yield entries.pop()
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Store polygons in a quarter of the memory of Python's numbers, as soon as they are parsed."""
+    if type(polygons := entry.get("segmentation")) is list:
+        with suppress(TypeError, OverflowError):  # reported when it is read
+            entry["segmentation"] = [array("d", polygon) for polygon in polygons]
+    return entry
 
 
 def _what_is_wrong(kind: str, model: type[BaseModel], entry: Any, error: ValidationError) -> str:

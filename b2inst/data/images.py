@@ -37,7 +37,7 @@ class ImageRecord:
 
 
 def read_image(path: Path | str) -> Image.Image:
-    """Read an image of any format that Pillow opens as upright 8-bit RGB; see ``upright_rgb``.
+    """Read an image of any format that Pillow opens as upright 8-bit RGB.
 
     Raises:
         DataError: The file is missing, not an image, truncated, or larger than Pillow's limit.

@@ -78,14 +78,8 @@ def read_segmentation(
     """Read and check a segmentation.
 
     Besides COCO's forms, it may consist of polygons with ``exterior`` and ``interiors`` (kwcoco),
-    of polygons of points ``[[x, y], …]``, or of one polygon that is not within a list. Polygons
-    of fewer than three points are left out.
-
-    Args:
-        value: Segmentation as parsed from JSON.
-        height: Height of the image.
-        width: Width of the image.
-        note: Called with a description of each form that is not COCO's.
+    of polygons of points ``[[x, y], …]``, or of one polygon that is not within a list: ``note`` is
+    called with a description. Polygons of fewer than three points are left out.
 
     Raises:
         ValueError: It is none of these, or is not within its image; the message is half a line.
@@ -188,7 +182,7 @@ def _read_polygon(
         note("polygons written as points [x, y]")
         polygon = [number for point in polygon for number in point]
     try:
-        points = array("d", polygon)
+        points = polygon if isinstance(polygon, array) else array("d", polygon)
     except (TypeError, OverflowError):
         points = array("d", [math.nan])
     if not math.isfinite(sum(points)):

@@ -111,11 +111,7 @@ _NOT_NEEDED = ("fc1000_w", "fc1000_b", "stem.fc.weight", "stem.fc.bias", "conv1_
 
 
 def imagenet_resnet(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """A published MSRA ResNet's tensors by our names, ``backbone.body.…``.
-
-    Args:
-        tensors: By Caffe2's names or by detectron2's own.
-        source: Path of the file, for error messages.
+    """Rename a published MSRA ResNet's tensors, which have Caffe2's or detectron2's own names.
 
     Raises:
         WeightsError: Tensors have unknown names; all of them are listed.

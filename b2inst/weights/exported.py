@@ -40,12 +40,9 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
 class ExportedNetwork(nn.Module):
     """A network in another runtime, on the CPU; copies of the module share it.
 
-    Args:
-        run: Returns arrays named ``features.8`` (by stride), ``head.class_logits``,
-            ``head.towers.0`` (in a list), ``bases.maps`` and so on.
-        outputs: Dataclass of the instance head's outputs; None for two-stage models, of which
-            only the features are computed.
-        stride: Stride of the bases.
+    ``run`` returns arrays named ``features.8`` (by stride), ``head.class_logits``,
+    ``head.towers.0`` (in a list), ``bases.maps``; ``outputs`` is the dataclass of the head's.
+    Two-stage models have none: only their features are computed.
     """
 
     def __init__(self, run: Run, *, outputs: type | None, stride: float | None) -> None:

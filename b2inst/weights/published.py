@@ -73,10 +73,6 @@ class Publisher:
     def load(self, tensors: Mapping[str, Tensor], *, source: str) -> Segmenter:
         """Build the model of a published checkpoint with its weights, ready to predict.
 
-        Args:
-            tensors: State dict of the checkpoint.
-            source: Path of the checkpoint, for error messages.
-
         Raises:
             WeightsError: The model cannot be built here, or tensors are missing, unknown or
                 misshaped; all of them are listed.
