@@ -12,6 +12,7 @@ from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
+from b2inst.models.voting import FCIS
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 from b2inst.modules.mask_heads import BoundaryPreservingHead
 
@@ -72,6 +73,9 @@ _TWO_STAGE: dict[str, Family] = {
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
     "pointrend": PointRend(),
+    "fcis": FCIS(),
+    # Of 800 pixels, the shorter sides that are published.
+    "fcispp": FCIS(scales=(0.6, 0.72, 0.86, 1.08, 1.5, 1.75)),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
