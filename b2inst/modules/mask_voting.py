@@ -1,13 +1,14 @@
 """Detectors that predict class, box and mask of a region together, and let masks vote.
 
-The scheme is MNC's (Dai et al., CVPR 2016): proposals, and again the boxes that they are moved to,
-are classified and segmented. Of all of them, non-maximum suppression selects the detections, and
-the mask of a detection is the average of those of the boxes around it.
+The scheme is MNC's (Dai et al., CVPR 2016): proposals, and then the boxes that they are moved to,
+are classified and segmented. Non-maximum suppression selects the detections among all of them. The
+mask of a detection is the average of those of the regions around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,23 +25,33 @@ from b2inst.structures import Detections, Features, ImageBatch, Targets, of_clas
 
 
 class RegionOutputs(NamedTuple):
-    """Outputs for N boxes of a batch."""
+    """Outputs for N regions of a batch."""
 
     class_logits: Tensor  #: N×(C+1), background first
-    moves: Tensor  #: N×4, from the box to that of its object, whatever the class
+    moves: Tensor  #: N×4, from the region to the box of its object, whatever the class
     mask_logits: Tensor  #: N×C×R×R, or N×1×R×R if masks do not depend on the class
+
+    def by_image(self, counts: list[int]) -> list[RegionOutputs]:
+        """Outputs for so many regions of each image."""
+        parts = zip(*(values.split(counts) for values in self), strict=True)
+        return [RegionOutputs(*part) for part in parts]
+
+    def mirrored(self) -> RegionOutputs:
+        """Outputs for the mirror images of the regions."""
+        moves = self.moves * self.moves.new_tensor([-1, 1, 1, 1])
+        return RegionOutputs(self.class_logits, moves, self.mask_logits.flip(-1))
 
 
 class RegionLosses(NamedTuple):
-    """Losses of N boxes."""
+    """Losses of N regions; those of boxes and masks are 0 for background."""
 
     classes: Tensor  #: N
-    boxes: Tensor  #: N, 0 for background
-    masks: Tensor  #: N, 0 for background
+    boxes: Tensor  #: N
+    masks: Tensor  #: N
     positive: Tensor  #: N bool
 
     def mean(self) -> dict[str, Tensor]:
-        """Mean by name: of classes and boxes over all, of masks over the boxes on objects."""
+        """Means by name: of masks over the regions on objects, else over all."""
         count = max(len(self.classes), 1)
         return {
             "loss_class": self.classes.sum() / count,
@@ -49,52 +60,72 @@ class RegionLosses(NamedTuple):
         }
 
 
-class VotingDetector(RegionDetector):
-    """A two-stage model but for the backbone; subclasses implement ``regions`` and ``loss``."""
+class View(NamedTuple):
+    """A batch whose images were scaled, and then mirrored."""
 
-    def shared(self, features: Features) -> Any:
-        """What the outputs of all regions of a batch are computed from."""
+    scale: float
+    width: int  #: of the scaled images, with padding, in pixels
+    maps: Any  #: what the outputs of regions are computed from
+    mirrored: Any  #: the same of the mirror images
+
+
+class VotingDetector(RegionDetector):
+    """Region proposals, and outputs for them, which subclasses predict and train."""
+
+    side = 224  #: see ``detect``
+
+    def maps(self, features: Features) -> Any:
+        """What the outputs of all regions are computed from."""
         return features
 
-    def regions(self, shared: Any, boxes: list[Tensor]) -> RegionOutputs:
-        """Outputs for N boxes, given per image in network-input pixels."""
+    def regions(self, maps: Any, boxes: list[Tensor]) -> RegionOutputs:
+        """Outputs for N regions, given per image in network-input pixels."""
         raise NotImplementedError
 
-    def loss(
-        self, features: Features, batch: ImageBatch, targets: list[Targets]
-    ) -> dict[str, Tensor]:
-        """Losses by name."""
-        raise NotImplementedError
-
-    def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
-        """Detections of each image; their coefficients are the R² probabilities of the mask."""
-        shared = self.shared(features)
-        proposals, _ = self._propose(features, batch)
-        return self._detect(lambda boxes: self.regions(shared, boxes), proposals, batch)
-
-    def _detect(
-        self,
-        regions: Callable[[list[Tensor]], RegionOutputs],
-        boxes: list[Tensor],
-        batch: ImageBatch,
+    def detect(
+        self, features: Features, batch: ImageBatch, views: Sequence[View] = ()
     ) -> list[Detections]:
+        """Detections of each image; their coefficients are the R² probabilities of the mask.
+
+        Args:
+            views: If any, the features are for proposals only. Each region is predicted from the
+                view that brings its area nearest to ``side``² pixels, and from its mirror image,
+                and the outputs are averaged.
+        """
+        boxes, _ = self._propose(features, batch)
+        regions = partial(self._from_views, views)
+        if not views:
+            regions = partial(self.regions, self.maps(features))
         first = regions(boxes)
         moved = self.moved(boxes, first.moves, batch)
         second = regions(moved)
         counts = [len(own) for own in boxes]
-        images = zip(
-            boxes,
-            moved,
-            *(values.split(counts) for values in (first.class_logits, second.class_logits)),
-            *(values.split(counts) for values in (first.mask_logits, second.mask_logits)),
-            strict=True,
-        )
+        images = zip(boxes, moved, first.by_image(counts), second.by_image(counts), strict=True)
         return [
-            self._voted(torch.cat(image[:2]), torch.cat(image[2:4]), torch.cat(image[4:]))
-            for image in images
+            self._voted(torch.cat([one, two]), *map(torch.cat, zip(*outputs, strict=True)))
+            for one, two, *outputs in images
         ]
 
-    def _voted(self, boxes: Tensor, class_logits: Tensor, mask_logits: Tensor) -> Detections:
+    def _from_views(self, views: Sequence[View], boxes: list[Tensor]) -> RegionOutputs:
+        every = torch.cat(boxes)
+        areas = (every[:, 2:] - every[:, :2]).prod(1, keepdim=True)
+        scaled = areas * areas.new_tensor([view.scale for view in views]).square()
+        best = (scaled - self.side**2).abs().argmin(1)
+        pairs = list(zip(boxes, best.split([len(own) for own in boxes]), strict=True))
+        found, rows = [], []
+        for number, view in enumerate(views):
+            own = [box[which == number] * view.scale for box, which in pairs]
+            plain = self.regions(view.maps, own)
+            mirrored = self.regions(view.mirrored, [mirror_boxes(b, view.width) for b in own])
+            averaged = zip(plain, mirrored.mirrored(), strict=True)
+            found.append([(one + two) / 2 for one, two in averaged])
+            rows.append((best == number).nonzero()[:, 0])
+        order = torch.cat(rows).argsort()
+        return RegionOutputs(*(torch.cat(values)[order] for values in zip(*found, strict=True)))
+
+    def _voted(
+        self, boxes: Tensor, class_logits: Tensor, _moves: Tensor, mask_logits: Tensor
+    ) -> Detections:
         """Detections of an image by its regions."""
         large = remove_small_boxes(boxes, 1e-2)
         boxes, masks = boxes[large], mask_logits[large].sigmoid()
@@ -108,7 +139,7 @@ class VotingDetector(RegionDetector):
         return Detections(boxes[rows], best[kept], labels, voted.flatten(1))
 
     def moved(self, boxes: list[Tensor], moves: Tensor, batch: ImageBatch) -> list[Tensor]:
-        """The boxes that N boxes, given per image, are moved to, clipped to their images."""
+        """Regions, given per image, as they are moved, clipped to their images."""
         decoded = self.roi_heads.box_coder.decode(moves, boxes).reshape(-1, 4)
         parts = decoded.split([len(own) for own in boxes])
         return [clip_boxes_to_image(*pair) for pair in zip(parts, batch.sizes, strict=True)]
@@ -116,37 +147,38 @@ class VotingDetector(RegionDetector):
     def region_losses(
         self, outputs: RegionOutputs, boxes: list[Tensor], targets: list[Targets]
     ) -> RegionLosses:
-        """Losses of N boxes, given per image; one is on an object if their IoU is 0.5 or more."""
+        """Losses of N regions, given per image; those with an IoU of 0.5 or more are objects."""
         labels, moves, truths = self._assign(boxes, targets, outputs.mask_logits.shape[-1])
         positive = labels > 0
         error = F.smooth_l1_loss(outputs.moves, moves, beta=self.box_beta, reduction="none")
         own = masks_of_class(outputs.mask_logits[positive], labels[positive] - 1)
         masks = torch.zeros_like(error[:, 0])
         masks[positive] = mask_bce(own, truths)
-        return RegionLosses(
-            classes=F.cross_entropy(outputs.class_logits, labels, reduction="none"),
-            boxes=torch.where(positive, error.sum(1), 0),
-            masks=masks,
-            positive=positive,
-        )
+        classes = F.cross_entropy(outputs.class_logits, labels, reduction="none")
+        return RegionLosses(classes, torch.where(positive, error.sum(1), 0), masks, positive)
 
     @torch.no_grad()
     def _assign(
         self, boxes: list[Tensor], targets: list[Targets], size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class of each box, 0 for background, the way to its object, and the objects' masks."""
-        truths = [t.boxes if len(t) else t.boxes.new_zeros(1, 4) for t in targets]
+        """Class of each region, 0 for background, the way to its object, and objects' masks."""
+        truths = self._truths(targets)
         index, labels = self.roi_heads.assign_targets_to_proposals(
-            boxes, [t.boxes for t in targets], [t.labels + 1 for t in targets]
+            boxes, [t["boxes"] for t in truths], [t["labels"] for t in truths]
         )
-        objects = [own[rows] for own, rows in zip(truths, index, strict=True)]
-        moves = torch.cat(self.roi_heads.box_coder.encode(objects, boxes))
-        masks = [
-            crop_masks(t.masks, own[label > 0], size, index=rows[label > 0])
-            for t, own, label, rows in zip(targets, boxes, labels, index, strict=True)
-        ]
-        label = torch.cat(labels)
-        return label, moves.where((label > 0)[:, None], 0), torch.cat(masks)
+        moves, masks = [], []
+        for own, target, label, rows in zip(boxes, targets, labels, index, strict=True):
+            on = label > 0
+            moves.append(own.new_zeros(len(own), 4))
+            moves[-1][on] = self.roi_heads.box_coder.encode_single(target.boxes[rows[on]], own[on])
+            masks.append(crop_masks(target.masks, own[on], size, index=rows[on]))
+        return torch.cat(labels), torch.cat(moves), torch.cat(masks)
+
+
+def mirror_boxes(boxes: Tensor, width: float) -> Tensor:
+    """N×4 boxes of an image in its mirror image."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def masks_of_class(masks: Tensor, labels: Tensor) -> Tensor:
@@ -157,32 +189,29 @@ def masks_of_class(masks: Tensor, labels: Tensor) -> Tensor:
 def vote_masks(
     masks: Tensor, boxes: Tensor, scores: Tensor, rows: Tensor, labels: Tensor
 ) -> Tensor:
-    """Average the masks of the boxes around each detection, weighted by their scores (MNC §4).
+    """Average the masks of the regions around each detection, weighted by their scores (MNC §4).
 
-    These are the boxes whose IoU with the detection is 0.5 or more; they need not be detections.
-    A mask is 0 beyond its box.
+    These are all whose IoU with the detection is 0.5 or more. A mask is 0 beyond its region.
 
     Args:
-        masks: M×C×R×R probabilities in [0, 1] over the boxes, or M×1×R×R.
-        boxes: M×4.
+        masks: M×C×R×R probabilities in [0, 1] over the regions, or M×1×R×R.
+        boxes: M×4, the regions.
         scores: M×C.
-        rows: N int64, the box of each detection.
-        labels: N int64, its class, whose masks and scores count.
+        rows, labels: N int64 each, region and class of the detections.
 
     Returns:
-        N×R×R in [0, 1], over the boxes of the detections.
+        N×R×R in [0, 1], over the regions of the detections.
     """
     size = masks.shape[-1]
     detection, voter = (box_iou(boxes[rows], boxes) >= 0.5).nonzero().unbind(1)
     weights = scores[voter, labels[detection]]
     centres = (torch.arange(size, device=boxes.device) + 0.5) / size
-    start, side = boxes[rows, :2], boxes[rows, 2:] - boxes[rows, :2]
-    along, down = (start[..., None] + side[..., None] * centres - 0.5).unbind(1)
+    start, side = boxes[rows, :2, None], (boxes[rows, 2:] - boxes[rows, :2])[..., None]
+    along, down = (start + side * centres - 0.5).unbind(1)
     votes = masks.new_zeros(len(rows), size, size)
     for part in portions(0, len(voter), cells=size**2):
         of, by = detection[part], voter[part]
-        own = masks_of_class(masks[by], labels[of])
-        seen = sample_rois(own, boxes[by], down[of], along[of])
+        seen = sample_rois(masks_of_class(masks[by], labels[of]), boxes[by], down[of], along[of])
         votes.index_add_(0, of, weights[part, None, None] * seen)
     total = scores.new_zeros(len(rows)).index_add_(0, detection, weights)
     return votes / total[:, None, None]
