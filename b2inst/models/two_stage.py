@@ -59,13 +59,10 @@ class TwoStageSegmenter(Segmenter):
     def _masks(self, features: Features, boxes: list[Tensor], batch: ImageBatch) -> Any:
         return self.mask_head(features, boxes)
 
-    def _features(self, images: Tensor) -> Features:
-        features: Features = self.backbone(images)
-        return {stride: channels_first(maps) for stride, maps in features.items()}
-
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
-            features = self._features(batch.images)
+            features: Features = self.backbone(batch.images)
+            features = {stride: channels_first(maps) for stride, maps in features.items()}
             detections = self.detector.detect(features, batch)
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])

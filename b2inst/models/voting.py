@@ -38,13 +38,12 @@ class VotingSegmenter(TwoStageSegmenter):
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; see ``Segmenter``."""
         batch = self.preprocessor(images)
-        losses: dict[str, Tensor] = self.detector.loss(self.backbone(batch.images), batch, targets)
-        return losses
+        return dict(self.detector.loss(self.backbone(batch.images), batch, targets))
 
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
             views = [self._view(batch.images, scale) for scale in self.scales]
-            detections = self.detector.detect(self._features(batch.images), batch, views)
+            detections = self.detector.detect(self.backbone(batch.images), batch, views)
         probabilities = torch.cat([d.coefficients for d in detections])
         size = round(probabilities.shape[1] ** 0.5)
         boxes = torch.cat([d.boxes for d in detections])
@@ -54,7 +53,7 @@ class VotingSegmenter(TwoStageSegmenter):
         images = F.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
         height, width = (-side % self.preprocessor.size_divisor for side in images.shape[2:])
         images = F.pad(images, (0, width, 0, height))
-        both = (self.detector.maps(self._features(image)) for image in (images, images.flip(3)))
+        both = (self.detector.maps(self.backbone(image)) for image in (images, images.flip(3)))
         return View(scale, images.shape[3], *both)
 
 
@@ -67,24 +66,16 @@ _FULL: dict[str, Any] = {
 }
 _SMALL = {name: SMALL_RCNN["detector"][name] for name in _FULL}
 
-_FULL_OWN: dict[Callable[..., VotingDetector], dict[str, Any]] = {
-    FCISDetector: {"stride": 16},
-    MNCDetector: {"box_head": FULL_RCNN["box_head"], "hidden": 1024},
-}
-_SMALL_OWN: dict[Callable[..., VotingDetector], dict[str, Any]] = {
-    FCISDetector: {
-        "stride": 4,
-        "channels": 64,
-        "norm": GROUP_NORM,
-        "hard_samples": 48,
-        "side": 40,
-    },
-    MNCDetector: {
-        "box_head": SMALL_RCNN["box_head"],
-        "hidden": 64,
-        "mask_hidden": 64,
-        "norm_hidden": nn.LayerNorm,
-    },
+#: Arguments of each, of models on a ResNet and of narrow ones.
+_OWN: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
+    FCISDetector: (
+        {"stride": 16},
+        {"stride": 4, "channels": 64, "norm": GROUP_NORM, "hard_samples": 48, "side": 40},
+    ),
+    MNCDetector: (
+        {"box_head": FULL_RCNN["box_head"], "hidden": 1024},
+        {"box_head": SMALL_RCNN["box_head"], "hidden": 64, "mask_hidden": 64, "norm": nn.LayerNorm},
+    ),
 }
 
 
@@ -115,7 +106,7 @@ class Voting(Family):
                 num_classes=num_classes,
                 strides=backbone.strides,
                 **(_FULL if full else _SMALL),
-                **(_FULL_OWN if full else _SMALL_OWN)[self.detector],
+                **_OWN[self.detector][0 if full else 1],
             )
         size = (FULL_RCNN if full else SMALL_RCNN)["preprocessor"]
         return VotingSegmenter(

@@ -28,7 +28,6 @@ class RegionDetector(nn.Module):
         anchor_sizes: Side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
         train_proposals, test_proposals: Per level before suppression, and per image after it.
         samples: Boxes per image to train on, a quarter of them objects.
-        nms_threshold: IoU from which the better of two detections of a class suppresses the other.
         detectron2: Anchors and box losses of detectron2: sides of anchors are not rounded, their
             steps are the strides, and errors are not squared near 0.
     """
@@ -42,7 +41,6 @@ class RegionDetector(nn.Module):
         train_proposals: tuple[int, int] = (2000, 2000),
         test_proposals: tuple[int, int] = (1000, 1000),
         samples: int = 512,
-        nms_threshold: float = 0.5,
         detectron2: bool = False,
     ) -> None:
         super().__init__()
@@ -75,7 +73,7 @@ class RegionDetector(nn.Module):
             positive_fraction=0.25,
             bbox_reg_weights=None,
             score_thresh=0.05,
-            nms_thresh=nms_threshold,
+            nms_thresh=0.5,
             detections_per_img=100,
         )
         self.max_detections = 100

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from b2inst.modules.layers import NormLayer, initialise
-from b2inst.modules.mask_voting import RegionLosses, RegionOutputs, VotingDetector
+from b2inst.modules.mask_voting import RegionOutputs, VotingDetector, mean_losses
 from b2inst.ops.roi_align import assemble_regions
 from b2inst.structures import Features, ImageBatch, Targets
 
@@ -23,12 +23,13 @@ class FCISDetector(VotingDetector):
         stride: Level that the score maps are computed from.
         channels: Width of the convolution before them.
         norm: Builds a norm after it; published without.
-        parts: k, parts of a region along a side, each of which has score maps of its own.
-        mask_size: R, a multiple of k.
         hard_samples: Regions per image to train on, those of the largest losses.
         side: See ``VotingDetector.detect``.
         proposals: Other arguments of ``RegionDetector``.
     """
+
+    parts = 7  #: k, along a side of a region; each has score maps of its own
+    mask_size = 21  #: R, a multiple of k
 
     def __init__(
         self,
@@ -38,20 +39,17 @@ class FCISDetector(VotingDetector):
         stride: int,
         channels: int = 1024,
         norm: NormLayer | None = None,
-        parts: int = 7,
-        mask_size: int = 21,
         hard_samples: int = 128,
         side: int = 224,
         **proposals: Any,
     ) -> None:
-        super().__init__(in_channels=in_channels, nms_threshold=0.3, **proposals)
-        self.stride, self.parts, self.mask_size = stride, parts, mask_size
-        self.hard_samples, self.side = hard_samples, side
-        maps = (2 * (num_classes + 1) + 4) * parts**2
+        super().__init__(in_channels=in_channels, **proposals)
+        self.roi_heads.nms_thresh = 0.3
+        self.stride, self.hard_samples, self.side = stride, hard_samples, side
+        maps = (2 * (num_classes + 1) + 4) * self.parts**2
         self.conv = Conv2dNormActivation(in_channels, channels, norm_layer=norm)
         self.score_maps = nn.Linear(channels, maps)  # a 1×1 convolution, channels last
-        for layer in (self.conv, self.score_maps):
-            initialise(layer, partial(nn.init.normal_, std=0.01))
+        initialise(self, partial(nn.init.normal_, std=0.01))
 
     def maps(self, features: Features) -> Tensor:
         """Scores of each part inside and outside each class, and moves: B×h×w×(k²·(2·(C+1)+4))."""
@@ -81,7 +79,7 @@ class FCISDetector(VotingDetector):
         boxes = [torch.cat([own, t.boxes]) for own, t in zip(proposals, targets, strict=True)]
         each = self.region_losses(self.regions(self.maps(features), boxes), boxes, targets)
         hard, start = [], 0
-        for own in (each.classes + each.boxes + each.masks).split([len(own) for own in boxes]):
+        for own in each.sum(1).split([len(own) for own in boxes]):
             hard.append(own.topk(min(self.hard_samples, len(own))).indices + start)
             start += len(own)
-        return losses | RegionLosses(*(values[torch.cat(hard)] for values in each)).mean()
+        return losses | mean_losses(each[torch.cat(hard)])

@@ -42,24 +42,6 @@ class RegionOutputs(NamedTuple):
         return RegionOutputs(self.class_logits, moves, self.mask_logits.flip(-1))
 
 
-class RegionLosses(NamedTuple):
-    """Losses of N regions; those of boxes and masks are 0 for background."""
-
-    classes: Tensor  #: N
-    boxes: Tensor  #: N
-    masks: Tensor  #: N
-    positive: Tensor  #: N bool
-
-    def mean(self) -> dict[str, Tensor]:
-        """Means by name: of masks over the regions on objects, else over all."""
-        count = max(len(self.classes), 1)
-        return {
-            "loss_class": self.classes.sum() / count,
-            "loss_box": self.boxes.sum() / count,
-            "loss_mask": self.masks.sum() / even_share(self.positive.sum()),
-        }
-
-
 class View(NamedTuple):
     """A batch whose images were scaled, and then mirrored."""
 
@@ -116,8 +98,10 @@ class VotingDetector(RegionDetector):
         for number, view in enumerate(views):
             own = [box[which == number] * view.scale for box, which in pairs]
             plain = self.regions(view.maps, own)
-            mirrored = self.regions(view.mirrored, [mirror_boxes(b, view.width) for b in own])
-            averaged = zip(plain, mirrored.mirrored(), strict=True)
+            edges, sign = every.new_tensor([[view.width, 0, view.width, 0], [-1, 1, -1, 1]])
+            flipped = [(edges + sign * box)[:, [2, 1, 0, 3]] for box in own]
+            mirrored = self.regions(view.mirrored, flipped).mirrored()
+            averaged = zip(plain, mirrored, strict=True)
             found.append([(one + two) / 2 for one, two in averaged])
             rows.append((best == number).nonzero()[:, 0])
         order = torch.cat(rows).argsort()
@@ -146,42 +130,51 @@ class VotingDetector(RegionDetector):
 
     def region_losses(
         self, outputs: RegionOutputs, boxes: list[Tensor], targets: list[Targets]
-    ) -> RegionLosses:
-        """Losses of N regions, given per image; those with an IoU of 0.5 or more are objects."""
+    ) -> Tensor:
+        """Losses of N regions, given per image: of class, box and mask, N×3.
+
+        Regions with an IoU of 0.5 or more are on an object; the last two are 0 for others.
+        """
         labels, moves, truths = self._assign(boxes, targets, outputs.mask_logits.shape[-1])
         positive = labels > 0
-        error = F.smooth_l1_loss(outputs.moves, moves, beta=self.box_beta, reduction="none")
-        own = masks_of_class(outputs.mask_logits[positive], labels[positive] - 1)
-        masks = torch.zeros_like(error[:, 0])
-        masks[positive] = mask_bce(own, truths)
-        classes = F.cross_entropy(outputs.class_logits, labels, reduction="none")
-        return RegionLosses(classes, torch.where(positive, error.sum(1), 0), masks, positive)
+        own = own_masks(outputs.mask_logits[positive], labels[positive] - 1)
+        each = torch.zeros_like(outputs.moves[:, :3])
+        each[:, 0] = F.cross_entropy(outputs.class_logits, labels, reduction="none")
+        error = F.smooth_l1_loss(
+            outputs.moves[positive], moves, beta=self.box_beta, reduction="none"
+        )
+        each[positive, 1], each[positive, 2] = error.sum(1), mask_bce(own, truths)
+        return each
 
     @torch.no_grad()
     def _assign(
         self, boxes: list[Tensor], targets: list[Targets], size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class of each region, 0 for background, the way to its object, and objects' masks."""
+        """Class of N regions, 0 for background; ways to the objects of others, and their masks."""
         truths = self._truths(targets)
         index, labels = self.roi_heads.assign_targets_to_proposals(
             boxes, [t["boxes"] for t in truths], [t["labels"] for t in truths]
         )
         moves, masks = [], []
         for own, target, label, rows in zip(boxes, targets, labels, index, strict=True):
-            on = label > 0
-            moves.append(own.new_zeros(len(own), 4))
-            moves[-1][on] = self.roi_heads.box_coder.encode_single(target.boxes[rows[on]], own[on])
-            masks.append(crop_masks(target.masks, own[on], size, index=rows[on]))
+            own, rows = own[label > 0], rows[label > 0]
+            moves.append(self.roi_heads.box_coder.encode_single(target.boxes[rows], own))
+            masks.append(crop_masks(target.masks, own, size, index=rows))
         return torch.cat(labels), torch.cat(moves), torch.cat(masks)
 
 
-def mirror_boxes(boxes: Tensor, width: float) -> Tensor:
-    """N×4 boxes of an image in its mirror image."""
-    x1, y1, x2, y2 = boxes.unbind(1)
-    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
+def mean_losses(losses: Tensor) -> dict[str, Tensor]:
+    """Means of N×3 ``region_losses`` by name: of masks over regions on objects, else over all."""
+    total, count = losses.sum(0), max(len(losses), 1)
+    objects = even_share((losses[:, 2] > 0).sum())
+    return {
+        "loss_class": total[0] / count,
+        "loss_box": total[1] / count,
+        "loss_mask": total[2] / objects,
+    }
 
 
-def masks_of_class(masks: Tensor, labels: Tensor) -> Tensor:
+def own_masks(masks: Tensor, labels: Tensor) -> Tensor:
     """Select the masks of N labels from N×C×R×R, or those of any class from N×1×R×R: N×R×R."""
     return of_class(masks, labels.clamp(max=masks.shape[1] - 1))
 
@@ -211,7 +204,7 @@ def vote_masks(
     votes = masks.new_zeros(len(rows), size, size)
     for part in portions(0, len(voter), cells=size**2):
         of, by = detection[part], voter[part]
-        seen = sample_rois(masks_of_class(masks[by], labels[of]), boxes[by], down[of], along[of])
+        seen = sample_rois(own_masks(masks[by], labels[of]), boxes[by], down[of], along[of])
         votes.index_add_(0, of, weights[part, None, None] * seen)
     total = scores.new_zeros(len(rows)).index_add_(0, detection, weights)
     return votes / total[:, None, None]

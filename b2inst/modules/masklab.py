@@ -40,8 +40,9 @@ class MaskLabHead(nn.Module):
 
     Args:
         channels: Width of the convolutions before both logits; the refinement has half as many.
-        sectors, rings: Directions, and distances of each, that are distinguished.
     """
+
+    sectors, rings = 8, 4  #: directions, and distances of each, that are distinguished
 
     def __init__(
         self,
@@ -51,20 +52,17 @@ class MaskLabHead(nn.Module):
         pooler: RoIPooler,
         channels: int = 128,
         norm: NormLayer | None = None,
-        sectors: int = 8,
-        rings: int = 4,
     ) -> None:
         super().__init__()
         self.stride = pooler.strides[0]
         self.crop = RoIPooler(strides=(self.stride,), size=2 * pooler.size, samples=pooler.samples)
-        self.num_classes, self.sectors, self.rings = num_classes, sectors, rings
+        self.num_classes = num_classes
         self.convs = nn.Sequential(
-            Conv2dNormActivation(in_channels, channels, norm_layer=norm),
-            Conv2dNormActivation(channels, channels, norm_layer=norm),
+            *(Conv2dNormActivation(w, channels, norm_layer=norm) for w in (in_channels, channels))
         )
-        self.logits = nn.Conv2d(channels, num_classes + 1 + sectors * rings, 1)
+        self.logits = nn.Conv2d(channels, num_classes + 1 + self.sectors * self.rings, 1)
         self.fine = nn.Conv2d(in_channels, channels // 2, 1)
-        self.coarse = nn.Conv2d(1 + rings, 1, 1)
+        self.coarse = nn.Conv2d(1 + self.rings, 1, 1)
         widths = channels // 2 + 1, channels // 2, channels // 2
         self.refine = nn.Sequential(
             *(Conv2dNormActivation(w, channels // 2, 5, norm_layer=norm) for w in widths),
@@ -108,7 +106,7 @@ class MaskLabHead(nn.Module):
         classes = torch.zeros_like(maps[:, 0], dtype=torch.int64)  # padding is background
         directions = classes - 1
         for i, target in enumerate(targets):
-            own = pixel_targets(target, self.stride, self.sectors, self.rings)
+            own = self._pixel_targets(target)
             height, width = own[0].shape
             classes[i, :height, :width], directions[i, :height, :width] = own
         semantic, direction = maps.tensor_split([self.num_classes + 1], dim=1)
@@ -117,6 +115,28 @@ class MaskLabHead(nn.Module):
             "loss_semantic": F.cross_entropy(semantic, classes),
             "loss_direction": error / even_share((directions >= 0).sum()),
         }
+
+    def _pixel_targets(self, target: Targets) -> tuple[Tensor, Tensor]:
+        """Class and direction of cells, 0 and -1 for background; of the smallest object there.
+
+        Rings around the centre of the object's box have the same width; the last has its corners.
+        """
+        index = smallest_mask(target.masks, self.stride)
+        if not len(target):
+            return index + 1, index
+        boxes = target.boxes[index]
+        rows, columns = (
+            torch.arange(cells, device=index.device) * self.stride + self.stride // 2 + 0.5
+            for cells in index.shape
+        )
+        middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+        x, y = middle[..., 0] - columns, middle[..., 1] - rows[:, None]
+        distance = torch.hypot(x, y) / torch.hypot(*half.unbind(-1))
+        ring = (distance * self.rings).long().clamp(max=self.rings - 1)
+        direction = ring * self.sectors + sectors_of(x, y, self.sectors)
+        nothing = index < 0
+        classes = (target.labels[index] + 1).masked_fill(nothing, 0)
+        return classes, direction.masked_fill(nothing, -1)
 
 
 def sectors_of(x: Tensor, y: Tensor, sectors: int) -> Tensor:
@@ -145,34 +165,3 @@ def assemble_directions(maps: Tensor, boxes: Tensor, sectors: int) -> Tensor:
     x, y = torch.broadcast_tensors(width * steps, height * steps[:, None])
     chosen = sectors_of(x, y, sectors)[:, None, None]
     return maps.unflatten(1, (-1, sectors)).take_along_dim(chosen, 2)[:, :, 0]
-
-
-def pixel_targets(target: Targets, stride: int, sectors: int, rings: int) -> tuple[Tensor, Tensor]:
-    """Class and direction of the cells of an image, by the smallest object on their centres.
-
-    The distance to the centre of the object's box is in rings of equal width, the last of which
-    ends at the corners.
-
-    Args:
-        target: Objects of the image.
-        stride: Pixels per cell.
-        sectors, rings: Directions and distances that are distinguished.
-
-    Returns:
-        Classes h×w, 0 for background, and ring times ``sectors`` plus sector, -1 for background.
-    """
-    index = smallest_mask(target.masks, stride)
-    if not len(target):
-        return index + 1, index
-    boxes = target.boxes[index]
-    rows, columns = (
-        torch.arange(cells, device=index.device) * stride + stride // 2 + 0.5
-        for cells in index.shape
-    )
-    middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
-    x, y = middle[..., 0] - columns, middle[..., 1] - rows[:, None]
-    distance = torch.hypot(x, y) / torch.hypot(*half.unbind(-1))
-    ring = (distance * rings).long().clamp(max=rings - 1)
-    direction = ring * sectors + sectors_of(x, y, sectors)
-    nothing = index < 0
-    return (target.labels[index] + 1).masked_fill(nothing, 0), direction.masked_fill(nothing, -1)

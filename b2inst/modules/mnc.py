@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from b2inst.modules.layers import NormLayer, RoIPooler, initialise
-from b2inst.modules.mask_voting import RegionOutputs, VotingDetector
+from b2inst.modules.layers import NormLayer, RoIPooler
+from b2inst.modules.mask_voting import RegionOutputs, VotingDetector, mean_losses
 from b2inst.structures import Features, ImageBatch, Targets
 
 
@@ -29,10 +28,11 @@ class MNCDetector(VotingDetector):
             inputs and width.
         hidden: That width.
         mask_hidden: Width of the hidden layer of the second stage.
-        norm_hidden: Builds a norm after it; published without.
-        mask_size: R.
+        norm: Builds a norm after it; published without.
         proposals: Other arguments of ``RegionDetector``.
     """
+
+    mask_size = 28  #: R
 
     def __init__(
         self,
@@ -42,26 +42,22 @@ class MNCDetector(VotingDetector):
         box_head: Callable[[int, int], nn.Module],
         hidden: int,
         mask_hidden: int = 256,
-        norm_hidden: NormLayer = nn.Identity,
-        mask_size: int = 28,
+        norm: NormLayer = nn.Identity,
         **proposals: Any,
     ) -> None:
         super().__init__(in_channels=in_channels, **proposals)
         self.pooler = RoIPooler(strides=(4, 8, 16, 32), size=14, samples=1)
-        cells = mask_size**2
         self.mask = nn.Sequential(
             nn.Flatten(),
             nn.Linear(in_channels * 14**2, mask_hidden),
-            norm_hidden(mask_hidden),
+            norm(mask_hidden),
             nn.ReLU(),
-            nn.Linear(mask_hidden, cells),
-            nn.Unflatten(1, (1, mask_size, mask_size)),
+            nn.Linear(mask_hidden, self.mask_size**2),
+            nn.Unflatten(1, (1, self.mask_size, self.mask_size)),
         )
         self.box_path, self.mask_path = (box_head(in_channels * 7**2, hidden) for _ in range(2))
         self.class_logits = nn.Linear(2 * hidden, num_classes + 1)
         self.moves = nn.Linear(2 * hidden, 4)
-        for layer, std in ((self.mask[-2], 0.01), (self.class_logits, 0.01), (self.moves, 0.001)):
-            initialise(layer, partial(nn.init.normal_, std=std))
 
     def regions(self, maps: Features, boxes: list[Tensor]) -> RegionOutputs:
         """Outputs of the second and third stage for N regions."""
@@ -81,9 +77,10 @@ class MNCDetector(VotingDetector):
         proposals, losses = self._propose(features, batch, truths)
         boxes, *_ = self.roi_heads.select_training_samples(proposals, truths)
         outputs = self.regions(features, boxes)
-        first = self.region_losses(outputs, boxes, targets).mean()
+        first = mean_losses(self.region_losses(outputs, boxes, targets))
         boxes = self.moved(boxes, outputs.moves, batch)
-        second = self.region_losses(self.regions(features, boxes), boxes, targets).mean()
+        outputs = self.regions(features, boxes)
+        second = mean_losses(self.region_losses(outputs, boxes, targets))
         return losses | {name: first[name] + second[name] for name in first}
 
     def _propose(

@@ -78,21 +78,16 @@ class FocalSemanticHead(SemanticHead):
 
 
 def smallest_mask(masks: Tensor, stride: int) -> Tensor:
-    """Find the smallest mask, of equal ones the first, that covers the centre of a cell.
+    """Row of the smallest of N masks, of equal ones the first, on each cell's centre; -1 if none.
 
     Args:
         masks: N×H×W, 0 or 1.
         stride: Pixels per cell.
-
-    Returns:
-        h×w int64, the row of the mask; -1 where there is none.
     """
     covered = masks[:, stride // 2 :: stride, stride // 2 :: stride].bool()
-    if not len(masks):
-        return covered.new_full(covered.shape[1:], -1, dtype=torch.int64)
     area = masks.sum((1, 2), dtype=torch.float32)[:, None, None]
-    smallest, index = torch.where(covered, area, torch.inf).min(0)
-    return index.masked_fill(smallest.isinf(), -1)
+    areas = torch.where(covered, area, torch.inf)
+    return F.pad(areas, (0, 0, 0, 0, 1, 0), value=torch.inf).argmin(0) - 1
 
 
 class ClassMapHead(nn.Module):
