@@ -30,8 +30,8 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
     faster = maps.device.type == "cpu" and maps.shape[1] >= _MANY
     if not len(rois) or not (faster or rois.requires_grad):
         return torchvision_roi_align(maps, rois, size, scale, samples, aligned=True)
-    cells = maps.permute(0, 2, 3, 1).flatten(0, 2).float()
-    corners = rois[:, 1:].float() * scale - 0.5
+    cells = maps.permute(0, 2, 3, 1).flatten(0, 2).to(rois.dtype)
+    corners = rois[:, 1:] * scale - 0.5
     if samples:
         pooled = _pool(cells, maps.shape, rois[:, 0], corners, size, (samples, samples))
     else:
@@ -65,8 +65,8 @@ def assemble_regions(maps: Tensor, rois: Tensor, size: int, scale: float, parts:
     """
     cells = maps.unflatten(3, (parts**2, -1))
     shape = cells[:, :, :, 0].permute(0, 3, 1, 2).shape
-    corners = rois[:, 1:].float() * scale - 0.5
-    cells = cells.flatten(0, 3).float()
+    corners = rois[:, 1:] * scale - 0.5
+    cells = cells.flatten(0, 3).to(rois.dtype)
     return _pool(cells, shape, rois[:, 0], corners, size, (1, 1), parts)
 
 
