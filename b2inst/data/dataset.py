@@ -16,8 +16,8 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.images import read_record
-from b2inst.data.records import Annotation, ImageRecord
+from b2inst.data.images import ImageRecord, read_record
+from b2inst.data.segmentation import Annotation
 from b2inst.structures import Targets
 
 #: An image and the mask of each of its annotations, at the size of the file.

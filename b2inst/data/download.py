@@ -43,8 +43,11 @@ def download(
     download is repeated once.
 
     Args:
+        url: Address of the file.
+        target: File to write.
         size: Expected number of bytes.
         md5: Expected checksum, in hexadecimal.
+        progress: Whether to show a progress bar.
 
     Raises:
         DataError: The file cannot be downloaded, or it is another one.

@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from b2inst.data.coco import CocoIndex
 from b2inst.data.dataset import CocoDataset
 from b2inst.data.errors import DataError
-from b2inst.data.images import Bytes, as_array, read_record
-from b2inst.data.records import ImageRecord
+from b2inst.data.images import Bytes, ImageRecord, as_array, read_record
 from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
 
@@ -42,10 +41,13 @@ def train_loader(
     """An endless loader of ``(images, targets)`` lists, one permutation after another.
 
     Args:
+        dataset: Images to draw from.
         batch_size: Images per iteration over all devices.
         seed: Seed of order and augmentation.
         start_iteration: Number of batches to leave out, for resuming.
+        num_workers: Processes that load images (0: this one).
         rank: This process gets every ``world_size``-th image of the batch, from the rank-th on.
+        world_size: Number of processes that train.
         aspect_grouping: Whether no batch mixes upright and wide images, which saves padding.
 
     Raises:

@@ -28,6 +28,14 @@ def write_scenes(
     Scene i of a split has the seed ``(seed, i)``. A split is written completely or not at all, and
     reused if it has the same scenes.
 
+    Args:
+        root: Folder to write to.
+        split: Name of the split.
+        images: Number of scenes.
+        size: Side of a scene in pixels, at least 32.
+        seed: Seed of the split.
+        progress: Whether to show a progress bar.
+
     Returns:
         The annotation file.
 

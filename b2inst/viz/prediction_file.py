@@ -20,10 +20,9 @@ _Entry = dict[str, list[dict[str, Any]]]  # an image and its annotations, as in 
 class PredictionFile:
     """Adds images with their predictions to a COCO annotation file.
 
-    As a context manager, it saves each image as soon as it is added, as a line of a hidden file
-    beside ``path``, and writes the COCO file when the context ends, also by an exception. If the
-    process is killed, the lines stay and are read the next time. Annotations are not kept in
-    memory.
+    As a context manager, it saves each image as soon as it is added, as a line of a hidden file,
+    and writes the COCO file when the context ends, also by an exception. If the process is killed,
+    the lines are read the next time. Annotations are not kept in memory.
 
     Args:
         path: COCO file, in a folder that exists.
