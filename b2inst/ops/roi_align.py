@@ -14,7 +14,8 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
     """RoIAlign with aligned corners, as torchvision's up to rounding, but faster on CPUs.
 
     Arguments are torchvision's. Each bin is a weighted sum of cells over all channels, an embedding
-    bag; torchvision computes the weights again for each channel.
+    bag; torchvision computes the weights again for each channel. Unlike there, gradients flow to
+    boxes that require them: with one sample per bin this is RoI warping (MNC §3.2).
     """
     faster = maps.device.type == "cpu" and maps.shape[1] >= _MANY
     if not len(rois) or not (faster or rois.requires_grad):
