@@ -114,6 +114,9 @@ SLOW = [
         "ms-rcnn-tiny",
         "pointrend-tiny",
         "centermask-tiny",
+        "fcispp-tiny",
+        "mnc-tiny",
+        "masklab-tiny",
         "maskrcnn-r50",
     )
     for runtime in RUNTIMES

@@ -38,6 +38,10 @@ _TWO_STAGE = {
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
     "pointrend": "PointRend",
+    "fcis": "FCIS",
+    "fcispp": "FCIS++",
+    "mnc": "Multi-task network cascades",
+    "masklab": "MaskLab",
 }
 
 

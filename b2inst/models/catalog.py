@@ -12,8 +12,11 @@ from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
+from b2inst.models.voting import Voting
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 from b2inst.modules.mask_heads import BoundaryPreservingHead
+from b2inst.modules.masklab import MaskLabHead
+from b2inst.modules.mnc import MNCDetector
 
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
@@ -72,6 +75,11 @@ _TWO_STAGE: dict[str, Family] = {
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
     "pointrend": PointRend(),
+    "fcis": Voting(),
+    # Of 800 pixels, the shorter sides that are published.
+    "fcispp": Voting(scales=(0.6, 0.72, 0.86, 1.08, 1.5, 1.75)),
+    "mnc": Voting(detector=MNCDetector),
+    "masklab": MaskRCNN(mask_head=MaskLabHead),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {

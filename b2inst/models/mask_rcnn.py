@@ -18,7 +18,7 @@ from b2inst.modules.layers import RoIPooler, mlp
 from b2inst.modules.mask_heads import MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
 
-_GROUP_NORM = partial(nn.GroupNorm, 8)
+GROUP_NORM = partial(nn.GroupNorm, 8)
 
 
 def _normalised_mlp(inputs: int, hidden: int) -> nn.Sequential:
@@ -49,11 +49,11 @@ SMALL_RCNN: dict[str, Any] = {
         "test_proposals": (200, 100),
         "samples": 48,
     },
-    "mask_head": {"channels": 32, "norm": _GROUP_NORM},
+    "mask_head": {"channels": 32, "norm": GROUP_NORM},
     "scoring_head": {
         "channels": 32,
         "hidden": 64,
-        "norm": _GROUP_NORM,
+        "norm": GROUP_NORM,
         "norm_hidden": nn.LayerNorm,
     },
 }

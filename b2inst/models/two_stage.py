@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from b2inst.inference import channels_first
 from b2inst.models.segmenter import Prediction, Segmenter
-from b2inst.modules.center_mask import FCOSDetector
-from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.structures import Features, ImageBatch, RoIMasks, Targets, of_class
@@ -24,7 +22,7 @@ class TwoStageSegmenter(Segmenter):
 
     Args:
         preprocessor, backbone: See ``Segmenter``.
-        detector: Predicts boxes and classes.
+        detector: Predicts boxes and classes: ``FasterRCNN`` or ``FCOSDetector``.
         mask_head: Predicts a mask of each class in a box; see ``b2inst.modules.mask_heads``.
         scoring_head: Without one, the ranking score is the classification score.
     """
@@ -34,17 +32,17 @@ class TwoStageSegmenter(Segmenter):
         *,
         preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: FasterRCNN | FCOSDetector,
+        detector: Any,
         mask_head: Any,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
         super().__init__(preprocessor=preprocessor, backbone=backbone)
-        self.detector = detector
+        self.detector: Any = detector
         self.mask_head = mask_head
         self.scoring_head = scoring_head
 
     @property
-    def _detector(self) -> FasterRCNN | FCOSDetector:
+    def _detector(self) -> Any:
         return self.detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:

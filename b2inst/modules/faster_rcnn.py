@@ -19,17 +19,15 @@ from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
 
 
-class FasterRCNN(nn.Module):
-    """torchvision's region proposals and box head over the features of any backbone.
+class RegionDetector(nn.Module):
+    """torchvision's region proposals over the features of any backbone, and objects for regions.
 
     Args:
+        in_channels: Of every level.
         strides: Of the levels that proposals come from.
         anchor_sizes: Side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
-        box_pooler, box_head: N boxes to N×in_channels×R×R features, and these to N×hidden.
         train_proposals, test_proposals: Per level before suppression, and per image after it.
-        samples: Boxes per image to train the box head on, a quarter of them objects.
-        refined_samples: Train masks in the boxes that the box head regresses, as at inference
-            (BMask R-CNN, PointRend), instead of in the proposals.
+        samples: Boxes per image to train on, a quarter of them objects.
         detectron2: Anchors and box losses of detectron2: sides of anchors are not rounded, their
             steps are the strides, and errors are not squared near 0.
     """
@@ -38,22 +36,16 @@ class FasterRCNN(nn.Module):
         self,
         *,
         in_channels: int,
-        num_classes: int,
         strides: Sequence[int],
         anchor_sizes: Sequence[int],
-        box_pooler: RoIPooler,
-        box_head: nn.Module,
-        hidden: int,
         train_proposals: tuple[int, int] = (2000, 2000),
         test_proposals: tuple[int, int] = (1000, 1000),
         samples: int = 512,
-        refined_samples: bool = False,
         detectron2: bool = False,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.test_proposals = test_proposals
-        self.refined_samples = refined_samples
         self.box_beta = 0 if detectron2 else 1 / 9
         generator = partial(_StrideAnchors, self.strides) if detectron2 else AnchorGenerator
         anchors = generator(
@@ -72,9 +64,9 @@ class FasterRCNN(nn.Module):
         )
         self.rpn.box_beta = self.box_beta
         self.roi_heads = RoIHeads(
-            box_pooler,
-            box_head,
-            FastRCNNPredictor(hidden, num_classes + 1),
+            None,
+            None,
+            None,
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
             batch_size_per_image=samples,
@@ -109,11 +101,49 @@ class FasterRCNN(nn.Module):
     def score_threshold(self, value: float) -> None:
         self.roi_heads.score_thresh = value
 
+    def _propose(
+        self, features: Features, batch: ImageBatch, truths: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        pyramid = {str(stride): features[stride] for stride in self.strides}
+        return self.rpn(ImageList(batch.images, batch.sizes), pyramid, truths)
+
+    @staticmethod
+    def _truths(targets: list[Targets]) -> list[dict[str, Tensor]]:
+        """What torchvision calls targets; label 0 is background."""
+        return [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+
+
+class FasterRCNN(RegionDetector):
+    """Region proposals and torchvision's box head.
+
+    Args:
+        box_pooler, box_head: N boxes to N×in_channels×R×R features, and these to N×hidden.
+        refined_samples: Train masks in the boxes that the box head regresses, as at inference
+            (BMask R-CNN, PointRend), instead of in the proposals.
+        proposals: Other arguments of ``RegionDetector``.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        box_pooler: RoIPooler,
+        box_head: nn.Module,
+        hidden: int,
+        refined_samples: bool = False,
+        **proposals: Any,
+    ) -> None:
+        super().__init__(**proposals)
+        self.refined_samples = refined_samples
+        self.roi_heads.box_roi_pool = box_pooler
+        self.roi_heads.box_head = box_head
+        self.roi_heads.box_predictor = FastRCNNPredictor(hidden, num_classes + 1)
+
     def loss(
         self, features: Features, batch: ImageBatch, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], list[RoISamples]]:
         """Losses by name, and each image's boxes whose masks are to be trained."""
-        truths = [{"boxes": t.boxes, "labels": t.labels + 1} for t in targets]
+        truths = self._truths(targets)
         proposals, losses = self._propose(features, batch, truths)
         boxes, index, labels, moves = self.roi_heads.select_training_samples(proposals, truths)
         logits, deltas = self._predict(features, boxes)
@@ -135,12 +165,6 @@ class FasterRCNN(nn.Module):
             Detections(boxes, scores, labels - 1, boxes.new_zeros(len(boxes), 0))
             for boxes, scores, labels in zip(*found, strict=True)
         ]
-
-    def _propose(
-        self, features: Features, batch: ImageBatch, truths: list[dict[str, Tensor]] | None = None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        pyramid = {str(stride): features[stride] for stride in self.strides}
-        return self.rpn(ImageList(batch.images, batch.sizes), pyramid, truths)
 
     def _predict(self, features: Features, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         pooled = self.roi_heads.box_roi_pool(features, boxes)

@@ -70,14 +70,24 @@ class FocalSemanticHead(SemanticHead):
         return {"loss_semantic": loss / positive}
 
     def _class_map(self, target: Targets, background: int) -> Tensor:
-        """Class of the smallest mask, of equal ones the first, that covers a cell's centre."""
-        centre = self.stride // 2
-        covered = target.masks[:, centre :: self.stride, centre :: self.stride].bool()
+        """Class of the smallest mask that covers a cell's centre."""
+        index = smallest_mask(target.masks, self.stride)
         if not len(target):
-            return target.labels.new_full(covered.shape[1:], background)
-        area = target.masks.sum((1, 2), dtype=torch.float32)[:, None, None]
-        smallest, index = torch.where(covered, area, torch.inf).min(0)
-        return torch.where(smallest.isinf(), background, target.labels[index])
+            return torch.full_like(index, background)
+        return torch.where(index < 0, background, target.labels[index])
+
+
+def smallest_mask(masks: Tensor, stride: int) -> Tensor:
+    """Row of the smallest of N masks, of equal ones the first, on each cell's centre; -1 if none.
+
+    Args:
+        masks: N×H×W, 0 or 1.
+        stride: Pixels per cell.
+    """
+    covered = masks[:, stride // 2 :: stride, stride // 2 :: stride].bool()
+    area = masks.sum((1, 2), dtype=torch.float32)[:, None, None]
+    areas = torch.where(covered, area, torch.inf)
+    return F.pad(areas, (0, 0, 0, 0, 1, 0), value=torch.inf).argmin(0) - 1
 
 
 class ClassMapHead(nn.Module):

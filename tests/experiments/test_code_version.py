@@ -32,6 +32,9 @@ TRAINED = {
     "bmask-rcnn-tiny": {"shorter": 48, "longer_max": 48},
     "ms-rcnn-tiny": {"shorter": 48, "longer_max": 48},
     "centermask-tiny": {"shorter": 48, "longer_max": 48},
+    "fcis-tiny": {"shorter": 48, "longer_max": 48},
+    "masklab-tiny": {"shorter": 48, "longer_max": 48},
+    "mnc-tiny": {"shorter": 48, "longer_max": 48},
     "pointrend-tiny": {"shorter": 48, "longer_max": 48},
 }
 

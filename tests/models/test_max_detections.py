@@ -15,6 +15,9 @@ FAMILIES = {
     "yolact-tiny": {"keep_size": True, "size": 96},
     "maskrcnn-tiny": {"shorter": None, "longer_max": None},
     "pointrend-tiny": {"shorter": None, "longer_max": None},
+    "fcis-tiny": {"shorter": None, "longer_max": None},
+    "mnc-tiny": {"shorter": None, "longer_max": None},
+    "masklab-tiny": {"shorter": None, "longer_max": None},
 }
 
 

@@ -13,13 +13,24 @@ from torchvision.models.detection.image_list import ImageList
 
 import b2inst
 from b2inst.models import NoBasesError, TwoStageSegmenter, create_model
+from b2inst.modules.center_mask import FCOSDetector
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.structures import Targets
 from b2inst.weights import load_model, save_model
 
 Picture = Callable[..., np.ndarray]
 MakeTargets = Callable[..., Targets]
-NAMES = ["maskrcnn-tiny", "ms-rcnn-tiny", "bmask-rcnn-tiny", "pointrend-tiny", "centermask-tiny"]
+NAMES = [
+    "maskrcnn-tiny",
+    "ms-rcnn-tiny",
+    "bmask-rcnn-tiny",
+    "pointrend-tiny",
+    "centermask-tiny",
+    "fcis-tiny",
+    "fcispp-tiny",
+    "mnc-tiny",
+    "masklab-tiny",
+]
 _RCNN = {"objectness", "rpn_box_reg", "class", "box", "mask"}
 #: Parts of each model's loss.
 LOSSES = {
@@ -27,6 +38,10 @@ LOSSES = {
     "ms-rcnn-tiny": _RCNN | {"iou_score"},
     "bmask-rcnn-tiny": _RCNN | {"boundary"},
     "pointrend-tiny": _RCNN | {"point"},
+    "fcis-tiny": _RCNN,
+    "fcispp-tiny": _RCNN,
+    "mnc-tiny": _RCNN,
+    "masklab-tiny": _RCNN | {"coarse_mask", "semantic", "direction"},
     "centermask-tiny": {"class", "box", "centerness", "mask", "iou_score"},
 }
 SCORED = ("ms-rcnn-tiny", "centermask-tiny")
@@ -41,7 +56,7 @@ def tiny(name: str) -> TwoStageSegmenter:
     model.max_detections = 15
     if isinstance(model.detector, FasterRCNN):
         torch.nn.init.normal_(model.detector.roi_heads.box_predictor.bbox_pred.weight, std=0.1)
-    else:
+    elif isinstance(model.detector, FCOSDetector):
         torch.nn.init.constant_(model.detector.head.distances.bias, 4.0)  # into the image
         torch.nn.init.normal_(model.mask_head.predictor.mask_fcn_logits.weight)
     return model.eval()

@@ -231,6 +231,9 @@ def test_a_training_that_goes_on_remembers_its_best(
         "ms-rcnn-tiny",
         "pointrend-tiny",
         "centermask-tiny",
+        "fcis-tiny",
+        "mnc-tiny",
+        "masklab-tiny",
     ],
 )
 @pytest.mark.parametrize("recompute", [False, True])
