@@ -124,13 +124,12 @@ class Bases(_Movable):
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-class Masks(SampledMasks, Protocol):
-    """Soft masks of N instances, as an assembler predicts them."""
+class PastedMasks(Protocol):
+    """Soft masks of N instances, as any model predicts them."""
 
-    probabilities: Tensor  #: N×…, in [0, 1]
+    def __len__(self) -> int: ...
 
-    def resized(self, size: int) -> Tensor:
-        """Resample the masks inside their boxes: N×size×size probabilities."""
+    def __getitem__(self, index: Tensor | slice) -> Self: ...
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         """Paste the masks into an image: N×H×W bool.
@@ -138,6 +137,15 @@ class Masks(SampledMasks, Protocol):
         Boxes are N×4 in pixels of the image; ``size`` is the (height, width) of the image, and
         ``frame`` that in the network's input.
         """
+
+
+class Masks(SampledMasks, PastedMasks, Protocol):
+    """Soft masks of N instances, as an assembler predicts them."""
+
+    probabilities: Tensor  #: N×…, in [0, 1]
+
+    def resized(self, size: int) -> Tensor:
+        """Resample the masks inside their boxes: N×size×size probabilities."""
 
 
 @dataclass
@@ -155,6 +163,32 @@ class RoIMasks(_PerInstance):
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         return paste_masks(self.probabilities, boxes, size)
+
+
+@dataclass
+class WindowMasks:
+    """Masks over windows, of any sizes; a pixel belongs to a mask if its probability is >= 0.5.
+
+    Boxes may be smaller or larger than the windows. See ``PastedMasks``.
+    """
+
+    probabilities: list[Tensor]  #: N masks of any size, in [0, 1]
+    windows: Tensor  #: N×4
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        rows = torch.arange(len(self), device=self.windows.device)[index]
+        chosen = [self.probabilities[row] for row in rows.tolist()]
+        return replace(self, probabilities=chosen, windows=self.windows[rows])
+
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        scale = self.windows.new_tensor([size[1] / frame[1], size[0] / frame[0]]).repeat(2)
+        masks = torch.zeros((len(self), *size), dtype=torch.bool, device=boxes.device)
+        for i, window in enumerate(self.windows * scale):
+            masks[i] = paste_masks(self.probabilities[i][None], window[None], size)[0]
+        return masks
 
 
 @dataclass

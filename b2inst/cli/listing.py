@@ -38,6 +38,7 @@ _TWO_STAGE = {
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
     "pointrend": "PointRend",
+    "tensormask": "TensorMask",
 }
 
 

@@ -12,6 +12,7 @@ from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
+from b2inst.models.tensormask import TensorMask
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 from b2inst.modules.mask_heads import BoundaryPreservingHead
 
@@ -72,6 +73,7 @@ _TWO_STAGE: dict[str, Family] = {
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
     "pointrend": PointRend(),
+    "tensormask": TensorMask(),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
