@@ -15,7 +15,7 @@ from b2inst.models.segmenter import Prediction, Segmenter
 from b2inst.modules.backbones import TensorMaskFPN
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.tensor_mask import TensorMaskHead, WindowHead
-from b2inst.structures import Targets
+from b2inst.structures import ImageBatch, Targets
 
 
 class TensorMaskSegmenter(Segmenter):
@@ -50,7 +50,7 @@ class TensorMaskSegmenter(Segmenter):
         masks = self.mask_head(features, positives.image_index, positives.coefficients)
         return losses | self.mask_head.loss(masks, positives, targets)
 
-    def _predict(self, batch: Any) -> Prediction:
+    def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
             features = self.backbone(batch.images)
             detections = self.instance_head.detect(self.instance_head(features))
@@ -65,8 +65,8 @@ class TensorMaskSegmenter(Segmenter):
 _FULL: tuple[dict[str, Any], ...] = ({"sizes": (11, 15)}, {}, {})
 _SMALL: tuple[dict[str, Any], ...] = (
     {"sizes": (11, 15), "num_convs": 2, "norm": partial(nn.GroupNorm, 8)},
-    {"class_channels": 48, "box_channels": 48},
-    {"channels": 32, "mask_stride": 2},
+    {"class_channels": 48, "box_channels": 32},
+    {"channels": 24, "mask_stride": 2},
 )
 
 

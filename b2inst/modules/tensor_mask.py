@@ -153,12 +153,32 @@ class WindowLogits:
         return WindowMasks(probabilities, self.windows)
 
 
+class AlignedMask(nn.Linear):
+    """Aligned masks by a 1×1 convolution, of which only what natural masks need is computed.
+
+    Args:
+        channels: Of the maps.
+        size: V, side of the masks.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__(channels, size**2)
+        self.size = size
+
+    def forward(  # type: ignore[override]
+        self, maps: Tensor, factor: int, image: Tensor, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        """N×λV×λV natural masks; see ``natural_masks``."""
+        weight, bias = (p.unflatten(0, (self.size, self.size)) for p in (self.weight, self.bias))
+        return natural_masks(maps, weight, bias, factor, image, rows, columns)
+
+
 class TensorMaskHead(nn.Module):
     """Masks of windows by a tensor bipyramid: windows of twice the side have as fine masks.
 
     The features of a level are upsampled to the cells of masks, fused with the finest level's, and
-    give aligned masks, which ``swap_align2nat`` converts. Only masks of the windows that are asked
-    for are converted.
+    give aligned masks, which ``swap_align2nat`` converts. Only levels, and masks, of the windows
+    that are asked for are computed.
 
     Args:
         in_channels: Of the features.
@@ -186,7 +206,7 @@ class TensorMaskHead(nn.Module):
         self.mask_stride = mask_stride
         self.tower = _tower(in_channels, channels, num_convs, norm)
         self.fuse = _tower(channels, channels, 1, norm)
-        self.aligned = nn.ModuleList(nn.Conv2d(channels, size**2, 1) for size in sizes)
+        self.masks = nn.ModuleList(AlignedMask(channels, size) for size in sizes)
         initialise(self, _NORMAL)
 
     def forward(self, features: Features, image: Tensor, places: Tensor) -> WindowLogits:
@@ -199,27 +219,30 @@ class TensorMaskHead(nn.Module):
         """
         places = places.long()
         levels, sizes, rows, columns = places.unbind(1)
-        finest = self._upsampled(features, self.strides[0])
+        finest = self._upsampled(features[self.strides[0]], self.strides[0])
         height, width = finest.shape[2:]
         groups = []
         for level, stride in enumerate(self.strides):
-            own = levels == level
-            if level and not own.any():
+            own = (levels == level).nonzero()[:, 0]
+            if level and not len(own):  # the first level is computed so that all weights are used
                 continue
-            maps = self.fuse(finest + self._upsampled(features, stride)[..., :height, :width])
+            images, batch = image[own].unique(return_inverse=True)
+            maps = fine = finest[images]
+            if level:
+                maps = self._upsampled(features[stride][images], stride)[..., :height, :width]
             # A window's cells are around pixel stride·x: some may lie half beyond the last ones.
-            maps = F.pad(maps, (0, 1, 0, 1), mode="replicate")
-            for i, (size, conv) in enumerate(zip(self.sizes, self.aligned, strict=True)):
-                index = (own & (sizes == i)).nonzero()[:, 0]
-                if level and not len(index):
+            maps = F.pad(self.fuse(fine + maps), (0, 1, 0, 1), mode="replicate")
+            for size, mask in enumerate(self.masks):
+                of_size = sizes[own] == size
+                if level and not of_size.any():
                     continue
-                aligned = conv(maps).unflatten(1, (size, size))
-                where = (image[index], rows[index], columns[index])
-                groups.append((index, natural_masks(aligned, stride // self.mask_stride, *where)))
+                index = own[of_size]
+                at = batch[of_size], rows[index], columns[index]
+                groups.append((index, mask(maps, stride // self.mask_stride, *at)))
         return WindowLogits(groups, window_boxes(places, self.strides, self.sizes))
 
-    def _upsampled(self, features: Features, stride: int) -> Tensor:
-        maps, factor = self.tower(features[stride]), stride // self.mask_stride
+    def _upsampled(self, level: Tensor, stride: int) -> Tensor:
+        maps, factor = self.tower(level), stride // self.mask_stride
         if factor == 1:
             return maps
         return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)

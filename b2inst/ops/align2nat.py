@@ -7,8 +7,12 @@ its cell (v, u): all values at a place are predicted from the features of this p
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from b2inst.ops.frame_masks import portions
 
@@ -35,20 +39,32 @@ def swap_align2nat(aligned: Tensor, factor: int) -> Tensor:
     Returns:
         B×λV×λU×⌈H/λ⌉×⌈W/λ⌉ float32.
     """
-    batch, *_, height, width = aligned.shape
+    batch, high, wide, height, width = aligned.shape
     counts = (batch, -(-height // factor), -(-width // factor))
     places = torch.cartesian_prod(*(torch.arange(n, device=aligned.device) for n in counts))
-    masks = natural_masks(aligned, factor, *places.unbind(1))
+    own = torch.eye(high * wide, device=aligned.device).unflatten(0, (high, wide))
+    masks = natural_masks(aligned.flatten(1, 2), own, own[..., 0] * 0, factor, *places.unbind(1))
     return masks.unflatten(0, counts).permute(0, 3, 4, 1, 2)
 
 
 def natural_masks(
-    aligned: Tensor, factor: int, image: Tensor, rows: Tensor, columns: Tensor
+    maps: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    factor: int,
+    image: Tensor,
+    rows: Tensor,
+    columns: Tensor,
 ) -> Tensor:
-    """Compute ``swap_align2nat`` in some windows only.
+    """Compute ``swap_align2nat`` in some windows only, of aligned masks that are linear in maps.
+
+    Interpolating maps and weights first gives the same as interpolating their product, the aligned
+    masks, of which few are needed.
 
     Args:
-        aligned: B×V×U×H×W logits.
+        maps: B×C×H×W.
+        weight: V×U×C.
+        bias: V×U.
         factor: λ.
         image: N int64, index in the batch.
         rows: N int64, in 0 … ⌈H/λ⌉ - 1.
@@ -57,42 +73,34 @@ def natural_masks(
     Returns:
         N×λV×λU float32.
     """
-    down = _taps(rows, factor, aligned.shape[1], aligned.shape[3])
-    along = _taps(columns, factor, aligned.shape[2], aligned.shape[4])
-    cells = down[0].numel() * along[0].numel()
-    chunks = list(portions(0, len(image), cells=cells)) or [slice(0, 0)]
-    return torch.cat([_summed(aligned, image[own], down, along, own) for own in chunks])
+    # One more channel is 1 on the map and 0 around it, to tell how much of a sum is inside.
+    maps = F.pad(maps.float(), (0, 0, 0, 0, 0, 1), value=1.0)
+    weight = torch.cat([weight, (bias - OUTSIDE)[..., None]], dim=2).permute(2, 0, 1)[None]
+    weight = F.pad(weight.float(), (1, 1, 1, 1))
+    weight = F.interpolate(weight, scale_factor=factor, mode="bilinear", align_corners=False)
+    weight = weight[0, :, factor:-factor, factor:-factor].permute(1, 2, 0).contiguous()
+    # An even number of cells around a cell of the map lie between cells.
+    even = [int(side % 2 == 0) for side in weight.shape[:2]]
+    maps = F.avg_pool2d(maps, [1 + even[0], 1 + even[1]], stride=1, padding=even)
+    maps = F.pad(maps, (1, 1, 1, 1))
+    height, width = maps.shape[2:]
+    down = _cells(rows * factor, weight.shape[0], height) + image[:, None] * height
+    along = _cells(columns * factor, weight.shape[1], width)
+    table = maps.permute(0, 2, 3, 1).flatten(0, 2)
+    # The features of all windows would take much memory: they are read in portions, and again in
+    # the backward pass.
+    products = partial(checkpoint, _products, use_reentrant=False, preserve_rng_state=False)
+    portioned = list(portions(0, len(image), cells=weight.numel())) or [slice(0, 0)]
+    found = [products(table, down[own] * width, along[own], weight) for own in portioned]
+    return OUTSIDE + torch.cat(found)
 
 
-#: Of S aligned cells: index in the mask (S×λV) and in the map (S×N×λV), and weight (S×N×λV).
-_Taps = tuple[Tensor, Tensor, Tensor]
+def _cells(centres: Tensor, side: int, cells: int) -> Tensor:
+    """Indices, N×side, of the cells around centres; those beyond the map are on its margin."""
+    steps = torch.arange(side, device=centres.device) - (side - 1) // 2
+    return (centres[:, None] + steps + 1).clamp(0, cells - 1)
 
 
-def _taps(windows: Tensor, factor: int, size: int, cells: int) -> _Taps:
-    """Find the aligned cells, along one side, that the cells of natural masks are the sum of."""
-    steps = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=windows.device)[:, :, None]
-    natural = torch.arange(factor * size, device=windows.device)
-    in_mask, in_map = (natural + 0.5) / factor - 0.5, natural - (factor * size - 1) / 2
-    mask, offset = in_mask.floor() + steps[:, 0], in_map.floor() + steps[:, 1]
-    weight = (1 - (mask - in_mask).abs()) * (1 - (offset - in_map).abs())
-    used = weight.any(1)
-    mask, offset, weight = mask[used].long(), offset[used].long(), weight[used]
-    place = (windows * factor)[:, None] + offset[:, None]
-    inside = (place >= 0) & (place < cells) & ((mask >= 0) & (mask < size))[:, None]
-    return mask.clamp(0, size - 1), place.clamp(0, cells - 1), weight[:, None] * inside
-
-
-def _summed(aligned: Tensor, image: Tensor, down: _Taps, along: _Taps, own: slice) -> Tensor:
-    """N×λV×λU weighted sums of aligned cells, for the windows of a slice."""
-    v, y, below = down[0], down[1][:, own], down[2][:, own]
-    u, x, right = along[0], along[1][:, own], along[2][:, own]
-    values = aligned[
-        image[:, None, None],
-        v[:, None, None, :, None],
-        u[:, None, None],
-        y[:, None, :, :, None],
-        x[:, :, None],
-    ]
-    inner = below[:, None, :, :, None] * (right[:, :, None] * values.float())
-    inside = below.sum(0)[:, :, None] * right.sum(0)[:, None]
-    return inner.sum((0, 1)) + OUTSIDE * (1 - inside)
+def _products(table: Tensor, down: Tensor, along: Tensor, weight: Tensor) -> Tensor:
+    index = down[:, :, None] + along[:, None]
+    return (F.embedding(index, table) * weight).sum(-1)
