@@ -25,21 +25,15 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def focal_loss_star(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the focal loss FL*, alpha 0.3, gamma 3 (RetinaNet, appendix; TensorMask §5).
+    """Sum of FL*, alpha 0.3, gamma 3 (RetinaNet's appendix; TensorMask): see ``focal_loss``.
 
     It is the cross-entropy of gamma times the logits, divided by gamma.
-
-    Args:
-        logits: P×C.
-        labels: P int64; C means background.
     """
     logits = logits.float()
-    # As in ``focal_loss``: all as if they were background, then what a label changes.
-    background = 0.7 * F.softplus(logits, beta=3).sum()
     positive = labels < logits.shape[1]
     own = logits[positive, labels[positive]]
     changed = 0.3 * F.softplus(-own, beta=3) - 0.7 * F.softplus(own, beta=3)
-    return background + changed.sum()
+    return 0.7 * F.softplus(logits, beta=3).sum() + changed.sum()
 
 
 def ltrb_giou_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:

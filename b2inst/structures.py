@@ -124,12 +124,13 @@ class Bases(_Movable):
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-class PastedMasks(Protocol):
-    """Soft masks of N instances, as any model predicts them."""
+class Masks(SampledMasks, Protocol):
+    """Soft masks of N instances, as an assembler predicts them."""
 
-    def __len__(self) -> int: ...
+    probabilities: Tensor  #: N×…, in [0, 1]
 
-    def __getitem__(self, index: Tensor | slice) -> Self: ...
+    def resized(self, size: int) -> Tensor:
+        """Resample the masks inside their boxes: N×size×size probabilities."""
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         """Paste the masks into an image: N×H×W bool.
@@ -137,15 +138,6 @@ class PastedMasks(Protocol):
         Boxes are N×4 in pixels of the image; ``size`` is the (height, width) of the image, and
         ``frame`` that in the network's input.
         """
-
-
-class Masks(SampledMasks, PastedMasks, Protocol):
-    """Soft masks of N instances, as an assembler predicts them."""
-
-    probabilities: Tensor  #: N×…, in [0, 1]
-
-    def resized(self, size: int) -> Tensor:
-        """Resample the masks inside their boxes: N×size×size probabilities."""
 
 
 @dataclass
@@ -167,27 +159,21 @@ class RoIMasks(_PerInstance):
 
 @dataclass
 class WindowMasks:
-    """Masks over windows, of any sizes; a pixel belongs to a mask if its probability is >= 0.5.
+    """Masks of any sizes over windows, not boxes; a pixel belongs to a mask if it is >= 0.5."""
 
-    Boxes may be smaller or larger than the windows. See ``PastedMasks``.
-    """
-
-    probabilities: list[Tensor]  #: N masks of any size, in [0, 1]
+    probabilities: list[Tensor]  #: N masks, in [0, 1]
     windows: Tensor  #: N×4
 
-    def __len__(self) -> int:
-        return len(self.windows)
-
     def __getitem__(self, index: Tensor | slice) -> Self:
-        rows = torch.arange(len(self), device=self.windows.device)[index]
-        chosen = [self.probabilities[row] for row in rows.tolist()]
+        rows = torch.arange(len(self.windows), device=self.windows.device)[index]
+        chosen = [self.probabilities[row] for row in rows]
         return replace(self, probabilities=chosen, windows=self.windows[rows])
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-        scale = self.windows.new_tensor([size[1] / frame[1], size[0] / frame[0]]).repeat(2)
-        masks = torch.zeros((len(self), *size), dtype=torch.bool, device=boxes.device)
-        for i, window in enumerate(self.windows * scale):
-            masks[i] = paste_masks(self.probabilities[i][None], window[None], size)[0]
+        windows = self.windows * boxes.new_tensor([size[1] / frame[1], size[0] / frame[0]] * 2)
+        masks = torch.zeros((len(windows), *size), dtype=torch.bool, device=boxes.device)
+        for i, probability in enumerate(self.probabilities):
+            masks[i : i + 1] = paste_masks(probability[None], windows[i : i + 1], size)
         return masks
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from b2inst.benchmark.samples import Sample
-from b2inst.models import Segmenter
+from b2inst.models import Segmenter, TwoStageSegmenter, with_bases
 from b2inst.structures import Detections, ImageBatch
 
 
@@ -32,7 +32,11 @@ class DummyDetections:
     def __init__(self, model: Segmenter, count: int) -> None:
         self.count = count
         self.sample: Sample | None = None  #: the image that is predicted next
-        self._head: Any = model._detector
+        self._head: Any = (
+            model.detector
+            if isinstance(model, TwoStageSegmenter)
+            else with_bases(model).instance_head
+        )
         self._detect = self._head.detect
         vars(self._head)["detect"] = self._replaced
         self._calibrated = False

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from b2inst.models.segmenter import NoBasesError as NoBasesError
     from b2inst.models.segmenter import Segmenter as Segmenter
     from b2inst.models.segmenter import mask_score as mask_score
-    from b2inst.models.tensormask import TensorMaskSegmenter as TensorMaskSegmenter
     from b2inst.models.two_stage import TwoStageSegmenter as TwoStageSegmenter
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

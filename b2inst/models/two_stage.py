@@ -13,6 +13,7 @@ from b2inst.modules.center_mask import FCOSDetector
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
+from b2inst.modules.tensor_mask import WindowDetector
 from b2inst.structures import Features, ImageBatch, RoIMasks, Targets, of_class
 
 
@@ -34,7 +35,7 @@ class TwoStageSegmenter(Segmenter):
         *,
         preprocessor: Preprocessor,
         backbone: nn.Module,
-        detector: FasterRCNN | FCOSDetector,
+        detector: FasterRCNN | FCOSDetector | WindowDetector,
         mask_head: Any,
         scoring_head: MaskIoUHead | None = None,
     ) -> None:
@@ -44,7 +45,7 @@ class TwoStageSegmenter(Segmenter):
         self.scoring_head = scoring_head
 
     @property
-    def _detector(self) -> FasterRCNN | FCOSDetector:
+    def _detector(self) -> FasterRCNN | FCOSDetector | WindowDetector:
         return self.detector
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ class RCNNFPN(PyramidBackbone):
 
 
 class AveragingPyramid(FeaturePyramidNetwork):
-    """torchvision's, with the average of stage and upsampled level in place of their sum."""
+    """torchvision's, with averages of stages and upsampled levels in place of sums."""
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         stages = list(x.values())
@@ -144,17 +144,14 @@ class AveragingPyramid(FeaturePyramidNetwork):
         levels = [self.layer_blocks[-1](merged)]
         for i in reversed(range(len(stages) - 1)):
             lateral = self.inner_blocks[i](stages[i])
-            merged = (lateral + F.interpolate(merged, lateral.shape[-2:], mode="nearest")) / 2
+            merged = (lateral + F.interpolate(merged, lateral.shape[-2:])) / 2
             levels.insert(0, self.layer_blocks[i](merged))
         levels, names = self.extra_blocks(levels, stages, list(x))
         return dict(zip(names, levels, strict=True))
 
 
 class TensorMaskFPN(PyramidBackbone):
-    """P2–P5 by averaging from C2–C5 of a ResNet, P6 and P7 by strided convolutions of C5.
-
-    The arguments are those of ``ResNetFPN``.
-    """
+    """As ``ResNetFPN``, with P2–P5 by averaging from C2–C5, and P6 and P7 by convolutions of C5."""
 
     pyramid = AveragingPyramid
 

@@ -3,91 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-def window_boxes(places: Tensor, strides: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """Boxes of windows, P×4 float32.
-
-    Cell (y, x) of a level is taken to be at pixel (stride·y, stride·x), where the features of a
-    convolutional network are centred, and not at the centre of the pixels that it stands for.
-
-    Args:
-        places: P×4 int64: level, index of the size, row and column.
-        strides: Of the levels.
-        sizes: Sides of windows, in cells of their own level.
-    """
-    level, size, row, column = places.unbind(1)
-    stride = torch.tensor(strides, device=places.device)[level]
-    half = (torch.tensor(sizes, device=places.device)[size] * stride / 2)[:, None]
-    centres = torch.stack([column, row], dim=1) * stride[:, None]
-    return torch.cat([centres - half, centres + half], dim=1)
+from b2inst.structures import Features
 
 
-@dataclass(frozen=True)
-class WindowGrid:
-    """The S windows of an image: levels in order, cells row by row, then sizes.
+def all_windows(features: Features, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """List the windows of an image: levels in order, cells row by row, then sizes.
+
+    The cell in row y and column x is taken to be at pixel (stride·x, stride·y), around which the
+    features of a convolutional network are, and not at the centre of the pixels that it covers.
 
     Args:
-        shapes: (h, w) of the levels.
-        strides: Of the levels, in pixels.
-        sizes: Sides of windows, in cells of their own level; ascending.
+        features: Of which only strides and shapes are read.
+        sizes: Sides of the windows of a cell, in cells of its level; ascending.
+
+    Returns:
+        Boxes S×4, and the stride of each window's level, S float32.
     """
+    boxes, of_level = [], []
+    for stride, maps in features.items():
+        cells = [torch.arange(float(count)) for count in maps.shape[2:]]
+        y, x, half = (torch.cartesian_prod(*cells, torch.tensor(sizes) / 2) * stride).unbind(1)
+        boxes.append(torch.stack([x - half, y - half, x + half, y + half], dim=1))
+        of_level.append(torch.full_like(x, stride))
+    return torch.cat(boxes).to(maps.device), torch.cat(of_level).to(maps.device)
 
-    shapes: tuple[tuple[int, int], ...]
-    strides: tuple[int, ...]
-    sizes: tuple[int, ...]
 
-    def places(self, index: Tensor) -> Tensor:
-        """Level, index of the size, row and column of P windows, given by number: P×4 int64."""
-        shapes = torch.tensor(self.shapes, device=index.device)
-        counts = shapes.prod(1) * len(self.sizes)
-        ends = counts.cumsum(0)
-        level = torch.bucketize(index, ends, right=True)
-        rest = index - (ends - counts)[level]
-        cell, width = rest // len(self.sizes), shapes[level, 1]
-        return torch.stack([level, rest % len(self.sizes), cell // width, cell % width], dim=1)
+def assign(boxes: Tensor, windows: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the windows that are positive for exactly one object (TensorMask, label assignment).
 
-    def assign(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the windows that are positive for exactly one of N objects (TensorMask §5.1?).
+    A window is positive for an object if it contains its box, their centres are at most a stride
+    apart, and its side is at most twice the longer side of the box. Here, sides of windows count as
+    a stride less, and the smallest windows are small enough for any object.
 
-        A window is positive for an object if it contains its box (containment), its centre is at
-        most a stride from the box's centre (centrality), and its side is at most twice the longer
-        side of the box; the sides of windows count as one stride shorter, and the smallest windows
-        are small enough for any object. A window that is positive for several objects is negative.
+    Args:
+        boxes: N×4.
+        windows, strides: Of ``all_windows``.
 
-        Args:
-            boxes: N×4.
-
-        Returns:
-            Number of each positive window and row of its object, P int64 each.
-        """
-        found = [self._candidates(level, boxes) for level in range(len(self.shapes))]
-        windows, objects = (torch.cat(column) for column in zip(*found, strict=True))
-        unique = torch.bincount(windows)[windows] == 1
-        return windows[unique], objects[unique]
-
-    def _candidates(self, level: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows of a level and rows of the objects that they are positive for."""
-        (height, width), stride = self.shapes[level], self.strides[level]
-        first = sum(h * w for h, w in self.shapes[:level]) * len(self.sizes)
-        sizes = torch.tensor(self.sizes, device=boxes.device)
-        steps = torch.arange(-1, 2, device=boxes.device)
-        centres = (boxes[:, :2] + boxes[:, 2:]) / (2 * stride)
-        # Only the nine nearest cells of an object may be less than a cell away.
-        cells = centres.round()[:, None] + torch.cartesian_prod(steps, steps)  # N×9×2, x and y
-        near = (cells - centres[:, None]).square().sum(2) <= 1
-        near &= ((cells >= 0) & (cells < boxes.new_tensor([width, height]))).all(2)
-        half = (sizes * (stride / 2))[:, None]
-        middle = stride * cells[:, :, None]  # N×9×1×2
-        contained = (middle - half <= boxes[:, None, None, :2]).all(3)
-        contained &= (middle + half >= boxes[:, None, None, 2:]).all(3)
-        longer = (boxes[:, 2:] - boxes[:, :2]).amax(1)
-        largest = (2 * longer).clamp(min=(self.sizes[0] - 1) * self.strides[0])
-        fits = (sizes - 1) * stride <= largest[:, None]
-        row, cell, size = (near[:, :, None] & contained & fits[:, None]).nonzero(as_tuple=True)
-        x, y = cells[row, cell].long().unbind(1)
-        return first + (y * width + x) * len(self.sizes) + size, row
+    Returns:
+        Index of each positive window and of its object, P int64 each.
+    """
+    centres = (windows[:, :2] + windows[:, 2:]) / 2
+    sides = windows[:, 2] - windows[:, 0] - strides
+    objects = torch.zeros_like(sides, dtype=torch.int64)
+    found = torch.zeros_like(objects)
+    for i, box in enumerate(boxes):  # all pairs at once would take much memory
+        inside = (windows[:, :2] <= box[:2]) & (windows[:, 2:] >= box[2:])
+        near = (centres - (box[:2] + box[2:]) / 2).square().sum(1) <= strides.square()
+        fits = sides <= (2 * (box[2:] - box[:2]).amax()).clamp(min=sides[0])
+        positive = inside.all(1) & near & fits
+        objects += i * positive
+        found += positive
+    chosen = (found == 1).nonzero()[:, 0]
+    return chosen, objects[chosen]

@@ -1,4 +1,4 @@
-"""Structured 4D tensors of masks: a V×U mask at every cell of an H×W map (TensorMask §3, §4).
+"""Structured 4D tensors of masks: a V×U mask at every cell of an H×W map (TensorMask §3).
 
 In the natural representation, entry (v, u, y, x) is cell (v, u) of the mask in the window around
 (y, x). In the aligned representation, it is the value at (y, x) of the mask that has this place as
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from b2inst.ops.frame_masks import portions
 
-#: Logit of what is beyond the map, or beyond the masks.
+#: Logit beyond the map and beyond aligned masks, as in detectron2.
 OUTSIDE = -6.0
 
 
@@ -26,11 +26,9 @@ def align2nat(aligned: Tensor) -> Tensor:
 
 
 def swap_align2nat(aligned: Tensor, factor: int) -> Tensor:
-    """Convert aligned to natural masks that are finer, in windows that are further apart.
+    """Convert aligned masks, whose cells are λ×λ cells of the map, to natural masks of such cells.
 
-    In the aligned tensor, a cell of a mask has the size of λ×λ cells of the map. In the natural
-    one it is the other way round: masks are upsampled, and every λ-th window is kept. All
-    interpolation is linear.
+    They are interpolated linearly. Of natural masks, there is one for every λ×λ cells.
 
     Args:
         aligned: B×V×U×H×W logits.
@@ -43,41 +41,32 @@ def swap_align2nat(aligned: Tensor, factor: int) -> Tensor:
     counts = (batch, -(-height // factor), -(-width // factor))
     places = torch.cartesian_prod(*(torch.arange(n, device=aligned.device) for n in counts))
     own = torch.eye(high * wide, device=aligned.device).unflatten(0, (high, wide))
-    masks = natural_masks(aligned.flatten(1, 2), own, own[..., 0] * 0, factor, *places.unbind(1))
+    masks = natural_masks(aligned.flatten(1, 2), own, 0 * own[..., 0], factor, places)
     return masks.unflatten(0, counts).permute(0, 3, 4, 1, 2)
 
 
 def natural_masks(
-    maps: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    factor: int,
-    image: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    maps: Tensor, weight: Tensor, bias: Tensor, factor: int, places: Tensor
 ) -> Tensor:
-    """Compute ``swap_align2nat`` in some windows only, of aligned masks that are linear in maps.
+    """Compute ``swap_align2nat`` in some windows, of aligned masks that are linear in maps.
 
-    Interpolating maps and weights first gives the same as interpolating their product, the aligned
-    masks, of which few are needed.
+    Maps and weights are interpolated rather than their products, of which few are needed.
 
     Args:
         maps: B×C×H×W.
         weight: V×U×C.
         bias: V×U.
         factor: λ.
-        image: N int64, index in the batch.
-        rows: N int64, in 0 … ⌈H/λ⌉ - 1.
-        columns: N int64, in 0 … ⌈W/λ⌉ - 1.
+        places: Image, row and column of the windows, N×3 int64.
 
     Returns:
         N×λV×λU float32.
     """
+    image, rows, columns = places.unbind(1)
     # One more channel is 1 on the map and 0 around it, to tell how much of a sum is inside.
     maps = F.pad(maps.float(), (0, 0, 0, 0, 0, 1), value=1.0)
     weight = torch.cat([weight, (bias - OUTSIDE)[..., None]], dim=2).permute(2, 0, 1)[None]
-    weight = F.pad(weight.float(), (1, 1, 1, 1))
-    weight = F.interpolate(weight, scale_factor=factor, mode="bilinear", align_corners=False)
+    weight = F.interpolate(F.pad(weight, (1, 1, 1, 1)), scale_factor=factor, mode="bilinear")
     weight = weight[0, :, factor:-factor, factor:-factor].permute(1, 2, 0).contiguous()
     # An even number of cells around a cell of the map lie between cells.
     even = [int(side % 2 == 0) for side in weight.shape[:2]]
@@ -87,10 +76,9 @@ def natural_masks(
     down = _cells(rows * factor, weight.shape[0], height) + image[:, None] * height
     along = _cells(columns * factor, weight.shape[1], width)
     table = maps.permute(0, 2, 3, 1).flatten(0, 2)
-    # The features of all windows would take much memory: they are read in portions, and again in
-    # the backward pass.
+    # Features are read in portions, and again in the backward pass: those of all windows are large.
     products = partial(checkpoint, _products, use_reentrant=False, preserve_rng_state=False)
-    portioned = list(portions(0, len(image), cells=weight.numel())) or [slice(0, 0)]
+    portioned = list(portions(0, len(places), cells=weight.numel())) or [slice(0, 0)]
     found = [products(table, down[own] * width, along[own], weight) for own in portioned]
     return OUTSIDE + torch.cat(found)
 
