@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -76,15 +76,21 @@ def export_model(
         FileExistsError: The file exists.
     """
     weights, int8 = Path(weights), calibration is not None
-    out = _destination(weights, out, to=to, int8=int8, overwrite=overwrite)
+    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
+    default = weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}")
+    out = default if out is None else Path(out)
+    if out.suffix != suffix:
+        raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
+    for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
+        if os.path.lexists(file) and not overwrite:
+            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
     for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
         import_extra(module, to)
     model = load_model(weights)
     if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain, opset=_OPSETS[to])
@@ -99,18 +105,6 @@ def export_model(
         for made in write(plain, inputs, metadata, int8):
             made.replace(out.with_suffix(made.suffix))
     return out
-
-
-def _destination(weights: Path, out: Any, *, to: Runtime, int8: bool, overwrite: bool) -> Path:
-    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
-    default = weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}")
-    path = default if out is None else Path(out)
-    if path.suffix != suffix:
-        raise WeightsError(f"{path}: a file for {to} ends with {suffix}")
-    for file in (path, path.with_suffix(".bin")) if to == "openvino" else (path,):
-        if os.path.lexists(file) and not overwrite:
-            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
-    return path
 
 
 def calibration_files(data: str, *, most: int) -> list[Path]:
@@ -156,22 +150,17 @@ class _Network(nn.Module):
                     setattr(parent, norm_name, nn.Identity())
         self.names: list[str] = []
         self.stride: float | None = None
-        size = model.preprocessor.fixed_size
-        # No side of a level is 1, which would be taken for a constant.
-        self.example = torch.zeros(2, 3, *(size or (256, 384)))
-        varied = (0,) if size else (0, 2, 3)
-        self.dynamic = dict.fromkeys(varied, torch.export.Dim.DYNAMIC)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         model = self.model
+        named: dict[str, Tensor] = {}
         if not isinstance(model, BasisSegmenter):
             features = model.backbone(images)
-            named = {f"features.{stride}": level for stride, level in features.items()}
         else:
             features, outputs, bases = model.network(images)
             scorer = model.scoring_head
             needed = () if scorer is None else scorer.pooler.strides
-            named = {f"features.{stride}": features[stride] for stride in needed}
+            features = {stride: features[stride] for stride in needed}
             for field in fields(outputs):
                 value = getattr(outputs, field.name)
                 if isinstance(value, list):
@@ -182,6 +171,7 @@ class _Network(nn.Module):
             if bases.boundary_logits is not None:
                 named["bases.boundary_logits"] = bases.boundary_logits
             self.stride = bases.stride
+        named = {f"features.{stride}": level for stride, level in features.items()} | named
         self.names = list(named)
         return list(named.values())
 
@@ -206,15 +196,10 @@ class _Inputs:
         return next(({"images": image} for image in self._rest), None)
 
 
-def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
-    """Find the convolutions that no other convolution follows, which predict.
+def _last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
+    """The convolutions that no other convolution follows, which predict.
 
-    Args:
-        nodes: Nodes of a graph in topological order: name, whether it is a convolution, and names
-            of inputs and outputs.
-
-    Returns:
-        Names of the convolutions.
+    Nodes are in topological order: name, whether a convolution, names of inputs and outputs.
     """
     before: set[str] = set()  # tensors on which the input of a convolution depends
     last = []
@@ -228,13 +213,18 @@ def last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -
 
 
 def _write_onnx(network: _Network, path: Path, *, opset: int) -> None:
+    size = network.model.preprocessor.fixed_size
+    # No side of a level is 1, which would be taken for a constant.
+    example = torch.zeros(2, 3, *(size or (256, 384)))
     with torch.inference_mode():
-        network(network.example)
+        network(example)
     program = torch.onnx.export(
         network,
-        (network.example,),
+        (example,),
         dynamo=True,
-        dynamic_shapes={"images": network.dynamic},
+        dynamic_shapes={
+            "images": dict.fromkeys((0,) if size else (0, 2, 3), torch.export.Dim.DYNAMIC)
+        },
         input_names=["images"],
         output_names=network.names,
         opset_version=opset,
@@ -263,7 +253,7 @@ def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: b
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=last_convolutions(nodes),
+            nodes_to_exclude=_last_convolutions(nodes),
         )
     model = onnx.load(plain)
     onnx.helper.set_model_props(model, metadata)
@@ -299,7 +289,7 @@ def _finish_openvino(
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
             ),
-            ignored_scope=nncf.IgnoredScope(names=last_convolutions(nodes)),
+            ignored_scope=nncf.IgnoredScope(names=_last_convolutions(nodes)),
         )
     for key, value in metadata.items():
         model.set_rt_info(value, key)

@@ -133,10 +133,9 @@ class Masks(SampledMasks, Protocol):
         """Resample the masks inside their boxes: N×size×size probabilities."""
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
-        """Paste the masks into an image: N×H×W bool.
+        """Paste the masks into an image of a (height, width), ``frame`` in the network's input.
 
-        Boxes are N×4 in pixels of the image; ``size`` is the (height, width) of the image, and
-        ``frame`` that in the network's input.
+        Boxes are N×4 in pixels of the image; returns N×H×W bool.
         """
 
 

@@ -34,7 +34,7 @@ from matplotlib.lines import Line2D
 from scipy import ndimage
 from tqdm import tqdm
 
-from b2inst.data import CocoDataset, CocoIndex, find_split, test_transforms
+from b2inst.data import CocoDataset, CocoIndex, find_split, train_transforms
 from b2inst.evaluation.boundary_overlap import boundary_width
 from b2inst.experiments import Workspace, load_profile
 from b2inst.experiments.runs.datasets import load_split, prepare
@@ -218,7 +218,7 @@ def _roi_differences(masks: np.ndarray) -> int:
 def network_masks(index: CocoIndex, shorter: int, longer_max: int) -> Iterator[np.ndarray]:
     """Masks of each annotated image at the network's size, cut to whole cells of stride 8."""
     dataset = CocoDataset(
-        index.annotated(), test_transforms(shorter=shorter, longer_max=longer_max)
+        index.annotated(), train_transforms(shorter=shorter, longer_max=longer_max, flip=0)
     )
     for i in tqdm(range(len(dataset)), unit="image"):
         masks = dataset[i][1].masks.numpy()

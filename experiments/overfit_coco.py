@@ -18,7 +18,7 @@ import torch
 import typer
 
 import b2inst
-from b2inst.data import CocoDataset, CocoIndex, find_split, test_transforms
+from b2inst.data import CocoDataset, CocoIndex, find_split, train_transforms
 from b2inst.evaluation import evaluate, read_predictions, write_predictions
 from b2inst.training import Schedule, train
 
@@ -55,7 +55,7 @@ def main(
             warmup_iterations=iterations // 10,
             checkpoint_every=50,
         )
-        dataset = CocoDataset(index, test_transforms(**size), cache=True)
+        dataset = CocoDataset(index, train_transforms(**size, flip=0), cache=True)
         train(model, dataset, schedule=schedule, seed=seed, out=out)
     predictions = out / "predictions.jsonl.gz"
     write_predictions(b2inst.load_model(weights), index, predictions)

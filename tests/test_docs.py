@@ -15,6 +15,7 @@ import typer
 import b2inst
 from b2inst.cli import app
 from b2inst.data import write_scenes
+from b2inst.models import CATALOG, create_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,3 +81,27 @@ def test_the_python_of_the_page_on_data(tmp_path: Path) -> None:
     exec(compile(code.replace("batch_size=16", "batch_size=1"), "data.md", "exec"), names)
     images, targets = next(iter(names["batches"]))
     assert len(images) == len(targets) == 1
+
+
+def test_the_page_on_models_names_every_part() -> None:
+    page = (ROOT / "docs/models.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([\w-]+?)(?:-…)?`.*?\|(.*)$", page, flags=re.MULTILINE))
+    names = {name.rsplit("-", 1)[0] for name in CATALOG if name.endswith("-tiny")}
+    plain = {name for name in names if not name.startswith(("b2inst-", "gated-"))}
+    assert plain | {"b2inst", "gated"} == {*rows}
+    for name, row in rows.items():
+        model = create_model(
+            f"{name if name in plain else f'{name}-blendmask'}-tiny", num_classes=2
+        )
+        linked = set(re.findall(r"\[`(\w+)`\]\(\.\./b2inst/modules/(\w+)\.py\)", row))
+        parts = {(type(p).__name__, type(p).__module__.split(".")[-1]) for p in model.children()}
+        shared = {part for part in parts if part[1] in {"preprocessor", "backbones"}}
+        inherited = set() if name in plain else {("FCOSHead", "fcos_head"), ("Blender", "blender")}
+        assert linked == parts - shared - inherited, name
+
+
+def test_the_python_of_the_page_on_models() -> None:
+    (code,) = _blocks(ROOT / "docs/models.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "models.md", "exec"), names)
+    assert names["model"].scoring_head is not None

@@ -67,13 +67,14 @@ def test_every_family_keeps_its_maps(name: str, precision: Any) -> None:
 
     def maps() -> list[Tensor]:
         features = model.backbone(image)
-        of = cast(Any, model)
-        last = (
-            of.basis_head(features).maps
-            if isinstance(model, BasisSegmenter)
-            else of.mask_head(features, [torch.tensor([[9.0, 5, 110, 120]])]).logits
-        )
-        return [*features.values(), last]
+        if isinstance(model, BasisSegmenter):
+            return [*features.values(), model.basis_head(features).maps]
+        head = cast(Any, model).mask_head
+        boxes = [torch.tensor([[9.0, 5, 110, 120]])]
+        sizes = [[(128, 128)]] if name.startswith("centermask") else []
+        masks = head(features, boxes, *sizes)
+        masks = masks.coarse if name.startswith("pointrend") else masks
+        return [*features.values(), masks.logits]
 
     with torch.inference_mode():
         expected = maps()

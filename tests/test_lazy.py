@@ -99,7 +99,7 @@ import torch
 def touched(*_): raise AssertionError("a driver that has begun cannot be used after a fork")
 for name in ("_cuda_init", "_cuda_getDeviceCount"):
     setattr(torch._C, name, touched)
-import b2inst.experiments.runs.worker
+import b2inst.experiments.runs.launch, lightning.fabric
 """
     )
     assert {"lightning.fabric", "b2inst.training.loop", "b2inst.evaluation.inference"} <= found

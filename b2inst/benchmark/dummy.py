@@ -22,11 +22,7 @@ class DummyDetections:
 
     The head does all its work: its score threshold is set so that ``count`` detections of the first
     image pass. Their boxes, which are random, are then replaced by those of the image's objects,
-    each several times and slightly shifted. The rest of the model has the cost of a trained one.
-
-    Args:
-        model: Untrained model, which is modified.
-        count: Number of detections per image.
+    each several times and slightly shifted. The model is modified.
     """
 
     def __init__(self, model: Segmenter, count: int) -> None:

@@ -44,9 +44,8 @@ def benchmark(
 ) -> Benchmark:
     """Measure latency by stage, size and cost of models, one image at a time.
 
-    Each image passes through all models before the next one, in rotating order, so that
-    disturbances of the machine affect all models alike. Latency is from the image array to the
-    run-length codes of its full-size masks.
+    Each image passes through all models before the next one, in rotating order. Latency is from
+    the image array to the run-length codes of its full-size masks.
 
     Args:
         models: Model names, or paths of weights files.
@@ -88,18 +87,19 @@ def benchmark(
         turn = i % len(models)
         for name in (*models[turn:], *models[:turn]):
             timings[name].append(timed[name].predict(sample))
+    speeds = [
+        Speed(
+            model=name,
+            options={} if _trained(name) else dict(options or {}),
+            parameters=sum(p.numel() for p in one.model.parameters()),
+            gflops=operations[name],
+            peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
+            **_summary(timings[name]),
+        )
+        for name, one in timed.items()
+    ]
     return Benchmark(
-        speeds=[
-            Speed(
-                model=name,
-                options={} if _trained(name) else dict(options or {}),
-                parameters=sum(p.numel() for p in one.model.parameters()),
-                gflops=operations[name],
-                peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
-                **_summary(timings[name]),
-            )
-            for name, one in timed.items()
-        ],
+        speeds=speeds,
         overheads=_overheads({n: str(m.model.recipe["name"]) for n, m in timed.items()}, timings),
         images=len(samples),
         image_source=image_source,

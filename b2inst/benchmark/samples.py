@@ -25,11 +25,7 @@ class Sample:
 
 
 def index_samples(index: CocoIndex, count: int) -> list[Sample]:
-    """Load evenly spaced images of a split; some are repeated if it has fewer than ``count``.
-
-    Raises:
-        DataError: An image cannot be read.
-    """
+    """Load evenly spaced images of a split; some are repeated if it has fewer than ``count``."""
     samples = []
     for i in np.linspace(0, len(index), count, endpoint=False).astype(int):
         record = index.images[i]
@@ -40,11 +36,7 @@ def index_samples(index: CocoIndex, count: int) -> list[Sample]:
 
 
 def composed_samples(count: int, *, seed: int = 0) -> list[Sample]:
-    """Compose images of COCO's most common sizes from procedural scenes.
-
-    Scenes of three sizes give objects of about COCO's sizes: a fifth to two thirds of the shorter
-    side.
-    """
+    """Compose images of COCO's most common sizes, with objects of its sizes, from scenes."""
     rng = np.random.default_rng(seed)
     samples = []
     for i in range(count):

@@ -46,12 +46,7 @@ class TimedModel:
     """Time a model's predictions by stage, from the image to the run-length codes of its masks.
 
     A stage ends when its part returns; the time between two parts belongs to the later one, so the
-    stages add up to the total.
-
-    Args:
-        model: Model, which is modified.
-        dummies: Detections of an untrained model.
-        clock: Clock in seconds, synchronised with the device.
+    stages add up to the total. The model is modified.
     """
 
     def __init__(
@@ -61,8 +56,7 @@ class TimedModel:
         dummies: DummyDetections | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.model, self.dummies = model, dummies
-        self._clock = clock
+        self.model, self.dummies, self._clock = model, dummies, clock
         self._seconds: dict[str, float] = {}
         self._last = 0.0
         self._network_size = (0, 0)

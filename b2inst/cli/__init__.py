@@ -11,6 +11,7 @@ import warnings
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import b2inst
 from b2inst.cli import bench, data, evaluation, experiments, listing, models
@@ -59,7 +60,7 @@ def _show_version(asked: bool) -> None:
 def _settings(
     version: Annotated[  # its callback does all
         bool,
-        typer.Option(
+        Option(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from b2inst.cli.errors import check_new
 from b2inst.cli.options import (
@@ -22,25 +23,24 @@ from b2inst.cli.options import (
 
 @with_groups
 def bench(
-    models: Annotated[list[str], typer.Argument(help="Model names or weights files.")],
+    models: Annotated[list[str], Argument(help="Model names or weights files.")],
     split: SplitOptions,
     size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH to fit images into (default: the model's).")
+        str | None, Option(help="HEIGHTxWIDTH to fit images into (default: the model's).")
     ] = None,
     count: Annotated[
-        int | None,
-        typer.Option("--images", min=1, help="Number of images (default: 50, on a GPU 200)."),
+        int | None, Option("--images", min=1, help="Number of images (default: 50, on a GPU 200).")
     ] = None,
     detections: Annotated[
-        int, typer.Option(min=1, help="Detections per image of untrained models.")
+        int, Option(min=1, help="Detections per image of untrained models.")
     ] = 100,
     option: ModelOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "float32",
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Use torch.compile for backbone and heads.")
+        bool, Option("--compile", help="Use torch.compile for backbone and heads.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    json: Annotated[Path | None, Option(help="JSON file to write.")] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Measure the speed of models, by stage.

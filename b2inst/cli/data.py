@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from b2inst.cli.options import (
     AnnotationsOption,
@@ -16,11 +17,11 @@ from b2inst.cli.options import (
 
 
 def scenes(
-    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")],
-    size: Annotated[int, typer.Option(min=32, help="Side of an image in pixels.")] = 96,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
+    folder: Annotated[Path, Argument(help="Folder to write to.")],
+    images: Annotated[int, Option(min=1, help="Number of images.")],
+    size: Annotated[int, Option(min=32, help="Side of an image in pixels.")] = 96,
+    seed: Annotated[int, Option(min=0, help="Random seed.")] = 0,
+    split: Annotated[str, Option(help="Name of the split.")] = "train",
 ) -> None:
     """Write procedural scenes in COCO format."""
     from b2inst.data import write_scenes
@@ -29,8 +30,8 @@ def scenes(
 
 
 def check(
-    folder: Annotated[Path | None, typer.Argument(help="Folder with COCO-format data.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split (default: all).")] = None,
+    folder: Annotated[Path | None, Argument(help="Folder with COCO-format data.")] = None,
+    split: Annotated[str | None, Option(help="Split (default: all).")] = None,
     annotations: AnnotationsOption = None,
     images: ImagesOption = None,
     crowds_as_instances: CrowdsAsInstancesOption = False,
@@ -54,18 +55,17 @@ def check(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder of the data set, or its YAML file.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    source: Annotated[Path, Argument(help="Folder of the data set, or its YAML file.")],
+    out: Annotated[Path, Argument(help="Folder to write.")],
     layout: Annotated[
         Literal["yolo", "labelmap"],
-        typer.Option("--from", help="Format: YOLO segmentation, or instance masks as images."),
+        Option("--from", help="Format: YOLO segmentation, or instance masks as images."),
     ],
     name: Annotated[
-        str | None, typer.Option(help="Class name, for label maps (default: object).")
+        str | None, Option(help="Class name, for label maps (default: object).")
     ] = None,
     components: Annotated[
-        bool,
-        typer.Option("--components", help="Masks are binary: split them into connected regions."),
+        bool, Option("--components", help="Masks are binary: split them into connected regions.")
     ] = False,
     skip_bad: SkipBadOption = False,
 ) -> None:
@@ -84,11 +84,11 @@ def convert(
 
 
 def coco(
-    folder: Annotated[Path, typer.Argument(help="Folder to download to.")],
-    splits: Annotated[str, typer.Option(help="Any of train,val,test.")] = "train,val",
-    mirror: Annotated[str | None, typer.Option(help="Address of a mirror of COCO's site.")] = None,
+    folder: Annotated[Path, Argument(help="Folder to download to.")],
+    splits: Annotated[str, Option(help="Any of train,val,test.")] = "train,val",
+    mirror: Annotated[str | None, Option(help="Address of a mirror of COCO's site.")] = None,
     keep_zips: Annotated[
-        bool, typer.Option("--keep-zips", help="Keep the archives after unpacking.")
+        bool, Option("--keep-zips", help="Keep the archives after unpacking.")
     ] = False,
 ) -> None:
     """Download COCO 2017 and verify it; rerun to resume."""
@@ -101,10 +101,10 @@ def coco(
 
 
 def nuclei(
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
-    archive: Annotated[Path | None, typer.Option(help="Local copy of the archive.")] = None,
+    folder: Annotated[Path, Argument(help="Folder to write.")],
+    archive: Annotated[Path | None, Option(help="Local copy of the archive.")] = None,
     mirror: Annotated[
-        str | None, typer.Option(help="Address to use instead of https://github.com.")
+        str | None, Option(help="Address to use instead of https://github.com.")
     ] = None,
 ) -> None:
     """Download 664 microscopy images of nuclei; rerun to resume."""

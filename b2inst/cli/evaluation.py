@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from b2inst.cli.errors import check_new
 from b2inst.cli.options import (
@@ -38,15 +39,15 @@ _GROUPS = {
 
 @with_groups
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="Weights, or predictions in COCO's results format.")],
+    file: Annotated[Path, Argument(help="Weights, or predictions in COCO's results format.")],
     truth: TruthOptions,
     images: ImagesOption = None,
     max_detections: MaxDetectionsOption = None,
     boundary_pixels: BoundaryPixelsOption = None,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Also evaluate touching and isolated objects.")
+        bool, Option("--groups", help="Also evaluate touching and isolated objects.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for predictions and metrics.")] = None,
+    out: Annotated[Path | None, Option(help="Folder for predictions and metrics.")] = None,
     batch: BatchOption = 1,
     overwrite: OverwriteOption = False,
     precision: PrecisionOption = "float32",
@@ -96,13 +97,13 @@ def evaluate(
 @with_groups
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="A", help="Predictions of a model; a comma between seeds.")
+        str, Argument(metavar="A", help="Predictions of a model; a comma between seeds.")
     ],
     second: Annotated[
-        str, typer.Argument(metavar="B", help="Predictions of the other, seeds in the same order.")
+        str, Argument(metavar="B", help="Predictions of the other, seeds in the same order.")
     ],
     truth: TruthOptions,
-    resamples: Annotated[int, typer.Option(min=100, help="Number of bootstrap resamples.")] = 1000,
+    resamples: Annotated[int, Option(min=100, help="Number of bootstrap resamples.")] = 1000,
     max_detections: MaxDetectionsOption = None,
     boundary_pixels: BoundaryPixelsOption = None,
 ) -> None:
@@ -126,11 +127,11 @@ def compare(
 
 
 def submit(
-    weights: Annotated[Path, typer.Argument(help="Weights file.")],
-    annotations: Annotated[Path, typer.Option(help="COCO's image_info_test-dev2017.json.")],
-    images: Annotated[Path, typer.Option(help="Folder of its images.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    name: Annotated[str, typer.Option(help="Name of the method, for the file name.")] = "b2inst",
+    weights: Annotated[Path, Argument(help="Weights file.")],
+    annotations: Annotated[Path, Option(help="COCO's image_info_test-dev2017.json.")],
+    images: Annotated[Path, Option(help="Folder of its images.")],
+    out: Annotated[Path, Option(help="Folder to write to.")],
+    name: Annotated[str, Option(help="Name of the method, for the file name.")] = "b2inst",
     skip_bad: SkipBadOption = False,
     batch: BatchOption = 1,
     overwrite: OverwriteOption = False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from b2inst.cli.evaluation import metrics_text
 from b2inst.cli.options import (
@@ -28,41 +29,35 @@ if TYPE_CHECKING:
 
 @with_groups
 def table(
-    name: Annotated[str, typer.Argument(help="Table, such as table1, or path to its YAML file.")],
+    name: Annotated[str, Argument(help="Table, such as table1, or path to its YAML file.")],
     data: DataOptions,
     options: RunOptions,
     seeds: Annotated[
-        str | None, typer.Option(help="Random seeds, such as 0,1,2 (default: the profile's).")
+        str | None, Option(help="Random seeds, such as 0,1,2 (default: the profile's).")
     ] = None,
-    row: Annotated[
-        list[str] | None, typer.Option(help="Row to run (default: all); repeatable.")
-    ] = None,
+    row: Annotated[list[str] | None, Option(help="Row to run (default: all); repeatable.")] = None,
     split: Annotated[
         Literal["train", "val", "test"] | None,
-        typer.Option(help="Split to evaluate on (default: the profile's)."),
+        Option(help="Split to evaluate on (default: the profile's)."),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Number of runs at a time (default: the profile's).")
+        int | None, Option(min=1, help="Number of runs at a time (default: the profile's).")
     ] = None,
-    machines: Annotated[
-        int | None, typer.Option(min=1, help="Machines per run, with Slurm.")
-    ] = None,
+    machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
     launcher: Annotated[
-        Literal["local", "slurm"],
-        typer.Option(help="Start runs on this machine, or as jobs of Slurm."),
+        Literal["local", "slurm"], Option(help="Start runs on this machine, or as jobs of Slurm.")
     ] = "local",
     slurm: Annotated[
-        list[str] | None,
-        typer.Option(help="Options of sbatch, such as partition=gpu,time=24:00:00."),
+        list[str] | None, Option(help="Options of sbatch, such as partition=gpu,time=24:00:00.")
     ] = None,
     rerun: Annotated[
-        bool, typer.Option("--rerun", help="Repeat runs made by other versions of the code.")
+        bool, Option("--rerun", help="Repeat runs made by other versions of the code.")
     ] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Render the stored table without running anything.")
+        bool, Option("--render", help="Render the stored table without running anything.")
     ] = False,
     notebook: Annotated[
-        bool, typer.Option("--notebook/--no-notebook", help="Execute the table's notebook.")
+        bool, Option("--notebook/--no-notebook", help="Execute the table's notebook.")
     ] = True,
 ) -> None:
     """Reproduce a table of the paper; rerun to resume.
@@ -95,8 +90,7 @@ def table(
     )
     typer.echo(f"{to_text(result)}\n{_legend(result)}")
     if split is None and result.seeds:
-        comparison = comparison_text(result, workspace)
-        typer.echo(f"\n{comparison or 'No published table to compare with.'}\n")
+        typer.echo(f"\n{comparison_text(result, workspace)}\n")
     folder = workspace.results / result.profile
     folder /= result.table if split is None else f"{result.table}-{split}"
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
@@ -114,32 +108,27 @@ def table(
 
 @with_groups
 def train(
-    model: Annotated[str, typer.Argument(help="Model, such as b2inst-blendmask-tiny.")],
+    model: Annotated[str, Argument(help="Model, such as b2inst-blendmask-tiny.")],
     data: DataOptions,
     options: RunOptions,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Random seed.")] = 0,
     iterations: Annotated[
-        int | None, typer.Option(min=1, help="Length; scales the profile's schedule.")
+        int | None, Option(min=1, help="Length; scales the profile's schedule.")
     ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate (default: the profile's).")
-    ] = None,
+    lr: Annotated[float | None, Option(help="Learning rate (default: the profile's).")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=32, help="Shorter side of images in pixels.")
+        int | None, Option(min=32, help="Shorter side of images in pixels.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the folder in runs/ (default: from model and data).")
+        str | None, Option(help="Name of the folder in runs/ (default: from model and data).")
     ] = None,
     option: ModelOption = None,
     eval_every: Annotated[
-        int | None,
-        typer.Option(min=1, help="Evaluate every N iterations, and keep the best weights."),
+        int | None, Option(min=1, help="Evaluate every N iterations, and keep the best weights.")
     ] = None,
-    logger: Annotated[
-        LoggerName | None, typer.Option(help="Logger to use besides log.jsonl.")
-    ] = None,
+    logger: Annotated[LoggerName | None, Option(help="Logger to use besides log.jsonl.")] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Short for --logger tensorboard.")
+        bool, Option("--tensorboard", help="Short for --logger tensorboard.")
     ] = False,
 ) -> None:
     """Train a model and evaluate it; rerun to resume.
@@ -213,9 +202,7 @@ def runs() -> None:
 def figures(
     data: DataOptions,
     profile: ProfileOption = "tiny",
-    seeds: Annotated[
-        str, typer.Option(help="Random seeds; the first that was run is drawn.")
-    ] = "0",
+    seeds: Annotated[str, Option(help="Random seeds; the first that was run is drawn.")] = "0",
 ) -> None:
     """Draw the paper's figures as PDF and PNG.
 
@@ -239,7 +226,7 @@ def figures(
 def report(
     profile: ProfileOption = "tiny",
     published: Annotated[
-        bool, typer.Option("--published", help="Use the published results; for maintainers.")
+        bool, Option("--published", help="Use the published results; for maintainers.")
     ] = False,
 ) -> None:
     """Write a page of all results of a profile.
@@ -298,7 +285,7 @@ def _run_notebook(
 
 def _show_run(run: Run, split: str, workspace: Workspace) -> None:
     """Print the metrics of a finished run, and its files."""
-    from b2inst.viz.curves import training_curves
+    from b2inst.viz.charts import training_curves
     from b2inst.viz.figure import save_figure
     from b2inst.weights.files import model_card
 

@@ -42,7 +42,7 @@ _TWO_STAGE = {
 }
 
 
-def all_models() -> dict[str, tuple[str, str]]:
+def _all_models() -> dict[str, tuple[str, str]]:
     """Return the method and the backbone of each model in the catalog, by its name."""
     found = {}
     for family, (method, backbones) in _WITH_BASES.items():
@@ -58,14 +58,16 @@ def all_models() -> dict[str, tuple[str, str]]:
 
 def models() -> None:
     """List the models by name, with method and backbone."""
-    _print_table(
-        [["model", "method", "backbone"], *([name, *what] for name, what in all_models().items())]
-    )
+    from b2inst.experiments.tables.rendering import aligned
+
+    lines = [[name, *what] for name, what in _all_models().items()]
+    typer.echo(aligned([["model", "method", "backbone"], *lines]))
 
 
 def profiles() -> None:
     """List the profiles with data, schedule and description."""
     from b2inst.experiments import Workspace, load_profile
+    from b2inst.experiments.tables.rendering import aligned
 
     workspace = Workspace.here()
     rows = [["profile", "data", "schedule", "description"]]
@@ -73,16 +75,10 @@ def profiles() -> None:
         profile = load_profile(name, workspace=workspace)
         length = f"{profile.schedule.iterations} × {profile.schedule.batch_size} images"
         rows.append([name, _data_text(profile.data), length, profile.description.split(". ")[0]])
-    _print_table(rows)
+    typer.echo(aligned(rows))
 
 
 def _data_text(data: ScenesData | CocoData) -> str:
     if data.kind == "scenes":
         return f"scenes, {data.size} pixels"
     return data.root.name if data.root else "COCO format, --data"
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    from b2inst.experiments.tables.rendering import aligned
-
-    typer.echo(aligned(rows))

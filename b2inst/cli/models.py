@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from b2inst.cli.options import (
     DeviceOption,
@@ -24,23 +25,23 @@ if TYPE_CHECKING:
 
 @with_groups
 def predict(
-    weights: Annotated[Path, typer.Argument(help="Weights file.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    weights: Annotated[Path, Argument(help="Weights file.")],
+    out: Annotated[Path, Option(help="Folder to write to.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Images, videos, or folders of them.")
+        list[Path] | None, Argument(help="Images, videos, or folders of them.")
     ] = None,
     *,
     split: SplitOptions,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum score to draw a detection.")
+        float, Option(min=0, max=1, help="Minimum score to draw a detection.")
     ] = 0.3,
     label_maps: Annotated[
-        bool, typer.Option("--label-maps", help="Also write instance masks as 16-bit PNG files.")
+        bool, Option("--label-maps", help="Also write instance masks as 16-bit PNG files.")
     ] = False,
     overwrite: OverwriteOption = False,
     max_detections: MaxDetectionsOption = None,
     tile: Annotated[
-        int | None, typer.Option(min=160, help="Cut images into tiles of this many pixels a side.")
+        int | None, Option(min=160, help="Cut images into tiles of this many pixels a side.")
     ] = None,
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
@@ -99,14 +100,14 @@ def predict(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Published checkpoint (.pth or .pkl).")],
-    out: Annotated[Path, typer.Argument(help="Weights file to write (.safetensors).")],
+    source: Annotated[Path, Argument(help="Published checkpoint (.pth or .pkl).")],
+    out: Annotated[Path, Argument(help="Weights file to write (.safetensors).")],
     publisher: Annotated[
         Literal["adelaidet", "detectron2", "yolact"],
-        typer.Option("--from", help="Project of the checkpoint."),
+        Option("--from", help="Project of the checkpoint."),
     ],
     names: Annotated[
-        str | None, typer.Option(help="Class names in order: a,b,c or a text file, one per line.")
+        str | None, Option(help="Class names in order: a,b,c or a text file, one per line.")
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -122,23 +123,22 @@ def convert(
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="Weights file.")],
-    to: Annotated[Literal["onnx", "openvino"], typer.Option(help="Runtime.")],
+    weights: Annotated[Path, Argument(help="Weights file.")],
+    to: Annotated[Literal["onnx", "openvino"], Option(help="Runtime.")],
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write, .onnx or .xml (default: beside the weights)."),
+        Path | None, Option(help="File to write, .onnx or .xml (default: beside the weights).")
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise convolutions; needs --calibrate.")
+        bool, Option("--int8", help="Quantise convolutions; needs --calibrate.")
     ] = False,
     calibrate: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="DIR[:SPLIT]",
             help="Images for --int8: a folder, or COCO-format data (default split: train).",
         ),
     ] = None,
-    calibration_images: Annotated[int, typer.Option(min=1, help="Maximum number of them.")] = 128,
+    calibration_images: Annotated[int, Option(min=1, help="Maximum number of them.")] = 128,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Export a model to ONNX Runtime or OpenVINO.

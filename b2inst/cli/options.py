@@ -10,43 +10,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Option
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
     from b2inst.experiments import CocoData, Profile, Resources, Workspace
 
 SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Skip and list invalid images and annotations.")
+    bool, Option("--skip-bad", help="Skip and list invalid images and annotations.")
 ]
 CrowdsAsInstancesOption = Annotated[
-    bool, typer.Option("--crowds-as-instances", help="Treat annotations with iscrowd=1 as objects.")
+    bool, Option("--crowds-as-instances", help="Treat annotations with iscrowd=1 as objects.")
 ]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing output files.")
-]
-AnnotationsOption = Annotated[
-    Path | None, typer.Option(help="Annotation file, instead of a folder.")
-]
-ImagesOption = Annotated[Path | None, typer.Option(help="Image folder, with --annotations.")]
-ProfileOption = Annotated[str, typer.Option(help="Name of a profile, or path to its YAML file.")]
+OverwriteOption = Annotated[bool, Option("--overwrite", help="Replace existing output files.")]
+AnnotationsOption = Annotated[Path | None, Option(help="Annotation file, instead of a folder.")]
+ImagesOption = Annotated[Path | None, Option(help="Image folder, with --annotations.")]
+ProfileOption = Annotated[str, Option(help="Name of a profile, or path to its YAML file.")]
 ModelOption = Annotated[
     list[str] | None,
-    typer.Option(help="Model option as NAME=YAML, such as scoring=[iou]; repeatable."),
+    Option(help="Model option as NAME=YAML, such as scoring=[iou]; repeatable."),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device: cpu, cuda or auto.")]
+DeviceOption = Annotated[str, Option(help="Device: cpu, cuda or auto.")]
 PrecisionOption = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option(help="Precision of the network; auto: bfloat16 if the device is fast at it."),
+    Option(help="Precision of the network; auto: bfloat16 if the device is fast at it."),
 ]
 MaxDetectionsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Maximum detections per image (default: the model's, usually 100)."),
+    Option(min=1, help="Maximum detections per image (default: the model's, usually 100)."),
 ]
 BoundaryPixelsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Boundary width in pixels (default: 2 % of the image diagonal)."),
+    Option(min=1, help="Boundary width in pixels (default: 2 % of the image diagonal)."),
 ]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images that are predicted together.")]
+BatchOption = Annotated[int, Option(min=1, help="Images that are predicted together.")]
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,14 +74,14 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _DataOptions:
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="COCO-format folder.")] = None
+    data: Annotated[Path | None, Option(metavar="DIR", help="COCO-format folder.")] = None
     train: Annotated[
         str | None,
-        typer.Option("--train-split", help="Training split, or ANNOTATIONS.json:IMAGE_FOLDER."),
+        Option("--train-split", help="Training split, or ANNOTATIONS.json:IMAGE_FOLDER."),
     ] = None
     val_fraction: Annotated[
         float | None,
-        typer.Option(min=0.01, max=0.9, help="Fraction of the training images to validate on."),
+        Option(min=0.01, max=0.9, help="Fraction of the training images to validate on."),
     ] = None
     skip_bad: SkipBadOption = False
 
@@ -95,7 +92,7 @@ class DataOptions(_DataOptions):
 
     val: Annotated[
         str | None,
-        typer.Option("--val-split", help="Validation split, or ANNOTATIONS.json:IMAGE_FOLDER."),
+        Option("--val-split", help="Validation split, or ANNOTATIONS.json:IMAGE_FOLDER."),
     ] = None
     crowds_as_instances: CrowdsAsInstancesOption = False
 
@@ -110,7 +107,7 @@ class SplitOptions(_DataOptions):
 
     val: Annotated[  # without training, there is no other split that --split could mean
         str | None,
-        typer.Option(
+        Option(
             "--split",
             "--val-split",
             help="Split, or ANNOTATIONS.json:IMAGE_FOLDER (default: the validation split).",
@@ -132,21 +129,19 @@ class RunOptions:
 
     profile: ProfileOption = "tiny"
     start: Annotated[
-        Path | None,
-        typer.Option(help="Weights to start from: a b2inst file or detectron2's R-50.pkl."),
+        Path | None, Option(help="Weights to start from: a b2inst file or detectron2's R-50.pkl.")
     ] = None
     batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images per iteration; scales learning rate and schedule."),
+        int | None, Option(min=1, help="Images per iteration; scales learning rate and schedule.")
     ] = None
     device: Annotated[
-        str | None, typer.Option(help="Device: cpu, cuda or auto (default: the profile's).")
+        str | None, Option(help="Device: cpu, cuda or auto (default: the profile's).")
     ] = None
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="GPUs per run, or processes on a CPU.")
-    ] = None
+    devices: Annotated[int | None, Option(min=1, help="GPUs per run, or processes on a CPU.")] = (
+        None
+    )
     recompute: Annotated[
-        bool, typer.Option("--recompute", help="Save memory by recomputing activations; slower.")
+        bool, Option("--recompute", help="Save memory by recomputing activations; slower.")
     ] = False
 
     @property
@@ -196,11 +191,8 @@ def read_split(
 ) -> CocoIndex:
     """Read the files of --annotations and --images, or the validation split of --data.
 
-    Prints what was skipped, and how the annotation file deviates from COCO's format.
-
-    Args:
-        with_images: False if only the annotations are used.
-        splits: The names ``train`` and ``val``.
+    Prints what was skipped, and how the annotation file deviates from COCO's format. Images are
+    not needed if only the annotations are used. ``splits`` are the names ``train`` and ``val``.
     """
     from b2inst.data import CocoIndex, hold_out, verify_images
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,11 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex
+from b2inst.data.coco_reader import shortened
 from b2inst.data.errors import DataError
-from b2inst.data.images import probe_image, size_problem
+from b2inst.data.images import ImageRecord, probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
-from b2inst.data.records import ImageRecord
-from b2inst.data.validation import shortened
 
 _SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
 
@@ -36,7 +35,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Classes that have instances in some of the splits only, or in none."""
-        return missing_classes({i.annotation_file.name: class_counts(i) for i in self.splits})
+        return missing_classes({i.annotation_file.name: i.class_counts() for i in self.splits})
 
     def __str__(self) -> str:
         n = len(self.problems)
@@ -60,8 +59,10 @@ def check_coco(
     Args:
         root: Folder in one of the layouts of ``find_splits``.
         split: Only this one (default: all that are there).
-        annotation_file, image_dir: For another layout, instead of ``root``.
+        annotation_file: For another layout, instead of ``root``, with ``image_dir``.
+        image_dir: Folder of the images of ``annotation_file``.
         crowds_as_instances: Whether to read annotations with ``iscrowd`` 1 as single objects.
+        progress: Whether to show a progress bar.
 
     Raises:
         DataError: There is nothing to check, or a file that cannot be read at all.
@@ -89,29 +90,14 @@ def check_coco(
     return Report(splits, problems)
 
 
-def class_counts(index: CocoIndex) -> dict[str, int]:
-    """Instances by class, in label order; the names have ids where they are not unique."""
-    counts = Counter(a.label for a in index.all_annotations() if not a.crowd)
-    times = Counter(index.class_names)
-    named = zip(index.class_names, index.category_ids, strict=True)
-    return {
-        f"{name} (id {number})" if times[name] > 1 else name: counts[label]
-        for label, (name, number) in enumerate(named)
-    }
-
-
 def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Lines on the classes that have no instances in some of the splits, or in any.
-
-    Args:
-        splits: Instances by class, by the name of the split.
-    """
-    names: dict[str, list[str]] = {}
+    """Lines on the classes without instances, given instances by class by name of the split."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(name for counts in splits.values() for name in counts):
         without = [split for split, counts in splits.items() if not counts.get(name)]
         if without:
             where = "" if len(without) == len(splits) else f" in {', '.join(without)}"
-            names.setdefault(where, []).append(name)
+            names[where].append(name)
     return [
         f"classes without instances{where}: {len(found)} ({shortened(found)})"
         for where, found in names.items()
@@ -124,7 +110,9 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     Takes a few milliseconds per image and thread.
 
     Args:
+        index: Split whose images are read.
         skip_bad: Leave out unreadable images and list them in ``skipped`` rather than raise.
+        progress: Whether to show a progress bar.
 
     Raises:
         DataError: An image cannot be read or has another size than its annotations say.
@@ -157,8 +145,8 @@ def _describe(index: CocoIndex) -> str:
     areas = np.array([a.area for a in index.all_annotations() if not a.crowd])
     low, median, high = np.percentile(areas, (0, 50, 100)) if len(areas) else (0, 0, 0)
     small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
-    crowds = sum(map(len, index.annotations.values())) - len(areas)
-    counts = class_counts(index)
+    crowds = sum(a.crowd for a in index.all_annotations())
+    counts = index.class_counts()
     with_instances = [f"{name} {count}" for name, count in counts.items() if count]
     lines = [
         str(index.annotation_file),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, Self
 
 from b2inst.data.coco_reader import CocoReader
 from b2inst.data.errors import DataError
-from b2inst.data.records import Annotation, ImageRecord
+from b2inst.data.images import ImageRecord
+from b2inst.data.segmentation import Annotation
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,15 @@ class CocoIndex:
         """The annotations of all images, crowds included."""
         return (annotation for image in self.images for annotation in self.annotations[image.id])
 
+    def class_counts(self) -> dict[str, int]:
+        """Instances by class, in label order; the names have ids where they are not unique."""
+        counts = Counter(a.label for a in self.all_annotations() if not a.crowd)
+        named = zip(self.class_names, self.category_ids, strict=True)
+        return {
+            f"{name} (id {number})" if self.class_names.count(name) > 1 else name: counts[label]
+            for label, (name, number) in enumerate(named)
+        }
+
     def annotated(self) -> CocoIndex:
         """Only the images that have an instance (crowds do not count), as papers train on."""
         found = self.annotations.items()
@@ -118,18 +129,16 @@ class CocoIndex:
 
     def nothing_to_find(self) -> str | None:
         """A line on why there is nothing to learn from or to evaluate on, or None."""
-        crowds = sum(map(len, self.annotations.values()))
+        if any(not annotation.crowd for annotation in self.all_annotations()):
+            return None
         if not self.images:
             return f"{self.annotation_file}: no images that can be used"
-        if not crowds:
+        if not (crowds := sum(map(len, self.annotations.values()))):
             return f"{self.annotation_file}: no instances in its {len(self)} images; annotate some"
-        if all(annotation.crowd for annotation in self.all_annotations()):
-            return (
-                f"{self.annotation_file}: no instances, since all {crowds} annotations have "
-                "iscrowd 1; if they are single objects, read them as such with "
-                "--crowds-as-instances"
-            )
-        return None
+        return (
+            f"{self.annotation_file}: no instances, since all {crowds} annotations have iscrowd 1; "
+            "if they are single objects, read them as such with --crowds-as-instances"
+        )
 
     def require_instances(self) -> Self:
         """The index itself; DataError with the cause if it has no images or no instances."""
@@ -138,26 +147,78 @@ class CocoIndex:
         return self
 
     def to_coco(self) -> dict[str, Any]:
-        """What was read, as the content of an annotation file with run lengths."""
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for image in self.images:
-            name = os.path.relpath(image.path, self.image_dir)
-            size = {"height": image.height, "width": image.width}
-            images.append({"id": image.id, "file_name": name} | size)
-            for annotation in self.annotations[image.id]:
-                code = annotation.segmentation
-                annotations.append(
-                    {
-                        "id": annotation.id,
-                        "image_id": image.id,
-                        "category_id": self.category_ids[annotation.label],
-                        "segmentation": code | {"counts": code["counts"].decode()},
-                        "bbox": list(annotation.bbox),
-                        "area": annotation.area,
-                        "iscrowd": int(annotation.crowd),
-                    }
-                )
+        """The content of an annotation file, with masks as compressed run lengths."""
+        images = [
+            {
+                "id": image.id,
+                "file_name": os.path.relpath(image.path, self.image_dir),
+                "height": image.height,
+                "width": image.width,
+            }
+            for image in self.images
+        ]
+        annotations = [
+            {
+                "id": annotation.id,
+                "image_id": image.id,
+                "category_id": self.category_ids[annotation.label],
+                "segmentation": (code := annotation.rle) | {"counts": code["counts"].decode()},
+                "bbox": list(annotation.bbox),
+                "area": annotation.area,
+                "iscrowd": int(annotation.crowd),
+            }
+            for image in self.images
+            for annotation in self.annotations[image.id]
+        ]
         named = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": number, "name": name} for number, name in named]
         return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
+    """Split the images in two, each class in the same proportion as far as possible.
+
+    Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
+    first. Nothing is random.
+
+    Args:
+        index: Split to divide.
+        fraction: Share of the images to hold out, in (0, 1).
+
+    Returns:
+        The images to train on and those held out; at least one image in each.
+
+    Raises:
+        DataError: There are fewer than two images.
+    """
+    if len(index) < 2:
+        raise DataError(
+            f"{index.annotation_file}: {len(index)} image cannot be split by --val-fraction; "
+            "annotate more images"
+        )
+    shuffled = sorted(
+        index.images, key=lambda i: hashlib.sha256(f"{i.path.name} {i.id}".encode()).digest()
+    )
+    left = [image.id for image in shuffled]
+    classes = {i: {a.label for a in index.annotations[i] if not a.crowd} for i in left}
+    wanted = min(max(round(fraction * len(left)), 1), len(left) - 1)
+    # How many images of each class, and in all (None), are still to be held out.
+    missing: dict[int | None, float] = defaultdict(float)
+    for found in classes.values():
+        for known in found:
+            missing[known] += fraction
+    missing[None] = wanted
+    held_out: set[int] = set()
+    while left:
+        counts = Counter(label for image_id in left for label in classes[image_id])
+        rarest = min(counts, key=lambda label: (counts[label], label), default=None)
+        batch = {i for i in left if rarest is None or rarest in classes[i]}
+        for image_id in left:
+            if image_id in batch and missing[rarest] >= 0.5 and len(held_out) < wanted:
+                held_out.add(image_id)
+                for label in (None, *classes[image_id]):
+                    missing[label] -= 1
+        left = [image_id for image_id in left if image_id not in batch]
+    rest = [image.id for image in shuffled if image.id not in held_out]
+    held_out.update(rest[: wanted - len(held_out)])  # rounding class by class may leave too few
+    return index.subset(set(classes) - held_out), index.subset(held_out)

@@ -67,9 +67,11 @@ def fetch_coco(
     Images and annotations of a split are written completely or not at all.
 
     Args:
+        root: Folder to download to.
         splits: Of ``train``, ``val``, ``test``.
         mirror: Address below which the files are as on COCO's own site.
         keep_zips: Whether to leave the archives in ``root``.
+        progress: Whether to show progress bars.
 
     Returns:
         The splits' annotation files.

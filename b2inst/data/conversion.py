@@ -16,28 +16,22 @@ from tqdm import tqdm
 from b2inst.data.errors import DataError
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
-from b2inst.data.segmentation import measured, to_rle
+from b2inst.data.segmentation import Segmentation, measured, to_rle
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
-
 #: Called with an image's path, height and width; returns category id and mask of each object.
-ReadObjects = Callable[[Path, int, int], Sequence[tuple[int, Any]]]
+ReadObjects = Callable[[Path, int, int], Sequence[tuple[int, Segmentation]]]
 
 
 @dataclass
 class Conversion:
-    """A data set that is converted to a COCO-format folder, and then the report; ``print`` it.
-
-    Args:
-        folder: To write to; must not exist, or be empty, and be outside of the source.
-        skip_bad: Leave out what is wrong and list it in ``skipped`` rather than raise.
-    """
+    """A data set that is converted to a COCO-format folder, and then the report; ``print`` it."""
 
     source: Path
-    folder: Path
-    skip_bad: bool = False
+    folder: Path  #: to write to; must not exist, or be empty, and be outside of the source
+    skip_bad: bool = False  #: leave out what is wrong and list it in ``skipped`` rather than raise
     #: images, those without objects, and objects, by the name of the split
     splits: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list, init=False)
@@ -76,7 +70,7 @@ class Conversion:
                 self.leave_out(str(error))
                 continue
             links[name] = image
-            number = len(records) + 1
+            number = len(links)
             records.append({"id": number, "file_name": name, "height": height, "width": width})
             for category, segmentation in objects:
                 code = to_rle(segmentation, height, width)
@@ -84,9 +78,8 @@ class Conversion:
                     flat += 1
                     continue
                 ids = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
-                annotations.append(ids | measured(code))
-                if isinstance(segmentation, list):
-                    annotations[-1]["segmentation"] = segmentation
+                polygons = {"segmentation": segmentation} if isinstance(segmentation, list) else {}
+                annotations.append(ids | measured(code) | polygons)
         empty = len(records) - len({a["image_id"] for a in annotations})
         self.splits[split] = len(records), empty, len(annotations)
         self._read[split] = links, {"images": records, "annotations": annotations}
@@ -94,12 +87,9 @@ class Conversion:
             self.notes.append(f"{split}: objects that cover no pixel, left out: {flat}")
 
     def write(self, categories: Mapping[int, str]) -> None:
-        """Write all splits that were read, or nothing if anything goes wrong.
+        """Write all splits that were read, with names by id, or nothing if anything goes wrong.
 
         Images are hard links to the source's files, or copies where links are impossible.
-
-        Args:
-            categories: Names by id.
 
         Raises:
             DataError: No image has an object.
@@ -114,21 +104,17 @@ class Conversion:
                 for name, image in links.items():
                     _link(image, made / split / name)
                 text = json.dumps(content | {"categories": named})
-                (made / _annotations(split)).write_text(text, "utf-8")
+                (made / f"annotations/instances_{split}.json").write_text(text, "utf-8")
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder / _annotations(split)}: {images} images ({empty} without objects), "
-            f"{objects} objects"
+            f"{self.folder / f'annotations/instances_{split}.json'}: {images} images ({empty} "
+            f"without objects), {objects} objects"
             for split, (images, empty, objects) in self.splits.items()
         ]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"left out: {line}" for line in self.skipped]
         return "\n".join(lines)
-
-
-def _annotations(split: str) -> Path:
-    return Path("annotations", f"instances_{split}.json")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -39,12 +39,8 @@ def download(
 ) -> Path:
     """Download a file, or check the one that exists.
 
-    Incomplete data is kept in ``<target>.partial``, and the next call requests the rest. A damaged
-    download is repeated once.
-
-    Args:
-        size: Expected number of bytes.
-        md5: Expected checksum, in hexadecimal.
+    Incomplete data is kept in ``<target>.partial``, and the next call requests the rest. A download
+    of another ``size`` (bytes) or ``md5`` is repeated once.
 
     Raises:
         DataError: The file cannot be downloaded, or it is another one.

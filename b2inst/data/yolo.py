@@ -30,6 +30,7 @@ def convert_yolo(
             ``labels/`` alone, whose classes have the names in ``classes.txt``, or numbers.
         folder: To write to; must not exist, or be empty.
         skip_bad: Leave out images whose file or labels are bad rather than raise.
+        progress: Whether to show progress bars.
 
     Raises:
         DataError: The source is no such data set, or (without ``skip_bad``) a file of it is bad,
@@ -69,14 +70,7 @@ def convert_yolo(
 
 
 def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labels:
-    """Read a label file.
-
-    Args:
-        names: Valid classes by index (default: any).
-
-    Raises:
-        DataError: A line is no polygon in or near the image, or is of another class.
-    """
+    """Read a label file; DataError if a line is no polygon in the image or of an unknown class."""
     objects, boxes = [], []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         where, fields = f"{path}, line {number}", line.split()

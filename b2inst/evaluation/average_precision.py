@@ -1,11 +1,8 @@
 """Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval.
 
-- Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since box AP belongs to the
-  detector, which mask scoring does not change.
-- Objects are small, medium or large by the annotation's ``area``; detections by the pixels of the
-  mask in mask and boundary AP, and by the box in box AP. COCO does the same.
-- Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary IoU. Boundaries
-  are ours (``boundary_overlap``): the evaluator's are one pixel narrower at some image sizes.
+Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since mask scoring does not
+change the detector. Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary
+IoU, with our boundaries: the evaluator's are one pixel narrower at some image sizes.
 """
 
 from __future__ import annotations
@@ -19,11 +16,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from faster_coco_eval import COCO, COCOeval_faster
 
 from b2inst.evaluation.boundary_overlap import boundary_overlaps
-from b2inst.evaluation.ground_truth import (
-    Annotations,
-    load_ground_truth,
-    touching_and_isolated,
-)
+from b2inst.evaluation.ground_truth import Annotations, load_ground_truth, touching_and_isolated
 from b2inst.evaluation.predictions import EvaluationError, Prediction, check_against
 
 #: What is matched: masks, their boundaries, or boxes.
@@ -39,14 +32,9 @@ COCO_AREAS: AreaRanges = {"small": (0, 1024), "medium": (1024, 9216), "large": (
 #: Prefix of the metric names of each kind.
 PREFIXES: dict[Kind, str] = {"segm": "", "boundary": "boundary_", "bbox": "box_"}
 
-_STATS = {
-    "AP": "AP_all",
-    "AP50": "AP_50",
-    "AP75": "AP_75",
-    "APs": "AP_small",
-    "APm": "AP_medium",
-    "APl": "AP_large",
-}
+AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
+_STATS = {"AP": "AP_all", "AP50": "AP_50", "AP75": "AP_75"}
+_STATS |= {name: f"AP_{area}" for name, area in AREAS.items()}
 
 
 class EvaluationOptions(TypedDict, total=False):
@@ -72,15 +60,13 @@ def evaluate(
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
         groups: Whether to evaluate also on the objects that touch another object and on those
-            that do not (:func:`~b2inst.evaluation.ground_truth.touching`). The other objects are
-            then ignored like crowds.
-        options: See :class:`EvaluationOptions`.
+            that do not; the other objects are then ignored like crowds.
+        **options: See :class:`EvaluationOptions`.
 
     Returns:
         ``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl`` of masks, then the same six with the
         prefixes ``boundary_`` and ``box_``. With ``groups`` also those of masks and boundaries with
-        the prefixes ``touching_`` and ``isolated_``. None without ground truth, such as in an empty
-        size range.
+        the prefixes ``touching_`` and ``isolated_``. None without ground truth.
 
     Raises:
         EvaluationError: Predictions or annotations are invalid or do not belong together.
@@ -97,13 +83,13 @@ def evaluate(
 
 
 def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
-    """Return a value of ``stats_as_dict`` in percent; None without ground truth."""
+    """Return an evaluator's result in percent; None without ground truth."""
     value = float(evaluator.stats_as_dict[key])
     return None if value < 0 else 100 * value
 
 
 def load_checked(predictions: list[Prediction], annotations: Annotations) -> COCO:
-    """Load ground truth and check predictions against it; arguments as for :func:`evaluate`."""
+    """Load ground truth and check predictions against it."""
     truth = load_ground_truth(annotations)
     check_against(predictions, truth)
     return truth
@@ -135,15 +121,7 @@ def run_evaluators(
     boundary_pixels: int | None = None,
     area_ranges: AreaRanges | None = None,
 ) -> dict[Kind, COCOeval_faster]:
-    """Run the evaluators of some kinds on predictions and the output of :func:`load_checked`.
-
-    Returns:
-        Evaluators with ``ious`` and ``stats_as_dict``, in which images and categories are numbered
-        from 1 by ascending id.
-
-    Raises:
-        EvaluationError: ``max_detections`` or ``boundary_pixels`` is below 1.
-    """
+    """Run the evaluators of some kinds, in which images and categories are numbered from 1."""
     if max_detections < 1:
         raise EvaluationError(f"max_detections is {max_detections}; give at least 1")
     ranges = {name: list(bounds) for name, bounds in (area_ranges or COCO_AREAS).items()}
@@ -173,8 +151,8 @@ def _numbered(
 ) -> tuple[COCO, dict[str, list[dict[str, Any]]]]:
     """Number images and categories from 1, in ground truth and results of each IoU type.
 
-    The evaluator stores ids as floating-point numbers, which are exact up to 2⁵³ only. Results for
-    masks have no box, since areas would be taken from it.
+    The evaluator stores ids as floating-point numbers. Results for masks have no box, since areas
+    would be taken from it.
     """
     images, categories = (
         {key: number for number, key in enumerate(sorted(known), start=1)}

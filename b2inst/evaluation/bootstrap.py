@@ -1,10 +1,8 @@
 """Confidence intervals of AP differences: paired bootstrap over images, and training seeds.
 
-Two models are compared on the same images: each resample draws as many images as there are, with
-replacement, and both models are evaluated on it. The variation of the difference then excludes the
-difficulty of the drawn images, which dominates that of either AP.
-
-AP is exact on each resample: an image drawn m times counts as m copies.
+Each resample draws as many images as there are, with replacement, and both models are evaluated on
+it, so that the variation of the difference excludes the difficulty of the drawn images. AP is exact
+on each resample: an image drawn m times counts as m copies.
 """
 
 from __future__ import annotations
@@ -20,10 +18,10 @@ import numpy as np
 from scipy.special import stdtrit
 
 from b2inst.evaluation.average_precision import (
+    AREAS,
     COCO_AREAS,
     PREFIXES,
     EvaluationOptions,
-    Kind,
     load_checked,
     run_evaluators,
 )
@@ -32,7 +30,15 @@ from b2inst.evaluation.matches import match, weighted_precision
 from b2inst.evaluation.predictions import EvaluationError, Prediction
 
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
-_AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
+
+#: Group, kind, area range and IoU thresholds of each metric.
+_METRICS = {
+    group + prefix + name: (group, kind, AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None)))
+    for group, (kind, prefix), name in product(
+        ("", *GROUPS), PREFIXES.items(), (*_THRESHOLDS, *AREAS)
+    )
+    if not group or kind != "bbox"  # the box of all ignored objects would cover the others
+}
 
 
 class Interval(NamedTuple):
@@ -64,9 +70,7 @@ def noise_band(
 
     Combines the percentile interval over images with Student's interval over the seeds'
     differences: the distances from the mean are added as squares (Zou & Donner 2008, "Construction
-    of confidence limits about effect measures", Statistics in Medicine 27). The result contains
-    both intervals. It is slightly conservative, since both include the images' interaction with
-    the seed.
+    of confidence limits about effect measures", Statistics in Medicine 27).
 
     Args:
         runs_a: Output of :func:`resample_ap` for each run of model a.
@@ -113,11 +117,13 @@ def resample_ap(
     Resample i has the same images for all runs on the same data with the same seed.
 
     Args:
-        predictions, annotations, options: As for ``evaluate``.
+        predictions: As for ``evaluate``.
+        annotations: As for ``evaluate``.
         metrics: Names of metrics as returned by ``evaluate``, such as "AP", "AP75", "APs",
             "boundary_AP", "box_AP50" or "touching_boundary_AP".
         resamples: Number of resamples.
         seed: Random seed of the resamples.
+        **options: As for ``evaluate``.
 
     Returns:
         For each metric ``resamples + 1`` values in percent, the first on the original images; NaN
@@ -126,7 +132,13 @@ def resample_ap(
     Raises:
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
-    wanted = {metric: _parse(metric) for metric in metrics}
+    if unknown := [metric for metric in metrics if metric not in _METRICS]:
+        raise EvaluationError(
+            f"unknown metric {unknown[0]!r}; known: {', '.join((*_THRESHOLDS, *AREAS))}, alone or "
+            "after 'boundary_' or 'box_', and those of masks and boundaries after 'touching_' or "
+            "'isolated_'"
+        )
+    wanted = {metric: _METRICS[metric] for metric in metrics}
     truth = load_checked(predictions, annotations)
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
@@ -147,26 +159,8 @@ def resample_ap(
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each image is in each resample: (1 + resamples)×images int32.
-
-    The first row are the original images, each once.
-    """
+    """Return how often each image is drawn: (1 + resamples)×images, in the first row once each."""
     generator = np.random.default_rng(seed)
     draws = [generator.integers(images, size=images) for _ in range(resamples)]
     drawn = [np.bincount(draw, minlength=images) for draw in draws]
     return np.stack([np.ones(images, dtype=np.int64), *drawn]).astype(np.int32)
-
-
-def _parse(metric: str) -> tuple[str, Kind, str, slice]:
-    """Split a metric's name into group, kind, area range and IoU thresholds."""
-    for group, (kind, prefix) in product(("", *GROUPS), PREFIXES.items()):
-        if group and kind == "bbox":  # the box of all ignored objects would cover the others
-            continue
-        name = metric.removeprefix(group + prefix)
-        if metric == group + prefix + name and name in _THRESHOLDS | _AREAS:
-            return group, kind, _AREAS.get(name, "all"), _THRESHOLDS.get(name, slice(None))
-    names = ", ".join((*_THRESHOLDS, *_AREAS))
-    raise EvaluationError(
-        f"unknown metric {metric!r}; known: {names}, alone or after 'boundary_' or 'box_', "
-        "and those of masks and boundaries after 'touching_' or 'isolated_'"
-    )

@@ -1,8 +1,6 @@
-"""Boundary IoU of the detections that can match at all.
+"""Boundary IoU of the detections that can match at all, those with a mask IoU of at least 0.5.
 
-Boundary AP uses the smaller of mask IoU and boundary IoU, so a detection with a mask IoU below 0.5
-matches nothing. Extracting boundaries is by far the most expensive step of the evaluation; here
-only the boundaries that count are extracted, inside the bounding box of the mask.
+Extracting boundaries is by far the most expensive step of the evaluation.
 """
 
 from __future__ import annotations
@@ -33,9 +31,8 @@ Overlaps = Mapping[tuple[int, int], Any]
 def boundary_overlaps(masks: COCOeval_faster, *, boundary_pixels: int | None = None) -> Overlaps:
     """Compute the overlaps that boundary AP is based on from the evaluator of masks, after its run.
 
-    Returns:
-        Detections × annotations by image and category: the smaller of the two IoUs where the mask
-        IoU is at least 0.5, otherwise the mask IoU. For crowds always the mask IoU.
+    Detections × annotations by image and category: the smaller of the two IoUs where the mask IoU
+    is at least 0.5, otherwise the mask IoU. For crowds always the mask IoU.
     """
     detections, annotations = (
         by_pair(coco.dataset["annotations"]) for coco in (masks.cocoDt, masks.cocoGt)
@@ -64,7 +61,7 @@ def boundary_overlaps(masks: COCOeval_faster, *, boundary_pixels: int | None = N
 def swallowed_share(annotations: Annotations, *, boundary_pixels: int | None = None) -> float:
     """Compute the share of objects whose boundary is the entire mask, in [0, 1].
 
-    For such masks boundary IoU equals mask IoU, so boundary AP carries no information of its own.
+    For such masks boundary IoU equals mask IoU.
 
     Args:
         annotations: COCO annotation file, or its content.
@@ -85,9 +82,6 @@ def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int
     """Return the width of mask boundaries in pixels: ``pixels``, or 2 % of the image diagonal.
 
     Halves are rounded to the even neighbour as in the authors' code: 3.5 and 4.5 both become 4.
-
-    Raises:
-        EvaluationError: ``pixels`` is below 1.
     """
     if pixels is None:
         return max(1, round(0.02 * math.hypot(height, width)))
@@ -99,10 +93,7 @@ def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int
 def inner_boundary(code: dict[str, Any], *, width: int) -> NDArray[np.int64]:
     """Find the pixels of a mask within ``width`` pixels of its contour (Cheng et al. 2021).
 
-    The image border counts as contour.
-
-    Returns:
-        Indices of the pixels in the row-major image, in ascending order.
+    The image border counts as contour. Returns ascending indices into the row-major image.
     """
     window, mask = decode_window(code)
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from b2inst.evaluation.average_precision import warn_of_limit
+from b2inst.evaluation.average_precision import EvaluationOptions, warn_of_limit
 from b2inst.evaluation.bootstrap import NoiseBand, noise_band, resample_ap
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import EvaluationError
@@ -38,32 +39,19 @@ def compare(
     *,
     metrics: Sequence[str] = METRICS,
     resamples: int = 1000,
-    max_detections: int = 100,
-    boundary_pixels: int | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> dict[str, Comparison]:
-    """Compare two models on the same images.
+    """Compare two models on the same images, by metric.
 
-    Args:
-        first: Prediction files (see ``read_results``) of the first model, one per training seed.
-        second: The same of the second model, in the same order of seeds.
-        annotations: Ground truth of both, as for ``evaluate``.
-        metrics: Names of metrics as returned by ``evaluate``.
-        resamples: Number of bootstrap resamples of the images.
-        max_detections, boundary_pixels: As for ``evaluate``.
-
-    Returns:
-        Comparison by metric.
-
-    Raises:
-        EvaluationError: A file is invalid or for other images or categories, or the models have
-            different numbers of files. Raised before any evaluation.
+    Each has prediction files (see ``read_results``), one per training seed in the same order. An
+    EvaluationError of any of them is raised before any evaluation.
     """
     if len(first) != len(second):
         raise EvaluationError(
             f"{len(first)} and {len(second)} files to compare; give as many of each, one a seed"
         )
     truth = load_ground_truth(annotations)
-    warn_of_limit(truth, max_detections=max_detections)
+    warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     seen: dict[Path, set[int]] = {}
     for file in (*first, *second):  # read twice, since the detections of all may not fit in memory
         seen[file] = {record["image_id"] for record in read_results(file, truth)}
@@ -74,14 +62,8 @@ def compare(
                 )
 
     def resampled(file: Path) -> dict[str, np.ndarray]:
-        return resample_ap(
-            read_results(file, truth),
-            truth,
-            metrics=metrics,
-            resamples=resamples,
-            max_detections=max_detections,
-            boundary_pixels=boundary_pixels,
-        )
+        found = read_results(file, truth)
+        return resample_ap(found, truth, metrics=metrics, resamples=resamples, **options)
 
     a, b = (list(map(resampled, files)) for files in (first, second))
     return {

@@ -3,15 +3,12 @@
 Detections above a score threshold become a label image, in which a pixel of several detections
 belongs to the one of the highest score; a detection without pixels is dropped. Detections and
 objects of a class are matched one to one: as many pairs as possible at an IoU threshold, then those
-of the largest IoUs. With the numbers of pairs (TP), unmatched detections (FP) and unmatched objects
-(FN), summed over images and classes,
+of the largest IoUs. TP are the pairs, FP and FN the unmatched detections and objects, summed over
+images and classes; unmatched detections mostly in crowds are ignored.
 
 - DSB AP (2018 Data Science Bowl; Caicedo et al. 2019) is TP / (TP + FP + FN), averaged over the IoU
-  thresholds 0.5, 0.55, … 0.95. StarDist calls it accuracy, Cellpose average precision.
+  thresholds 0.5, 0.55, … 0.95.
 - PQ (Kirillov et al. 2019) is the sum of the pairs' IoUs / (TP + FP/2 + FN/2), at IoUs above 0.5.
-
-True masks may overlap. Crowds are not to be found; unmatched detections with more than half of
-their pixels in crowds of their class are ignored.
 """
 
 from __future__ import annotations
@@ -45,14 +42,10 @@ class Counts:
     iou: np.ndarray  #: I float, sum of the IoUs above 0.5
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the metrics for B weightings of the images.
+        """Compute ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ`` in percent.
 
-        Args:
-            weights: B×I int, number of copies of each image.
-
-        Returns:
-            ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ``, B values each in
-            percent; NaN if there is neither an object nor a detection.
+        B values each for ``weights``, B×I numbers of copies of the images; NaN without objects and
+        detections.
         """
         right = weights @ self.true_positive
         wrong = weights @ (self.false_positive + self.false_negative)
@@ -82,8 +75,8 @@ def resample_counts(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of :class:`Counts` on the original images and on bootstrap resamples.
 
-    Resample i has the same images as in ``resample_ap``, whose arguments and result it has, but
-    for ``threshold``, the lowest score of the detections that count.
+    Arguments, images and results are those of ``resample_ap``; ``threshold`` is the lowest score of
+    the detections that count.
     """
     counts = count_matches(predictions, annotations, threshold=threshold)
     return counts.resampled(draw_weights(len(counts.iou), resamples=resamples, seed=seed))
@@ -93,19 +86,14 @@ def best_threshold(predictions: list[Prediction], annotations: Annotations) -> f
     """Choose the score threshold with the highest DSB AP of 0.01, 0.02, … 0.99, the lowest if tied.
 
     Use other images than those that are reported.
-
-    Raises:
-        EvaluationError: There is no object.
     """
     truth = load_checked(predictions, annotations)
     if all(found["iscrowd"] for found in truth.dataset["annotations"]):
         raise EvaluationError("no object to choose a score threshold by; give images with some")
-    overlaps, once = (
-        list(_overlaps(truth, predictions)),
-        np.ones((1, len(truth.imgs)), dtype=np.int64),
-    )
+    overlaps, images = list(_overlaps(truth, predictions)), len(truth.imgs)
+    once = np.ones((1, images), dtype=np.int64)
     scores = np.arange(1, 100) / 100
-    counts = (_count(overlaps, len(truth.imgs), score) for score in scores)
+    counts = (_count(overlaps, images, score) for score in scores)
     return float(scores[np.argmax([c.resampled(once)["dsb_AP"] for c in counts])])
 
 

@@ -30,9 +30,6 @@ def load_ground_truth(annotations: Annotations) -> COCO:
     """Read COCO ground truth for evaluation, with the same checks as for training.
 
     Annotations are numbered from 1, since the evaluators take id 0 for "unmatched".
-
-    Raises:
-        EvaluationError: The file cannot be read, has no images or contains an error.
     """
     if isinstance(annotations, COCO):
         return annotations
@@ -67,15 +64,7 @@ def code_of(record: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDArray[np.bool_]]:
-    """Decode a mask inside its bounding box only.
-
-    Args:
-        code: Run-length code of the mask.
-        margin: Number of pixels to add around the box, as far as they are in the image.
-
-    Returns:
-        Rows and columns of the window, and the mask inside it.
-    """
+    """Decode a mask inside its bounding box, with a margin, only; also returns that window."""
     left, top, width, height = coco_mask.toBbox(code).astype(int).tolist()
     image_height, image_width = code["size"]
     window = (
@@ -88,13 +77,8 @@ def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDA
 def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
     """Find the objects that are close to another object of their image, of any category.
 
-    Args:
-        annotations: COCO annotation file, or its content.
-        distance: Largest distance of two touching objects in pixels, measured in steps to any of
-            the 8 neighbours. 0: they overlap; 1: or are adjacent; 2: or have one pixel between.
-
-    Returns:
-        Ids of annotations as :func:`load_ground_truth` numbers them. Crowds are not considered.
+    ``distance`` is in steps to any of the 8 neighbours; 0: they overlap; 1: or are adjacent; 2: or
+    have one pixel between. Returns ids as ``load_ground_truth`` numbers them, without crowds.
     """
     truth = load_ground_truth(annotations)
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
@@ -104,9 +88,8 @@ def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
         windows = {}
         for one in truth.imgToAnns[image_id]:
             if not one["iscrowd"]:
-                windows[one["id"]] = window, mask = decode_window(
-                    code_of(one, image), margin=distance
-                )
+                code = code_of(one, image)
+                windows[one["id"]] = window, mask = decode_window(code, margin=distance)
                 near[window] += cv2.dilate(mask.view(np.uint8), kernel).astype(np.int32)
         # An object is close to its own pixels, so only a second one counts.
         found |= {i for i, (window, mask) in windows.items() if near[window][mask].max() > 1}
@@ -121,10 +104,9 @@ def touching_and_isolated(truth: COCO) -> dict[str, COCO]:
 
 
 def _only(truth: COCO, ids: set[int]) -> COCO:
-    """Ground truth of some objects.
+    """Ground truth of some objects; the others of an image and category become a single crowd.
 
-    The others of an image and category become a single crowd, so that a detection of two of them
-    is ignored like a detection of one.
+    A detection of two of them is thus ignored like a detection of one.
     """
     annotations = truth.dataset["annotations"]
     kept = [a for a in annotations if a["id"] in ids]

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,12 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
-from b2inst.evaluation.predictions import (
-    EvaluationError,
-    Prediction,
-    save_predictions,
-    to_records,
-)
+from b2inst.evaluation.predictions import EvaluationError, Prediction, save_predictions, to_records
 from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
 from b2inst.structures import Instances
@@ -29,15 +24,8 @@ if TYPE_CHECKING:
     from b2inst.models import Segmenter
 
 
-class Predictor(Protocol):
-    """A model that :func:`write_predictions` accepts."""
-
-    def predict(self, images: list[Any]) -> Sequence[Instances]:
-        """Predict the instances of each image (H×W×3 uint8 RGB), in its pixels."""
-
-
 def write_predictions(
-    model: Predictor,
+    model: Any,
     index: CocoIndex,
     path: str | Path,
     *,
@@ -50,8 +38,8 @@ def write_predictions(
     images. The file does not depend on the number of processes.
 
     Args:
-        model: Object with ``predict``, in evaluation mode. One with an ``oracle`` is given the
-            annotated masks, by ``predict_with_truth``.
+        model: Object in evaluation mode with ``predict``: a list of images (H×W×3 uint8 RGB) to
+            the ``Instances`` of each. One with an ``oracle`` is given the annotated masks.
         index: Images, and the COCO category id of each label.
         path: Prediction file to write; it appears when all images are done.
         batch_size: Number of images predicted together. Only consecutive images of equal size are
@@ -65,30 +53,28 @@ def write_predictions(
     """
     batches = list(equal_size_batches(index.images, batch_size))
     rank, processes = process_rank(), process_count()
-    starts = range(0, len(batches), processes)
-    own = batches[rank::processes]
-    own += [[]] * (len(starts) - len(own))  # every process takes part in every gather
+    rounds = [batches[i : i + processes] for i in range(0, len(batches), processes)]
+    own = [next(islice(batch, rank, None), []) for batch in rounds]  # each takes part in all rounds
 
-    def predicted() -> Iterator[tuple[list[ImageRecord], Sequence[Instances]]]:
+    def predicted() -> Iterator[list[tuple[ImageRecord, Instances]]]:
         images = eval_images(index.subset(image.id for batch in own for image in batch))
         for batch in own:
-            yield batch, _predict(model, list(islice(images, len(batch))), index)
+            found = _predict(model, list(islice(images, len(batch))), index)
+            yield list(zip(batch, found, strict=True))
 
-    def encoded(found: tuple[list[ImageRecord], Sequence[Instances]]) -> list[Prediction]:
-        return [
-            record
-            for image, instances in zip(*found, strict=True)
-            for record in to_records(image.id, instances, index.category_ids, file=image.path)
-        ]
+    def encoded(found: list[tuple[ImageRecord, Instances]]) -> list[Prediction]:
+        ids = index.category_ids
+        records = (to_records(image.id, one, ids, file=image.path) for image, one in found)
+        return [record for of_image in records for record in of_image]
 
     def records() -> Iterator[Prediction]:
         hidden = not progress or rank > 0
         with tqdm(total=len(index), desc="predict", unit="image", disable=hidden) as bar:
             own_records = ahead(encoded, predicted(), workers=1, most=1)
-            for start, found in zip(starts, own_records, strict=True):
+            for batch, found in zip(rounds, own_records, strict=True):
                 for part in gathered(found):
                     yield from part
-                bar.update(sum(map(len, batches[start : start + processes])))
+                bar.update(sum(map(len, batch)))
 
     if rank == 0:
         save_predictions(path, records())
@@ -99,14 +85,13 @@ def write_predictions(
 def check_classes(model: Segmenter, index: CocoIndex) -> None:
     """Raise EvaluationError if number or names of a model's classes are not those of the data.
 
-    If the model does not know the names, as after conversion from another library, a warning says
-    that they are taken in the order of the data's.
+    Warns if the model does not know the names, as after conversion from another library.
     """
-    ours, theirs = model.class_names, index.class_names
+    ours, theirs, file = model.class_names, index.class_names, index.annotation_file
     if (count := model.recipe["num_classes"]) != len(theirs):
         raise EvaluationError(
-            f"{index.annotation_file}: has {len(theirs)} categories, the model {count} classes; "
-            "give data of the same categories"
+            f"{file}: has {len(theirs)} categories, the model {count} classes; give data of the "
+            "same categories"
         )
     if ours is None:
         warnings.warn(
@@ -117,8 +102,8 @@ def check_classes(model: Segmenter, index: CocoIndex) -> None:
     elif ours != theirs:
         place = next(i for i in range(count) if ours[i] != theirs[i])
         raise EvaluationError(
-            f"{index.annotation_file}: category {place} is {theirs[place]!r} here and "
-            f"{ours[place]!r} in the model ({count} in all); give data of the same categories"
+            f"{file}: category {place} is {theirs[place]!r} here and {ours[place]!r} in the model "
+            f"({count} in all); give data of the same categories"
         )
 
 
@@ -126,18 +111,15 @@ def _predict(
     model: Any, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
 ) -> Sequence[Instances]:
     images = [image for _, image in batch]
-    if not images:
-        return []
-    if getattr(model, "oracle", None) is not None:
+    if images and getattr(model, "oracle", None) is not None:
         return model.predict_with_truth(images, [_true_masks(index, image) for image, _ in batch])
-    return model.predict(images)
+    return model.predict(images) if images else []
 
 
 def _true_masks(index: CocoIndex, image: ImageRecord) -> Tensor:
     """Masks of the annotated objects without crowds, N×H×W uint8."""
-    size = (image.height, image.width)
     masks = [a.mask() for a in index.annotations[image.id] if not a.crowd]
-    return torch.from_numpy(np.array(masks, dtype=np.uint8).reshape(-1, *size))
+    return torch.from_numpy(np.array(masks, np.uint8).reshape(-1, image.height, image.width))
 
 
 def equal_size_batches(

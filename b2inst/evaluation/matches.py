@@ -1,8 +1,7 @@
 """COCO's matching of detections and annotations, and AP on weighted images.
 
-COCO matches one image and category at a time, so resampled images need no new matching: only their
-weights change (see ``bootstrap``). The IoUs come from the evaluator; COCO's greedy assignment is
-repeated here because the evaluator does not return its own.
+Resampled images need no new matching, only other weights. The IoUs come from the evaluator; COCO's
+greedy assignment is repeated here because the evaluator does not return its own.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from b2inst.evaluation.ground_truth import by_pair
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 #: Recall levels at which COCO reads the precision.
-RECALLS = np.linspace(0.0, 1.0, 101)
+_RECALLS = np.linspace(0.0, 1.0, 101)
 
 _CELLS = 500_000  # weightings × detections processed at once: fits into the cache, some 20 MB
 
@@ -39,13 +38,7 @@ def match(
 ) -> list[CategoryMatches]:
     """Match detections to annotations of an area range, by COCO's rules.
 
-    Args:
-        evaluator: Evaluator of ``run_evaluators``, after its run.
-        area: Lowest and highest area in pixels²; objects and unmatched detections outside are
-            ignored.
-
-    Returns:
-        The categories with annotations in the range. Images are in ascending order of id.
+    Returns the categories with annotations in the range; images are in ascending order of id.
     """
     truth = evaluator.cocoGt
     annotations, detections = (
@@ -84,10 +77,10 @@ def match(
 def _assign(
     overlap: np.ndarray, crowd: np.ndarray, ignore: np.ndarray, outside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find true positives and ignored detections (T×N) of an image and category.
+    """Find true positives and ignored detections, T×N, by ``overlap``, N×M in order of score.
 
-    ``overlap`` is N×M in descending order of score; ``crowd`` and ``ignore`` are M annotations that
-    may match several detections or do not count, ``outside`` N detections to ignore if unmatched.
+    ``crowd`` and ``ignore`` are M annotations that may match several detections or do not count,
+    ``outside`` N detections to ignore if unmatched.
     """
     true_positive = np.zeros((len(IOU_THRESHOLDS), len(overlap)), dtype=bool)
     ignored = np.repeat(outside[None], len(IOU_THRESHOLDS), axis=0)
@@ -112,15 +105,9 @@ def _outside(annotations: list[dict[str, Any]], area: tuple[float, float]) -> np
 
 
 def weighted_precision(categories: list[CategoryMatches], weights: np.ndarray) -> np.ndarray:
-    """Compute AP at each IoU threshold, averaged over categories, for B weightings of the images.
+    """Compute AP at each IoU threshold for B×I numbers of copies of the images: B×T in [0, 1].
 
-    Args:
-        categories: Output of :func:`match`.
-        weights: B×I int, number of copies of each image.
-
-    Returns:
-        B×T in [0, 1]. The average leaves out categories without annotations in a weighting; NaN if
-        no category has any.
+    The average leaves out categories without annotations in a weighting; NaN if none has any.
     """
     total = np.zeros((len(weights), len(IOU_THRESHOLDS)))
     present = np.zeros(len(weights), dtype=np.int64)
@@ -140,9 +127,8 @@ def _category_precision(
 ) -> np.ndarray:
     """AP of a category, B×T; 0 if it has no annotations.
 
-    The interpolated precision at a recall is the highest precision at that recall or beyond. It is
-    reached at a true positive, so false positives only need to be counted, and a true positive
-    stands for all recall levels between the previous one and itself.
+    The highest precision at a recall or beyond is reached at a true positive, which stands for all
+    recall levels between the previous one and itself; false positives only need to be counted.
     """
     copies = weights[:, category.image]  # B×N
     seen = np.cumsum(copies, axis=1, dtype=np.int32)
@@ -157,6 +143,6 @@ def _category_precision(
         precision = found / (counted + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         recall = found / np.maximum(positives, 1)[:, None]
-        levels = np.searchsorted(RECALLS, recall, side="right")
-        result[:, t] = (best * np.diff(levels, axis=1, prepend=0)).sum(axis=1) / len(RECALLS)
+        levels = np.searchsorted(_RECALLS, recall, side="right")
+        result[:, t] = (best * np.diff(levels, axis=1, prepend=0)).sum(axis=1) / len(_RECALLS)
     return result

@@ -41,8 +41,7 @@ def save_predictions(path: str | Path, records: Iterable[Prediction]) -> None:
 
     Args:
         path: File to write, ``….jsonl.gz``; missing folders are created.
-        records: Detections as :func:`to_records` returns them. They may be generated while the
-            file is written; if that raises, an older file of this name is kept.
+        records: Detections as :func:`to_records` returns them, which may be generated meanwhile.
 
     Raises:
         EvaluationError: The file cannot be written.
@@ -82,19 +81,16 @@ def to_records(
         file: Name of the image for error messages (default: its id).
 
     Raises:
-        EvaluationError: A score or box is not finite, a box has x2 < x1 or y2 < y1, or a label has
-            no category.
+        EvaluationError: A score or box is not finite or valid, or a label has no category.
     """
     from torchvision.ops import box_convert
 
     from b2inst.ops.masks import encode_rle
 
     boxes = box_convert(instances.boxes.detach().double().cpu(), "xyxy", "xywh").tolist()
-    scores = {
-        name: _float32_digits(values)
-        for name in ("score", "class_score", "iou_score", "boundary_score")
-        if (values := getattr(instances, f"{name}s")) is not None
-    }
+    names = ("score", "class_score", "iou_score", "boundary_score")
+    predicted = {name: getattr(instances, f"{name}s") for name in names}
+    scores = {n: _float32_digits(values) for n, values in predicted.items() if values is not None}
     codes = encode_rle(instances.masks)
     records = []
     for i, label in enumerate(instances.labels.tolist()):
@@ -119,17 +115,12 @@ def _float32_digits(values: Tensor) -> list[float]:
 
 
 def read_predictions(path: str | Path) -> list[Prediction]:
-    """Read all detections of a prediction file, in the order written.
-
-    Raises:
-        EvaluationError: The file is missing, truncated or in another format, or a detection is
-            invalid; names file and line.
-    """
+    """Read all detections of a prediction file; an EvaluationError names file and line."""
     return list(iterate_predictions(path))
 
 
 def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
-    """Like :func:`read_predictions`, one detection at a time."""
+    """Read a prediction file one detection at a time."""
     path = Path(path)
     if not path.is_file():
         raise EvaluationError(f"{path}: no such prediction file; predict again")
@@ -150,13 +141,13 @@ def ranked_by_class(predictions: list[Prediction]) -> list[Prediction]:
     return [{**p, "score": p.get("class_score", p["score"])} for p in predictions]
 
 
-def check_against(predictions: Iterable[Prediction], truth: COCO) -> None:
+def check_against(predictions: Iterable[Prediction], truth: COCO, file: str = "") -> None:
     """Raise EvaluationError if a detection is invalid or does not belong to the ground truth.
 
     COCO's evaluators accept unknown images and categories, and masks of another size, silently.
     """
     for i, record in enumerate(predictions):
-        where = f"prediction {i}"
+        where = f"{file}prediction {i}"
         check_record(record, where)
         check_ids(record, where, truth)
         image = truth.imgs[record["image_id"]]

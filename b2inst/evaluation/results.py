@@ -12,8 +12,8 @@ from typing import Any
 from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
+from b2inst.data.coco_reader import whole_number
 from b2inst.data.segmentation import read_segmentation, to_rle
-from b2inst.data.validation import whole_number
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
     EvaluationError,
@@ -39,19 +39,12 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
       Since such a file numbers images and categories by itself, they are identified by name.
 
     Masks may be polygons or run lengths, compressed or not. A missing box is computed from the
-    mask.
-
-    Raises:
-        EvaluationError: The file is missing or in another format, a detection is invalid, or its
-            image or category is unknown; names file and detection.
+    mask. An EvaluationError names file and detection.
     """
     path, truth = Path(path), load_ground_truth(annotations)
     if path.name.endswith(".jsonl.gz"):
         predictions = read_predictions(path)
-        try:
-            check_against(predictions, truth)
-        except EvaluationError as error:
-            raise EvaluationError(f"{path}: {error}") from None
+        check_against(predictions, truth, f"{path}: ")
         return predictions
     try:
         raw = path.read_bytes()
@@ -73,48 +66,44 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
 
 def _replace_ids(content: dict[str, Any], truth: COCO, path: Path) -> None:
     """Replace the ids of a COCO file's images and categories by those of the ground truth."""
-    for field, key, entries, known in (
-        ("image_id", "file_name", content.get("images"), truth.imgs),
-        ("category_id", "name", content.get("categories"), truth.cats),
+    for field, key, part in (
+        ("image_id", "file_name", "images"),
+        ("category_id", "name", "categories"),
     ):
-        names = _names(entries, key)
-        ids = _ids_by_name(names, _names(list(known.values()), key))
+        names = _names(content.get(part), key)
+        ids = _ids_by_name(names, _names(truth.dataset[part], key))
         if field == "category_id" and not ids:
             continue  # the model's classes have no names
         for i, record in enumerate(content["annotations"]):
             number = whole_number(record.get(field)) if isinstance(record, dict) else None
-            if number is None or number not in names:
-                continue
-            if number not in ids:
+            if number in ids:
+                record[field] = ids[number]
+            elif number in names:
                 raise EvaluationError(
                     f"{path}: prediction {i}: {key} {names[number]!r} is not in the "
                     "annotation file; evaluate with the annotations the predictions were made for"
                 )
-            record[field] = ids[number]
 
 
 def _names(entries: Any, key: str) -> dict[int, str]:
     """Names by id of the entries that have both."""
     found = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-    return {
-        entry["id"]: entry[key]
-        for entry in found
-        if isinstance(entry.get("id"), int) and isinstance(entry.get(key), str)
-    }
+    pairs = ((entry.get("id"), entry.get(key)) for entry in found)
+    return {i: name for i, name in pairs if isinstance(i, int) and isinstance(name, str)}
 
 
 def _ids_by_name(names: dict[int, str], true_names: dict[int, str]) -> dict[int, int]:
-    """Map the ids of a file to those of the ground truth, by equal names.
+    """Map the ids of a file to those of the ground truth, by equal names, else without folders.
 
-    Names are also compared without folders. Ambiguous names are only mapped to an equal id.
+    Ambiguous names are only mapped to an equal id.
     """
-    whole, last = defaultdict(set), defaultdict(set)
+    known: defaultdict[Any, set[int]] = defaultdict(set)
     for number, name in true_names.items():
-        whole[name].add(number)
-        last[_without_folders(name)].add(number)
+        known[name].add(number)
+        known["", _without_folders(name)].add(number)
     found: dict[int, int] = {}
     for number, name in names.items():
-        same = whole.get(name) or last.get(_without_folders(name), set())
+        same = known.get(name) or known.get(("", _without_folders(name)), set())
         if number in same or len(same) == 1:
             found[number] = number if number in same else min(same)
     often = Counter(found.values())

@@ -2,10 +2,8 @@
 
 The true qualities of a detection are measured against the annotation of its class (without crowds)
 with the highest mask IoU: that IoU (S_IoU), and the Dice of the boundaries of Eq. 1 (S_boundary) in
-pixels of the image. (Training measures in the network's input, which may be larger.)
-
-A detection that overlaps no annotation of its class has true qualities of 0. ``of_object`` excludes
-it and those with a box IoU below 0.5, since the scoring head is trained on masks of objects only.
+pixels of the image. Without overlap they are 0. ``of_object`` excludes these detections and those
+with a box IoU below 0.5, since the scoring head is trained on masks of objects only.
 """
 
 from __future__ import annotations
@@ -56,7 +54,7 @@ class CalibrationBin:
 
 
 def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
-    """Measure the true qualities of detections; arguments as for ``evaluate``."""
+    """Measure the true qualities of detections."""
     truth = load_checked(predictions, annotations)
     objects = by_pair(a for a in truth.dataset["annotations"] if not a["iscrowd"])
     numbered = (record | {"number": i} for i, record in enumerate(predictions))
@@ -65,13 +63,10 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
     for pair, records in by_pair(numbered).items():
         if pair not in objects:
             continue
-        both = (records, objects[pair])
-        crowds = [0] * len(both[1])
+        both, crowds = (records, objects[pair]), [0] * len(objects[pair])
         codes, true_codes = ([code_of(r, truth.imgs[pair[0]]) for r in group] for group in both)
         boxes = [np.array([r["bbox"] for r in group], dtype=np.float64) for group in both]
-        overlap, box_overlap = (
-            coco_mask.iou(*shapes, crowds) for shapes in ((codes, true_codes), boxes)
-        )
+        overlap, box_overlap = (coco_mask.iou(*s, crowds) for s in ((codes, true_codes), boxes))
         boundaries = [inner_boundary(code, width=1) for code in true_codes]
         for row, best in enumerate(overlap.argmax(axis=1)):
             if overlap[row, best] > 0:
@@ -79,13 +74,12 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> Ratings:
                 true["iou"][i] = overlap[row, best]
                 true["boundary"][i] = _dice(boundary, boundaries[best])
                 of_object[i] = box_overlap[row, best] >= 0.5
+    fields = {name: f for name, f in QUALITIES.items() if predictions and f in predictions[0]}
     return Ratings(
         class_scores=np.array([r.get("class_score", r["score"]) for r in predictions], dtype=float),
         scores=np.array([r["score"] for r in predictions], dtype=float),
         predicted={
-            name: np.array([record[field] for record in predictions], dtype=float)
-            for name, field in QUALITIES.items()
-            if predictions and field in predictions[0]
+            n: np.array([r[f] for r in predictions], dtype=float) for n, f in fields.items()
         },
         true=true,
         of_object=of_object,
@@ -109,11 +103,7 @@ def calibration(predicted: np.ndarray, true: np.ndarray, *, bins: int = 10) -> l
 
 
 def calibration_error(bins: Iterable[CalibrationBin]) -> float | None:
-    """Compute the expected calibration error: mean |predicted - true| of the bins, by count.
-
-    Returns:
-        Error in [0, 1]; None if all bins are empty.
-    """
+    """Compute the mean |predicted - true| of the bins, by count; None if all bins are empty."""
     gaps = {
         b: abs(b.predicted - b.true) for b in bins if b.predicted is not None and b.true is not None
     }
@@ -131,24 +121,17 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def oracle_rankings(ratings: Ratings) -> dict[str, np.ndarray]:
-    """Compute alternative scores of N detections.
+    """Compute alternative scores of N detections by name.
 
-    Returns:
-        Scores by name: ``class`` is S_class alone; ``predicted`` the ranking score;
-        ``true_<quality>`` Eq. 2 with that factor replaced by the truth; ``oracle`` Eq. 2 with all
-        factors that the head predicts replaced, its upper bound. With a single factor the last two
-        are equal.
+    ``class`` is S_class alone, ``predicted`` the ranking score, ``true_<quality>`` Eq. 2 with that
+    factor replaced by the truth, ``oracle`` Eq. 2 with all factors that the head predicts replaced.
     """
     factors, true = ratings.predicted, {name: ratings.true[name] for name in ratings.predicted}
     replaced = {f"true_{name}": {**factors, name: true[name]} for name in factors}
-    return {
-        "class": ratings.class_scores,
-        "predicted": ratings.scores,
-        **{
-            name: rescored(ratings.class_scores, qualities)
-            for name, qualities in {**replaced, "oracle": true}.items()
-        },
-    }
+    rankings = {"class": ratings.class_scores, "predicted": ratings.scores}
+    for name, qualities in {**replaced, "oracle": true}.items():
+        rankings[name] = rescored(ratings.class_scores, qualities)
+    return rankings
 
 
 def rescored(class_scores: np.ndarray, qualities: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -165,15 +148,7 @@ def ap_by_ranking(
     rankings: Mapping[str, np.ndarray],
     **options: Unpack[EvaluationOptions],
 ) -> dict[str, dict[str, float | None]]:
-    """Compute mask and boundary AP of the same detections under different scores.
-
-    Args:
-        predictions, annotations, options: As for ``evaluate``.
-        rankings: N scores by name.
-
-    Returns:
-        ``{"AP": {name: percent}, "boundary_AP": {…}}``; None without ground truth.
-    """
+    """Compute mask and boundary AP, each by name, of the same detections under different scores."""
     truth = load_checked(predictions, annotations)
     result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
     for name, scores in rankings.items():

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from b2inst.data import CocoIndex, DataError, verify_images
+from b2inst.data.files import replacing
 from b2inst.evaluation.predictions import iterate_predictions
 
 #: Fields the server reads. Not the box: if given, APs, APm and APl would go by its area instead of
@@ -14,16 +15,9 @@ _KEYS = ("image_id", "category_id", "score", "segmentation")
 
 
 def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> CocoIndex:
-    """Load the images of an annotation file that may lack annotations.
+    """Load the images of a file such as ``image_info_test-dev2017.json``, without annotations.
 
-    Args:
-        image_info: Annotation file such as ``image_info_test-dev2017.json``.
-        images: Image folder such as ``test2017``.
-        skip_bad: Whether to skip images that are missing or cannot be read.
-
-    Raises:
-        DataError: The file cannot be read, or (without ``skip_bad``) contains an error or an image
-            that is missing.
+    With ``skip_bad``, images that are missing or cannot be read are left out.
     """
     try:
         content = json.loads(image_info.read_bytes())
@@ -41,39 +35,18 @@ def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> Co
 
 
 def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
-    """Return ``out/detections_<split>_<name>_results.json``, the name the server expects.
-
-    Args:
-        image_info: Annotation file such as ``image_info_test-dev2017.json``.
-        out: Folder of the result file.
-        name: Name of the method: letters, digits and dashes.
-    """
+    """Return ``out/detections_<split>_<name>_results.json``, the name the server expects."""
     split = image_info.stem.removeprefix("image_info_").removeprefix("instances_")
     return out / f"detections_{split}_{name}_results.json"
 
 
 def write_submission(predictions: Path, image_info: Path, out: Path, *, name: str) -> Path:
-    """Write a prediction file as the list of segmentations that the server takes.
-
-    Args:
-        predictions: Predictions for the images of ``image_info``, of ``write_predictions``.
-        image_info: Annotation file such as ``image_info_test-dev2017.json``.
-        out: Folder of the result file.
-        name: Name of the method: letters, digits and dashes.
-
-    Returns:
-        The path of the file (:func:`submission_path`). The server wants it zipped.
-
-    Raises:
-        EvaluationError: The prediction file cannot be read.
-    """
+    """Write a prediction file as the server takes it, if zipped; returns ``submission_path``."""
     path = submission_path(image_info, out, name=name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for i, record in enumerate(iterate_predictions(predictions)):
             file.write(",\n" if i else "[\n")
             json.dump({key: record[key] for key in _KEYS}, file, separators=(",", ":"))
         file.write("\n]\n" if file.tell() else "[]\n")
-    partial.replace(path)
     return path

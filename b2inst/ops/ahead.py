@@ -14,18 +14,12 @@ Value = TypeVar("Value")
 def ahead(
     function: Callable[[Item], Value], items: Iterable[Item], *, workers: int, most: int
 ) -> Iterator[Value]:
-    """Map a function over items in threads, ahead of the consumer and in order.
+    """Map a function over items in threads, at most ``most`` values ahead of the consumer.
 
-    Items are taken in the calling thread. Calls that have started are completed before the
-    generator ends, also after an error or Ctrl-C. With one worker and ``most=1`` no call starts
-    after one that failed. Errors of the function are raised in place of the value.
-
-    Args:
-        function: Function that reads, encodes or writes. It should not compute with tensors, since
-            PyTorch's own threads belong to the calling thread.
-        items: Arguments of the calls.
-        workers: Number of threads.
-        most: Largest number of values that are started and not yet returned.
+    Values are in order, and an error of the function is raised in place of its value. Items are
+    taken in the calling thread. Calls that have started are completed before the generator ends,
+    also after an error or Ctrl-C; with one worker and ``most=1`` no call starts after one that
+    failed. The function should not compute with tensors: PyTorch's threads belong to the caller.
     """
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers) as pool:

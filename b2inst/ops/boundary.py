@@ -8,20 +8,15 @@ from torch import Tensor
 
 
 def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
-    """Threshold the Laplacian of binary masks at 0: their inner boundaries, one cell wide.
+    """Threshold the Laplacian of binary masks at 0: their inner boundaries, one cell wide (§4.1).
 
-    Paper §4.1: "We use the Laplacian operator to generate soft boundaries from the binary mask
-    ground-truths. The boundaries are then thresholded at 0." With the 8-neighbour kernel (8 in
-    the centre) the response is positive exactly at mask cells with a neighbour outside the mask:
-    the mask without its erosion, which is computed on bytes instead of floats.
+    With the 8-neighbour kernel (8 in the centre) the response is positive exactly at mask cells
+    with a neighbour outside the mask: the mask without its erosion, computed on bytes.
 
     Args:
-        masks: ...×H×W, bool or 0/1.
+        masks: ...×H×W, bool or 0/1; so is the result, as bool.
         frame: Outside of the image: "replicate" continues the masks, so that no boundary runs
             along the frame; "constant" is background.
-
-    Returns:
-        ...×H×W bool.
     """
     inside = masks.bool()
     padded = F.pad(inside, (1, 1, 1, 1), value=frame == "replicate")
@@ -34,15 +29,13 @@ def boundary_target(
 ) -> Tensor:
     """Draw the boundaries of all instances of an image on the basis grid (paper §4.1).
 
-    Masks are sampled at the centres of the grid cells. The union of their Laplacian boundaries
-    draws the line between two touching instances from both sides.
+    Masks are sampled at the centres of the grid cells. Touching instances both draw their line.
 
     Args:
         masks: N×H×W uint8 or bool, in network-input pixels.
         stride: Input pixels per grid cell.
         size: (h, w) of the basis grid; cells outside H×W (padding) are 0.
-        two_sided: Whether to include the cells just outside a mask, where the Laplacian is
-            negative.
+        two_sided: Whether to include the cells just outside a mask (negative Laplacian).
 
     Returns:
         h×w float, 0 or 1.

@@ -1,8 +1,7 @@
 """Communication of the processes of a run; without distributed training, of a single one.
 
 A loss that is a sum is divided by ``even_share`` of the number of its terms; a loss that is a mean
-is multiplied by ``mean_weight``. Averaging gradients over devices, as data-parallel training does,
-then gives the gradient of the whole batch, however its objects are distributed.
+is multiplied by ``mean_weight``. The mean gradient of the devices is then the whole batch's.
 """
 
 from __future__ import annotations
@@ -45,10 +44,7 @@ def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:
 
 
 def mean_weight(count: Tensor) -> Tensor:
-    """Return the weight of a mean over ``count`` terms in the mean over all devices.
-
-    1 if all devices have the same count; 0 without terms.
-    """
+    """Return the weight of a mean over ``count`` terms in the mean over all devices."""
     return count / even_share(count)
 
 

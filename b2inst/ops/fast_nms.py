@@ -12,21 +12,14 @@ _PAIRS = 2**22  # pairs of boxes whose IoU is computed at once
 def fast_nms(
     boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """Suppress boxes that overlap a box of higher score, for each class.
+    """Suppress boxes (N×4) that overlap a box of higher score (N×C), for each class.
 
     Unlike in standard NMS, suppressed boxes suppress others too. A box may be kept for several
-    classes. There is no score threshold.
-
-    Args:
-        boxes: N×4 x1 y1 x2 y2.
-        scores: N×C.
-        iou: Largest IoU of boxes that are kept.
-        top: Number of candidates per class, by score (default: 200 as published, and 10 more per
-            detection above 100, since dense objects of one class share them).
-        most: Largest number of detections.
+    classes. Of each class the ``top`` candidates are considered, by default 200 as published, and
+    10 more per detection above 100, since dense objects of one class share them.
 
     Returns:
-        Row of ``boxes`` and class of each detection, M int64 each, in descending order of score.
+        Row of ``boxes`` and class of at most ``most`` detections, M int64 each, by score.
     """
     ranked, rows = scores.T.sort(dim=1, descending=True, stable=True)
     top = _candidates(most) if top is None else top
@@ -40,10 +33,7 @@ def fast_nms(
 def cross_class_fast_nms(
     boxes: Tensor, scores: Tensor, *, iou: float = 0.5, top: int | None = None, most: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """Like :func:`fast_nms`, for the best class of each box, with suppression across classes.
-
-    All candidates may be kept.
-    """
+    """Like ``fast_nms``, for the best class of each box; candidates suppress other classes too."""
     best, classes = scores.max(dim=1)
     rows = best.argsort(descending=True, stable=True)[: _candidates(most) if top is None else top]
     rows = rows[_unsuppressed(boxes[rows], iou)]

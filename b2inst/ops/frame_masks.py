@@ -22,9 +22,8 @@ def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
     """Upsample N×C×h×w maps by a whole factor as CondInst does.
 
-    Cell ``i`` of the input is cell ``factor·i + factor//2`` of the output, which is linear between
-    these cells and constant beyond the first and last of them. This differs from
-    ``F.interpolate`` with and without aligned corners.
+    Cell ``i`` becomes cell ``factor·i + factor//2``; the output is linear between these cells and
+    constant beyond the first and last of them.
     """
     height, width = maps.shape[-2:]
     # With one more cell on each side, cells are exactly ``factor`` apart when corners are aligned.
@@ -39,30 +38,19 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
-    """Map the centres of an image's rows (or columns) to the network's input.
+    """Map the centres of an image's rows (or columns) to those of its frame in the network's input.
 
-    Args:
-        pixels: Height (width) of the image.
-        frame: Height (width) of the image in the network's input, without padding.
-
-    Returns:
-        ``pixels`` coordinates, clamped to the pixel centres of the frame, so that nothing is read
-        from the padding.
+    They are clamped to the pixel centres of the frame, so that nothing is read from the padding.
     """
     centres = (torch.arange(pixels) + 0.5) * (frame / pixels)
     return centres.clamp(0.5, frame - 0.5)
 
 
 def sample_grid(grid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample grids bilinearly; constant beyond the first and last cell.
+    """Sample h×w or N×h×w grids bilinearly; constant beyond the first and last cell.
 
-    Args:
-        grid: h×w, or N×h×w.
-        rows: H positions in cells, or N×H; 0 is the centre of the first cell.
-        columns: W positions in cells, or N×W.
-
-    Returns:
-        H×W, or N×H×W.
+    ``rows`` (H or N×H) and ``columns`` (W or N×W) are positions in cells; 0 is the centre of the
+    first cell. Returns H×W or N×H×W.
     """
     upper, lower, down = _neighbours(rows.to(grid), grid.shape[-2])
     left, right, along = _neighbours(columns.to(grid), grid.shape[-1])
@@ -86,9 +74,7 @@ def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
     """Find where ``sample_grid`` of N×h×w can exceed a threshold, at ascending positions.
 
-    Returns:
-        N times (top, left, bottom, right) in positions, ends exclusive; empty if no cell exceeds
-        the threshold.
+    Each window is (top, left, bottom, right) in positions, ends exclusive; it may be empty.
     """
     above = grids > threshold
     top, bottom = _near(above.any(2), rows)

@@ -28,10 +28,7 @@ _TRANSPOSITIONS = {  # by EXIF orientation
 
 @contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image; errors, also of decoding inside the context, name the file.
-
-    These are FileNotFoundError, and PIL.UnidentifiedImageError with a remedy.
-    """
+    """Open an image; FileNotFoundError or PIL.UnidentifiedImageError, also of decoding, name it."""
     try:
         with Image.open(path) as image:
             yield image
@@ -52,16 +49,13 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Convert an image to 8-bit RGB and transpose it by its EXIF orientation.
 
-    Colours are converted by Pillow; transparency is dropped. Grey images of more than 8 bits are
-    scaled to 0 to 255:
+    Colours are converted by Pillow; transparency and metadata are dropped. Grey images of more than
+    8 bits are scaled to 0 to 255:
 
     - unsigned integers of 12 or 16 bits: the highest 8 bits;
     - floats in [0, 1]: multiplied by 255;
     - other integers and floats: linearly, from the smallest to the largest finite value. Infinity
       becomes 255, negative infinity and NaN 0. An image of a single value becomes 128.
-
-    The result is a new image of the current frame, without metadata, so that it is not transposed
-    again.
     """
     transposition = _TRANSPOSITIONS.get(orientation(image))
     if image.mode[0] in "IF":  # Pillow would clip, not scale
@@ -89,12 +83,10 @@ def orientation(image: Image.Image) -> int:
 
 
 def load(image: Image.Image) -> None:
-    """Decode an image that Pillow has opened, if it is not decoded yet.
-
-    If an uncompressed TIFF has a file name, Pillow 12 and 13 map the file into memory and then
-    confuse its sides for orientations 5 to 8.
-    """
+    """Decode an image that Pillow has opened, if it is not decoded yet."""
     if isinstance(image, TiffImageFile):
+        # With a file name, Pillow 12 and 13 map uncompressed files into memory, and then confuse
+        # their sides for orientations 5 to 8.
         name, image.filename = image.filename, ""
         image.load()
         image.filename = name
@@ -135,9 +127,6 @@ def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tupl
     """Resize the shorter side to ``shorter``, or less if the longer would exceed its limit.
 
     Operations are in the order of the published baselines, since rounding may decide over a pixel.
-
-    Returns:
-        (height, width) in pixels, at least 1.
     """
     scale = shorter / min(height, width)
     new_height, new_width = (

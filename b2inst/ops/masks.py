@@ -17,16 +17,9 @@ from b2inst.ops.frame_masks import Window, portions
 
 
 def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample each RoI mask at the centres of its own pixels.
+    """Sample RoI masks (N×R×R over N×4 boxes) at pixels, N×h rows and N×w columns: N×h×w.
 
-    Args:
-        probabilities: Masks in [0, 1] over ``boxes``, N×R×R.
-        boxes: x1 y1 x2 y2 in image pixels, N×4.
-        rows: Row indices, N×h.
-        columns: Column indices, N×w.
-
-    Returns:
-        N×h×w float; 0 outside the box (bilinear, zero padding).
+    Bilinear, with 0 outside the box.
     """
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
     ys = (rows + 0.5 - y1) / (y2 - y1) * 2 - 1
@@ -36,20 +29,11 @@ def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Ten
     return F.grid_sample(probabilities[:, None].float(), grid.float(), align_corners=False)[:, 0]
 
 
-def paste_window(probabilities: Tensor, box: Tensor, window: Window) -> Tensor:
-    """Sample an R×R mask over a box at the pixels of a window (top, left, bottom, right)."""
-    top, left, bottom, right = window
-    rows = torch.arange(top, bottom, device=box.device)
-    columns = torch.arange(left, right, device=box.device)
-    return sample_rois(probabilities[None], box[None], rows[None], columns[None])[0]
-
-
 def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Find the pixels that boxes touch, with a margin of one, in an image of (height, width).
 
-    Returns:
-        N×4 int64: top, left, bottom, right, ends exclusive; empty for a box without extent (also
-        with x2 < x1) or outside the image.
+    N×4 int64 top, left, bottom, right, ends exclusive; zeros for a box without extent (also with
+    x2 < x1) or outside the image.
     """
     limits = boxes.new_tensor([*size, *size])
     start, stop = boxes[:, [1, 0]].floor() - 1, boxes[:, [3, 2]].ceil() + 1
@@ -61,24 +45,18 @@ def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def paste_masks(
     probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5
 ) -> Tensor:
-    """Paste RoI masks into the image, computing only the pixels of each box.
+    """Paste RoI masks (N×R×R over N×4 boxes) into an image of (height, width): N×H×W bool.
 
-    Args:
-        probabilities: Masks in [0, 1], N×R×R.
-        boxes: N×4 in image pixels; empty boxes give empty masks.
-        size: (height, width) of the image.
-        threshold: Lowest probability of a pixel of the mask.
-
-    Returns:
-        N×H×W bool.
+    Only the pixels of each box are computed; empty boxes give empty masks.
     """
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
     windows = box_windows(boxes, size).tolist()  # a single transfer
-    for mask, probability, box, window in zip(masks, probabilities, boxes, windows, strict=True):
-        top, left, bottom, right = window
+    for i, (top, left, bottom, right) in enumerate(windows):
         if bottom > top and right > left:
-            soft = paste_window(probability, box, window)
-            mask[top:bottom, left:right] = soft >= threshold
+            rows = torch.arange(top, bottom, device=boxes.device)[None]
+            columns = torch.arange(left, right, device=boxes.device)[None]
+            soft = sample_rois(probabilities[i, None], boxes[i, None], rows, columns)[0]
+            masks[i, top:bottom, left:right] = soft >= threshold
     return masks
 
 
@@ -93,10 +71,7 @@ def mask_window(mask: NDArray[np.bool_]) -> Window:
 
 
 def covered(mask: Tensor) -> tuple[int, int, Tensor]:
-    """Crop an H×W mask to its bounding box: first row, first column, crop.
-
-    The bounding box of an empty mask is the first pixel.
-    """
+    """Crop an H×W mask to its bounding box, if empty to a pixel: first row, first column, crop."""
     top, left, bottom, right = mask_window(mask.cpu().numpy())
     return top, left, mask[top : max(bottom, 1), left : max(right, 1)]
 
@@ -104,16 +79,9 @@ def covered(mask: Tensor) -> tuple[int, int, Tensor]:
 def crop_masks(
     masks: Tensor, boxes: Tensor, roi_size: int, *, index: Tensor | None = None
 ) -> Tensor:
-    """Crop masks to boxes and resample them to R×R (RoIAlign, then >= 0.5).
+    """Crop masks (N×H×W) to boxes (P×4) and resample them (RoIAlign, then >= 0.5): P×R×R, 0 or 1.
 
-    Args:
-        masks: N×H×W uint8 or bool.
-        boxes: P×4 in pixels of the masks.
-        roi_size: Resolution R.
-        index: Mask of each box, P int64 (default: P = N, one each).
-
-    Returns:
-        P×R×R float, 0 or 1.
+    ``index`` is the mask of each box, P int64 (default: P = N, one each).
     """
     crops = [masks.new_zeros((0, roi_size, roi_size), dtype=torch.float32)]
     for rows in portions(0, len(boxes), cells=masks.shape[1] * masks.shape[2]):
@@ -126,15 +94,9 @@ def crop_masks(
 
 
 def share_inside(masks: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
-    """Compute the share of a mask's area inside a box, to fractions of a pixel.
+    """Compute the share of the area of mask ``index`` (P of N×H×W) that is inside each box (P×4).
 
-    Args:
-        masks: N×H×W uint8 or bool.
-        boxes: P×4 in pixels of the masks.
-        index: Mask of each box, P int64.
-
-    Returns:
-        P in [0, 1]; 0 for empty masks.
+    To fractions of a pixel; 0 for empty masks.
     """
     height, width = masks.shape[1:]
     down = _overlap(boxes[:, 1], boxes[:, 3], height)

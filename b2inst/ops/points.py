@@ -28,30 +28,13 @@ def least_certain(logits: Tensor, count: int) -> Tensor:
 
 
 def map_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Interpolate maps linearly at points, with zeros around them.
-
-    Args:
-        maps: N×C×h×w.
-        points: N×P×2, x and y as fractions of the whole map.
-
-    Returns:
-        N×P×C float32.
-    """
+    """Interpolate maps (N×C×h×w), zero outside, at points (N×P×2, fractions of the map): N×P×C."""
     grid = (2 * points - 1)[:, None]
     return F.grid_sample(maps.float(), grid, align_corners=False)[:, :, 0].mT
 
 
 def sample_mask_points(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
-    """Interpolate masks linearly at points, with zeros around them.
-
-    Args:
-        masks: M×H×W, 0 or 1.
-        index: N int64, the mask that is sampled.
-        points: N×P×2, x and y in pixels.
-
-    Returns:
-        N×P float32.
-    """
+    """Interpolate masks (M×H×W), zero outside, at points N×P×2 in pixels of mask ``index`` (N)."""
     height, width = masks.shape[1:]
     x, y = (points - 0.5).unbind(-1)
     left, top = x.floor(), y.floor()

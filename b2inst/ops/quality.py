@@ -38,8 +38,7 @@ def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
 
     The outside of the frame counts as background, since the frame is the box of the mask.
     """
-    b_pred = laplacian_boundary(predicted, frame="constant").float()
-    b_gt = laplacian_boundary(truth, frame="constant").float()
+    b_pred, b_gt = (laplacian_boundary(m, frame="constant").float() for m in (predicted, truth))
     overlap = (b_pred * b_gt).sum((-2, -1))
     total = b_pred.square().sum((-2, -1)) + b_gt.square().sum((-2, -1))
     return (2 * overlap + EPSILON) / (total + EPSILON)
@@ -53,7 +52,7 @@ def mask_quality(masks: SampledMasks, truths: Tensor) -> tuple[Tensor, Tensor]:
         truths: True mask of each, N×H×W uint8 or bool.
 
     Returns:
-        IoU (N) and boundary Dice (N), float in [0, 1]; 0 for boxes outside the image.
+        IoU and boundary Dice, N each in [0, 1]; 0 for boxes outside the image.
     """
     iou, dice = (masks.boxes.new_zeros(len(masks), dtype=torch.float32) for _ in range(2))
     windows = box_windows(masks.boxes, (truths.shape[1], truths.shape[2]))

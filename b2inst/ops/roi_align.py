@@ -13,18 +13,8 @@ _MANY = 16  # channels from which it is faster
 def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int) -> Tensor:
     """RoIAlign with aligned corners, as torchvision's up to rounding, but faster on CPUs.
 
-    Each bin is a weighted sum of cells over all channels, an embedding bag; torchvision computes
-    the weights again for each channel.
-
-    Args:
-        maps: Feature maps, B×C×h×w.
-        rois: N×5, index of the image in the batch and x1 y1 x2 y2.
-        size: Resolution R.
-        scale: Cells per pixel of the boxes.
-        samples: Sampling points per bin along each side; 0 for one in each cell that a bin spans.
-
-    Returns:
-        N×C×R×R.
+    Arguments are torchvision's. Each bin is a weighted sum of cells over all channels, an embedding
+    bag; torchvision computes the weights again for each channel.
     """
     if maps.device.type != "cpu" or maps.shape[1] < _MANY or not len(rois):
         return torchvision_roi_align(maps, rois, size, scale, samples, aligned=True)
@@ -75,13 +65,10 @@ def _pool(
 def _samples(
     start: Tensor, stop: Tensor, size: int, samples: int, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Indices and weights of the two cells at S points in R bins of N boxes, N×R×2S each.
-
-    Points more than a cell beyond the first or last centre have no weight; closer ones read it.
-    """
+    """Indices and weights of the two cells at S points in R bins of N boxes, N×R×2S each."""
     steps = (torch.arange(size * samples) + 0.5) / samples
     at = start[:, None] + (stop - start)[:, None] / size * steps
-    known = (at >= -1) & (at <= cells)
+    known = (at >= -1) & (at <= cells)  # closer than a cell to the map, whose border they read
     at = at.clamp(0, cells - 1)
     before = at.floor()
     after = at - before

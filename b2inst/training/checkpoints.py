@@ -21,10 +21,9 @@ class CheckpointError(ValueError):
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Use deterministic algorithms on a CPU.
+    """Use deterministic algorithms on a CPU; on a GPU, RoIAlign has no deterministic gradient.
 
-    Otherwise the gradient of indexing is summed in the order in which threads finish. On a GPU
-    nothing is changed, since the gradient of RoIAlign has no deterministic implementation there.
+    Otherwise the gradient of indexing is summed in the order in which threads finish.
     """
     debugging: Any = torch.utils.deterministic
     before = torch.get_deterministic_debug_mode(), debugging.fill_uninitialized_memory
@@ -39,11 +38,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 def random_state(fabric: Fabric) -> dict[str, Any]:
-    """Collect the random states of all processes, which call it together, and the gradient scaler.
-
-    Returns:
-        On rank 0 what :func:`restore_random_state` takes, to be saved in the checkpoint.
-    """
+    """Collect the random states of all processes on rank 0, and the gradient scaler."""
     own = {"cpu": torch.get_rng_state()}
     if fabric.device.type == "cuda":
         own["cuda"] = torch.cuda.get_rng_state(fabric.device)
@@ -51,10 +46,7 @@ def random_state(fabric: Fabric) -> dict[str, Any]:
 
 
 def restore_random_state(fabric: Fabric, state: dict[str, Any]) -> None:
-    """Restore what :func:`random_state` has collected from the content of a checkpoint.
-
-    If there are more processes than before, some share their initial random state.
-    """
+    """Restore ``random_state``; if there are more processes than before, some share a state."""
     own = state["random"][fabric.global_rank % len(state["random"])]
     torch.set_rng_state(own["cpu"])
     if fabric.device.type == "cuda" and "cuda" in own:
@@ -64,11 +56,7 @@ def restore_random_state(fabric: Fabric, state: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the previous one is replaced once the new one is complete.
-
-    Raises:
-        CheckpointError: The disk is full or the folder is not writable.
-    """
+    """Write a checkpoint; the previous one is replaced once the new one is complete."""
     partial = path.with_name(path.name + ".partial")
     try:
         torch.save(state, partial)
@@ -82,11 +70,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, *, recipe: dict[str, Any], schedule: dict[str, Any]) -> Any:
-    """Read a checkpoint of the given model and schedule.
-
-    Raises:
-        CheckpointError: The checkpoint is damaged, or of another model or schedule.
-    """
+    """Read a checkpoint of the given model and schedule."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         known = {"model": state.get("recipe"), "schedule": state.get("schedule")}

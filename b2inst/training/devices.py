@@ -15,23 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class World:
-    """The processes that were started together, and the rank of this one.
-
-    Raises:
-        ValueError: The machines have different numbers of processes.
-    """
+    """The processes that were started together, and the rank of this one."""
 
     rank: int = 0
     processes: int = 1
     processes_here: int = 1  #: on this machine
     started_by: Literal["torchrun", "srun"] | None = None
-
-    def __post_init__(self) -> None:
-        if self.processes % self.processes_here:
-            raise ValueError(
-                f"{self.processes} processes, {self.processes_here} of them here; start the same "
-                "number on every machine"
-            )
 
     @property
     def machines(self) -> int:
@@ -43,6 +32,11 @@ class World:
         if "TORCHELASTIC_RUN_ID" in environment:
             names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
             rank, processes, here = (int(environment[name]) for name in names)
+            if processes % here:
+                raise ValueError(
+                    f"{processes} processes, {here} of them here; start the same number on every "
+                    "machine"
+                )
             return cls(rank, processes, here, "torchrun")
         # Of the step, since a single process may run in a job with room for more.
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
@@ -53,12 +47,7 @@ class World:
 
 
 def launch(*, device: str, precision: Any = "32-true") -> Fabric:
-    """Launch Lightning Fabric in this process and connect it to the others of the run.
-
-    Args:
-        device: "auto", "cpu" or "cuda".
-        precision: Precision of Fabric.
-    """
+    """Launch Lightning Fabric in this process and connect it to the others of the run."""
     # Only training waits for this import, which takes longer than PyTorch's.
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment

@@ -11,7 +11,7 @@ class Interruption:
     """Context in which Ctrl-C and SIGTERM only set ``requested``.
 
     A second Ctrl-C interrupts at once; a second SIGTERM does not, since schedulers and torchrun
-    both send one. Signals are handled in the main thread only.
+    both send one.
     """
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,17 +27,7 @@ def check_logger(name: LoggerName) -> None:
 
 
 def create_logger(name: LoggerName, out: Path) -> Logger:
-    """Create a logger that writes into a run's folder.
-
-    Args:
-        name: "tensorboard", with events in ``out``; "csv", with a ``metrics.csv`` in
-            ``out/csv/version_N`` for each start; "wandb", named like the folder, in the project
-            ``WANDB_PROJECT`` (default: "b2inst").
-        out: Folder of the run.
-
-    Raises:
-        LoggerError: The logger's package is not installed.
-    """
+    """Create a logger that writes into a run's folder, or to Weights & Biases under its name."""
     check_logger(name)
     if name == "wandb":
         from lightning.pytorch.loggers.wandb import WandbLogger
@@ -59,20 +50,18 @@ class Log:
         path = out / "log.jsonl"
         kept: list[str] = []
         if path.exists() and start:
-            # Without its line end, the last line was cut off with the training.
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
+            whole = [line for line in lines if line.endswith("\n")]  # the last may be cut off
             kept = [line for line in whole if json.loads(line)["iteration"] <= start]
-        self._seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        earlier = json.loads(kept[-1])["seconds"] if kept else 0.0
+        self._began = time.perf_counter() - earlier
         path.write_text("".join(kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
-        self._logger = logger
+        self._file, self._logger = path.open("a", encoding="utf-8"), logger
 
-    def write(
-        self, iteration: int, rate: float, seconds: float, values: Mapping[str, float]
-    ) -> None:
-        """Add a line; ``seconds`` are those since the start."""
-        record = {"iteration": iteration, "lr": rate, "seconds": round(self._seconds + seconds, 2)}
+    def write(self, iteration: int, rate: float, values: Mapping[str, float]) -> None:
+        """Add a line, with the seconds since the training began."""
+        seconds = round(time.perf_counter() - self._began, 2)
+        record = {"iteration": iteration, "lr": rate, "seconds": seconds}
         self._file.write(json.dumps({**record, **values}) + "\n")
         self._file.flush()
         if self._logger:

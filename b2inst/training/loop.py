@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from b2inst.data import CocoDataset, train_loader
+from b2inst.data import CocoDataset, CocoIndex, train_loader
 from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
@@ -72,15 +71,13 @@ def train(
         seed: Seed of the data order and of all random numbers.
         out: Folder for ``log.jsonl`` (one JSON object a line: iteration, lr, seconds, losses),
             ``checkpoint.pt`` and finally ``model.safetensors``; with ``evaluate`` also for
-            ``best.safetensors``, whose card (``weights.files.model_card``) has its ``iteration``
-            and metrics.
+            ``best.safetensors``, whose card has its ``iteration`` and metrics.
         device: "auto", "cpu" or "cuda".
         precision: Precision of Lightning Fabric: "32-true", "bf16-mixed" or "16-mixed".
         num_workers: Number of processes that load data.
         progress: Whether to show a progress bar.
         logger: Lightning logger, or the name of one, that gets what is written to the log.
-        recompute: Whether to save memory by computing activations twice, see
-            ``recompute_activations``.
+        recompute: Whether to save memory by computing activations twice.
         evaluate: Function of the model in evaluation mode that returns metrics in percent. All
             processes call it every ``schedule.eval_every`` iterations and after the last one.
             The weights with the highest "AP" are kept as the best.
@@ -106,8 +103,7 @@ def train(
     model.to(memory_format=torch.channels_last)  # faster convolutions
     (recompute_activations if recompute else recompute_normalised)(model)
 
-    categories, fused = dataset.index.category_ids, precision != "16-mixed"
-    training = _Training(fabric, model, schedule, out, category_ids=categories, fused=fused)
+    training = _Training(fabric, model, schedule, dataset.index, out, evaluate)
     start = training.resume()
     batches = iter(
         train_loader(
@@ -122,34 +118,15 @@ def train(
         )
     )
     log = Log(out, start, logger) if first else None
-    bar = tqdm(
-        total=schedule.iterations,
-        initial=start,
-        disable=not (progress and first),
-        unit="it",
-        mininterval=1,
-        desc=out.name,
-    )
-    began = time.perf_counter()
+    hidden, total = not (progress and first), schedule.iterations
+    bar = tqdm(total=total, initial=start, disable=hidden, unit="it", mininterval=1, desc=out.name)
     shown: dict[str, float] = {}
     with deterministic(fabric.device), Interruption() as interruption, bar:
-        for iteration in range(start + 1, schedule.iterations + 1):
-            rate = float(training.scheduler.get_last_lr()[0])
-            losses = training.step(iteration, *next(batches))
+        for iteration in range(start + 1, total + 1):
+            images, targets = next(batches)
+            shown |= training.iterate(iteration, images, targets, log)
             bar.update()
-            last = iteration == schedule.iterations
-            metrics: dict[str, float] = {}
-            if evaluate and schedule.eval_every and (last or iteration % schedule.eval_every == 0):
-                metrics = training.evaluate(iteration, evaluate)
-            if last or metrics or iteration % schedule.log_every == 0:
-                mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
-                values = dict(zip(losses, mean, strict=True)) | metrics
-                if log:
-                    log.write(iteration, rate, time.perf_counter() - began, values)
-                shown |= {"loss": values["total"]} | metrics
-                bar.set_postfix(shown, refresh=False)
-            if iteration % schedule.checkpoint_every == 0 and not last:
-                training.save(iteration)
+            bar.set_postfix(shown, refresh=False)
             if on_any_device(interruption.requested, fabric.device):
                 training.save(iteration)
                 raise KeyboardInterrupt(f"stopped after iteration {iteration}; rerun to resume")
@@ -167,18 +144,17 @@ class _Training:
         fabric: Fabric,
         model: Segmenter,
         schedule: Schedule,
+        index: CocoIndex,
         out: Path,
-        *,
-        category_ids: tuple[int, ...],
-        fused: bool,
+        look: Evaluate | None,
     ) -> None:
-        self.fabric, self.model = fabric, model
-        self.clip_norm, self.category_ids = schedule.clip_norm, category_ids
+        self.fabric, self.model, self.schedule, self.out = fabric, model, schedule, out
+        self.category_ids, self.look = index.category_ids, look
+        fused = fabric.strategy.precision.precision != "16-mixed"
         optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.wrapped.train()
         self.checkpoint, self.best = out / "checkpoint.pt", out / "best.safetensors"
-        self.final = out / "model.safetensors"
         facts = {"recipe": model.recipe, "schedule": schedule.model_dump(exclude={"eval_every"})}
         self.facts = json.loads(json.dumps(facts))  # with lists for tuples, to be compared
 
@@ -205,6 +181,27 @@ class _Training:
             save_checkpoint(self.checkpoint, state | random | self.facts)
         self.fabric.barrier()
 
+    def iterate(
+        self, iteration: int, images: list[Tensor], targets: list[Targets], log: Log | None
+    ) -> dict[str, float]:
+        """Do an iteration; evaluate, log and save when it is time. Returns what is logged."""
+        rate, plan = float(self.scheduler.get_last_lr()[0]), self.schedule
+        losses = self.step(iteration, images, targets)
+        last = iteration == plan.iterations
+        metrics: dict[str, float] = {}
+        if self.look and plan.eval_every and (last or iteration % plan.eval_every == 0):
+            metrics = self.evaluate(iteration, self.look)
+        shown: dict[str, float] = {}
+        if last or metrics or iteration % plan.log_every == 0:
+            mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
+            values = dict(zip(losses, mean, strict=True)) | metrics
+            if log:
+                log.write(iteration, rate, values)
+            shown = {"loss": values["total"]} | metrics
+        if iteration % plan.checkpoint_every == 0 and not last:
+            self.save(iteration)
+        return shown
+
     def step(
         self, iteration: int, images: list[Tensor], targets: list[Targets]
     ) -> dict[str, Tensor]:
@@ -216,8 +213,8 @@ class _Training:
         if mean_over_devices((~total.isfinite()).float()) > 0:
             raise _non_finite(iteration - 1, total.item(), losses, targets)
         self.fabric.backward(total)
-        if self.clip_norm is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.clip_norm)
+        if (norm := self.schedule.clip_norm) is not None:
+            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
@@ -240,7 +237,8 @@ class _Training:
 
     def finish(self) -> None:
         """Save the final weights in place of the checkpoint."""
-        save_model(self.model.eval(), self.final, category_ids=self.category_ids)
+        final = self.out / "model.safetensors"
+        save_model(self.model.eval(), final, category_ids=self.category_ids)
         self.checkpoint.unlink(missing_ok=True)
 
 

@@ -18,8 +18,7 @@ _LARGE = 2**21  # elements of a map that is worth recomputing
 def recompute_activations(model: nn.Module) -> None:
     """Keep only the inputs of residual blocks and sequences of convolutions, in place.
 
-    Everything inside is recomputed in the backward pass. Losses and gradients are bitwise equal,
-    running statistics are updated once, and parameter names do not change.
+    Losses and gradients are bitwise equal, and running statistics are updated once.
     """
     for unit in _units(model):
         contexts = partial(lambda unit: (nullcontext(), _statistics_kept(unit)), unit)
@@ -27,10 +26,7 @@ def recompute_activations(model: nn.Module) -> None:
 
 
 def recompute_normalised(model: nn.Module) -> None:
-    """Recompute large outputs of group norms and ReLUs between convolutions, in place.
-
-    This takes almost no time. All numbers are bitwise equal.
-    """
+    """Recompute large outputs of group norms and ReLUs between convolutions, in place."""
     for sequence in model.modules():
         if isinstance(sequence, nn.Sequential):
             layers = list(sequence)
@@ -67,12 +63,8 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
 @contextmanager
 def _statistics_kept(unit: nn.Module) -> Iterator[None]:
     """Let batch norms update copies of their running statistics."""
-    kept = [
-        (norm, name, buffer)
-        for norm in unit.modules()
-        if isinstance(norm, _BatchNorm)
-        for name, buffer in norm.named_buffers(recurse=False)
-    ]
+    norms = [module for module in unit.modules() if isinstance(module, _BatchNorm)]
+    kept = [(norm, *item) for norm in norms for item in norm.named_buffers(recurse=False)]
     for norm, name, buffer in kept:
         setattr(norm, name, buffer.clone())
     try:

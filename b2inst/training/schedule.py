@@ -15,12 +15,7 @@ if TYPE_CHECKING:  # specs are read without PyTorch
 
 
 class Schedule(BaseModel):
-    """Optimiser and learning-rate schedule.
-
-    The defaults are the paper's (§7), or BlendMask's where the paper does not say: SGD, 90k
-    iterations of 16 images, learning rate 0.01 divided by ten at 60k and 80k, linear warm-up, no
-    gradient clipping.
-    """
+    """Optimiser and learning-rate schedule, by default the paper's (§7), else BlendMask's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,9 +56,8 @@ class Schedule(BaseModel):
     def scaled_by(self, factor: float) -> Self:
         """Return the schedule for ``factor`` times the iterations: 3 makes a 3× of a 1× schedule.
 
-        The distances of the milestones from the end are scaled too, but at most doubled: longer
-        training is spent at the high learning rate (He, Girshick & Dollár, "Rethinking ImageNet
-        Pre-training", ICCV 2019). The warm-up does not change.
+        The distances of the milestones from the end are scaled too, but at most doubled (He,
+        Girshick & Dollár, "Rethinking ImageNet Pre-training", ICCV 2019). The warm-up stays.
         """
         iterations = max(round(self.iterations * factor), 1)
         ends = (round((self.iterations - m) * min(factor, 2)) for m in self.milestones)
@@ -77,11 +71,10 @@ class Schedule(BaseModel):
     def for_batch(self, size: int) -> Self:
         """Return the schedule for another batch size, with the same number of images.
 
-        With k times the batch size, the learning rate is multiplied by k for SGD (linear scaling
-        rule; Goyal et al., "Accurate, Large Minibatch SGD", 2017) and by √k for AdamW (Malladi et
-        al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022). Iterations,
-        milestones and warm-up are divided by k and rounded. Both rules are approximations for k
-        not far from 1.
+        With k times the batch size, the learning rate is multiplied by k for SGD (Goyal et al.,
+        "Accurate, Large Minibatch SGD", 2017) and by √k for AdamW (Malladi et al., "On the SDEs
+        and Scaling Rules for Adaptive Gradient Algorithms", 2022). Iterations, milestones and
+        warm-up are divided by k and rounded.
         """
         k = size / self.batch_size
         rate = self.learning_rate * (k if self.optimizer == "sgd" else k**0.5)
@@ -91,13 +84,8 @@ class Schedule(BaseModel):
     def _rescaled(self, scale: Callable[[int], float], iterations: int) -> Self:
         milestones = tuple(round(scale(milestone)) for milestone in self.milestones)
         warmup = round(scale(self.warmup_iterations))
-        return self.model_copy(
-            update={
-                "iterations": iterations,
-                "milestones": milestones,
-                "warmup_iterations": warmup,
-            }
-        )
+        scaled = {"milestones": milestones, "warmup_iterations": warmup, "iterations": iterations}
+        return self.model_copy(update=scaled)
 
     def __str__(self) -> str:
         steps = ", ".join(map(str, self.milestones))
@@ -112,7 +100,7 @@ class Schedule(BaseModel):
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
         """Create the optimiser of a model's trainable parameters, and its scheduler.
 
-        ``fused`` implementations are faster, but cannot clip float16 gradients.
+        Fused implementations are faster, but cannot clip float16 gradients.
         """
         from torch.optim import SGD, AdamW
         from torch.optim.lr_scheduler import LambdaLR

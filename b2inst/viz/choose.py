@@ -69,41 +69,28 @@ def choose(
 def image_gains(
     index: CocoIndex, first: ImagePredictions, second: ImagePredictions
 ) -> dict[int, float]:
-    """Average :func:`object_gains` over the objects of each image, by image id.
-
-    Images without an object that both models find are left out.
-    """
+    """Average :func:`object_gains` over the objects of each image that both models find."""
     gains = object_gains(index, first, second)
-    own = {
-        record.id: [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
-        for record in index.images
-    }
-    return {image_id: sum(values) / len(values) for image_id, values in own.items() if values}
+    found = {}
+    for record in index.images:
+        own = [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
+        if own:
+            found[record.id] = sum(own) / len(own)
+    return found
 
 
 def object_gains(
     index: CocoIndex, first: ImagePredictions, second: ImagePredictions
 ) -> dict[int, float]:
-    """Compute the gain in √(mask IoU · boundary Dice) of each object that both models find.
-
-    This is the quality that Eq. 2 predicts.
-
-    Args:
-        index: Images with their objects.
-        first: Predictions of the first model, as :func:`visible` returns them.
-        second: Predictions of the second model.
+    """Compute the second model's gain in √(mask IoU · boundary Dice), which Eq. 2 predicts.
 
     Returns:
-        Gains of the second model by annotation id, -1 to 1.
+        Gains by annotation id, -1 to 1, of the objects that both models find.
     """
     gains = {}
     for record in index.images:
-        pairs = zip(
-            detections(index, record, first[record.id]),
-            detections(index, record, second[record.id]),
-            strict=True,
-        )
-        for (annotation, truth, mask), (_, _, other) in pairs:
+        matches, others = (detections(index, record, of[record.id]) for of in (first, second))
+        for (annotation, truth, mask), (_, _, other) in zip(matches, others, strict=True):
             if mask is not None and other is not None:
                 gains[annotation.id] = _quality(other, truth) - _quality(mask, truth)
     return gains
@@ -124,7 +111,7 @@ def detections(
         where no mask of the object's class has an IoU of at least 0.5.
     """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    truths = [a.segmentation for a in objects]
+    truths = [a.rle for a in objects]
     if not objects or not predictions:
         return [(a, truth, None) for a, truth in zip(objects, truths, strict=True)]
     codes = [p["segmentation"] for p in predictions]
@@ -144,11 +131,8 @@ def visible(
 ) -> dict[int, list[Prediction]]:
     """Select what figures show: no weak instances and no duplicates.
 
-    Args:
-        predictions: Predictions of any images.
-        index: Images whose predictions are wanted.
-        score_threshold: Lowest class score. The ranking scores of Eq. 2 cannot be compared between
-            models, since they are lower where qualities are predicted.
+    The threshold is of the class score: the ranking scores of Eq. 2 cannot be compared between
+    models, since they are lower where qualities are predicted.
 
     Returns:
         Predictions of each image of ``index``, best-ranked first. Of instances whose masks have an

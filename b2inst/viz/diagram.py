@@ -16,8 +16,8 @@ from torch import Tensor
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
 from b2inst.structures import Bases
-from b2inst.viz.boundaries import gated
 from b2inst.viz.figure import ROW_COLOURS, new_figure
+from b2inst.viz.qualitative import gated
 
 _TILES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])  # Fig. 3's, in its order
 _BOUNDARY, _LINE, _UNUSED = "#CC0000", "#333333", "#BBBBBB"

@@ -45,21 +45,16 @@ def contrasting_colours(
     *,
     fixed: Sequence[Colour | None] | None = None,
 ) -> list[Colour]:
-    """Choose a colour of ``PALETTE`` for each mask that differs from what it covers and from its
-    neighbours' colours.
+    """Choose a colour for each mask, unlike those of what it covers and of its neighbours.
 
-    In turn, each mask gets a colour that none of its neighbours has yet (their boxes are at most
-    4 pixels apart) and whose distance in CIELAB to the mean colour under the mask is at least 50.
-    If several are left, the one used least so far is chosen, then the most distant. With more
-    neighbours than colours, it is the colour that the fewest of them have.
+    In turn, each mask gets a colour of ``PALETTE`` that the fewest of its neighbours have (their
+    boxes are at most 4 pixels apart), if possible at a distance in CIELAB of at least 50 to the
+    mean colour under the mask; then the one used least so far, then the most distant.
 
     Args:
         picture: H×W×3 uint8 RGB.
         masks: N×H×W bool.
         fixed: N colours of ``PALETTE`` that are given, or None where one is to be chosen.
-
-    Returns:
-        N colours, the same for the same arguments.
     """
     windows = np.array([mask_window(mask) for mask in masks]).reshape(-1, 2, 2)
     means = np.zeros((len(masks), 3), np.float32)
@@ -168,16 +163,13 @@ def draw_instances(
 
 
 def label_map(instances: Instances, *, score_threshold: float = 0.3) -> NDArray[np.uint16]:
-    """Number the pixels by instance: 0 is background, 1 the instance with the best ranking score.
+    """Number the pixels by instance, H×W: 0 is background, 1 the instance with the best score.
 
     Where masks overlap, the better score is on top, so that a number may have no pixel.
 
     Args:
         instances: At most 65535 instances.
         score_threshold: Lowest ranking score of the instances to number.
-
-    Returns:
-        H×W uint16.
     """
     order = instances.scores.argsort(descending=True, stable=True)
     ranked = instances[order[instances.scores[order] >= score_threshold]].masks.cpu().numpy()

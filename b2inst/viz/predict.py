@@ -21,9 +21,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
+from b2inst.data.coco_reader import shortened
 from b2inst.data.files import replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
-from b2inst.data.validation import shortened
 from b2inst.evaluation import to_records
 from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
@@ -83,21 +83,22 @@ def find_images(
 
 def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[Path]:
     excluded = None if outside is None else outside.resolve()
-    images, others = [], []
+    images: list[Path] = []
+    others: list[Path] = []
     for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
-        if hidden or own or not path.is_file():
-            continue
-        if path.suffix.lower() in suffixes:
-            images.append(path)
-        else:
-            others.append(path.name)
+        if path.is_file() and not hidden and not own:
+            if path.suffix.lower() in suffixes:
+                images.append(path)
+            elif not path.name.startswith("."):
+                others.append(path)
     if not images:
         raise DataError(f"{folder}: no image in this folder; name another")
     if others:
+        names = shortened([path.name for path in others])
         warnings.warn(
-            f"{folder}: files that are not images are ignored: {len(others)} ({shortened(others)})",
+            f"{folder}: files that are not images are ignored: {len(others)} ({names})",
             stacklevel=3,
         )
     return images
@@ -117,17 +118,15 @@ def predict_files(
 ) -> PredictedFiles:
     """Predict image and video files; write a picture of each, and ``predictions.json`` for all.
 
-    The JSON is a COCO annotation file of its own: ``images`` with the names that
-    :func:`file_names` gives, ``categories``, and ``annotations`` with a ``score`` each (and
-    ``class_score``, ``iou_score``, ``boundary_score``, if predicted), all detections whatever
-    their score. Pictures have the names of the images, with the ending ``.png`` and a number if
-    two would have the same; ``picture`` in ``images`` says which it is, and ``label_map`` likewise.
+    The JSON is a COCO annotation file of its own: ``images``, ``categories``, and ``annotations``
+    with a ``score`` each (and ``class_score``, ``iou_score``, ``boundary_score``, if predicted),
+    all detections whatever their score. Pictures have the names of the images, with the ending
+    ``.png`` and a number if two would have the same; ``picture`` in ``images`` says which it is,
+    and ``label_map`` likewise. Each frame of a video is an image ``VIDEO/000000.png`` with
+    ``video`` and ``frame``, its number from 0; its picture is an MPEG-4 video of all frames.
 
-    Each frame of a video is an image ``VIDEO/000000.png`` of the JSON, with ``video`` and
-    ``frame``, its number from 0; its picture is an MPEG-4 video of all frames.
-
-    Files that an earlier call has predicted into the same folder are kept, so an interrupted call
-    can be repeated, with the same model, threshold and precision only; missing label maps are
+    Files that an earlier call with the same model, threshold and precision has predicted into the
+    same folder are kept, so that an interrupted call can be repeated; missing label maps are
     added. Files that cannot be read are left out.
 
     Args:
@@ -254,13 +253,13 @@ def _predict(
     bar = stack.enter_context(
         tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
     )
-    for name, found in zip(new, ahead(read, new, workers=2, most=4), strict=True):
-        if isinstance(found, DataError):
-            bad[name] = str(found)
+    for name, opened in zip(new, ahead(read, new, workers=2, most=4), strict=True):
+        if isinstance(opened, DataError):
+            bad[name] = str(opened)
             bar.update()
             continue
         image: dict[str, Any]
-        content, digest = found
+        content, digest = opened
         if isinstance(content, Video):
             bar.total += content.length - 1
             film = VideoWriter(writer.path(name), content.rate)
@@ -301,11 +300,6 @@ def _output_names(
 
     A number is added to a path that is taken, also if it differs in case only, as some file
     systems do not distinguish it.
-
-    Args:
-        new: Names of the images and videos to predict.
-        earlier: Entries of those that have been predicted.
-        mapped: Names of those that get label maps.
     """
     keys = ("picture", "label_map")
     taken = {image[key].casefold() for image in earlier.values() for key in keys if key in image}
@@ -353,9 +347,7 @@ def _check_new(out: Path, paths: Iterable[str]) -> None:
             )
 
 
-def _check_unchanged(
-    named: Mapping[str, Path], kept: Mapping[str, dict[str, Any]], file: Path
-) -> None:
+def _check_unchanged(named: Mapping[str, Path], kept: Mapping[str, Any], file: Path) -> None:
     """Make sure that the images predicted before are still the same."""
     for name, image in kept.items():
         if named[name].is_file() and _sha256(named[name]) != image["sha256"]:

@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from b2inst.data import DataError
@@ -20,10 +19,9 @@ _Entry = dict[str, list[dict[str, Any]]]  # an image and its annotations, as in 
 class PredictionFile:
     """Adds images with their predictions to a COCO annotation file.
 
-    As a context manager, it saves each image as soon as it is added, as a line of a hidden file
-    beside ``path``, and writes the COCO file when the context ends, also by an exception. If the
-    process is killed, the lines stay and are read the next time. Annotations are not kept in
-    memory.
+    As a context manager, it saves each image as soon as it is added, as a line of a hidden file,
+    and writes the COCO file when the context ends, also by an exception. If the process is killed,
+    the lines are read the next time. Annotations are not kept in memory.
 
     Args:
         path: COCO file, in a folder that exists.
@@ -59,12 +57,7 @@ class PredictionFile:
         self._file = self._partial.open("a", encoding="utf-8")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         with replacing(self.path) as fresh, fresh.open("w", encoding="utf-8") as file:
             file.write(json.dumps(self._head).removesuffix("}"))

@@ -7,17 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from b2inst.experiments import RunError, SpecError, TableResult, Workspace, load_profile
 from b2inst.experiments.runs.store import read_json
-from b2inst.experiments.specs.errors import RunError, SpecError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.notebook import to_html
-from b2inst.experiments.tables.rendering import explain, summary, to_frame
-from b2inst.experiments.tables.table_result import NOTHING, TableResult
+from b2inst.experiments.tables.rendering import explain, summary
+from b2inst.experiments.tables.table_result import NOTHING
 
 #: Captions of the pictures beside tables, by file name.
 _CAPTIONS = {
@@ -52,8 +49,8 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     folder = (workspace.published if published else workspace.results) / profile
     if not folder.is_dir():
         raise RunError(
-            f"{workspace.shown(folder)}: no results yet; make some with `make table1 "
-            f"PROFILE={profile}`"
+            f"{workspace.shown(folder)}: no results yet; make some with `b2inst table table1 "
+            f"--profile {profile}`"
         )
     for notebook in sorted(folder.glob("*/*.ipynb")):
         if not notebook.with_suffix(".html").is_file():
@@ -93,26 +90,20 @@ def _papers_first(path: Path) -> tuple[bool, str]:
 
 
 def _table(path: Path, folder: Path) -> dict[str, Any]:
-    """A table's summary with links to each row's runs, all its columns, and the files beside it."""
+    """A table's summary with links to each row's runs, and the files beside it."""
     result = TableResult.load(path)
     beside = [p for p in sorted(path.parent.iterdir()) if p.is_file()]
     records = {path.stem: path for path in folder.glob("**/runs/*.json")}
-    runs = {
-        row.name: [_run_link(name, records, folder) for name in row.runs] for row in result.rows
-    }
+    runs = {r.name: [_run(name, records, folder) for name in r.runs] for r in result.rows}
     head, *lines = summary(result)
-    short = pd.DataFrame(lines, columns=head)
-    short["runs by seed"] = [Markup(" ").join(runs.get(line[0], [])) for line in lines]
-    every = to_frame(result)
-    first = [c for c in ("AP", "boundary AP") if c in every.columns]
-    every = every[[*first, *every.columns.difference(first, sort=False)]]
+    shown = [i for i in range(len(head)) if any(line[i] != NOTHING for line in lines)]
     return {
         "name": re.sub(r"^table(\d+)$", r"Table \1", path.parent.name),
         "id": path.parent.name,
         "title": result.provenance.get("title", ""),
         "source": result.provenance.get("source", ""),
-        "summary": _html(short.loc[:, (short != NOTHING).any()]),
-        "every": _html(every, index=True),
+        "head": [head[i] for i in shown],
+        "rows": [([line[i] for i in shown], runs.get(line[0], [])) for line in lines],
         "explained": explain(result),
         "notebooks": [_relative(p, folder) for p in beside if p.suffix == ".html"],
         "pictures": [_picture(p, folder) for p in beside if p.suffix == ".png"],
@@ -120,13 +111,12 @@ def _table(path: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _run_link(name: str, records: dict[str, Path], folder: Path) -> Markup:
-    """The seed of a run, as a link to its record; its hash if the record is gone."""
+def _run(name: str, records: dict[str, Path], folder: Path) -> dict[str, Any]:
+    """A run with its seed and the link to its record, if there is one."""
     if name not in records:
-        return Markup("<code>{}</code>").format(name)
+        return {"name": name}
     seed = read_json(records[name])["spec"].get("seed")
-    link = Markup('<a href="{}" title="run {}">{}</a>')
-    return link.format(_relative(records[name], folder), name, seed)
+    return {"name": name, "seed": seed, "record": _relative(records[name], folder)}
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:
@@ -152,13 +142,6 @@ def _picture(path: Path, folder: Path, caption: str | None = None) -> dict[str, 
         "caption": caption,
         "pdf": _relative(pdf, folder) if pdf.is_file() else None,
     }
-
-
-def _html(frame: pd.DataFrame, *, index: bool = False) -> Markup:
-    safe = frame.map(lambda cell: escape(cell) if isinstance(cell, str) else cell)
-    if index:
-        safe.index = safe.index.map(lambda names: tuple(map(escape, names)))
-    return Markup(safe.to_html(escape=False, index=index, border=0, na_rep=NOTHING))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -11,28 +11,26 @@ from matplotlib.figure import Figure
 
 from b2inst.data import CocoIndex
 from b2inst.evaluation import read_predictions
-from b2inst.experiments.runs.datasets import load_split, prepare
-from b2inst.experiments.runs.store import Run
-from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.table_spec import TableSpec
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments import Run, RunError, TableResult, TableSpec, Workspace, load_profile
+from b2inst.experiments.tables.build import finished_runs, reported_split
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
-from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import BasisSegmenter, create_model, with_bases
-from b2inst.viz.boundaries import boundary_figure
-from b2inst.viz.calibration import calibration_figure
+from b2inst.viz.charts import (
+    calibration_figure,
+    contrasts_figure,
+    differences_figure,
+    stages_figure,
+    tradeoff_figure,
+    training_curves,
+)
 from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible
-from b2inst.viz.curves import training_curves
 from b2inst.viz.diagram import diagram_figure
-from b2inst.viz.differences import contrasts_figure, differences_figure
 from b2inst.viz.explore.inspection import examples
 from b2inst.viz.explore.plots import examples_figure
 from b2inst.viz.explore.sources import Dataset
-from b2inst.viz.figure import ROW_COLOURS, save_figure
-from b2inst.viz.qualitative import comparison_figure
-from b2inst.viz.speed import stages_figure, tradeoff_figure
+from b2inst.viz.figure import save_figure
+from b2inst.viz.qualitative import boundary_figure, comparison_figure
 from b2inst.weights import load_model
 
 
@@ -59,8 +57,7 @@ class TableFigures:
     def calibration(self, quality: ScoreQuality) -> Path:
         """Draw the calibration of the scoring heads in the colours of the training curves."""
         names = [row.name for row in self.result.rows]
-        colours = {name: ROW_COLOURS[i % len(ROW_COLOURS)] for i, name in enumerate(names)}
-        return self._save(calibration_figure(quality.rows, colours), "calibration")
+        return self._save(calibration_figure(quality.rows, names), "calibration")
 
     def qualitative(
         self, pairs: Sequence[tuple[str, str]], *, best: int = 2, at_random: int = 1
@@ -136,9 +133,7 @@ class TableFigures:
         return save_figure(figure, self._folder / f"{name}.png")
 
     def _index(self, row: str) -> CocoIndex:
-        """The split that the row reports on."""
-        data = prepare(self._runs(row)[0].spec().data, self.workspace.data)
-        return load_split(data, data.report_split, self.workspace.data)
+        return reported_split(self._runs(row)[0], self.workspace)
 
     def _predictions(self, row: str, index: CocoIndex) -> ImagePredictions:
         path = self._runs(row)[0].predictions_path(self.result.provenance["split"])
@@ -156,15 +151,7 @@ class TableFigures:
         return with_bases(load_model(self._runs(row)[0].model_path))
 
     def _runs(self, row: str) -> list[Run]:
-        runs = [Run(self.workspace.runs / name) for name in self.result.row(row).runs]
-        missing = next((run.folder for run in runs if not run.model_path.is_file()), None)
-        if not runs or missing is not None:
-            raise RunError(
-                f"row '{row}' of {self.result.table}: no finished run at "
-                f"{self.workspace.shown(missing or self.workspace.runs)}; make it with "
-                f"`make {self.result.table} PROFILE={self.result.profile}`"
-            )
-        return runs
+        return finished_runs(self.result, row, self.workspace)
 
 
 def save_designs(table: TableSpec, profile: str, workspace: Workspace) -> Path:

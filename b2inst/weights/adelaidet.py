@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from torch import Tensor
+
 from b2inst.models import Segmenter
 from b2inst.models.building import MSRA_BGR
+from b2inst.weights.detectron2 import BODY_NAMES, FPN_NAMES, body_depth
 from b2inst.weights.names import Table
-from b2inst.weights.published import Checkpoint, Publisher
-
-_BODY = "backbone.bottom_up"
-
-#: The backbone, as detectron2 names it. torchvision counts the ResNet's stages from 1.
-BACKBONE_NAMES: Table = (
-    ("stem.conv1", "conv1"),
-    ("stem.conv1.norm", "bn1"),
-    ("res{n}.{block}.conv{i}", "layer{n-1}.{block}.conv{i}"),
-    ("res{n}.{block}.conv{i}.norm", "layer{n-1}.{block}.bn{i}"),
-    ("res{n}.{block}.shortcut", "layer{n-1}.{block}.downsample.0"),
-    ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
-)
+from b2inst.weights.published import Publisher, channels, new_model
 
 NAMES: Table = (
-    *((f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES),
-    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
-    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
-    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
+    *BODY_NAMES,
+    *FPN_NAMES,
     ("proposal_generator.fcos_head.share_tower.{i}", "instance_head.shared_tower.{i}"),
     ("proposal_generator.fcos_head.cls_tower.{i}", "instance_head.class_tower.{i}"),
     ("proposal_generator.fcos_head.bbox_tower.{i}", "instance_head.box_tower.{i}"),
@@ -60,27 +50,26 @@ NAMES: Table = (
 _PROJECT = re.compile(r"(?:basis_module|mask_branch)\.tower\.\d+\.weight")
 
 
-def _build(checkpoint: Checkpoint) -> Segmenter:
+def _build(tensors: Mapping[str, Tensor], source: str) -> Segmenter:
     """Family, depth, levels, classes, bases and attention size are read off the tensors."""
-    tensors = checkpoint.tensors
-    depth = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
+    depth = body_depth(tensors)
     project = next((name for name in tensors if _PROJECT.fullmatch(name)), "basis_module.tower")
-    bases = checkpoint.channels(project)
+    bases = channels(tensors, project)
     options: dict[str, Any] = {"num_bases": bases, "msra": True, "frozen_norm": True}
     if project.startswith("mask_branch"):
-        if "boxinst" in PurePath(checkpoint.source).name.lower():
-            raise checkpoint.error("is of BoxInst by its name, a CondInst trained without masks")
+        if "boxinst" in PurePath(source).name.lower():
+            raise ValueError("is of BoxInst by its name, a CondInst trained without masks")
         family = "condinst"
         options["semantic"] = "mask_branch.logits.weight" in tensors
     else:
         family = "blendmask" if "backbone.top_block.p7.weight" in tensors else "blendmask-550"
-        options["attention_size"] = math.isqrt(checkpoint.channels("top_layer.weight") // bases)
-    classes = checkpoint.channels("proposal_generator.fcos_head.cls_logits.weight")
-    return checkpoint.create_model(f"{family}-r{depth}", classes, **options)
+        options["attention_size"] = math.isqrt(channels(tensors, "top_layer.weight") // bases)
+    classes = channels(tensors, "proposal_generator.fcos_head.cls_logits.weight")
+    return new_model(f"{family}-r{depth}", classes, **options)
 
 
 ADELAIDET = Publisher(
-    names=NAMES,
+    tables=(NAMES,),
     build=_build,
     remedy="give an unchanged checkpoint of AdelaiDet's R_50, R_101 or 550_R_50 BlendMask or its "
     "R_50 or R_101 CondInst",

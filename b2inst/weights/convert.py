@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from b2inst.weights.adelaidet import ADELAIDET
-from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.detectron2 import DETECTRON2
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import save_model
 from b2inst.weights.pickles import read_checkpoint
-from b2inst.weights.published import Publisher
+from b2inst.weights.published import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.yolact import YOLACT
 
-_PUBLISHERS: dict[str, Publisher] = {
-    "adelaidet": ADELAIDET,
-    "detectron2": DETECTRON2,
-    "yolact": YOLACT,
-}
+_PUBLISHERS = {"adelaidet": ADELAIDET, "detectron2": DETECTRON2, "yolact": YOLACT}
 
 
 def convert(

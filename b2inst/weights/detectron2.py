@@ -1,27 +1,43 @@
-"""Checkpoints of projects on detectron2: PointRend and CenterMask."""
+"""detectron2's checkpoints: backbones trained on ImageNet, PointRend and CenterMask."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from b2inst.models import Segmenter
-from b2inst.weights.adelaidet import BACKBONE_NAMES
-from b2inst.weights.names import Table, translate
-from b2inst.weights.published import Checkpoint, Publisher
+from b2inst.weights.errors import WeightsError
+from b2inst.weights.names import Table, grouped, translate
+from b2inst.weights.published import Publisher, channels, new_model, resnet_depth
 
 _BODY = "backbone.bottom_up"
 
-_BODY_NAMES: Table = tuple(
-    (f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in BACKBONE_NAMES
+#: The ResNet. torchvision counts its stages from 1.
+_RESNET_NAMES: Table = (
+    ("stem.conv1", "conv1"),
+    ("stem.conv1.norm", "bn1"),
+    ("res{n}.{block}.conv{i}", "layer{n-1}.{block}.conv{i}"),
+    ("res{n}.{block}.conv{i}.norm", "layer{n-1}.{block}.bn{i}"),
+    ("res{n}.{block}.shortcut", "layer{n-1}.{block}.downsample.0"),
+    ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
+)
+BODY_NAMES: Table = tuple(
+    (f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in _RESNET_NAMES
+)
+
+#: The pyramid of single-stage models, from level 3 on.
+FPN_NAMES: Table = (
+    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
+    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
+    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
 )
 
 #: PointRend's models; the first ones call some parts of the mask head otherwise.
 POINTREND_NAMES: Table = (
-    *_BODY_NAMES,
+    *BODY_NAMES,
     ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-2}.0"),
     ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-2}.0"),
     ("proposal_generator.rpn_head.conv", "detector.rpn.head.conv.0.0"),
@@ -49,12 +65,9 @@ POINTREND_NAMES: Table = (
     ),
 )
 
-#: CenterMask's models.
 CENTERMASK_NAMES: Table = (
-    *_BODY_NAMES,
-    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
-    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
-    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
+    *BODY_NAMES,
+    *FPN_NAMES,
     *(
         (f"proposal_generator.fcos_head.{theirs}", f"detector.head.{ours}")
         for theirs, ours in (
@@ -80,14 +93,56 @@ CENTERMASK_NAMES: Table = (
 _CENTERMASK = "proposal_generator.fcos_head.cls_logits.weight"
 _POINTREND = "roi_heads.box_predictor.cls_score.weight"
 
+#: Parts of Caffe2's names, as the published R-50.pkl and R-101.pkl have them, and detectron2's.
+_CAFFE2 = (
+    (r"^(res_)?conv1", "stem.conv1"),
+    (r"^(res\d)_(\d+)_branch1", r"\1.\2.shortcut"),
+    (r"^(res\d)_(\d+)_branch2a", r"\1.\2.conv1"),
+    (r"^(res\d)_(\d+)_branch2b", r"\1.\2.conv2"),
+    (r"^(res\d)_(\d+)_branch2c", r"\1.\2.conv3"),
+    (r"_bn_gamma$", ".norm.weight"),
+    (r"_bn_beta$", ".norm.bias"),
+    (r"_bn_(running_mean|running_var)$", r".norm.\1"),
+    (r"_w$", ".weight"),
+)
 
-class _Detectron2(Publisher):
-    def own_names(self, published: Iterable[str]) -> dict[str, str]:
-        names = [name for name in published if not self.not_needed.fullmatch(name)]
-        return translate(names, CENTERMASK_NAMES if _CENTERMASK in names else POINTREND_NAMES)
+#: The classifier, and the stem's bias, which detectron2 leaves out as well.
+_NOT_NEEDED = ("fc1000_w", "fc1000_b", "stem.fc.weight", "stem.fc.bias", "conv1_b")
 
-    def load(self, tensors: Mapping[str, Tensor], *, source: str) -> Segmenter:
-        return super().load(_rearranged(tensors), source=source)
+
+def imagenet_resnet(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """Rename a published MSRA ResNet's tensors, which have Caffe2's or detectron2's own names.
+
+    Raises:
+        WeightsError: Tensors have unknown names; all of them are listed.
+    """
+    dotted = {name: name for name in tensors if name not in _NOT_NEEDED}
+    for caffe2, detectron2 in _CAFFE2:
+        dotted = {name: re.sub(caffe2, detectron2, other) for name, other in dotted.items()}
+    own = translate(dotted.values(), _RESNET_NAMES)
+    if unknown := [name for name, other in dotted.items() if other not in own]:
+        folded = any(name.endswith("_bn_s") for name in unknown)
+        why = "batch norm is folded into scales, as in Detectron's files: " if folded else ""
+        raise WeightsError(
+            f"{source}: {why}unknown {grouped(unknown)}; give detectron2's "
+            "ImageNetPretrained/MSRA/R-50.pkl or R-101.pkl"
+        )
+    return {f"backbone.body.{own[other]}": tensors[name] for name, other in dotted.items()}
+
+
+def body_depth(tensors: Mapping[str, Tensor]) -> int:
+    """Depth of the ResNet below a pyramid; ValueError if not 50 or 101."""
+    return resnet_depth(tensors, [f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
+
+
+def _build(tensors: Mapping[str, Tensor], _: str) -> Segmenter:
+    """Family, depth and classes are read off the tensors."""
+    depth = body_depth(tensors)
+    if _CENTERMASK in tensors:
+        family, classes = "centermask", channels(tensors, _CENTERMASK)
+    else:
+        family, classes = "pointrend", channels(tensors, _POINTREND) - 1
+    return new_model(f"{family}-r{depth}", classes, msra=True, frozen_norm=True)
 
 
 def _rearranged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,19 +158,10 @@ def _rearranged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return changed
 
 
-def _build(checkpoint: Checkpoint) -> Segmenter:
-    """Family, depth and classes are read off the tensors."""
-    depth = checkpoint.resnet_depth([f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
-    if _CENTERMASK in checkpoint.tensors:
-        family, classes = "centermask", checkpoint.channels(_CENTERMASK)
-    else:
-        family, classes = "pointrend", checkpoint.channels(_POINTREND) - 1
-    return checkpoint.create_model(f"{family}-r{depth}", classes, msra=True, frozen_norm=True)
-
-
-DETECTRON2 = _Detectron2(
-    names=POINTREND_NAMES,
+DETECTRON2 = Publisher(
+    tables=(POINTREND_NAMES, CENTERMASK_NAMES),
     build=_build,
     remedy="give one of PointRend's or CenterMask's R_50_FPN or R_101_FPN models",
     not_needed=re.compile(r"pixel_mean|pixel_std|proposal_generator\.anchor_generator\..*"),
+    rearrange=_rearranged,
 )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -40,12 +40,9 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
 class ExportedNetwork(nn.Module):
     """A network in another runtime, on the CPU; copies of the module share it.
 
-    Args:
-        run: Returns arrays named ``features.8`` (by stride), ``head.class_logits``,
-            ``head.towers.0`` (in a list), ``bases.maps`` and so on.
-        outputs: Dataclass of the instance head's outputs; None for two-stage models, of which
-            only the features are computed.
-        stride: Stride of the bases.
+    ``run`` returns arrays named ``features.8`` (by stride), ``head.class_logits``,
+    ``head.towers.0`` (in a list), ``bases.maps``; ``outputs`` is the dataclass of the head's.
+    Two-stage models have none: only their features are computed.
     """
 
     def __init__(self, run: Run, *, outputs: type | None, stride: float | None) -> None:
@@ -77,16 +74,13 @@ class ExportedNetwork(nn.Module):
         return self
 
 
-class ExportedFile(NamedTuple):
-    """What an exported file contains."""
+def read_exported(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
+    """Open a file of ``b2inst.export``; WeightsError if that is not possible.
 
-    card: dict[str, Any]  #: as of ``weights.files``, and in ``exported`` how it was made
-    tensors: dict[str, Tensor]  #: of the parts that stay in Python
-    run: Run
-
-
-def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
-    """Open a file of ``b2inst.export``; WeightsError if that is not possible."""
+    Returns:
+        The card as of ``weights.files``, with ``exported`` on how the file was made; the weights of
+        what stays in Python; and the network.
+    """
     path = Path(path)
     extra = RUNTIMES[path.suffix]
     for file in (path, path if extra == "onnx" else path.with_suffix(".bin")):
@@ -106,7 +100,7 @@ def read_exported(path: str | os.PathLike[str]) -> ExportedFile:
         raise WeightsError(
             f"{path}: holds no b2inst recipe; give a file written by b2inst export"
         ) from error
-    return ExportedFile(card, tensors, run)
+    return card, tensors, run
 
 
 def import_extra(module: str, extra: str) -> Any:
@@ -119,18 +113,12 @@ def import_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def attach(model: Segmenter, file: ExportedFile) -> None:
-    """Replace the network of a new model by that of a file, and load the weights of the rest."""
-    made = file.card["exported"]
-    head = getattr(model, "instance_head", None)
-    outputs = None if head is None else head.outputs
-    network = ExportedNetwork(file.run, outputs=outputs, stride=made["stride"])
+def attach(model: Segmenter, run: Run, exported: dict[str, Any]) -> None:
+    """Replace the network of a new model by that of a file, which was ``exported`` in some way."""
+    outputs = getattr(getattr(model, "instance_head", None), "outputs", None)
+    network = ExportedNetwork(run, outputs=outputs, stride=exported["stride"])
     replace_network(model, network.train(model.training))
-    try:
-        model.load_state_dict(file.tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"weights do not fit {file.card['name']!r} ({error})") from error
-    model.recipe = model.recipe | {"exported": made}
+    model.recipe = model.recipe | {"exported": exported}
 
 
 def replace_network(model: Segmenter, network: nn.Module) -> None:

@@ -68,6 +68,7 @@ def load_model(
     """Load the model of a weights file, or of one that ``b2inst export`` wrote, for prediction.
 
     Args:
+        path: Weights file, or exported file (``.onnx``, ``.xml``).
         device: Device of the model; an exported network always runs on the CPU.
         max_detections: Largest number of instances per image (default: as the model was made, 100
             for most).
@@ -82,8 +83,12 @@ def load_model(
         WeightsError: The file is missing, damaged, not one of ours or from another version, or its
             runtime is not installed.
     """
-    exported = read_exported(path) if is_exported(path) else None
-    card = model_card(path) if exported is None else exported.card
+    run = None
+    if is_exported(path):
+        card, tensors, run = read_exported(path)
+    else:
+        card, tensors = read_weights(path)
+    remedy = "load it with the version of b2inst that wrote it"
     try:
         names = card["class_names"]
         model = create_model(
@@ -94,13 +99,17 @@ def load_model(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: holds a model that cannot be built ({error}); load it with the version of "
-            "b2inst that wrote it"
+            f"{path}: holds a model that cannot be built ({error}); {remedy}"
         ) from error
-    if exported is None:
-        load_weights(model, path)
-    else:
-        attach(model, exported)
+    if run is not None:
+        attach(model, run, card["exported"])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        differences = " ".join(str(error).split())[:500]
+        raise WeightsError(
+            f"{path}: weights do not fit {card['name']!r}: {differences}; {remedy}"
+        ) from error
     model.category_ids = tuple(card["category_ids"])
     model.to(device).precision = precision
     model.tile = tile
@@ -111,25 +120,7 @@ def load_model(
 
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Recipe, class names and category ids of a weights file."""
-    return read_exported(path).card if is_exported(path) else read_weights(path, tensors=False)[0]
-
-
-def load_weights(model: Segmenter, path: str | os.PathLike[str]) -> None:
-    """Load weights into a model of the same architecture.
-
-    Raises:
-        WeightsError: As ``load_model``; for another architecture it lists what differs.
-    """
-    card, tensors = read_weights(path)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        differences = " ".join(str(error).split())
-        raise WeightsError(
-            f"{path}: weights of {card['name']!r} do not fit "
-            f"{model.recipe.get('name', 'this model')!r}: {differences[:500]}; "
-            "use load_model(path), which builds the model the file was saved from"
-        ) from error
+    return read_exported(path)[0] if is_exported(path) else read_weights(path, tensors=False)[0]
 
 
 def read_weights(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from b2inst.models import Segmenter, with_bases
 from b2inst.modules.blender import Blender
-from b2inst.weights.backbones import from_detectron2
+from b2inst.weights.detectron2 import imagenet_resnet
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import model_card, read_weights
 from b2inst.weights.names import grouped
@@ -69,7 +69,7 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
     path = Path(path)
     msra = start_options(path).get("msra", False)
     if path.suffix == ".pkl":
-        tensors = from_detectron2(read_checkpoint(path), source=str(path))
+        tensors = imagenet_resnet(read_checkpoint(path), source=str(path))
     else:
         tensors = read_weights(path)[1]
     if msra != model.recipe.get("options", {}).get("msra", False):

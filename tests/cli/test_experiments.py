@@ -32,7 +32,7 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
     assert sorted(names) == sorted(FIGURES)
     assert listed[0] == (
         "left out: fig1, fig4, fig6, fig9, bases_blendmask; BlendMask is not trained in profile "
-        "smoke: run `make table1 PROFILE=smoke SEEDS=0,1`"
+        "smoke: run `b2inst table table1 --profile smoke --seeds 0,1`"
     )
     assert made.is_file()
 

@@ -198,10 +198,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_names(name: str, expected: str | None, folder: Path) -> None:
     found = find_image_files(folder, [name])
-    assert (found[name].name if name in found else None) == expected
-    if expected:
-        assert found[name].size == 5
-        assert found[name].by_base_name == (name != expected)
+    assert found == ({} if expected is None else {name: (expected, 5)})
 
 
 def test_a_file_is_one_image(folder: Path) -> None:
@@ -213,7 +210,7 @@ def test_a_file_is_one_image(folder: Path) -> None:
 def test_both_ways_to_write_an_accent(tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
     (tmp_path / decomposed).write_bytes(b"1")
-    assert find_image_files(tmp_path, [composed])[composed].name == decomposed
+    assert find_image_files(tmp_path, [composed])[composed] == (decomposed, 1)
 
 
 def test_names_are_relative_to_the_folder_that_holds_all(

@@ -112,7 +112,7 @@ def test_aspect_grouping_does_not_mix(content, write) -> None:
         type(image)(image.id, image.path, 40 if image.id in tall else 20, 30)
         for image in index.images
     ]
-    from b2inst.data.loader import _EndlessBatches
+    from b2inst.data.dataset import _EndlessBatches
 
     mixed = type(index)(**vars(index) | {"images": images})
     sampler = _EndlessBatches(

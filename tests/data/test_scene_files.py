@@ -13,7 +13,7 @@ from b2inst.data import (
     eval_images,
     find_split,
     make_scene,
-    scene_files,
+    scenes,
     write_scenes,
 )
 
@@ -47,7 +47,7 @@ def test_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    monkeypatch.setattr(scene_files, "make_scene", None)
+    monkeypatch.setattr(scenes, "make_scene", None)
     write(tmp_path / "a")
 
 
@@ -79,7 +79,7 @@ def test_an_interrupted_call_leaves_nothing_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(scene_files, "make_scene", interrupted)
+        patched.setattr(scenes, "make_scene", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path)
     assert contents(tmp_path) == {}

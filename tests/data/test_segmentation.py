@@ -68,7 +68,7 @@ def test_polygons_are_joined() -> None:
 
 def read(value: Any, size: tuple[int, int] = (20, 30)) -> tuple[np.ndarray, list[str]]:
     notes: list[str] = []
-    return coco_mask.decode(read_segmentation(value, *size, notes.append)), notes
+    return coco_mask.decode(to_rle(read_segmentation(value, *size, notes.append), *size)), notes
 
 
 SQUARE = [2, 2, 12, 2, 12, 12, 2, 12]
@@ -123,7 +123,7 @@ def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
         ([[1, 1, 5, 5]], "no polygon of at least 3 points"),
         ({"exterior": [1, 1, 5]}, "odd number"),
         ({"exterior": SQUARE, "interiors": 5}, "interiors 5"),
-        ([{"exterior": SQUARE}, SQUARE], "not a list of numbers"),
+        ([{"exterior": SQUARE}, SQUARE], "with and without exterior"),
         ({"size": [20, 30], "counts": [600.5]}, "not whole numbers"),
         ({"size": [20, 30], "counts": [float("nan")]}, "not whole numbers"),
         ({"size": [20, 30], "counts": [float("inf")]}, "not whole numbers"),

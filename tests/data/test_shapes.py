@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from b2inst.data.shapes import SHAPE_CLASSES, Polygon, ShapeClass, Stroke, coverage, crescent
+from b2inst.data.shapes import SHAPE_CLASSES, Polygon, ShapeClass, Stroke, coverage
 
 TRIALS = 20
 
@@ -45,8 +45,9 @@ def test_hues_lie_apart() -> None:
 
 
 def test_crescents_lie_between_two_circles() -> None:
+    crescent = next(kind for kind in SHAPE_CLASSES if kind.name == "crescent")
     for seed in range(TRIALS):
-        (part,) = crescent(np.random.default_rng(seed))
+        (part,) = crescent.draw(np.random.default_rng(seed))
         assert isinstance(part, Polygon)
         radius = np.hypot(*(part.contours[0] - [0.2, 0]).T)
         assert radius.max() == pytest.approx(1)

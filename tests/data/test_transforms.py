@@ -18,7 +18,6 @@ from b2inst.data.transforms import (
     ResizeShorterSide,
     ResizeTo,
     resized_size,
-    test_transforms,
     train_transforms,
 )
 
@@ -260,12 +259,6 @@ def test_ssd_augmentation_of_an_image_without_instances() -> None:
         _, found = ssd(image, shapes)
         assert found["masks"].shape == (0, 50, 50)
         assert found["boxes"].shape == found["crowds"].shape == (0, 4)
-
-
-def test_the_test_transform_only_resizes() -> None:
-    image, shapes = sample(20, 30, [[3.0, 4.0, 9.0, 14.0]])
-    resized, _ = test_transforms(shorter=10, longer_max=100)(image, shapes)
-    assert resized.size == (15, 10)
 
 
 def test_wrong_sizes() -> None:

@@ -18,7 +18,7 @@ from b2inst.ops.masks import (
     decode_rle,
     encode_rle,
     paste_masks,
-    paste_window,
+    sample_rois,
     share_inside,
 )
 
@@ -61,7 +61,8 @@ def test_window_holds_every_pixel_of_the_box_and_few_others(box: torch.Tensor) -
 @given(boxes, st.integers(0, 99))
 def test_a_window_of_a_pasted_mask_is_bilinear(box: torch.Tensor, seed: int) -> None:
     soft = np.random.default_rng(seed).random((7, 7), np.float32)
-    got = paste_window(torch.from_numpy(soft), box, (0, 0, *SIZE))
+    rows, columns = (torch.arange(side)[None] for side in SIZE)
+    (got,) = sample_rois(torch.from_numpy(soft)[None], box[None], rows, columns)
     assert got.shape == SIZE
     # Coordinates of up to 40/0.25 box sides are rounded in float32.
     np.testing.assert_allclose(got, sampled(soft, box.numpy(), SIZE), atol=2e-3)

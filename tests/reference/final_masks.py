@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.ops.masks import box_windows, decode_rle, paste_window
+from b2inst.ops.masks import box_windows, decode_rle, sample_rois
 from reference.comparison import Comparison, failed
 
 #: A pixel belongs to the mask where its probability is at least this.
@@ -90,8 +90,8 @@ def read_masks(
         if not (box.isfinite().all() and (box[2:] > box[:2]).all()):
             continue
         top, left, bottom, right = box_windows(box[None], size)[0].tolist()
-        window = (top, left, bottom, right)
-        soft = paste_window(roi, box, window).numpy()
+        rows, columns = torch.arange(top, bottom)[None], torch.arange(left, right)[None]
+        soft = sample_rois(roi[None], box[None], rows, columns)[0].numpy()
         inside = np.s_[k, top:bottom, left:right]
         pasted[inside] = soft >= THRESHOLD
         undecided[inside] = np.abs(soft - THRESHOLD) <= UNDECIDED

@@ -96,17 +96,13 @@ def _targets(image_id: int, scene: Any, objects: int) -> Targets:
 def steps(model: torch.nn.Module, share: slice) -> Iterator[dict[str, torch.Tensor]]:
     """Losses and gradients of each batch, and what SGD makes of weights and statistics."""
     own = {name.removeprefix("module."): p for name, p in model.named_parameters()}
-    for images, targets in batches():
-        losses = model(images[share], targets[share])
-        torch.stack(list(losses.values())).sum().backward()
-        losses = {name: mean_over_devices(loss).detach() for name, loss in losses.items()}
-        yield losses | {name: p.grad.clone() for name, p in own.items() if p.grad is not None}
-        model.zero_grad()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.005)
     before = copy.deepcopy(model.state_dict())
     for images, targets in batches():
         losses = model(images[share], targets[share])
         torch.stack(list(losses.values())).sum().backward()
+        losses = {name: mean_over_devices(loss).detach() for name, loss in losses.items()}
+        yield losses | {name: p.grad.clone() for name, p in own.items() if p.grad is not None}
         optimizer.step()
         model.zero_grad()
     yield {k.removeprefix("module."): v - before[k] for k, v in model.state_dict().items()}
@@ -171,7 +167,7 @@ def trained(
     *,
     stop_before_sample: int | None = None,
 ) -> str:
-    """Train for five iterations; returns how it ended. Ctrl-C may come while data are loaded."""
+    """Train for four iterations; returns how it ended. Ctrl-C may come while data are loaded."""
     flips = train_transforms(shorter=SIZE, longer_max=SIZE, flip=0.5)
     samples: list[Any] = []
 
@@ -188,7 +184,7 @@ def trained(
         train(
             model,
             CocoDataset(index, transforms),
-            schedule=Schedule(iterations=5, batch_size=4, log_every=1, checkpoint_every=1),
+            schedule=Schedule(iterations=4, batch_size=4, log_every=1, checkpoint_every=1),
             seed=7,
             out=out,
             device="cpu",

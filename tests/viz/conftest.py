@@ -56,6 +56,7 @@ def index(tmp_path: Path) -> CocoIndex:
                 area=400.0,
                 segmentation=to_rle(polygon(8, 4, 20) if not crowd else polygon(0, 0, 4), *SIZE),
                 crowd=bool(crowd),
+                size=SIZE,
             )
             for crowd in (0, 1)
             if image_id != 4

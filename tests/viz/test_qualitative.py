@@ -9,9 +9,9 @@ from b2inst.data import CocoIndex
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import PALETTE
 from b2inst.viz.qualitative import (
+    _matched_colours,
+    _predicted_instances,
     comparison_figure,
-    matched_colours,
-    predicted_instances,
     truth_instances,
 )
 
@@ -33,7 +33,7 @@ class Model:
 
 def test_predictions_come_back_predicted_instances(index: CocoIndex) -> None:
     mask = square(8, 4, 20)
-    found = predicted_instances([prediction(1, mask, score=0.7)], index, index.images[0])
+    found = _predicted_instances([prediction(1, mask, score=0.7)], index, index.images[0])
     assert found.boxes.tolist() == [[4, 8, 24, 28]]
     assert found.names == ["gear"]
     assert torch.equal(found.masks, mask[None])
@@ -41,7 +41,7 @@ def test_predictions_come_back_predicted_instances(index: CocoIndex) -> None:
 
 
 def test_an_image_without_predictions_has_empty_instances(index: CocoIndex) -> None:
-    found = predicted_instances([], index, index.images[0])
+    found = _predicted_instances([], index, index.images[0])
     assert len(found) == 0
     assert found.masks.shape == (0, *SIZE)
 
@@ -57,9 +57,9 @@ def test_instances_take_the_colour_of_their_object(index: CocoIndex) -> None:
     record = index.images[0]
     truth = truth_instances(index, record)
     masks = [square(30, 30, 8), square(10, 4, 20)]
-    found = predicted_instances([prediction(1, mask) for mask in masks], index, record)
+    found = _predicted_instances([prediction(1, mask) for mask in masks], index, record)
     picture = np.full((*SIZE, 3), 60, np.uint8)
-    other, matched = matched_colours(picture, found, truth, [PALETTE[2]])
+    other, matched = _matched_colours(picture, found, truth, [PALETTE[2]])
     assert matched == PALETTE[2]
     assert other != PALETTE[2]
 

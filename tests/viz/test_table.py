@@ -149,7 +149,7 @@ def test_masks_form_of_objects_that_are_found(figures: TableFigures) -> None:
 
 
 def test_a_row_that_was_not_run_cannot_be_compared(figures: TableFigures, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"HBB\+BS.*make table1 PROFILE=smoke"):
+    with pytest.raises(RunError, match=r"HBB\+BS.*b2inst table table1 --profile smoke"):
         figures.qualitative([("baseline", "HBB+BS")])
     with pytest.raises(RunError, match="baseline"):
         TableFigures(figures.result, Workspace(tmp_path)).curves()

@@ -15,7 +15,7 @@ from b2inst.modules.blender import Blender
 from b2inst.modules.fcos_head import FCOSHead
 from b2inst.weights import WeightsError
 from b2inst.weights.adelaidet import ADELAIDET
-from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from b2inst.weights.published import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 
 Layout = dict[str, tuple[int, ...]]
 MakeLayout = Callable[..., Layout]

@@ -15,9 +15,9 @@ from b2inst.models import create_model
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.weights import WeightsError
 from b2inst.weights.adelaidet import ADELAIDET
-from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
 from b2inst.weights.files import model_card
+from b2inst.weights.published import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 
 Layout = dict[str, tuple[int, ...]]
 MakeLayout = Callable[..., Layout]

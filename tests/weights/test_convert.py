@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from b2inst.cli import app
 from b2inst.weights import WeightsError, load_model
 from b2inst.weights.adelaidet import ADELAIDET
-from b2inst.weights.coco_classes import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
 from b2inst.weights.files import model_card
+from b2inst.weights.published import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import b2inst.weights.files
 from b2inst.models import BasisSegmenter, create_model
-from b2inst.weights import WeightsError, load_model, load_weights, save_model
+from b2inst.weights import WeightsError, load_model, save_model
 from b2inst.weights.files import model_card
 
 NAMES = ("star", "gear", "leaf")
@@ -88,28 +88,6 @@ def test_file_of_something_else(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
         load_model(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("blendmask-tiny", {}, r"Missing key.*basis_head\.refine"),
-        ("b2inst-blendmask-tiny", {}, r"Missing key.*scoring_head\.branches\.boundary"),
-        (
-            "b2inst-blendmask-tiny",
-            {"scoring": ("iou",), "boundary": {"branch_channels": 8}, "attention_size": 14},
-            r"size mismatch for instance_head\.coefficients\.weight.*245",
-        ),
-    ],
-)
-def test_weights_of_another_architecture(
-    saved: Path, name: str, options: dict[str, object], message: str
-) -> None:
-    other = create_model(name, num_classes=3, **options)
-    with pytest.raises(WeightsError, match=message) as caught:
-        load_weights(other, saved)
-    assert str(saved) in str(caught.value)
-    assert "use load_model(path)" in str(caught.value)
 
 
 def recipe(path: Path, **changes: object) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from b2inst.models import create_model
 from b2inst.modules.prior_box_head import PriorBoxHead
 from b2inst.weights import WeightsError, load_model
-from b2inst.weights.coco_classes import COCO_CLASS_NAMES
 from b2inst.weights.convert import convert
+from b2inst.weights.published import COCO_CLASS_NAMES
 from b2inst.weights.yolact import YOLACT
 
 Layout = dict[str, tuple[int, ...]]

@@ -14,16 +14,13 @@ from b2inst.data import (
     verify_images,
     write_scenes,
 )
-from b2inst.experiments.specs.data_spec import CocoData, ScenesData, SplitName
+from b2inst.experiments.specs.data_spec import SPLITS, CocoData, ScenesData, SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.run_spec import Augmentation
 
 
 def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
-    """Write scenes that are missing; identify a COCO-format folder by its content.
-
-    Args:
-        folder: Where procedural scenes are written, in a folder of their own.
+    """Write scenes that are missing below ``folder``, or identify a COCO-format folder.
 
     Raises:
         SpecError: The scenes are of another version of the generator.
@@ -38,11 +35,9 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
             f"data.version: these scenes are {data.version}, but this package generates "
             f"{SCENES_VERSION}; use the release of b2inst that generates them, or omit the key"
         )
-    for split in ("train", "val", "test"):
-        part = getattr(data, split)
-        write_scenes(
-            folder / data.name, split=split, images=part.images, size=data.size, seed=part.seed
-        )
+    for split in SPLITS:
+        part, root = getattr(data, split), folder / data.name
+        write_scenes(root, split=split, images=part.images, size=data.size, seed=part.seed)
     return data
 
 
@@ -51,27 +46,21 @@ def load_split(
 ) -> CocoIndex:
     """Read and check the annotations of a split of prepared data.
 
-    Args:
-        verify: Also read each image of a COCO-format folder to its end. With ``skip_bad`` this is
-            always done, since it decides which images are left out.
+    With ``verify`` or ``skip_bad``, which leaves images out, also reads each image to its end.
 
     Raises:
         DataError: It has errors, and ``skip_bad`` is not set; or it has no instances.
     """
-    if isinstance(data, CocoData):
-        index = CocoIndex.load(
-            *data.files(split),
-            skip_bad=data.skip_bad,
-            crowds_as_instances=data.crowds_as_instances,
-        )
-        if verify or data.skip_bad:
-            index = verify_images(index, skip_bad=data.skip_bad)
-        if data.val_fraction is not None:
-            parts = dict(zip(("train", "val"), hold_out(index, data.val_fraction), strict=True))
-            index = parts[split]
-        return index.require_instances()
-    root = folder / data.name
-    return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
+    if isinstance(data, ScenesData):
+        root = folder / data.name
+        return CocoIndex.load(root / f"annotations/instances_{split}.json", root / split)
+    files, crowds = data.files(split), data.crowds_as_instances
+    index = CocoIndex.load(*files, skip_bad=data.skip_bad, crowds_as_instances=crowds)
+    if verify or data.skip_bad:
+        index = verify_images(index, skip_bad=data.skip_bad)
+    if data.val_fraction is not None:
+        index = hold_out(index, data.val_fraction)[split == "val"]
+    return index.require_instances()
 
 
 def training_set(
@@ -81,11 +70,9 @@ def training_set(
     cache: bool,
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
-    """Return the images of a split as training sees them.
+    """Return the images of a split as training sees them, decoded images in memory with ``cache``.
 
-    Args:
-        cache: Keep decoded images in memory.
-        fixed_size: Of a model that takes images of one size only (its preprocessor says so).
+    ``fixed_size`` is that of a model's preprocessor.
     """
     options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
     flip = options.pop("horizontal_flip")

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, Self
 
+import torch
 from tqdm import tqdm
 
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment
 from b2inst.experiments.runs.store import RunStatus, open_run
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.data_spec import SplitName
-from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
+from b2inst.training.devices import World
 
 Launcher = Literal["local", "slurm"]
 
 #: Why each run that has ended failed; None if it is complete.
 Ended = Mapping[str, str | None]
+
+#: What the evaluation of a run counts in the bar, as a share of its training.
+_EVALUATION = 0.1
+_POLL_SECONDS = 0.25
+#: How long a process may take to stop by itself, with a checkpoint, before it is killed.
+_GRACE_SECONDS = 30.0
 
 
 def run_all(
@@ -31,35 +48,27 @@ def run_all(
     split: SplitName,
     machine: Resources,
     launcher: Launcher = "local",
-    complete: Mapping[str, RunSpec] = MappingProxyType({}),
+    complete: Mapping[str, RunSpec] | None = None,
     progress: bool = True,
 ) -> None:
-    """Complete runs; one that fails does not stop the others.
+    """Complete runs, by the labels that progress and errors name them by, on prepared data.
 
-    Args:
-        specs: Runs by the label that progress and errors name them by; their data are prepared.
-        workspace: Where their files are; of a cluster, in a file system that it shares.
-        split: The split to evaluate on.
-        machine: How to use a machine.
-        launcher: "local": ``machine.jobs`` processes at a time on this machine. "slurm": jobs of
-            an array; the scheduler decides how many run at a time.
-        complete: Runs that are complete already, which progress counts.
-        progress: Show a progress bar.
+    One that fails does not stop the others. Progress also counts runs that are ``complete``.
 
     Raises:
         SpecError: The machine does not have what ``machine`` asks for.
         RunError: Some runs did not complete; says which, why, and where their output is.
         KeyboardInterrupt: Raised after the runs have stopped. Their checkpoints stay.
     """
+    kind: Any = LocalJobs
     if launcher == "slurm":
-        from b2inst.experiments.runs.slurm import SlurmJobs as Jobs
-    else:
-        from b2inst.experiments.runs.local import LocalJobs as Jobs  # type: ignore[assignment]
-    bar = Progress(specs, workspace, complete=complete, enabled=progress)
-    with bar, Jobs(specs, workspace, split, machine) as jobs:
+        from b2inst.experiments.runs.slurm import SlurmJobs as kind
+    bar = Progress(specs, workspace, complete=complete or {}, enabled=progress)
+    jobs = {label: Job(spec, workspace, split, machine) for label, spec in specs.items()}
+    with bar, kind(jobs, machine) as queue:
         ended: Ended = {}
         while len(ended) < len(specs):
-            running, ended = jobs.poll()
+            running, ended = queue.poll()
             bar.show(running, ended)
     failures = [f"{label}: {why}" for label, why in ended.items() if why is not None]
     if failures:
@@ -70,11 +79,7 @@ def run_all(
         )
 
 
-#: What the evaluation of a run counts in the bar, as a share of its training.
-_EVALUATION = 0.1
-
-
-class Progress:
+class Progress(tqdm):
     """A bar over all runs, read from their logs: the iterations of each, then its evaluation."""
 
     def __init__(
@@ -82,28 +87,21 @@ class Progress:
         specs: Mapping[str, RunSpec],
         workspace: Workspace,
         *,
-        complete: Mapping[str, RunSpec] = MappingProxyType({}),
+        complete: Mapping[str, RunSpec],
         enabled: bool = True,
     ) -> None:
         every = {**complete, **specs}
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in every.items()}
         self._totals = {label: spec.schedule.iterations for label, spec in every.items()}
         self._complete = set(complete)
-        self._bar = tqdm(
+        super().__init__(
             total=sum(self._totals.values()) * (1 + _EVALUATION),
             initial=sum(map(self._so_far, every)),
-            unit="it",
             desc="starting: importing PyTorch",
             disable=not enabled or not every,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {desc}",
         )
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
 
     def show(self, running: Sequence[str], ended: Ended) -> None:
         """Update the bar; runs that neither run nor have ended are in the queue."""
@@ -116,8 +114,8 @@ class Progress:
             step = {0: "preparing", total: "evaluating"}.get(done, f"{done}/{total}")
             said.append(f"{label} {step}")
         said += [f"{failed} failed"] * bool(failed) + [f"{queued} in the queue"] * bool(queued)
-        self._bar.set_description_str(", ".join(said), refresh=False)
-        self._bar.update(sum(map(self._so_far, self._runs)) - self._bar.n)
+        self.set_description_str(", ".join(said), refresh=False)
+        self.update(sum(map(self._so_far, self._runs)) - self.n)
 
     def _so_far(self, label: str) -> float:
         if label in self._complete:
@@ -126,16 +124,112 @@ class Progress:
 
     def _iterations(self, label: str) -> int:
         run, total = self._runs[label], self._totals[label]
-        return (
-            total if run.status is RunStatus.TRAINED else min(last_iteration(run.log_path), total)
-        )
+        trained = run.status is RunStatus.TRAINED
+        return total if trained else min(last_iteration(run.log_path), total)
 
 
 def last_iteration(log: Path) -> int:
-    """Iteration of the last whole line of a training log; 0 without one."""
+    """Return the iteration of the last whole line of a training log; 0 without one."""
     if not log.is_file():
         return 0
     with log.open("rb") as file:
         file.seek(max(log.stat().st_size - 4096, 0))
         found = re.findall(rb'^{"iteration": (\d+)\b.', file.read(), re.MULTILINE)
     return int(found[-1]) if found else 0
+
+
+class LocalJobs:
+    """A process for each run, ``machine.jobs`` at a time; with enough GPUs, each has its own.
+
+    All are forked from one process that has imported PyTorch, which saves their imports. As with
+    all of ``multiprocessing``, a script starts them below ``if __name__ == "__main__":``.
+    """
+
+    def __init__(self, jobs: Mapping[str, Job], machine: Resources) -> None:
+        self._free = gpus_of_jobs(machine, _available_gpus(machine))
+        self._variables = child_environment(threads=machine.settled().threads)
+        self._jobs, self._queue = jobs, deque(jobs)
+        self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
+        self._ended: dict[str, str | None] = {}
+
+    def poll(self) -> tuple[Sequence[str], Ended]:
+        """Start as many runs as fit; return those that run and those that have ended."""
+        while self._queue and self._free:
+            label, gpus = self._queue.popleft(), self._free.pop(0)
+            self._running[label] = self._start(self._jobs[label], gpus), gpus
+        wait([process.sentinel for process, _ in self._running.values()], _POLL_SECONDS)
+        for label, (process, gpus) in list(self._running.items()):
+            if not process.is_alive():
+                del self._running[label]
+                self._free.append(gpus)
+                status, job = process.exitcode, self._jobs[label]
+                self._ended[label] = None if status == 0 else job.reason(status)
+        return list(self._running), self._ended
+
+    def _start(self, job: Job, gpus: str | None) -> ForkServerProcess:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, "lightning.fabric"])
+        gpu = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+        process = context.Process(target=_child, args=(work, job, self._variables | gpu))
+        with environment(self._variables):  # for what libraries of the fork server read at once
+            process.start()
+        return process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes = [process for process, _ in self._running.values()]
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in processes:
+            process.join(max(deadline - time.monotonic(), 0.1))
+            process.kill()
+            process.join()
+
+
+def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]:
+    """Return CUDA_VISIBLE_DEVICES of each job, of the GPUs that are present; None for all."""
+    if machine.jobs == 1 or machine.device == "cpu" or not present:
+        return [None] * machine.jobs
+    groups = max(len(present) // machine.devices, 1)  # with too few, jobs share them
+    starts = [job % groups * machine.devices for job in range(machine.jobs)]
+    return [",".join(present[start : start + machine.devices]) for start in starts]
+
+
+def _available_gpus(machine: Resources) -> list[str]:
+    if World.from_environment().processes > 1:
+        raise SpecError(
+            "runs start their own processes: call this once, without torchrun or srun, and with "
+            "--devices"
+        )
+    if machine.machines > 1:
+        raise SpecError(
+            f"{machine.machines} machines for a run; only --launcher slurm, or your own torchrun "
+            "on each of them, can use several"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
+    gpus = [name for name in names if name]
+    if gpus and machine.device != "cpu" and machine.devices > len(gpus):
+        raise SpecError(f"{machine.devices} devices per run, but this machine has {len(gpus)} GPUs")
+    return gpus
+
+
+def _child(work: Callable[[Job], int], job: Job, variables: Mapping[str, str]) -> None:
+    os.setsid()  # Ctrl-C in the terminal reaches the parent only, which then stops its children
+    job.redirect_output()
+    os.environ.update(variables)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    sys.exit(work(job))
+
+
+def _stop_with_parent() -> None:
+    """Stop this process when its parent has ended, in whatever way."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(STOPPED)

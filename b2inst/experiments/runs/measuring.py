@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,12 +36,14 @@ from b2inst.ops.distributed import from_first
 RESAMPLES = 1000
 _RESAMPLING: dict[str, Any] = {"resamples": RESAMPLES, "seed": 0}
 
+#: In which ``evaluate`` says nothing of images with more objects than count, as ``check_plan`` did.
+_warned = partial(warnings.catch_warnings, action="ignore", category=UserWarning)
+
 #: Images that an early look evaluates at most.
 _LOOK_IMAGES = 100
 
 
-@dataclass
-class Measurement:
+class Measurement(NamedTuple):
     """Metrics of a run on a split."""
 
     metrics: Metrics  #: ``METRICS`` and what else ``evaluate`` gives
@@ -57,25 +58,18 @@ def measure(
     *,
     tuning: tuple[list[Prediction], CocoIndex] | None = None,
 ) -> Measurement:
-    """Measure predictions as a run's spec says.
-
-    Args:
-        tuning: Predictions and truth of the split that the score threshold is chosen on; without
-            it, the metrics that need one (``THRESHOLDED``) are left out.
-    """
+    """Measure predictions as a run's spec says; a score threshold is chosen on ``tuning``."""
     band = spec.data.boundary_pixels
     rules: dict[str, Any] = {
         "area_ranges": area_ranges(spec.data.area_bounds),
         "max_detections": spec.max_detections,
         "boundary_pixels": band,
     }
-
-    def resample(found: list[Prediction], names: Sequence[str]) -> dict[str, np.ndarray]:
-        return resample_ap(found, truth, metrics=names, **_RESAMPLING, **rules)
-
-    resampled = resample(detections, (*RANKED, *GROUPS))
-    rated = any("iou_score" in d or "boundary_score" in d for d in detections)
-    by_class = resample(ranked_by_class(detections), tuple(CLASS_RANKED)) if rated else resampled
+    options = {**_RESAMPLING, **rules}
+    resampled = by_class = resample_ap(detections, truth, metrics=(*RANKED, *GROUPS), **options)
+    if any("iou_score" in d or "boundary_score" in d for d in detections):
+        names = tuple(CLASS_RANKED)
+        by_class = resample_ap(ranked_by_class(detections), truth, metrics=names, **options)
     resampled |= {name: by_class[metric] for metric, name in CLASS_RANKED.items()}
     objects = sum(not a.crowd for found in truth.annotations.values() for a in found)
     facts = {
@@ -88,13 +82,13 @@ def measure(
         resampled |= resample_counts(detections, truth, threshold=threshold, **_RESAMPLING)
     values = {name: float(samples[0]) for name, samples in resampled.items()}
     metrics: Metrics = {n: None if np.isnan(value) else value for n, value in values.items()}
-    with _without_warning_of_limit():
+    with _warned():
         others = evaluate(detections, truth, **rules)
     return Measurement(others | metrics, resampled, facts)
 
 
 def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
-    """What decides the metrics of given predictions for a split."""
+    """Return what decides the metrics of given predictions for a split."""
     left_out = THRESHOLDED if spec.data.tuning_split(split) is None else ()
     settings = {
         "area_bounds": list(spec.data.area_bounds),
@@ -108,48 +102,28 @@ def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
 
 
 def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
-    """Areas in pixels² of small, medium and large instances; nothing is larger than 10¹⁰."""
+    """Return the areas in pixels² of small, medium and large instances."""
     return {"small": (0, bounds[0]), "medium": bounds, "large": (bounds[1], 1e10)}
 
 
 def looked_at(index: CocoIndex) -> CocoIndex:
-    """Return the part of a split that early looks evaluate: at most 100 evenly spaced images.
-
-    Raises:
-        DataError: They have no instances.
-    """
+    """Return the part of a split that early looks evaluate: at most 100 evenly spaced images."""
     images, n = index.images, min(len(index), _LOOK_IMAGES)
     return index.subset(images[i * len(images) // n].id for i in range(n)).require_instances()
 
 
 def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segmenter], Metrics]:
-    """Return a function that computes a model's mask AP and boundary AP.
-
-    Args:
-        index: Images to evaluate on.
-        batch: Images predicted together.
-    """
+    """Return a function that computes a model's mask AP and boundary AP on some images."""
+    options: dict[str, Any] = {
+        "max_detections": spec.max_detections,
+        "boundary_pixels": spec.data.boundary_pixels,
+    }
 
     def look(model: Segmenter) -> Metrics:
-        with TemporaryDirectory() as folder, _without_warning_of_limit():
+        with TemporaryDirectory() as folder, _warned():
             path = Path(folder) / "predictions.jsonl.gz"
             write_predictions(model, index, path, batch_size=batch, progress=False)
-            metrics = from_first(
-                lambda: evaluate(
-                    read_predictions(path),
-                    index,
-                    max_detections=spec.max_detections,
-                    boundary_pixels=spec.data.boundary_pixels,
-                )
-            )
+            metrics = from_first(lambda: evaluate(read_predictions(path), index, **options))
         return {name: metrics[name] for name in ("AP", "boundary_AP")}
 
     return look
-
-
-@contextmanager
-def _without_warning_of_limit() -> Iterator[None]:
-    """``check_plan`` has warned that there are more objects than detections that count."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* objects of a category: not all can be found")
-        yield

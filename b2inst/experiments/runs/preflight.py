@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 
 from b2inst.data import CocoIndex
-from b2inst.data.check import class_counts, missing_classes
+from b2inst.data.check import missing_classes
 from b2inst.evaluation.average_precision import warn_of_limit
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.experiments.runs.datasets import load_split
@@ -23,36 +23,28 @@ from b2inst.training.logs import check_logger
 def check_plan(
     specs: Iterable[RunSpec], workspace: Workspace, split: SplitName, machine: Resources
 ) -> None:
-    """Check data, models and devices of runs that are about to begin.
-
-    Raises:
-        DataError: Something is wrong with the annotations.
-        SpecError: A model cannot be built, or a batch does not divide over the devices.
-        DeviceError: There is no such device.
-        WeightsError: A model cannot start from the given file.
-    """
+    """Check data, models and devices of runs that are about to begin, and warn of what is odd."""
     specs = list(specs)
     resolve_device(machine.device)
     if machine.logger is not None:
         check_logger(machine.logger)
     processes = machine.devices * machine.machines
-    for spec in specs:
-        if spec.schedule.batch_size % processes:
+    for size in (spec.schedule.batch_size for spec in specs):
+        if size % processes:
             raise SpecError(
-                f"schedule.batch_size {spec.schedule.batch_size} is not divisible by {processes} "
-                "devices; choose another number of devices"
+                f"schedule.batch_size {size} is not divisible by {processes} devices; choose "
+                "another number of devices"
             )
     data = specs[0].data
-    used: list[SplitName] = ["train", split]
-    used += ["val"] if any(spec.schedule.eval_every for spec in specs) else []
-    parts = {
-        part: load_split(data, part, workspace.data, verify=True) for part in dict.fromkeys(used)
-    }
-    _check_parts({data.split_label(part): index for part, index in parts.items()})
+    used: dict[SplitName, None] = {"train": None, split: None}
+    used |= {"val": None} if any(spec.schedule.eval_every for spec in specs) else {}
+    parts = {part: load_split(data, part, workspace.data, verify=True) for part in used}
+    lines = _oddities({data.split_label(part): index for part, index in parts.items()})
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
-        counts = {data.split_label(part): class_counts(index) for part, index in parts.items()}
-        for line in missing_classes(counts):
-            warnings.warn(line, stacklevel=3)
+        counts = {data.split_label(part): parts[part].class_counts() for part in used}
+        lines += missing_classes(counts)
+    for line in lines:
+        warnings.warn(line, stacklevel=3)
     most = max(spec.max_detections for spec in specs)
     warn_of_limit(load_ground_truth(parts[split]), max_detections=most)
     models = {repr((spec.model, spec.options, spec.start)): spec for spec in specs}
@@ -60,18 +52,18 @@ def check_plan(
         start_weights(build_model(spec, class_names=parts["train"].class_names), spec)
 
 
-def _check_parts(parts: dict[str, CocoIndex]) -> None:
-    """Warn of what is read in another way than written; all parts must have the same classes."""
+def _oddities(parts: dict[str, CocoIndex]) -> list[str]:
+    """What is read in another way than written; all parts must have the same classes."""
     first, *others = parts
-    for index in parts.values():
-        for line in index.notes:
-            warnings.warn(line, stacklevel=4)
-        if index.skipped:
-            lines = "\n".join(index.skipped)
-            warnings.warn(f"{len(index.skipped)} entries are skipped:\n{lines}", stacklevel=4)
     for label in others:
         if parts[label].class_names != parts[first].class_names:
             raise SpecError(
                 f"split {label} has other categories than {first}; give both the same list of "
                 "categories"
             )
+    lines = []
+    for index in parts.values():
+        lines += index.notes
+        if index.skipped:
+            lines.append("\n".join([f"{len(index.skipped)} entries are skipped:", *index.skipped]))
+    return lines

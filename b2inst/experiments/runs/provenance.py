@@ -18,26 +18,14 @@ import b2inst
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.store import Run, write_json
 
-_LIBRARIES = (
-    "b2inst",
-    "torch",
-    "torchvision",
-    "lightning",
-    "numpy",
-    "pycocotools",
-    "faster-coco-eval",
-)
+_LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "pycocotools", "faster-coco-eval")
 
 
 @contextmanager
 def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
-    """Record what a step of a run used and cost, also if it fails or is interrupted.
+    """Record what a step of a run ("predict test") used and cost, also if it fails.
 
     The run's code and machine are those that began it; each step adds up its own time.
-
-    Args:
-        step: "train", "predict test", "evaluate test".
-        facts: Further entries of the provenance.
     """
     content = {**describe_machine(), **run.provenance(), **facts}
     first = {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
@@ -53,27 +41,23 @@ def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
         costs["cpu_seconds"] = round(cpu + time.process_time(), 2)
         costs["finished"] = now()
         costs["peak_memory_mb"] = peak_memory_mb()
-        costs["peak_gpu_memory_mb"] = peak_gpu_memory_mb()
+        costs["peak_gpu_memory_mb"] = _peak_gpu_memory_mb()
         write_json(run.provenance_path, content)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Describe the code and machine of this process.
-
-    ``dirty`` tells whether files that decide numbers (the package, the specs) differ from the
-    commit; None if the package is not in its own git checkout.
-    """
+    """Describe the code (as ``git_state`` and its versions) and the machine of this process."""
     import torch
 
     commit, dirty = git_state()
     return {
         "commit": commit,
         "dirty": dirty,
-        "code": {
-            "training": code_version.TRAINING,
-            "evaluation": code_version.EVALUATION,
+        "code": {"training": code_version.TRAINING, "evaluation": code_version.EVALUATION},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("b2inst", *_LIBRARIES)},
         },
-        "versions": {"python": platform.python_version()} | {n: _version(n) for n in _LIBRARIES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -82,7 +66,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def git_state(package: Path = Path(b2inst.__file__).parent) -> tuple[str | None, bool | None]:
-    """(commit, dirty) of the checkout the package is in; (None, None) without one."""
+    """Return the commit of the package's checkout, and whether package or specs differ from it."""
     # An installed package may lie inside a checkout of something else: ask whether it is tracked.
     if _git(package, "ls-files", "--error-unmatch", "structures.py") is None:
         return None, None
@@ -91,7 +75,7 @@ def git_state(package: Path = Path(b2inst.__file__).parent) -> tuple[str | None,
 
 
 def peak_memory_mb() -> float | None:
-    """Largest resident memory of this process so far, in MB (10⁶ bytes); None on Windows."""
+    """Return the largest resident memory of this process so far, in 10⁶ bytes; None on Windows."""
     try:
         import resource
     except ImportError:
@@ -100,8 +84,7 @@ def peak_memory_mb() -> float | None:
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
-def peak_gpu_memory_mb() -> float | None:
-    """Largest memory held on the GPU by tensors so far, in MB; None without a GPU."""
+def _peak_gpu_memory_mb() -> float | None:
     import torch
 
     if not torch.cuda.is_available():
@@ -110,13 +93,13 @@ def peak_gpu_memory_mb() -> float | None:
 
 
 def now() -> str:
-    """The time, in UTC, to the second."""
+    """Return the time, in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def cpu_name() -> str:
-    """The processor's model name, if the system tells it."""
+    """Return the processor's model name, if the system tells it."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text(errors="replace").splitlines() if info.is_file() else ():
         if line.startswith("model name"):

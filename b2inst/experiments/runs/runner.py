@@ -22,7 +22,7 @@ from b2inst.experiments.runs.measuring import early_look, evaluation_settings, l
 from b2inst.experiments.runs.provenance import recorded
 from b2inst.experiments.runs.store import Run, RunStatus, open_run, write_arrays, write_json
 from b2inst.experiments.specs.data_spec import SplitName
-from b2inst.experiments.specs.errors import RunError, SpecError
+from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
@@ -57,8 +57,10 @@ def run(
 
     Args:
         spec: What to run; its data must be prepared (``datasets.prepare``).
+        workspace: Where all files are.
         split: The split to evaluate on (default: the data's ``report_split``).
         machine: Batches, loading processes, device; ``jobs`` has no effect.
+        progress: Show progress bars.
 
     Raises:
         RunError: Another process works on the run.
@@ -77,25 +79,23 @@ def run(
         if from_first(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
             session.train()
-        if from_first(lambda: needs_evaluation(current, spec, part)):
+        if from_first(lambda: not _is_evaluated(current, spec, part)):
             session.evaluate(part)
     return current
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether the run is trained and evaluated on the split."""
-    return run.status is RunStatus.TRAINED and not needs_evaluation(run, spec, split)
+    """Return whether the run is trained, and evaluated on the split as today's code would."""
+    return run.status is RunStatus.TRAINED and _is_evaluated(run, spec, split)
 
 
-def needs_evaluation(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Whether metrics are missing, or were measured by other code or settings than today's."""
+def _is_evaluated(run: Run, spec: RunSpec, split: SplitName) -> bool:
     metrics = run.metrics(spec.data.split_label(split))
-    settings = evaluation_settings(spec, split)
-    return metrics is None or any(metrics.get(key) != value for key, value in settings.items())
+    return metrics is not None and evaluation_settings(spec, split).items() <= metrics.items()
 
 
 def is_stale(run: Run) -> bool:
-    """Whether the run was trained by another version of the training code."""
+    """Return whether the run was trained by another version of the training code."""
     then = run.provenance().get("code", {}).get("training")
     return then is not None and then != code_version.TRAINING
 
@@ -120,23 +120,16 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
         SpecError: There is no such model, or it does not take these options.
     """
     torch.manual_seed(spec.seed)
-    options: dict[str, Any] = dict(spec.options)
+    options: dict[str, Any] = {**spec.options, "class_names": class_names}
     try:
-        return create_model(
-            spec.model, num_classes=len(class_names), class_names=class_names, **options
-        )
+        return create_model(spec.model, num_classes=len(class_names), **options)
     except ValueError as error:
         prefix = "" if spec.model in str(error) else f"{spec.model}: "
         raise SpecError(f"{prefix}{error}") from error
 
 
 def start_weights(model: Segmenter, spec: RunSpec) -> Start | None:
-    """Load the weights that a run starts from into its model, if there are any.
-
-    Raises:
-        SpecError: The file is gone or has changed.
-        WeightsError: It does not fit.
-    """
+    """Load the weights that a run starts from into its model, if there are any."""
     return None if spec.start is None else start_from(model, spec.start.unchanged())
 
 
@@ -166,15 +159,16 @@ class _Session:
             look = early_look(spec, seen, batch=machine.batch)
         if started is not None and self.progress and self.world.rank == 0:
             tqdm.write(str(started))
+        images = training_set(
+            index,
+            spec.augmentation,
+            cache=_decoded_bytes(index) <= _CACHED_BYTES,
+            fixed_size=model.preprocessor.fixed_size,
+        )
         with self._recorded("train", self._training_facts(model, index, started)):
             train(
                 model,
-                training_set(
-                    index,
-                    spec.augmentation,
-                    cache=_decoded_bytes(index) <= _CACHED_BYTES,
-                    fixed_size=model.preprocessor.fixed_size,
-                ),
+                images,
                 schedule=schedule,
                 seed=spec.seed,
                 out=run.folder,
@@ -186,8 +180,6 @@ class _Session:
                 evaluate=look,
                 progress=self.progress,
             )
-        if self.world.rank == 0 and not run.model_path.is_file():
-            raise RunError(f"{run.model_path}: missing after training; rerun")
 
     def evaluate(self, split: SplitName) -> None:
         spec, run, label = self.spec, self.run, self.spec.data.split_label(split)
@@ -214,9 +206,8 @@ class _Session:
             model.to(resolve_device(self.machine.device))
             check_classes(model, index)
             with self._recorded(f"predict {label}", self._data_facts(split, index)):
-                write_predictions(
-                    model, index, path, batch_size=self.machine.batch, progress=self.progress
-                )
+                batch, progress = self.machine.batch, self.progress
+                write_predictions(model, index, path, batch_size=batch, progress=progress)
         return index, path
 
     def _load(self, split: SplitName) -> CocoIndex:
@@ -229,13 +220,10 @@ class _Session:
     def _training_facts(
         self, model: Segmenter, index: CocoIndex, started: Start | None
     ) -> dict[str, Any]:
-        facts = {
-            "spec_hash": self.spec.hash,
-            "seed": self.spec.seed,
-            **self._data_facts("train", index),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "processes": self.world.processes,
-        }
+        facts = {"spec_hash": self.spec.hash, "seed": self.spec.seed}
+        facts |= self._data_facts("train", index)
+        facts["parameters"] = sum(p.numel() for p in model.parameters())
+        facts["processes"] = self.world.processes
         if self.world.processes > 1:
             facts |= {"machines": self.world.machines, "backend": dist.get_backend()}
         if self.spec.start is not None and started is not None:
@@ -255,7 +243,5 @@ class _Session:
 
 def _decoded_bytes(index: CocoIndex) -> int:
     """Size in memory of all images and their masks."""
-    return sum(
-        image.height * image.width * (4 + len(index.annotations[image.id]))
-        for image in index.images
-    )
+    annotations = index.annotations
+    return sum(i.height * i.width * (4 + len(annotations[i.id])) for i in index.images)

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from b2inst.data import CocoIndex
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.measuring import looked_at
-from b2inst.experiments.runs.store import Run, RunStatus, open_run
+from b2inst.experiments.runs.store import RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec
+from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import Options, Profile, load_profile
 from b2inst.experiments.specs.run_spec import RunSpec, StartFile
 from b2inst.experiments.specs.table_spec import load_table
@@ -33,18 +35,13 @@ def single_run(
     Args:
         model: Name in the catalog.
         plan: The profile; its data are prepared (``datasets.prepare``).
-        options: Of the model's builder; they override the profile's.
-        start: Weights to begin with (default: the profile's): of a model, or detectron2's of a
-            backbone. Options that belong to them (attention_size, msra, …) are the file's, unless
-            ``options`` says otherwise.
+        options: Of the model's builder; they override the profile's, and those of ``start``.
+        seed: Random seed.
+        start: Weights to begin with (default: the profile's); see ``Profile.run_of``.
         iterations: Length of the training; the schedule is scaled to it.
         learning_rate: Largest learning rate of the schedule.
         image_size: See ``RunSpec.with_image_size``.
         eval_every: Iterations between early looks (default: the profile's).
-
-    Raises:
-        SpecError: There is no such weights file.
-        WeightsError: The weights file cannot be read.
     """
     if start is not None:
         plan = plan.model_copy(update={"start": StartFile.of(start)})
@@ -57,55 +54,45 @@ def single_run(
 
 
 def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) -> RunSpec:
-    """Return the run with the name of its folder.
+    """Return the run with the name of its folder; a RunError if that holds another run.
 
-    Args:
-        name: As the user says. By default, a run that a table has made keeps its folder; another
-            is named by its model, data and seed, and also by its hash if that name is taken.
-
-    Raises:
-        RunError: The folder of this name holds a run of other settings.
+    Without a name, a run that a table has made keeps its folder; another is named by its model,
+    data and seed, and also by its hash if that name is taken.
     """
-    if name is None:
-        if open_run(workspace.runs, spec).status is not RunStatus.NEW:
-            return spec
+    if name is not None:
+        spec = RunSpec.model_validate({**spec.model_dump(), "name": name})
+        open_run(workspace.runs, spec)
+    elif open_run(workspace.runs, spec).status is RunStatus.NEW:
         own = isinstance(plan.data, CocoData)
         words = re.findall(r"[A-Za-z0-9._]+", data_name(plan.data) if own else plan.name)
         name = "-".join([spec.model, *words, f"seed{spec.seed}"])
-        taken = Run(workspace.runs / name)
-        if taken.spec_path.is_file() and taken.spec().hash != spec.hash:
-            name += f"-{spec.hash[:6]}"
-    spec = RunSpec.model_validate({**spec.model_dump(), "name": name})
-    open_run(workspace.runs, spec)
+        try:
+            return named(spec, plan, workspace, name)
+        except RunError:
+            return named(spec, plan, workspace, f"{name}-{spec.hash[:6]}")
     return spec
 
 
 def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     """Describe a training before it begins: model, data, size of images, schedule, folder."""
-    sizes = []
-    for split in dict.fromkeys(("train", plan.data.report_split)):
-        index = load_split(plan.data, split, workspace.data)
-        crowds = sum(annotation.crowd for annotation in index.all_annotations())
-        instances = sum(map(len, index.annotations.values())) - crowds
-        sizes.append(
-            f"{plan.data.split_label(split)}: {len(index.images)} images, {instances} instances"
-            + (f" and {crowds} crowd regions" if crowds else "")
-        )
-    names = index.class_names
+    data = plan.data
+    splits = dict.fromkeys(("train", data.report_split))
+    parts = {split: load_split(data, split, workspace.data) for split in splits}
+    sizes = [f"{data.split_label(split)}: {_size(index)}" for split, index in parts.items()]
+    names = parts["train"].class_names
     shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-    sides = sorted({*spec.augmentation.shorter})
-    sides = [sides[0], sides[-1]] if len(sides) > 1 else sides
-    size = f"shorter side {' to '.join(map(str, sides))} pixels"
-    if spec.augmentation.crop:
-        size = f"crops of {spec.augmentation.crop} pixels"
+    size, sides = f"crops of {spec.augmentation.crop} pixels", spec.augmentation.shorter
+    if not spec.augmentation.crop:
+        ends = dict.fromkeys((min(sides), max(sides)))
+        size = f"shorter side {' to '.join(map(str, ends))} pixels"
     folder = workspace.shown(open_run(workspace.runs, spec).folder)
     lines = [f"{spec.model}, {len(names)} classes ({shown}), to {folder}", "; ".join(sizes)]
     lines.append(f"{spec.schedule}; {size}")
     if every := spec.schedule.eval_every:
-        index = load_split(plan.data, "val", workspace.data)
+        index = load_split(data, "val", workspace.data)
         lines.append(
             f"evaluation every {every} iterations on {len(looked_at(index))} of {len(index)} "
-            f"images of {plan.data.split_label('val')}"
+            f"images of {data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
         lines.append(
@@ -115,8 +102,15 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
+def _size(index: CocoIndex) -> str:
+    crowds = sum(annotation.crowd for annotation in index.all_annotations())
+    instances = sum(map(len, index.annotations.values())) - crowds
+    also = f" and {crowds} crowd regions" if crowds else ""
+    return f"{len(index.images)} images, {instances} instances{also}"
+
+
 def full_model(profile: str, workspace: Workspace) -> Path | None:
-    """Path of the weights of Table 1's complete B2Inst (seed 0), if a profile has trained it."""
+    """Return the weights of Table 1's complete B2Inst (seed 0), if a profile has trained it."""
     plan = load_profile(profile, workspace=workspace)
     if isinstance(plan.data, CocoData):
         plan = plan.model_copy(update={"data": plan.data.identified()})
@@ -126,7 +120,7 @@ def full_model(profile: str, workspace: Workspace) -> Path | None:
 
 
 def data_name(data: DataSpec) -> str:
-    """Name of the data's folder."""
+    """Return the name of the data's folder."""
     if isinstance(data, CocoData) and data.root is not None:
         return data.root.resolve().name
     return data.name

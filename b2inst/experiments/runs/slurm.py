@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from b2inst.experiments.runs.environment import child_environment
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment
 from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.runner import is_complete
-from b2inst.experiments.runs.store import Run, open_run, read_json, write_json
-from b2inst.experiments.runs.worker import STOPPED, reason, redirect_output, work
-from b2inst.experiments.specs.data_spec import SplitName
+from b2inst.experiments.runs.store import Run, read_json, write_json
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
-from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 
 try:
@@ -37,20 +35,13 @@ _POLL_SECONDS = 5.0
 _SETTLE_SECONDS = 15
 #: How long a job that is told to stop may take to write its checkpoint.
 _GRACE_SECONDS = 80
-#: How often a job may run out of time and be queued again.
-_REQUEUES = 1000
 #: sbatch's options that are not the user's to set.
 _OURS = ("array", "error", "output", "signal", "nodes", "ntasks_per_node")
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob(Job, submitit.helpers.Checkpointable):
     """What a job does on each of its machines."""
-
-    spec: RunSpec
-    workspace: Workspace
-    split: SplitName
-    machine: Resources
 
     def __call__(self) -> int:
         """Work until the run is complete, or a signal stops it; returns the exit status.
@@ -67,94 +58,74 @@ class Job:
                 time_is_up = True
                 signal.raise_signal(signal.SIGTERM)
 
-        run = open_run(self.workspace.runs, self.spec)
         signal.signal(signal.SIGUSR2, stop)
-        redirect_output(run)
-        arguments = (self.spec, self.workspace, self.split, self.machine)
-        status = work(*arguments, endpoint=self._endpoint())
+        self.redirect_output()
+        endpoint = ""
+        if self.machine.machines > 1:
+            here = submitit.JobEnvironment()
+            endpoint = f"{here.hostnames[0]}:{20000 + int(here.raw_job_id) % 10000}"
+        status = work(self, endpoint=endpoint)
         signal.signal(signal.SIGUSR2, requeue)
         if time_is_up:
             requeue(signal.SIGUSR2, None)
-        elif status == STOPPED and not stop_file(run).exists():
+        elif status == STOPPED and not stop_file(self.run).exists():
             time.sleep(_GRACE_SECONDS)  # until SIGUSR2 comes
         return status
-
-    def _endpoint(self) -> str:
-        if self.machine.machines == 1:
-            return ""
-        here = submitit.JobEnvironment()
-        return f"{here.hostnames[0]}:{20000 + int(here.raw_job_id) % 10000}"
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Return what submitit queues again."""
-        return submitit.helpers.DelayedSubmission(self)
 
 
 class SlurmJobs:
     """A job for each run; the jobs go on if this process ends other than by Ctrl-C.
 
     Jobs that an earlier call has submitted are waited for instead of being submitted again.
-
-    Raises:
-        SpecError: There is no Slurm here, or it refuses the options.
     """
 
-    def __init__(
-        self,
-        specs: Mapping[str, RunSpec],
-        workspace: Workspace,
-        split: SplitName,
-        machine: Resources,
-    ) -> None:
-        self._specs, self._workspace, self._split = specs, workspace, split
-        self._runs = {label: open_run(workspace.runs, spec) for label, spec in specs.items()}
-        self._ended: dict[str, str | None] = {}
-        executor = _executor(workspace, machine)
+    def __init__(self, jobs: Mapping[str, Job], machine: Resources) -> None:
+        self._jobs, self._ended = jobs, dict[str, str | None]()
+        executor = _executor(next(iter(jobs.values())).workspace, machine)
         earlier: dict[str, Any] = {
-            label: submitit.SlurmJob(executor.folder, read_json(_job_path(run))["job"])
-            for label, run in self._runs.items()
-            if _CLUSTER == "slurm" and _job_path(run).is_file()
+            label: submitit.SlurmJob(executor.folder, read_json(_job_path(job.run))["job"])
+            for label, job in jobs.items()
+            if _CLUSTER == "slurm" and _job_path(job.run).is_file()
         }
         states = _states(earlier.values())
-        self._jobs = {k: job for k, job in earlier.items() if job.job_id in states}
-        new = [label for label in specs if label not in self._jobs]
+        self._submitted = {k: job for k, job in earlier.items() if job.job_id in states}
+        new = {label: job for label, job in jobs.items() if label not in self._submitted}
         if not new:
             return
-        for label in new:
-            stop_file(self._runs[label]).unlink(missing_ok=True)
+        for job in new.values():
+            stop_file(job.run).unlink(missing_ok=True)
         executor.update_parameters(slurm_array_parallelism=len(new))
         try:
-            jobs = executor.submit_array([Job(specs[k], workspace, split, machine) for k in new])
+            submitted = executor.submit_array([SlurmJob(**vars(job)) for job in new.values()])
         except submitit.core.utils.FailedJobError as error:
             said = " ".join(str(error).split())
             raise SpecError(f"sbatch rejected the jobs: {said}") from None
-        for label, job in zip(new, jobs, strict=True):
-            write_json(_job_path(self._runs[label]), {"job": job.job_id})
-            self._jobs[label] = job
+        for label, found in zip(new, submitted, strict=True):
+            write_json(_job_path(new[label].run), {"job": found.job_id})
+            self._submitted[label] = found
 
     def poll(self) -> tuple[Sequence[str], Ended]:
         """Wait a little; return the runs that run and those that have ended."""
         time.sleep(_POLL_SECONDS)
-        states = _states(self._unfinished())
-        for label, job in self._jobs.items():
-            if label not in self._ended and job.job_id not in states:
+        states = _states(self._unfinished().values())
+        for label, job in self._unfinished().items():
+            if job.job_id not in states:
                 self._ended[label] = self._outcome(label)
-        running = [label for label, job in self._jobs.items() if states.get(job.job_id)]
-        return running, self._ended
+        return [k for k, job in self._submitted.items() if states.get(job.job_id)], self._ended
 
-    def _unfinished(self) -> list[Any]:
-        return [job for label, job in self._jobs.items() if label not in self._ended]
+    def _unfinished(self) -> dict[str, Any]:
+        return {label: job for label, job in self._submitted.items() if label not in self._ended}
 
     def _outcome(self, label: str) -> str | None:
-        run, job = self._runs[label], self._jobs[label]
+        job, submitted = self._jobs[label], self._submitted[label]
         for _ in range(_SETTLE_SECONDS + 1):
-            if is_complete(run, self._specs[label], self._split):
+            if is_complete(job.run, job.spec, job.split):
                 return None
             time.sleep(_SETTLE_SECONDS > 0)
-        output, submitted = run.output_path, _job_path(run).stat().st_mtime
-        if output.is_file() and output.stat().st_mtime >= submitted:
-            return reason(run, None, self._workspace)
-        return f"job {job.job_id} ended without a word (see {job.paths.stderr})"
+        output, since = job.run.output_path, _job_path(job.run).stat().st_mtime
+        if output.is_file() and output.stat().st_mtime >= since:
+            return job.reason(None)
+        return f"job {submitted.job_id} ended without a word (see {submitted.paths.stderr})"
 
     def __enter__(self) -> Self:
         return self
@@ -162,9 +133,9 @@ class SlurmJobs:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not KeyboardInterrupt:
             return
-        jobs = self._unfinished()
-        for label in self._jobs.keys() - self._ended.keys():
-            stop_file(self._runs[label]).touch()
+        for label in self._unfinished():
+            stop_file(self._jobs[label].run).touch()
+        jobs = self._unfinished().values()
         for what in ("--state=PENDING", "--signal=TERM"):
             _scancel(what, *(job.job_id for job in jobs))
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -174,21 +145,15 @@ class SlurmJobs:
 
 
 def sbatch_options(machine: Resources) -> dict[str, Any]:
-    """Options of sbatch, by their long names with underscores.
-
-    Raises:
-        SpecError: The user gives an option that b2inst sets.
-    """
+    """Return options of sbatch by their long names with underscores, the user's and ours."""
     given = {name.replace("-", "_"): value for name, value in machine.slurm.items()}
     if taken := sorted(set(given) & set(_OURS)):
         raise SpecError(
             f"slurm: {taken[0]} is set by b2inst; give partition, time, mem and such, and "
             "machines and devices on their own"
         )
-    derived: dict[str, Any] = {
-        "time": "1-00:00:00",
-        "cpus_per_task": machine.devices * (max(machine.threads or 1, 1) + machine.workers),
-    }
+    cpus = machine.devices * (max(machine.threads or 1, 1) + machine.workers)
+    derived: dict[str, Any] = {"time": "1-00:00:00", "cpus_per_task": cpus}
     on_gpus = machine.device == "cuda" or (machine.device == "auto" and machine.devices > 1)
     if on_gpus and not any("gpu" in name or name == "gres" for name in given):
         derived["gpus_per_node"] = machine.devices
@@ -197,10 +162,9 @@ def sbatch_options(machine: Resources) -> dict[str, Any]:
 
 def _executor(workspace: Workspace, machine: Resources) -> submitit.AutoExecutor:
     options = sbatch_options(machine)
+    folder, requeues = workspace.runs / ".jobs" / "%j", 1000  # of a job that is out of time
     try:
-        executor = submitit.AutoExecutor(
-            workspace.runs / ".jobs" / "%j", cluster=_CLUSTER, slurm_max_num_timeout=_REQUEUES
-        )
+        executor = submitit.AutoExecutor(folder, _CLUSTER, slurm_max_num_timeout=requeues)
     except RuntimeError as error:
         raise SpecError(f"--launcher slurm: {error}") from None
     variables = child_environment(threads=machine.threads)
@@ -222,7 +186,7 @@ def _job_path(run: Run) -> Path:
 
 
 def stop_file(run: Run) -> Path:
-    """A file that tells the job of a run that it is stopped for good."""
+    """Return the file that tells the job of a run that it is stopped for good."""
     return run.folder / "order.stop"
 
 

@@ -1,11 +1,9 @@
 """The run store: one folder a run, named by the hash of what the run is, or as the user says.
 
 ``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
-training, ``model.safetensors`` when training is done (with early looks also
-``best.safetensors``), and for each split it was evaluated on
-``<split>/predictions.jsonl.gz``, ``<split>/resampled.npz`` and ``<split>/metrics.json``. Every
-file appears whole or not at all, so the files tell what is done. A run that was a process of its
-own also has what it printed (``output.txt``).
+training, ``model.safetensors`` when training is done, and for each split it was evaluated on
+``<split>/predictions.jsonl.gz``, ``resampled.npz`` and ``metrics.json``. Every file appears whole
+or not at all, so the files tell what is done.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,49 +32,28 @@ class RunStatus(StrEnum):
     TRAINED = "trained"
 
 
-@dataclass(frozen=True)
 class Run:
     """The files of one run; those of a split are named by its label ("test", "val2017")."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.hash = folder, folder.name
+        self.spec_path = folder / "spec.json"
+        self.provenance_path = folder / "provenance.json"
+        self.log_path = folder / "log.jsonl"  #: of the training, one JSON object per line
+        self.model_path = folder / "model.safetensors"  #: final weights, for ``load_model``
+        self.best_path = folder / "best.safetensors"  #: of the best early look, if it had some
+        self.output_path = folder / "output.txt"  #: what it printed, if it was a process of its own
 
-    @property
-    def hash(self) -> str:
-        return self.folder.name
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.folder == self.folder
 
-    @property
-    def spec_path(self) -> Path:
-        return self.folder / "spec.json"
-
-    @property
-    def log_path(self) -> Path:
-        """Training log: one JSON object per line."""
-        return self.folder / "log.jsonl"
-
-    @property
-    def model_path(self) -> Path:
-        """Final weights, for ``b2inst.load_model``."""
-        return self.folder / "model.safetensors"
-
-    @property
-    def best_path(self) -> Path:
-        """Weights of the best early look, if the run had some."""
-        return self.folder / "best.safetensors"
-
-    @property
-    def provenance_path(self) -> Path:
-        return self.folder / "provenance.json"
-
-    @property
-    def output_path(self) -> Path:
-        """What the run printed, if it was a process of its own."""
-        return self.folder / "output.txt"
+    def __hash__(self) -> int:
+        return hash(self.folder)
 
     def predictions_path(self, split: str) -> Path:
         return self.folder / split / "predictions.jsonl.gz"
 
     def resampled_path(self, split: str) -> Path:
-        """Metrics on bootstrap resamples of the images: one array per metric."""
         return self.folder / split / "resampled.npz"
 
     def metrics_path(self, split: str) -> Path:
@@ -90,11 +66,7 @@ class Run:
         return RunStatus.STARTED if self.spec_path.is_file() else RunStatus.NEW
 
     def spec(self) -> RunSpec:
-        """Read the spec the run was started with.
-
-        Raises:
-            SpecError: The file is of another version of the package.
-        """
+        """Read the spec the run was started with; a SpecError if it is of another version."""
         return parse_spec(RunSpec, read_json(self.spec_path), source=self.spec_path)
 
     def begin(self, spec: RunSpec) -> RunSpec:
@@ -113,7 +85,7 @@ class Run:
         return read_json(path) if path.is_file() else None
 
     def resampled(self, split: str) -> dict[str, np.ndarray]:
-        """Read what :func:`b2inst.evaluation.resample_ap` returned for the run on a split."""
+        """Read the metrics on bootstrap resamples of the images of a split, an array per metric."""
         with np.load(self.resampled_path(split), allow_pickle=False) as arrays:
             return dict(arrays)
 
@@ -132,21 +104,13 @@ class Run:
         return self.folder.rename(self.folder.with_name(f"{self.hash}.until-{stamp}"))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the run for this process.
-
-        Raises:
-            RunError: Another process has it.
-        """
+        """Hold the run for this process; a RunError if another process has it."""
         busy = f"{self.folder}: another process is working on this run; wait for it or end it"
         return locked(self.folder, RunError(busy))
 
 
 def open_run(runs: Path, spec: RunSpec) -> Run:
-    """Return the run that ``spec`` describes, begun or not.
-
-    Raises:
-        RunError: The folder of its name holds a run of other settings.
-    """
+    """Return the run that ``spec`` describes; a RunError if its name is that of another run."""
     run = Run(runs / (spec.name or spec.hash))
     if spec.name is not None and run.spec_path.is_file() and run.spec().hash != spec.hash:
         raise RunError(

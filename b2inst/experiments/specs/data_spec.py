@@ -15,11 +15,11 @@ from b2inst.experiments.specs.yaml_spec import Spec
 
 #: ``train`` is learned from, ``val`` is tuned on, ``test`` is reported on.
 SplitName = Literal["train", "val", "test"]
-_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -31,7 +31,16 @@ class ScenesSplit(Spec):
     seed: NonNegativeInt
 
 
-class ScenesData(Spec):
+class _Evaluated(Spec):
+    """How data are evaluated, which is no part of what they are."""
+
+    #: Areas in pixels² where medium and large instances begin.
+    area_bounds: tuple[float, float] = (32**2, 96**2)
+    #: Width of the boundaries that are compared, instead of a share of the image's diagonal.
+    boundary_pixels: PositiveInt | None = None
+
+
+class ScenesData(_Evaluated):
     """Square procedural scenes, which are written if they are missing."""
 
     kind: Literal["scenes"] = "scenes"
@@ -40,9 +49,6 @@ class ScenesData(Spec):
     train: ScenesSplit
     val: ScenesSplit
     test: ScenesSplit
-    #: Areas in pixels² where medium and large instances begin; COCO's leave "large" empty here.
-    area_bounds: tuple[float, float] = (32**2, 96**2)
-    boundary_pixels: PositiveInt | None = None  #: as in ``CocoData``
 
     @model_validator(mode="after")
     def _splits_differ(self) -> Self:
@@ -60,17 +66,17 @@ class ScenesData(Spec):
         return "test"
 
     def tuning_split(self, split: SplitName) -> SplitName | None:
-        """None: no metric of scenes needs a score threshold."""
+        """Return the split that score thresholds for ``split`` are chosen on, if there is one."""
         return None
 
     def split_label(self, split: SplitName) -> str:
-        """Name of the split on disk and in tables."""
+        """Return the name of the split on disk and in tables."""
         return split
 
     @property
     def name(self) -> str:
         """Folder name: the generator's version, the size, and a digest of counts and seeds."""
-        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in _SPLITS]
+        counts = [(getattr(self, s).images, getattr(self, s).seed) for s in SPLITS]
         digest = hashlib.sha256(repr((self.version, self.size, counts)).encode()).hexdigest()
         return f"{self.version}-{self.size}px-{digest[:8]}"
 
@@ -86,7 +92,7 @@ class SplitFiles(Spec):
     images: Path
 
 
-class CocoData(Spec):
+class CocoData(_Evaluated):
     """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
 
     The content of the annotation files is hashed, not where they are: a folder may be moved.
@@ -104,36 +110,24 @@ class CocoData(Spec):
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
     #: Of the annotation file of each split; filled in by ``identified``.
     sha256: dict[str, str] = Field(default_factory=dict)
-    area_bounds: tuple[float, float] = (32**2, 96**2)
-    #: Width of the boundaries that are compared, instead of a share of the image's diagonal.
-    boundary_pixels: PositiveInt | None = None
 
     @property
     def report_split(self) -> SplitName:
-        """The split that tables report on: "val" for COCO, whose test server is closed."""
         return "val" if self.test is None else "test"
 
     def tuning_split(self, split: SplitName) -> SplitName | None:
-        """The split that score thresholds for ``split`` are chosen on, if one is left."""
         return "val" if split == "test" else None
 
     def split_label(self, split: SplitName) -> str:
-        """Name of the split on disk and in tables."""
         part = self._part(split)
         return part if isinstance(part, str) and self.val_fraction is None else split
 
     @property
     def name(self) -> str:
-        """A name that tells ``identified`` data apart."""
         return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
 
     def files(self, split: SplitName) -> tuple[Path, Path]:
-        """Return the annotation file and the image folder of a split.
-
-        Raises:
-            SpecError: No folder was given.
-            DataError: The split is not in it.
-        """
+        """Return the annotation file and the image folder of a split."""
         part = self._part(split)
         if isinstance(part, SplitFiles):
             return part.annotations, part.images
@@ -149,7 +143,7 @@ class CocoData(Spec):
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""
         sha256 = {}
-        for split in _SPLITS if self.test is not None else _SPLITS[:2]:
+        for split in SPLITS if self.test is not None else SPLITS[:2]:
             annotations, _ = self.files(split)
             try:
                 sha256[split] = file_sha256(annotations)
@@ -166,8 +160,7 @@ class CocoData(Spec):
     def _folder(self) -> Path:
         if self.root is None:
             raise SpecError(
-                "this needs a COCO-format folder (docs/data.md): name one with --data DIR, or "
-                "make … DATA=DIR"
+                "this needs a COCO-format folder (docs/data.md): name one with --data DIR"
             )
         return self.root
 
@@ -193,11 +186,10 @@ def coco_folder(
     val_fraction: float | None = None,
     training: bool = True,
 ) -> CocoData:
-    """Describe a COCO-format folder; splits that are not named are found.
+    """Describe a COCO-format folder (see ``CocoData``); splits that are not named are found.
 
-    Args:
-        train, val: A split's name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout.
-        training: False if only the validation split is used; no other need exist then.
+    A split is a name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout. Without ``training``
+    only the validation split is used, and no other need exist.
 
     Raises:
         DataError: The folder has no annotations in a known layout.
@@ -224,23 +216,21 @@ def _split(root: Path, role: str, text: str | None, *, alone: bool = False) -> s
     """The split that ``text`` names, else that of the usual name; ``alone``: or the only one."""
     if text is not None:
         annotations, found, images = text.partition(".json:")
-        return (
-            SplitFiles(annotations=Path(f"{annotations}.json"), images=Path(images))
-            if found
-            else text
-        )
+        if not found:
+            return text
+        return SplitFiles(annotations=Path(f"{annotations}.json"), images=Path(images))
     splits = find_splits(root)
     if name := split_of(role, splits):
         return name
-    if len(splits) == 1 and alone:
-        return splits[0]
-    if len(splits) == 1:
+    if len(splits) > 1:
+        raise SpecError(
+            f"{root}: which split is for {role}? It has {', '.join(splits)}; name one with "
+            f"--{role}-split (or ANNOTATIONS.json:IMAGE_FOLDER for another layout)"
+        )
+    if not alone:
         raise SpecError(
             f"{root}: its only split is {splits[0]!r}; hold out a part of its images for "
             "validation with --val-fraction 0.2, or name another one with "
             f"--{role}-split ANNOTATIONS.json:IMAGE_FOLDER"
         )
-    raise SpecError(
-        f"{root}: which split is for {role}? It has {', '.join(splits)}; name one with "
-        f"--{role}-split (or ANNOTATIONS.json:IMAGE_FOLDER for another layout)"
-    )
+    return splits[0]

@@ -87,23 +87,22 @@ class Profile(Spec):
 
     def with_data(self, data: CocoData) -> Profile:
         """Return the same profile on a COCO-format folder."""
-        changed: dict[str, Any] = {"data": data}
         if isinstance(self.data, CocoData):
             kept = ("test", "area_bounds", "boundary_pixels")
-            own = {name: getattr(self.data, name) for name in kept}
-            changed["data"] = data.model_copy(update=own)
-        if self.own_data is not None:
-            changed["options"] = {**self.options, **self.own_data.options}
-            changed["families"] = {**self.families, **self.own_data.families}
-            changed["augmentation"] = self.own_data.augmentation
+            data = data.model_copy(update={name: getattr(self.data, name) for name in kept})
+        changed: dict[str, Any] = {"data": data}
+        if (own := self.own_data) is not None:
+            changed["options"] = {**self.options, **own.options}
+            changed["families"] = {**self.families, **own.families}
+            changed["augmentation"] = own.augmentation
         return self.model_copy(update=changed)
 
     def for_batch(self, size: int) -> Profile:
         """Return the same recipes in batches of ``size`` images (``Schedule.for_batch``)."""
-        said = (self.description, f"in batches of {size} images")
+        said = filter(None, (self.description, f"in batches of {size} images"))
         changed = {
             "name": f"{self.name}-batch{size}",
-            "description": ", ".join(filter(None, said)),
+            "description": ", ".join(said),
             "schedule": self.schedule.for_batch(size),
             "recipes": {family: own.for_batch(size) for family, own in self.recipes.items()},
         }
@@ -122,14 +121,9 @@ class Profile(Spec):
         variant: str | None = None,
         epochs_factor: float = 1,
     ) -> RunSpec:
-        """Describe the run of a model family at one of the profile's sizes (see ``run_of``).
+        """Describe the run of a model family at a size (see ``run_of``), the profile's by default.
 
-        Args:
-            variant: The model's size as a row asks for it (default: the profile's own).
-            epochs_factor: Multiple of the profile's schedule (``Schedule.scaled_by``).
-
-        Raises:
-            SpecError: The profile does not offer the variant, or needs weights to start from.
+        ``epochs_factor`` is the multiple of the profile's schedule (``Schedule.scaled_by``).
         """
         if not self.offers(variant):
             known = ", ".join({self.variant: None, **self.variants})
@@ -139,18 +133,11 @@ class Profile(Spec):
         return spec.model_copy(update={"schedule": spec.schedule.scaled_by(epochs_factor)})
 
     def run_of(self, model: str, options: Options, seed: int) -> RunSpec:
-        """Describe the run of a model, by its name in the catalog.
+        """Describe the run of a model, by its name in the catalog; options override the profile's.
 
         Models of the variants in ``PRETRAINED`` start from ImageNet weights unless the options
         or the profile say otherwise. With weights to start from, options that belong to these
         (attention_size, msra, …) are the file's, and ImageNet weights are left out.
-
-        Args:
-            options: Of its builder; they override the profile's.
-
-        Raises:
-            SpecError: The profile needs weights to start from.
-            WeightsError: These cannot be read.
         """
         from b2inst.models import PRETRAINED, baseline_of  # specs are read without PyTorch
 
@@ -190,15 +177,13 @@ def load_profile(
     start: Path | None = None,
     workspace: Workspace | None = None,
 ) -> Profile:
-    """Read a profile.
+    """Read a profile; a SpecError if it does not exist or is not valid.
 
     Args:
         name: Name ("tiny") or path of the YAML file; with ``-batch16``, in batches of 16 images.
         data: A COCO-format folder to use instead of the profile's own data.
         start: Weights that every run begins with, instead of the profile's own.
-
-    Raises:
-        SpecError: There is no such profile, or it is not valid.
+        workspace: Where all files are (default: the checkout of the current folder).
     """
     workspace = workspace or Workspace.here()
     batch = re.fullmatch(r"(.+)-batch([1-9][0-9]*)", name)

@@ -37,23 +37,20 @@ class Resources(Spec):
         """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
 
         Each device of each run gets an equal share of the cores that are free now, less one for
-        each process that loads data. A thread on a core that another process uses would make all
-        others wait.
+        each process that loads data.
         """
         if self.threads is not None:
             return self
         said = os.environ.get("OMP_NUM_THREADS", "")
-        share = round(free_cores()) // (self.jobs * self.devices) if not said.isdecimal() else 0
-        threads = int(said) if said.isdecimal() else share - self.workers
+        if said.isdecimal():
+            threads = int(said)
+        else:
+            threads = round(free_cores()) // (self.jobs * self.devices) - self.workers
         return self.model_copy(update={"threads": max(threads, 1)})
 
 
 def free_cores(root: Path = Path("/")) -> float:
-    """Return the number of CPU cores that this process may use and no other process uses now.
-
-    Args:
-        root: Folder that contains /proc and /sys.
-    """
+    """Return the number of CPU cores that this process may use and no other process uses now."""
     cores = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return min(allowed, _quota(root / "sys/fs/cgroup"), _idle(root / "proc/stat") * cores)
@@ -61,13 +58,11 @@ def free_cores(root: Path = Path("/")) -> float:
 
 def _quota(group: Path) -> float:
     """Cores' worth of time that a container may use, by either version of Linux's cgroups."""
+    files = [group / "cpu.max"]
+    if not files[0].is_file():
+        files = [group / f"cpu/cpu.cfs_{name}_us" for name in ("quota", "period")]
     try:
-        if (group / "cpu.max").is_file():
-            quota, period = (group / "cpu.max").read_text().split()
-        else:
-            quota, period = (
-                (group / f"cpu/cpu.cfs_{n}_us").read_text() for n in ("quota", "period")
-            )
+        quota, period = " ".join(file.read_text() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
     except (OSError, ValueError):  # not Linux, or "max"
         return math.inf

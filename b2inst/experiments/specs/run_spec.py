@@ -63,19 +63,11 @@ class StartFile(Spec):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Describe a file as it is now.
-
-        Raises:
-            SpecError: There is no such file.
-        """
+        """Describe a file as it is now."""
         return cls(path=path.resolve(), sha256=_digest(path))
 
     def unchanged(self) -> Path:
-        """Return the path.
-
-        Raises:
-            SpecError: The file is gone, or has changed since the run was begun.
-        """
+        """Return the path; a SpecError if the file has changed since the run was begun."""
         if _digest(self.path) != self.sha256:
             raise SpecError(
                 f"{self.path}: is not the file that the run started from; restore it, or "
@@ -131,33 +123,28 @@ class RunSpec(Spec):
         return limit
 
     def with_image_size(self, size: int) -> RunSpec:
-        """Return the same run at another image size.
+        """Return the same run at another image size; other sizes change in proportion.
 
-        Args:
-            size: Pixels of the shorter side that ``predict`` looks at (of both sides for YOLACT),
-                or of the crops, for runs that train on crops. Other sizes change in proportion.
+        The size is in pixels, of the shorter side that ``predict`` looks at (of both sides for
+        YOLACT), or of the crops, for runs that train on crops.
         """
         old, options = self.augmentation, dict(self.options)
-        if old.crop is not None:
-            changed = old.model_copy(update={"crop": size})
-            return self.model_copy(update={"augmentation": changed})
-        from b2inst.models import baseline_of  # specs are read without PyTorch
+        changes: dict[str, Any] = {"crop": size}
+        if old.crop is None:
+            from b2inst.models import baseline_of  # specs are read without PyTorch
 
-        square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
-        key = "size" if square else "shorter"
-        now, longer = options.get(key) or max(old.shorter), old.longer_max
-        assert isinstance(now, int)
-        assert longer is not None
-        sides = {
-            "shorter": tuple(round(side * size / now) for side in old.shorter),
-            "longer_max": round(longer * size / now),
-        }
-        options[key] = size
-        if not square:
-            longest = options.get("longer_max") or longer
-            assert isinstance(longest, int)
-            options["longer_max"] = round(longest * size / now)
-        changed = old.model_copy(update=sides)
+            square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
+            key = "size" if square else "shorter"
+            now: Any = options.get(key) or max(old.shorter)
+            longest: Any = options.get("longer_max") or old.longer_max
+            options |= (
+                {key: size} if square else {key: size, "longer_max": round(longest * size / now)}
+            )
+            changes = {
+                "shorter": tuple(round(side * size / now) for side in old.shorter),
+                "longer_max": round((old.longer_max or 0) * size / now),
+            }
+        changed = old.model_copy(update=changes)
         return self.model_copy(update={"options": options, "augmentation": changed})
 
     def identity(self) -> dict[str, Any]:

@@ -32,8 +32,7 @@ THRESHOLDED = ("dsb_AP", "dsb_AP50", "dsb_AP75", "dsb_AP90", "PQ")
 
 METRICS = (*RANKED, *GROUPS, *CLASS_RANKED.values(), *THRESHOLDED)
 
-#: What a prediction costs: images a second, millions of parameters, 10⁹ operations an image. Only
-#: a table that has such a column measures it (``speed.py``).
+#: What a prediction costs: images a second, millions of parameters, 10⁹ operations an image.
 COSTS = ("FPS", "parameters", "GFLOPs")
 
 
@@ -62,7 +61,7 @@ class Row(Spec):
     origin: str | None = None  #: where the paper has them from, and what else is published
 
     def run_spec(self, profile: Profile, seed: int) -> RunSpec:
-        """The row's run by a profile that offers its variant; it has a model."""
+        """Return the row's run by a profile that offers its variant; it has a model."""
         assert self.model is not None
         spec = profile.run_spec(
             self.model, self.options, seed, variant=self.variant, epochs_factor=self.schedule
@@ -113,11 +112,7 @@ class TableSpec(Spec):
         return self
 
     def with_columns(self, columns: tuple[str, ...]) -> TableSpec:
-        """The same table with more columns.
-
-        Raises:
-            SpecError: a column that no run measures.
-        """
+        """Return the same table with more columns; a SpecError for one that no run measures."""
         if unknown := [column for column in columns if column not in METRICS]:
             raise SpecError(f"unknown columns {unknown}; there are {', '.join(METRICS)}")
         more = [column for column in columns if column not in self.columns]
@@ -125,22 +120,22 @@ class TableSpec(Spec):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The columns that are measured from predictions, for each seed."""
+        """Columns that are measured from predictions, for each seed."""
         return tuple(column for column in self.columns if column in METRICS)
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """The columns that are measured with the weights of each row's first seed."""
+        """Columns that are measured with the weights of each row's first seed."""
         return tuple(column for column in self.columns if column in COSTS)
 
     @property
     def bases(self) -> dict[str, str]:
-        """The row that each row's differences are taken to, for those that have one."""
+        """Base row of each row that has one."""
         named = {row.name: row.base or self.base for row in self.rows}
         return {name: base for name, base in named.items() if base is not None and base != name}
 
     def run_specs(self, profile: Profile, seeds: tuple[int, ...]) -> dict[str, tuple[RunSpec, ...]]:
-        """The runs of each row that the profile trains, in the order of the seeds."""
+        """Return the runs of each row that the profile trains, in the order of the seeds."""
         return {
             row.name: tuple(row.run_spec(profile, seed) for seed in seeds)
             for row in self.rows
@@ -149,10 +144,6 @@ class TableSpec(Spec):
 
 
 def load_table(name: str, *, workspace: Workspace | None = None) -> TableSpec:
-    """Read a table spec, by name ("table1") or path.
-
-    Raises:
-        SpecError: no such table, or it is not well formed.
-    """
+    """Read a table spec, by name ("table1") or path; a SpecError if it is not valid."""
     path = (workspace or Workspace.here()).spec_file(name, kind="")
     return parse_spec(TableSpec, {**read_yaml(path), "name": path.stem}, source=path)

@@ -21,25 +21,19 @@ def shipped(folder: str) -> Path:
 class Workspace:
     """The folders of one place of work.
 
-    Args:
-        root: where ``runs/`` (weights, predictions), ``data/`` (procedural scenes) and
-            ``results/local/`` (tables and figures) are made. The published tables lie in
-            ``results/``; what is run does not touch them.
+    ``runs/`` (weights, predictions), ``data/`` (procedural scenes) and ``results/local/`` (tables
+    and figures) are written. The published tables lie in ``results/``.
     """
 
     root: Path
 
     @classmethod
     def here(cls) -> Self:
-        """The checkout that the current folder is in, else the current folder.
-
-        Notebooks are started in ``notebooks/``, make targets one above; both mean the same.
-        """
+        """Return the checkout that the current folder is in, else the current folder."""
         current = Path.cwd()
-        for folder in (current, *current.parents):
-            if (folder / "experiments" / "profiles").is_dir():
-                return cls(folder)
-        return cls(current)
+        folders = (current, *current.parents)
+        found = (f for f in folders if (f / "experiments" / "profiles").is_dir())
+        return cls(next(found, current))
 
     @property
     def runs(self) -> Path:
@@ -51,7 +45,6 @@ class Workspace:
 
     @property
     def results(self) -> Path:
-        """Of this machine."""
         return self.published / "local"
 
     @property
@@ -59,25 +52,13 @@ class Workspace:
         return self.root / "results"
 
     def specs(self, kind: str = "") -> dict[str, Path]:
-        """YAML files by name: those of ``experiments/``, and b2inst's own where it has none.
-
-        Args:
-            kind: The folder below ``experiments/``: "" for tables, "profiles".
-        """
+        """Return YAML files of tables or "profiles" by name, b2inst's where there are no own."""
         folders = (shipped("experiments") / kind, self.root / "experiments" / kind)
         found = {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
         return dict(sorted(found.items()))
 
     def spec_file(self, name: str, *, kind: str) -> Path:
-        """Return the YAML file of a table or profile.
-
-        Args:
-            name: "tiny", "table1", or a path ending in .yaml.
-            kind: As in ``specs``.
-
-        Raises:
-            SpecError: There is none; the message lists those there are.
-        """
+        """Return the YAML file of a name ("tiny", "table1") or path; ``kind`` as in ``specs``."""
         if name.endswith((".yaml", ".yml")):
             if Path(name).is_file():
                 return Path(name)
@@ -94,5 +75,5 @@ class Workspace:
         return own if own.is_file() else shipped("notebooks") / name
 
     def shown(self, path: Path) -> str:
-        """``path`` as it is printed: relative to the root where it lies below it."""
+        """Return ``path`` as it is printed: relative to the root where it lies below it."""
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)

@@ -25,11 +25,7 @@ class Spec(BaseModel):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the keys and values of a YAML file.
-
-    Raises:
-        SpecError: The file is not valid YAML, or not a mapping.
-    """
+    """Read the keys and values of a YAML file; a SpecError if it is not valid."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.YAMLError as error:
@@ -40,14 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_spec(model: type[Model], content: dict[str, Any], *, source: object) -> Model:
-    """Validate ``content`` as ``model``.
-
-    Args:
-        source: What an error names as the place, such as the file.
-
-    Raises:
-        SpecError: Names all wrong keys and values.
-    """
+    """Validate ``content`` as ``model``; a SpecError names ``source`` and all wrong keys."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

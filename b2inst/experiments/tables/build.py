@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from b2inst.data import CocoIndex
 from b2inst.evaluation.bootstrap import noise_band
+from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.measuring import RESAMPLES
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, open_run, write_json
 from b2inst.experiments.specs.data_spec import SplitName
+from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import Profile
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import Row, TableSpec
@@ -40,7 +43,11 @@ def build_table(
     """Put the paper's cells and ours side by side.
 
     Args:
+        table: The table.
+        profile: Profile on prepared data.
         specs: The runs of each row that is trained, on prepared data, in the order of the seeds.
+        workspace: Where the runs are.
+        split: The split that they were evaluated on.
         speed: What the columns of costs show; without it they are empty.
     """
     done: Done = {
@@ -78,6 +85,26 @@ def save_runs(result: TableResult, workspace: Workspace) -> None:
             "predictions": workspace.shown(run.predictions_path(label)),
         }
         write_json(workspace.results / result.profile / "runs" / f"{name}.json", content)
+
+
+def finished_runs(result: TableResult, row: str, workspace: Workspace) -> list[Run]:
+    """Return the runs of a row, in the order of the seeds; RunError if there are none."""
+    runs = [Run(workspace.runs / name) for name in result.row(row).runs]
+    files = [run.predictions_path(result.provenance["split"]) for run in runs]
+    gone = next((file for file in files if not file.is_file()), None)
+    if not runs or gone is not None:
+        raise RunError(
+            f"row '{row}' of {result.table}: no finished run at "
+            f"{workspace.shown(gone or workspace.runs)}; make it with "
+            f"`b2inst table {result.table} --profile {result.profile}`"
+        )
+    return runs
+
+
+def reported_split(run: Run, workspace: Workspace) -> CocoIndex:
+    """Load the split that tables report of a run."""
+    data = prepare(run.spec().data, workspace.data)
+    return load_split(data, data.report_split, workspace.data)
 
 
 def _row(table: TableSpec, row: Row, done: Done, label: str, speed: TableSpeed | None) -> ResultRow:

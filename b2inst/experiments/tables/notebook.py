@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -13,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import b2inst
-from b2inst.experiments.runs.environment import child_environment, environment
+from b2inst.experiments.runs.job import child_environment, environment
 from b2inst.experiments.specs.errors import RunError, SpecError
 
 
@@ -53,13 +52,12 @@ def execute(
     if inputs is not None and page.is_file() and _made_from(out) == made_from:
         return out, page
     import papermill
-    from papermill.exceptions import PapermillExecutionError
 
     with TemporaryDirectory() as scratch, environment(child_environment()):
-        written, error = Path(scratch) / "out.ipynb", None
+        written = Path(scratch) / "out.ipynb"
         try:
             papermill.execute_notebook(
-                _literal(notebook),
+                str(notebook.resolve()).replace("{", "{{").replace("}", "}}"),  # no parameters
                 written,
                 dict(parameters),
                 kernel_name="python3",
@@ -70,16 +68,34 @@ def execute(
                 extra_arguments=["--log-level=50"],  # of the kernel, on this terminal
                 progress_bar={"desc": notebook.name} if progress else False,
             )
-        except PapermillExecutionError as failed:
-            error = f"{failed.ename}: {failed.evalue}"
-        except Exception as failed:  # of the kernel: it has died, or a cell took too long
-            error = f"{type(failed).__name__}: {failed}"
-        if error is not None:
+        except Exception as failed:  # of a cell, or of the kernel: it has died or is too slow
             shown = f"; see {out}" if written.is_file() else ""
             _keep(written, out, None)
-            raise RunError(f"{notebook}: {' '.join(error.split())}{shown}")
+            kind = getattr(failed, "ename", type(failed).__name__)
+            text = " ".join(str(getattr(failed, "evalue", failed)).split())
+            raise RunError(f"{notebook}: {kind}: {text}{shown}") from None
         _keep(written, out, made_from)
     return out, to_html(out)
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ margin: 2em auto; max-width: 72em; padding: 0 1em; font: 15px/1.5 system-ui, sans-serif; }}
+pre {{ margin: 0.5em 0; padding: 0.6em; overflow-x: auto; font-size: 13px; }}
+.input_area pre {{ background: #f5f5f5; border-radius: 4px; }}
+.output_stderr pre {{ background: #fdecea; }}
+.anchor-link, .prompt {{ display: none; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+th, td {{ padding: 0.25em 0.7em; border-bottom: 1px solid #ddd; text-align: right; }}
+img {{ max-width: 100%; }}
+</style>
+{body}
+</html>
+"""
 
 
 def to_html(notebook: Path) -> Path:
@@ -89,10 +105,10 @@ def to_html(notebook: Path) -> Path:
     """
     from nbconvert import HTMLExporter
 
-    body, _ = HTMLExporter().from_filename(str(notebook))
-    body = re.sub(r'<script[^>]* src="https://[^"]*"[^>]*>\s*</script>', "", body)
+    # The full templates bring 280 KB of style sheets into every page.
+    body, _ = HTMLExporter(template_name="basic").from_filename(str(notebook))
     page = notebook.with_suffix(".html")
-    page.write_text(body, encoding="utf-8")
+    page.write_text(_PAGE.format(title=notebook.stem, body=body), encoding="utf-8")
     return page
 
 
@@ -103,18 +119,11 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     known = []
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell.get("metadata", {}).get("tags", []):
-            statements = ast.parse("".join(cell["source"])).body
-            targets = [t for s in statements if isinstance(s, ast.Assign) for t in s.targets]
-            known += [target.id for target in targets if isinstance(target, ast.Name)]
+            known += re.findall(r"^(\w+) *=", "".join(cell["source"]), flags=re.MULTILINE)
     if unknown := [name for name in parameters if name not in known]:
         raise SpecError(
             f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
         )
-
-
-def _literal(path: Path) -> str:
-    """A path as papermill takes it, which fills in parameters for names in braces."""
-    return str(path.resolve()).replace("{", "{{").replace("}", "}}")
 
 
 def _made_from(out: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean
 
 from b2inst.experiments.runs.single_run import data_name
 from b2inst.experiments.runs.store import Run, read_json
@@ -18,7 +19,7 @@ from b2inst.experiments.tables.rendering import (
     markdown_lines,
     measured_text,
 )
-from b2inst.experiments.tables.table_result import NOTHING, ResultRow, TableResult
+from b2inst.experiments.tables.table_result import NOTHING, TableResult
 
 
 def load_published(profile: str, table: str, workspace: Workspace) -> TableResult | None:
@@ -28,17 +29,15 @@ def load_published(profile: str, table: str, workspace: Workspace) -> TableResul
 
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
-    """Render published and own numbers by row for a terminal; empty if nothing is published."""
+    """Render published and own numbers by row for a terminal."""
     cells, summary = _comparison(result, workspace)
-    return f"{aligned(cells)}\n{summary}" if cells else ""
+    return "\n".join([*([aligned(cells)] if cells else []), summary])
 
 
 def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     """Render the same as Markdown."""
     cells, summary = _comparison(result, workspace)
-    if not cells:
-        return "No published table to compare with."
-    return "\n".join([*markdown_lines(cells), "", summary])
+    return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
 def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
@@ -50,13 +49,11 @@ def expected_seconds(rows: Iterable[str], published: TableResult | None) -> floa
     """
     if published is None:
         return None
-    costs, total = published.provenance["runs"], 0.0
+    costs = published.provenance["runs"]
     known = {row.name: row.runs for row in published.rows if row.runs}
-    for name in rows:
-        if name not in known:
-            return None
-        total += sum(costs[run]["wall_seconds"] for run in known[name]) / len(known[name])
-    return total
+    if not known.keys() >= set(rows := list(rows)):
+        return None
+    return sum(fmean(costs[run]["wall_seconds"] for run in known[name]) for name in rows)
 
 
 def publish(profile: str, workspace: Workspace) -> list[Path]:
@@ -73,7 +70,7 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
     """
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
-        raise RunError(f"{workspace.shown(source)}: no results; make some with `make table1`")
+        raise RunError(f"{workspace.shown(source)}: no results; make some with `b2inst table`")
     tables = [p for p in sorted(source.glob("*/*.json")) if p.stem == p.parent.name]
     for path in tables:
         costs = TableResult.load(path).provenance["runs"]
@@ -110,16 +107,17 @@ def run_table(workspace: Workspace) -> str:
 def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     published = load_published(result.profile, result.table, workspace)
     if published is None or not result.seeds:
-        return [], ""
+        return [], "No published table to compare with."
     column = next(c for c in result.columns if c not in COSTS)
     there, here = (f"{n} seed{'s' * (n != 1)}" for n in (published.seeds, result.seeds))
     name = heading(column)
     cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
-    others = {row.name: row for row in published.rows}
+    others = {row.name: row for row in published.rows if row.runs}
     gaps = []
     for row in (row for row in result.rows if row.runs):
         other = others.get(row.name)
-        cells.append([row.name, _cell(other, column), _cell(row, column)])
+        theirs = NOTHING if other is None else measured_text(other, column)
+        cells.append([row.name, theirs, measured_text(row, column)])
         gaps += [_largest_gap(run, result.profile, workspace) for run in row.runs if other]
     found = [gap for gap in gaps if gap is not None]
     same = found.count(0)
@@ -132,10 +130,6 @@ def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
         f"the others differ by up to {max(found):.2g}. Other processors and versions of PyTorch "
         "round differently, which training amplifies."
     )
-
-
-def _cell(row: ResultRow | None, column: str) -> str:
-    return NOTHING if row is None or not row.runs else measured_text(row, column)
 
 
 def _largest_gap(run: str, profile: str, workspace: Workspace) -> float | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b2inst.experiments.specs.run_spec import COCO_MAX_DETECTIONS
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, COSTS, GROUPS, THRESHOLDED
-from b2inst.experiments.tables.table_result import NOTHING, Difference, ResultRow, TableResult
+from b2inst.experiments.tables.table_result import (
+    NOTHING,
+    Difference,
+    Measured,
+    ResultRow,
+    TableResult,
+)
 
 if TYPE_CHECKING:
     import pandas as pd  # slow to import
@@ -91,49 +97,45 @@ def to_frame(result: TableResult) -> pd.DataFrame:
     """Return rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
     import pandas as pd
 
-    lines = {
-        (row.name, source): list(map(cells, result.columns))
-        for row in result.rows
-        for source, cells in _row_lines(row)
-    }
-    index = pd.MultiIndex.from_tuples(list(lines), names=["row", ""])
-    return pd.DataFrame(list(lines.values()), index, list(map(heading, result.columns)))
+    lines = [line for row in result.rows for line in _row_lines(row, result.columns)]
+    index = pd.MultiIndex.from_tuples([(line[0], line[1]) for line in lines], names=["row", ""])
+    return pd.DataFrame([line[2:] for line in lines], index, list(map(heading, result.columns)))
 
 
 def to_csv(result: TableResult) -> str:
-    """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta, …"""
+    """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta and more."""
     import pandas as pd
 
     lines = [_csv_line(row, column) for row in result.rows for column in result.columns]
     frame = pd.DataFrame(lines).round(4)
-    if _has_settings(result):
-        settings = [vars(row.setting) if row.setting else {} for row in result.rows]
-        more = pd.DataFrame(settings, columns=["backbone", "epochs", "multi_scale"])
-        more = more.loc[more.index.repeat(len(result.columns))].reset_index(drop=True)
-        frame = frame.join(more.astype({"epochs": "Int64"}))
+    if "epochs" in frame:
+        frame = frame.astype({"epochs": "Int64"})
     return frame.replace({True: "true", False: "false"}).to_csv(index=False)
 
 
 def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
-    ours, delta = row.ours.get(column), row.delta.get(column)
-    low, high = (delta and delta.ci95) or (None, None)
-    band_low, band_high = (delta and delta.band95) or (None, None)
+    ours = row.ours.get(column, Measured(mean=None))
+    delta = row.delta.get(column)
+    known = {} if delta is None else delta.model_dump()
+    low, high = known.get("ci95") or (None, None)
+    band_low, band_high = known.get("band95") or (None, None)
     return {
         "row": row.name,
         "metric": column,
         "paper": row.paper.get(column),
-        "ours_mean": ours and ours.mean,
-        "ours_sd": ours and ours.sd,
-        "n": ours.n if ours else 0,
-        "delta": delta and delta.mean,
+        "ours_mean": ours.mean,
+        "ours_sd": ours.sd,
+        "n": ours.n,
+        "delta": known.get("mean"),
         "delta_low": low,
         "delta_high": high,
-        "base": delta and delta.base,
+        "base": known.get("base"),
         "status": row.status,
-        "delta_sd": delta and delta.sd,
+        "delta_sd": known.get("sd"),
         "band_low": band_low,
         "band_high": band_high,
-        "inside_noise": delta and delta.inside_noise,
+        "inside_noise": known.get("inside_noise"),
+        **(vars(row.setting) if row.setting else {}),
     }
 
 
@@ -165,6 +167,7 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
     """Return the main metric, and boundary AP, of each row beside the paper's.
 
     Args:
+        result: The table.
         group: Format of the headings of groups of rows.
     """
     first = next(column for column in result.columns if column not in COSTS)
@@ -189,14 +192,13 @@ def _costs(result: TableResult) -> list[Cells]:
     if not set(COSTS) & set(result.columns):
         return []
     others = [c for c in result.columns if c in COSTS and c != "FPS"]
-    lines: Cells = [
-        ["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]", *map(heading, others)]
+    head = ["row", "FPS paper", "Δ paper", "FPS ours", "Δ ours [95 %]", *map(heading, others)]
+    lines = [
+        [row.name, *_beside(result, row, "FPS"), *(measured_text(row, c) for c in others)]
+        for row in result.rows
+        if "FPS" in row.paper or row.status != "published only"
     ]
-    for row in result.rows:
-        if "FPS" in row.paper or row.status != "published only":
-            own = [measured_text(row, c) for c in others]
-            lines.append([row.name, *_beside(result, row, "FPS"), *own])
-    return [lines]
+    return [[head, *lines]]
 
 
 def _all_cells(result: TableResult, group: str) -> Cells:
@@ -204,10 +206,8 @@ def _all_cells(result: TableResult, group: str) -> Cells:
     head = ["row", "", *map(heading, result.columns)]
 
     def cells(row: ResultRow) -> Cells:
-        return [
-            ["" if i else row.name, source, *map(cell, result.columns)]
-            for i, (source, cell) in enumerate(_row_lines(row))
-        ]
+        first, *others = _row_lines(row, result.columns)
+        return [first, *(["", *line[1:]] for line in others)]
 
     return [head, *_by_group(result, cells, group, len(head))]
 
@@ -217,11 +217,11 @@ def _contrasts(result: TableResult) -> list[Cells]:
     if not result.contrasts:
         return []
     columns = [column for column in result.columns if column not in COSTS]
-    lines: Cells = [["question", "difference", *map(heading, columns)]]
-    for c in result.contrasts:
-        values = [_difference(c.delta.get(column)) for column in columns]
-        lines.append([c.asks, f"{c.row} − {c.base}", *values])
-    return [lines]
+    lines = [
+        [c.asks, f"{c.row} − {c.base}", *(_difference(c.delta.get(name)) for name in columns)]
+        for c in result.contrasts
+    ]
+    return [[["question", "difference", *map(heading, columns)], *lines]]
 
 
 def _by_group(
@@ -237,13 +237,13 @@ def _by_group(
     return lines
 
 
-def _row_lines(row: ResultRow) -> list[tuple[str, Callable[[str], str]]]:
-    """(source, function from column to cell) of each line that a row has."""
-    lines: list[tuple[str, Callable[[str], str]]] = [("paper", lambda c: _paper(row, c))]
+def _row_lines(row: ResultRow, columns: Sequence[str]) -> Cells:
+    """Name, source and cells of each line that a row has."""
+    lines = [[row.name, "paper", *(_paper(row, c) for c in columns)]]
     if row.status != "published only":
-        lines.append(("ours", lambda c: measured_text(row, c)))
+        lines.append([row.name, "ours", *(measured_text(row, c) for c in columns)])
         if row.delta:
-            lines.append((f"Δ {row.base}", lambda c: _delta(row, c)))
+            lines.append([row.name, f"Δ {row.base}", *(_delta(row, c) for c in columns)])
     return lines
 
 
@@ -321,29 +321,28 @@ def _signed(value: float, digits: int = 1) -> str:
 
 def explain(result: TableResult) -> str:
     """Say what the numbers are and what they were measured on, in a paragraph."""
-    provenance = result.provenance
-    seeds = provenance.get("seeds") or []
+    facts = result.provenance
+    seeds = facts.get("seeds") or []
     if not seeds:
         return "Nothing has been run yet; the cells are the paper's."
     spread = f"seed {seeds[0]} alone"
     if len(seeds) > 1:
         spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
-    medium, large = provenance["area_bounds"]
-    dirty = " with local changes" if provenance.get("dirty") else ""
+    medium, large = facts["area_bounds"]
+    dirty = " with local changes" if facts.get("dirty") else ""
     several = len({row.base for row in result.rows} - {None}) > 1
     base = "the row named (its own base)" if several else "the base row"
     text = (
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
-        f"{provenance['images']} images of split `{provenance['split']}`. Δ: difference to {base} "
+        f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} "
         f"on the same images and seeds, with its 95 % interval from {_noise(result)} "
         f"{NOISE}: the interval contains zero, so the difference is not statistically significant. "
         f"Small, medium and large objects are separated at areas of "
         f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
         f"differences, not levels. {NOTHING}: no such objects, or no such cell. Code: commit "
-        f"{(provenance.get('commit') or 'unknown')[:12]}{dirty}."
+        f"{(facts.get('commit') or 'unknown')[:12]}{dirty}."
     )
-    more = [*_explained_metrics(result), *_explained_costs(result), provenance.get("note")]
-    return " ".join([text, *filter(None, more)])
+    return " ".join(filter(None, [text, *_explained_columns(result), facts.get("note")]))
 
 
 def _noise(result: TableResult) -> str:
@@ -354,43 +353,36 @@ def _noise(result: TableResult) -> str:
     return f"{images}, without the variation between seeds."
 
 
-def _explained_metrics(result: TableResult) -> list[str]:
+def _explained_columns(result: TableResult) -> Iterator[str]:
     """Explanations of columns that are not COCO's, and of settings that change these."""
     facts, columns = result.provenance, set(result.columns)
-    lines = []
     if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
-        lines.append(f"Up to {limit} detections per image are evaluated, instead of COCO's 100.")
+        yield f"Up to {limit} detections per image are evaluated, instead of COCO's 100."
     if "boundary_AP" in columns and facts.get("swallowed") is not None:
         pixels = facts.get("boundary_pixels")
         width = "2 % of the image diagonal" if pixels is None else f"{pixels} pixels"
-        lines.append(
+        yield (
             f"Boundaries are {width} wide; {facts['swallowed']:.1%} of the objects are no wider "
             "than their boundary, so their boundary IoU equals their mask IoU."
         )
     if columns & set(GROUPS) and facts.get("touching") is not None:
-        lines.append(
+        yield (
             f"{facts['touching']:.1%} of the {facts['objects']} objects touch another one, with "
             "at most one pixel between them; columns of one group ignore the objects of the other."
         )
     if columns & set(THRESHOLDED):
-        lines.append(
+        yield (
             "DSB AP is TP / (TP + FP + FN) over all objects, averaged over IoU thresholds from "
             "0.5 to 0.95 (2018 Data Science Bowl), and PQ is panoptic quality; both use the "
             "detections above the score that is best on split val, without overlaps."
         )
-    return lines
-
-
-def _explained_costs(result: TableResult) -> list[str]:
-    speed = result.provenance.get("speed")
-    if speed is None:
-        return []
-    return [
-        "FPS: images per second, one at a time, from the image array to the run-length codes "
-        f"of its full-size masks; median over {speed['images']} images ({speed['image_source']}), "
-        f"with the weights of seed {speed['seed']}, all rows in turn; {speed['device']}, "
-        f"{speed['dtype']}, CPU threads: {speed['threads']}. Δ of FPS: in percent of the base's, "
-        "median over images, with its 95 % interval from ranks. The paper's FPS are of other "
-        "hardware. Parameters in millions; GFLOPs: 10⁹ operations of convolutions and matrix "
-        "products for the first image, two per multiply-add."
-    ]
+    if (speed := facts.get("speed")) is not None:
+        yield (
+            "FPS: images per second, one at a time, from the image array to the run-length codes "
+            f"of its full-size masks; median over {speed['images']} images "
+            f"({speed['image_source']}), with the weights of seed {speed['seed']}, all rows in "
+            f"turn; {speed['device']}, {speed['dtype']}, CPU threads: {speed['threads']}. Δ of "
+            "FPS: in percent of the base's, median over images, with its 95 % interval from ranks. "
+            "The paper's FPS are of other hardware. Parameters in millions; GFLOPs: 10⁹ operations "
+            "of convolutions and matrix products for the first image, two per multiply-add."
+        )

@@ -21,12 +21,11 @@ from b2inst.evaluation.score_quality import (
     rank_correlation,
     rate,
 )
-from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.provenance import describe_machine, now
-from b2inst.experiments.runs.store import Run, write_json
-from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.runs.store import write_json
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.tables.build import finished_runs, reported_split
 from b2inst.experiments.tables.rendering import markdown_lines
 from b2inst.experiments.tables.table_result import NOTHING, Measured, ResultRow, TableResult
 
@@ -105,11 +104,12 @@ def _row(row: ResultRow, result: TableResult, workspace: Workspace) -> RowQualit
     """None if no run has detections that a scoring head has rated."""
     ratings: dict[str, Ratings] = {}
     measured = []
-    for name in row.runs:
-        spec, truth, detections = _load(name, result, workspace)
+    for run in finished_runs(result, row.name, workspace) if row.runs else ():
+        detections = read_predictions(run.predictions_path(result.provenance["split"]))
         if detections and QUALITIES.values() & detections[0].keys():
-            ratings[name] = rate(detections, truth)
-            measured.append(_measure(ratings[name], detections, truth, spec))
+            truth = reported_split(run, workspace)
+            ratings[run.hash] = rate(detections, truth)
+            measured.append(_measure(ratings[run.hash], detections, truth, run.spec()))
     if not ratings:
         return None
     ap = _over_seeds([one["ap"] for one in measured])
@@ -123,22 +123,6 @@ def _row(row: ResultRow, result: TableResult, workspace: Workspace) -> RowQualit
         ap=ap,
         reached={metric: _reached(values) for metric, values in ap.items()},
     )
-
-
-def _load(
-    name: str, result: TableResult, workspace: Workspace
-) -> tuple[RunSpec, CocoIndex, list[Prediction]]:
-    run = Run(workspace.runs / name)
-    predictions = run.predictions_path(result.provenance["split"])
-    if not predictions.is_file():
-        raise RunError(
-            f"{workspace.shown(predictions)}: no such file; make the run with "
-            f"`make {result.table} PROFILE={result.profile}`"
-        )
-    spec = run.spec()
-    data = prepare(spec.data, workspace.data)
-    truth = load_split(data, data.report_split, workspace.data)
-    return spec, truth, read_predictions(predictions)
 
 
 def _measure(

@@ -32,12 +32,7 @@ class TableSpeed(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read it.
-
-        Raises:
-            RunError: The file is missing or damaged.
-            SpecError: The file is of another version.
-        """
+        """Read it; RunError if it is missing or damaged, SpecError if of another version."""
         return parse_spec(cls, read_json(path), source=path)
 
     def costs(self, row: str) -> dict[str, Measured]:
@@ -67,13 +62,12 @@ class TableSpeed(BaseModel):
         """How it was measured, for the table's own provenance."""
         measured = {k: self.provenance[k] for k in ("seed", "commit", "dirty", "measured")}
         names = ("dtype", "threads", "images", "image_source")
-        conditions = {name: getattr(self.benchmark, name) for name in names}
         device = self.benchmark.device
-        return (
-            {"device": self.provenance["cpu"] if device == "cpu" else device}
-            | conditions
-            | measured
-        )
+        return {
+            "device": self.provenance["cpu"] if device == "cpu" else device,
+            **{name: getattr(self.benchmark, name) for name in names},
+            **measured,
+        }
 
 
 def table_speed(
@@ -95,8 +89,11 @@ def table_speed(
         rows: A finished run for each row.
         bases: The row that a row is compared with, if it has one.
         file: Where the measurement is kept (JSON).
-        data, split: Source of the images: up to 50 (on a GPU 200), evenly spaced.
+        data: Source of the images: up to 50 (on a GPU 200), evenly spaced.
+        split: The split of them.
+        workspace: Where they are.
         device: "cpu" or "cuda".
+        progress: Show a progress bar.
     """
     kind = device.partition(":")[0]
     label = data.split_label(split)

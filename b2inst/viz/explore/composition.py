@@ -8,7 +8,7 @@ so the contributions do not add up. They concern the logits before any refinemen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,11 +47,7 @@ def without(factors: Sequence[float], basis: int) -> list[float]:
 
 
 def basis_weights(assembler: Assembler, coefficients: Tensor) -> Tensor | None:
-    """Compute the weights of the bases: K×r×c attention or K×1×1 coefficients.
-
-    Returns:
-        Weights in [0, 1] (attention) or [-1, 1]; None if masks are not weighted sums.
-    """
+    """Compute K×r×c attention or K×1×1 coefficients; None if masks are not weighted sums."""
     if isinstance(assembler, Blender):
         return assembler.attention(coefficients[None])[0]
     return coefficients.tanh()[:, None, None] if isinstance(assembler, LinearAssembler) else None
@@ -60,7 +56,7 @@ def basis_weights(assembler: Assembler, coefficients: Tensor) -> Tensor | None:
 def contributions(
     assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor, factors: Sequence[float]
 ) -> tuple[Logits, Tensor]:
-    """Compute the logits of one mask, and what each basis contributes to them.
+    """Compute the logits of one mask, and what each basis contributes to them, K×r×c.
 
     Args:
         assembler: The model's assembler.
@@ -68,9 +64,6 @@ def contributions(
         box: 4, in network-input pixels.
         coefficients: D.
         factors: K factors of the bases.
-
-    Returns:
-        Logits, and K×r×c contributions.
     """
     whole, *others = (
         _assemble(assembler, scaled(bases, own), box, coefficients, lambda logits, _: logits)[1]
@@ -82,27 +75,21 @@ def contributions(
 
 def refinement_steps(assembler: Assembler) -> int:
     """Count the steps of the masks' refinement; 0 if they are not refined."""
-    refinement: Any = getattr(assembler, "refinement", None)
-    if refinement is None:
+    if assembler.refinement is None:
         return 0
     with torch.no_grad():
-        weight = next(refinement.parameters())
-        return len([*refinement.states(weight.new_zeros(1, 2, 2), None)])
+        weight = next(assembler.refinement.parameters())
+        return len([*assembler.refinement.states(weight.new_zeros(1, 2, 2), None)])
 
 
 def refine(
     assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor
 ) -> tuple[Masks, Logits]:
-    """Refine one mask step by step; the arguments are those of :func:`contributions`.
-
-    Returns:
-        S+1 masks, as composed and after each of the S steps, and their logits.
-    """
-    refinement: Any = getattr(assembler, "refinement", None)
+    """Compose one mask, and refine it: S+1 masks, one per step, and their logits."""
 
     def unrolled(logits: Tensor, boundary: Tensor | None) -> Tensor:
-        """Of S+1 copies of one mask, refine each by one step more."""
         boundary = None if boundary is None else boundary[:1]
+        refinement = assembler.refinement
         states = () if refinement is None else refinement.states(logits[:1], boundary)
         return torch.cat([logits[:1], *states])
 
@@ -115,21 +102,19 @@ def _assemble(
     bases: Bases,
     box: Tensor,
     coefficients: Tensor,
-    refinement: Callable[[Tensor, Tensor | None], Tensor],
+    refined: Callable[[Tensor, Tensor | None], Tensor],
     count: int = 1,
 ) -> tuple[Masks, Logits]:
-    """Copies of one mask with another refinement in place of the assembler's own."""
+    """Assemble copies of one mask, with another function in place of ``assembler.refined``."""
     calls = []
 
     def watched(logits: Tensor, boundary: Tensor | None) -> Tensor:
-        calls.append((refinement(logits, boundary), boundary))
+        calls.append((refined(logits, boundary), boundary))
         return calls[-1][0]
 
-    copied: Any = deepcopy(assembler)
-    copied.refinement = None
-    del copied.refinement  # a module by now, which a function cannot replace
-    copied.refinement = watched
-    masks = copied.assemble(bases, [box.expand(count, -1)], coefficients.expand(count, -1))
+    changed: Any = copy(assembler)
+    changed.refined = watched
+    masks = changed.assemble(bases, [box.expand(count, -1)], coefficients.expand(count, -1))
     (values, boundary), (x1, y1, x2, y2) = calls[-1], box.tolist()
     if not isinstance(masks, RoIMasks):
         stride, (height, width) = bases.stride, values.shape[1:]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from b2inst.evaluation import evaluate, to_records
 from b2inst.models.basis_segmenter import BasisSegmenter
-from b2inst.models.segmenter import Explanation
+from b2inst.models.segmenter import Explanation, mask_score
 from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Instances, Masks
-from b2inst.viz.boundaries import gated
 from b2inst.viz.explore.composition import (
     Extent,
     Logits,
@@ -51,8 +50,8 @@ class RatedMasks:
 
     def text(self, i: int) -> str:
         """IoU and boundary Dice of a mask; empty without an object."""
-        iou, dice = float(self.iou[i]), float(self.dice[i])
-        return "" if np.isnan(iou) else f"IoU {iou:.2f} · Dice {dice:.2f}"
+        known = not self.iou[i].isnan()
+        return f"IoU {self.iou[i]:.2f} · Dice {self.dice[i]:.2f}" if known else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +61,7 @@ class Inspection:
     model: BasisSegmenter
     sample: Sample
     explanation: Explanation
+    objects: Tensor  #: N int64: object, of whatever class, that each mask overlaps most, or -1
     frame: tuple[int, int]  #: (height, width) of the image in the network's input
     name: str = "model"
 
@@ -92,44 +92,51 @@ class Inspection:
         """Number of steps of the masks' refinement, such as the gate; 0 if there is none."""
         return refinement_steps(self.model.assembler)
 
-    @property
-    def gated(self) -> bool:
-        """Whether the predicted boundary slows the refinement."""
-        return gated(self.model)
-
     @cached_property
-    def objects(self) -> Tensor:
-        """N int64: object, of whatever class, that each mask overlaps most, or -1."""
-        masks, truths = self.instances.masks, self.sample.truth.masks
-        if not len(truths) or not len(masks):
-            return torch.full((len(masks),), -1)
-        codes = encode_rle(truths.bool())
-        ious = torch.as_tensor(coco_mask.iou(encode_rle(masks), codes, [0] * len(codes)))
-        best, index = ious.max(1)
-        return torch.where(best > 0, index, -1)
-
-    @cached_property
-    def trained(self) -> RatedMasks:
-        """The masks of all instances as predicted."""
+    def rated(self) -> RatedMasks:
+        """The masks of all instances with their quality."""
         masks = self.instances.masks
-        rated = [self._rated(masks[i : i + 1], i) for i in range(len(masks))]
-        none = torch.zeros(0)
-        iou, dice = [none, *(one.iou for one in rated)], [none, *(one.dice for one in rated)]
-        return RatedMasks(masks, torch.cat(iou), torch.cat(dice))
+        each = [self._rated(mask[None], i) for i, mask in enumerate(masks)]
+        iou, dice = [one.iou for one in each], [one.dice for one in each]
+        return RatedMasks(masks, *(torch.cat([torch.zeros(0), *values]) for values in (iou, dice)))
 
     @torch.inference_mode()
     def compose(self, i: int, factors: Sequence[float]) -> RatedMasks:
         """Compose one mask with each basis times a factor."""
-        assembler, bases, box, coefficients = self._parts(i)
-        masks = assembler.assemble(scaled(bases, factors), [box[None]], coefficients[None])
-        return self._rated(self._pasted(masks, i), i)
+        return self._rated(self._composed(slice(i, i + 1), factors)[1], i)
+
+    @torch.inference_mode()
+    def recomposed(self, factors: Sequence[float]) -> Inspection:
+        """Compose all masks with each basis times a factor, and let the scoring head rate them.
+
+        Boxes, class scores, coefficients and the order of the instances stay.
+        """
+        if list(factors) == self.as_trained:
+            return self
+        masks, pasted = self._composed(slice(None), factors)
+        qualities = {}
+        if self.model.scoring_head is not None:
+            preprocessor = self.model.preprocessor
+            batch = preprocessor([preprocessor.resized(self.sample.image)])
+            features, *_ = self.model.network(batch.images)
+            boxes = [self.explanation.detections.boxes]
+            logits = self.model.scoring_head(features, boxes, masks)
+            qualities = {name: value.sigmoid() for name, value in logits.items()}
+        instances = replace(
+            self.instances,
+            masks=pasted,
+            scores=mask_score(self.instances.class_scores, qualities),
+            **{f"{name}_scores": value for name, value in qualities.items()},
+        )
+        return replace(self, explanation=replace(self.explanation, instances=instances))
 
     @torch.inference_mode()
     def refine(self, i: int, factors: Sequence[float]) -> tuple[RatedMasks, Logits]:
         """Compute one mask, with each basis times a factor, as composed and after each step."""
         assembler, bases, *rest = self._parts(i)
         masks, logits = refine(assembler, scaled(bases, factors), *rest)
-        return self._rated(self._pasted(masks, i), i), logits
+        boxes = self.instances.boxes[i].expand(len(masks), -1)
+        return self._rated(self._pasted(masks, boxes), i), logits
 
     @torch.inference_mode()
     def take_apart(self, i: int, factors: Sequence[float]) -> tuple[Logits, Tensor, Tensor | None]:
@@ -152,9 +159,15 @@ class Inspection:
         found, bases = self.explanation.detections, self.explanation.bases
         return self.model.assembler, bases, found.boxes[i], found.coefficients[i]
 
-    def _pasted(self, masks: Masks, i: int) -> Tensor:
+    def _composed(self, rows: slice, factors: Sequence[float]) -> tuple[Masks, Tensor]:
+        """Masks as assembled, and in pixels of the image."""
+        found = self.explanation.detections[rows]
+        bases = scaled(self.explanation.bases, factors)
+        masks = self.model.assembler.assemble(bases, [found.boxes], found.coefficients)
+        return masks, self._pasted(masks, self.instances.boxes[rows])
+
+    def _pasted(self, masks: Masks, boxes: Tensor) -> Tensor:
         height, width = self.explanation.image.shape[:2]
-        boxes = self.instances.boxes[i].expand(len(masks), -1)
         return masks.paste(boxes, (height, width), self.frame)
 
     def _rated(self, masks: Tensor, i: int) -> RatedMasks:
@@ -180,7 +193,14 @@ def inspect_image(model: BasisSegmenter, sample: Sample, *, name: str = "model")
     """
     explanation = model.explain(sample.image)
     _, height, width = model.preprocessor.resized(sample.image).shape
-    return Inspection(model, sample, explanation, (height, width), name)
+    masks, truths = explanation.instances.masks, sample.truth.masks
+    objects = torch.full((len(masks),), -1)
+    if len(truths) and len(masks):
+        codes = encode_rle(truths.bool())
+        overlap = torch.as_tensor(coco_mask.iou(encode_rle(masks), codes, [0] * len(codes)))
+        best, index = overlap.max(1)
+        objects = torch.where(best > 0, index, -1)
+    return Inspection(model, sample, explanation, objects, (height, width), name)
 
 
 class Example(NamedTuple):
@@ -198,6 +218,11 @@ def examples(model: BasisSegmenter, samples: Samples, *, candidates: int = 12) -
     Of each object, the best-ranked instance counts that has a class score of at least 0.4, and a
     mask IoU of at least 0.5 with or without the boundary basis (or without the refinement, in
     models that have no boundary basis).
+
+    Args:
+        model: Model in evaluation mode.
+        samples: Images with their objects.
+        candidates: Number of images that are searched.
     """
     found = []
     for image in range(min(candidates, len(samples))):
@@ -209,9 +234,9 @@ def examples(model: BasisSegmenter, samples: Samples, *, candidates: int = 12) -
                 before = view.refine(i, view.as_trained)[0]
             else:
                 before = view.compose(i, without(view.as_trained, view.boundary_basis))
-            if max(view.trained.iou[i], before.iou[0]) >= _IOU:
+            if max(view.rated.iou[i], before.iou[0]) >= _IOU:
                 seen.add(k)
-                gain = float(view.trained.quality[i] - before.quality[0])
+                gain = float(view.rated.quality[i] - before.quality[0])
                 found.append(Example(view, image, i, gain))
     return found
 
@@ -220,6 +245,11 @@ def most_helped(
     model: BasisSegmenter, samples: Samples, *, candidates: int = 12
 ) -> tuple[int, int, str]:
     """Find the instance of :func:`examples` whose mask gains most.
+
+    Args:
+        model: Model in evaluation mode.
+        samples: Images with their objects.
+        candidates: Number of images that are searched.
 
     Returns:
         Index of the image, index of the instance, and how it was chosen.
@@ -248,16 +278,18 @@ def basis_frame(view: Inspection, i: int) -> pd.DataFrame:
     change, ``IoU`` and ``Dice``.
     """
     _, parts, weights = view.take_apart(i, view.as_trained)
-    lines = {} if weights is None else {"weight": weights.mean((1, 2))}
     sizes = parts.abs().mean((1, 2))
-    lines["share"] = sizes / sizes.sum().clamp(min=1e-12)
     off = [view.compose(i, without(view.as_trained, k)) for k in range(len(parts))]
-    own = view.instances.masks[i]
-    lines["pixels"] = torch.stack([(rated.masks[0] != own).sum() for rated in off])
-    lines["IoU"] = torch.cat([rated.iou for rated in off])
-    lines["Dice"] = torch.cat([rated.dice for rated in off])
-    frame = pd.DataFrame({name: values.numpy() for name, values in lines.items()})
-    return frame.set_index(pd.Index(view.basis_names, name="basis"))
+    columns = {
+        "share": (sizes / sizes.sum().clamp(min=1e-12)).numpy(),
+        "pixels": [int((one.masks[0] != view.instances.masks[i]).sum()) for one in off],
+        "IoU": [float(one.iou) for one in off],
+        "Dice": [float(one.dice) for one in off],
+    }
+    frame = pd.DataFrame(columns, pd.Index(view.basis_names, name="basis"))
+    if weights is not None:
+        frame.insert(0, "weight", weights.mean((1, 2)).numpy())
+    return frame
 
 
 #: The factors of the ranking score (Eq. 2).
@@ -281,6 +313,26 @@ def ranking_score(instances: Instances, exponents: Mapping[str, float]) -> Tenso
     return torch.stack([values ** exponents[name] for name, values in factors]).prod(0)
 
 
+def image_ap(view: Inspection, exponents: Mapping[str, float]) -> dict[str, float] | None:
+    """Compute AP and boundary AP of this image alone, in percent.
+
+    Args:
+        view: Inspection whose instances are ranked by Eq. 2 with other exponents.
+        exponents: Exponent of each factor of the ranking score.
+
+    Returns:
+        None if the image has no known objects, or they are not of the model's classes.
+    """
+    index = view.sample.index
+    if index is None or view.model.class_names != tuple(index.class_names):
+        return None
+    ranked = replace(view.instances, scores=ranking_score(view.instances, exponents).clamp(0, 1))
+    records = to_records(index.images[0].id, ranked, index.category_ids)
+    metrics = evaluate(records, index, max_detections=view.model.max_detections)
+    found = {"AP": metrics["AP"], "boundary AP": metrics["boundary_AP"]}
+    return {name: ap for name, ap in found.items() if ap is not None} or None
+
+
 def ranking_frame(view: Inspection, exponents: Mapping[str, float]) -> pd.DataFrame:
     """Rank the instances by Eq. 2 with other exponents, a line per instance, best first.
 
@@ -288,14 +340,14 @@ def ranking_frame(view: Inspection, exponents: Mapping[str, float]) -> pd.DataFr
     ``S_class``, ``S_IoU`` and ``S_boundary`` (if predicted), ``S`` (the ranking score), and, of the
     object that the mask overlaps most, ``object`` (its class), ``IoU`` and ``Dice``.
     """
-    instances, rated, names = view.instances, view.trained, view.sample.truth.names
+    instances, names = view.instances, view.sample.truth.names
     columns = {
         "class": instances.names,
         **{SCORES[name]: values.numpy() for name, values in _score_factors(instances).items()},
         "S": ranking_score(instances, exponents).numpy(),
         "object": ["–" if k < 0 else names[k] for k in view.objects.tolist()],
-        "IoU": rated.iou.numpy(),
-        "Dice": rated.dice.numpy(),
+        "IoU": view.rated.iou.numpy(),
+        "Dice": view.rated.dice.numpy(),
     }
     index = pd.RangeIndex(1, len(instances) + 1, name="instance")
     frame = pd.DataFrame(columns, index=index)

@@ -55,12 +55,14 @@ class Explorer(widgets.VBox):
         self.factor = _factor("times")
         self.off = widgets.Button(description="Off")
         self.reset = widgets.Button(description="All as trained")
+        self.paper = widgets.Button(description="As in the paper")
         self.step = _slider("Step", 0, 1, 0)
         self.play = widgets.Play(min=0, max=1, value=0, interval=400)
         # Linked in the browser, so that steps follow each other however long a picture takes.
         self.link = widgets.jslink((self.play, "value"), (self.step, "value"))
         self.exponents = {
-            name: _factor(f"{title} to the") for name, title in inspection.SCORES.items()
+            name: _factor(f"{title} to the", disabled=True)
+            for name, title in inspection.SCORES.items()
         }
         self.overview, self.bases, self.detail, self.steps = (_picture() for _ in range(4))
         self.contributions, self.ranking = widgets.HTML(), widgets.HTML()
@@ -77,7 +79,7 @@ class Explorer(widgets.VBox):
                 _row(self.factor, self.off, self.reset),
                 *(self.detail, self.contributions, self.refinement),
                 _heading("The ranking (Eq. 2)"),
-                *(_row(*self.exponents.values()), self.ranking),
+                *(_row(*self.exponents.values(), self.paper), self.ranking),
             ]
         )
         for action, *controls in (
@@ -94,6 +96,7 @@ class Explorer(widgets.VBox):
                 control.observe(lambda _, action=action: self._react(action), "value")
         self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
         self.reset.on_click(lambda _: self._react(self._reset))
+        self.paper.on_click(lambda _: self._react(self._reset_exponents))
         self._react(lambda: self._load(instance))
 
     def _react(self, action: Callable[[], None]) -> None:
@@ -135,10 +138,9 @@ class Explorer(widgets.VBox):
         if self.basis.options != tuple(self.view.basis_names):
             self.basis.options = self.view.basis_names
             self.basis.value, self.factors = self.view.basis_names[-1], self.view.as_trained
-        paper = inspection.paper_exponents(self.view.instances)
-        for name, control in self.exponents.items():
-            if control.disabled is (name in paper):  # another model's scores
-                control.disabled, control.value = name not in paper, paper.get(name, 0.0)
+        used = [name for name, control in self.exponents.items() if not control.disabled]
+        if used != [*inspection.paper_exponents(self.view.instances)]:  # another model's scores
+            self._use_paper()
         self.bases.value = plots.all_bases(self.view)._repr_png_()
         self._choose_basis()
         self._show()
@@ -148,33 +150,40 @@ class Explorer(widgets.VBox):
 
     def _scale(self) -> None:
         self.factors[self.basis.index] = self.factor.value
-        self._take_apart()
+        self._recompose()
 
     def _reset(self) -> None:
         self.factors, self.factor.value = self.view.as_trained, 1.0
-        self._take_apart()
+        self._recompose()
+
+    def _use_paper(self) -> None:
+        paper = inspection.paper_exponents(self.view.instances)
+        for name, control in self.exponents.items():
+            control.disabled, control.value = name not in paper, paper.get(name, 0.0)
+
+    def _reset_exponents(self) -> None:
+        self._use_paper()
+        self._rank()
 
     def _show(self) -> None:
         """Show another instance."""
-        found = len(self.view.instances) > 0
-        i = self.instance.value - 1 if found else None
+        i = self.instance.value - 1 if len(self.view.instances) else None
         self.overview.value = plots.overview(self.view, i, self.other)._repr_png_()
         self.contributions.value = "Nothing is found in this image."
         if i is not None:
             text = "What each basis contributes to the logits as trained, and the mask without it"
-            frame = inspection.basis_frame(self.view, i)
-            self.contributions.value = f"{text}:{_table(frame)}"
-        self._take_apart()
-        self._rank()
+            self.contributions.value = f"{text}:{_table(inspection.basis_frame(self.view, i))}"
+        self._recompose()
 
-    def _take_apart(self) -> None:
-        """Draw the instance with the chosen factors."""
-        view, i = self.view, self.instance.value - 1
-        self.detail.value = b""
-        if len(view.instances):
-            figure = plots.instance_figure(view, i, self.factors, self.other)
+    def _recompose(self) -> None:
+        """Show the instance and the ranking with the chosen factors."""
+        self.recomposed, self.detail.value = self.view.recomposed(self.factors), b""
+        if len(self.view.instances):
+            i = self.instance.value - 1
+            figure = plots.instance_figure(self.view, i, self.factors, self.other)
             self.detail.value = figure._repr_png_()
         self._form()
+        self._rank()
 
     def _form(self) -> None:
         """Draw the instance's mask after the chosen step."""
@@ -185,9 +194,17 @@ class Explorer(widgets.VBox):
             self.steps.value = figure._repr_png_()
 
     def _rank(self) -> None:
+        """List the recomposed masks by the score with the chosen exponents, and rate the list."""
         exponents = {name: control.value for name, control in self.exponents.items()}
-        frame = inspection.ranking_frame(self.view, exponents).head(_LISTED)
-        self.ranking.value = _table(frame, self.instance.value)
+        frame = inspection.ranking_frame(self.recomposed, exponents).head(_LISTED)
+        paper = inspection.paper_exponents(self.view.instances)
+        before = inspection.image_ap(self.view, paper)
+        now = inspection.image_ap(self.recomposed, exponents)
+        text = "AP of this image: unknown without objects of the model's classes."
+        if before and now:
+            changes = (f"{k} {before[k]:.1f} as trained, {now[k]:.1f} now" for k in now)
+            text = f"Of this image alone: {'; '.join(changes)}."
+        self.ranking.value = f"{text}{_table(frame, self.instance.value)}"
 
 
 @cache
@@ -207,9 +224,9 @@ def _slider(text: str, low: int, high: int, value: int) -> widgets.IntSlider:
     return widgets.IntSlider(min(value, high), min=low, max=high, description=text, **_LAYOUT)
 
 
-def _factor(text: str) -> widgets.FloatSlider:
+def _factor(text: str, **state: bool) -> widgets.FloatSlider:
     layout = {"style": {"description_width": "initial"}, "layout": {"width": "330px"}}
-    return widgets.FloatSlider(1.0, min=0, max=2, step=0.1, description=text, **layout)
+    return widgets.FloatSlider(1.0, min=0, max=2, step=0.1, description=text, **state, **layout)
 
 
 def _row(*controls: widgets.Widget) -> widgets.HBox:

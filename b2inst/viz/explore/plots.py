@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
-from b2inst.viz.boundaries import boundary_target, two_sided
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
-from b2inst.viz.explore.inspection import Example, Inspection
+from b2inst.viz.explore.inspection import Example, Inspection, RatedMasks
 from b2inst.viz.figure import DisplayedFigure
+from b2inst.viz.qualitative import boundary_target, gated, two_sided
 
 PLAIN, BOUNDARY = "#444444", "#D55E00"  # frames; those of the boundary are orange
 MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"
@@ -51,7 +52,8 @@ def overview(
         _caption(third, "boundary target", "")
     if (boundary := view.explanation.boundary) is not None:
         _map(fourth, boundary, content, _LINE)
-        use = "a gate" if view.gated else "no basis" if view.boundary_basis is None else "a basis"
+        basis = "no basis" if view.boundary_basis is None else "a basis"
+        use = "a gate" if gated(view.model) else basis
         _caption(fourth, "predicted boundary", f"probability; {use}", BOUNDARY)
     return figure
 
@@ -112,9 +114,7 @@ def instance_figure(
         row[0].set_ylabel(label, fontsize=8)
     _map(last[0], whole.values.sigmoid(), extent, "cividis")
     _caption(last[0], "probability", "before the refinement" if view.steps else "of the logits")
-    _masks(last[1:], view, i, rated.masks[0], rated.text(0))
-    if beside is not None:
-        _other_mask(last[5], view, i, beside)
+    _masks(last[1:], view, i, rated, beside)
     return figure
 
 
@@ -165,7 +165,7 @@ def _refinement(
     extent, k = view.in_image(logits.extent), int(view.objects[i])
     for axis in axes:
         axis.set(xlim=(left, right), ylim=(bottom, top))
-    if view.gated and logits.boundary is not None:
+    if gated(view.model) and logits.boundary is not None:
         _map(axes[0], logits.boundary, extent, _LINE)
         _caption(axes[0], "predicted boundary", "slows the spread", BOUNDARY)
     for axis, step in zip(axes[1:], steps, strict=True):
@@ -191,31 +191,27 @@ def _instances(axis: Axes, view: Inspection, instance: int | None) -> None:
     _caption(axis, view.name, note)
 
 
-def _other_mask(axis: Axes, view: Inspection, i: int, beside: Inspection) -> None:
-    """The mask of another model that overlaps the instance most, if it does so by half."""
-    own, masks = view.instances.masks[i], beside.instances.masks
-    overlaps = mask_iou(masks, own.expand_as(masks))
-    found = len(masks) > 0 and float(overlaps.max()) >= 0.5
-    best = int(overlaps.argmax()) if found else 0
-    _photo(axis, view, 0.85)
-    if found:
-        _mask(axis, masks[best], MASK)
-    _caption(axis, beside.name, beside.trained.text(best) if found else "not found")
-
-
-def _masks(axes: Sequence[Axes], view: Inspection, i: int, mask: Tensor, text: str) -> None:
-    """The mask, as trained, what has changed, and the true one."""
-    trained, k = view.instances.masks[i], int(view.objects[i])
+def _masks(
+    axes: Sequence[Axes], view: Inspection, i: int, rated: RatedMasks, beside: Inspection | None
+) -> None:
+    """The mask, as trained, what has changed, the true one, and the other model's."""
+    (mask,), trained, k = rated.masks, view.instances.masks[i], int(view.objects[i])
     gained, lost = mask & ~trained, trained & ~mask
-    change = f"+{int(gained.sum())} −{int(lost.sum())} pixels"
     panels = [
-        ("mask", text, mask, MASK),
-        ("as trained", view.trained.text(i), trained, MASK),
-        ("your change", change, gained, GAINED),
+        ("mask", rated.text(0), mask, MASK),
+        ("as trained", view.rated.text(i), trained, MASK),
+        ("your change", f"+{int(gained.sum())} −{int(lost.sum())} pixels", gained, GAINED),
     ]
     if k >= 0:
         truth = view.sample.truth
         panels.append(("true object", truth.names[k], truth.masks[k], TRUTH))
+    if beside is not None:
+        masks, note, other = beside.instances.masks, "not found", torch.zeros_like(trained)
+        overlaps = mask_iou(masks, trained.expand_as(masks))
+        if len(masks) and overlaps.max() >= 0.5:
+            best = int(overlaps.argmax())
+            note, other = beside.rated.text(best), masks[best]
+        panels.append((beside.name, note, other, MASK))
     for axis, (title, note, shown, colour) in zip(axes, panels, strict=False):
         _photo(axis, view, 0.4 if shown is gained else 0.85)
         _mask(axis, shown, colour)
@@ -225,11 +221,7 @@ def _masks(axes: Sequence[Axes], view: Inspection, i: int, mask: Tensor, text: s
 
 
 def _grid(rows: int, columns: int, window: Extent) -> tuple[DisplayedFigure, Any]:
-    """A figure and its axes in pixels of the image, hidden until they are captioned.
-
-    Args:
-        window: part of the image that all of them show.
-    """
+    """A figure and its axes, which show a part of the image and are hidden until captioned."""
     left, right, top, bottom = window
     ratio = (bottom - top) / (right - left)
     side = min(11 / columns, 2.2) * min(1.0, 1 / ratio)

@@ -12,12 +12,15 @@ from PIL import Image
 
 from b2inst.data import CocoIndex, DataError
 from b2inst.data.images import as_array, read_image
-from b2inst.experiments.runs.store import RunStatus, open_run
-from b2inst.experiments.specs.data_spec import CocoData
-from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.table_spec import load_table
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments import (
+    CocoData,
+    RunError,
+    RunStatus,
+    Workspace,
+    load_profile,
+    load_table,
+    open_run,
+)
 from b2inst.models import CATALOG, TWO_STAGE, baseline_of
 from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
@@ -77,8 +80,8 @@ def trained_models(
     if not found:
         raise RunError(
             f"{workspace.shown(workspace.runs)}: no trained model of profile {profile}, seed "
-            f"{', '.join(map(str, seeds))}; train some with `make table1 PROFILE={profile}`, or "
-            "name a weights file with B2INST_WEIGHTS=…/model.safetensors"
+            f"{', '.join(map(str, seeds))}; train some with `b2inst table table1 --profile "
+            f"{profile}`, or name a weights file with B2INST_WEIGHTS=…/model.safetensors"
         )
     return list(found.values())
 
@@ -118,6 +121,7 @@ class Sample:
     name: str
     image: Picture
     truth: Instances  #: of score 1; empty if nothing is known
+    index: CocoIndex | None = None  #: annotations of this image alone, if they are known
 
 
 class Dataset:
@@ -131,8 +135,8 @@ class Dataset:
 
     def __getitem__(self, i: int) -> Sample:
         record = self.index.images[i]
-        image = as_array(read_image(record.path))
-        return Sample(f"image {record.id}", image, truth_instances(self.index, record))
+        image, alone = as_array(read_image(record.path)), self.index.subset([record.id])
+        return Sample(f"image {record.id}", image, truth_instances(alone, record), alone)
 
 
 Samples = Dataset | Sequence[Sample]

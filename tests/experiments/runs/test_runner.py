@@ -169,7 +169,7 @@ def test_a_run_has_as_many_threads_as_the_machine_gives_it(
 ) -> None:
     seen: list[int] = []
     monkeypatch.setattr(runner._Session, "train", lambda _: seen.append(torch.get_num_threads()))
-    monkeypatch.setattr(runner, "needs_evaluation", lambda *_: False)
+    monkeypatch.setattr(runner, "_is_evaluated", lambda *_: True)
     before = torch.get_num_threads()
     run(spec, workspace, machine=Resources(threads=before + 1), progress=False)
     assert (seen, torch.get_num_threads()) == ([before + 1], before)

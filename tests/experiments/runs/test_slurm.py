@@ -16,22 +16,20 @@ import pytest
 import submitit
 
 from b2inst.experiments.runs import slurm
+from b2inst.experiments.runs.job import STOPPED, Job
 from b2inst.experiments.runs.launch import run_all
-from b2inst.experiments.runs.slurm import Job, sbatch_options, stop_file
+from b2inst.experiments.runs.slurm import SlurmJob, sbatch_options, stop_file
 from b2inst.experiments.runs.store import Run, open_run, write_json
-from b2inst.experiments.runs.worker import STOPPED
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 
 
-def _work(
-    spec: RunSpec, workspace: Workspace, split: str, machine: Resources, *, endpoint: str
-) -> int:
+def _work(job: Job, *, endpoint: str) -> int:
     """Stands in for the work of a job; ends as the run's seed says."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    folder = open_run(workspace.runs, spec).folder
+    folder, spec = job.run.folder, job.spec
     os.write(1, f"a first line {endpoint}\n".encode())
     if spec.seed == 7:
         os.write(2, b"DataError: images/7.png: not readable\n")
@@ -95,37 +93,35 @@ def test_a_job_without_a_word_is_told_with_its_log(
     run.folder.mkdir(parents=True)
     run.output_path.write_text("SpecError: of another time\n")
     os.utime(run.output_path, (1, 1))
-    monkeypatch.setattr(Job, "__call__", lambda _: 1)
+    monkeypatch.setattr(SlurmJob, "__call__", lambda _: 1)
     with pytest.raises(RunError, match=r"job DEBUG_\d+ ended without a word \(see .*_0_log.err\)"):
         _run_all(specs, workspace)
 
 
 @pytest.fixture
-def job(spec: RunSpec, workspace: Workspace) -> Job:
+def job(spec: RunSpec, workspace: Workspace) -> SlurmJob:
     """A job that works until it is told to stop."""
     spec = spec.model_copy(update={"seed": 9})
     open_run(workspace.runs, spec).folder.mkdir(parents=True)
-    return Job(spec, workspace, "test", Resources())
+    return SlurmJob(spec, workspace, "test", Resources())
 
 
-def _folder(job: Job) -> Path:
-    return open_run(job.workspace.runs, job.spec).folder
-
-
-def test_a_job_that_is_stopped_for_good_ends(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    (_folder(job) / "signal").write_text(str(int(signal.SIGTERM)))
-    stop_file(open_run(job.workspace.runs, job.spec)).touch()
+def test_a_job_that_is_stopped_for_good_ends(
+    job: SlurmJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job.run.folder / "signal").write_text(str(int(signal.SIGTERM)))
+    stop_file(job.run).touch()
     monkeypatch.setattr(slurm.time, "sleep", lambda _: pytest.fail("waits to be queued again"))
     assert job() == STOPPED
-    assert (_folder(job) / "stopped").is_file()
+    assert (job.run.folder / "stopped").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 def test_a_job_whose_time_is_up_stops_and_is_queued_again(
-    job: Job, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    job: SlurmJob, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By submitit's handler, also if Slurm sends SIGTERM first."""
-    (_folder(job) / "signal").write_text(str(int(number)))
+    (job.run.folder / "signal").write_text(str(int(number)))
     monkeypatch.setattr(slurm.time, "sleep", _then(slurm.time.sleep))
     queued: list[Any] = []
 
@@ -136,7 +132,7 @@ def test_a_job_whose_time_is_up_stops_and_is_queued_again(
     signal.signal(signal.SIGUSR2, handler)
     with pytest.raises(SystemExit):
         job()
-    assert (_folder(job) / "stopped").is_file()
+    assert (job.run.folder / "stopped").is_file()
     assert [submission.function for submission in queued] == [job]
 
 
@@ -151,14 +147,14 @@ def _then(sleep: Any) -> Any:
     return instead
 
 
-def test_several_machines_meet_at_the_first(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_machines_meet_at_the_first(job: SlurmJob, monkeypatch: pytest.MonkeyPatch) -> None:
     class Environment:
         hostnames = ("node7", "node8")
         raw_job_id = "123456"
 
     monkeypatch.setattr(submitit, "JobEnvironment", Environment)
     spec = job.spec.model_copy(update={"seed": 0})
-    assert Job(spec, job.workspace, "test", Resources(devices=4, machines=2))() == 0
+    assert SlurmJob(spec, job.workspace, "test", Resources(devices=4, machines=2))() == 0
     output = open_run(job.workspace.runs, spec).output_path
     assert output.read_text() == "a first line node7:23456\n"
 

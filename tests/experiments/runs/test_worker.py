@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+from torch.distributed.launcher import api
 
 from b2inst.experiments.runs import worker
-from b2inst.experiments.runs.worker import STOPPED, work
+from b2inst.experiments.runs.job import STOPPED, Job
+from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 
-#: Stands in for the work of each process; the second of two ends as the name of the split says.
-FAKE = """
-import json, os, sys, time
 
-def rank(spec, workspace, end, machine):
-    folder = workspace.root
-    assert machine.devices == 1
+def _rank(job: Job) -> None:
+    """Stands in for the work of each process; the second of two ends as the split's name says."""
+    folder, end = job.workspace.root, str(job.split)
+    assert job.machine.devices == 1
     variables = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS")
     note = {name: os.environ[name] for name in variables}
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(note))
@@ -39,12 +41,10 @@ def rank(spec, workspace, end, machine):
     if end == "killed":
         os.kill(os.getpid(), 9)
     if end == "told":
-        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
         get_error_handler().record_exception(ValueError("images/6.png: no image"))
         sys.exit(1)
     if end == "silent":
         sys.exit(3)
-"""
 
 
 @pytest.fixture
@@ -81,11 +81,10 @@ def test_a_process_for_each_device_and_the_one_that_failed_is_named(
     status: int,
     line: str,
 ) -> None:
-    (tmp_path / "fake_rank.py").write_text(FAKE)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "fake_rank", raising=False)
-    monkeypatch.setattr(worker, "_exit_with", importlib.import_module("fake_rank").rank)
-    assert work(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1)) == status
+    monkeypatch.setattr(worker, "_exit_with", _rank)
+    forked = partial(api.LaunchConfig, start_method="fork")  # a new process imports everything anew
+    monkeypatch.setattr(api, "LaunchConfig", forked)
+    assert work(Job(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1))) == status
     printed = capsys.readouterr().err.splitlines()
     assert line == "" or printed[-1].startswith(line)
     for rank in "01":
@@ -119,7 +118,7 @@ def test_the_last_line_says_why_a_run_failed(
         raise error
 
     monkeypatch.setattr(worker, "run", run)
-    assert work(spec, workspace, None, Resources()) == status
+    assert work(Job(spec, workspace, "test", Resources())) == status
     printed = capsys.readouterr().err
     assert printed.rstrip().endswith(last)
     assert ("Traceback" in printed) == isinstance(error, ZeroDivisionError)  # that is a bug of ours

@@ -142,7 +142,7 @@ def test_yolact_has_its_own_recipe_everywhere(name: str) -> None:
 def test_coco_profile_asks_for_a_folder() -> None:
     data = load_profile("coco-1x").data
     assert isinstance(data, CocoData)
-    with pytest.raises(SpecError, match="DATA=DIR"):
+    with pytest.raises(SpecError, match="--data DIR"):
         data.identified()
 
 

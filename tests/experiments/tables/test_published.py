@@ -77,7 +77,7 @@ def test_other_seeds_cannot_be_compared(workspace: Workspace, fake_run: Any) -> 
 def test_nothing_published(workspace: Workspace, fake_run: Any) -> None:
     result = _table(workspace, fake_run, (0,))
     assert load_published("smoke", "table1", workspace) is None
-    assert comparison_text(result, workspace) == ""
+    assert comparison_text(result, workspace) == "No published table to compare with."
     assert comparison_markdown(result, workspace) == "No published table to compare with."
     assert expected_seconds(["HBB"], None) is None
 

@@ -81,5 +81,5 @@ def test_rated_detections_of_two_seeds(
 
 
 def test_a_run_that_is_gone_is_named(workspace: Workspace) -> None:
-    with pytest.raises(RunError, match=r"runs/abc/test/predictions.*make table1 PROFILE=smoke"):
+    with pytest.raises(RunError, match=r"runs/abc/test/predictions.*b2inst table table1"):
         score_quality(result_of({"HBB": ["abc"]}), workspace)

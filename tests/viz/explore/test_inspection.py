@@ -18,6 +18,7 @@ from b2inst.viz.explore.inspection import (
     Inspection,
     basis_frame,
     examples,
+    image_ap,
     inspect_image,
     most_helped,
     paper_exponents,
@@ -25,6 +26,7 @@ from b2inst.viz.explore.inspection import (
     ranking_score,
 )
 from b2inst.viz.explore.sources import Sample, own_image
+from b2inst.viz.qualitative import gated
 
 Build = Callable[..., BasisSegmenter]
 FAMILIES = ("blendmask", "yolact", "condinst")
@@ -53,22 +55,32 @@ def test_a_scaled_basis_is_a_model_whose_basis_head_scales_it(
     plain = [view.compose(i, view.as_trained) for i in range(count)]
     assert torch.cat([rated.masks for rated in plain]).equal(view.instances.masks)
     torch.testing.assert_close(
-        torch.cat([rated.iou for rated in plain]), view.trained.iou, equal_nan=True
+        torch.cat([rated.iou for rated in plain]), view.rated.iou, equal_nan=True
     )
     factors = [*view.as_trained[:-1], -2.0]
     found = torch.cat([view.compose(i, factors).masks for i in range(count)])
     assert not found.equal(view.instances.masks)
+    assert view.recomposed(view.as_trained) is view
+    rescored = view.recomposed(factors).instances
     model.basis_head = LastTimes(model.basis_head, -2.0)  # type: ignore[assignment]
     (expected,) = model.predict([sample.image])
     order = torch.cdist(view.instances.boxes, expected.boxes).argmin(1)  # ranked anew
     assert found.equal(expected.masks[order])
+    assert rescored.masks.equal(found)
+    score_again = ranking_score(rescored, paper_exponents(rescored))
+    torch.testing.assert_close(rescored.scores, score_again)
+    for score in ("iou_scores", "boundary_scores"):
+        if getattr(expected, score) is not None:
+            own, others = getattr(rescored, score), getattr(expected, score)[order]
+            torch.testing.assert_close(own, others)
+            assert not own.equal(getattr(view.instances, score))
 
 
 def test_quality_is_with_the_object_that_a_mask_overlaps_most(build: Build, sample: Sample) -> None:
     view = inspect_image(build(), sample)
     truths = sample.truth.masks.numpy()
     for mask, k, iou in zip(
-        view.instances.masks.numpy(), view.objects, view.trained.iou, strict=True
+        view.instances.masks.numpy(), view.objects, view.rated.iou, strict=True
     ):
         each = [(mask & t).sum() / (mask | t).sum() for t in truths]
         if max(each) == 0:
@@ -83,11 +95,12 @@ def test_an_image_of_which_nothing_is_known(build: Build, tmp_path: Path) -> Non
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "own.png")
     view = inspect_image(build("blendmask-tiny"), own_image(tmp_path / "own.png"))
     assert view.objects.tolist() == [-1] * len(view.instances)
-    assert view.trained.iou.isnan().all()
-    assert view.trained.text(0) == ""
+    assert view.rated.iou.isnan().all()
+    assert view.rated.text(0) == ""
     assert view.boundary_basis is None
     assert view.basis_names == ["basis 1", "basis 2", "basis 3", "basis 4"]
     assert basis_frame(view, 0)["IoU"].isna().all()
+    assert image_ap(view, {"class": 1.0}) is None
 
 
 def test_a_supervised_boundary_is_a_basis_only_where_masks_use_it(
@@ -138,7 +151,7 @@ def test_the_mask_that_is_helped_most(name: str, moved: int, build: Build, sampl
     model = build(name)
     sample = made_true(model, sample, [1, 3], moved)
     view = inspect_image(model, sample)
-    if view.gated:
+    if gated(model):
         plain = deepcopy(model)
         plain.assembler.refinement = None  # type: ignore[attr-defined,assignment]
         found = inspect_image(plain, sample).instances
@@ -216,6 +229,29 @@ def test_scores_are_products_of_powers(sample: Sample) -> None:
     score = ranking_score(made, {"class": 2.0, "iou": 0.5, "boundary": 0.5})
     assert float(score) == pytest.approx(0.25 * 0.5 * 0.9)
     assert float(ranking_score(made, {"class": 0, "iou": 0, "boundary": 1})) == pytest.approx(0.81)
+
+
+def test_exponents_decide_what_is_found_first(view: Inspection, sample: Sample) -> None:
+    # Of the first object's class: one mask of nothing, surer by class, and the true one.
+    made = instances(sample, [-1, 0, 1], class_scores=[0.9, 0.6, 0.8], iou_scores=[0.1, 0.9, 0.9])
+    view = replace(view, explanation=replace(view.explanation, instances=made))
+    by_class = image_ap(view, {"class": 1.0, "iou": 0.0})
+    by_both = image_ap(view, {"class": 1.0, "iou": 1.0})
+    # Two classes: one is perfect, in the other the second of two detections is right: half.
+    assert by_class is not None
+    assert by_class["AP"] == pytest.approx(75.0, abs=0.5)
+    assert by_both == pytest.approx({"AP": 100.0, "boundary AP": 100.0})
+
+
+def test_ap_of_other_classes_is_not_computed(view: Inspection, sample: Sample) -> None:
+    exponents = paper_exponents(view.instances)
+    assert image_ap(view, exponents) is not None
+    assert sample.index is not None
+    renamed = replace(sample.index, class_names=("other", "b", "c"))
+    others = replace(view, sample=replace(sample, index=renamed))
+    assert image_ap(others, exponents) is None
+    empty = replace(sample, index=replace(sample.index, annotations={5: []}))
+    assert image_ap(replace(view, sample=empty), exponents) is None
 
 
 def test_the_frame_is_ranked(view: Inspection) -> None:

@@ -102,7 +102,7 @@ def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) ->
     gained, lost = (after & ~before).sum(), (before & ~after).sum()
     assert gained + lost > 0
     assert notes(masks)[3] == f"+{gained} −{lost} pixels"
-    assert notes(masks)[2] == view.trained.text(0)
+    assert notes(masks)[2] == view.rated.text(0)
 
 
 def test_of_many_bases_the_strongest_are_shown_and_the_boundary(
@@ -163,7 +163,7 @@ def test_a_refinement_goes_from_the_boundary_to_the_mask(
     steps = [f"step {n}" for n in (4, 8, 10, 11)]
     assert titles(axes) == ["predicted boundary", "composed", *steps, "step 12, the mask"]
     assert framed(axes) == ["predicted boundary"]
-    assert notes(axes)[-1] == view.trained.text(known)
+    assert notes(axes)[-1] == view.rated.text(known)
     large = shown(plots.refinement_figure(view, known, step=12))
     assert titles(large) == ["predicted boundary", "step 12, the mask"]
 

@@ -15,6 +15,7 @@ from b2inst.structures import Bases
 from b2inst.viz.explore.composition import contributions, refine, refinement_steps
 from b2inst.viz.explore.inspection import inspect_image
 from b2inst.viz.explore.sources import Sample
+from b2inst.viz.qualitative import gated
 
 from .conftest import BOX, coefficients
 
@@ -95,13 +96,13 @@ def test_refinements_in_turn_have_the_steps_of_both(bases: Bases) -> None:
 def test_the_last_mask_is_the_prediction(family: str, build: Build, sample: Sample) -> None:
     model = build(f"gated-{family}-tiny")
     view = inspect_image(model, sample)
-    assert view.gated
+    assert gated(model)
     assert view.boundary_basis is None
     refined = [view.refine(i, view.as_trained)[0] for i in range(len(view.instances))]
     assert len(refined) > 0
     assert torch.stack([r.masks[-1] for r in refined]).equal(view.instances.masks)
     last = torch.stack([r.iou[-1] for r in refined])
-    torch.testing.assert_close(last, view.trained.iou, equal_nan=True)
+    torch.testing.assert_close(last, view.rated.iou, equal_nan=True)
     # The first is what the very same model would predict without its gate.
     model.assembler.refinement = None  # type: ignore[attr-defined]
     plain = inspect_image(model, sample).instances

@@ -74,7 +74,7 @@ def test_models_that_are_shown_the_boundary_are_not_listed(workspace: Workspace)
 
 
 def test_nothing_trained_says_what_to_do(workspace: Workspace) -> None:
-    with pytest.raises(RunError, match="make table1 PROFILE=smoke"):
+    with pytest.raises(RunError, match="b2inst table table1 --profile smoke"):
         trained_models("smoke", [7], workspace=workspace)
 
 

@@ -10,9 +10,9 @@ from scipy import ndimage
 from b2inst.data import CocoIndex
 from b2inst.models import BasisSegmenter, Explanation, create_model
 from b2inst.structures import Bases
-from b2inst.viz.boundaries import boundary_figure, boundary_target, two_sided
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
+from b2inst.viz.qualitative import boundary_figure, boundary_target, two_sided
 
 CHOICES = [Choice(1, "largest gain", 0.1), Choice(4, "random, seed 0", None)]
 

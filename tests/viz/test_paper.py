@@ -11,22 +11,49 @@ import pytest
 import torch
 from PIL import Image
 
-from b2inst.experiments import RunError, Workspace
+from b2inst.experiments import Resources, RunError, Workspace, load_profile, load_table, run
+from b2inst.experiments.runs.datasets import prepare
 from b2inst.models import Explanation
 from b2inst.structures import Bases, Instances
+from b2inst.viz import paper
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
-from b2inst.viz.paper import FIGURES, TrainedModels, figures, missing_models, save, save_all
-from b2inst.viz.paper.models import TrainedModel
+from b2inst.viz.paper import (
+    FIGURES,
+    Drawing,
+    TrainedModel,
+    TrainedModels,
+    missing_models,
+    save,
+    save_all,
+)
 
 DRAWN = {"fig1", "fig4", "fig6", "fig8", "fig9", "bases_blendmask"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> TrainedModels:
+    """BlendMask and B2Inst of Table 1, really run in the smoke profile; nothing of Table 3."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("B2INST_COCO_TINY", raising=False)
+        plan = load_profile("smoke", workspace=workspace)
+    schedule = plan.schedule.model_copy(update={"iterations": 2})
+    data = prepare(plan.data, workspace.data)
+    plan = plan.model_copy(update={"data": data, "schedule": schedule})
+    rows = load_table("table1", workspace=workspace).rows
+    for row in (rows[0], rows[-1]):
+        assert row.model is not None
+        spec = plan.run_spec(row.model, row.options, seed=0)
+        run(spec, workspace, machine=Resources(threads=1, device="cpu"), progress=False)
+    return TrainedModels(plan, workspace, seeds=(0, 1))
 
 
 @pytest.fixture
 def gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of two iterations find nothing, so gains are made up: image 3 gains, 5 loses most."""
     made = {1: 0.0, 2: 0.04, 3: 0.3, 4: -0.01, 5: -0.2, 6: 0.01, 7: 0.02, 8: 0.03}
-    monkeypatch.setattr(figures, "image_gains", lambda *_: made)
+    monkeypatch.setattr(paper, "image_gains", lambda *_: made)
 
 
 def test_each_figure_is_drawn_or_says_what_to_run(models: TrainedModels) -> None:
@@ -35,7 +62,7 @@ def test_each_figure_is_drawn_or_says_what_to_run(models: TrainedModels) -> None
     for name, one in saved.items():
         if name not in DRAWN:
             assert one.path is None
-            assert "make table3 PROFILE=smoke" in one.record["missing"]
+            assert "b2inst table table3 --profile smoke" in one.record["missing"]
             assert "Not drawn" in one._repr_mimebundle_()["text/markdown"]
             continue
         assert one.path == folder / f"{name}.png"
@@ -99,7 +126,7 @@ def test_without_any_run_every_figure_says_what_to_run(
     empty = TrainedModels(models.plan, Workspace(tmp_path), seeds=(1,), profile="my/own.yaml")
     for name in FIGURES:
         missing = save(name, empty).record["missing"]
-        assert re.search(r"run `make table[13] PROFILE=my/own.yaml SEEDS=1`", missing)
+        assert re.search(r"run `b2inst table table[13] --profile my/own.yaml --seeds 1`", missing)
     assert sorted(name for names in missing_models(empty).values() for name in names) == sorted(
         FIGURES
     )
@@ -132,7 +159,7 @@ def test_all_bases_stand_beside_the_boundary_basis(models: TrainedModels) -> Non
     assert (b2inst[1] == draw_heat(explanation.boundary, b2inst[1].shape[:2])).all()
 
 
-def _rows(drawing: figures.Drawing) -> list[list[Any]]:
+def _rows(drawing: Drawing) -> list[list[Any]]:
     axes = drawing.figure.axes
     width = axes[0].get_gridspec().ncols
     return [axes[i : i + width] for i in range(0, len(axes), width)]
@@ -156,7 +183,7 @@ def test_bases_fill_several_rows_and_are_red_above_zero(joined: bool) -> None:
     detections: Any = None
     image = np.full((16, 16, 3), 7, dtype=np.uint8)
     explanation = Explanation(image, nobody, detections, Bases(maps, 2, logits), content=(8, 8))
-    first, second = figures._basis_rows(explanation, side=16)
+    first, second = paper._basis_rows(explanation, side=16)
     assert (len(first), len(second)) == (10, 5)
     assert (first[0] == 7).all()
     assert (second[0] == 255).all()

@@ -8,7 +8,7 @@ from matplotlib.text import Annotation
 from b2inst.benchmark import Benchmark, Overhead, Speed
 from b2inst.benchmark.stages import STAGES
 from b2inst.experiments import TableResult
-from b2inst.viz.speed import stages_figure, tradeoff_figure
+from b2inst.viz.charts import stages_figure, tradeoff_figure
 
 
 def _cell(mean: float, sd: float | None = None) -> dict[str, Any]:

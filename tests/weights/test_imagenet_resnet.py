@@ -9,7 +9,7 @@ from torchvision.models import get_model
 from torchvision.ops import FrozenBatchNorm2d
 
 from b2inst.weights import WeightsError
-from b2inst.weights.backbones import from_detectron2
+from b2inst.weights.detectron2 import imagenet_resnet
 
 Layout = dict[str, tuple[int, ...]]
 
@@ -57,13 +57,13 @@ def test_every_tensor_of_a_resnet_is_reached(
         for name, value in resnet.state_dict().items()
         if not name.startswith("fc.")
     }
-    found = from_detectron2(tensors, source="R.pkl")
+    found = imagenet_resnet(tensors, source="R.pkl")
     assert {name: value.shape for name, value in found.items()} == expected
 
 
 def test_names_of_the_published_file() -> None:
     tensors: dict[str, Tensor] = {name: torch.tensor(i) for i, name in enumerate(CAFFE2)}
-    found = from_detectron2(tensors, source="R-50.pkl")
+    found = imagenet_resnet(tensors, source="R-50.pkl")
     assert list(found.items()) == [
         (f"backbone.body.{ours}", tensors[theirs]) for theirs, ours in CAFFE2.items()
     ]
@@ -79,4 +79,4 @@ def test_names_of_the_published_file() -> None:
 )
 def test_other_files_are_refused(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        from_detectron2({"conv1_w": torch.ones(1), name: torch.ones(1)}, source="R-50.pkl")
+        imagenet_resnet({"conv1_w": torch.ones(1), name: torch.ones(1)}, source="R-50.pkl")

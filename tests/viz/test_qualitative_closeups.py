@@ -11,9 +11,15 @@ from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction
 from b2inst.ops.masks import encode_rle
 from b2inst.viz.choose import Choice
-from b2inst.viz.paper.closeups import MASK, TRUTH, closeup_figure, draw_closeup, square_window
+from b2inst.viz.qualitative import (
+    _MASK,
+    _TRUTH,
+    _draw_closeup,
+    _square_window,
+    closeup_figure,
+)
 
-from ..conftest import SIZE, prediction, square
+from .conftest import SIZE, prediction, square
 
 SIDES = st.integers(20, 60)
 
@@ -24,7 +30,7 @@ def test_a_window_is_a_square_in_the_image_around_the_box(
 ) -> None:
     x1, x2 = sorted((at[0] * width, at[1] * width))
     y1, y2 = sorted((at[2] * height, at[3] * height))
-    rows, columns = square_window((x1, y1, x2, y2), (height, width))
+    rows, columns = _square_window((x1, y1, x2, y2), (height, width))
     (top, bottom), (left, right) = (rows.start, rows.stop), (columns.start, columns.stop)
     assert 0 <= top <= bottom <= height
     assert 0 <= left <= right <= width
@@ -39,10 +45,10 @@ def test_a_window_is_a_square_in_the_image_around_the_box(
 def test_mask_and_true_outline_are_drawn_on_grey() -> None:
     picture = np.full((*SIZE, 3), (200, 30, 30), dtype=np.uint8)
     truth, mask = encode_rle(torch.stack([square(8, 4, 20), square(12, 8, 20)]))
-    drawn = draw_closeup(picture, mask, truth, (slice(4, 36), slice(0, 32)), side=32)
+    drawn = _draw_closeup(picture, mask, truth, (slice(4, 36), slice(0, 32)), side=32)
     assert drawn.shape == (32, 32, 3)
-    assert tuple(drawn[8 - 4, 10]) == TRUTH
-    assert tuple(drawn[31 - 4, 20]) == MASK  # the mask's own outline, off the true one
+    assert tuple(drawn[8 - 4, 10]) == _TRUTH
+    assert tuple(drawn[31 - 4, 20]) == _MASK  # the mask's own outline, off the true one
     outside, inside = drawn[1, 1].tolist(), drawn[16, 16].tolist()
     assert len(set(outside)) == 1
     assert len(set(inside)) == 3

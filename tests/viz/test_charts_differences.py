@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from b2inst.experiments import TableResult
-from b2inst.viz.differences import contrasts_figure, differences_figure
+from b2inst.viz.charts import contrasts_figure, differences_figure
 
 
 def _result() -> TableResult:

@@ -4,7 +4,8 @@ import numpy as np
 
 from b2inst.evaluation.score_quality import calibration
 from b2inst.experiments.tables.score_quality import RowQuality
-from b2inst.viz.calibration import calibration_figure
+from b2inst.viz.charts import calibration_figure
+from b2inst.viz.figure import ROW_COLOURS
 
 
 def row(name: str, *qualities: str) -> RowQuality:
@@ -23,10 +24,10 @@ def row(name: str, *qualities: str) -> RowQuality:
 
 def test_a_line_a_row_through_the_bins_that_have_enough() -> None:
     rows = [row("HBB+BS", "boundary"), row("HBB+BS+MS", "iou", "boundary")]
-    figure = calibration_figure(rows, {"HBB+BS": "red", "HBB+BS+MS": "blue"})
+    figure = calibration_figure(rows, ["baseline", "HBB+BS", "HBB+BS+MS"])
     iou, boundary, shares, _ = figure.axes
     colours = [[line.get_color() for line in axis.lines[1:]] for axis in (iou, boundary)]
-    assert colours == [["blue"], ["red", "blue"]]
+    assert colours == [[ROW_COLOURS[2]], [ROW_COLOURS[1], ROW_COLOURS[2]]]
     diagonal, curve = iou.lines
     np.testing.assert_allclose(diagonal.get_xydata(), [[0, 0], [1, 1]])
     np.testing.assert_allclose(curve.get_xydata(), [[0.55, 0.275], [0.95, 0.475]])
@@ -37,6 +38,6 @@ def test_a_line_a_row_through_the_bins_that_have_enough() -> None:
 
 
 def test_nothing_rated_gives_empty_panels() -> None:
-    figure = calibration_figure([], {})
+    figure = calibration_figure([], [])
     assert [len(axis.lines) for axis in figure.axes] == [1, 1, 0, 0]
     assert not figure.legends

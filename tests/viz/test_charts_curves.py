@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from b2inst.viz.curves import training_curves
+from b2inst.viz.charts import training_curves
 from b2inst.viz.figure import save_figure
 
 

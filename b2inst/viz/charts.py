@@ -1,0 +1,309 @@
+"""Charts beside a table: training curves, calibration, differences, speed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from b2inst.benchmark import Benchmark
+from b2inst.benchmark.stages import STAGES
+from b2inst.experiments import TableResult
+from b2inst.experiments.specs.table_spec import CLASS_RANKED, METRICS
+from b2inst.experiments.tables.rendering import heading
+from b2inst.experiments.tables.score_quality import RowQuality
+from b2inst.experiments.tables.table_result import Difference, ResultRow
+from b2inst.viz.figure import ROW_COLOURS, new_figure
+
+#: The lines of a run's log: ``iteration``, ``lr``, ``seconds``, ``total``, and losses by name.
+Log = Sequence[Mapping[str, Any]]
+
+# The total is not shown, since rows with more parts add up more losses.
+_NOT_SHOWN = ("lr", "seconds", "total")
+_EVALUATED = ("AP", "boundary_AP")  # during training; not smoothed
+_CURVES_ACROSS = 4
+_FEWEST = 20  # detections in a bin
+_OURS, _BY_CLASS, _PAPER = ROW_COLOURS[1], ROW_COLOURS[2], ROW_COLOURS[4]
+_NOT_SIGNIFICANT = Line2D(
+    [], [], marker="o", color="#777777", mfc="white", label="interval contains zero"
+)
+_QUALITIES = {
+    "iou": (r"$S_\mathrm{IoU}$", "true mask IoU"),
+    "boundary": (r"$S_\mathrm{boundary}$", "true boundary Dice"),
+}
+
+
+def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.04) -> Figure:
+    """Draw a panel per loss or metric, with a colour per row of the table and a line per seed.
+
+    Args:
+        logs: Logs of all seeds by name of the row.
+        smoothing: Centre of mass of the exponential mean that is drawn of losses, as a fraction of
+            the log's length.
+    """
+    frames = {
+        name: [pd.DataFrame(log).groupby("iteration").last() for log in seeds if log]
+        for name, seeds in logs.items()
+    }
+    every = dict.fromkeys(column for seeds in frames.values() for log in seeds for column in log)
+    losses = [name for name in every if name not in _NOT_SHOWN]
+    columns = max(min(_CURVES_ACROSS, len(losses)), 1)
+    rows = max(-(-len(losses) // columns), 1)
+    figure = new_figure(3.2 * columns, 2.3 * rows + 0.5)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    for axis in axes[len(losses) :]:
+        axis.set_axis_off()
+    colours = _row_colours(logs)
+    for axis, loss in zip(axes, losses, strict=False):
+        for name, seeds in frames.items():
+            for log in (log for log in seeds if loss in log):
+                points = log[loss].dropna()
+                measured = loss in _EVALUATED
+                curve = points.ewm(com=0 if measured else smoothing * len(points)).mean()
+                marker = "." if measured else ""
+                axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
+        axis.set_title(loss, fontsize=9)
+        axis.set_ylim(bottom=0)  # no loss or AP is negative
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _light_grid(axis, labelsize=7)
+    figure.supxlabel("iteration", fontsize=9)
+    _legend(figure, [Line2D([], [], color=colours[name], label=name) for name in logs])
+    return figure
+
+
+def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> Figure:
+    """Draw the mean true quality by predicted quality, and below it the share of predictions.
+
+    A perfectly calibrated head lies on the diagonal; below it, masks are rated too well. Bins of
+    fewer than 20 detections are left out.
+
+    Args:
+        qualities: Rows of the table that have a scoring head.
+        rows: Names of all rows, which have the colours of the training curves.
+    """
+    colours = _row_colours(rows)
+    figure = new_figure(7.2, 4.9)
+    axes = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1), squeeze=False)
+    for (upper, lower), (name, (score, truth)) in zip(axes.T, _QUALITIES.items(), strict=True):
+        upper.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--", zorder=0)
+        for row in qualities:
+            bins, colour = row.calibration.get(name, []), colours[row.name]
+            points = [(b.predicted, b.true) for b in bins if b.count >= _FEWEST]
+            x, y = np.array(points, dtype=float).reshape(-1, 2).T
+            if bins:
+                upper.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.2)
+            if total := sum(b.count for b in bins):
+                edges = [*(b.low for b in bins), bins[-1].high]
+                lower.stairs([b.count / total for b in bins], edges, color=colour, linewidth=1.2)
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel=truth)
+        upper.set_title(score, fontsize=10)
+        lower.set(xlabel=f"predicted {score}", ylabel="share", ylim=(0, None))
+        _light_grid(upper)
+        _light_grid(lower)
+    names = [row.name for row in qualities]
+    handles = [
+        Line2D([], [], color=colours[name], marker="o", markersize=4, label=name) for name in names
+    ]
+    _legend(figure, handles)
+    return figure
+
+
+def differences_figure(result: TableResult) -> Figure:
+    """Show the differences of rows to their base rows: a panel per row and a line per metric.
+
+    Diamonds are the paper's differences. Markers are open where the interval contains zero.
+    """
+    rows = [row for row in result.rows if row.base is not None]
+    columns = [column for column in result.columns if column in METRICS]
+    figure = new_figure(3.2 * max(len(rows), 1) + 0.8, 0.24 * len(columns) + 1.3)
+    axes = figure.subplots(1, max(len(rows), 1), squeeze=False, sharex=True, sharey=True)[0]
+    for axis, row in zip(axes, rows, strict=False):
+        axis.axvline(0, color="black", linewidth=0.8)
+        _light_grid(axis, "x")
+        for place, column in enumerate(columns):
+            _interval(axis, place, row.delta.get(column), _OURS)
+            if (paper := result.paper_difference(row.name, column)) is not None:
+                axis.plot(paper, place, color=_PAPER, marker="D", markersize=4)
+        axis.set_title(f"{row.name}\nagainst {row.base}", fontsize=9)
+    _name_lines(axes[0], [heading(column) for column in columns])
+    figure.supxlabel("difference in percentage points", fontsize=9)
+    ours = Line2D([], [], marker="o", color=_OURS, label="ours")
+    paper_ = Line2D([], [], marker="D", color=_PAPER, linestyle="none", label="paper")
+    _legend(figure, [ours, _NOT_SIGNIFICANT, paper_])
+    return figure
+
+
+def contrasts_figure(result: TableResult) -> Figure:
+    """Show the contrasts of a table: a panel each for AP and boundary AP and a line per question.
+
+    Masks are ranked by Eq. 2 and, where the table has it, by S_class. Markers are open where the
+    interval contains zero.
+    """
+    panels = [column for column in ("AP", "boundary_AP") if column in result.columns]
+    figure = new_figure(4.4 + 3.1 * len(panels), 0.42 * len(result.contrasts) + 1.1)
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, column in zip(axes, panels, strict=True):
+        axis.axvline(0, color="black", linewidth=0.8)
+        _light_grid(axis, "x")
+        for place, contrast in enumerate(result.contrasts):
+            _interval(axis, place - 0.14, contrast.delta.get(column), _OURS)
+            by_class = contrast.delta.get(CLASS_RANKED[column])
+            if CLASS_RANKED[column] in result.columns:
+                _interval(axis, place + 0.14, by_class, _BY_CLASS, marker="s")
+        axis.set_xlabel(f"Δ {heading(column)}, percentage points", fontsize=9)
+    _name_lines(axes[0], [f"{c.asks}\n{c.row} − {c.base}" for c in result.contrasts])
+    handles = [
+        Line2D([], [], marker="o", color=_OURS, label="ranked by Eq. 2"),
+        Line2D([], [], marker="s", color=_BY_CLASS, label="ranked by S_class"),
+        _NOT_SIGNIFICANT,
+    ]
+    _legend(figure, handles, "outside upper right")
+    return figure
+
+
+def tradeoff_figure(result: TableResult) -> Figure:
+    """Plot mask AP against speed, and boundary AP against mask AP; then the paper's speed, if any.
+
+    Arrows lead from base rows to the rows that are compared with them. Rows that share a run share
+    a point.
+    """
+    points: defaultdict[tuple[float | str | None, ...], list[ResultRow]] = defaultdict(list)
+    timed = [row.name for row in result.rows if _place(row, "FPS", "AP", _paper)]
+    for row in result.rows:
+        measured = tuple(_ours(row, column) for column in ("FPS", "AP", "boundary_AP"))
+        if any(measured) or row.name in timed:
+            points[measured if any(measured) else (row.name,)].append(row)
+    device = result.provenance.get("speed", {}).get("device", "not timed")
+    panels: list[tuple[str, str, str, _Cell]] = [
+        ("FPS", "AP", f"FPS ({device})", _ours),
+        ("AP", "boundary_AP", "mask AP", _ours),
+        ("FPS", "AP", "the paper's FPS", _paper),
+    ]
+    panels = panels[: 3 if timed else 2]
+    figure = new_figure(2 + 4.0 * len(panels), 3.6)
+    for axis, (x, y, label, cell) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for number, rows in enumerate(points.values(), start=1):
+            _point(axis, result, rows, number, x, y, cell)
+        axis.margins(0.08)
+        _light_grid(axis)
+        axis.set_xlabel(label, fontsize=8)
+        name = "mask AP" if y == "AP" else heading(y)
+        axis.set_ylabel(f"the paper's {name}" if cell is _paper else name, fontsize=8)
+    handles = []
+    for number, rows in enumerate(points.values(), start=1):
+        colour, marker = _style(rows[0])
+        label = f"{number}  {' = '.join(row.name for row in rows)}"
+        handles.append(Line2D([], [], label=label, color=colour, marker=marker, linestyle="none"))
+    if handles:
+        figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    return figure
+
+
+def stages_figure(benchmark: Benchmark) -> Figure:
+    """Draw a bar per model with the median time of each stage of a prediction.
+
+    The medians need not add up to that of the whole. At the end of a bar are the images per second
+    and, for models with a baseline, the additional time.
+    """
+    speeds = benchmark.speeds
+    figure = new_figure(9.0, 0.42 * len(speeds) + 1.2)
+    axis = figure.subplots()
+    ends = [0.0] * len(speeds)
+    for stage, colour in zip(STAGES, ("#999999", *ROW_COLOURS[1:]), strict=True):
+        times = [speed.stages_ms.get(stage, 0.0) for speed in speeds]
+        axis.barh(range(len(speeds)), times, left=ends, color=colour, height=0.7, label=stage)
+        ends = [end + time for end, time in zip(ends, times, strict=True)]
+    more = {overhead.model: overhead.percent for overhead in benchmark.overheads}
+    for place, (speed, end) in enumerate(zip(speeds, ends, strict=True)):
+        text = f"{speed.fps:.3g} FPS"
+        if speed.model in more:
+            text += f", {more[speed.model]:+.1f} % time".replace("-", "−")
+        axis.text(end, place, f"  {text}", va="center", fontsize=8)
+    _name_lines(axis, [speed.model for speed in speeds])
+    axis.set_xlim(0, 1.25 * max(ends, default=1.0))
+    axis.set_xlabel("milliseconds per image", fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(STAGES), fontsize=8)
+    return figure
+
+
+_Cell = Callable[[ResultRow, str], float | None]
+
+
+def _point(
+    axis: Axes, result: TableResult, rows: list[ResultRow], number: int, x: str, y: str, cell: _Cell
+) -> None:
+    """A numbered point with its standard deviations over seeds, and an arrow from its base row."""
+    place = _place(rows[0], x, y, cell)
+    if place is None:
+        return
+    colour, marker = _style(rows[0])
+    xerr, yerr = (rows[0].ours[name].sd if cell is _ours else None for name in (x, y))
+    looks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 12, "alpha": 0.85}
+    axis.errorbar(*place, xerr=xerr, yerr=yerr, elinewidth=0.8, **looks)
+    axis.annotate(str(number), place, ha="center", va="center_baseline", color="white", size=8)
+    for base in {row.base for row in rows if row.base is not None}:
+        start = _place(result.row(base), x, y, cell)
+        if start is not None and start != place:
+            style = {"arrowstyle": "->", "color": colour, "shrinkA": 7, "shrinkB": 7, "alpha": 0.6}
+            axis.annotate("", place, start, arrowprops=style)
+
+
+def _ours(row: ResultRow, column: str) -> float | None:
+    measured = row.ours.get(column)
+    return None if measured is None else measured.mean
+
+
+def _paper(row: ResultRow, column: str) -> float | None:
+    value = row.paper.get(column)
+    return None if isinstance(value, str) else value
+
+
+def _place(row: ResultRow, x: str, y: str, cell: _Cell) -> tuple[float, float] | None:
+    across, up = cell(row, x), cell(row, y)
+    return None if across is None or up is None else (across, up)
+
+
+def _style(row: ResultRow) -> tuple[str, str]:
+    """Colour and marker: two-stage, B2Inst, and others."""
+    if row.group is not None and "two-stage" in row.group:
+        return ROW_COLOURS[4], "s"
+    return (ROW_COLOURS[1] if row.name.startswith("B2Inst") else ROW_COLOURS[0]), "o"
+
+
+def _interval(
+    axis: Axes, place: float, delta: Difference | None, colour: str, *, marker: str = "o"
+) -> None:
+    if delta is not None and delta.mean is not None and delta.band95 is not None:
+        face = "white" if delta.inside_noise else colour
+        axis.plot(delta.band95, [place, place], color=colour, linewidth=1.5)
+        axis.plot(delta.mean, place, color=colour, marker=marker, markersize=5, mfc=face)
+
+
+def _name_lines(axis: Axes, names: Sequence[str]) -> None:
+    """Names of the lines at 0, 1, …, from top to bottom."""
+    if names:
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _row_colours(rows: Iterable[str]) -> dict[str, str]:
+    return {name: ROW_COLOURS[i % len(ROW_COLOURS)] for i, name in enumerate(rows)}
+
+
+def _light_grid(axis: Axes, which: Any = "both", *, labelsize: int = 8) -> None:
+    axis.tick_params(labelsize=labelsize)
+    axis.grid(axis=which, alpha=0.25, linewidth=0.5)
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D], loc: Any = "outside upper center") -> None:
+    if handles:
+        figure.legend(handles=handles, loc=loc, ncols=len(handles), fontsize=8)
