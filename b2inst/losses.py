@@ -24,6 +24,18 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return background + torch.where(positive, changed, 0).sum()
 
 
+def focal_loss_star(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of FL*, alpha 0.3, gamma 3 (RetinaNet's appendix; TensorMask): see ``focal_loss``.
+
+    It is the cross-entropy of gamma times the logits, divided by gamma.
+    """
+    logits = logits.float()
+    positive = labels < logits.shape[1]
+    own = logits[positive, labels[positive]]
+    changed = 0.3 * F.softplus(-own, beta=3) - 0.7 * F.softplus(own, beta=3)
+    return 0.7 * F.softplus(logits, beta=3).sum() + changed.sum()
+
+
 def ltrb_giou_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of 1 - GIoU of P×4 non-negative distances to the four sides (FCOS).
 

@@ -157,6 +157,26 @@ class RoIMasks(_PerInstance):
 
 
 @dataclass
+class WindowMasks:
+    """Masks of any sizes over windows, not boxes; a pixel belongs to a mask if it is >= 0.5."""
+
+    probabilities: list[Tensor]  #: N masks, in [0, 1]
+    windows: Tensor  #: N×4
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        rows = torch.arange(len(self.windows), device=self.windows.device)[index]
+        chosen = [self.probabilities[row] for row in rows]
+        return replace(self, probabilities=chosen, windows=self.windows[rows])
+
+    def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
+        windows = self.windows * boxes.new_tensor([size[1] / frame[1], size[0] / frame[0]] * 2)
+        masks = torch.zeros((len(windows), *size), dtype=torch.bool, device=boxes.device)
+        for i, probability in enumerate(self.probabilities):
+            masks[i : i + 1] = paste_masks(probability[None], windows[i : i + 1], size)
+        return masks
+
+
+@dataclass
 class FrameMasks(_PerInstance):
     """Masks on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
 

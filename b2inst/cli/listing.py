@@ -42,6 +42,7 @@ _TWO_STAGE = {
     "fcispp": "FCIS++",
     "mnc": "Multi-task network cascades",
     "masklab": "MaskLab",
+    "tensormask": "TensorMask",
 }
 
 

@@ -12,6 +12,7 @@ from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
 from b2inst.models.mask_rcnn import MaskRCNN
 from b2inst.models.pointrend import PointRend
 from b2inst.models.segmenter import Segmenter
+from b2inst.models.tensormask import TensorMask
 from b2inst.models.voting import Voting
 from b2inst.models.yolact import SMALL_YOLACT, Yolact
 from b2inst.modules.mask_heads import BoundaryPreservingHead
@@ -80,6 +81,7 @@ _TWO_STAGE: dict[str, Family] = {
     "fcispp": Voting(scales=(0.6, 0.72, 0.86, 1.08, 1.5, 1.75)),
     "mnc": Voting(detector=MNCDetector),
     "masklab": MaskRCNN(mask_head=MaskLabHead),
+    "tensormask": TensorMask(),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {

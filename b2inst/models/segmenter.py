@@ -20,7 +20,7 @@ from b2inst.models.images import ImageLike, rgb_array
 from b2inst.models.tiles import Span, TileError, merge_tiles, spans
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.result import Result
-from b2inst.structures import Bases, Detections, ImageBatch, Instances, Masks, Targets
+from b2inst.structures import Bases, Detections, ImageBatch, Instances, Masks, Targets, WindowMasks
 
 
 class NoBasesError(ValueError):
@@ -60,7 +60,7 @@ class Prediction(NamedTuple):
     """The instances of a batch before they are ranked."""
 
     detections: list[Detections]  #: of each image, N in total
-    masks: Masks  #: N, in the same order
+    masks: Masks | WindowMasks  #: N, in the same order
     qualities: dict[str, Tensor]  #: "iou" and "boundary", N each, where predicted
     bases: Bases | None = None
 

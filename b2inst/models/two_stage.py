@@ -22,7 +22,7 @@ class TwoStageSegmenter(Segmenter):
 
     Args:
         preprocessor, backbone: See ``Segmenter``.
-        detector: Predicts boxes and classes: ``FasterRCNN`` or ``FCOSDetector``.
+        detector: Predicts boxes and classes: ``FasterRCNN``, ``FCOSDetector``, ``WindowDetector``.
         mask_head: Predicts a mask of each class in a box; see ``b2inst.modules.mask_heads``.
         scoring_head: Without one, the ranking score is the classification score.
     """

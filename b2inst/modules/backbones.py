@@ -53,6 +53,8 @@ class PyramidBackbone(nn.Module):
         channels: Of every level.
     """
 
+    pyramid: type[FeaturePyramidNetwork] = FeaturePyramidNetwork
+
     def __init__(
         self,
         network: nn.Module,
@@ -65,7 +67,7 @@ class PyramidBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in stages.items()})
-        self.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=top)
+        self.fpn = self.pyramid(widths, channels, extra_blocks=top)
         self.out_channels = channels
         *_, last = strides = list(stages.values())
         self.strides = (*strides, *(last * 2**i for i in range(1, num_top + 1)))
@@ -131,6 +133,35 @@ class RCNNFPN(PyramidBackbone):
         network = _resnet(resnet, frozen_norm, stride_in_1x1)
         widths = _widths(network, C2_TO_C5)
         super().__init__(network, C2_TO_C5, widths, LastLevelMaxPool(), channels=channels)
+
+
+class AveragingPyramid(FeaturePyramidNetwork):
+    """torchvision's, with averages of stages and upsampled levels in place of sums."""
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        stages = list(x.values())
+        merged = self.inner_blocks[-1](stages[-1])
+        levels = [self.layer_blocks[-1](merged)]
+        for i in reversed(range(len(stages) - 1)):
+            lateral = self.inner_blocks[i](stages[i])
+            merged = (lateral + F.interpolate(merged, lateral.shape[-2:])) / 2
+            levels.insert(0, self.layer_blocks[i](merged))
+        levels, names = self.extra_blocks(levels, stages, list(x))
+        return dict(zip(names, levels, strict=True))
+
+
+class TensorMaskFPN(PyramidBackbone):
+    """As ``ResNetFPN``, with P2–P5 by averaging from C2–C5, and P6 and P7 by convolutions of C5."""
+
+    pyramid = AveragingPyramid
+
+    def __init__(
+        self, *, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False, channels: int = 256
+    ) -> None:
+        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+        widths = _widths(network, C2_TO_C5)
+        top = LastLevelP6P7(widths[-1], channels)
+        super().__init__(network, C2_TO_C5, widths, top, num_top=2, channels=channels)
 
 
 def _resnet(name: str, frozen_norm: bool, stride_in_1x1: bool) -> resnet.ResNet:

@@ -1,0 +1,196 @@
+"""The parts of TensorMask (Chen et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.ops import batched_nms
+
+from b2inst.losses import focal_loss_star
+from b2inst.modules.layers import NormLayer, by_position, initialise
+from b2inst.modules.windows import all_windows, assign
+from b2inst.ops.align2nat import natural_masks
+from b2inst.ops.distributed import even_share
+from b2inst.ops.masks import crop_masks
+from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
+
+_NORMAL = partial(nn.init.normal_, std=0.01)
+_tower = partial(MaskRCNNHeads, dilation=1)  # 3×3 convolutions, with a ReLU and maybe a norm
+
+
+class WindowDetector(nn.Module):
+    """Classes and boxes of windows, by two towers that all levels share.
+
+    See ``FasterRCNN`` for its methods. The coefficients of a detection are its window, and masks
+    are trained in windows too.
+
+    Args:
+        in_channels: Of the features.
+        num_classes: C.
+        sizes: Sides of the windows of a cell, in cells of its level.
+        class_channels: Width of the classification tower.
+        box_channels: Width of the box tower.
+        num_convs: Convolutions in each tower.
+        norm: Builds a norm after each of them; published without.
+    """
+
+    score_threshold = 0.05
+    max_detections = 100  #: per image
+    pre_nms = 1000  #: candidates for each level, or ten times ``max_detections`` if more
+    nms_iou = 0.5
+    coder = BoxCoder((1.5, 1.5, 0.75, 0.75))
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        sizes: Sequence[int],
+        class_channels: int = 256,
+        box_channels: int = 128,
+        num_convs: int = 4,
+        norm: NormLayer | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.sizes = tuple(sizes)
+        self.class_tower = _tower(in_channels, [class_channels] * num_convs, norm_layer=norm)
+        self.box_tower = _tower(in_channels, [box_channels] * num_convs, norm_layer=norm)
+        self.class_logits = nn.Conv2d(class_channels, len(sizes) * num_classes, 3, padding=1)
+        self.offsets = nn.Conv2d(box_channels, len(sizes) * 4, 3, padding=1)
+        initialise(self, _NORMAL)
+        nn.init.constant_(self.class_logits.bias, -math.log(99))  # type: ignore[arg-type]
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Class logits B×S×C and box offsets B×S×4 of all windows."""
+        class_maps = [self.class_logits(self.class_tower(x)) for x in features.values()]
+        box_maps = [self.offsets(self.box_tower(x)) for x in features.values()]
+        return by_position(class_maps, len(self.sizes)), by_position(box_maps, len(self.sizes))
+
+    def loss(
+        self, features: Features, batch: ImageBatch, targets: list[Targets]
+    ) -> tuple[dict[str, Tensor], list[RoISamples]]:
+        """Losses by name, and each image's windows whose masks are to be trained."""
+        logits, offsets = self(features)
+        windows, strides = all_windows(features, self.sizes)
+        labels = torch.full_like(logits[..., 0], self.num_classes, dtype=torch.int64)
+        box_loss, samples = offsets.new_zeros(()), []
+        for target, own, found in zip(targets, labels, offsets, strict=True):
+            positive, index = assign(target.boxes, windows, strides)
+            own[positive] = target.labels[index]
+            samples.append(RoISamples(windows[positive], target.labels[index], index))
+            moves = self.coder.encode_single(target.boxes[index], windows[positive])
+            box_loss = box_loss + F.l1_loss(found[positive], moves, reduction="sum")
+        count = even_share(logits.new_tensor(sum(map(len, samples))))
+        class_loss = focal_loss_star(logits.flatten(0, 1), labels.flatten())
+        return {"loss_class": class_loss / count, "loss_box": box_loss / count}, samples
+
+    def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
+        """Detections of each image after non-maximum suppression, not clipped to it."""
+        windows, _ = all_windows(features, self.sizes)
+        limit = max(self.pre_nms, 10 * self.max_detections) * len(features)
+        detections = []
+        for logits, offsets in zip(*self(features), strict=True):
+            probability = logits.sigmoid().flatten()
+            chosen = (probability > self.score_threshold).nonzero()[:, 0]
+            if len(chosen) > limit:
+                chosen = chosen[probability[chosen].topk(limit).indices]
+            index, labels = chosen // self.num_classes, chosen % self.num_classes
+            boxes = self.coder.decode_single(offsets[index], windows[index])
+            found = Detections(boxes, probability[chosen], labels, windows[index])
+            keep = batched_nms(boxes, found.scores, labels, self.nms_iou)
+            detections.append(found[keep[: self.max_detections]])
+        return detections
+
+
+class TensorMaskHead(nn.Module):
+    """Masks of windows by a tensor bipyramid: windows of twice the side have as fine masks.
+
+    The features of a level are upsampled to the cells of masks, fused with the finest level's, and
+    give aligned masks by a 1×1 convolution, which ``swap_align2nat`` converts. Only what the
+    windows that are asked for need is computed.
+
+    Args:
+        in_channels: Of the features.
+        sizes: Sides of the windows of a cell, in cells of its level, and so of aligned masks.
+        mask_stride: Pixels per cell of masks, at any level.
+        channels: Width of the tower.
+        num_convs: Convolutions in the tower.
+        norm: Builds a norm after each of them; published without.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        sizes: Sequence[int],
+        mask_stride: int = 4,
+        channels: int = 128,
+        num_convs: int = 4,
+        norm: NormLayer | None = None,
+    ) -> None:
+        super().__init__()
+        self.sizes, self.mask_stride = tuple(sizes), mask_stride
+        self.tower = _tower(in_channels, [channels] * num_convs, norm_layer=norm)
+        self.fuse = _tower(channels, [channels], norm_layer=norm)
+        self.aligned = nn.ModuleList(nn.Linear(channels, size**2) for size in sizes)
+        initialise(self, _NORMAL)
+
+    def forward(self, features: Features, windows: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Masks of windows, given per image: those of the same size as rows and logits n×V×V."""
+        boxes = torch.cat(windows)
+        image = torch.cat([box.new_full((len(box),), i).long() for i, box in enumerate(windows)])
+        sides, centres = boxes[:, 2] - boxes[:, 0], (boxes[:, :2] + boxes[:, 2:]) / 2
+        first, *_ = features
+        finest = self._upsampled(features[first], first)
+        groups = []
+        for stride, level in features.items():
+            of_sizes = [(sides == stride * size).nonzero()[:, 0] for size in self.sizes]
+            images = image[torch.cat(of_sizes)].unique()
+            if stride > first and not len(images):  # the first is computed to use all weights
+                continue
+            maps = fine = finest[images]
+            if stride > first:
+                maps = self._upsampled(level[images], stride)[..., : fine.shape[2], : fine.shape[3]]
+            # A window's cells are around pixel stride·x: some may lie half beyond the last ones.
+            maps = F.pad(self.fuse(fine + maps), (0, 1, 0, 1), mode="replicate")
+            for size, own, linear in zip(self.sizes, of_sizes, self.aligned, strict=True):
+                if stride > first and not len(own):
+                    continue
+                weight, bias = (p.unflatten(0, (size, size)) for p in linear.parameters())
+                cells = (centres[own] / stride).long()  # x and y
+                places = torch.stack([torch.searchsorted(images, image[own]), *cells.T.flip(0)], 1)
+                factor = stride // self.mask_stride
+                groups.append((own, natural_masks(maps, weight, bias, factor, places)))
+        return groups
+
+    def _upsampled(self, level: Tensor, stride: int) -> Tensor:
+        maps, factor = self.tower(level), stride // self.mask_stride
+        return maps if factor == 1 else F.interpolate(maps, scale_factor=factor, mode="bilinear")
+
+    def loss(
+        self, groups: list[tuple[Tensor, Tensor]], samples: list[RoISamples], targets: list[Targets]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy, a mean over the cells of each mask, with more weight on objects' cells."""
+        total: Any = 0
+        bounds = list(pairwise(accumulate(map(len, samples), initial=0)))
+        for rows, logits in groups:
+            size, truths = logits.shape[-1], []
+            for (start, stop), own, target in zip(bounds, samples, targets, strict=True):
+                own = own[rows[(rows >= start) & (rows < stop)] - start]
+                truths.append(crop_masks(target.masks, own.boxes, size, index=own.target_index))
+            loss = F.binary_cross_entropy_with_logits(
+                logits, torch.cat(truths), pos_weight=logits.new_tensor(1.5), reduction="sum"
+            )
+            total = total + loss / size**2
+        count = even_share(total.new_tensor(sum(map(len, samples))))
+        return {"loss_mask": 2 * total / count}
