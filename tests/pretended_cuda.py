@@ -16,6 +16,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -118,6 +119,11 @@ class PretendedCuda(TorchFunctionMode):
             device, dtype = _kind(args[0])
             func, args = torch.tensor, args[1:]
             kwargs = {"dtype": dtype, "device": device} | kwargs
+        if func is F.embedding_bag and args[0].dim() == 2:  # makes its offsets out of our sight
+            bags, per_bag = args[0].flatten(), args[0].shape[1]
+            kwargs["offsets"] = torch.arange(0, len(bags), per_bag).to(_META)
+            kwargs["per_sample_weights"] = kwargs["per_sample_weights"].flatten()
+            args = (bags, *args[1:])
         if func in {Tensor.__getitem__, Tensor.__setitem__}:
             args = (args[0], _listed(args[1]), *args[2:])
         if func in {torch.tensor, torch.as_tensor} and kwargs.get("device") == _META:
@@ -213,7 +219,8 @@ def mapped(change: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, dict):
         return {key: mapped(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([mapped(change, item) for item in value])
+        items = [mapped(change, item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if is_dataclass(value):
         return replace(
             value, **{f.name: mapped(change, getattr(value, f.name)) for f in fields(value)}

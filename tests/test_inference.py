@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from b2inst.inference import FastNetwork, chosen_precision, fast_network, winograd
 from b2inst.models import CATALOG, BasisSegmenter, Segmenter, create_model
 from b2inst.modules.backbones import FrozenNorm, MobileNetFPN, ResNetFPN
+from b2inst.modules.center_mask import FCOSDetector
+from b2inst.modules.masklab import MaskLabHead
+from b2inst.modules.tensor_mask import TensorMaskHead
+from b2inst.structures import Features
 from b2inst.weights import load_model, save_model
 
 NORMS = (nn.BatchNorm2d, FrozenNorm)
@@ -56,6 +60,21 @@ def _skipped_norms(module: nn.Module) -> list[bool]:
     return skipped
 
 
+def _mask_logits(model: Any, features: Features) -> Tensor:
+    """What the mask of one box, or window, is made from."""
+    boxes = [torch.tensor([[9.0, 5, 110, 120]])]
+    if model.mask_head is None:
+        return cast(Tensor, model.detector.regions(model.detector.maps(features), boxes)[-1])
+    if isinstance(model.mask_head, TensorMaskHead):
+        groups = model.mask_head(features, [torch.tensor([[10.0, 10, 54, 54]])])
+        return cast(Tensor, groups[0][1])  # of windows of 11 cells
+    sizes = [[(128, 128)]] if isinstance(model.detector, FCOSDetector) else []
+    outputs = model.mask_head(features, boxes, *sizes)
+    if isinstance(model.mask_head, MaskLabHead):
+        return model.mask_head.masks(outputs, torch.tensor([1]))[1]
+    return cast(Tensor, getattr(outputs, "coarse", outputs).logits)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", TINY)
 def test_every_family_keeps_its_maps(name: str, precision: Any) -> None:
@@ -69,12 +88,7 @@ def test_every_family_keeps_its_maps(name: str, precision: Any) -> None:
         features = model.backbone(image)
         if isinstance(model, BasisSegmenter):
             return [*features.values(), model.basis_head(features).maps]
-        head = cast(Any, model).mask_head
-        boxes = [torch.tensor([[9.0, 5, 110, 120]])]
-        sizes = [[(128, 128)]] if name.startswith("centermask") else []
-        masks = head(features, boxes, *sizes)
-        masks = masks.coarse if name.startswith("pointrend") else masks
-        return [*features.values(), masks.logits]
+        return [*features.values(), _mask_logits(model, features)]
 
     with torch.inference_mode():
         expected = maps()

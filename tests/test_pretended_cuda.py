@@ -190,8 +190,9 @@ def test_a_prediction_is_explained_drawn_and_written(index: CocoIndex, tmp_path:
         assert shown.boundary.device == CUDA
         assert draw_heat(shown.boundary, (48, 64)).shape == image.shape
         draw_instances(image, shown.instances)
-    first, second = map(read_predictions, files)
-    assert first == second
+    for one, other in zip(*map(read_predictions, files), strict=True):
+        assert one.pop("segmentation") == other.pop("segmentation")
+        torch.testing.assert_close(one, other)  # its RoIAlign rounds otherwise
 
 
 def test_a_model_is_timed() -> None:

@@ -77,9 +77,9 @@ class FCISDetector(VotingDetector):
         """Losses by name, of the hardest proposals (online hard example mining)."""
         proposals, losses = self._propose(features, batch, self._truths(targets))
         boxes = [torch.cat([own, t.boxes]) for own, t in zip(proposals, targets, strict=True)]
-        each = self.region_losses(self.regions(self.maps(features), boxes), boxes, targets)
-        hard, start = [], 0
-        for own in each.sum(1).split([len(own) for own in boxes]):
-            hard.append(own.topk(min(self.hard_samples, len(own))).indices + start)
-            start += len(own)
-        return losses | mean_losses(each[torch.cat(hard)])
+        maps = self.maps(features)
+        with torch.no_grad():
+            each = self.region_losses(self.regions(maps, boxes), boxes, targets).sum(1)
+        parts = zip(boxes, each.split([len(own) for own in boxes]), strict=True)
+        hard = [own[loss.topk(min(self.hard_samples, len(own))).indices] for own, loss in parts]
+        return losses | mean_losses(self.region_losses(self.regions(maps, hard), hard, targets))

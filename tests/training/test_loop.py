@@ -271,6 +271,17 @@ def test_bfloat16_trains_in_single_precision_weights(
     assert torch.tensor(log(tmp_path)[0]["total"]).isfinite()
 
 
+def test_mixed_precision_does_not_round_boxes(
+    run: Run, dataset: MakeDataset, model: MakeModel, tmp_path: Path
+) -> None:
+    trained, seen = model(), []
+    trained.register_forward_pre_hook(lambda _, given: seen.extend(t.boxes for t in given[1]))
+    schedule = Schedule(iterations=1, batch_size=2)
+    run(tmp_path, dataset(), model=trained, schedule=schedule, precision="bf16-mixed")
+    assert {boxes.dtype for boxes in seen} == {torch.float32}
+    assert any((boxes != boxes.bfloat16()).any() for boxes in seen)
+
+
 def test_computing_activations_again_changes_no_bit(
     whole: dict[str, Any], run: Run, dataset: MakeDataset, tmp_path: Path
 ) -> None:

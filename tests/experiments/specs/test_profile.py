@@ -19,7 +19,12 @@ from b2inst.weights import save_model
 NAMES = ["smoke", "tiny", "small", "nuclei", "coco-1x"]
 COCO = ["coco-1x", "coco-1x-aug", "coco-1x-r101", "coco-1x-aug-r101", "coco-3x", "coco-3x-r101"]
 #: Of families that the others have a recipe of their own for, by which they are trained there.
-RECIPES = {"yolact-800k": "yolact", "mask-rcnn-1x": "maskrcnn", "mask-rcnn-3x": "maskrcnn"}
+RECIPES = {
+    "yolact-800k": "yolact",
+    "mask-rcnn-1x": "maskrcnn",
+    "mask-rcnn-3x": "maskrcnn",
+    "fcispp-1x": "fcispp",
+}
 ALL = sorted({*NAMES, *COCO, *RECIPES, "finetune", "beyond"})
 
 
