@@ -117,6 +117,7 @@ SLOW = [
         "fcispp-tiny",
         "mnc-tiny",
         "masklab-tiny",
+        "tensormask-tiny",
         "maskrcnn-r50",
     )
     for runtime in RUNTIMES

@@ -60,6 +60,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "fcispp": ("fcispp-tiny", {}),
     "mnc": ("mnc-tiny", {}),
     "masklab": ("masklab-tiny", {}),
+    "tensormask": ("tensormask-tiny", {}),
     "untiled": ("b2inst-blendmask-tiny", {"shorter": None, "longer_max": None}),
 }
 
@@ -277,6 +278,9 @@ PARTS = {
     "modules/prior_box_head.py": "yolact",
     "modules/prior_targets.py": "yolact",
     "modules/scoring_head.py": "b2inst-blendmask",
+    "modules/tensor_mask.py": "tensormask",
+    "modules/windows.py": "tensormask",
+    "ops/align2nat.py": "tensormask",
     "ops/boundary.py": "b2inst-blendmask",
     "ops/fast_nms.py": "yolact",
     "ops/frame_masks.py": "yolact",
@@ -353,6 +357,9 @@ def _found(forgetful: Forgetful, case: str, make_targets: Callable[..., Targets]
         ("mnc", "detector", "detect"),
         ("masklab", "mask_head", "forward"),
         ("masklab", "mask_head", "loss"),
+        ("tensormask", "detector", "loss"),
+        ("tensormask", "detector", "detect"),
+        ("tensormask", "mask_head", "forward"),
         ("ms-rcnn", "scoring_head", "forward"),
         ("ms-rcnn", "scoring_head", "loss"),
     ],

@@ -36,6 +36,7 @@ TRAINED = {
     "masklab-tiny": {"shorter": 48, "longer_max": 48},
     "mnc-tiny": {"shorter": 48, "longer_max": 48},
     "pointrend-tiny": {"shorter": 48, "longer_max": 48},
+    "tensormask-tiny": {"shorter": 48, "longer_max": 48},
 }
 
 

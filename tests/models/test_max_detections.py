@@ -18,6 +18,7 @@ FAMILIES = {
     "fcis-tiny": {"shorter": None, "longer_max": None},
     "mnc-tiny": {"shorter": None, "longer_max": None},
     "masklab-tiny": {"shorter": None, "longer_max": None},
+    "tensormask-tiny": {"shorter": None, "longer_max": None},
 }
 
 

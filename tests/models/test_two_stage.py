@@ -30,6 +30,7 @@ NAMES = [
     "fcispp-tiny",
     "mnc-tiny",
     "masklab-tiny",
+    "tensormask-tiny",
 ]
 _RCNN = {"objectness", "rpn_box_reg", "class", "box", "mask"}
 #: Parts of each model's loss.
@@ -43,6 +44,7 @@ LOSSES = {
     "mnc-tiny": _RCNN,
     "masklab-tiny": _RCNN | {"coarse_mask", "semantic", "direction"},
     "centermask-tiny": {"class", "box", "centerness", "mask", "iou_score"},
+    "tensormask-tiny": {"class", "box", "mask"},
 }
 SCORED = ("ms-rcnn-tiny", "centermask-tiny")
 

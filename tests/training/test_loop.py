@@ -234,6 +234,7 @@ def test_a_training_that_goes_on_remembers_its_best(
         "fcis-tiny",
         "mnc-tiny",
         "masklab-tiny",
+        "tensormask-tiny",
     ],
 )
 @pytest.mark.parametrize("recompute", [False, True])
