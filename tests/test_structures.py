@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from b2inst.structures import Detections, FrameMasks, Instances, RoIMasks, Targets
+from b2inst.structures import Detections, FrameMasks, Instances, RoIMasks, Targets, WindowMasks
 
 
 def detections(count: int) -> Detections:
@@ -146,3 +146,21 @@ def test_some_masks_are_pasted_in_a_given_order() -> None:
         pasted = masks[order].paste(boxes[order], (32, 40), (32, 40))
         assert pasted.any()
         assert pasted.equal(masks.paste(boxes, (32, 40), (32, 40))[order])
+
+
+def test_masks_of_windows_are_pasted_one_by_one() -> None:
+    """Of two sizes, in windows that reach beyond the image, which has other proportions."""
+    windows = torch.tensor([[-10.0, -10, 30, 30], [20, 6, 60, 46], [4, 4, 24, 24]])
+    masks = WindowMasks([*blobs(2, 8, 8), *blobs(1, 5, 5)], windows)
+    boxes, size = torch.zeros(3, 4), (20, 40)  # boxes are of no matter
+    pasted = masks.paste(boxes, size, (40, 60))
+    assert pasted.shape == (3, *size)
+    scaled = windows * torch.tensor([40 / 60, 20 / 40] * 2)
+    for mask, own, window in zip(pasted, masks.probabilities, scaled, strict=True):
+        assert mask.any()
+        alone = RoIMasks(own[None], window[None])
+        assert mask.equal(alone.paste(window[None], size, size)[0])
+    order = torch.tensor([2, 0])
+    assert masks[order].paste(boxes[order], size, (40, 60)).equal(pasted[order])
+    none = masks[order[:0]]
+    assert none.paste(boxes[:0], size, (40, 60)).shape == (0, *size)

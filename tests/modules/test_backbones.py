@@ -12,6 +12,7 @@ from b2inst.modules.backbones import (
     FrozenNorm,
     MobileNetFPN,
     ResNetFPN,
+    TensorMaskFPN,
     TinyFPN,
     YolactFPN,
 )
@@ -129,6 +130,25 @@ def test_a_pyramid_from_p2_whose_p6_is_every_other_cell_of_p5(resnet: str) -> No
         stride: (1, 8, 128 // stride, 192 // stride) for stride in (4, 8, 16, 32, 64)
     }
     assert levels[64].equal(levels[32][:, :, ::2, ::2])
+
+
+@torch.no_grad()
+def test_levels_of_tensormask_are_means_and_p6_is_from_c5() -> None:
+    torch.manual_seed(0)
+    model = TensorMaskFPN(resnet="resnet18", frozen_norm=False, channels=8).eval()
+    images = torch.rand(1, 3, 128, 256)
+    levels = model(images)
+    assert tuple(levels) == model.strides == (4, 8, 16, 32, 64, 128)
+    stages = list(model.body(images).values())
+    merged = None
+    for k, stride in reversed(list(enumerate((4, 8, 16, 32)))):
+        lateral = model.fpn.inner_blocks[k](stages[k])
+        above = None if merged is None else merged.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        merged = lateral if above is None else lateral / 2 + above / 2
+        torch.testing.assert_close(levels[stride], model.fpn.layer_blocks[k](merged))
+    top = model.fpn.extra_blocks
+    torch.testing.assert_close(levels[64], top.p6(stages[-1]))
+    torch.testing.assert_close(levels[128], top.p7(levels[64].relu()))
 
 
 @pytest.mark.parametrize("frozen", [False, True])
