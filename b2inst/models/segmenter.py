@@ -223,7 +223,9 @@ class Segmenter(nn.Module):
         """Rank by Eq. 2, and scale boxes and masks to the pixels of the images.
 
         Args:
-            network_sizes, image_sizes: (height, width) of each image in the network and as given.
+            prediction: Of all images.
+            network_sizes: (height, width) of each image in the network.
+            image_sizes: (height, width) of each image as given.
 
         Returns:
             Instances of each image, and the detections that they are.

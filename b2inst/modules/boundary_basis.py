@@ -163,12 +163,15 @@ def add_boundary(
     and not ``as_basis``; (b) ``fused`` and not ``as_basis``; (c) ``fused``; (d) not ``as_basis``.
 
     Args:
+        basis_head: Predicts the other bases.
         make_branch: Builds a branch from arguments of ``BasisHead``.
-        branch_channels, branch_convs: Width of the boundary's own branch, and its convolutions. A
-            width of 0 shares the basis head, whose last map is then the boundary.
+        branch_channels: Width of the boundary's own branch; 0 shares the basis head, whose last map
+            is then the boundary.
+        branch_convs: Convolutions of the branch.
         pyramid_strides: Levels that a fused branch reads, finest first; a single one reads that.
         fused: The branch reads several levels of the pyramid, summed, instead of the finest.
-        as_basis, detach: See ``BoundaryBasis``.
+        as_basis: The boundary is a basis too (``BoundaryBasis``).
+        detach: The mask loss does not train the boundary.
         losses: Arguments of ``BoundaryLoss``.
 
     Raises:

@@ -155,6 +155,8 @@ class SpatialAttentionMaskHead(RoIMaskHead):
         """Masks of N boxes, given per image in network-input pixels.
 
         Args:
+            features: By stride.
+            boxes: Per image, x1 y1 x2 y2.
             sizes: (height, width) of each image, not padded.
         """
         levels = adaptive_levels(boxes, sizes, self.pooler.strides)

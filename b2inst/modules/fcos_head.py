@@ -155,7 +155,8 @@ class FCOSHead(InstanceHead):
         above the threshold; the score is the square root of that product, as published.
 
         Args:
-            limit: Per image (default: ``max_detections``).
+            outputs: Of all images.
+            limit: Largest number per image (default: ``max_detections``).
         """
         most = self.max_detections if limit is None else limit
         points = self._points(outputs)

@@ -80,7 +80,11 @@ def assign(
 
     Args:
         points: Per level hw×2.
-        strides, sizes_of_interest: Per level.
+        strides: Of the levels, in pixels.
+        sizes_of_interest: Smallest and largest distance of each level, in pixels.
+        targets: Of each image.
+        num_classes: C.
+        radius: In strides.
         centres: Gives the centre of each object of an image, N×2.
     """
     xy = torch.cat(list(points))

@@ -24,6 +24,7 @@ def initialise(part: nn.Module, weight: Callable[[Tensor], object]) -> None:
     """Initialise all convolutions and linear layers of a part; biases are set to 0.
 
     Args:
+        part: Initialised in place.
         weight: Initialises a weight in place, such as ``nn.init.xavier_uniform_``.
     """
     for layer in part.modules():
@@ -90,7 +91,8 @@ class PositionConv(nn.Conv2d):
 
         Args:
             levels: Features, B×C×h×w each.
-            image, position: P int64 each; positions count the cells of all levels, row by row.
+            image: P int64.
+            position: P int64, counting the cells of all levels, row by row.
         """
         shapes = torch.tensor([level.shape[2:] for level in levels], device=position.device)
         counts = shapes.prod(1)
@@ -133,6 +135,8 @@ class RoIPooler(nn.Module):
         """Pool N boxes, given per image in network-input pixels, to N×C×R×R.
 
         Args:
+            features: By stride.
+            boxes: Per image, x1 y1 x2 y2.
             levels: N int64, which of the levels each box is pooled from (default: by its size).
         """
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])

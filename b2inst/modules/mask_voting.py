@@ -70,6 +70,8 @@ class VotingDetector(RegionDetector):
         """Detections of each image; their coefficients are the R² probabilities of the mask.
 
         Args:
+            features: By stride.
+            batch: The images.
             views: If any, the features are for proposals only. Each region is predicted from the
                 view that brings its area nearest to ``side``² pixels, and from its mirror image,
                 and the outputs are averaged.
@@ -190,7 +192,8 @@ def vote_masks(
         masks: M×C×R×R probabilities in [0, 1] over the regions, or M×1×R×R.
         boxes: M×4, the regions.
         scores: M×C.
-        rows, labels: N int64 each, region and class of the detections.
+        rows: N int64, regions of the detections.
+        labels: N int64, classes of the detections.
 
     Returns:
         N×R×R in [0, 1], over the regions of the detections.

@@ -106,6 +106,7 @@ class PointRendHead(nn.Module):
         """Mask logits of all classes at points of N boxes.
 
         Args:
+            features: By stride.
             boxes: Per image, N in total.
             coarse: N×K×r×r logits.
             points: N×P×2, x and y as fractions of the box.

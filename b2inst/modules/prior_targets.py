@@ -90,7 +90,8 @@ def assign(
 
     Args:
         priors: S×4 centre x, y, width and height.
-        boxes, labels: Of each image N×4 x1 y1 x2 y2, in the same units, and N.
+        boxes: Of each image N×4 x1 y1 x2 y2, in the same units.
+        labels: Of each image N.
         crowds: Of each image M×4 boxes of crowd regions, if they are known.
     """
     images = [_assign_image(priors, *image) for image in zip(boxes, labels, strict=True)]

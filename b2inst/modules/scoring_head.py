@@ -75,6 +75,7 @@ class ScoringHead(nn.Module):
         """Predict the qualities of N masks: logits by branch, N each, of a quality in [0, 1].
 
         Args:
+            features: By stride.
             boxes: Per image, N in total, in network-input pixels.
             masks: N predicted masks with those boxes.
         """

@@ -41,7 +41,8 @@ def assign(boxes: Tensor, windows: Tensor, strides: Tensor) -> tuple[Tensor, Ten
 
     Args:
         boxes: N×4.
-        windows, strides: Of ``all_windows``.
+        windows: S×4, of ``all_windows``.
+        strides: S, of ``all_windows``.
 
     Returns:
         Index of each positive window and of its object, P int64 each.

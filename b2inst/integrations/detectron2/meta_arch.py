@@ -30,7 +30,7 @@ class B2InstSegmenter(nn.Module):
         input_format: Order of the channels of the images that come in, "BGR" or "RGB".
     """
 
-    @configurable
+    @configurable  # type: ignore[untyped-decorator]
     def __init__(self, *, segmenter: Segmenter, input_format: str = "BGR") -> None:
         super().__init__()
         if input_format not in ("BGR", "RGB"):
