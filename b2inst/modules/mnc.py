@@ -78,7 +78,7 @@ class MNCDetector(VotingDetector):
         boxes, *_ = self.roi_heads.select_training_samples(proposals, truths)
         outputs = self.regions(features, boxes)
         first = mean_losses(self.region_losses(outputs, boxes, targets))
-        boxes = self.moved(boxes, outputs.moves, batch)
+        boxes = self.moved(boxes, limit_gradient(outputs.moves, len(boxes)), batch)
         outputs = self.regions(features, boxes)
         second = mean_losses(self.region_losses(outputs, boxes, targets))
         return losses | {name: first[name] + second[name] for name in first}
@@ -92,10 +92,25 @@ class MNCDetector(VotingDetector):
         anchors = rpn.anchor_generator(ImageList(batch.images, batch.sizes), levels)
         counts = [level[0].numel() for level in logits]
         logits, moves = concat_box_prediction_layers(logits, moves)
-        boxes = rpn.box_coder.decode(moves, anchors).unflatten(0, (len(anchors), -1))[:, :, 0]
+        boxes = rpn.box_coder.decode(limit_gradient(moves, len(anchors)), anchors)
+        boxes = boxes.unflatten(0, (len(anchors), -1))[:, :, 0]
         proposals, _ = rpn.filter_proposals(boxes, logits, batch.sizes, counts)
         if truths is None:
             return proposals, {}
         labels, objects = rpn.assign_targets_to_anchors(anchors, truths)
         losses = rpn.compute_loss(logits, moves, labels, rpn.box_coder.encode(objects, anchors))
         return proposals, dict(zip(("loss_objectness", "loss_rpn_box_reg"), losses, strict=True))
+
+
+def limit_gradient(moves: Tensor, images: int) -> Tensor:
+    """Return the same moves, to which no number gets a gradient beyond ±1/512 per image.
+
+    This is the authors' limit. Without it, the gradient of masks and classes in the moved boxes
+    outweighs that of the boxes' own loss, and the proposals get worse.
+    """
+    moves, limit = moves.view_as(moves), 1 / (512 * images)
+    if moves.requires_grad:
+        moves.register_hook(
+            lambda gradient: None if gradient is None else gradient.clamp(-limit, limit)
+        )
+    return moves

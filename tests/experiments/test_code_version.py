@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_utils
 
 from b2inst.data import CocoIndex
@@ -22,6 +23,7 @@ from b2inst.experiments.runs.measuring import measure
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
+from b2inst.models import create_model
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -67,6 +69,24 @@ def test_training(model: str, spec: RunSpec, tmp_path: Path) -> None:
     }
     # Two kinds of CPU differ by some 1e-5 after three steps.
     assert_as_before(model, code_version.TRAINING, found, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_prediction(model: str, spec: RunSpec, tmp_path: Path) -> None:
+    prepare(spec.data, tmp_path)
+    truth = load_split(spec.data, "test", tmp_path)
+    torch.manual_seed(0)
+    segmenter = create_model(model, num_classes=2, **TRAINED[model])
+    segmenter._detector.score_threshold = 0.01
+    found = {}
+    for image in truth.images:
+        (result,) = segmenter.predict([image.path])
+        found[f"{image.id} number"] = float(len(result))
+        found[f"{image.id} scores"] = float(result.scores.sum())
+        found[f"{image.id} boxes"] = float(result.boxes.sum())
+        found[f"{image.id} masks"] = float(result.masks.sum())
+    name = f"{model} predicts"
+    assert_as_before(name, code_version.PREDICTION, found, tolerance=1e-2)
 
 
 def _detections(truth: CocoIndex) -> list[Any]:

@@ -9,7 +9,7 @@ from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import box_iou, roi_align
 
 from b2inst.modules.faster_rcnn import RegionDetector
-from b2inst.modules.mnc import MNCDetector
+from b2inst.modules.mnc import MNCDetector, limit_gradient
 from b2inst.structures import Features, ImageBatch, Targets
 
 MakeTargets = Callable[..., Targets]
@@ -136,3 +136,15 @@ def test_images_without_objects_and_without_proposals(make_targets: MakeTargets)
         assert losses["loss_box"] == losses["loss_mask"] == 0
         torch.stack(list(losses.values())).sum().backward()
     assert [len(found) for found in model.eval().detect(features(), BATCH)] == [0, 0]
+
+
+def test_the_gradient_of_boxes_is_limited_and_not_that_of_losses() -> None:
+    moves = torch.randn(5, 4, requires_grad=True)
+    weights = torch.randn(5, 4) / 100
+    limited = limit_gradient(moves, images=2)
+    assert torch.equal(limited, moves)
+    ((limited * weights).sum() + (3 * moves).sum()).backward()
+    expected = 3 + weights.clamp(-1 / 1024, 1 / 1024)
+    torch.testing.assert_close(moves.grad, expected)
+    assert (weights.abs() > 1 / 1024).any()
+    assert torch.equal(limit_gradient(weights, images=2), weights)  # without a gradient

@@ -10,8 +10,8 @@ from __future__ import annotations
 #: Decides the weights of a run: data, models, losses, schedule.
 TRAINING = 1
 
+#: Decides the predictions of given weights, and their speed.
+PREDICTION = 1
+
 #: Decides the metrics of given predictions.
 EVALUATION = 1
-
-#: Decides the speed of given weights.
-PREDICTION = 1

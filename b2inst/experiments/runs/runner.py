@@ -90,8 +90,16 @@ def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
 
 
 def _is_evaluated(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    metrics = run.metrics(spec.data.split_label(split))
-    return metrics is not None and evaluation_settings(spec, split).items() <= metrics.items()
+    label = spec.data.split_label(split)
+    metrics = run.metrics(label)
+    settings = evaluation_settings(spec, split)
+    return metrics is not None and settings.items() <= metrics.items() and _is_current(run, label)
+
+
+def _is_current(run: Run, label: str) -> bool:
+    """Return whether the predictions for a split were made by this version of the code."""
+    version = run.provenance().get("predictions", {}).get(label, 1)  # the first was not recorded
+    return bool(version == code_version.PREDICTION)
 
 
 def is_stale(run: Run) -> bool:
@@ -107,7 +115,7 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
         warnings.warn(
             f"{len(stale)} of {len(runs)} runs were trained by another version of the code and may "
             f"differ from what it gives now: {', '.join(stale)}. The training code is at version "
-            f"{code_version.TRAINING}; retrain them with --rerun",
+            f"{code_version.TRAINING}; retrain them with `b2inst table --rerun`",
             StaleRunWarning,
             stacklevel=2,
         )
@@ -201,11 +209,15 @@ class _Session:
         """A split, and the run's predictions for it, which are written if they are missing."""
         index, label = self._load(split), self.spec.data.split_label(split)
         path = self.run.predictions_path(label)
-        if from_first(lambda: not path.is_file()):
+        if from_first(lambda: not (path.is_file() and _is_current(self.run, label))):
             model = from_first(lambda: load_model(self.run.model_path))
             model.to(resolve_device(self.machine.device))
             check_classes(model, index)
-            with self._recorded(f"predict {label}", self._data_facts(split, index)):
+            path.unlink(missing_ok=True)
+            facts = self._data_facts(split, index)
+            versions = self.run.provenance().get("predictions", {})
+            facts["predictions"] = versions | {label: code_version.PREDICTION}
+            with self._recorded(f"predict {label}", facts):
                 batch, progress = self.machine.batch, self.progress
                 write_predictions(model, index, path, batch_size=batch, progress=progress)
         return index, path

@@ -66,14 +66,22 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
         What was replaced or added: folders of tables, and files.
 
     Raises:
-        RunError: There are none, or a table was made from uncommitted code.
+        RunError: There are none, a table was made from uncommitted code, or it has fewer seeds than
+            the published one.
     """
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
         raise RunError(f"{workspace.shown(source)}: no results; make some with `b2inst table`")
-    tables = [p for p in sorted(source.glob("*/*.json")) if p.stem == p.parent.name]
+    tables = [p for p in sorted(source.glob("*/*.json")) if "table" in read_json(p)]
     for path in tables:
-        costs = TableResult.load(path).provenance["runs"]
+        table = TableResult.load(path)
+        known = target / path.relative_to(source)
+        if known.is_file() and table.seeds < (seeds := TableResult.load(known).seeds):
+            raise RunError(
+                f"{workspace.shown(path)}: {table.seeds} of the {seeds} seeds of the published "
+                "table; run the others, or delete the published table first"
+            )
+        costs = table.provenance["runs"]
         if unclean := [name for name, cost in costs.items() if cost["dirty"] is not False]:
             raise RunError(
                 f"{workspace.shown(path)}: runs {', '.join(unclean)} were made from code that was "

@@ -97,6 +97,23 @@ def test_other_bins_metrics_or_evaluation_code_ask_for_new_metrics(
     assert set(done.resampled("test")) == set(content["resampled"])
 
 
+def test_other_prediction_code_asks_for_new_predictions(
+    finished: tuple[RunSpec, Workspace, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, workspace, done = finished
+    assert done.provenance()["predictions"] == {"test": code_version.PREDICTION}
+    before, metrics = _times(done.folder), done.metrics("test")
+    monkeypatch.setattr(code_version, "PREDICTION", 7)
+    assert not is_complete(done, spec, "test")
+    run(spec, workspace, progress=False)
+    assert is_complete(done, spec, "test")
+    assert done.provenance()["predictions"] == {"test": 7}
+    assert done.metrics("test") == metrics
+    path = str(done.predictions_path("test"))
+    assert _times(done.folder)[path] > before[path]
+    assert _times(done.folder)[str(done.model_path)] == before[str(done.model_path)]
+
+
 def test_other_code_is_a_loud_warning(
     finished: tuple[RunSpec, Workspace, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,12 +96,14 @@ def test_publishing_moves_tables_and_keeps_what_has_no_successor(
 ) -> None:
     kept = workspace.published / "smoke/table2/table2.json"
     old = workspace.published / "smoke/table1/curves.png"
-    for path in (kept, old, workspace.results / "bench.json"):
+    figures = workspace.results / "smoke/figures/figures.json"  # not a table
+    for path in (kept, old, figures, workspace.results / "bench.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     result = _published(workspace, fake_run, (0,))
     assert load_published("smoke", "table1", workspace) == result
     assert kept.is_file()
+    assert (workspace.published / "smoke/figures/figures.json").is_file()
     assert not old.exists()  # of the replaced table
     assert not (workspace.results / "smoke").exists()
     assert (workspace.published / "bench.json").is_file()
@@ -118,3 +120,20 @@ def test_only_committed_code_is_published(workspace: Workspace, fake_run: Any) -
     with pytest.raises(RunError, match=f"runs {dirty} were made from code that was not committed"):
         publish("smoke", workspace)
     assert path.is_file()
+
+
+def test_a_table_of_another_split_is_checked_too(workspace: Workspace, fake_run: Any) -> None:
+    result = _table(workspace, fake_run, (0,))
+    result.provenance["runs"][result.row("HBB").runs[0]]["dirty"] = True
+    result.save(workspace.results / "smoke/table1-val/table1.json")
+    with pytest.raises(RunError, match=r"table1-val.table1\.json: runs .* not committed"):
+        publish("smoke", workspace)
+
+
+def test_fewer_seeds_do_not_replace_more(workspace: Workspace, fake_run: Any) -> None:
+    _published(workspace, fake_run, (0, 1))
+    with pytest.raises(
+        RunError, match=r"1 of the 2 seeds of the published table; run the others, or"
+    ):
+        _published(workspace, fake_run, (0,))
+    assert load_published("smoke", "table1", workspace).seeds == 2  # type: ignore[union-attr]
