@@ -146,7 +146,7 @@ def train(
     from b2inst.experiments.runs.preflight import check_plan
     from b2inst.experiments.runs.single_run import describe, named, single_run
     from b2inst.inference import resolve_device
-    from b2inst.ops.distributed import from_first
+    from b2inst.ops.distributed import from_rank_zero
     from b2inst.training.devices import join
     from b2inst.training.logs import check_logger
 
@@ -162,7 +162,7 @@ def train(
     device_name = resolve_device(machine.device)
     machine = machine.settled()
     world = join(device=machine.device)
-    data_here = from_first(lambda: prepare(plan.data, workspace.data))
+    data_here = from_rank_zero(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
     spec = single_run(
         model,

@@ -33,7 +33,7 @@ _FORMS = {
     "gated-": " with a boundary gate",
     "gated-convs-": " with a boundary gate and convolutions",
 }
-_TWO_STAGE = {
+_WITHOUT_BASES = {
     "maskrcnn": "Mask R-CNN",
     "ms-rcnn": "Mask Scoring R-CNN",
     "bmask-rcnn": "Boundary-preserving Mask R-CNN",
@@ -54,7 +54,7 @@ def _all_models() -> dict[str, tuple[str, str]]:
             for size in backbones:
                 found[f"{form}{family}-{size}"] = method + added, _BACKBONES[size]
     found |= {f"centermask-{size}": ("CenterMask", _BACKBONES[size]) for size in _COMMON}
-    for family, method in _TWO_STAGE.items():
+    for family, method in _WITHOUT_BASES.items():
         for size in ("tiny", "r50", "r101"):
             found[f"{family}-{size}"] = method, _BACKBONES[size]
     return found

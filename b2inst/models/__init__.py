@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from b2inst.models.basis_segmenter import with_bases as with_bases
     from b2inst.models.catalog import CATALOG as CATALOG
     from b2inst.models.catalog import PRETRAINED as PRETRAINED
-    from b2inst.models.catalog import TWO_STAGE as TWO_STAGE
+    from b2inst.models.catalog import WITHOUT_BASES as WITHOUT_BASES
     from b2inst.models.catalog import baseline_of as baseline_of
     from b2inst.models.catalog import create_model as create_model
     from b2inst.models.segmenter import Explanation as Explanation

@@ -1,4 +1,4 @@
-"""Four parts and how they meet: the paper's Figure 2."""
+"""A model with bases: backbone, instance head, basis head, assembler, scoring head (Figure 2)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BasisSegmenter(Segmenter):
         preprocessor, backbone: See ``Segmenter``.
         instance_head, basis_head, assembler: See ``b2inst.modules.interfaces``.
         scoring_head: Without one, the ranking score is the classification score.
-        oracle: Adds the true boundary where a predicted one would be, at test too: an upper bound,
-            which cannot predict an image without its true masks.
+        oracle: Uses true boundaries instead of predicted ones, at inference too (an upper bound).
+            Such a model needs the true masks to predict an image.
         exported: Computes ``network`` in place of the parts, in models that only predict.
     """
 
@@ -112,8 +112,8 @@ class BasisSegmenter(Segmenter):
     ) -> dict[str, Tensor]:
         """Train the scoring head on true boxes (paper §4.2), one mask per object.
 
-        The mask is that of the object's most central position. No gradient flows into it: rating a
-        mask should not bend it.
+        The mask is that of the object's most central position. No gradient flows into it: the
+        scoring loss must not change the mask.
         """
         order = positives.weights.argsort(stable=True)
         rank = torch.arange(len(order), device=order.device)

@@ -71,7 +71,7 @@ CATALOG |= {
     for name, family in tuple(CATALOG.items())
 }
 
-_TWO_STAGE: dict[str, Family] = {
+_WITHOUT_BASES: dict[str, Family] = {
     "maskrcnn": MaskRCNN(),
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
@@ -86,7 +86,7 @@ _TWO_STAGE: dict[str, Family] = {
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
     f"{name}-{variant}": replace(family, **added)
-    for name, family in _TWO_STAGE.items()
+    for name, family in _WITHOUT_BASES.items()
     for variant, added in _VARIANTS.items()
 }
 CATALOG |= {
@@ -97,7 +97,7 @@ CATALOG |= {
 }
 
 #: Families of models without bases, which B2Inst could not join.
-TWO_STAGE = frozenset({*_TWO_STAGE, "centermask"})
+WITHOUT_BASES = frozenset({*_WITHOUT_BASES, "centermask"})
 
 #: What an option may be, by the type of its default.
 _TYPES: dict[type, Any] = {

@@ -1,4 +1,4 @@
-"""What every model is to training, evaluation and users."""
+"""Interface that all models share."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class Segmenter(nn.Module):
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
         #: Side in pixels of the tiles that ``predict`` cuts images into to save memory; None for
-        #: whole images. Instances are the same away from the seams, but for group norms, whose
-        #: statistics are the tile's; those of more than 128 pixels may be cut at a seam. Only for
-        #: models that do not resize images.
+        #: whole images. Away from tile borders results are unchanged, except that group norms use
+        #: each tile's statistics. Instances larger than 128 pixels may be cut. Only for models that
+        #: do not resize images.
         self.tile: int | None = None
         self._precision: Precision = "float32"
         #: Predict through a ``FastNetwork``, equal up to rounding; False runs each operation as
@@ -120,7 +120,7 @@ class Segmenter(nn.Module):
         self._precision = chosen_precision(name, self.preprocessor.mean.device)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode, of which only the latter can predict."""
+        """Set training or evaluation mode; ``predict`` works only in evaluation mode."""
         if mode:
             forget_network(self)
         return super().train(mode)
@@ -154,7 +154,7 @@ class Segmenter(nn.Module):
         Raises:
             ValueError: An array or tensor of another shape or type.
             TileError: The model resizes images, or its tile is too small.
-            FileNotFoundError, PIL.UnidentifiedImageError: A path that is no readable image.
+            FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
         single = isinstance(images, str | os.PathLike | Image.Image)
@@ -259,7 +259,13 @@ class Segmenter(nn.Module):
 def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
     """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
 
-    A single quality is its own geometric mean; without any the class score ranks.
+    Args:
+        class_scores: S_class, N in [0, 1].
+        qualities: Predicted qualities by name, N each in [0, 1]. A single one is multiplied as it
+            is.
+
+    Returns:
+        N in [0, 1]; S_class itself if there are no qualities.
     """
     if not qualities:
         return class_scores

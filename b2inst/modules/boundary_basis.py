@@ -1,4 +1,4 @@
-"""The boundary beside the bases, and as one of them: HBB (paper §4.1, Table 2)."""
+"""Boundary supervision, and the holistic boundary basis (HBB; paper §4.1, Table 2)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BoundaryLoss(nn.Module):
         bce_weight, dice_weight, crisp_weight: Of the three losses; 0 leaves one out.
     """
 
-    roi_size = 28  #: that the map and the masks are pooled to, if local
+    roi_size = 28  #: in cells, if local
 
     def __init__(
         self,
@@ -66,7 +66,9 @@ class BoundaryLoss(nn.Module):
         masks = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
         truth = laplacian_boundary(masks, frame="constant").float()
         weight = mean_weight(truth.new_tensor(len(truth)))
-        if not len(truth):  # a mean over nothing; one empty box instead, without weight
+        if not len(
+            truth
+        ):  # no instances: one empty box without weight, so that all weights have a gradient
             pooled = 0 * logits[:1]
             truth = pooled[:, 0].detach()
         return {name: weight * loss for name, loss in self._losses(pooled[:, 0], truth).items()}
@@ -128,7 +130,7 @@ class BoundaryBasis(BoundarySupervision):
     Designs (c) and (e) of Table 2; (e) is B2Inst's.
 
     Args:
-        detach: The mask loss does not train the boundary through its use as a basis.
+        detach: Stop the mask loss's gradient at the boundary map.
         parts: Arguments of ``BoundarySupervision``.
     """
 
@@ -178,7 +180,7 @@ def add_boundary(
         ValueError: ``fused`` without a branch.
     """
     if fused and not branch_channels:
-        raise ValueError("fused needs a branch of the boundary's own: give branch_channels")
+        raise ValueError("fused needs a separate boundary branch: set branch_channels > 0")
     branch = None
     if branch_channels:
         branch = make_branch(

@@ -48,7 +48,7 @@ def mean_weight(count: Tensor) -> Tensor:
     return count / even_share(count)
 
 
-def from_first(compute: Callable[[], Value]) -> Value:
+def from_rank_zero(compute: Callable[[], Value]) -> Value:
     """Compute a value on rank 0 and broadcast it; an error is raised in all processes."""
     if not _distributed():
         return compute()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from b2inst.data import CocoDataset, CocoIndex, train_loader
 from b2inst.models import Segmenter
-from b2inst.ops.distributed import from_first, gathered, mean_over_devices, on_any_device
+from b2inst.ops.distributed import from_rank_zero, gathered, mean_over_devices, on_any_device
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import (
     deterministic,
@@ -161,7 +161,9 @@ class _Training:
     def resume(self) -> int:
         """Restore the checkpoint, if there is one; returns the number of completed iterations."""
         path = self.checkpoint
-        state = from_first(lambda: load_checkpoint(path, **self.facts) if path.exists() else None)
+        state = from_rank_zero(
+            lambda: load_checkpoint(path, **self.facts) if path.exists() else None
+        )
         if state is None:
             if self.fabric.is_global_zero:
                 self.best.unlink(missing_ok=True)  # of an earlier training
@@ -257,4 +259,4 @@ def _non_finite(
             "checkpoint is kept"
         )
     found = gathered(message)
-    return NonFiniteLossError(from_first(lambda: next(filter(None, found))))
+    return NonFiniteLossError(from_rank_zero(lambda: next(filter(None, found))))

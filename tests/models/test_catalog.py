@@ -8,7 +8,7 @@ import torch
 
 from b2inst.models import (
     CATALOG,
-    TWO_STAGE,
+    WITHOUT_BASES,
     BasisSegmenter,
     TwoStageSegmenter,
     baseline_of,
@@ -33,7 +33,7 @@ def parameters(module: torch.nn.Module) -> float:
 @pytest.mark.parametrize("name", sorted(CATALOG))
 def test_every_name_builds(name: str) -> None:
     model = create(name)
-    assert isinstance(model, TwoStageSegmenter) == (name.rpartition("-")[0] in TWO_STAGE)
+    assert isinstance(model, TwoStageSegmenter) == (name.rpartition("-")[0] in WITHOUT_BASES)
     if isinstance(model, BasisSegmenter):
         assert (model.scoring_head is not None) == name.startswith(("b2inst-", "gated-"))
         assert isinstance(model.basis_head, BoundaryBasis) == name.startswith("b2inst-")

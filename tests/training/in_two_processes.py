@@ -27,7 +27,7 @@ from b2inst.evaluation import write_predictions
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.modules.mask_heads import MaskIoUHead, boundary_loss, class_mask_loss
 from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, SemanticHead
-from b2inst.ops.distributed import even_share, from_first, gathered, mean_over_devices
+from b2inst.ops.distributed import even_share, from_rank_zero, gathered, mean_over_devices
 from b2inst.structures import RoIOutputs, RoISamples, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
 from b2inst.training.devices import World, launch, leave
@@ -251,9 +251,9 @@ def work(rank: int, port: int, annotations: str, images: str, folder: str) -> No
     found["share"] = even_share(torch.tensor(3.0 * rank)).item()
     found["least share"] = even_share(torch.tensor(0)).item()
     found["gathered"] = gathered(rank)
-    found["from first"] = from_first(lambda: rank)
+    found["from first"] = from_rank_zero(lambda: rank)
     try:
-        from_first(fails_in_first)
+        from_rank_zero(fails_in_first)
     except ValueError as error:
         found["error of first"] = str(error)
     leave()

@@ -30,7 +30,7 @@ from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED, THRESHOLDED
 from b2inst.models import Segmenter
-from b2inst.ops.distributed import from_first
+from b2inst.ops.distributed import from_rank_zero
 
 #: Bootstrap resamples of the images that intervals are read from; the same for every run.
 RESAMPLES = 1000
@@ -106,13 +106,15 @@ def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
     return {"small": (0, bounds[0]), "medium": bounds, "large": (bounds[1], 1e10)}
 
 
-def looked_at(index: CocoIndex) -> CocoIndex:
+def early_subset(index: CocoIndex) -> CocoIndex:
     """Return the part of a split that early looks evaluate: at most 100 evenly spaced images."""
     images, n = index.images, min(len(index), _LOOK_IMAGES)
     return index.subset(images[i * len(images) // n].id for i in range(n)).require_instances()
 
 
-def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segmenter], Metrics]:
+def early_evaluation(
+    spec: RunSpec, index: CocoIndex, *, batch: int
+) -> Callable[[Segmenter], Metrics]:
     """Return a function that computes a model's mask AP and boundary AP on some images."""
     options: dict[str, Any] = {
         "max_detections": spec.max_detections,
@@ -123,7 +125,7 @@ def early_look(spec: RunSpec, index: CocoIndex, *, batch: int) -> Callable[[Segm
         with TemporaryDirectory() as folder, _warned():
             path = Path(folder) / "predictions.jsonl.gz"
             write_predictions(model, index, path, batch_size=batch, progress=False)
-            metrics = from_first(lambda: evaluate(read_predictions(path), index, **options))
+            metrics = from_rank_zero(lambda: evaluate(read_predictions(path), index, **options))
         return {name: metrics[name] for name in ("AP", "boundary_AP")}
 
     return look

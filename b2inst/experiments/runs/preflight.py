@@ -39,7 +39,7 @@ def check_plan(
     used: dict[SplitName, None] = {"train": None, split: None}
     used |= {"val": None} if any(spec.schedule.eval_every for spec in specs) else {}
     parts = {part: load_split(data, part, workspace.data, verify=True) for part in used}
-    lines = _oddities({data.split_label(part): index for part, index in parts.items()})
+    lines = _warnings({data.split_label(part): index for part, index in parts.items()})
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
         counts = {data.split_label(part): parts[part].class_counts() for part in used}
         lines += missing_classes(counts)
@@ -52,7 +52,7 @@ def check_plan(
         start_weights(build_model(spec, class_names=parts["train"].class_names), spec)
 
 
-def _oddities(parts: dict[str, CocoIndex]) -> list[str]:
+def _warnings(parts: dict[str, CocoIndex]) -> list[str]:
     """What is read in another way than written; all parts must have the same classes."""
     first, *others = parts
     for label in others:

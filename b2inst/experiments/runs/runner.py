@@ -1,4 +1,4 @@
-"""One run, from wherever it stands to its metrics."""
+"""Train, predict and evaluate one run, resuming where it stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split, prepare, training_set
-from b2inst.experiments.runs.measuring import early_look, evaluation_settings, looked_at, measure
+from b2inst.experiments.runs.measuring import (
+    early_evaluation,
+    early_subset,
+    evaluation_settings,
+    measure,
+)
 from b2inst.experiments.runs.provenance import recorded
 from b2inst.experiments.runs.store import Run, RunStatus, open_run, write_arrays, write_json
 from b2inst.experiments.specs.data_spec import SplitName
@@ -28,7 +33,7 @@ from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.inference import resolve_device
 from b2inst.models import Segmenter, create_model
-from b2inst.ops.distributed import from_first
+from b2inst.ops.distributed import from_rank_zero
 from b2inst.training import train
 from b2inst.training.devices import World, join, leave
 from b2inst.weights import load_model, start_from
@@ -52,8 +57,8 @@ def run(
 ) -> Run:
     """Train, predict and evaluate what is missing of a run.
 
-    Processes that torchrun or srun started together do it as one: the first alone holds the run
-    and reads and writes its files.
+    Processes that torchrun or srun started together work on it together; only the one of rank 0
+    locks the run and writes its files.
 
     Args:
         spec: What to run; its data must be prepared (``datasets.prepare``).
@@ -67,7 +72,7 @@ def run(
         SpecError: The model cannot be built as the spec says.
         KeyboardInterrupt: Stopped; a later call resumes.
     """
-    machine, part = (machine or Resources()).settled(), split or spec.data.report_split
+    machine, chosen = (machine or Resources()).settled(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
     world = join(device=machine.device)
     session = _Session(spec, current, workspace, machine, world, progress)
@@ -75,17 +80,17 @@ def run(
         held.callback(torch.set_num_threads, torch.get_num_threads())
         assert machine.threads is not None
         torch.set_num_threads(machine.threads)
-        from_first(lambda: held.enter_context(current.locked()))
-        if from_first(lambda: current.status is not RunStatus.TRAINED):
+        from_rank_zero(lambda: held.enter_context(current.locked()))
+        if from_rank_zero(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
             session.train()
-        if from_first(lambda: not _is_evaluated(current, spec, part)):
-            session.evaluate(part)
+        if from_rank_zero(lambda: not _is_evaluated(current, spec, chosen)):
+            session.evaluate(chosen)
     return current
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
-    """Return whether the run is trained, and evaluated on the split as today's code would."""
+    """Return whether the run is trained, and evaluated on the split as the current code would."""
     return run.status is RunStatus.TRAINED and _is_evaluated(run, spec, split)
 
 
@@ -157,14 +162,14 @@ class _Session:
         index = self._load("train").annotated()
         model = build_model(spec, class_names=index.class_names)
         started = start_weights(model, spec)
-        # As it was begun: how often a run logs is no part of what it is, but of its checkpoint.
-        schedule = from_first(lambda: run.begin(spec)).schedule
+        # Its intervals are not in the run's hash, but resuming needs those it was begun with.
+        schedule = from_rank_zero(lambda: run.begin(spec)).schedule
         schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
-        look = None
+        evaluation = None
         if schedule.eval_every:
-            seen = looked_at(self._load("val"))
-            check_classes(model, seen)
-            look = early_look(spec, seen, batch=machine.batch)
+            subset = early_subset(self._load("val"))
+            check_classes(model, subset)
+            evaluation = early_evaluation(spec, subset, batch=machine.batch)
         if started is not None and self.progress and self.world.rank == 0:
             tqdm.write(str(started))
         images = training_set(
@@ -185,7 +190,7 @@ class _Session:
                 num_workers=machine.workers,
                 recompute=machine.recompute,
                 logger=machine.logger,
-                evaluate=look,
+                evaluate=evaluation,
                 progress=self.progress,
             )
 
@@ -209,8 +214,8 @@ class _Session:
         """A split, and the run's predictions for it, which are written if they are missing."""
         index, label = self._load(split), self.spec.data.split_label(split)
         path = self.run.predictions_path(label)
-        if from_first(lambda: not (path.is_file() and _is_current(self.run, label))):
-            model = from_first(lambda: load_model(self.run.model_path))
+        if from_rank_zero(lambda: not (path.is_file() and _is_current(self.run, label))):
+            model = from_rank_zero(lambda: load_model(self.run.model_path))
             model.to(resolve_device(self.machine.device))
             check_classes(model, index)
             path.unlink(missing_ok=True)
@@ -223,7 +228,7 @@ class _Session:
         return index, path
 
     def _load(self, split: SplitName) -> CocoIndex:
-        data = from_first(lambda: prepare(self.spec.data, self.workspace.data))
+        data = from_rank_zero(lambda: prepare(self.spec.data, self.workspace.data))
         return load_split(data, split, self.workspace.data)
 
     def _recorded(self, step: str, facts: dict[str, Any]) -> AbstractContextManager[None]:

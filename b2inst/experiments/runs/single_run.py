@@ -8,7 +8,7 @@ from typing import Any
 
 from b2inst.data import CocoIndex
 from b2inst.experiments.runs.datasets import load_split
-from b2inst.experiments.runs.measuring import looked_at
+from b2inst.experiments.runs.measuring import early_subset
 from b2inst.experiments.runs.store import RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec
 from b2inst.experiments.specs.errors import RunError
@@ -91,7 +91,7 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     if every := spec.schedule.eval_every:
         index = load_split(data, "val", workspace.data)
         lines.append(
-            f"evaluation every {every} iterations on {len(looked_at(index))} of {len(index)} "
+            f"evaluation every {every} iterations on {len(early_subset(index))} of {len(index)} "
             f"images of {data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:

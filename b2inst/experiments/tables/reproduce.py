@@ -1,4 +1,4 @@
-"""The main job, end to end: from a table's name to its numbers."""
+"""From the name of a table to its numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def make_table(
         name: A table ("table1") or the path of its YAML file.
         profile: A profile ("tiny") or the path of its YAML file.
         seeds: One run of each row for each (default: the profile's).
-        rows: Names of the rows to run (default: all).
+        rows: Names of the rows to run (default: all). FPS, parameters and GFLOPs are measured only
+            for all rows together.
         data: A COCO-format folder to use instead of the profile's data.
         start: Weights that every run begins with (default: the profile's).
         split: The split to evaluate on (default: the one that is reported on). Another one's table
@@ -68,7 +69,7 @@ def make_table(
         launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
         train: False runs nothing: this machine's table is rendered again, else the published one;
             without any, rows say "not run".
-        rerun: Train again the runs that other code has made; the old ones are kept aside.
+        rerun: Train again the runs of other versions of the code; the old ones are kept aside.
         progress: Show progress bars.
 
     Returns:
@@ -214,7 +215,7 @@ def _wanted(
 def _missing(runs: Runs, wanted: Sequence[str], split: SplitName) -> dict[str, RunSpec]:
     """Runs to do, the longest first, so that none is left alone at the end.
 
-    Trained runs of earlier calls are included if today's code has not evaluated them.
+    Trained runs of earlier calls are included if the current code has not evaluated them.
     """
     missing = {
         label: spec

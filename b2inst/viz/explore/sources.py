@@ -21,7 +21,7 @@ from b2inst.experiments import (
     load_table,
     open_run,
 )
-from b2inst.models import CATALOG, TWO_STAGE, baseline_of
+from b2inst.models import CATALOG, WITHOUT_BASES, baseline_of
 from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
@@ -72,7 +72,7 @@ def trained_models(
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)
-            two_stage = spec.model.rpartition("-")[0] in TWO_STAGE
+            two_stage = spec.model.rpartition("-")[0] in WITHOUT_BASES
             excluded = two_stage or spec.options.get("oracle") is not None
             if not excluded and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"

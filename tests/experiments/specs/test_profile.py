@@ -12,7 +12,7 @@ from b2inst.experiments.specs.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.run_spec import StartFile
-from b2inst.models import CATALOG, TWO_STAGE, create_model
+from b2inst.models import CATALOG, WITHOUT_BASES, create_model
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.weights import save_model
 
@@ -35,7 +35,7 @@ def test_shipped_profile_names_models_that_exist(name: str) -> None:
     family = RECIPES.get(name, "blendmask")
     for variant in (profile.variant, *profile.variants.values()):
         assert f"{family}-{variant}" in CATALOG
-        assert f"b2inst-{family}-{variant}" in CATALOG or family in TWO_STAGE
+        assert f"b2inst-{family}-{variant}" in CATALOG or family in WITHOUT_BASES
 
 
 def test_two_stage_models_train_at_their_own_rate() -> None:

@@ -9,7 +9,7 @@ import pytest
 from b2inst.data import CocoIndex, DataError
 from b2inst.evaluation import evaluate, read_predictions, write_predictions
 from b2inst.experiments.runs.datasets import load_split, prepare
-from b2inst.experiments.runs.measuring import looked_at
+from b2inst.experiments.runs.measuring import early_subset
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
@@ -30,7 +30,7 @@ def test_at_most_100_evenly_spaced_images(index: CocoIndex, images: int, steps: 
         images=[replace(index.images[0], id=i) for i in range(images)],
         annotations=dict.fromkeys(range(images), index.annotations[index.images[0].id]),
     )
-    ids = [image.id for image in looked_at(many).images]
+    ids = [image.id for image in early_subset(many).images]
     assert len(ids) == min(images, 100)
     assert ids[0] == 0
     assert set(np.diff(ids)) == steps
@@ -38,7 +38,7 @@ def test_at_most_100_evenly_spaced_images(index: CocoIndex, images: int, steps: 
 
 def test_nothing_to_look_at_is_an_error(index: CocoIndex) -> None:
     with pytest.raises(DataError):
-        looked_at(replace(index, annotations={image.id: [] for image in index.images}))
+        early_subset(replace(index, annotations={image.id: [] for image in index.images}))
 
 
 def test_a_look_gives_what_the_evaluation_of_its_weights_gives(
