@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -151,6 +152,7 @@ class LocalJobs:
         self._jobs, self._queue = jobs, deque(jobs)
         self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
         self._ended: dict[str, str | None] = {}
+        start_fork_server(machine)
 
     def poll(self) -> tuple[Sequence[str], Ended]:
         """Start as many runs as fit; return those that run and those that have ended."""
@@ -168,11 +170,9 @@ class LocalJobs:
 
     def _start(self, job: Job, gpus: str | None) -> ForkServerProcess:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, "lightning.fabric"])
         gpu = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
         process = context.Process(target=_child, args=(work, job, self._variables | gpu))
-        with environment(self._variables):  # for what libraries of the fork server read at once
-            process.start()
+        process.start()
         return process
 
     def __enter__(self) -> Self:
@@ -187,6 +187,13 @@ class LocalJobs:
             process.join(max(deadline - time.monotonic(), 0.1))
             process.kill()
             process.join()
+
+
+def start_fork_server(machine: Resources) -> None:
+    """Start the process that runs are forked from, which imports PyTorch; this one goes on."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "lightning.fabric"])
+    with environment(child_environment(threads=machine.settled().threads)):
+        forkserver.ensure_running()
 
 
 def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.experiments.runs.launch import Launcher, run_all
+from b2inst.experiments.runs.launch import Launcher, run_all, start_fork_server
 from b2inst.experiments.runs.preflight import check_plan
 from b2inst.experiments.runs.runner import is_complete, is_stale, warn_of_stale
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
-from b2inst.experiments.specs.data_spec import CocoData, SplitName
+from b2inst.experiments.specs.data_spec import CocoData, ScenesData, SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import Profile, load_profile
 from b2inst.experiments.specs.resources import Resources
@@ -89,8 +89,11 @@ def make_table(
     if not train:
         return _render_again(table, plan, split, workspace, target)
 
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     machine = machine or plan.machine
+    scenes = isinstance(plan.data, ScenesData) and workspace.data / plan.data.name
+    if scenes and not scenes.exists() and launcher == "local":
+        start_fork_server(machine)  # so that PyTorch is imported while the scenes are written
+    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
     runs = _runs(specs, workspace)
