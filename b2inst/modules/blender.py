@@ -23,8 +23,6 @@ class Blender(Assembler):
         refinement: Of the blended logits, guided by the boundary in the RoI.
     """
 
-    spread: Tensor
-
     def __init__(
         self,
         *,
@@ -40,15 +38,12 @@ class Blender(Assembler):
         )
         self.attention_size = attention_size
         self.roi_size = roi_size
-        # Linear interpolation along a side, R×A: two products take a third of F.interpolate's time.
-        spread = F.interpolate(torch.eye(attention_size)[None], roi_size, mode="linear")[0].T
-        self.register_buffer("spread", spread, persistent=False)
 
     def attention(self, coefficients: Tensor) -> Tensor:
         """Blending weights P×K×R×R of P×D coefficients; they sum to 1 over the bases."""
         size = self.attention_size
         maps = coefficients.view(-1, self.num_bases, size, size)
-        return (self.spread @ maps @ self.spread.T).softmax(1)
+        return F.interpolate(maps, self.roi_size, mode="bilinear", align_corners=False).softmax(1)
 
     def pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
         """Pool maps inside N boxes, given per image in network-input pixels, to N×K×R×R."""
