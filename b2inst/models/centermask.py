@@ -65,7 +65,8 @@ class CenterMask(Family):
                     strides=strides,
                     sizes_of_interest=sizes_of_interest(strides, 8 if full else 4),
                     num_convs=self.tower_convs,
-                )
+                ),
+                samples=128 if full else 12,  # as many as the narrow Faster R-CNN's
             )
         pooler = RoIPooler(strides=backbone.strides[:3], size=14, samples=0 if full else 1)
         with seeds.part("mask_head"):
