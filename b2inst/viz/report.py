@@ -93,7 +93,8 @@ def _table(path: Path, folder: Path) -> dict[str, Any]:
     """A table's summary with links to each row's runs, and the files beside it."""
     result = TableResult.load(path)
     beside = [p for p in sorted(path.parent.iterdir()) if p.is_file()]
-    records = {path.stem: path for path in folder.glob("**/runs/*.json")}
+    # A table that was made at another time has records of its own beside it.
+    records = {p.stem: p for at in (folder, path.parent) for p in at.glob("runs/*.json")}
     runs = {r.name: [_run(name, records, folder) for name in r.runs] for r in result.rows}
     head, *lines = summary(result)
     shown = [i for i in range(len(head)) if any(line[i] != NOTHING for line in lines)]

@@ -48,7 +48,7 @@ def test_boundary_ap_is_seen_without_scrolling(site: Path, open_page: Any) -> No
         page.goto((site / "index.html").as_uri())
         page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
         tables = page.locator("section:not(:has(#measurements)) table").all()
-        assert len(tables) >= 2
+        assert tables
         for table in tables:
             head = table.locator("th", has_text="boundary AP").first
             box = head.bounding_box()

@@ -171,6 +171,16 @@ def test_rows_lead_to_their_runs(workspace: Workspace, results: Path) -> None:
     assert table["runs by seed"].tolist() == [link, f"{link} {unknown}", ""]
 
 
+def test_records_beside_a_table_are_its_own_alone(workspace: Workspace, results: Path) -> None:
+    other = json.loads((results / "table1/table1.json").read_text())
+    write(results / "table4/table4.json", other | {"table": "table4"})
+    record = json.loads((results / f"runs/{HASHES[0]}.json").read_text())
+    write(results / f"table4/runs/{HASHES[0]}.json", record)
+    page = Page(make_report("tiny", workspace))
+    for number, path in enumerate(("runs", "table4/runs")):
+        assert f'href="{path}/{HASHES[0]}.json"' in page.table(number)["runs by seed"][0]
+
+
 def test_an_executed_notebook_gets_its_page(workspace: Workspace, results: Path) -> None:
     cell = nbformat.v4.new_markdown_cell("# The *notebook*")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), results / "table1/table1.ipynb")
