@@ -24,6 +24,9 @@ STAMP := .venv/.setup-done
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 
 .DEFAULT_GOAL := help
+.DEFAULT:
+	@echo "no target $@; make alone lists them" >&2; exit 2
+
 .PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser wheel verify docs lint format lock clean
 
 help: ## this list

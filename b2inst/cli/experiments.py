@@ -240,6 +240,8 @@ def report(
     page = workspace.published / profile / "index.html"
     if published or not page.is_file() or (workspace.results / profile).is_dir():
         page = make_report(profile, workspace, published=published)
+    else:
+        typer.echo("nothing has been run here yet; these are the published results:")
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 
@@ -261,6 +263,10 @@ def _legend(result: TableResult) -> str:
         f"(n): number of seeds. Δ: difference to the base row, with its 95 % interval. {NOISE}: "
         "the interval contains zero, so the difference is not statistically significant."
     )
+    if result.seeds == 1:
+        text += (
+            " With one seed, intervals do not cover the variation between seeds; add --seeds 0,1,2."
+        )
     return " ".join(filter(None, (text, result.provenance.get("note"))))
 
 

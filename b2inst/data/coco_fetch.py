@@ -84,7 +84,7 @@ def fetch_coco(
     if unknown := [name for name in splits if name not in SPLITS]:
         raise DataError(f"no split {unknown[0]!r} of COCO; there are {', '.join(SPLITS)}")
     chosen = [parts for name, parts in SPLITS.items() if name in splits]
-    busy = DataError(f"{root}: another process is downloading to it; wait for it or end it")
+    busy = DataError(f"{root}: another process is downloading to it; wait for it or stop it")
     with disk_errors(root), locked(root, busy):
         missing = [part for parts in chosen for part in parts if not _is_there(root, part)]
         zips = {part.archive: root / Path(part.archive).name for part in missing}

@@ -128,7 +128,9 @@ def read_weights(
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read recipe and, if asked for, tensors; WeightsError if it is no file of ``save_model``."""
     if not Path(path).is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        inside = Path(path) / "model.safetensors"
+        found = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise WeightsError(f"{path}: no such weights file{found}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -105,7 +105,7 @@ class Run:
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the run for this process; a RunError if another process has it."""
-        busy = f"{self.folder}: another process is working on this run; wait for it or end it"
+        busy = f"{self.folder}: another process is working on this run; wait for it or stop it"
         return locked(self.folder, RunError(busy))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
@@ -66,7 +67,8 @@ class Workspace:
         specs = self.specs(kind)
         if name not in specs:
             what = kind.removesuffix("s") or "table"
-            raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}")
+            near = "".join(f"; did you mean '{n}'?" for n in get_close_matches(name, specs, n=1))
+            raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}{near}")
         return specs[name]
 
     def notebook(self, name: str) -> Path:

@@ -134,9 +134,9 @@ def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     if same == len(found):
         return cells, f"{same} runs are published as well, and all their metrics agree exactly."
     return cells, (
-        f"{len(found)} runs are published as well: of {same} all metrics agree exactly, those of "
-        f"the others differ by up to {max(found):.2g}. Other processors and versions of PyTorch "
-        "round differently, which training amplifies."
+        f"{len(found)} of these runs are published too: {same} with exactly the same metrics; the "
+        f"largest difference of any metric is {max(found):.2g}. Other processors and versions of "
+        "PyTorch round differently, which training amplifies."
     )
 
 

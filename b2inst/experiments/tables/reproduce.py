@@ -180,7 +180,7 @@ def _announcement(
 ) -> str:
     """What is there, what will be run, and about how long that takes."""
     begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
-    text = f"{len(runs)} runs, {len(runs) - len(missing)} complete, {begun} begun"
+    text = f"{len(runs)} runs, {len(runs) - len(missing)} complete, {begun} to be resumed"
     seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
     if missing and published is not None and seconds:
         minutes = seconds / 60 / min(jobs, len(missing))

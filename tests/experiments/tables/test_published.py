@@ -64,8 +64,8 @@ def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
     content["evaluation"]["metrics"]["boundary_AP"] += 0.25
     write_json(record, content)
     text = comparison_markdown(_table(workspace, fake_run, (0,)), workspace)
-    assert "2 runs are published as well: of 1 all metrics agree exactly" in text
-    assert "differ by up to 0.25" in text
+    assert "2 of these runs are published too: 1 with exactly the same metrics; " in text
+    assert "the largest difference of any metric is 0.25." in text
 
 
 def test_other_seeds_cannot_be_compared(workspace: Workspace, fake_run: Any) -> None:

@@ -232,17 +232,19 @@ def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = _smoke(workspace, progress=True)
-    assert "table1, profile smoke: 5 runs, 0 complete, 0 begun\n" in capsys.readouterr().err
+    assert "table1, profile smoke: 5 runs, 0 complete, 0 to be resumed\n" in capsys.readouterr().err
     for cost in result.provenance["runs"].values():
         cost["wall_seconds"] = 120.0
     result.save(workspace.published / "smoke/table1/table1.json")
     _smoke(workspace, seeds=(0, 1), progress=True, machine=Resources(jobs=2))
     said = capsys.readouterr().err
-    assert "10 runs, 5 complete, 0 begun; about 5 min, 2 at a time (as the published" in said
+    assert (
+        "10 runs, 5 complete, 0 to be resumed; about 5 min, 2 at a time (as the published" in said
+    )
     _smoke(workspace, seeds=(0, 1), progress=True)
     assert "table1" not in capsys.readouterr().err
     _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
-    assert "table1, profile smoke: 1 runs, 0 complete, 0 begun" in capsys.readouterr().err
+    assert "table1, profile smoke: 1 runs, 0 complete, 0 to be resumed" in capsys.readouterr().err
 
 
 @pytest.fixture
