@@ -86,7 +86,8 @@ def test_prediction(model: str, spec: RunSpec, tmp_path: Path) -> None:
         found[f"{image.id} boxes"] = float(result.boxes.sum())
         found[f"{image.id} masks"] = float(result.masks.sum())
     name = f"{model} predicts"
-    assert_as_before(name, code_version.PREDICTION, found, tolerance=1e-2)
+    # Between two kinds of CPU a few of a hundred candidates may be suppressed otherwise.
+    assert_as_before(name, code_version.PREDICTION, found, tolerance=0.05)
 
 
 def _detections(truth: CocoIndex) -> list[Any]:
