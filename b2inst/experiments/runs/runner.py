@@ -218,7 +218,7 @@ class _Session:
             model = from_rank_zero(lambda: load_model(self.run.model_path))
             model.to(resolve_device(self.machine.device))
             check_classes(model, index)
-            path.unlink(missing_ok=True)
+            from_rank_zero(lambda: path.unlink(missing_ok=True))  # of another version
             facts = self._data_facts(split, index)
             versions = self.run.provenance().get("predictions", {})
             facts["predictions"] = versions | {label: code_version.PREDICTION}

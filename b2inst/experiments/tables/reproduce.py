@@ -90,8 +90,8 @@ def make_table(
         return _render_again(table, plan, split, workspace, target)
 
     machine = machine or plan.machine
-    scenes = isinstance(plan.data, ScenesData) and workspace.data / plan.data.name
-    if scenes and not scenes.exists() and launcher == "local":
+    scenes_missing = not (workspace.data / plan.data.name).exists()
+    if isinstance(plan.data, ScenesData) and scenes_missing and launcher == "local":
         start_fork_server(machine)  # so that PyTorch is imported while the scenes are written
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     asked = tuple(plan.seeds if seeds is None else seeds)

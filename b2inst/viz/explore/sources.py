@@ -72,8 +72,8 @@ def trained_models(
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
             run = open_run(workspace.runs, spec)
-            two_stage = spec.model.rpartition("-")[0] in WITHOUT_BASES
-            excluded = two_stage or spec.options.get("oracle") is not None
+            without = spec.model.rpartition("-")[0] in WITHOUT_BASES
+            excluded = without or spec.options.get("oracle") is not None
             if not excluded and run.status is RunStatus.TRAINED and run.model_path not in found:
                 label = f"{name} · {row} · seed {spec.seed}"
                 found[run.model_path] = _checkpoint(label, row, run.model_path, spec.seed)
