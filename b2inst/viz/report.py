@@ -32,7 +32,8 @@ _CAPTIONS = {
 def make_report(profile: str, workspace: Workspace, *, published: bool = False) -> Path:
     """Write the index of a profile's results, whose links are all relative.
 
-    Executed notebooks are converted to HTML where missing. No page loads anything from elsewhere.
+    Executed notebooks are converted to HTML where missing, but for published ones, which web pages
+    of repositories show as they are. No page loads anything from elsewhere.
 
     Args:
         profile: Name of a profile, the folder below ``results/local/``.
@@ -52,7 +53,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
             f"{workspace.shown(folder)}: no results yet; make some with `b2inst table table1 "
             f"--profile {profile}`"
         )
-    for notebook in sorted(folder.glob("*/*.ipynb")):
+    for notebook in [] if published else sorted(folder.glob("*/*.ipynb")):
         if not notebook.with_suffix(".html").is_file():
             to_html(notebook)
     paths = sorted(filter(_is_table, folder.glob("*/*.json")), key=_papers_first)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from b2inst.experiments import Workspace
+from b2inst.experiments.tables.notebook import to_html
 from b2inst.viz.report import make_report
 
 pytestmark = pytest.mark.browser
@@ -57,7 +58,7 @@ def test_boundary_ap_is_seen_without_scrolling(site: Path, open_page: Any) -> No
 
 
 def test_pages_ask_for_nothing_from_elsewhere(site: Path, open_page: Any) -> None:
-    pages = [site / "index.html", *site.glob("*/*.html")]
+    pages = [site / "index.html", *map(to_html, site.glob("*/*.ipynb"))]
     with open_page(strict=True) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from b2inst.experiments import RunError, TableResult, Workspace
+from b2inst.experiments.tables.notebook import to_html
 from b2inst.viz.report import make_report
 
 ROOT = Path(__file__).parents[2]
@@ -138,10 +139,10 @@ def test_the_committed_results_are_whole_and_load_nothing_from_elsewhere(
     assert pngs <= {str(picture["src"]) for picture in page.pictures}
     assert len(pngs) >= 2
     assert all(picture["alt"] for picture in page.pictures)
-    notebooks = sorted(p.with_suffix(".html") for p in results.glob("*/*.ipynb"))
+    notebooks = sorted(results.glob("*/*.ipynb"))
     assert len(notebooks) == 4 or profile != "tiny"
     assert {str(p.relative_to(results)) for p in notebooks} <= set(page.links)
-    for each in (page, *map(Page, notebooks)):
+    for each in (page, *map(Page, map(to_html, notebooks))):
         assert not [source for source in each.loaded if urlparse(source).scheme not in ("", "data")]
         assert str(tmp_path) not in each.text
     assert len(set(page.ids)) == len(page.ids)

@@ -60,7 +60,7 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
     """Move a profile's results of this machine to the published ones.
 
     A table replaces the published table of its name, other files theirs; all else stays.
-    Benchmarks in ``results/local/`` move as well.
+    Benchmarks in ``results/local/`` move as well. Pages are left out: `b2inst report` makes them.
 
     Returns:
         What was replaced or added: folders of tables, and files.
@@ -89,6 +89,8 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
             )
     for path in tables:
         shutil.rmtree(target / path.parent.name, ignore_errors=True)
+    for page in source.glob("**/*.html"):
+        page.unlink()
     moved = [target / path.name for path in sorted(source.iterdir())]
     shutil.copytree(source, target, dirs_exist_ok=True)
     shutil.rmtree(source)

@@ -97,7 +97,8 @@ def test_publishing_moves_tables_and_keeps_what_has_no_successor(
     kept = workspace.published / "smoke/table2/table2.json"
     old = workspace.published / "smoke/table1/curves.png"
     figures = workspace.results / "smoke/figures/figures.json"  # not a table
-    for path in (kept, old, figures, workspace.results / "bench.json"):
+    page = workspace.results / "smoke/table1/table1.html"
+    for path in (kept, old, figures, page, workspace.results / "bench.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     result = _published(workspace, fake_run, (0,))
@@ -105,6 +106,7 @@ def test_publishing_moves_tables_and_keeps_what_has_no_successor(
     assert kept.is_file()
     assert (workspace.published / "smoke/figures/figures.json").is_file()
     assert not old.exists()  # of the replaced table
+    assert list(workspace.published.rglob("*.html")) == []
     assert not (workspace.results / "smoke").exists()
     assert (workspace.published / "bench.json").is_file()
     with pytest.raises(RunError, match="results/local/smoke: no results; make some"):
