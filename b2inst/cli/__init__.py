@@ -44,7 +44,9 @@ app.command()(experiments.publish)
 app.command()(listing.models)
 app.command()(listing.profiles)
 
-data_app = typer.Typer(no_args_is_help=True, help="Check, convert, download and generate data.")
+data_app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Check, convert, download and generate data."
+)
 for command in (data.check, data.convert, data.coco, data.nuclei, data.scenes):
     data_app.command()(command)
 app.add_typer(data_app, name="data")

@@ -26,7 +26,8 @@ def scenes(
     """Write procedural scenes in COCO format."""
     from b2inst.data import write_scenes
 
-    typer.echo(write_scenes(folder, split=split, images=images, size=size, seed=seed))
+    options = {"split": split, "images": images, "size": size, "seed": seed}
+    typer.echo(write_scenes(folder, **options, progress=True))
 
 
 def check(

@@ -9,6 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+#: Commands that go on where they were stopped.
+_RESUMED = ("table", "train", "predict", "nuclei", "coco")
+
 STOPPED = 130  #: exit status after Ctrl-C, as in shells
 
 
@@ -19,7 +22,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("stopped; rerun to resume", err=True)
+            resumed = ctx.invoked_subcommand in _RESUMED
+            typer.echo(f"stopped{'; rerun to resume' if resumed else ''}", err=True)
             raise typer.Exit(STOPPED) from None
         except Exception as error:
             if not type(error).__module__.startswith("b2inst.") and not isinstance(error, OSError):

@@ -89,17 +89,17 @@ def table(
         rerun=rerun,
     )
     typer.echo(f"{to_text(result)}\n{_legend(result)}")
-    if split is None and result.seeds:
+    if result.split is None and result.seeds:
         typer.echo(f"\n{comparison_text(result, workspace)}\n")
-    folder = workspace.results / result.profile
-    folder /= result.table if split is None else f"{result.table}-{split}"
+    folder = result.folder(workspace)
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
 
     # The notebook makes the table again; it has no parameters but these.
     plain = data == DataOptions(data=data.data)
     if notebook and plain and not any((render, row, split, options.start)):
+        named, own = options.profile_name, options.profile.endswith((".yaml", ".yml"))
         parameters = {
-            "profile": options.profile_name,
+            "profile": os.path.abspath(named) if own else named,
             "seeds": ",".join(map(str, numbers or plan.seeds)),
             "data": str(data.data.resolve()) if data.data is not None else "",
         }

@@ -192,12 +192,14 @@ def read_split(
     """Read the files of --annotations and --images, or the validation split of --data.
 
     Prints what was skipped, and how the annotation file deviates from COCO's format. Images are
-    not needed if only the annotations are used. ``splits`` are the names ``train`` and ``val``.
+    not needed if only the annotations are used, and none are held out. ``splits`` are the names
+    ``train`` and ``val``.
     """
     from b2inst.data import CocoIndex, hold_out, verify_images
 
     given = annotations is not None and (images is not None or not with_images)
     chosen = coco_data(None if given else data, **splits, val_fraction=val_fraction, training=False)
+    with_images = with_images or (val_fraction is not None and not given)  # as training read them
     if not given:
         if chosen is None:
             both = "both --annotations and --images" if with_images else "--annotations"

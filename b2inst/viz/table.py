@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from b2inst.data import CocoIndex
 from b2inst.evaluation import read_predictions
 from b2inst.experiments import Run, RunError, TableResult, TableSpec, Workspace, load_profile
-from b2inst.experiments.tables.build import finished_runs, reported_split
+from b2inst.experiments.tables.build import evaluated_split, finished_runs
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.models import BasisSegmenter, create_model, with_bases
@@ -127,13 +127,13 @@ class TableFigures:
 
     @property
     def _folder(self) -> Path:
-        return self.workspace.results / self.result.profile / self.result.table
+        return self.result.folder(self.workspace)
 
     def _save(self, figure: Figure, name: str) -> Path:
         return save_figure(figure, self._folder / f"{name}.png")
 
     def _index(self, row: str) -> CocoIndex:
-        return reported_split(self._runs(row)[0], self.workspace)
+        return evaluated_split(self.result, self._runs(row)[0], self.workspace)
 
     def _predictions(self, row: str, index: CocoIndex) -> ImagePredictions:
         path = self._runs(row)[0].predictions_path(self.result.provenance["split"])

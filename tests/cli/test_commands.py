@@ -323,7 +323,7 @@ def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table.error = KeyboardInterrupt()
     result = _call("table", "table1")
     assert result.exit_code == STOPPED
-    assert "rerun to resume" in result.stderr
+    assert result.stderr == "stopped; rerun to resume\n"
     table.error = OSError(28, "No space left on device", "runs/x")
     assert "No space left on device: 'runs/x'" in _error("table", "table1")
 

@@ -58,7 +58,7 @@ def load_split(
     index = CocoIndex.load(*files, skip_bad=data.skip_bad, crowds_as_instances=crowds)
     if verify or data.skip_bad:
         index = verify_images(index, skip_bad=data.skip_bad)
-    if data.val_fraction is not None:
+    if data.val_fraction is not None and split != "test":
         index = hold_out(index, data.val_fraction)[split == "val"]
     return index.require_instances()
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,12 @@ def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
 def _is_evaluated(run: Run, spec: RunSpec, split: SplitName) -> bool:
     label = spec.data.split_label(split)
     metrics = run.metrics(label)
-    settings = evaluation_settings(spec, split)
-    return metrics is not None and settings.items() <= metrics.items() and _is_current(run, label)
+    return (
+        metrics is not None
+        and evaluation_settings(spec, split).items() <= metrics.items()
+        and metrics.get("boundary_pixels") == spec.data.boundary_pixels  # the default is left out
+        and _is_current(run, label)
+    )
 
 
 def _is_current(run: Run, label: str) -> bool:
@@ -218,7 +223,8 @@ class _Session:
             model = from_rank_zero(lambda: load_model(self.run.model_path))
             model.to(resolve_device(self.machine.device))
             check_classes(model, index)
-            from_rank_zero(lambda: path.unlink(missing_ok=True))  # of another version
+            for old in (path, self.run.metrics_path(label)):  # of another version
+                from_rank_zero(partial(old.unlink, missing_ok=True))
             facts = self._data_facts(split, index)
             versions = self.run.provenance().get("predictions", {})
             facts["predictions"] = versions | {label: code_version.PREDICTION}

@@ -16,6 +16,8 @@ from b2inst.experiments.specs.profile import Options, Profile, load_profile
 from b2inst.experiments.specs.run_spec import RunSpec, StartFile
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.specs.yaml_spec import parse_spec
+from b2inst.training import Schedule
 
 
 def single_run(
@@ -48,7 +50,8 @@ def single_run(
     spec = plan.run_of(model, options or {}, seed)
     schedule = spec.schedule if iterations is None else spec.schedule.of_length(iterations)
     asked: dict[str, Any] = {"learning_rate": learning_rate, "eval_every": eval_every}
-    schedule = schedule.model_copy(update={k: v for k, v in asked.items() if v is not None})
+    given = {key: value for key, value in asked.items() if value is not None}
+    schedule = parse_spec(Schedule, {**schedule.model_dump(), **given}, source="schedule")
     spec = spec.model_copy(update={"schedule": schedule})
     return spec if image_size is None else spec.with_image_size(image_size)
 
@@ -60,7 +63,7 @@ def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) 
     data and seed, and also by its hash if that name is taken.
     """
     if name is not None:
-        spec = RunSpec.model_validate({**spec.model_dump(), "name": name})
+        spec = parse_spec(RunSpec, {**spec.model_dump(), "name": name}, source="run")
         open_run(workspace.runs, spec)
     elif open_run(workspace.runs, spec).status is RunStatus.NEW:
         own = isinstance(plan.data, CocoData)

@@ -70,10 +70,15 @@ class Run:
         return parse_spec(RunSpec, read_json(self.spec_path), source=self.spec_path)
 
     def begin(self, spec: RunSpec) -> RunSpec:
-        """Write the spec, unless the run was begun before; return what it was begun as."""
-        if self.status is RunStatus.NEW:
-            write_json(self.spec_path, spec.model_dump(mode="json"))
-        return self.spec()
+        """Write the spec, unless the run was begun before; return what it was begun as.
+
+        What a spec says of the data may change: where they are, and how they are evaluated.
+        """
+        begun = spec if self.status is RunStatus.NEW else self.spec()
+        if begun is spec or begun.data != spec.data:
+            begun = begun.model_copy(update={"data": spec.data})
+            write_json(self.spec_path, begun.model_dump(mode="json"))
+        return begun
 
     def provenance(self) -> dict[str, Any]:
         """Read where the run comes from; empty before it has begun."""

@@ -126,6 +126,13 @@ class CocoData(_Evaluated):
     def name(self) -> str:
         return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
 
+    def splits(self) -> list[str]:
+        """Return the names of the folder's splits; none if its layout is unknown."""
+        try:
+            return [] if self.root is None else find_splits(self.root)
+        except DataError:
+            return []
+
     def files(self, split: SplitName) -> tuple[Path, Path]:
         """Return the annotation file and the image folder of a split."""
         part = self._part(split)

@@ -88,8 +88,10 @@ class Profile(Spec):
     def with_data(self, data: CocoData) -> Profile:
         """Return the same profile on a COCO-format folder."""
         if isinstance(self.data, CocoData):
-            kept = ("test", "area_bounds", "boundary_pixels")
-            data = data.model_copy(update={name: getattr(self.data, name) for name in kept})
+            kept = {name: getattr(self.data, name) for name in ("area_bounds", "boundary_pixels")}
+            if self.data.test in data.splits():
+                kept["test"] = self.data.test
+            data = data.model_copy(update=kept)
         changed: dict[str, Any] = {"data": data}
         if (own := self.own_data) is not None:
             changed["options"] = {**self.options, **own.options}

@@ -62,6 +62,7 @@ def build_table(
     return TableResult(
         table=table.name,
         profile=profile.name,
+        split=None if split == profile.data.report_split else split,
         columns=list(table.columns),
         rows=[_row(table, row, done, label, speed) for row in table.rows],
         contrasts=[
@@ -101,10 +102,10 @@ def finished_runs(result: TableResult, row: str, workspace: Workspace) -> list[R
     return runs
 
 
-def reported_split(run: Run, workspace: Workspace) -> CocoIndex:
-    """Load the split that tables report of a run."""
+def evaluated_split(result: TableResult, run: Run, workspace: Workspace) -> CocoIndex:
+    """Load the split that a table shows of a run."""
     data = prepare(run.spec().data, workspace.data)
-    return load_split(data, data.report_split, workspace.data)
+    return load_split(data, result.split or data.report_split, workspace.data)
 
 
 def _row(table: TableSpec, row: Row, done: Done, label: str, speed: TableSpeed | None) -> ResultRow:

@@ -72,7 +72,7 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
         raise RunError(f"{workspace.shown(source)}: no results; make some with `b2inst table`")
-    tables = [p for p in sorted(source.glob("*/*.json")) if "table" in read_json(p)]
+    tables = [p for p in sorted(source.glob("*/*.json")) if "columns" in read_json(p)]
     for path in tables:
         table = TableResult.load(path)
         known = target / path.relative_to(source)

@@ -25,7 +25,7 @@ from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import expected_seconds, load_published
 from b2inst.experiments.tables.rendering import write_table
 from b2inst.experiments.tables.speed import TableSpeed, table_speed
-from b2inst.experiments.tables.table_result import TableResult
+from b2inst.experiments.tables.table_result import TableResult, table_folder
 from b2inst.inference import resolve_device
 
 #: Runs with their specs, by the label that progress and errors name them by.
@@ -84,8 +84,9 @@ def make_table(
     plan = load_profile(profile, data=data, start=start, workspace=workspace)
     table = load_table(name, workspace=workspace).with_columns(plan.columns)
     split = split or plan.data.report_split
-    folder = table.name if split == plan.data.report_split else f"{table.name}-{split}"
-    target = workspace.results / plan.name / folder
+    target = table_folder(
+        plan.name, table.name, None if split == plan.data.report_split else split, workspace
+    )
     if not train:
         return _render_again(table, plan, split, workspace, target)
 
@@ -101,6 +102,9 @@ def make_table(
     for label in wanted if rerun else ():
         if is_stale(run := runs[label][1]):
             run.set_aside()
+    for spec, run in runs.values():
+        if run.status is RunStatus.TRAINED:
+            run.begin(spec)
     warn_of_stale({label: run for label, (_, run) in runs.items()})
     missing = _missing(runs, wanted, split)
     if missing:
@@ -163,7 +167,7 @@ def _render_again(
 def _earlier_seeds(
     table: TableSpec, plan: Profile, target: Path, asked: Sequence[int]
 ) -> Sequence[int]:
-    """Other seeds of this machine's table; a table of other data is renamed."""
+    """Other seeds of this machine's table; one of other data makes way for it."""
     path = target / f"{table.name}.json"
     if not path.is_file():
         return ()
@@ -172,7 +176,11 @@ def _earlier_seeds(
         return [seed for seed in provenance["seeds"] if seed not in asked]
     kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
     warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
-    return ()
+    earlier = target.with_name(f"{target.name}-{plan.data.name}")
+    if not earlier.is_dir():
+        return ()
+    earlier.rename(target)
+    return _earlier_seeds(table, plan, target, asked)
 
 
 def _announcement(

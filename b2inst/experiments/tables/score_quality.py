@@ -25,7 +25,7 @@ from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import write_json
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.tables.build import finished_runs, reported_split
+from b2inst.experiments.tables.build import evaluated_split, finished_runs
 from b2inst.experiments.tables.rendering import markdown_lines
 from b2inst.experiments.tables.table_result import NOTHING, Measured, ResultRow, TableResult
 
@@ -94,7 +94,7 @@ def score_quality(result: TableResult, workspace: Workspace) -> ScoreQuality:
             **{key: result.provenance.get(key) for key in shown},
         },
     )
-    folder = workspace.results / result.profile / result.table
+    folder = result.folder(workspace)
     write_json(folder / "score_quality.json", quality.model_dump(mode="json"))
     (folder / "score_quality.md").write_text(quality_markdown(quality), encoding="utf-8")
     return quality
@@ -107,7 +107,7 @@ def _row(row: ResultRow, result: TableResult, workspace: Workspace) -> RowQualit
     for run in finished_runs(result, row.name, workspace) if row.runs else ():
         detections = read_predictions(run.predictions_path(result.provenance["split"]))
         if detections and QUALITIES.values() & detections[0].keys():
-            truth = reported_split(run, workspace)
+            truth = evaluated_split(result, run, workspace)
             ratings[run.hash] = rate(detections, truth)
             measured.append(_measure(ratings[run.hash], detections, truth, run.spec()))
     if not ratings:

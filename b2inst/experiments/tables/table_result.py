@@ -10,11 +10,19 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from b2inst.experiments.runs.store import read_json, write_json
+from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.table_spec import Setting
+from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import parse_spec
 
 #: Printed where there is no number: an empty size range, a cell the paper does not have.
 NOTHING = "–"
+
+
+def table_folder(profile: str, table: str, split: SplitName | None, workspace: Workspace) -> Path:
+    """Return ``results/local/<profile>/<table>/``, ``<table>-<split>/`` for another split."""
+    name = table if split is None else f"{table}-{split}"
+    return workspace.results / profile / name
 
 
 class _Part(BaseModel):
@@ -100,6 +108,7 @@ class TableResult(_Part):
 
     table: str
     profile: str
+    split: SplitName | None = None  #: None: the one that is reported on
     columns: list[str]
     rows: list[ResultRow]
     contrasts: list[ContrastResult] = []
@@ -118,6 +127,10 @@ class TableResult(_Part):
     def seeds(self) -> int:
         """Number of seeds of the row that has most."""
         return max((len(row.runs) for row in self.rows), default=0)
+
+    def folder(self, workspace: Workspace) -> Path:
+        """Return where the table is written."""
+        return table_folder(self.profile, self.table, self.split, workspace)
 
     def row(self, name: str) -> ResultRow:
         """Return a row by name."""

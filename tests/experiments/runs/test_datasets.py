@@ -115,6 +115,9 @@ def test_images_are_held_out_of_one_split(spoilt: Path) -> None:
     parts = [{i.id for i in load_split(data, part, spoilt).images} for part in ("train", "val")]
     assert [len(part) for part in parts] == [2, 1]
     assert not parts[0] & parts[1]
+    write_scenes(spoilt, split="test", images=3, size=48, seed=5)
+    tested = data.model_copy(update={"test": "test"})
+    assert len(load_split(tested, "test", spoilt)) == 3  # all of them
     assert data.split_label("train") != data.split_label("val")
     assert data.identified().identity() != coco_folder(spoilt, val="train").identified().identity()
 

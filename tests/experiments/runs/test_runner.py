@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -89,7 +90,9 @@ def test_other_bins_metrics_or_evaluation_code_ask_for_new_metrics(
     path = done.metrics_path("test")
     content = json.loads(path.read_text())
     without = {key: value for key, value in content.items() if key != "resampled"}
-    for other in ({**content, "code": "0" * 12}, {**content, "resampled": ["AP"]}, without):
+    narrow = {**content, "boundary_pixels": 2}  # of a profile with the same runs
+    others = ({**content, "code": "0" * 12}, {**content, "resampled": ["AP"]}, without, narrow)
+    for other in others:
         write_json(path, other)
         assert not is_complete(done, spec, "test")
     write_json(path, content)
@@ -104,6 +107,11 @@ def test_other_prediction_code_asks_for_new_predictions(
     assert done.provenance()["predictions"] == {"test": code_version.PREDICTION}
     before, metrics = _times(done.folder), done.metrics("test")
     monkeypatch.setattr(code_version, "PREDICTION", 7)
+    assert not is_complete(done, spec, "test")
+    with monkeypatch.context() as killed:
+        killed.setattr(runner, "measure", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, workspace, progress=False)
     assert not is_complete(done, spec, "test")
     run(spec, workspace, progress=False)
     assert is_complete(done, spec, "test")

@@ -10,7 +10,7 @@ from b2inst.experiments import coco_folder
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.single_run import describe, full_model, named, single_run
 from b2inst.experiments.runs.store import open_run
-from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import load_table
@@ -51,6 +51,15 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"gone\.safetensors") as caught:
         single_run("blendmask-tiny", load_profile("smoke"), start=tmp_path / "gone.safetensors")
     assert type(caught.value).__module__.startswith("b2inst.")
+
+
+def test_wrong_values_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    plan = load_profile("smoke")
+    with pytest.raises(SpecError, match="learning_rate"):
+        single_run("blendmask-tiny", plan, learning_rate=0)
+    with pytest.raises(SpecError, match="name 'my run': use letters, digits"):
+        named(single_run("blendmask-tiny", plan), plan, Workspace(tmp_path), "my run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_full_model_is_table_1s_last_row(tmp_path: Path, specs: Path) -> None:

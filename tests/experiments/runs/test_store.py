@@ -14,6 +14,7 @@ from b2inst.experiments.runs.store import (
     read_json,
     write_json,
 )
+from b2inst.experiments.specs.data_spec import CocoData
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.run_spec import RunSpec
 
@@ -33,6 +34,19 @@ def test_status_is_read_from_the_files(tmp_path: Path, spec: RunSpec) -> None:
     assert run.spec() == spec
     run.model_path.touch()
     assert run.status is RunStatus.TRAINED
+
+
+def test_a_spec_follows_the_data(tmp_path: Path, spec: RunSpec) -> None:
+    data = CocoData(root=tmp_path / "old", sha256={"train": "1" * 64, "val": "2" * 64})
+    spec = spec.model_copy(update={"data": data})
+    run = open_run(tmp_path, spec)
+    assert run.begin(spec) == spec
+    longer = spec.schedule.model_copy(update={"checkpoint_every": 2})
+    moved = data.model_copy(update={"root": tmp_path / "new", "boundary_pixels": 2})
+    later = spec.model_copy(update={"data": moved, "schedule": longer})
+    assert later.hash == spec.hash
+    assert run.begin(later).schedule == spec.schedule  # resuming needs the old one
+    assert run.spec().data == moved
 
 
 def test_log_leaves_out_a_line_cut_by_a_kill(tmp_path: Path) -> None:

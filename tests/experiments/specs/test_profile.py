@@ -175,6 +175,8 @@ def test_data_of_a_profile_may_lie_elsewhere(tmp_path: Path) -> None:
     assert plan.data.root == tmp_path
     assert plan.data.report_split == "test"
     assert plan.data.boundary_pixels == 2
+    (tmp_path / "annotations/instances_test.json").unlink()
+    assert load_profile("nuclei", data=coco_folder(tmp_path)).data.report_split == "val"
 
 
 def test_a_limit_of_detections_is_every_models(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from b2inst.experiments.tables.published import (
     load_published,
     publish,
 )
+from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.table_result import TableResult
 
 
@@ -98,9 +99,12 @@ def test_publishing_moves_tables_and_keeps_what_has_no_successor(
     old = workspace.published / "smoke/table1/curves.png"
     figures = workspace.results / "smoke/figures/figures.json"  # not a table
     page = workspace.results / "smoke/table1/table1.html"
-    for path in (kept, old, figures, page, workspace.results / "bench.json"):
+    scores = page.with_name("score_quality.json")
+    for path in (kept, old, figures, page, scores, workspace.results / "bench.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
+    quality = ScoreQuality(table="table1", profile="smoke", rows=[], provenance={})
+    write_json(scores, quality.model_dump(mode="json"))
     result = _published(workspace, fake_run, (0,))
     assert load_published("smoke", "table1", workspace) == result
     assert kept.is_file()

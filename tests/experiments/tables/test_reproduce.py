@@ -209,23 +209,22 @@ def test_the_published_table_stays(workspace: Workspace, runs: Fabricator) -> No
     assert published.read_bytes() == before
 
 
-def test_a_table_of_other_data_is_set_aside(
+def test_tables_of_two_data_sets_make_way_for_each_other(
     workspace: Workspace, runs: Fabricator, tmp_path: Path
 ) -> None:
-    first = _smoke(workspace)
-    other = tmp_path / "other.yaml"
-    other.write_text(
-        "extends: smoke\nname: smoke\n"
-        "data: {kind: scenes, size: 48, train: {images: 4, seed: 9}, val: {images: 2, seed: 8},"
-        " test: {images: 2, seed: 7}, area_bounds: [120, 200]}\n"
-    )
-    folder = workspace.results / "smoke/table1"
-    (folder / "table1.json").write_text(
-        (folder / "table1.json").read_text().replace(first.provenance["data"], "coco-1234")
-    )
-    with pytest.warns(UserWarning, match="an earlier table of other data was moved to .*1234"):
-        _smoke(workspace)
-    assert (workspace.results / "smoke/table1-coco-1234/table1.json").is_file()
+    for split in ("train", "val"):
+        write_scenes(tmp_path / "mine", split=split, images=2, size=48, seed=len(split))
+    mine = coco_folder(tmp_path / "mine")
+    (folder := workspace.results / "smoke").mkdir(parents=True)
+    _smoke(workspace, seeds=(0,))
+    for seed in (1, 2):  # both keep the seeds that they have
+        with pytest.warns(UserWarning, match="an earlier table of other data was moved to"):
+            own = _smoke(workspace, seeds=(seed,), data=mine)
+        assert own.provenance["seeds"] == list(range(1, seed + 1))
+        with pytest.warns(UserWarning, match="an earlier table of other data was moved to"):
+            scenes = _smoke(workspace, seeds=(seed,))
+        assert scenes.provenance["seeds"] == list(range(seed + 1))
+    assert len(list(folder.glob("table1*"))) == 2
 
 
 def test_it_says_what_will_be_run_and_about_how_long_it_takes(
