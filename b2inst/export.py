@@ -81,6 +81,8 @@ def export_model(
     out = default if out is None else Path(out)
     if out.suffix != suffix:
         raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
+    if not out.parent.is_dir():
+        raise WeightsError(f"{out}: there is no folder {out.parent}; make it first")
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
             raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")

@@ -84,11 +84,14 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     if network is None or known != state:
         network = FastNetwork(model, getattr(torch, precision))
         _made[model] = state, network
-    lower = torch.autocast(
-        tensors[0].device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
-    )
-    with lower, network:
+    with autocast(tensors[0].device, precision), network:
         yield
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return a context in which convolutions and linear layers have a precision."""
+    enabled = precision == "bfloat16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def forget_network(model: nn.Module) -> None:

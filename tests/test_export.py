@@ -271,3 +271,5 @@ def test_an_oracle_is_not_exported(tmp_path: Path) -> None:
     save_model(models.create_model("blendmask-tiny", num_classes=1, oracle={}), path)
     with pytest.raises(WeightsError, match="predicts by itself"):
         export_model(path, to="onnx")
+    with pytest.raises(WeightsError, match=r"there is no folder .*gone; make it first"):
+        export_model(path, to="onnx", out=tmp_path / "gone/m.onnx")

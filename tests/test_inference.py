@@ -167,6 +167,14 @@ def _maps(model: Segmenter, *, optimised: bool = True) -> Tensor:
     return cast(BasisSegmenter, model).explain(IMAGE).bases.maps
 
 
+def test_precision_counts_without_the_fast_network() -> None:
+    model = _finding("b2inst-blendmask-tiny")
+    exact = _maps(model, optimised=False)
+    model.precision = "bfloat16"
+    rounded = _maps(model, optimised=False)
+    assert 0 < (rounded - exact).abs().max() < 0.1 * exact.abs().max()
+
+
 def _trained(model: Segmenter, *, fused: bool = False) -> None:
     model.train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)

@@ -26,8 +26,8 @@ def scenes(
     """Write procedural scenes in COCO format."""
     from b2inst.data import write_scenes
 
-    options = {"split": split, "images": images, "size": size, "seed": seed}
-    typer.echo(write_scenes(folder, **options, progress=True))
+    file = write_scenes(folder, split=split, images=images, size=size, seed=seed, progress=True)
+    typer.echo(file)
 
 
 def check(

@@ -6,6 +6,7 @@ of workers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -179,8 +180,15 @@ def train_loader(
         num_workers=num_workers,
         collate_fn=collate,
         persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals,
         generator=torch.Generator().manual_seed(seed),  # else it draws from the global one
     )
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach workers, too, but the training decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def collate(samples: list[Sample]) -> Batch:

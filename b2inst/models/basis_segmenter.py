@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from b2inst.models.images import ImageLike, rgb_array
 from b2inst.models.segmenter import (
@@ -155,7 +154,7 @@ class BasisSegmenter(Segmenter):
         arrays = [rgb_array(image) for image in images]
         batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         masks = [
-            F.resize(tv_tensors.Mask(truth), list(size)).as_subclass(Tensor)
+            interpolate(truth[:, None], size, mode="nearest-exact")[:, 0]
             for truth, size in zip(truths, batch.sizes, strict=True)
         ]
         sizes = [array.shape[:2] for array in arrays]

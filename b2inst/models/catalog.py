@@ -128,7 +128,8 @@ def create_model(
         name: A key of ``CATALOG``, such as "b2inst-blendmask-r50".
         num_classes: C.
         class_names: Name of each label, kept in results and saved weights.
-        max_detections: Largest number of instances per image (default: 100, as COCO evaluates).
+        max_detections: Largest number of instances per image (default: 100, as COCO evaluates;
+            CenterMask: 50).
         options: Of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
 
     Raises:

@@ -15,7 +15,7 @@ from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.layers import RoIPooler, mlp
-from b2inst.modules.mask_heads import MaskIoUHead, RoIMaskHead
+from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
 from b2inst.modules.preprocessor import Preprocessor
 
 GROUP_NORM = partial(nn.GroupNorm, 8)
@@ -102,6 +102,8 @@ class MaskRCNN(Family):
             mask_head = self.mask_head(**shared, pooler=pooler(size=14), **parts["mask_head"])
         scoring_head = None
         if self.scoring:
+            if not isinstance(mask_head, RoIMaskHead | BoundaryPreservingHead):
+                raise ValueError(f"scoring: masks of {type(mask_head).__name__} cannot be rated")
             with seeds.part("scoring_head"):
                 scoring_head = MaskIoUHead(**shared, **parts["scoring_head"])
         pixels = MSRA_BGR if self.msra else IMAGENET_RGB

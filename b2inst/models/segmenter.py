@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Self
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from b2inst.inference import Precision, chosen_precision, fast_network, forget_network
+from b2inst.inference import Precision, autocast, chosen_precision, fast_network, forget_network
 from b2inst.models.images import ImageLike, rgb_array
 from b2inst.models.tiles import Span, TileError, merge_tiles, spans
 from b2inst.modules.preprocessor import Preprocessor
@@ -129,7 +129,9 @@ class Segmenter(nn.Module):
         """A context in which the parts of the network run fast."""
         if self.training:
             raise RuntimeError("the model is in training mode; call model.eval() before predicting")
-        return fast_network(self, self.precision) if self.optimised else nullcontext()
+        if not self.optimised:
+            return autocast(self.preprocessor.mean.device, self.precision)
+        return fast_network(self, self.precision)
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
         """Losses by name; training minimises their plain sum.

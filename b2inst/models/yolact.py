@@ -92,13 +92,14 @@ class Yolact(BasisFamily):
         return SquarePreprocessor(**pixels, side=self.size)
 
     def _basis_head(self, *, num_bases: int, **shared: int) -> PrototypeHead:
-        auxiliary = ClassMapHead(**shared) if self.preset.auxiliary else None
         stride = self.preset.basis_strides[0]
+        cell = None if self.keep_size else self.size / -(-self.size // stride)
+        auxiliary = ClassMapHead(**shared, cell=cell) if self.preset.auxiliary else None
         return PrototypeHead(
             in_channels=shared["in_channels"],
             num_bases=num_bases,
             stride=stride,
-            cell=None if self.keep_size else self.size / (2 * -(-self.size // stride)),
+            cell=None if cell is None else cell / 2,
             channels=self.prototype_channels,
             num_convs=self.prototype_convs,
             norm=nn.BatchNorm2d if self.normalised else None,

@@ -152,7 +152,7 @@ class DynamicMaskHead(Assembler):
         """Mean Dice loss, over the whole padded image, of the positives that are sampled."""
         chosen = self.sample(positives)
         logits = self.enlarged(self.logits(bases, chosen.image_index, chosen.coefficients))
-        loss = mask_dice(logits.sigmoid(), self.truths(bases, targets)[chosen.target_index])
+        loss = mask_dice(logits.float().sigmoid(), self.truths(bases, targets)[chosen.target_index])
         return {"loss_mask": loss.sum() / even_share(loss.new_tensor(len(loss)))}
 
     def truths(self, bases: Bases, targets: list[Targets]) -> Tensor:

@@ -47,7 +47,7 @@ class RegionDetector(nn.Module):
         self.strides = tuple(strides)
         self.test_proposals = test_proposals
         self.box_beta = 0 if detectron2 else 1 / 9
-        generator = partial(_StrideAnchors, self.strides) if detectron2 else AnchorGenerator
+        generator = partial(_StrideAnchors, self.strides) if detectron2 else _Anchors
         anchors = generator(
             tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes)
         )
@@ -219,7 +219,14 @@ class _ProposalNetwork(RegionProposalNetwork):
         return loss, error / sampled.numel()
 
 
-class _StrideAnchors(AnchorGenerator):
+class _Anchors(AnchorGenerator):
+    """Anchors in float32, whatever the precision of the features: bfloat16 would round them."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().set_cell_anchors(torch.float32, device)
+
+
+class _StrideAnchors(_Anchors):
     """Anchors whose sides are not rounded, in steps of the strides whatever the image's size."""
 
     def __init__(

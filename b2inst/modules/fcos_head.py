@@ -203,8 +203,6 @@ class FCOSHead(InstanceHead):
 
 
 def _tower(channels: int, num_convs: int) -> nn.Module:
-    if not num_convs:  # an empty Sequential is false, which torchvision takes for no child at all
-        return nn.Identity()
     return nn.Sequential(*conv_layers(*[channels] * (num_convs + 1)))
 
 
@@ -241,6 +239,8 @@ class CondInstHead(FCOSHead):
         super().__init__(
             num_coefficients=num_coefficients - 3, sizes_of_interest=sizes_of_interest, **fcos
         )
+        if len(sizes_of_interest) < 2:
+            raise ValueError("head_strides: give two levels or more, which objects go to by size")
         self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
         self.level_sizes.append(2.0 * sizes_of_interest[-1][0])
 

@@ -43,7 +43,8 @@ class LinearAssembler(Assembler):
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""
         size = bases.maps.shape[-2:]
         height, width = (round(cells * bases.stride) for cells in size)  # with padding, in pixels
-        total = 0 * (bases.maps.sum() + positives.coefficients.sum())  # for batches without any
+        used = (bases.maps, positives.coefficients, *self.parameters())
+        total = 0 * sum(tensor.sum() for tensor in used)  # for batches without any
         first = 0
         for b, target in enumerate(targets):
             own = positives[positives.image_index == b]
@@ -68,7 +69,7 @@ class LinearAssembler(Assembler):
         maps, boundary = bases.maps[image], bases.boundary_logits
         logits = (coefficients.tanh() @ maps.flatten(1)).unflatten(1, maps.shape[1:])
         logits = self.refined(logits, None if boundary is None else boundary[image])
-        return logits.sigmoid() * crop(boxes, (maps.shape[1], maps.shape[2]))
+        return logits.float().sigmoid() * crop(boxes, (maps.shape[1], maps.shape[2]))
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:

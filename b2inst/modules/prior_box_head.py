@@ -64,6 +64,10 @@ class PriorBoxHead(InstanceHead):
         nms: Callable[..., tuple[Tensor, Tensor]] = fast_nms,
     ) -> None:
         super().__init__()
+        if len(strides) != len(scales):
+            raise ValueError(
+                f"head_strides {list(strides)} and prior_sizes {list(scales)}: give as many of each"
+            )
         self.num_classes = num_classes
         self.side = side
         self.strides = tuple(strides)

@@ -91,11 +91,19 @@ def smallest_mask(masks: Tensor, stride: int) -> Tensor:
 
 
 class ClassMapHead(nn.Module):
-    """A 1×1 convolution to a map of each class (YOLACT §4)."""
+    """A 1×1 convolution to a map of each class (YOLACT §4).
 
-    def __init__(self, *, in_channels: int, num_classes: int, stride: int = 8) -> None:
+    Args:
+        stride: Of the level used.
+        cell: Input pixels per cell (default: the stride); see ``PrototypeHead``.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_classes: int, stride: int = 8, cell: float | None = None
+    ) -> None:
         super().__init__()
         self.stride = stride
+        self.cell = stride if cell is None else cell
         self.project = nn.Conv2d(in_channels, num_classes, 1)
         initialise(self.project, nn.init.xavier_uniform_)
 
@@ -103,9 +111,11 @@ class ClassMapHead(nn.Module):
         """Cross-entropy to the union of each class's masks: mean over cells, sum over classes."""
         logits = self.project(features[self.stride]).float()
         truth = torch.zeros_like(logits)
+        height, width = (round(cells * self.cell) for cells in logits.shape[-2:])  # with padding
         for maps, target in zip(truth, targets, strict=True):
             if len(target):
-                masks = target.masks[:, None].float()
+                down, along = height - target.masks.shape[1], width - target.masks.shape[2]
+                masks = F.pad(target.masks, (0, along, 0, down))[:, None].float()
                 small = F.interpolate(masks, logits.shape[-2:], mode="bilinear")[:, 0] > 0.5
                 maps.index_add_(0, target.labels, small.float()).clamp_(max=1)
         loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")

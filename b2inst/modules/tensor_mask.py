@@ -45,7 +45,7 @@ class WindowDetector(nn.Module):
 
     score_threshold = 0.05
     max_detections = 100  #: per image
-    pre_nms = 1000  #: candidates for each level, or ten times ``max_detections`` if more
+    pre_nms = 1000  #: candidates, or ten times ``max_detections``, times the number of levels
     nms_iou = 0.5
     coder = BoxCoder((1.5, 1.5, 0.75, 0.75))
 

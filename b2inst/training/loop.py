@@ -213,10 +213,14 @@ class _Training:
         total = torch.stack(list(losses.values())).sum()
         # All devices stop together, whichever has a bad loss or was signalled first.
         if mean_over_devices((~total.isfinite()).float()) > 0:
-            raise _non_finite(iteration - 1, total.item(), losses, targets)
+            raise _non_finite(iteration, total.item(), losses, targets)
         self.fabric.backward(total)
         if (norm := self.schedule.clip_norm) is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=norm)
+            # The loss scaling of float16 skips a step whose gradients are infinite.
+            scaled = self.fabric.strategy.precision.precision == "16-mixed"
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=norm, error_if_nonfinite=not scaled
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()

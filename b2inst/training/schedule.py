@@ -102,11 +102,16 @@ class Schedule(BaseModel):
 
         Fused implementations are faster, but cannot clip float16 gradients.
         """
+        from torch import nn
         from torch.optim import SGD, AdamW
         from torch.optim.lr_scheduler import LambdaLR
-        from torchvision.ops._utils import split_normalization_params
 
-        norm, other = split_normalization_params(model)
+        norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+        norm: list[nn.Parameter] = []
+        other: list[nn.Parameter] = []
+        for module in model.modules():
+            group = norm if isinstance(module, norms) else other
+            group += module.parameters(recurse=False)
         groups = [
             {"params": [p for p in parameters if p.requires_grad], "weight_decay": decay}
             for parameters, decay in ((other, self.weight_decay), (norm, 0.0))

@@ -87,7 +87,7 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
                 target.copy_(source)
                 copied.append(name)
             elif (new := _new_rows(name, source, target, model)) is not None:
-                target[~new] = source
+                target[~new] = source.to(target)
                 if name.startswith("instance_head.coefficients."):
                     softmax = isinstance(with_bases(model).assembler, Blender)
                     target[new] = NEW_ATTENTION if softmax and name.endswith(".bias") else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,17 @@ def test_resuming_goes_on_exactly(
 def test_workers_change_nothing(dataset) -> None:
     options = {"seed": 3, "batch_size": 4, "start_iteration": 2}
     assert seen(dataset, 4, num_workers=2, **options) == seen(dataset, 4, **options)
+
+
+def test_signals_stop_the_training_not_its_workers(dataset: CocoDataset) -> None:
+    batches = iter(train_loader(dataset, batch_size=2, seed=0, num_workers=1))
+    first = next(batches)
+    (worker,) = batches._workers  # type: ignore[attr-defined]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(worker.pid, number)
+    assert len([next(batches) for _ in range(5)]) == 5  # more than were loaded ahead
+    assert worker.is_alive()
+    assert len(first[0]) == 2
 
 
 def test_processes_share_the_batch(dataset) -> None:

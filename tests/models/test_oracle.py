@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
+from b2inst.data.transforms import _resize_bitmaps as resize_exactly
 from b2inst.models import BasisSegmenter, NeedsTruthError, create_model
 
 
@@ -57,6 +59,16 @@ def test_the_truth_is_shown_at_the_size_of_the_network() -> None:
     assert mask.shape == (96, 128)  # twice the image
     assert mask[8:40, 16:80].all()
     assert mask.sum() == 32 * 64
+
+
+def test_the_truth_is_resized_as_in_training() -> None:
+    oracle, seen = model(oracle={}, shorter=40, longer_max=60), []
+    oracle.oracle.register_forward_hook(lambda _, given, __: seen.append(given[1]))
+    masks = torch.randint(2, (3, 48, 64), dtype=torch.uint8)
+    oracle.predict_with_truth([picture(0)], [masks])
+    found = seen[0][0]
+    expected = resize_exactly(tv_tensors.Mask(masks), found.shape[1:])
+    torch.testing.assert_close(found, expected.as_subclass(torch.Tensor))
 
 
 def test_an_image_is_predicted_as_in_a_batch() -> None:

@@ -134,6 +134,16 @@ def test_proposals_are_decoded_in_float32(features: Features, batch: ImageBatch)
     assert (found != found.bfloat16().float()).any()
 
 
+@pytest.mark.parametrize("detectron2", [False, True])
+def test_anchors_are_not_rounded_to_the_features_precision(detectron2: bool) -> None:
+    generator = detector(detectron2=detectron2).rpn.anchor_generator
+    images = ImageList(torch.zeros(1, 3, 1000, 800), [(1000, 800)])
+    maps = [torch.zeros(1, 8, -(-1000 // s), -(-800 // s)) for s in STRIDES]
+    (expected,) = generator(images, maps)
+    (found,) = generator(images, [level.bfloat16() for level in maps])
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_detectron2s_anchors_are_not_rounded_and_step_by_strides() -> None:
     """Corners of each by the definition, on a map whose last cells reach beyond the image."""
     sizes = (8, 16, 32, 64)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from b2inst.modules.linear_assembler import LinearAssembler, crop
+from b2inst.modules.refinement import BoundaryDiffusion
 from b2inst.structures import Bases, Positives, Targets
 
 K, SIDE, CELLS = 3, 62, 16  # a cell is 3.875 pixels
@@ -167,6 +168,28 @@ class AddGuide(torch.nn.Module):
     def forward(self, logits: torch.Tensor, boundary: torch.Tensor | None) -> torch.Tensor:
         assert boundary is not None
         return logits + 10 * boundary
+
+
+def test_mixed_precision_does_not_saturate_the_loss(
+    make_targets: Callable[..., Targets],
+) -> None:
+    """A wrong cell of logit 8 costs 8; a probability in bfloat16 would be 1, which costs 100."""
+    maps = torch.full((1, K, CELLS, CELLS), 8.0 / K).bfloat16()
+    target = make_targets((SIDE, SIDE), [(0, 0, SIDE, SIDE)])
+    target.masks.zero_()
+    chosen = positives([0], [0], weight_sum=1.0)
+    chosen.coefficients = torch.full((1, K), 20.0, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = LinearAssembler(num_bases=K).loss(Bases(maps, STRIDE), chosen, [target])["loss_mask"]
+    assert loss.item() == pytest.approx(6.125 * 8, rel=0.05)  # the mean over the box
+
+
+def test_refinement_has_a_gradient_without_positives(bases: Bases) -> None:
+    """On one of several devices, whose gradients are averaged, there may be no object."""
+    assembler = LinearAssembler(num_bases=K, refinement=BoundaryDiffusion())
+    assembler.loss(bases, positives([], [], weight_sum=1.0), [])["loss_mask"].backward()
+    assert list(assembler.parameters())
+    assert all(p.grad is not None for p in assembler.parameters())
 
 
 def test_masks_are_refined_by_the_boundary_before_they_are_cropped(bases: Bases) -> None:

@@ -97,6 +97,17 @@ def test_class_maps_are_taught_by_the_cross_entropy_to_the_union_of_each_class(
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_class_maps_know_the_padding(make_targets: Callable[..., Targets]) -> None:
+    head = ClassMapHead(in_channels=6, num_classes=1)
+    maps = {8: torch.randn(1, 6, 6, 8)}
+    boxes = [(0, 0, 30, 20), (24, 8, 44, 36)]
+    losses = [
+        head.loss(maps, [make_targets(size, boxes)])["loss_semantic"].item()
+        for size in ((48, 64), (37, 45))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
 def features(batch: int = 2) -> dict[int, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = {8: (9, 14), 16: (5, 7), 32: (3, 4)}  # rounded up, as strided convolutions do

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from b2inst.data import CocoDataset
 from b2inst.models import BasisSegmenter
 from b2inst.training import CheckpointError, NonFiniteLossError, Schedule
+from b2inst.training.loop import _Training
 from b2inst.weights import load_model
 from b2inst.weights.files import model_card
 
@@ -159,7 +161,7 @@ def test_a_loss_that_is_not_finite_names_itself_and_its_images(
     with pytest.raises(NonFiniteLossError) as caught:
         run(tmp_path, dataset(), model=broken)
     message = str(caught.value)
-    assert message.startswith(f"iteration 3: loss_mask not finite on images {seen};")
+    assert message.startswith(f"iteration 4: loss_mask not finite on images {seen};")
     assert len(seen) == 2
     assert (tmp_path / "checkpoint.pt").exists()
     assert not (tmp_path / "model.safetensors").exists()
@@ -176,6 +178,16 @@ def test_gradients_are_clipped_when_asked(
     before = dict(model().named_parameters())
     step = torch.stack([(after[name] - p).norm() for name, p in before.items()]).norm()
     assert step.item() == pytest.approx(1e-3, rel=0.02)
+
+
+@pytest.mark.parametrize(("precision", "stops"), [("32-true", True), ("16-mixed", False)])
+def test_the_loss_scaling_of_float16_skips_infinite_gradients(precision: str, stops: bool) -> None:
+    training = MagicMock(schedule=Schedule(clip_norm=1.0))
+    training.fabric.strategy.precision.precision = precision
+    training.wrapped.return_value = {"loss": torch.tensor(1.0)}
+    _Training.step(training, 1, [], [])
+    (call,) = training.fabric.clip_gradients.call_args_list
+    assert call.kwargs["error_if_nonfinite"] == stops
 
 
 def _scripted(aps: list[float | None]) -> tuple[Any, list[dict[str, torch.Tensor]]]:

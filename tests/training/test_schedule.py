@@ -174,10 +174,20 @@ def test_the_scheduler_follows_the_factor() -> None:
     assert rates == pytest.approx([0.0005, 0.25025, 0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
 
-@pytest.mark.parametrize("name", ["b2inst-blendmask-tiny", "b2inst-blendmask-550-r50"])
-def test_every_trainable_parameter_of_a_model_is_in_one_group(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("b2inst-blendmask-tiny", {}),
+        ("b2inst-blendmask-550-r50", {}),
+        ("b2inst-blendmask-tiny", {"tower_convs": 0}),
+        ("yolact-tiny", {"prototype_convs": 0}),
+    ],
+)
+def test_every_trainable_parameter_of_a_model_is_in_one_group(
+    name: str, options: dict[str, int]
+) -> None:
     with torch.device("meta"):
-        model = create_model(name, num_classes=3)
+        model = create_model(name, num_classes=3, **options)
     optimizer, _ = Schedule(iterations=10).optimizer_for(model)
     decayed, others = (group["params"] for group in optimizer.param_groups)
     trained = [p for p in model.parameters() if p.requires_grad]
