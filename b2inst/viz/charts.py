@@ -107,11 +107,8 @@ def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> 
         lower.set(xlabel=f"predicted {score}", ylabel="share", ylim=(0, None))
         _light_grid(upper)
         _light_grid(lower)
-    names = [row.name for row in qualities]
-    handles = [
-        Line2D([], [], color=colours[name], marker="o", markersize=4, label=name) for name in names
-    ]
-    _legend(figure, handles)
+    looks = [(row.name, colours[row.name]) for row in qualities]
+    _legend(figure, [Line2D([], [], color=c, marker=".", label=name) for name, c in looks])
     return figure
 
 
