@@ -21,6 +21,7 @@ from b2inst.cli.options import (
     parse_slurm,
     with_groups,
 )
+from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
 
 if TYPE_CHECKING:
@@ -179,8 +180,7 @@ def train(
     check_plan([spec], workspace, split, machine)
     if world.rank == 0:
         typer.echo(describe(spec, plan, workspace))
-        threads = "1 CPU thread" if machine.threads == 1 else f"{machine.threads} CPU threads"
-        typer.echo(f"device {device_name}, {threads}")
+        typer.echo(f"device {device_name}, {counted(machine.threads or 1, 'CPU thread')}")
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
         done = open_run(workspace.runs, spec)

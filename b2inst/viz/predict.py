@@ -21,9 +21,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.coco_reader import shortened
 from b2inst.data.files import replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
+from b2inst.data.wording import shortened
 from b2inst.evaluation import to_records
 from b2inst.experiments.specs.data_spec import file_sha256
 from b2inst.models import Segmenter

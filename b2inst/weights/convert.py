@@ -57,7 +57,7 @@ def convert(
     classes = model.recipe["num_classes"]
     if names is not None:
         if len(names) != classes:
-            raise WeightsError(f"{source}: has {classes} classes, but {len(names)} names are given")
+            raise WeightsError(f"{source}: number of classes {classes}, of names {len(names)}")
         model.class_names = tuple(names)
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))
@@ -70,5 +70,5 @@ def convert(
         f"{source}: {len(tensors)} tensors\n"
         f"  renamed: {len(own)}\n"
         f"  not needed: {len(left)} ({', '.join(left)})\n"
-        f"{target}: {model.recipe['name']}, {classes} classes ({named}), {options}"
+        f"{target}: {model.recipe['name']}, classes: {classes} ({named}), {options}"
     )

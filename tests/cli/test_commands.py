@@ -78,7 +78,7 @@ def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
     assert found
     other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
     save_model(other, tmp_path / "m.safetensors")
-    assert "categories, the model 2 classes" in _error(*call, "--out", "p")
+    assert "that of the model's classes 2" in _error(*call, "--out", "p")
     assert _call(*call, "--out", "p", "--name", "a/b").exit_code == 2
 
 
@@ -145,7 +145,7 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
         *("--eval-every", 1, "--logger", "csv"),
     )
     assert trained.exit_code == 0, trained.output
-    assert "evaluation every 1 iterations on 3 of 3 images of val" in trained.stdout
+    assert "evaluation every 1 iteration on 3 of 3 images of val" in trained.stdout
     assert "best.safetensors: best weights, of iteration" in trained.stdout
     assert "\ndevice cpu, 1 CPU thread\n" in trained.stdout
     (weights,) = (tmp_path / "runs").glob("*/model.safetensors")
@@ -204,7 +204,7 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
 def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:
     classes = json.loads((coco / "annotations/instances_val.json").read_text())["categories"]
     names = ("cat", *(c["name"] for c in classes[1:]))
-    for count, message in ((len(names), "category 0 is"), (2, "categories, the model 2 classes")):
+    for count, message in ((len(names), "category 0 is"), (2, "that of the model's classes 2")):
         model = b2inst.create_model("blendmask-tiny", num_classes=count, class_names=names[:count])
         b2inst.save_model(model, tmp_path / "m.safetensors")
         assert message in _error("eval", "m.safetensors", "--data", coco, "--split", "val")

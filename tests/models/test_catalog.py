@@ -206,7 +206,11 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
         ("yolact-mobilenetv2", {"size": [96]}, r"size is \[96\]; give a value like 320"),
         ("blendmask-tiny", {"scoring": 1}, "scoring is 1; give a value like"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
-        ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),
+        (
+            "blendmask-tiny",
+            {"class_names": ("one",)},
+            r"class_names has length 1, num_classes is 80",
+        ),
         ("blendmask-r18", {"msra": True}, r"bottleneck ResNet"),
         ("blendmask-r50", {"backbone_weights": "coco"}, r"'coco': choose 'imagenet' or None"),
     ],

@@ -220,7 +220,7 @@ def _available_gpus(machine: Resources) -> list[str]:
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     gpus = [name for name in names if name]
     if gpus and machine.device != "cpu" and machine.devices > len(gpus):
-        raise SpecError(f"{machine.devices} devices per run, but this machine has {len(gpus)} GPUs")
+        raise SpecError(f"{machine.devices} devices per run, more than the GPUs here: {len(gpus)}")
     return gpus
 
 

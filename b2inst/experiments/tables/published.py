@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
 
+from b2inst.data.wording import counted
 from b2inst.experiments.runs.single_run import data_name
 from b2inst.experiments.runs.store import Run, read_json
 from b2inst.experiments.specs.errors import RunError
@@ -119,7 +120,7 @@ def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     if published is None or not result.seeds:
         return [], "No published table to compare with."
     column = next(c for c in result.columns if c not in COSTS)
-    there, here = (f"{n} seed{'s' * (n != 1)}" for n in (published.seeds, result.seeds))
+    there, here = (counted(n, "seed") for n in (published.seeds, result.seeds))
     name = heading(column)
     cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
     others = {row.name: row for row in published.rows if row.runs}
@@ -134,11 +135,11 @@ def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     if not found:
         return cells, "No run here has the settings and the seed of a published one."
     if same == len(found):
-        return cells, f"{same} runs are published as well, and all their metrics agree exactly."
+        return cells, f"Runs that are published as well: {same}; all their metrics agree exactly."
     return cells, (
-        f"{len(found)} of these runs are published too: {same} with exactly the same metrics; the "
-        f"largest difference of any metric is {max(found):.2g}. Other processors and versions of "
-        "PyTorch round differently, which training amplifies."
+        f"Runs that are published as well: {len(found)}, of which {same} with exactly the same "
+        f"metrics; the largest difference of any metric is {max(found):.2g}. Other processors and "
+        "versions of PyTorch round differently, which training amplifies."
     )
 
 

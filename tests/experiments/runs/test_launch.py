@@ -149,7 +149,7 @@ def test_more_than_this_machine_has_is_refused(
     with pytest.raises(SpecError, match="2 machines for a run; only --launcher slurm"):
         _run_all(_specs(spec, 0), workspace, machines=2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    with pytest.raises(SpecError, match="4 devices per run, but this machine has 2 GPUs"):
+    with pytest.raises(SpecError, match="4 devices per run, more than the GPUs here: 2"):
         _run_all(_specs(spec, 0), workspace, devices=4)
 
 

@@ -55,7 +55,7 @@ def test_equal_runs_agree_exactly(workspace: Workspace, fake_run: Any) -> None:
     assert "AP on this machine, 1 seed" in head
     assert baseline.split() == ["baseline", "40.5", "±", "0.7", "(2)", "40.0", "(1)"]
     assert hbb.split() == ["HBB", "41.5", "±", "0.7", "(2)", "41.0", "(1)"]
-    assert summary == "2 runs are published as well, and all their metrics agree exactly."
+    assert summary == "Runs that are published as well: 2; all their metrics agree exactly."
 
 
 def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
@@ -65,7 +65,7 @@ def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
     content["evaluation"]["metrics"]["boundary_AP"] += 0.25
     write_json(record, content)
     text = comparison_markdown(_table(workspace, fake_run, (0,)), workspace)
-    assert "2 of these runs are published too: 1 with exactly the same metrics; " in text
+    assert "Runs that are published as well: 2, of which 1 with exactly the same metrics; " in text
     assert "the largest difference of any metric is 0.25." in text
 
 

@@ -328,7 +328,9 @@ def test_runs_of_other_code_warn_until_they_are_rerun(
     run = open_run(workspace.runs, _spec_of(result, "HBB", workspace))
     content = read_json(run.provenance_path)
     write_json(run.provenance_path, {**content, "code": {"training": 0}})
-    with pytest.warns(UserWarning, match=r"1 of 5 runs were trained by.*HBB seed 0"):
+    with pytest.warns(
+        UserWarning, match=r"another version of the code trained, 1 of 5, .*HBB seed 0"
+    ):
         _smoke(workspace)
     assert len(runs.calls) == 1
     with warnings.catch_warnings():
@@ -384,7 +386,7 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     for seed, split in enumerate(("train", "val")):
         write_scenes(coco, split=split, images=2, size=32, seed=seed)
     (coco / "train/000001.png").unlink()
-    with pytest.warns(UserWarning, match=r"entries are skipped:\n.*000001\.png"):
+    with pytest.warns(UserWarning, match=r"skipped entries \(1\):\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
 
