@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
 from b2inst.data.wording import counted
+from b2inst.experiments.runs.launch import last_iteration
 from b2inst.experiments.runs.single_run import data_name
-from b2inst.experiments.runs.store import Run, read_json
+from b2inst.experiments.runs.store import Run, RunStatus, read_json
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.table_spec import COSTS
 from b2inst.experiments.specs.workspace import Workspace
@@ -103,15 +105,20 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
 def run_table(workspace: Workspace) -> str:
     """Render the runs of a workspace for a terminal, the latest first."""
     paths = workspace.runs.glob("*/spec.json")
-    lines = [["run", "model", "data", "seed", "iterations", "status", "mask AP"]]
+    lines = [["run", "row", "model", "data", "seed", "iterations", "status", "mask AP"]]
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         run = Run(path.parent)
         spec = run.spec()
         reported = run.metrics(spec.data.split_label(spec.data.report_split))
         ap = reported["metrics"]["AP"] if reported else None
-        cells = [workspace.shown(run.folder), spec.model, data_name(spec.data), spec.seed]
-        cells += [spec.schedule.iterations, run.status, NOTHING if ap is None else f"{ap:.1f}"]
-        lines.append(list(map(str, cells)))
+        total, status = spec.schedule.iterations, str(run.status)
+        if run.status is RunStatus.STARTED:
+            status, stopped = "running", f"interrupted at {last_iteration(run.log_path)}/{total}"
+            with suppress(RunError), run.locked():
+                status = stopped
+        cells = [workspace.shown(run.folder), spec.row or NOTHING, spec.model]
+        cells += [data_name(spec.data), str(spec.seed), str(total), status]
+        lines.append([*cells, NOTHING if ap is None else f"{ap:.1f}"])
     return aligned(lines) if lines[1:] else f"{workspace.shown(workspace.runs)}: no runs yet"
 
 

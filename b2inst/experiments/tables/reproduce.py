@@ -97,7 +97,7 @@ def make_table(
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
-    runs = _runs(specs, workspace)
+    runs = _runs(table.name, specs, workspace)
     wanted = _wanted(table, specs, runs, rows, asked)
     for label in wanted if rerun else ():
         if is_stale(run := runs[label][1]):
@@ -197,14 +197,15 @@ def _announcement(
     return text
 
 
-def _runs(specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
-    """Each run once, also if several rows share it."""
+def _runs(table: str, specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
+    """Each run once, also if several rows share it, with the name of its table and row."""
     found: dict[str, tuple[RunSpec, Run]] = {}
     for row, row_specs in specs.items():
         for spec in row_specs:
             run = open_run(workspace.runs, spec)
-            if run not in (other for _, other in found.values()):
-                found[f"{row} seed {spec.seed}"] = (spec, run)
+            if run.hash not in (other.hash for _, other in found.values()):
+                named = spec.model_copy(update={"row": f"{table} · {row}"})
+                found[f"{row} seed {spec.seed}"] = (named, run)
     return found
 
 

@@ -171,8 +171,17 @@ def test_crowds_are_counted_as_the_data_check_does(tmp_path: Path) -> None:
 def test_runs_are_listed(tmp_path: Path) -> None:
     workspace, plan = Workspace(tmp_path), load_profile("smoke")
     assert run_table(workspace) == "runs: no runs yet"
-    _begin(workspace.runs, named(single_run("yolact-tiny", plan), plan, workspace, "mine"))
+    spec = named(single_run("yolact-tiny", plan), plan, workspace, "mine")
+    spec = spec.model_copy(update={"row": "table3 · YOLACT"})
+    _begin(workspace.runs, spec)
+    run = open_run(workspace.runs, spec)
     head, line = run_table(workspace).splitlines()
-    assert head.split()[:3] == ["run", "model", "data"]
-    assert line.split()[:2] == ["runs/mine", "yolact-tiny"]
-    assert line.split()[-2:] == ["started", "–"]
+    assert head.split()[:3] == ["run", "row", "model"]
+    assert line.startswith("runs/mine  table3 · YOLACT  yolact-tiny  ")
+    assert line.endswith("  6           interrupted at 0/6  –")
+    run.log_path.write_text('{"iteration": 4, "lr": 0.1}\n')
+    assert "  interrupted at 4/6  " in run_table(workspace)
+    with run.locked():
+        assert "  running  " in run_table(workspace)
+    run.model_path.touch()
+    assert "  trained  " in run_table(workspace)

@@ -90,6 +90,7 @@ def _smoke(workspace: Workspace, **arguments: Any) -> TableResult:
 def test_every_row_is_run_once_and_read_back(workspace: Workspace, runs: Fabricator) -> None:
     result = _smoke(workspace, seeds=(0, 1))
     assert runs.calls == [[f"{row} seed {seed}" for row in ROWS for seed in (0, 1)]]
+    assert _spec_of(result, "HBB", workspace).row == "table1 · HBB"
     assert {row.status for row in result.rows} == {"run"}
     folder = workspace.results / "smoke"
     names = {path.name for path in (folder / "table1").iterdir()}
