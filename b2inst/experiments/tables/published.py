@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -25,10 +25,13 @@ from b2inst.experiments.tables.rendering import (
 from b2inst.experiments.tables.table_result import NOTHING, TableResult
 
 
-def load_published(profile: str, table: str, workspace: Workspace) -> TableResult | None:
-    """Read the published table of a profile, if there is one."""
+def load_published(
+    profile: str, table: str, workspace: Workspace, *, data: str | None = None
+) -> TableResult | None:
+    """Read the published table of a profile, if there is one; with ``data``, if it is of these."""
     path = workspace.published / profile / table / f"{table}.json"
-    return TableResult.load(path) if path.is_file() else None
+    found = TableResult.load(path) if path.is_file() else None
+    return found if found and data in (None, found.provenance.get("data")) else None
 
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
@@ -43,20 +46,13 @@ def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
-def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
-    """Return how long one run of each of ``rows`` took when published; None if unknown.
-
-    Args:
-        rows: Names of rows, one for each run.
-        published: The published table, if any.
-    """
-    if published is None:
-        return None
+def expected_seconds(shares: Mapping[str, float], published: TableResult) -> float | None:
+    """Return how long shares of runs ("HBB seed 0") took when published; None if one is unknown."""
     costs = published.provenance["runs"]
-    known = {row.name: row.runs for row in published.rows if row.runs}
-    if not known.keys() >= set(rows := list(rows)):
-        return None
-    return sum(fmean(costs[run]["wall_seconds"] for run in known[name]) for name in rows)
+    times = {row.name: [costs[run]["wall_seconds"] for run in row.runs] for row in published.rows}
+    found = [(times.get(label.rpartition(" seed ")[0]), share) for label, share in shares.items()]
+    known = [fmean(seconds) * share for seconds, share in found if seconds]
+    return sum(known) if len(known) == len(found) else None
 
 
 def publish(profile: str, workspace: Workspace) -> list[Path]:
@@ -123,7 +119,8 @@ def run_table(workspace: Workspace) -> str:
 
 
 def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
-    published = load_published(result.profile, result.table, workspace)
+    data = result.provenance.get("data")
+    published = load_published(result.profile, result.table, workspace, data=data)
     if published is None or not result.seeds:
         return [], "No published table to compare with."
     column = next(c for c in result.columns if c not in COSTS)

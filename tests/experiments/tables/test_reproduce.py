@@ -243,8 +243,26 @@ def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     )
     _smoke(workspace, seeds=(0, 1), progress=True)
     assert "table1" not in capsys.readouterr().err
+    _begun(workspace, _spec_of(result, "HBB", workspace).model_copy(update={"seed": 2}), 3)
     _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
-    assert "table1, profile smoke: 1 runs, 0 complete, 0 to be resumed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "profile smoke: 1 run, 0 complete, 1 to be resumed; about 1 min, 1 at a time" in said
+
+
+def _begun(workspace: Workspace, spec: RunSpec, iterations: int) -> None:
+    run = open_run(workspace.runs, spec)
+    write_json(run.spec_path, spec.model_dump(mode="json"))
+    run.log_path.write_text(f'{{"iteration": {iterations}, "lr": 0.1}}\n')
+
+
+def test_published_runs_on_other_data_say_nothing_of_the_time(
+    workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _smoke(workspace)
+    result.provenance["data"] = "coco-1234"
+    result.save(workspace.published / "smoke/table1/table1.json")
+    _smoke(workspace, seeds=(1,), progress=True)
+    assert "5 runs, 0 complete, 0 to be resumed\n" in capsys.readouterr().err
 
 
 @pytest.fixture
