@@ -36,13 +36,13 @@ def load_published(
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
     """Render published and own numbers by row for a terminal."""
-    cells, summary = _comparison(result, workspace)
+    cells, summary = comparison(result, workspace)
     return "\n".join([*([aligned(cells)] if cells else []), summary])
 
 
 def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     """Render the same as Markdown."""
-    cells, summary = _comparison(result, workspace)
+    cells, summary = comparison(result, workspace)
     return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
@@ -118,7 +118,8 @@ def run_table(workspace: Workspace) -> str:
     return aligned(lines) if lines[1:] else f"{workspace.shown(workspace.runs)}: no runs yet"
 
 
-def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
+def comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
+    """Return published and own numbers by row, and a sentence on how far the runs agree."""
     data = result.provenance.get("data")
     published = load_published(result.profile, result.table, workspace, data=data)
     if published is None or not result.seeds:
