@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import b2inst.experiments
 from b2inst.cli.errors import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
+from b2inst.experiments.runs import preflight
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.tables.table_result import Measured, ResultRow, TableResult
 from b2inst.models import create_model
@@ -173,7 +175,9 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
     assert len(content["annotations"]) == len(read_predictions(predictions))
 
 
-def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> None:
+def test_train_from_the_weights_of_another_model(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its options are taken over, its content (not its place) says which run it is."""
     classes = json.loads((coco / "annotations/instances_train.json").read_text())["categories"]
     baseline = create_model("blendmask-tiny", num_classes=len(classes), attention_size=5)
@@ -187,6 +191,8 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
         if name == "one":
             assert "one.safetensors: " in call.stdout
             assert "widened: instance_head.coefficients.{weight, bias}" in call.stdout
+            monkeypatch.delattr(preflight, "build_model")  # as nothing is built or fetched again
+    assert re.fullmatch(r"runs/b2inst-\S+-seed0: is complete, mask AP \d+\.\d\n", call.stdout)
     (run,) = (tmp_path / "runs").iterdir()
     spec, provenance = (json.loads((run / f"{n}.json").read_text()) for n in ("spec", "provenance"))
     assert spec["options"]["attention_size"] == 5
