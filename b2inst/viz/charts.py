@@ -70,6 +70,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.0
                 marker = "." if measured else ""
                 axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
+        axis.update_datalim([(0, 0)], updatex=False)  # so that flat curves have a margin, too
         axis.set_ylim(bottom=0)  # no loss or AP is negative
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         _light_grid(axis, labelsize=7)
