@@ -61,7 +61,7 @@ def test_other_tensors_and_arrays_are_refused_with_the_right_form(image: Any) ->
         ({"num_classes": 0}, "num_classes 0: give the number of object classes, 1 or more"),
         ({"num_classes": 2, "basis": 4}, "has no option basis; it has max_detections, .*num_bases"),
         ({"num_classes": 2, "boundary": {"wide": 1}}, "options of b2inst-blendmask-tiny: .*wide"),
-        ({"num_classes": 2, "class_names": ("a",)}, "1 class names for 2 classes"),
+        ({"num_classes": 2, "class_names": ("a",)}, "class_names has length 1, num_classes is 2"),
     ],
 )
 def test_wrong_options_are_told(arguments: dict[str, Any], message: str) -> None:

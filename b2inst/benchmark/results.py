@@ -70,8 +70,8 @@ def to_text(result: Benchmark) -> str:
     import pandas as pd  # slow to import
 
     lines = [
-        f"{result.images} images ({result.image_source}), one at a time; {result.device}, "
-        f"{result.dtype}, {result.threads} CPU threads"
+        f"images: {result.images} ({result.image_source}), one at a time; {result.device}, "
+        f"{result.dtype}, CPU threads: {result.threads}"
     ]
     if result.stand_in_detections is not None:
         lines.append(

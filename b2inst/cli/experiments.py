@@ -21,6 +21,7 @@ from b2inst.cli.options import (
     parse_slurm,
     with_groups,
 )
+from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def train(
     from b2inst.experiments.runs.datasets import prepare
     from b2inst.experiments.runs.launch import run_all
     from b2inst.experiments.runs.preflight import check_plan
+    from b2inst.experiments.runs.runner import is_complete
     from b2inst.experiments.runs.single_run import describe, named, single_run
     from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_rank_zero
@@ -175,23 +177,28 @@ def train(
         eval_every=eval_every,
     )
     spec = named(spec, plan, workspace, name)
-    split = plan.data.report_split
+    split, done = plan.data.report_split, open_run(workspace.runs, spec)
+    label = plan.data.split_label(split)
+    if from_rank_zero(lambda: is_complete(done, spec, split)):
+        if world.rank == 0:
+            ap = (done.metrics(label) or {})["metrics"]["AP"]
+            known = "" if ap is None else f", mask AP {ap:.1f}"
+            typer.echo(f"{workspace.shown(done.folder)}: is complete{known}")
+        return
     check_plan([spec], workspace, split, machine)
     if world.rank == 0:
         typer.echo(describe(spec, plan, workspace))
-        threads = "1 CPU thread" if machine.threads == 1 else f"{machine.threads} CPU threads"
-        typer.echo(f"device {device_name}, {threads}")
+        typer.echo(f"device {device_name}, {counted(machine.threads or 1, 'CPU thread')}")
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
-        done = open_run(workspace.runs, spec)
     else:
-        done = run(spec, workspace, split=split, machine=machine)
+        run(spec, workspace, split=split, machine=machine)
     if world.rank == 0:
-        _show_run(done, plan.data.split_label(split), workspace)
+        _show_run(done, label, workspace)
 
 
 def runs() -> None:
-    """List the runs in runs/ with model, data, state and mask AP."""
+    """List the runs in runs/, the latest first, with table and row, model, state and mask AP."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.tables.published import run_table
 

@@ -90,9 +90,7 @@ class CocoIndex:
     @property
     def first_problem(self) -> str:
         """The first thing that was left out, and how many more there are."""
-        others = len(self.skipped) - 1
-        more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
-        return self.skipped[0] + more
+        return self.skipped[0] + (f" (and {n} more)" if (n := len(self.skipped) - 1) else "")
 
     def all_annotations(self) -> Iterator[Annotation]:
         """The annotations of all images, crowds included."""
@@ -133,10 +131,10 @@ class CocoIndex:
             return None
         if not self.images:
             return f"{self.annotation_file}: no images that can be used"
-        if not (crowds := sum(map(len, self.annotations.values()))):
-            return f"{self.annotation_file}: no instances in its {len(self)} images; annotate some"
+        if not any(self.annotations.values()):
+            return f"{self.annotation_file}: none of its images has an instance; annotate some"
         return (
-            f"{self.annotation_file}: no instances, since all {crowds} annotations have iscrowd 1; "
+            f"{self.annotation_file}: no instances, since all annotations have iscrowd 1; "
             "if they are single objects, read them as such with --crowds-as-instances"
         )
 

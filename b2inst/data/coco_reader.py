@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -32,6 +32,7 @@ from b2inst.data.segmentation import (
     read_segmentation,
     to_rle,
 )
+from b2inst.data.wording import shortened
 
 #: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
 _SUSPICIOUS_SHARE = 0.05
@@ -48,11 +49,6 @@ def whole_number(value: object) -> int | None:
     if type(value) is int:
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None
-
-
-def shortened(names: Sequence[str], shown: int = 5) -> str:
-    """Join the first of some names with commas."""
-    return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
 
 
 _Whole = Annotated[int, Strict(), BeforeValidator(whole_number)]
@@ -240,7 +236,7 @@ class CocoReader:
                 return None
             if area == 0 and box is None and entry.bbox is not None:
                 raise ValueError(
-                    f"has bbox and area 0, but its mask has {pixels} pixels; write those "
+                    f"has bbox and area 0, but its mask has area {pixels}; write those "
                     "of the mask, or neither"
                 )
             if not area:

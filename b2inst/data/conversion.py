@@ -17,6 +17,7 @@ from b2inst.data.errors import DataError
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
 from b2inst.data.segmentation import Segmentation, measured, to_rle
+from b2inst.data.wording import counted
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -108,8 +109,8 @@ class Conversion:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder / f'annotations/instances_{split}.json'}: {images} images ({empty} "
-            f"without objects), {objects} objects"
+            f"{self.folder / f'annotations/instances_{split}.json'}: {counted(images, 'image')} "
+            f"({empty} without objects), {counted(objects, 'object')}"
             for split, (images, empty, objects) in self.splits.items()
         ]
         lines += [f"note: {note}" for note in self.notes]

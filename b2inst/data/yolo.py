@@ -60,7 +60,7 @@ def convert_yolo(
         conversion.read(split, images, read, progress)
     if len(without) == sum(map(len, splits.values())):
         raise DataError(
-            f"{source}: none of the {len(without)} images has a label file; the first's place is "
+            f"{source}: none of its images has a label file; the first's place is "
             f"{_parallel(without[0].parent) / without[0].stem}.txt"
         )
     if without:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex, ImageRecord, eval_images
+from b2inst.data.wording import counted
 from b2inst.evaluation.predictions import EvaluationError, Prediction, save_predictions, to_records
 from b2inst.ops.ahead import ahead
 from b2inst.ops.distributed import gathered, process_count, process_rank
@@ -90,8 +91,8 @@ def check_classes(model: Segmenter, index: CocoIndex) -> None:
     ours, theirs, file = model.class_names, index.class_names, index.annotation_file
     if (count := model.recipe["num_classes"]) != len(theirs):
         raise EvaluationError(
-            f"{file}: has {len(theirs)} categories, the model {count} classes; give data of the "
-            "same categories"
+            f"{file}: has {counted(len(theirs), 'category', 'categories')}, the model "
+            f"{counted(count, 'class', 'classes')}; give data of the same categories"
         )
     if ours is None:
         warnings.warn(

@@ -142,7 +142,7 @@ def create_model(
     if num_classes < 1:
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
-        raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+        raise ValueError(f"class_names has length {len(class_names)}, num_classes is {num_classes}")
     _check_options(name, options)
     try:
         model = replace(CATALOG[name], **options).build(num_classes)

@@ -91,8 +91,8 @@ class Schedule(BaseModel):
         steps = ", ".join(map(str, self.milestones))
         decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
         return (
-            f"{self.iterations} iterations of {self.batch_size} images, {self.optimizer}, learning "
-            f"rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
+            f"{self.iterations} iterations, batch size {self.batch_size}, {self.optimizer}, "
+            f"learning rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
         )
 
     def optimizer_for(

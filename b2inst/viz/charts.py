@@ -70,6 +70,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.0
                 marker = "." if measured else ""
                 axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
+        axis.update_datalim([(0, 0)], updatex=False)  # so that flat curves have a margin, too
         axis.set_ylim(bottom=0)  # no loss or AP is negative
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         _light_grid(axis, labelsize=7)
@@ -107,11 +108,8 @@ def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> 
         lower.set(xlabel=f"predicted {score}", ylabel="share", ylim=(0, None))
         _light_grid(upper)
         _light_grid(lower)
-    names = [row.name for row in qualities]
-    handles = [
-        Line2D([], [], color=colours[name], marker="o", markersize=4, label=name) for name in names
-    ]
-    _legend(figure, handles)
+    looks = [(row.name, colours[row.name]) for row in qualities]
+    _legend(figure, [Line2D([], [], color=c, marker=".", label=name) for name, c in looks])
     return figure
 
 

@@ -21,10 +21,11 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.coco_reader import shortened
 from b2inst.data.files import replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
+from b2inst.data.wording import shortened
 from b2inst.evaluation import to_records
+from b2inst.experiments.specs.data_spec import file_sha256
 from b2inst.models import Segmenter
 from b2inst.ops.ahead import ahead
 from b2inst.ops.masks import decode_rle
@@ -246,7 +247,7 @@ def _predict(
         path = writer.named[name]
         try:
             content = Video.open(path) if _is_video(name) else as_array(read_image(path))
-            return content, _sha256(path)
+            return content, file_sha256(path)
         except DataError as error:
             return error
 
@@ -350,7 +351,7 @@ def _check_new(out: Path, paths: Iterable[str]) -> None:
 def _check_unchanged(named: Mapping[str, Path], kept: Mapping[str, Any], file: Path) -> None:
     """Make sure that the images predicted before are still the same."""
     for name, image in kept.items():
-        if named[name].is_file() and _sha256(named[name]) != image["sha256"]:
+        if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
             raise DataError(
                 f"{named[name]}: is not the {name} that {file} is of; choose another --out, or "
                 "--overwrite to start again"
@@ -378,8 +379,3 @@ def _fingerprint(model: Segmenter) -> str:
         digest.update(name.encode())
         digest.update(value.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:12]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from b2inst.experiments import RunError, SpecError, TableResult, Workspace, load_profile
 from b2inst.experiments.runs.store import read_json
 from b2inst.experiments.tables.notebook import to_html
+from b2inst.experiments.tables.published import comparison
 from b2inst.experiments.tables.rendering import explain, summary
 from b2inst.experiments.tables.table_result import NOTHING
 
@@ -61,7 +62,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     content = {
         "profile": profile,
         "description": _description(profile, workspace),
-        "tables": [_table(path, folder) for path in paths],
+        "tables": [_table(path, folder, workspace) for path in paths],
         "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),
         "pictures": [_picture(path, folder) for path in sorted(folder.glob("*.png"))],
@@ -90,15 +91,18 @@ def _papers_first(path: Path) -> tuple[bool, str]:
     return not path.stem.startswith("table"), path.parent.name
 
 
-def _table(path: Path, folder: Path) -> dict[str, Any]:
-    """A table's summary with links to each row's runs, and the files beside it."""
+def _table(path: Path, folder: Path, workspace: Workspace) -> dict[str, Any]:
+    """A table's summary with published numbers and links to runs, and the files beside it."""
     result = TableResult.load(path)
     beside = [p for p in sorted(path.parent.iterdir()) if p.is_file()]
     # A table that was made at another time has records of its own beside it.
     records = {p.stem: p for at in (folder, path.parent) for p in at.glob("runs/*.json")}
     runs = {r.name: [_run(name, records, folder) for name in r.runs] for r in result.rows}
-    head, *lines = summary(result)
-    shown = [i for i in range(len(head)) if any(line[i] != NOTHING for line in lines)]
+    own = path.parent == workspace.results / result.profile / result.table
+    cells, compared = comparison(result, workspace) if own else ([], "")
+    published = {row: cell for row, cell, _ in cells}
+    head, *lines = [[*line, published.get(line[0], "")] for line in summary(result)]
+    shown = [i for i in range(len(head)) if any(line[i] not in ("", NOTHING) for line in lines)]
     return {
         "name": re.sub(r"^table(\d+)$", r"Table \1", path.parent.name),
         "id": path.parent.name,
@@ -107,6 +111,7 @@ def _table(path: Path, folder: Path) -> dict[str, Any]:
         "head": [head[i] for i in shown],
         "rows": [([line[i] for i in shown], runs.get(line[0], [])) for line in lines],
         "explained": explain(result),
+        "compared": compared,
         "notebooks": [_relative(p, folder) for p in beside if p.suffix == ".html"],
         "pictures": [_picture(p, folder) for p in beside if p.suffix == ".png"],
         "files": [_relative(p, folder) for p in beside if p.suffix not in (".png", ".html")],

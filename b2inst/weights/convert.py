@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from b2inst.data.wording import counted
 from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.detectron2 import DETECTRON2
 from b2inst.weights.errors import WeightsError
@@ -57,7 +58,9 @@ def convert(
     classes = model.recipe["num_classes"]
     if names is not None:
         if len(names) != classes:
-            raise WeightsError(f"{source}: has {classes} classes, but {len(names)} names are given")
+            raise WeightsError(
+                f"{source}: has {counted(classes, 'class', 'classes')}, but {counted(len(names), 'name')} given"
+            )
         model.class_names = tuple(names)
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))
@@ -70,5 +73,5 @@ def convert(
         f"{source}: {len(tensors)} tensors\n"
         f"  renamed: {len(own)}\n"
         f"  not needed: {len(left)} ({', '.join(left)})\n"
-        f"{target}: {model.recipe['name']}, {classes} classes ({named}), {options}"
+        f"{target}: {model.recipe['name']}, classes: {classes} ({named}), {options}"
     )

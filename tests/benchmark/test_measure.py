@@ -104,7 +104,7 @@ def test_what_is_measured_of_real_models(real: Benchmark) -> None:
 def test_text_and_json(real: Benchmark) -> None:
     text = to_text(real)
     lines = text.splitlines()
-    assert "2 images (procedural scenes), one at a time; cpu, float32" in lines[0]
+    assert "images: 2 (procedural scenes), one at a time; cpu, float32" in lines[0]
     assert "6 detections" in lines[1]
     assert all(name in lines[2] for name in PAIR)
     (scoring,) = (line for line in lines if line.startswith("  scoring"))

@@ -18,7 +18,7 @@ def test_a_pair_of_models(tmp_path: Path) -> None:
     names = ["blendmask-tiny", "b2inst-blendmask-tiny"]
     done = CliRunner().invoke(app, ["bench", *names, *map(str, options)])
     assert done.exit_code == 0, done.output
-    assert "2 images (val), one at a time; cpu, float32" in done.stdout
+    assert "images: 2 (val), one at a time; cpu, float32" in done.stdout
     assert f"{names[1]} takes" in done.stdout
     content = json.loads(out.read_text())
     assert [entry["model"] for entry in content["speeds"]] == names

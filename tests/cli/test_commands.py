@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import b2inst.experiments
 from b2inst.cli.errors import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
+from b2inst.experiments.runs import preflight
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.tables.table_result import Measured, ResultRow, TableResult
 from b2inst.models import create_model
@@ -78,7 +80,7 @@ def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
     assert found
     other = create_model("maskrcnn-tiny", num_classes=2, class_names=("a", "b"))
     save_model(other, tmp_path / "m.safetensors")
-    assert "categories, the model 2 classes" in _error(*call, "--out", "p")
+    assert "that of the model's classes 2" in _error(*call, "--out", "p")
     assert _call(*call, "--out", "p", "--name", "a/b").exit_code == 2
 
 
@@ -145,7 +147,7 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
         *("--eval-every", 1, "--logger", "csv"),
     )
     assert trained.exit_code == 0, trained.output
-    assert "evaluation every 1 iterations on 3 of 3 images of val" in trained.stdout
+    assert "evaluation every 1 iteration on 3 of 3 images of val" in trained.stdout
     assert "best.safetensors: best weights, of iteration" in trained.stdout
     assert "\ndevice cpu, 1 CPU thread\n" in trained.stdout
     (weights,) = (tmp_path / "runs").glob("*/model.safetensors")
@@ -173,7 +175,9 @@ def test_train_then_eval_then_predict(coco: Path, tmp_path: Path) -> None:
     assert len(content["annotations"]) == len(read_predictions(predictions))
 
 
-def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> None:
+def test_train_from_the_weights_of_another_model(
+    coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its options are taken over, its content (not its place) says which run it is."""
     classes = json.loads((coco / "annotations/instances_train.json").read_text())["categories"]
     baseline = create_model("blendmask-tiny", num_classes=len(classes), attention_size=5)
@@ -187,6 +191,8 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
         if name == "one":
             assert "one.safetensors: " in call.stdout
             assert "widened: instance_head.coefficients.{weight, bias}" in call.stdout
+            monkeypatch.delattr(preflight, "build_model")  # as nothing is built or fetched again
+    assert re.fullmatch(r"runs/b2inst-\S+-seed0: is complete, mask AP \d+\.\d\n", call.stdout)
     (run,) = (tmp_path / "runs").iterdir()
     spec, provenance = (json.loads((run / f"{n}.json").read_text()) for n in ("spec", "provenance"))
     assert spec["options"]["attention_size"] == 5
@@ -204,7 +210,7 @@ def test_train_from_the_weights_of_another_model(coco: Path, tmp_path: Path) -> 
 def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:
     classes = json.loads((coco / "annotations/instances_val.json").read_text())["categories"]
     names = ("cat", *(c["name"] for c in classes[1:]))
-    for count, message in ((len(names), "category 0 is"), (2, "categories, the model 2 classes")):
+    for count, message in ((len(names), "category 0 is"), (2, "that of the model's classes 2")):
         model = b2inst.create_model("blendmask-tiny", num_classes=count, class_names=names[:count])
         b2inst.save_model(model, tmp_path / "m.safetensors")
         assert message in _error("eval", "m.safetensors", "--data", coco, "--split", "val")

@@ -123,7 +123,7 @@ def test_predict_warns_of_images_that_reached_the_limit(tmp_path: Path) -> None:
         done = _call(*call, "--out", out, "--max-detections", 60, *tile)
         assert done.exit_code == 0, done.output
         assert (
-            done.stderr.splitlines()[-1] == "warning: 1 images reached the limit of 60 "
+            done.stderr.splitlines()[-1] == "warning: 1 image reached the limit of 60 "
             "detections; raise it with --max-detections"
         )
         found = json.loads((out / "predictions.json").read_text())["annotations"]

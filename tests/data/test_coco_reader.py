@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
     "no segmentation": (annotation(segmentation=None), "no segmentation", 3, 2),
     "empty segmentation": (annotation(segmentation=[]), "empty segmentation", 3, 2),
     "empty polygon": (annotation(segmentation=[[]]), "empty segmentation", 3, 2),
-    "box and area 0": (annotation(bbox=[0, 0, 0, 0], area=0), "its mask has 80 pixels", 3, 2),
+    "box and area 0": (annotation(bbox=[0, 0, 0, 0], area=0), "its mask has area 80", 3, 2),
     "image id a list": (
         annotation(image_id=[7]),
         "has image_id [7]; image_id must be a valid integer",
@@ -176,7 +176,7 @@ def test_bad_input(name: str, content, write) -> None:
 def test_several_problems_are_counted(content, write) -> None:
     content["annotations"][0]["image_id"] = 4
     content["annotations"][1]["category_id"] = 4
-    with pytest.raises(DataError, match=r"annotation 1 .*\(and 1 more problem\)"):
+    with pytest.raises(DataError, match=r"annotation 1 .*\(and 1 more\)"):
         CocoIndex.load(*write(content))
 
 

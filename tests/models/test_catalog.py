@@ -206,7 +206,11 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
         ("yolact-mobilenetv2", {"size": [96]}, r"size is \[96\]; give a value like 320"),
         ("blendmask-tiny", {"scoring": 1}, "scoring is 1; give a value like"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
-        ("blendmask-tiny", {"class_names": ("one",)}, r"1 class names for 80 classes"),
+        (
+            "blendmask-tiny",
+            {"class_names": ("one",)},
+            r"class_names has length 1, num_classes is 80",
+        ),
         ("masklab-tiny", {"scoring": True}, "scoring: masks of MaskLabHead cannot be rated"),
         ("condinst-tiny", {"head_strides": [8]}, "head_strides: give two levels or more"),
         ("yolact-r50", {"head_strides": [8, 16]}, r"head_strides \[8, 16\] and prior_sizes \["),

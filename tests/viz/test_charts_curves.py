@@ -32,6 +32,13 @@ def test_a_panel_a_loss_and_a_line_a_seed(log: list) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "HBB"]
 
 
+def test_flat_curves_stay_below_the_top() -> None:
+    flat = [{"iteration": i, "mask": 0.7 - 0.001 * i, "none": 0.0} for i in range(6)]
+    mask, none = training_curves({"baseline": [flat]}).axes
+    assert mask.get_ylim() == pytest.approx((0, 1.05 * 0.7))
+    assert none.get_ylim()[1] > 0
+
+
 def test_smoothing_calms_the_curve_around_the_same_level() -> None:
     rng = np.random.default_rng(0)
     noisy = [{"iteration": i, "mask": 1 + rng.normal()} for i in range(400)]

@@ -172,6 +172,24 @@ def test_rows_lead_to_their_runs(workspace: Workspace, results: Path) -> None:
     assert table["runs by seed"].tolist() == [link, f"{link} {unknown}", ""]
 
 
+def test_published_numbers_stand_beside_ours(workspace: Workspace, results: Path) -> None:
+    assert not any("published" in name for name in Page(make_report("tiny", workspace)).table())
+    table = json.loads((results / "table1/table1.json").read_text())
+    table["rows"][0]["ours"]["AP"]["mean"] = 40.25
+    write(workspace.published / "tiny/table1/table1.json", table)
+    write(results / "table1-val/table1.json", table)  # of another split, which is not published
+    page = Page(make_report("tiny", workspace))
+    assert page.table(0)["AP published, 2 seeds"].tolist() == [
+        "40.2 ± 1.5 (2)",
+        "43.8 ± 1.5 (2)",
+        "",
+    ]
+    assert "AP published, 2 seeds" not in page.table(1)
+    assert page.text.count("No run here has the settings and the seed of a published one.") == 1
+    page = Page(make_report("tiny", workspace, published=True))
+    assert "AP published, 2 seeds" not in page.table(0)
+
+
 def test_records_beside_a_table_are_its_own_alone(workspace: Workspace, results: Path) -> None:
     other = json.loads((results / "table1/table1.json").read_text())
     write(results / "table4/table4.json", other | {"table": "table4"})

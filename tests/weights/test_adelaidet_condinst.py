@@ -107,7 +107,7 @@ def test_a_checkpoint_becomes_a_file_of_ours(layout: MakeLayout, tmp_path: Path)
         tmp_path / "CondInst_MS_R_50_1x.pth", tmp_path / "out.safetensors", publisher="adelaidet"
     )
     assert "not needed: 2 (mask_head.sizes_of_interest, mask_head._iter)" in str(report)
-    assert "condinst-r50, 80 classes (COCO's), num_bases 8" in str(report)
+    assert "condinst-r50, classes: 80 (COCO's), num_bases 8" in str(report)
     assert tuple(model_card(tmp_path / "out.safetensors")["category_ids"]) == COCO_CATEGORY_IDS
     model = b2inst.load_model(tmp_path / "out.safetensors")
     assert model.class_names == COCO_CLASS_NAMES

@@ -38,7 +38,7 @@ def test_there_and_back(published: tuple[Path, dict[str, Tensor]], tmp_path: Pat
     count = len(tensors) - 1
     assert f"{source}: {count + 1} tensors\n  renamed: {count}\n" in call.stdout
     assert "not needed: 1 (pixel_mean)" in call.stdout
-    assert f"{out}: blendmask-r50, 80 classes (COCO's), num_bases 4" in call.stdout
+    assert f"{out}: blendmask-r50, classes: 80 (COCO's), num_bases 4" in call.stdout
 
     model = load_model(out)
     assert model.class_names == COCO_CLASS_NAMES
@@ -64,7 +64,7 @@ def test_categories_of_another_data_set_are_counted(
             tensors[name + last] = tensors[name + last][: 4 if "seg_head" in name else 3]
     source, out = tmp_path / "own.pth", tmp_path / "own.safetensors"
     torch.save(tensors, source)
-    assert "3 classes (--names gives them names)" in str(
+    assert "classes: 3 (--names gives them names)" in str(
         convert(source, out, publisher="adelaidet")
     )
     assert model_card(out)["category_ids"] == [1, 2, 3]
@@ -125,7 +125,7 @@ def test_classes_can_be_named(
         assert call.exit_code == 0, call.output
         assert load_model(out).class_names == tuple(names)
         assert model_card(out)["category_ids"] == list(range(1, 81))
-    with pytest.raises(WeightsError, match="has 80 classes, but 2 names are given"):
+    with pytest.raises(WeightsError, match="has 80 classes, but 2 names given"):
         convert(source, out, publisher="adelaidet", names=["a", "b"], overwrite=True)
 
 

@@ -93,6 +93,6 @@ def test_convert_writes_a_model_that_loads(tmp_path: Path) -> None:
     source, target = str(tmp_path / "model.pth"), str(tmp_path / "m.safetensors")
     call = CliRunner().invoke(app, ["convert", source, target, "--from", "detectron2"])
     assert call.exit_code == 0, call.output
-    assert "pointrend-r50, 80 classes (COCO's)" in call.output
+    assert "pointrend-r50, classes: 80 (COCO's)" in call.output
     assert "not needed: 2" in call.output
     assert load_model(target).recipe["name"] == "pointrend-r50"

@@ -100,7 +100,7 @@ def recipe(path: Path, **changes: object) -> None:
     [
         ({"name": "mask-r-cnn"}, "unknown model 'mask-r-cnn'"),
         ({"options": {"radius": 3}}, "radius"),
-        ({"class_names": ["one"]}, "1 class names for 2 classes"),
+        ({"class_names": ["one"]}, "class_names has length 1, num_classes is 2"),
         ({}, r"Missing key.*backbone\.stem"),
     ],
 )

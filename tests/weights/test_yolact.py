@@ -103,7 +103,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     torch.save(tensors | old, source)
     told = str(convert(source, out, publisher="yolact"))
     assert "not needed: 2 (backbone.layer1.0.conv1.weight, fpn.downsample_layers.2.bias)" in told
-    assert "yolact-r50, 80 classes (COCO's), num_bases 32, size 700" in told
+    assert "yolact-r50, classes: 80 (COCO's), num_bases 32, size 700" in told
     model = load_model(out)
     assert model.class_names == COCO_CLASS_NAMES
     own = model.state_dict()

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import torch
 from tqdm import tqdm
 
+from b2inst.data.wording import counted
 from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment
 from b2inst.experiments.runs.store import RunStatus, open_run
 from b2inst.experiments.runs.worker import work
@@ -35,8 +36,8 @@ Launcher = Literal["local", "slurm"]
 #: Why each run that has ended failed; None if it is complete.
 Ended = Mapping[str, str | None]
 
-#: What the evaluation of a run counts in the bar, as a share of its training.
-_EVALUATION = 0.1
+#: What a run counts in the bar for each of its iterations: for its training and its evaluation.
+_TRAINING, _EVALUATION = 10, 1
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself, with a checkpoint, before it is killed.
 _GRACE_SECONDS = 30.0
@@ -95,12 +96,15 @@ class Progress(tqdm):
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in every.items()}
         self._totals = {label: spec.schedule.iterations for label, spec in every.items()}
         self._complete = set(complete)
+        self.initial = sum(map(self._so_far, every))
         super().__init__(
-            total=sum(self._totals.values()) * (1 + _EVALUATION),
-            initial=sum(map(self._so_far, every)),
+            total=sum(self._totals.values()) * (_TRAINING + _EVALUATION),
+            initial=self.initial,
             desc="starting: importing PyTorch",
             disable=not enabled or not every,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
+            miniters=0,
+            smoothing=0,  # what remains is estimated from all that was done since the start
             bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} < {remaining}  {desc}",
         )
 
@@ -116,12 +120,13 @@ class Progress(tqdm):
             said.append(f"{label} {step}")
         said += [f"{failed} failed"] * bool(failed) + [f"{queued} in the queue"] * bool(queued)
         self.set_description_str(", ".join(said), refresh=False)
-        self.update(sum(map(self._so_far, self._runs)) - self.n)
+        done = sum(map(self._so_far, self._runs))
+        self.initial = min(self.initial, done)  # a run that was killed resumes before its last line
+        self.update(done - self.n)
 
-    def _so_far(self, label: str) -> float:
-        if label in self._complete:
-            return self._totals[label] * (1 + _EVALUATION)
-        return self._iterations(label)
+    def _so_far(self, label: str) -> int:
+        evaluated = self._totals[label] if label in self._complete else 0
+        return _TRAINING * self._iterations(label) + _EVALUATION * evaluated
 
     def _iterations(self, label: str) -> int:
         run, total = self._runs[label], self._totals[label]
@@ -220,7 +225,8 @@ def _available_gpus(machine: Resources) -> list[str]:
     names = map(str, range(torch.cuda.device_count())) if visible is None else visible.split(",")
     gpus = [name for name in names if name]
     if gpus and machine.device != "cpu" and machine.devices > len(gpus):
-        raise SpecError(f"{machine.devices} devices per run, but this machine has {len(gpus)} GPUs")
+        here = counted(len(gpus), "GPU")
+        raise SpecError(f"{machine.devices} devices per run, but this machine has {here}")
     return gpus
 
 

@@ -65,5 +65,5 @@ def _warnings(parts: dict[str, CocoIndex]) -> list[str]:
     for index in parts.values():
         lines += index.notes
         if index.skipped:
-            lines.append("\n".join([f"{len(index.skipped)} entries are skipped:", *index.skipped]))
+            lines.append("\n".join([f"skipped entries ({len(index.skipped)}):", *index.skipped]))
     return lines

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from b2inst.data import CocoIndex
+from b2inst.data.wording import counted
 from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes
 from b2inst.experiments.runs import code_version
@@ -97,10 +98,9 @@ def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
 
 def _is_evaluated(run: Run, spec: RunSpec, split: SplitName) -> bool:
     label = spec.data.split_label(split)
-    metrics = run.metrics(label)
+    metrics = run.metrics(label) or {}
     return (
-        metrics is not None
-        and evaluation_settings(spec, split).items() <= metrics.items()
+        evaluation_settings(spec, split).items() <= metrics.items()
         and metrics.get("boundary_pixels") == spec.data.boundary_pixels  # the default is left out
         and _is_current(run, label)
     )
@@ -123,8 +123,8 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
     stale = [f"{label} ({run.hash})" for label, run in runs.items() if is_stale(run)]
     if stale:
         warnings.warn(
-            f"{len(stale)} of {len(runs)} runs were trained by another version of the code and may "
-            f"differ from what it gives now: {', '.join(stale)}. The training code is at version "
+            f"{len(stale)} of {counted(len(runs), 'run')}: trained by another version of the code, "
+            f"may differ from what it gives now: {', '.join(stale)}. The training code is at version "
             f"{code_version.TRAINING}; retrain them with `b2inst table --rerun`",
             StaleRunWarning,
             stacklevel=2,

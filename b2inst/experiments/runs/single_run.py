@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from b2inst.data import CocoIndex
+from b2inst.data.wording import counted, shortened
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.measuring import early_subset
 from b2inst.experiments.runs.store import RunStatus, open_run
@@ -83,23 +84,22 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     parts = {split: load_split(data, split, workspace.data) for split in splits}
     sizes = [f"{data.split_label(split)}: {_size(index)}" for split, index in parts.items()]
     names = parts["train"].class_names
-    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     size, sides = f"crops of {spec.augmentation.crop} pixels", spec.augmentation.shorter
     if not spec.augmentation.crop:
         ends = dict.fromkeys((min(sides), max(sides)))
         size = f"shorter side {' to '.join(map(str, ends))} pixels"
     folder = workspace.shown(open_run(workspace.runs, spec).folder)
-    lines = [f"{spec.model}, {len(names)} classes ({shown}), to {folder}", "; ".join(sizes)]
-    lines.append(f"{spec.schedule}; {size}")
+    classes = f"{counted(len(names), 'class', 'classes')} ({shortened(names)})"
+    lines = [f"{spec.model}, {classes}, to {folder}", "; ".join(sizes), f"{spec.schedule}; {size}"]
     if every := spec.schedule.eval_every:
         index = load_split(data, "val", workspace.data)
         lines.append(
-            f"evaluation every {every} iterations on {len(early_subset(index))} of {len(index)} "
-            f"images of {data.split_label('val')}"
+            f"evaluation every {counted(every, 'iteration')} on {len(early_subset(index))} of "
+            f"{counted(len(index), 'image')} of {data.split_label('val')}"
         )
     if spec.schedule.iterations < plan.schedule.iterations / 10:
         lines.append(
-            f"warning: {spec.schedule.iterations} iterations are less than a tenth of the "
+            f"warning: {counted(spec.schedule.iterations, 'iteration')}, less than a tenth of the "
             f"profile's {plan.schedule.iterations}; do not expect a usable model"
         )
     return "\n".join(lines)
@@ -108,8 +108,8 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
 def _size(index: CocoIndex) -> str:
     crowds = sum(annotation.crowd for annotation in index.all_annotations())
     instances = sum(map(len, index.annotations.values())) - crowds
-    also = f" and {crowds} crowd regions" if crowds else ""
-    return f"{len(index.images)} images, {instances} instances{also}"
+    also = f" and {counted(crowds, 'crowd region')}" if crowds else ""
+    return f"{counted(len(index), 'image')}, {counted(instances, 'instance')}{also}"
 
 
 def full_model(profile: str, workspace: Workspace) -> Path | None:

@@ -44,12 +44,6 @@ class Run:
         self.best_path = folder / "best.safetensors"  #: of the best early look, if it had some
         self.output_path = folder / "output.txt"  #: what it printed, if it was a process of its own
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and other.folder == self.folder
-
-    def __hash__(self) -> int:
-        return hash(self.folder)
-
     def predictions_path(self, split: str) -> Path:
         return self.folder / split / "predictions.jsonl.gz"
 

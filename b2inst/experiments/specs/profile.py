@@ -101,7 +101,7 @@ class Profile(Spec):
 
     def for_batch(self, size: int) -> Profile:
         """Return the same recipes in batches of ``size`` images (``Schedule.for_batch``)."""
-        said = filter(None, (self.description, f"in batches of {size} images"))
+        said = filter(None, (self.description, f"in batches of {size}"))
         changed = {
             "name": f"{self.name}-batch{size}",
             "description": ", ".join(said),

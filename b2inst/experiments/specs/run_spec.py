@@ -95,7 +95,7 @@ class RunSpec(Spec):
     """One training: model, data, schedule and seed.
 
     Two specs with the same ``hash`` are the same run. How often a run logs, on which split it is
-    evaluated and where its data are does not belong to it.
+    evaluated, where its data are and which table began it does not belong to it.
     """
 
     model: str  #: name in the catalog, e.g. "b2inst-blendmask-tiny"
@@ -107,6 +107,7 @@ class RunSpec(Spec):
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
     name: str | None = None  #: of its folder (default: its hash)
+    row: str | None = None  #: of the table that began it: "table1 · HBB"
 
     @field_validator("name")
     @classmethod
@@ -149,7 +150,7 @@ class RunSpec(Spec):
 
     def identity(self) -> dict[str, Any]:
         """What is hashed, as JSON values."""
-        content = self.model_dump(mode="json", exclude={"data", "start", "name"})
+        content = self.model_dump(mode="json", exclude={"data", "start", "name", "row"})
         if self.start is not None:
             content["start"] = self.start.sha256
         for habit in ("log_every", "checkpoint_every", "eval_every"):

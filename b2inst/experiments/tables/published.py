@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 
+from b2inst.data.wording import counted
+from b2inst.experiments.runs.launch import last_iteration
 from b2inst.experiments.runs.single_run import data_name
-from b2inst.experiments.runs.store import Run, read_json
+from b2inst.experiments.runs.store import Run, RunStatus, read_json
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.table_spec import COSTS
 from b2inst.experiments.specs.workspace import Workspace
@@ -22,38 +25,34 @@ from b2inst.experiments.tables.rendering import (
 from b2inst.experiments.tables.table_result import NOTHING, TableResult
 
 
-def load_published(profile: str, table: str, workspace: Workspace) -> TableResult | None:
-    """Read the published table of a profile, if there is one."""
+def load_published(
+    profile: str, table: str, workspace: Workspace, *, data: str | None = None
+) -> TableResult | None:
+    """Read the published table of a profile, if there is one; with ``data``, if it is of these."""
     path = workspace.published / profile / table / f"{table}.json"
-    return TableResult.load(path) if path.is_file() else None
+    found = TableResult.load(path) if path.is_file() else None
+    return found if found and data in (None, found.provenance.get("data")) else None
 
 
 def comparison_text(result: TableResult, workspace: Workspace) -> str:
     """Render published and own numbers by row for a terminal."""
-    cells, summary = _comparison(result, workspace)
+    cells, summary = comparison(result, workspace)
     return "\n".join([*([aligned(cells)] if cells else []), summary])
 
 
 def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     """Render the same as Markdown."""
-    cells, summary = _comparison(result, workspace)
+    cells, summary = comparison(result, workspace)
     return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
-def expected_seconds(rows: Iterable[str], published: TableResult | None) -> float | None:
-    """Return how long one run of each of ``rows`` took when published; None if unknown.
-
-    Args:
-        rows: Names of rows, one for each run.
-        published: The published table, if any.
-    """
-    if published is None:
-        return None
+def expected_seconds(shares: Mapping[str, float], published: TableResult) -> float | None:
+    """Return how long shares of runs ("HBB seed 0") took when published; None if one is unknown."""
     costs = published.provenance["runs"]
-    known = {row.name: row.runs for row in published.rows if row.runs}
-    if not known.keys() >= set(rows := list(rows)):
-        return None
-    return sum(fmean(costs[run]["wall_seconds"] for run in known[name]) for name in rows)
+    times = {row.name: [costs[run]["wall_seconds"] for run in row.runs] for row in published.rows}
+    found = [(times.get(label.rpartition(" seed ")[0]), share) for label, share in shares.items()]
+    known = [fmean(seconds) * share for seconds, share in found if seconds]
+    return sum(known) if len(known) == len(found) else None
 
 
 def publish(profile: str, workspace: Workspace) -> list[Path]:
@@ -102,24 +101,31 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
 def run_table(workspace: Workspace) -> str:
     """Render the runs of a workspace for a terminal, the latest first."""
     paths = workspace.runs.glob("*/spec.json")
-    lines = [["run", "model", "data", "seed", "iterations", "status", "mask AP"]]
+    lines = [["run", "row", "model", "data", "seed", "iterations", "status", "mask AP"]]
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         run = Run(path.parent)
         spec = run.spec()
         reported = run.metrics(spec.data.split_label(spec.data.report_split))
         ap = reported["metrics"]["AP"] if reported else None
-        cells = [workspace.shown(run.folder), spec.model, data_name(spec.data), spec.seed]
-        cells += [spec.schedule.iterations, run.status, NOTHING if ap is None else f"{ap:.1f}"]
-        lines.append(list(map(str, cells)))
+        total, status = spec.schedule.iterations, str(run.status)
+        if run.status is RunStatus.STARTED:
+            status, stopped = "running", f"interrupted at {last_iteration(run.log_path)}/{total}"
+            with suppress(RunError), run.locked():
+                status = stopped
+        cells = [workspace.shown(run.folder), spec.row or NOTHING, spec.model]
+        cells += [data_name(spec.data), str(spec.seed), str(total), status]
+        lines.append([*cells, NOTHING if ap is None else f"{ap:.1f}"])
     return aligned(lines) if lines[1:] else f"{workspace.shown(workspace.runs)}: no runs yet"
 
 
-def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
-    published = load_published(result.profile, result.table, workspace)
+def comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
+    """Return published and own numbers by row, and a sentence on how far the runs agree."""
+    data = result.provenance.get("data")
+    published = load_published(result.profile, result.table, workspace, data=data)
     if published is None or not result.seeds:
         return [], "No published table to compare with."
     column = next(c for c in result.columns if c not in COSTS)
-    there, here = (f"{n} seed{'s' * (n != 1)}" for n in (published.seeds, result.seeds))
+    there, here = (counted(n, "seed") for n in (published.seeds, result.seeds))
     name = heading(column)
     cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
     others = {row.name: row for row in published.rows if row.runs}
@@ -134,9 +140,9 @@ def _comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     if not found:
         return cells, "No run here has the settings and the seed of a published one."
     if same == len(found):
-        return cells, f"{same} runs are published as well, and all their metrics agree exactly."
+        return cells, f"{counted(same, 'run')} published too: all metrics agree exactly."
     return cells, (
-        f"{len(found)} of these runs are published too: {same} with exactly the same metrics; the "
+        f"{counted(len(found), 'run')} published too, {same} with exactly the same metrics; the "
         f"largest difference of any metric is {max(found):.2g}. Other processors and versions of "
         "PyTorch round differently, which training amplifies."
     )

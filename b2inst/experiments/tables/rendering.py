@@ -62,9 +62,8 @@ def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
     """Write ``<table>.json``, ``.md``, ``.csv`` and ``.tex``; returns the files by ending."""
     files = {end: folder / f"{result.table}.{end}" for end in ("json", "md", "csv", "tex")}
     result.save(files["json"])
-    files["md"].write_text(to_markdown(result), encoding="utf-8")
-    files["csv"].write_text(to_csv(result), encoding="utf-8")
-    files["tex"].write_text(to_latex(result), encoding="utf-8")
+    for end, render in (("md", to_markdown), ("csv", to_csv), ("tex", to_latex)):
+        files[end].write_text(render(result), encoding="utf-8")
     return files
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from b2inst.data.wording import counted
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.experiments.runs.launch import Launcher, run_all, start_fork_server
+from b2inst.experiments.runs.launch import Launcher, last_iteration, run_all, start_fork_server
 from b2inst.experiments.runs.preflight import check_plan
 from b2inst.experiments.runs.runner import is_complete, is_stale, warn_of_stale
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
@@ -97,7 +98,7 @@ def make_table(
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
-    runs = _runs(specs, workspace)
+    runs = _runs(table.name, specs, workspace)
     wanted = _wanted(table, specs, runs, rows, asked)
     for label in wanted if rerun else ():
         if is_stale(run := runs[label][1]):
@@ -109,7 +110,7 @@ def make_table(
     missing = _missing(runs, wanted, split)
     if missing:
         if progress:
-            published = load_published(plan.name, table.name, workspace)
+            published = load_published(plan.name, table.name, workspace, data=plan.data.name)
             chosen = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
             text = _announcement(chosen, missing, machine.jobs, published)
             tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
@@ -188,23 +189,28 @@ def _announcement(
 ) -> str:
     """What is there, what will be run, and about how long that takes."""
     begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
-    text = f"{len(runs)} runs, {len(runs) - len(missing)} complete, {begun} to be resumed"
-    seconds = expected_seconds((label.rpartition(" seed ")[0] for label in missing), published)
-    if missing and published is not None and seconds:
-        minutes = seconds / 60 / min(jobs, len(missing))
-        text += f"; about {max(minutes, 1):.0f} min, {jobs} at a time (as the published runs took, "
-        text += f"on {published.provenance.get('cpu')})"
+    done, jobs = len(runs) - len(missing), min(jobs, len(missing))
+    text = f"{counted(len(runs), 'run')}, {done} complete, {begun} to be resumed"
+    left = {
+        label: 1 - last_iteration(runs[label][1].log_path) / spec.schedule.iterations
+        for label, spec in missing.items()
+    }
+    if published is not None and (seconds := expected_seconds(left, published)):
+        minutes = max(seconds / 60 / jobs, 1)
+        text += f"; about {minutes:.0f} min, {jobs} at a time (as the published runs took, on "
+        text += f"{published.provenance.get('cpu')})"
     return text
 
 
-def _runs(specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
-    """Each run once, also if several rows share it."""
+def _runs(table: str, specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
+    """Each run once, also if several rows share it, with the name of its table and row."""
     found: dict[str, tuple[RunSpec, Run]] = {}
     for row, row_specs in specs.items():
         for spec in row_specs:
             run = open_run(workspace.runs, spec)
-            if run not in (other for _, other in found.values()):
-                found[f"{row} seed {spec.seed}"] = (spec, run)
+            if run.hash not in (other.hash for _, other in found.values()):
+                named = spec.model_copy(update={"row": f"{table} · {row}"})
+                found[f"{row} seed {spec.seed}"] = (named, run)
     return found
 
 

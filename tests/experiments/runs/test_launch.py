@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -317,13 +318,38 @@ def test_it_begins_where_the_runs_stand(
         assert f"{100 * (3.3 + 2) / 13.2:3.0f}%" in capsys.readouterr().err
         _log(workspace, specs["b"], 3)
         bar.show(["b"], {})
-        assert bar.n == pytest.approx(6.3)
+        assert bar.n == 63
         assert bar.desc.startswith("1 of 4 runs complete, b evaluating, 2 in the queue")
         bar.show(["c"], {"b": None})
-        assert bar.n == pytest.approx(6.6)
+        assert bar.n == 66
         assert bar.desc.startswith("2 of 4 runs complete, c preparing, 1 in the queue")
         bar.show([], {"b": None, "c": "DataError: no image", "d": None})
         assert bar.desc.startswith("3 of 4 runs complete, 1 failed")
+
+
+def test_what_remains_is_estimated_from_what_this_process_did(
+    spec: RunSpec, workspace: Workspace
+) -> None:
+    specs = {name: spec.model_copy(update={"seed": i}) for i, name in enumerate("ab")}
+    _log(workspace, specs["a"], 2)
+    with Progress(specs, workspace, complete={}) as bar:
+        assert _remaining(bar) == "?"
+        _log(workspace, specs["a"], 1)  # it was killed, and resumes from an earlier checkpoint
+        bar.show(["a"], {})
+        assert _remaining(bar) == "?"
+        _log(workspace, specs["a"], 3)
+        bar.show(["a"], {})
+        assert _remaining(bar) == "00:36"  # 20 in 20 s, 36 to go: an evaluation, and a run
+        _log(workspace, specs["b"], 3)
+        open_run(workspace.runs, specs["a"]).model_path.touch()
+        open_run(workspace.runs, specs["b"]).model_path.touch()
+        bar.show([], {"a": None, "b": None})
+        assert _remaining(bar) == "00:00"
+
+
+def _remaining(bar: Progress) -> str:
+    """What the bar shows after 20 seconds."""
+    return re.findall(r"< (\S+)", bar.format_meter(**bar.format_dict | {"elapsed": 20.0}))[0]
 
 
 def test_the_last_whole_line_of_a_log_counts(tmp_path: Path) -> None:

@@ -145,12 +145,12 @@ def test_a_training_says_what_it_is_about_to_do(tmp_path: Path) -> None:
     text = describe(spec, plan, workspace)
     assert text.startswith("blendmask-tiny, 8 classes (star, gear, ")
     assert "to runs/mine\n" in text
-    assert "600 iterations of 2 images, adamw, learning rate 0.001" in text
+    assert "600 iterations, batch size 2, adamw, learning rate 0.001" in text
     assert "warning" not in text
     tiny = load_profile("tiny")
     short = single_run("blendmask-tiny", tiny, iterations=79)
     said = describe(short, plan.model_copy(update={"schedule": tiny.schedule}), workspace)
-    assert "79 iterations are less than a tenth of the profile's 800" in said
+    assert "79 iterations, less than a tenth of the profile's 800" in said
 
 
 def test_crowds_are_counted_as_the_data_check_does(tmp_path: Path) -> None:
@@ -164,15 +164,24 @@ def test_crowds_are_counted_as_the_data_check_does(tmp_path: Path) -> None:
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     text = describe(single_run("blendmask-tiny", plan), plan, workspace)
     instances = len(content["annotations"]) - 1
-    assert f"val: 3 images, {instances} instances and 1 crowd regions" in text
-    assert f"{instances} instances and 1 crowd regions" in str(check_coco(tmp_path / "data"))
+    assert f"val: 3 images, {instances} instances and 1 crowd region" in text
+    assert f"{instances} instances and 1 crowd region" in str(check_coco(tmp_path / "data"))
 
 
 def test_runs_are_listed(tmp_path: Path) -> None:
     workspace, plan = Workspace(tmp_path), load_profile("smoke")
     assert run_table(workspace) == "runs: no runs yet"
-    _begin(workspace.runs, named(single_run("yolact-tiny", plan), plan, workspace, "mine"))
+    spec = named(single_run("yolact-tiny", plan), plan, workspace, "mine")
+    spec = spec.model_copy(update={"row": "table3 · YOLACT"})
+    _begin(workspace.runs, spec)
+    run = open_run(workspace.runs, spec)
     head, line = run_table(workspace).splitlines()
-    assert head.split()[:3] == ["run", "model", "data"]
-    assert line.split()[:2] == ["runs/mine", "yolact-tiny"]
-    assert line.split()[-2:] == ["started", "–"]
+    assert head.split()[:3] == ["run", "row", "model"]
+    assert line.startswith("runs/mine  table3 · YOLACT  yolact-tiny  ")
+    assert line.endswith("  6           interrupted at 0/6  –")
+    run.log_path.write_text('{"iteration": 4, "lr": 0.1}\n')
+    assert "  interrupted at 4/6  " in run_table(workspace)
+    with run.locked():
+        assert "  running  " in run_table(workspace)
+    run.model_path.touch()
+    assert "  trained  " in run_table(workspace)

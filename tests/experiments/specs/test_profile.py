@@ -262,7 +262,7 @@ def test_a_profile_extends_another_by_what_differs(tmp_path: Path) -> None:
 def test_a_profile_needs_no_description(tmp_path: Path) -> None:
     name = _mine(tmp_path, "extends: tiny\nseeds: [4]")
     assert load_profile(name).description == ""
-    assert load_profile(f"{name}-batch4").description == "in batches of 4 images"
+    assert load_profile(f"{name}-batch4").description == "in batches of 4"
 
 
 def test_a_family_may_follow_another_profile(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_name_may_say_the_size_of_the_batch(tmp_path: Path) -> None:
     plan, tiny = load_profile("tiny-batch16"), load_profile("tiny")
     assert (plan.name, plan.data) == ("tiny-batch16", tiny.data)
     assert plan.schedule == tiny.schedule.for_batch(16)
-    assert plan.description == tiny.description + ", in batches of 16 images"
+    assert plan.description == tiny.description + ", in batches of 16"
     mine = load_profile(_mine(tmp_path, "extends: tiny\ndescription: x") + "-batch4")
     assert (mine.name, mine.schedule) == ("mine-batch4", tiny.schedule.for_batch(4))
     yolact = load_profile("coco-1x-batch32").run_spec("yolact", {}, 0)

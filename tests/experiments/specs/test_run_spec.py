@@ -36,7 +36,7 @@ def test_a_changed_copy_is_another_run(spec: RunSpec) -> None:
 
 def test_hash_is_sha256_of_the_canonical_identity(spec: RunSpec) -> None:
     content = json.loads(spec.model_dump_json())
-    assert content.pop("start") is content.pop("name") is None
+    assert content.pop("start") is content.pop("name") is content.pop("row") is None
     del content["data"]["area_bounds"], content["data"]["boundary_pixels"]
     for habit in ("log_every", "checkpoint_every", "eval_every"):
         del content["schedule"][habit]
@@ -75,6 +75,7 @@ def test_what_decides_the_weights_changes_the_hash(spec: RunSpec, path: str, val
         ("schedule.checkpoint_every", 7),
         ("schedule.eval_every", 7),
         ("data.area_bounds", [1, 2]),
+        ("row", "table1 · HBB"),
     ],
 )
 def test_habits_do_not(spec: RunSpec, path: str, value: Any) -> None:

@@ -55,7 +55,7 @@ def test_equal_runs_agree_exactly(workspace: Workspace, fake_run: Any) -> None:
     assert "AP on this machine, 1 seed" in head
     assert baseline.split() == ["baseline", "40.5", "±", "0.7", "(2)", "40.0", "(1)"]
     assert hbb.split() == ["HBB", "41.5", "±", "0.7", "(2)", "41.0", "(1)"]
-    assert summary == "2 runs are published as well, and all their metrics agree exactly."
+    assert summary == "2 runs published too: all metrics agree exactly."
 
 
 def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
@@ -65,7 +65,7 @@ def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
     content["evaluation"]["metrics"]["boundary_AP"] += 0.25
     write_json(record, content)
     text = comparison_markdown(_table(workspace, fake_run, (0,)), workspace)
-    assert "2 of these runs are published too: 1 with exactly the same metrics; " in text
+    assert "2 runs published too, 1 with exactly the same metrics; " in text
     assert "the largest difference of any metric is 0.25." in text
 
 
@@ -80,16 +80,26 @@ def test_nothing_published(workspace: Workspace, fake_run: Any) -> None:
     assert load_published("smoke", "table1", workspace) is None
     assert comparison_text(result, workspace) == "No published table to compare with."
     assert comparison_markdown(result, workspace) == "No published table to compare with."
-    assert expected_seconds(["HBB"], None) is None
+
+
+def test_a_published_table_of_other_data_is_not_compared(
+    workspace: Workspace, fake_run: Any
+) -> None:
+    published = _published(workspace, fake_run, (0,))
+    published.provenance["data"] = "coco-1234"
+    published.save(workspace.published / "smoke/table1/table1.json")
+    result = _table(workspace, fake_run, (0,))
+    assert comparison_text(result, workspace) == "No published table to compare with."
+    assert load_published("smoke", "table1", workspace) == published
 
 
 def test_times_are_means_of_the_published_runs(workspace: Workspace, fake_run: Any) -> None:
     result = _table(workspace, fake_run, (0, 1))
     for seconds, run in zip((100.0, 200.0), result.row("HBB").runs, strict=True):
         result.provenance["runs"][run]["wall_seconds"] = seconds
-    assert expected_seconds(["HBB"], result) == 150.0
-    assert expected_seconds(["HBB", "HBB"], result) == 300.0
-    assert expected_seconds(["HBB", "HBB+MS"], result) is None  # never run
+    assert expected_seconds({"HBB seed 7": 1.0}, result) == 150.0
+    assert expected_seconds({"HBB seed 0": 1.0, "HBB seed 1": 0.5}, result) == 225.0
+    assert expected_seconds({"HBB seed 0": 1.0, "HBB+MS seed 0": 1.0}, result) is None  # never run
 
 
 def test_publishing_moves_tables_and_keeps_what_has_no_successor(

@@ -90,6 +90,7 @@ def _smoke(workspace: Workspace, **arguments: Any) -> TableResult:
 def test_every_row_is_run_once_and_read_back(workspace: Workspace, runs: Fabricator) -> None:
     result = _smoke(workspace, seeds=(0, 1))
     assert runs.calls == [[f"{row} seed {seed}" for row in ROWS for seed in (0, 1)]]
+    assert _spec_of(result, "HBB", workspace).row == "table1 · HBB"
     assert {row.status for row in result.rows} == {"run"}
     folder = workspace.results / "smoke"
     names = {path.name for path in (folder / "table1").iterdir()}
@@ -242,8 +243,26 @@ def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     )
     _smoke(workspace, seeds=(0, 1), progress=True)
     assert "table1" not in capsys.readouterr().err
+    _begun(workspace, _spec_of(result, "HBB", workspace).model_copy(update={"seed": 2}), 3)
     _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
-    assert "table1, profile smoke: 1 runs, 0 complete, 0 to be resumed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "profile smoke: 1 run, 0 complete, 1 to be resumed; about 1 min, 1 at a time" in said
+
+
+def _begun(workspace: Workspace, spec: RunSpec, iterations: int) -> None:
+    run = open_run(workspace.runs, spec)
+    write_json(run.spec_path, spec.model_dump(mode="json"))
+    run.log_path.write_text(f'{{"iteration": {iterations}, "lr": 0.1}}\n')
+
+
+def test_published_runs_on_other_data_say_nothing_of_the_time(
+    workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = _smoke(workspace)
+    result.provenance["data"] = "coco-1234"
+    result.save(workspace.published / "smoke/table1/table1.json")
+    _smoke(workspace, seeds=(1,), progress=True)
+    assert "5 runs, 0 complete, 0 to be resumed\n" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -328,7 +347,9 @@ def test_runs_of_other_code_warn_until_they_are_rerun(
     run = open_run(workspace.runs, _spec_of(result, "HBB", workspace))
     content = read_json(run.provenance_path)
     write_json(run.provenance_path, {**content, "code": {"training": 0}})
-    with pytest.warns(UserWarning, match=r"1 of 5 runs were trained by.*HBB seed 0"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 5 runs: trained by another version of the code, .*HBB seed 0"
+    ):
         _smoke(workspace)
     assert len(runs.calls) == 1
     with warnings.catch_warnings():
@@ -384,7 +405,7 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     for seed, split in enumerate(("train", "val")):
         write_scenes(coco, split=split, images=2, size=32, seed=seed)
     (coco / "train/000001.png").unlink()
-    with pytest.warns(UserWarning, match=r"entries are skipped:\n.*000001\.png"):
+    with pytest.warns(UserWarning, match=r"skipped entries \(1\):\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
 
