@@ -62,11 +62,11 @@ def areas(folder: Path, **options: bool) -> list[int]:
 def test_datumaro(case: Path) -> None:
     checked = call("data", "check", ".")
     assert checked.exit_code == 1
-    assert "all 7 annotations have iscrowd 1" in checked.output
+    assert "all annotations (7) have iscrowd 1" in checked.output
     trained = call("train", "b2inst-blendmask-tiny", "--data", ".", "--train-split", "train",
                    "--val-split", "train")  # fmt: skip
     assert trained.exit_code == 1
-    assert "all 7 annotations have iscrowd 1" in trained.output
+    assert "all annotations (7) have iscrowd 1" in trained.output
     assert call("data", "check", ".", "--crowds-as-instances").exit_code == 0
     assert areas(case, crowds_as_instances=True) == OBJECTS
 
@@ -141,7 +141,7 @@ def test_an_empty_export_is_not_ok(case: Path) -> None:
         Image.new("RGB", (160, 120) if name == "a" else (128, 96)).save(case / f"{name}.png")
     checked = call("data", "check", ".")
     assert checked.exit_code == 1
-    assert "no instances in its 2 images" in checked.output
+    assert "no instances in any of its images" in checked.output
 
 
 @of("boundary_band")
@@ -278,10 +278,10 @@ def test_long_thin_images(case: Path) -> None:
 
 @of("all_crowd")
 def test_all_crowd(case: Path) -> None:
-    assert "all 6 annotations have iscrowd 1" in call("data", "check", ".").output
+    assert "all annotations (6) have iscrowd 1" in call("data", "check", ".").output
     trained = call("train", "maskrcnn-tiny", "--profile", "smoke", "--data", ".")
     assert trained.exit_code == 1
-    assert "all 6 annotations have iscrowd 1" in trained.output
+    assert "all annotations (6) have iscrowd 1" in trained.output
 
 
 def test_mushrooms(files: Path) -> None:

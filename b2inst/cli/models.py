@@ -54,6 +54,7 @@ def predict(
     Rerun with the same --out to resume, or to add images or label maps.
     """
     from b2inst.data import DataError
+    from b2inst.data.coco_reader import counted
     from b2inst.inference import resolve_device
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
@@ -89,8 +90,8 @@ def predict(
     typer.echo(_written(found, out, threshold=threshold, label_maps=label_maps))
     if found.full:
         typer.echo(
-            f"warning: {found.full} images reached the limit of {model.max_detections} detections; "
-            "raise it with --max-detections",
+            f"warning: {counted(found.full, 'image')} reached the limit of "
+            f"{counted(model.max_detections, 'detection')}; raise it with --max-detections",
             err=True,
         )
     for line in found.bad if split.skip_bad else found.bad[1:]:
@@ -152,15 +153,17 @@ def export(
     files = None if calibrate is None else calibration_files(calibrate, most=calibration_images)
     path = export_model(weights, out, to=to, calibration=files, overwrite=overwrite)
     size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-    kind = "float32" if files is None else f"int8, calibrated on {len(files)} images"
+    kind = "float32" if files is None else f"int8, images for calibration: {len(files)}"
     typer.echo(f"{path}: for {to}, {kind}, {size / 1e6:.1f} MB")
 
 
 def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: bool) -> str:
     """Which files there are, and how many detections."""
+    from b2inst.data.coco_reader import counted
+
     videos = sum(path.suffix == ".mp4" for path in found.pictures)
-    written = _count(len(found.pictures) - videos, "annotated image")
-    written += f" and {_count(videos, 'annotated video')}" if videos else ""
+    written = counted(len(found.pictures) - videos, "annotated image")
+    written += f" and {counted(videos, 'annotated video')}" if videos else ""
     kept = f" ({found.kept} from an earlier call)" if found.kept else ""
     lines = [f"{out}: {written}{kept}"]
     if label_maps:
@@ -171,9 +174,5 @@ def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: 
             f"none drawn: the highest score is {found.best_score:.2g}, less than --threshold "
             f"{threshold:g}; lower it and add --overwrite"
         )
-    lines.append(f"{out / 'predictions.json'}: {_count(found.detections, 'detection')}, {drawn}")
+    lines.append(f"{out / 'predictions.json'}: {counted(found.detections, 'detection')}, {drawn}")
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.coco_reader import shortened
+from b2inst.data.coco_reader import counted, shortened
 from b2inst.data.errors import DataError
 from b2inst.data.images import ImageRecord, probe_image, size_problem
 from b2inst.data.layout import find_split, find_splits
@@ -38,11 +38,10 @@ class Report:
         return missing_classes({i.annotation_file.name: i.class_counts() for i in self.splits})
 
     def __str__(self) -> str:
-        n = len(self.problems)
         lines = [_describe(index) for index in self.splits]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"problem: {problem}" for problem in self.problems]
-        return "\n".join([*lines, f"{n} problem{'s' * (n > 1)}" if n else "ok"])
+        return "\n".join([*lines, "ok" if self.ok else counted(len(self.problems), "problem")])
 
 
 def check_coco(
@@ -94,8 +93,7 @@ def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Lines on the classes without instances, given instances by class by name of the split."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(name for counts in splits.values() for name in counts):
-        without = [split for split, counts in splits.items() if not counts.get(name)]
-        if without:
+        if without := [split for split, counts in splits.items() if not counts.get(name)]:
             where = "" if len(without) == len(splits) else f" in {', '.join(without)}"
             names[where].append(name)
     return [
@@ -150,11 +148,11 @@ def _describe(index: CocoIndex) -> str:
     with_instances = [f"{name} {count}" for name, count in counts.items() if count]
     lines = [
         str(index.annotation_file),
-        f"  {len(index)} images with sides of {min(sides)}–{max(sides)} pixels, "
+        f"  {counted(len(index), 'image')} with sides of {min(sides)}–{max(sides)} pixels, "
         f"{len(index) - len(index.annotated())} of them without instances",
-        f"  {len(areas)} instances and {crowds} crowd regions",
+        f"  {counted(len(areas), 'instance')} and {counted(crowds, 'crowd region')}",
         f"  instance area {low:.0f}–{high:.0f} pixels, median {median:.0f}: "
         f"{small} small, {len(areas) - small - large} medium, {large} large",
-        f"  {len(counts)} classes: {shortened(with_instances, 100)}",
+        f"  {counted(len(counts), 'class', 'es')}: {shortened(with_instances, 100)}",
     ]
     return "\n".join(lines + [f"  note: {note}" for note in index.notes])

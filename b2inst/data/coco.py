@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from b2inst.data.coco_reader import CocoReader
+from b2inst.data.coco_reader import CocoReader, counted
 from b2inst.data.errors import DataError
 from b2inst.data.images import ImageRecord
 from b2inst.data.segmentation import Annotation
@@ -90,9 +90,8 @@ class CocoIndex:
     @property
     def first_problem(self) -> str:
         """The first thing that was left out, and how many more there are."""
-        others = len(self.skipped) - 1
-        more = f" (and {others} more problem{'s' * (others > 1)})" if others else ""
-        return self.skipped[0] + more
+        first, *others = self.skipped
+        return f"{first} (and {counted(len(others), 'more problem')})" if others else first
 
     def all_annotations(self) -> Iterator[Annotation]:
         """The annotations of all images, crowds included."""
@@ -134,9 +133,9 @@ class CocoIndex:
         if not self.images:
             return f"{self.annotation_file}: no images that can be used"
         if not (crowds := sum(map(len, self.annotations.values()))):
-            return f"{self.annotation_file}: no instances in its {len(self)} images; annotate some"
+            return f"{self.annotation_file}: no instances in any of its images; annotate some"
         return (
-            f"{self.annotation_file}: no instances, since all {crowds} annotations have iscrowd 1; "
+            f"{self.annotation_file}: no instances, as all annotations ({crowds}) have iscrowd 1; "
             "if they are single objects, read them as such with --crowds-as-instances"
         )
 

@@ -55,6 +55,11 @@ def shortened(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
 
 
+def counted(number: int, noun: str, ending: str = "s") -> str:
+    """Join a number and its noun, in the plural unless it is 1."""
+    return f"{number} {noun}{ending * (number != 1)}"
+
+
 _Whole = Annotated[int, Strict(), BeforeValidator(whole_number)]
 _Number = Annotated[float, Strict(), AllowInfNan(False)]
 _Size = Annotated[_Number, Ge(0)]
@@ -153,9 +158,7 @@ class CocoReader:
         """The images that are valid and in the folder (None: wherever they are)."""
         entries = list(self._entries(_Image, self._content["images"]))
         names = [entry.file_name or str(entry.id) for entry in entries]
-        files = {name: (name, 0) for name in names}
-        if folder is not None:
-            files = find_image_files(folder, names)
+        files = find_image_files(folder, names) if folder else {name: (name, 0) for name in names}
         records = []
         ids: dict[str, int] = {}
         for entry, name in zip(entries, names, strict=True):
@@ -204,12 +207,10 @@ class CocoReader:
                 self._problem(f"{entry} has an unknown category, id {entry.category_id}")
             else:
                 try:
-                    found = self._annotation(entry, label, size)
+                    if found := self._annotation(entry, label, size):
+                        by_image[entry.image_id].append(found)
                 except ValueError as error:
                     self._problem(f"{entry} {error}")
-                    continue
-                if found is not None:
-                    by_image[entry.image_id].append(found)
         return by_image
 
     def notes(self, names: Iterable[str]) -> list[str]:
@@ -240,8 +241,8 @@ class CocoReader:
                 return None
             if area == 0 and box is None and entry.bbox is not None:
                 raise ValueError(
-                    f"has bbox and area 0, but its mask has {pixels} pixels; write those "
-                    "of the mask, or neither"
+                    f"has bbox and area 0, but its mask has {counted(pixels, 'pixel')}; "
+                    "write those of the mask, or neither"
                 )
             if not area:
                 has = "no area" if area is None else "area 0"

@@ -13,6 +13,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from b2inst.data.coco_reader import counted
 from b2inst.data.errors import DataError
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
@@ -108,8 +109,8 @@ class Conversion:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.folder / f'annotations/instances_{split}.json'}: {images} images ({empty} "
-            f"without objects), {objects} objects"
+            f"{self.folder / f'annotations/instances_{split}.json'}: "
+            f"{counted(images, 'image')} ({empty} without objects), {counted(objects, 'object')}"
             for split, (images, empty, objects) in self.splits.items()
         ]
         lines += [f"note: {note}" for note in self.notes]

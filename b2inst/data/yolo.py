@@ -59,10 +59,8 @@ def convert_yolo(
     for split, images in splits.items():
         conversion.read(split, images, read, progress)
     if len(without) == sum(map(len, splits.values())):
-        raise DataError(
-            f"{source}: none of the {len(without)} images has a label file; the first's place is "
-            f"{_parallel(without[0].parent) / without[0].stem}.txt"
-        )
+        place = _parallel(without[0].parent) / f"{without[0].stem}.txt"
+        raise DataError(f"{source}: no image has a label file; the first's place is {place}")
     if without:
         conversion.notes.append(f"images without label file, taken as empty: {len(without)}")
     conversion.write(dict(sorted(categories.items())))

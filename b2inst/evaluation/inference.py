@@ -90,8 +90,8 @@ def check_classes(model: Segmenter, index: CocoIndex) -> None:
     ours, theirs, file = model.class_names, index.class_names, index.annotation_file
     if (count := model.recipe["num_classes"]) != len(theirs):
         raise EvaluationError(
-            f"{file}: has {len(theirs)} categories, the model {count} classes; give data of the "
-            "same categories"
+            f"{file}: the number of categories is {len(theirs)} here and {count} in the model; "
+            "give data of the same categories"
         )
     if ours is None:
         warnings.warn(

@@ -125,7 +125,7 @@ def test_convert_label_maps(nuclei: Path, tmp_path: Path) -> None:
     assert f"error: {nuclei / 'b.tif'}: must have one mask" in failed.stderr
     done = _convert("--from", "labelmap", nuclei, out, "--name", "nucleus", "--skip-bad")
     assert done.exit_code == 0, done.output
-    assert "instances_train.json: 1 images (0 without objects), 2 objects" in done.stdout
+    assert "instances_train.json: 1 image (0 without objects), 2 objects" in done.stdout
     assert "left out: " in done.stdout
     checked = CliRunner().invoke(app, ["data", "check", str(out)])
     assert checked.exit_code == 0, checked.output
@@ -137,7 +137,7 @@ def test_convert_yolo(nuclei: Path, tmp_path: Path) -> None:
     (nuclei / "a_cp_masks.png").unlink()
     done = _convert(nuclei, tmp_path / "out", "--from", "yolo")
     assert done.exit_code == 0, done.output
-    assert "2 images (1 without objects), 1 objects" in done.stdout
+    assert "2 images (1 without objects), 1 object\n" in done.stdout
 
 
 def test_convert_without_pytorch(nuclei: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_report_of_sound_data(content, write, tmp_path: Path) -> None:
     assert report.ok
     assert str(report).splitlines()[1:5] == [
         "  3 images with sides of 20–30 pixels, 1 of them without instances",
-        "  2 instances and 1 crowd regions",
+        "  2 instances and 1 crowd region",
         "  instance area 80–80 pixels, median 80: 2 small, 0 medium, 0 large",
         "  3 classes: vase 1, kite 1",
     ]

@@ -67,8 +67,8 @@ def test_a_split_without_instances_is_not_ok(empty: str, content, write) -> None
     file, folder = write(content)
     report = check_coco(annotation_file=file, image_dir=folder, progress=False)
     expected = {
-        "crowds": "no instances, since all 3 annotations have iscrowd 1",
-        "annotations": "no instances in its 3 images",
+        "crowds": "no instances, as all annotations (3) have iscrowd 1",
+        "annotations": "no instances in any of its images",
         "images": "no images",
     }
     assert [expected[empty] in problem for problem in report.problems] == [True]

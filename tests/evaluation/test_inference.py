@@ -168,8 +168,8 @@ def test_classes_without_names_go_by_their_order(three_classes: CocoIndex) -> No
 @pytest.mark.parametrize(
     ("count", "names", "message"),
     [
-        (2, None, r"truth\.json: has 3 categories, the model 2 classes; give data of the same"),
-        (4, ("a", "b", "c", "d"), "has 3 categories, the model 4 classes"),
+        (2, None, r"truth\.json: the number of categories is 3 here and 2 in the model; give data"),
+        (4, ("a", "b", "c", "d"), "is 3 here and 4 in the model"),
         (3, ("a", "B", "c"), r"category 1 is 'b' here and 'B' in the model"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from b2inst.data.coco_reader import counted
 from b2inst.evaluation import evaluate, to_records
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Explanation, mask_score
@@ -257,13 +258,13 @@ def most_helped(
     if not isinstance(model.basis_head, BoundaryBasis) and not refinement_steps(model.assembler):
         return 0, 0, "The masks of this model are made without a boundary basis."
     found = examples(model, samples, candidates=candidates)
-    images = f"the first {min(candidates, len(samples))} images"
+    images = f"the first {counted(min(candidates, len(samples)), 'image')}"
     if not found:
         return 0, 0, f"No object is found in {images}."
     view, image, i, gain = max(found, key=lambda example: example.gain)
     part = "boundary basis" if view.boundary_basis is not None else "refinement"
     reason = (
-        f"Image {image + 1}, instance {i + 1}: of the {len(found)} objects that are found in "
+        f"Image {image + 1}, instance {i + 1}: of the {counted(len(found), 'object')} found in "
         f"{images}, the one whose mask gains most by the {part}: {gain:+.3f} in "
         "√(IoU · boundary Dice)."
     )

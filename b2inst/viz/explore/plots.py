@@ -46,7 +46,7 @@ def overview(
         _photo(second, view, 0.6)
         for mask in truth.masks:
             _mask(second, mask, TRUTH)
-        _caption(second, "ground truth", f"{len(truth)} objects")
+        _caption(second, "ground truth", f"objects: {len(truth)}")
         target = boundary_target(truth.masks, view.explanation, two_sided=two_sided(view.model))
         _map(third, target, content, _LINE)
         _caption(third, "boundary target", "")
@@ -184,7 +184,7 @@ def _instances(axis: Axes, view: Inspection, instance: int | None) -> None:
     strong = found[found.class_scores >= 0.4]
     picture = draw_instances(view.sample.image, strong, score_threshold=0, captions=False)
     axis.imshow(picture, extent=(left, right, bottom, top))
-    note = f"{len(found)} instances"
+    note = f"instances: {len(found)}"
     if instance is not None:
         _mask(axis, found.masks[instance], MASK, 0.7)
         note = f"blue: instance {instance + 1} of {len(found)}"

@@ -172,7 +172,7 @@ def test_the_mask_that_is_helped_most(name: str, moved: int, build: Build, sampl
     gain, instance = max(gains.values())
     image, chosen, reason = most_helped(model, [sample])
     assert (image, chosen) == (0, instance)
-    assert f"the {len(gains)} objects" in reason
+    assert f"of the {len(gains)} object" in reason
     assert f"{gain:+.3f}" in reason
     listed = {e.instance: e.gain for e in examples(model, [sample, sample], candidates=1)}
     assert listed == pytest.approx({i: gain for gain, i in gains.values()}, abs=1e-6)
@@ -190,7 +190,7 @@ def test_nothing_found(build: Build, sample: Sample) -> None:
     torch.nn.init.constant_(model.instance_head.class_logits.bias, -50)  # type: ignore[union-attr,arg-type]
     view = inspect_image(model, sample)
     assert len(view.instances) == 0
-    assert most_helped(model, [sample])[2] == "No object is found in the first 1 images."
+    assert most_helped(model, [sample])[2] == "No object is found in the first 1 image."
     exponents = {"class": 1.0, "iou": 1.0, "boundary": 1.0}
     assert len(ranking_frame(view, exponents)) == 0
 
