@@ -93,8 +93,7 @@ def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Lines on the classes without instances, given instances by class by name of the split."""
     names: defaultdict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(name for counts in splits.values() for name in counts):
-        without = [split for split, counts in splits.items() if not counts.get(name)]
-        if without:
+        if without := [split for split, counts in splits.items() if not counts.get(name)]:
             where = "" if len(without) == len(splits) else f" in {', '.join(without)}"
             names[where].append(name)
     return [

@@ -149,9 +149,7 @@ class CocoReader:
         """The images that are valid and in the folder (None: wherever they are)."""
         entries = list(self._entries(_Image, self._content["images"]))
         names = [entry.file_name or str(entry.id) for entry in entries]
-        files = {name: (name, 0) for name in names}
-        if folder is not None:
-            files = find_image_files(folder, names)
+        files = find_image_files(folder, names) if folder else {name: (name, 0) for name in names}
         records = []
         ids: dict[str, int] = {}
         for entry, name in zip(entries, names, strict=True):
@@ -200,12 +198,10 @@ class CocoReader:
                 self._problem(f"{entry} has an unknown category, id {entry.category_id}")
             else:
                 try:
-                    found = self._annotation(entry, label, size)
+                    if found := self._annotation(entry, label, size):
+                        by_image[entry.image_id].append(found)
                 except ValueError as error:
                     self._problem(f"{entry} {error}")
-                    continue
-                if found is not None:
-                    by_image[entry.image_id].append(found)
         return by_image
 
     def notes(self, names: Iterable[str]) -> list[str]:

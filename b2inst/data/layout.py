@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from b2inst.data.errors import DataError
+from b2inst.data.images import walk_images
 
 _ROBOFLOW = "_annotations.coco.json"
 
@@ -70,17 +72,36 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
     """Annotation file and image folder by the name of the split."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
+    if splits := _found(root):
+        return splits
+    if meant := next(_near(root), None):
+        raise DataError(f"{root}: is no COCO-format folder; did you mean {meant}?")
+    found = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())[:10]
+    raise DataError(
+        f"{root}: no COCO-format annotations; known are {_LAYOUTS}; "
+        f"found: {', '.join(found) or 'nothing'}"
+    )
+
+
+def _near(root: Path) -> Iterator[Path]:
+    """Data sets that a folder belongs to, or that are in it."""
+    own = root.absolute()
+    with suppress(OSError):  # of others' files
+        for folder in own.parents[:2]:
+            splits = _found(folder).values()
+            if any(own in (file.parent, images, images.parent) for file, images in splits):
+                yield folder
+        yield from filter(_found, sorted(filter(Path.is_dir, root.iterdir())))
+
+
+def _found(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The splits of a folder; empty if it has none of the layouts."""
     files = sorted(root.glob("annotations/instances_*.json"))
     files = files or [file for file in sorted(root.glob("annotations/*.json")) if _is_coco(file)]
     if not files and (roboflow := sorted(root.glob(f"*/{_ROBOFLOW}"))):
         return {file.parent.name: (file, file.parent) for file in roboflow}
-    files = files or [file for file in sorted(root.glob("*.json")) if _is_coco(file)]
-    if not files:
-        found = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())[:10]
-        raise DataError(
-            f"{root}: no COCO-format annotations; known are {_LAYOUTS}; "
-            f"found: {', '.join(found) or 'nothing'}"
-        )
+    if root.absolute().name != "annotations" or walk_images(root):  # else images are beside it
+        files = files or [file for file in sorted(root.glob("*.json")) if _is_coco(file)]
     splits = {}
     for file in files:
         name = "train" if file.name == _ROBOFLOW else file.stem.removeprefix("instances_")

@@ -43,11 +43,7 @@ _ABOUT = {
         "git_tree": TREE,
     },
     "licenses": [
-        {
-            "id": 1,
-            "name": "CC0 1.0",
-            "url": "https://creativecommons.org/publicdomain/zero/1.0/",
-        }
+        {"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
     ],
 }
 

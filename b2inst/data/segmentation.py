@@ -112,13 +112,9 @@ def covers_certainly(segmentation: Segmentation) -> bool:
 
     With more area than circumference (pixels), it contains a disc of radius 1.
     """
-    if isinstance(segmentation, dict):
-        return False
-    for polygon in segmentation:
-        points = np.array(polygon, np.float32).reshape(-1, 2)
-        if cv2.contourArea(points) > cv2.arcLength(points, True):
-            return True
-    return False
+    polygons = [] if isinstance(segmentation, dict) else segmentation
+    drawn = (np.array(polygon, np.float32).reshape(-1, 2) for polygon in polygons)
+    return any(cv2.contourArea(points) > cv2.arcLength(points, True) for points in drawn)
 
 
 def run_lengths(counts: str | bytes) -> NDArray[np.int64]:

@@ -21,10 +21,8 @@ def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> Co
     """
     try:
         content = json.loads(image_info.read_bytes())
-    except OSError as error:
-        raise DataError(f"{image_info}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{image_info}: not JSON ({error}); restore the file") from error
+    except (OSError, ValueError):
+        content = None  # below, the reader says what is wrong
     complete = not isinstance(content, dict) or "annotations" in content
     source = image_info if complete else content | {"annotations": []}
     try:

@@ -73,8 +73,7 @@ def image_gains(
     gains = object_gains(index, first, second)
     found = {}
     for record in index.images:
-        own = [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
-        if own:
+        if own := [gains[a.id] for a in index.annotations[record.id] if a.id in gains]:
             found[record.id] = sum(own) / len(own)
     return found
 

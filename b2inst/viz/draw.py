@@ -36,6 +36,7 @@ PALETTE: tuple[Colour, ...] = (
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 _CONTRAST = 50.0  # ΔE from a mask's own colour; of any colour, three of the palette are as far
 _NEAR = 4  # largest distance in pixels between the boxes of neighbours
+_CROWDED = 50  # most instances with tints, boxes and captions
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
@@ -132,7 +133,8 @@ def draw_instances(
         instances: N instances in its pixels.
         score_threshold: Lowest ranking score of the instances to draw.
         colours: N colours (default: :func:`contrasting_colours`).
-        captions: Whether to draw boxes with class name and score.
+        captions: Whether to draw boxes with class name and score. Of more than 50 instances, which
+            would hide the image, only outlines are drawn.
         side: Small images are enlarged, as by :func:`draw_masks`.
 
     Returns:
@@ -140,24 +142,22 @@ def draw_instances(
     """
     shown = (instances.scores >= score_threshold).nonzero()[:, 0].cpu()
     masks = instances.masks.cpu()[shown]
-    if colours is None:
-        colours = contrasting_colours(picture, masks.numpy())
-    else:
-        colours = [colours[i] for i in shown]
-    drawn = draw_masks(picture, masks, colours, side=side)
-    if not captions or not len(shown):
+    chosen = [colours[i] for i in shown] if colours else contrasting_colours(picture, masks.numpy())
+    crowded = captions and len(shown) > _CROWDED
+    drawn = draw_masks(picture, masks, chosen, opacity=0.0 if crowded else 0.45, side=side)
+    if crowded or not captions or not len(shown):
         return drawn
     names, scores = instances.names, instances.scores.tolist()
     captioned = draw_bounding_boxes(
         torch.from_numpy(drawn).permute(2, 0, 1),
         (instances.boxes.cpu()[shown] * (drawn.shape[0] // picture.shape[0])).round(),
         [f"{names[i]} {scores[i]:.2f}" for i in shown],
-        colors=list(colours),
+        colors=list(chosen),
         font=str(_FONT),
         font_size=max(min(drawn.shape[:2]) // 32, 10),
         fill_labels=True,
         label_colors="white",
-        label_background_colors=[tuple(round(255 * (c / 400)) for c in rgb) for rgb in colours],
+        label_background_colors=[tuple(round(255 * (c / 400)) for c in rgb) for rgb in chosen],
     )
     return np.ascontiguousarray(captioned.permute(1, 2, 0).numpy())
 

@@ -197,7 +197,7 @@ def _comparison(
         each = [image_gains(models.index, a.predictions, b.predictions) for a, b in pairs]
         common = [i for i in each[0] if all(i in of for of in each)]
         gains = {i: sum(of[i] for of in each) / len(each) for i in common}
-        choices = choose(gains, [record.id for record in models.index.images], **counts)
+        choices = choose(gains, models.index.annotations, **counts)
         names = [model.name for model in own] + ["boundary basis"] * boundary
         caption = (
             f"{title}: {', '.join(names)}; images: {_rule(counts)}. "
@@ -224,7 +224,7 @@ def _boundaries(models: TrainedModels) -> Drawing:
     """Boundary bases of all B2Inst models that are trained, beside their target (Fig. 8)."""
     others = [family for family in (_YOLACT[1], _CONDINST[1]) if not models.missing([family])]
     own = [models[family] for family in (_BLENDMASK[1], *others)]
-    choices = choose({}, [record.id for record in models.index.images], at_random=4)
+    choices = choose({}, models.index.annotations, at_random=4)
     caption = (
         "The paper's Fig. 8: boundary bases, as probabilities, beside the target of the first, "
         "on four images at random."

@@ -90,16 +90,12 @@ def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[P
         hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if path.is_file() and not hidden and not own:
-            if path.suffix.lower() in suffixes:
-                images.append(path)
-            elif not path.name.startswith("."):
-                others.append(path)
+            (images if path.suffix.lower() in suffixes else others).append(path)
     if not images:
         raise DataError(f"{folder}: no image in this folder; name another")
-    if others:
-        names = shortened([path.name for path in others])
+    if names := [path.name for path in others if not path.name.startswith(".")]:
         warnings.warn(
-            f"{folder}: files that are not images are ignored: {len(others)} ({names})",
+            f"{folder}: files that are not images are ignored: {len(names)} ({shortened(names)})",
             stacklevel=3,
         )
     return images
@@ -360,9 +356,7 @@ def _check_unchanged(named: Mapping[str, Path], kept: Mapping[str, Any], file: P
 
 def _annotations(instances: Instances, ids: Sequence[int], path: Path) -> list[dict[str, Any]]:
     records = to_records(0, instances, ids, file=path)
-    for record in records:
-        record |= {"area": int(coco_mask.area(record["segmentation"])), "iscrowd": 0}
-    return records
+    return [r | {"area": int(coco_mask.area(r["segmentation"])), "iscrowd": 0} for r in records]
 
 
 def _save_png(picture: NDArray[Any], path: Path) -> None:

@@ -78,11 +78,8 @@ class PredictionFile:
             annotations: COCO's entries without their ids.
         """
         image_id = self._last_image + 1
-        first = self._last_annotation + 1
-        numbered = [
-            {**annotation, "id": first + i, "image_id": image_id}
-            for i, annotation in enumerate(annotations)
-        ]
+        numbers = enumerate(annotations, self._last_annotation + 1)
+        numbered = [a | {"id": number, "image_id": image_id} for number, a in numbers]
         entry = {"images": [{"id": image_id, **image}], "annotations": numbered}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
@@ -137,8 +134,8 @@ class PredictionFile:
     def _check(self, head: dict[str, Any]) -> None:
         for key, value in self._head["info"].items():
             if (before := head["info"].get(key)) != value:
-                raise DataError(
-                    f"{self.path}: was made with {key} {before}, not {value}; {_REMEDY}"
-                )
+                option = f"--{key.removeprefix('score_')} {before}, not {value}"
+                made = "other weights, --max-detections or --tile" if key == "model" else option
+                raise DataError(f"{self.path}: was made with {made}; {_REMEDY}")
         if head["categories"] != self._head["categories"]:
             raise DataError(f"{self.path}: has other categories than the model; {_REMEDY}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,12 +80,8 @@ def comparison_figure(
         for of in predictions.values():
             found = _predicted_instances(of[record.id], index, record)
             shown.append((found, _matched_colours(picture, found, truth, colours)))
-        row = [
-            draw_instances(
-                picture, found, colours=own, captions=False, score_threshold=0, side=side
-            )
-            for found, own in shown
-        ]
+        draw = partial(draw_instances, picture, captions=False, score_threshold=0, side=side)
+        row = [draw(found, colours=own) for found, own in shown]
         maps = {name: of.explain(picture).boundary for name, of in (explainers or {}).items()}
         with_boundary = [name for name, values in maps.items() if values is not None]
         row += [draw_heat(v, row[0].shape[:2]) for v in maps.values() if v is not None]

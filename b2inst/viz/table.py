@@ -144,8 +144,7 @@ class TableFigures:
     ) -> list[Choice]:
         some = candidates(index)
         gains = image_gains(some, *(self._predictions(row, some) for row in (first, second)))
-        ids = [record.id for record in some.images]
-        return choose(gains, ids, best=best, at_random=at_random)
+        return choose(gains, some.annotations, best=best, at_random=at_random)
 
     def _model(self, row: str) -> BasisSegmenter:
         return with_bases(load_model(self._runs(row)[0].model_path))

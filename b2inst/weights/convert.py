@@ -58,9 +58,8 @@ def convert(
     classes = model.recipe["num_classes"]
     if names is not None:
         if len(names) != classes:
-            raise WeightsError(
-                f"{source}: has {counted(classes, 'class', 'classes')}, but {counted(len(names), 'name')} given"
-            )
+            given = f"{counted(classes, 'class', 'classes')}, but {counted(len(names), 'name')}"
+            raise WeightsError(f"{source}: has {given} given")
         model.class_names = tuple(names)
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))

@@ -17,8 +17,10 @@ from b2inst.models import Segmenter
 from b2inst.models.catalog import create_model
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import attach, is_exported, read_exported
+from b2inst.weights.pickles import read_checkpoint
 
 _KEY = "b2inst"
+_REMEDY = "give a file that b2inst train or save_model wrote"
 
 
 def save_model(
@@ -83,11 +85,7 @@ def load_model(
         WeightsError: The file is missing, damaged, not one of ours or from another version, or its
             runtime is not installed.
     """
-    run = None
-    if is_exported(path):
-        card, tensors, run = read_exported(path)
-    else:
-        card, tensors = read_weights(path)
+    card, tensors, run = read_exported(path) if is_exported(path) else (*read_weights(path), None)
     remedy = "load it with the version of b2inst that wrote it"
     try:
         names = card["class_names"]
@@ -133,12 +131,22 @@ def read_weights(
         raise WeightsError(f"{path}: no such weights file{found}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            values = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+            metadata, names = file.metadata() or {}, list(file.keys())
+            values = {name: file.get_tensor(name) for name in names if tensors}
     except SafetensorError as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+        raise WeightsError(f"{path}: {_not_ours(path, error)}") from error
     if _KEY not in metadata:
-        raise WeightsError(
-            f"{path}: holds no b2inst recipe; give a file written by b2inst.save_model"
-        )
+        raise WeightsError(f"{path}: holds no b2inst recipe, only {len(names)} tensors; {_REMEDY}")
     return json.loads(metadata[_KEY]), values
+
+
+def _not_ours(path: str | os.PathLike[str], error: SafetensorError) -> str:
+    """What a file is that safetensors cannot read, and what to do."""
+    try:
+        tensors = read_checkpoint(path)
+    except WeightsError:
+        return f"not a readable safetensors file ({error}); {_REMEDY}"
+    return (
+        f"a checkpoint of {len(tensors)} tensors; convert it (b2inst convert {path} "
+        f"NEW.safetensors --from adelaidet|detectron2|yolact), or {_REMEDY}"
+    )

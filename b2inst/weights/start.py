@@ -107,8 +107,6 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
 def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Options of a model that is to start from a file; raises as ``start_from``."""
     path = Path(path)
-    if path.suffix == ".pth":
-        raise WeightsError(f"{path}: not a file of ours; b2inst convert makes one of it")
     if path.suffix == ".pkl":
         return {"msra": True, "frozen_norm": True}
     options = model_card(path)["options"]

@@ -203,7 +203,7 @@ def test_train_from_the_weights_of_another_model(
     (tmp_path / "a.pth").touch()
     wrong = ("train", "blendmask-tiny", *common, "--start")
     assert "none.safetensors: no such weights file" in _error(*wrong, "none.safetensors")
-    assert "a.pth: not a file of ours; b2inst convert" in _error(*wrong, "a.pth")
+    assert "a.pth: not a readable safetensors file" in _error(*wrong, "a.pth")
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 

@@ -63,6 +63,18 @@ def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, sce
     assert [image["file_name"] for image in found["images"]] == ["000000.png", "000002.png"]
 
 
+def test_predict_names_bad_images_when_the_others_are_done(
+    tmp_path: Path, weights: Path, scenes: Path
+) -> None:
+    (scenes / "val/empty.jpg").touch()
+    done = _call("predict", weights, scenes / "val", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'out'}: 2 annotated images\n" in done.stdout
+    *_, skipped, error = done.stderr.strip().splitlines()
+    assert skipped.startswith(f"skipped: {scenes / 'val/empty.jpg'}: unreadable image")
+    assert error.startswith(f"error: {scenes / 'val/000001.png'}: unreadable image")
+
+
 def test_predict_goes_on_after_ctrl_c(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +96,7 @@ def test_predict_goes_on_after_ctrl_c(
     done = _call(*call)
     assert f"{tmp_path / 'out'}: 3 annotated images (1 from an earlier call)\n" in done.stdout
     assert len(seen) == 4
-    assert "score_threshold 0.3, not 0.5" in _error(*call, "--threshold", 0.5)
+    assert "--threshold 0.3, not 0.5; choose another" in _error(*call, "--threshold", 0.5)
     assert _call(*call, "--threshold", 0.5, "--overwrite").exit_code == 0
 
 

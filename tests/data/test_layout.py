@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from b2inst.data import DataError, find_split, find_splits
 
@@ -84,3 +85,40 @@ def test_a_missing_image_folder_is_named(tmp_path: Path) -> None:
     lay_out(tmp_path, "annotations/instances_val.json", "annotations/instances_train.json", "train")
     with pytest.raises(DataError, match="images of split 'val' belong there"):
         find_split(tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "meant"),
+    [
+        (["a/annotations/instances_train.json", "a/train"], "", "a"),
+        (["a/annotations/instances_train.json", "a/train"], "a/annotations", "a"),
+        (["a/annotations/instances_train.json", "a/train"], "a/train", "a"),
+        (["a/annotations/instances_train.json", "a/images/train"], "a/images", "a"),
+        (["a/annotations/instances_train.json", "a/images/train"], "a/images/train", "a"),
+        (["a/result.json", "a/images"], "a/images", "a"),
+        (["a/train/_annotations.coco.json", "a/valid/_annotations.coco.json"], "", "a"),
+    ],
+)
+def test_a_folder_above_or_below_is_told_the_right_one(
+    names: list[str], given: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out(tmp_path, *names)
+    (tmp_path / given).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / given)
+    for folder in (tmp_path / given, Path()):
+        with pytest.raises(DataError) as error:
+            find_splits(folder)
+        expected = tmp_path / meant if given else folder / meant
+        assert str(error.value) == f"{folder}: is no COCO-format folder; did you mean {expected}?"
+
+
+def test_other_folders_beside_a_data_set_are_not_taken_for_its_parts(tmp_path: Path) -> None:
+    lay_out(tmp_path, "annotations/instances_train.json", "train", "other")
+    with pytest.raises(DataError, match="other: no COCO-format annotations; known are"):
+        find_splits(tmp_path / "other")
+
+
+def test_a_data_set_may_be_called_annotations(tmp_path: Path) -> None:
+    lay_out(tmp_path, "annotations/result.json", "annotations/images")
+    Image.new("RGB", (8, 8)).save(tmp_path / "annotations/images/a.png")
+    assert find_splits(tmp_path / "annotations") == ["result"]

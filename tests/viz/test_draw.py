@@ -195,6 +195,21 @@ def test_captions_on_small_pictures_are_drawn_enlarged(picture: np.ndarray, coun
     assert (captioned != plain).any() == (count > 0)
 
 
+@pytest.mark.parametrize("count", [50, 51])
+def test_many_instances_are_outlines_alone(count: int) -> None:
+    picture = np.full((80, 220, 3), 100, np.uint8)
+    corners = [(16 * (k // 13) + 1, 16 * (k % 13) + 1) for k in range(count)]
+    masks = torch.stack([square(top, left, 12, (80, 220)) for top, left in corners])
+    found = instances(masks, [0.9] * count)
+    drawn = draw_instances(picture, found, side=1)
+    inside = torch.stack([square(top + 2, left + 2, 8, (80, 220)) for top, left in corners])
+    assert (drawn[inside.any(0).numpy()] == 100).all() == (count > 50)
+    outlines = draw_masks(picture, masks, contrasting_colours(picture, masks.numpy()), opacity=0)
+    assert (drawn == outlines).all() == (count > 50)
+    weak = instances(masks, [0.9] * (count - 1) + [0.1])  # those that are not drawn do not count
+    assert (draw_instances(picture, weak, side=1)[inside.any(0).numpy()] != 100).any()
+
+
 def slowly(found: Instances, picture: np.ndarray, colours: list[tuple[int, int, int]], side: int):
     """What is drawn, pixel by pixel, and its captions by torchvision."""
     scale = max(-(-side // min(picture.shape[:2])), 1)

@@ -291,10 +291,10 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": Model(bias=1)}, "was made with model"),
-        ({"model": Model(max_detections=300)}, "was made with model"),
-        ({"score_threshold": 0.5}, "score_threshold 0.3, not 0.5"),
-        ({"model": Model(precision="bfloat16")}, "precision float32, not bfloat16"),
+        ({"model": Model(bias=1)}, "was made with other weights, --max-detections or --tile"),
+        ({"model": Model(max_detections=300)}, "other weights, --max-detections or --tile"),
+        ({"score_threshold": 0.5}, "was made with --threshold 0.3, not 0.5; .*--overwrite"),
+        ({"model": Model(precision="bfloat16")}, "--precision float32, not bfloat16"),
         ({"category_ids": (3, 7)}, "other categories"),
     ],
 )

@@ -104,8 +104,8 @@ def test_an_image_whose_picture_is_gone_is_not_there(path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (HEAD | {"info": {"model": "def", "score_threshold": 0.3}}, "model abc, not def"),
-        (HEAD | {"info": {"model": "abc", "score_threshold": 0}}, "score_threshold 0.3, not 0"),
+        (HEAD | {"info": {"model": "def", "score_threshold": 0.3}}, "made with other weights"),
+        (HEAD | {"info": {"model": "abc", "score_threshold": 0}}, "--threshold 0.3, not 0"),
         (HEAD | {"categories": [{"id": 3, "name": "gear"}]}, "other categories"),
     ],
 )

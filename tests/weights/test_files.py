@@ -82,11 +82,23 @@ def test_truncated_file(saved: Path, tmp_path: Path, keep: int) -> None:
 
 def test_file_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
-    save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match=r"other\.safetensors: holds no b2inst recipe"):
+    save_file({"weight": torch.zeros(3), "bias": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=r"other\.safetensors: .* recipe, only 2 tensors; give"):
         load_model(path)
-    torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.ckpt"])
+def test_a_checkpoint_is_told_from_a_damaged_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    state = {"a": torch.zeros(3), "b": torch.zeros(2, 2)}
+    torch.save({"model": state, "iteration": 7}, path)
+    for read in (load_model, model_card):
+        with pytest.raises(WeightsError) as error:
+            read(path)
+        assert str(error.value).startswith(f"{path}: a checkpoint of 2 tensors; ")
+        assert f"b2inst convert {path} NEW.safetensors --from adelaidet|" in str(error.value)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(WeightsError, match=r"not a readable safetensors file .*b2inst train or"):
         load_model(path)
 
 

@@ -221,7 +221,8 @@ def test_files_that_cannot_be_the_start(baseline_file: Path, tmp_path: Path) -> 
         other = build("blendmask-r18")
     with pytest.raises(WeightsError, match="backbone is not that of blendmask-r18: nothing for"):
         start_from(other, baseline_file)
-    with pytest.raises(WeightsError, match=r"a\.pth: not a file of ours; b2inst convert"):
+    torch.save({"weight": torch.zeros(3), "bias": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth: a checkpoint of 2 tensors; .*b2inst convert"):
         start_from(build("blendmask-tiny"), tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="no such weights file"):
         start_from(build("blendmask-tiny"), tmp_path / "a.safetensors")

@@ -124,8 +124,8 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
     if stale:
         warnings.warn(
             f"{len(stale)} of {counted(len(runs), 'run')}: trained by another version of the code, "
-            f"may differ from what it gives now: {', '.join(stale)}. The training code is at version "
-            f"{code_version.TRAINING}; retrain them with `b2inst table --rerun`",
+            f"may differ from what it gives now: {', '.join(stale)}. The training code is at "
+            f"version {code_version.TRAINING}; retrain them with `b2inst table --rerun`",
             StaleRunWarning,
             stacklevel=2,
         )
