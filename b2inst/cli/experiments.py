@@ -185,7 +185,7 @@ def train(
             known = "" if ap is None else f", mask AP {ap:.1f}"
             typer.echo(f"{workspace.shown(done.folder)}: is complete{known}")
         return
-    check_plan([spec], workspace, split, machine)
+    check_plan([spec], workspace, split, machine, progress=world.rank == 0)
     if world.rank == 0:
         typer.echo(describe(spec, plan, workspace))
         typer.echo(f"device {device_name}, {counted(machine.threads or 1, 'CPU thread')}")

@@ -35,7 +35,8 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """Classes that have instances in some of the splits only, or in none."""
-        return missing_classes({i.annotation_file.name: i.class_counts() for i in self.splits})
+        files = {"/".join(i.annotation_file.parts[-2:]): i.class_counts() for i in self.splits}
+        return missing_classes(files)
 
     def __str__(self) -> str:
         lines = [_describe(index) for index in self.splits]
@@ -119,7 +120,7 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     pool = ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)))
     try:
         problems = pool.map(_image_problem, index.images)
-        bar = tqdm(problems, desc="images", total=len(index), disable=not progress)
+        bar = tqdm(problems, desc="checking images", total=len(index), disable=not progress)
         bad = {image.id: line for image, line in zip(index.images, bar, strict=True) if line}
     finally:
         pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for all images

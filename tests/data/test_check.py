@@ -105,7 +105,7 @@ def test_classes_without_instances_are_told(tmp_path: Path) -> None:
         content["categories"] = [{"id": k, "name": f"c{k}"} for k in range(1, 10)]
         file.write_text(json.dumps(content))
     assert check_coco(tmp_path, progress=False).notes == [
-        "classes without instances in instances_val.json: 1 (c2)",
+        "classes without instances in annotations/instances_val.json: 1 (c2)",
         "classes without instances: 7 (c3, c4, c5, c6, c7, …)",
     ]
 

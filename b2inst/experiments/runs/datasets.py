@@ -42,11 +42,17 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
 
 
 def load_split(
-    data: ScenesData | CocoData, split: SplitName, folder: Path, *, verify: bool = False
+    data: ScenesData | CocoData,
+    split: SplitName,
+    folder: Path,
+    *,
+    verify: bool = False,
+    progress: bool = False,
 ) -> CocoIndex:
     """Read and check the annotations of a split of prepared data.
 
-    With ``verify`` or ``skip_bad``, which leaves images out, also reads each image to its end.
+    With ``verify`` or ``skip_bad``, which leaves images out, also reads each image to its end, with
+    a bar if ``progress``.
 
     Raises:
         DataError: It has errors, and ``skip_bad`` is not set; or it has no instances.
@@ -57,7 +63,7 @@ def load_split(
     files, crowds = data.files(split), data.crowds_as_instances
     index = CocoIndex.load(*files, skip_bad=data.skip_bad, crowds_as_instances=crowds)
     if verify or data.skip_bad:
-        index = verify_images(index, skip_bad=data.skip_bad)
+        index = verify_images(index, skip_bad=data.skip_bad, progress=progress)
     if data.val_fraction is not None and split != "test":
         index = hold_out(index, data.val_fraction)[split == "val"]
     return index.require_instances()

@@ -21,7 +21,12 @@ from b2inst.training.logs import check_logger
 
 
 def check_plan(
-    specs: Iterable[RunSpec], workspace: Workspace, split: SplitName, machine: Resources
+    specs: Iterable[RunSpec],
+    workspace: Workspace,
+    split: SplitName,
+    machine: Resources,
+    *,
+    progress: bool = False,
 ) -> None:
     """Check data, models and devices of runs that are about to begin, and warn of what is odd."""
     specs = list(specs)
@@ -38,7 +43,8 @@ def check_plan(
     data = specs[0].data
     used: dict[SplitName, None] = {"train": None, split: None}
     used |= {"val": None} if any(spec.schedule.eval_every for spec in specs) else {}
-    parts = {part: load_split(data, part, workspace.data, verify=True) for part in used}
+    options = {"verify": True, "progress": progress}
+    parts = {part: load_split(data, part, workspace.data, **options) for part in used}
     lines = _warnings({data.split_label(part): index for part, index in parts.items()})
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
         counts = {data.split_label(part): parts[part].class_counts() for part in used}

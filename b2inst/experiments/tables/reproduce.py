@@ -114,7 +114,7 @@ def make_table(
             chosen = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
             text = _announcement(chosen, missing, machine.jobs, published)
             tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
-        check_plan(missing.values(), workspace, split, machine)
+        check_plan(missing.values(), workspace, split, machine, progress=progress)
 
     def write(speed: TableSpeed | None) -> TableResult:
         result = build_table(table, plan, specs, workspace, split=split, speed=speed)
