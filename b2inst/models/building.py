@@ -88,6 +88,24 @@ class Family:
         return pyramid
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResizingFamily(Family):
+    """A family that keeps the shape of images.
+
+    Args:
+        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
+        shorter, longer_max: Test size of images in pixels; None keeps their own.
+    """
+
+    msra: bool = False
+    shorter: int | None = 800
+    longer_max: int | None = 1333
+
+    def _preprocessor(self, **options: Any) -> Preprocessor:
+        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
+        return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max, **options)
+
+
 class Preset(NamedTuple):
     """Sizes of parts that are not options."""
 

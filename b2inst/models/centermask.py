@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
+from b2inst.models.building import PartSeeds, ResizingFamily
 from b2inst.models.mask_rcnn import FULL_RCNN, SMALL_RCNN
 from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import ResNetFPN
@@ -20,7 +20,6 @@ from b2inst.modules.center_mask import (
 )
 from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.layers import RoIPooler
-from b2inst.modules.preprocessor import Preprocessor
 from b2inst.structures import Features, ImageBatch
 
 
@@ -32,21 +31,16 @@ class CenterMaskSegmenter(TwoStageSegmenter):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CenterMask(Family):
+class CenterMask(ResizingFamily):
     """CenterMask, with the mask-IoU branch of its published R-50 and R-101 models.
 
     Args:
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
         head_strides: Levels that instances are detected on (default: all).
         tower_convs: Convolutions in each of the detector's two towers.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
-    msra: bool = False
     head_strides: Sequence[int] = ()
     tower_convs: int = 4
-    shorter: int | None = 800
-    longer_max: int | None = 1333
 
     def build(self, num_classes: int) -> CenterMaskSegmenter:
         """A model with fresh weights."""
@@ -74,11 +68,7 @@ class CenterMask(Family):
         with seeds.part("scoring_head"):
             scorer = CenterMaskIoUHead(**shared, **parts["scoring_head"])
         return CenterMaskSegmenter(
-            preprocessor=Preprocessor(
-                **(MSRA_BGR if self.msra else IMAGENET_RGB),
-                shorter=self.shorter,
-                longer_max=self.longer_max,
-            ),
+            preprocessor=self._preprocessor(),
             backbone=backbone,
             detector=detector,
             mask_head=masks,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, BasisFamily
+from b2inst.models.building import BasisFamily, ResizingFamily
 from b2inst.modules.backbones import ResNetFPN
 from b2inst.modules.basis_heads import BasisHead, MaskBranch
 from b2inst.modules.blender import Blender
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead, at_random, best_of_objects
 from b2inst.modules.fcos_head import CondInstHead, FCOSHead
 from b2inst.modules.fcos_targets import sizes_of_interest
-from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.semantic_heads import FocalSemanticHead, SemanticHead
 
 #: Options of the FCOS families' narrow models, which learn from scratch on a CPU.
@@ -27,36 +26,27 @@ SMALL_FCOS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FCOSFamily(BasisFamily):
+class FCOSFamily(ResizingFamily, BasisFamily):
     """A family with an FCOS detector, which keeps the shape of images.
 
     Args:
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
         top_levels: Levels of a ResNet's pyramid above P5: 2 (default), or 1 to leave out P7.
         head_strides: Levels that instances are detected on (default: all).
         shared_convs, tower_convs: Convolutions of the instance head before its two towers, and in
             each of them.
         basis_channels, basis_convs: Width of the basis head, and its convolutions after the sum of
             the levels.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
-    msra: bool = False
     top_levels: int | None = None
     head_strides: Sequence[int] = ()
     shared_convs: int = 0
     tower_convs: int = 4
     basis_channels: int = 128
     basis_convs: int = 3
-    shorter: int | None = 800
-    longer_max: int | None = 1333
 
     _head: ClassVar[type[FCOSHead]] = FCOSHead
     _auxiliary: ClassVar[Callable[..., Any]]  # built from ``in_channels`` and ``num_classes``
-
-    def _preprocessor(self) -> Preprocessor:
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
-        return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max)
 
     def _backbone(self) -> Any:
         return self._build_backbone(ResNetFPN, stride_in_1x1=self.msra, top_levels=self.top_levels)

@@ -10,13 +10,12 @@ from typing import Any
 from torch import nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
-from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
+from b2inst.models.building import PartSeeds, ResizingFamily
 from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.layers import RoIPooler, mlp
 from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
-from b2inst.modules.preprocessor import Preprocessor
 
 GROUP_NORM = partial(nn.GroupNorm, 8)
 
@@ -60,7 +59,7 @@ SMALL_RCNN: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskRCNN(Family):
+class MaskRCNN(ResizingFamily):
     """Mask R-CNN; with ``scoring`` Mask Scoring R-CNN.
 
     Args:
@@ -68,16 +67,11 @@ class MaskRCNN(Family):
             the arguments of ``RoIMaskHead``.
         scoring: Predict the IoU of masks and rank by it too.
         refined_samples: See ``FasterRCNN``.
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
     mask_head: Callable[..., nn.Module] = RoIMaskHead
     scoring: bool = False
     refined_samples: bool = False
-    msra: bool = False
-    shorter: int | None = 800
-    longer_max: int | None = 1333
 
     def build(self, num_classes: int) -> TwoStageSegmenter:
         """A model with fresh weights."""
@@ -106,14 +100,8 @@ class MaskRCNN(Family):
                 raise ValueError(f"scoring: masks of {type(mask_head).__name__} cannot be rated")
             with seeds.part("scoring_head"):
                 scoring_head = MaskIoUHead(**shared, **parts["scoring_head"])
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
         return TwoStageSegmenter(
-            preprocessor=Preprocessor(
-                **pixels,
-                **parts["preprocessor"],
-                shorter=self.shorter,
-                longer_max=self.longer_max,
-            ),
+            preprocessor=self._preprocessor(**parts["preprocessor"]),
             backbone=backbone,
             detector=detector,
             mask_head=mask_head,

@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
+from b2inst.models.building import PartSeeds, ResizingFamily
 from b2inst.models.mask_rcnn import FULL_RCNN, SMALL_RCNN
 from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.layers import RoIPooler
 from b2inst.modules.point_rend import PointRendHead
-from b2inst.modules.preprocessor import Preprocessor
 
 _FULL = FULL_RCNN | {
     "pooler": {"samples": 0},
@@ -36,17 +35,8 @@ _SMALL: dict[str, Any] = SMALL_RCNN | {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointRend(Family):
-    """Mask R-CNN with PointRend's mask head, as detectron2 has it.
-
-    Args:
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
-    """
-
-    msra: bool = False
-    shorter: int | None = 800
-    longer_max: int | None = 1333
+class PointRend(ResizingFamily):
+    """Mask R-CNN with PointRend's mask head, as detectron2 has it."""
 
     def build(self, num_classes: int) -> TwoStageSegmenter:
         """A model with fresh weights."""
@@ -69,9 +59,8 @@ class PointRend(Family):
             )
         with seeds.part("mask_head"):
             mask_head = PointRendHead(**shared, stride=backbone.strides[0], **parts["mask_head"])
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
         return TwoStageSegmenter(
-            preprocessor=Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max),
+            preprocessor=self._preprocessor(),
             backbone=backbone,
             detector=detector,
             mask_head=mask_head,

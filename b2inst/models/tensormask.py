@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from b2inst.models.building import IMAGENET_RGB, MSRA_BGR, Family, PartSeeds
+from b2inst.models.building import PartSeeds, ResizingFamily
 from b2inst.models.segmenter import Prediction
 from b2inst.models.two_stage import TwoStageSegmenter
 from b2inst.modules.backbones import TensorMaskFPN
-from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.tensor_mask import TensorMaskHead, WindowDetector
 from b2inst.structures import ImageBatch, WindowMasks
 
@@ -44,17 +43,8 @@ _SMALL: tuple[dict[str, Any], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorMask(Family):
-    """TensorMask with the tensor bipyramid, as detectron2 has it.
-
-    Args:
-        msra: The layout of detectron2's MSRA weights: BGR input, stride in the 1×1 convolutions.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
-    """
-
-    msra: bool = False
-    shorter: int | None = 800
-    longer_max: int | None = 1333
+class TensorMask(ResizingFamily):
+    """TensorMask with the tensor bipyramid, as detectron2 has it."""
 
     def build(self, num_classes: int) -> TensorMaskSegmenter:
         """A model with fresh weights."""
@@ -67,9 +57,8 @@ class TensorMask(Family):
             detector = WindowDetector(num_classes=num_classes, **both, **detecting)
         with seeds.part("mask_head"):
             mask_head = TensorMaskHead(**both, **masks)
-        pixels = MSRA_BGR if self.msra else IMAGENET_RGB
         return TensorMaskSegmenter(
-            preprocessor=Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max),
+            preprocessor=self._preprocessor(),
             backbone=backbone,
             detector=detector,
             mask_head=mask_head,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.models.building import IMAGENET_RGB, Family, PartSeeds
+from b2inst.models.building import PartSeeds, ResizingFamily
 from b2inst.models.mask_rcnn import FULL_RCNN, GROUP_NORM, SMALL_RCNN
 from b2inst.models.segmenter import Prediction
 from b2inst.models.two_stage import TwoStageSegmenter
@@ -18,7 +18,6 @@ from b2inst.modules.backbones import RCNNFPN
 from b2inst.modules.fcis import FCISDetector
 from b2inst.modules.mask_voting import View, VotingDetector
 from b2inst.modules.mnc import MNCDetector
-from b2inst.modules.preprocessor import Preprocessor
 from b2inst.structures import ImageBatch, RoIMasks, Targets
 
 
@@ -80,26 +79,23 @@ _OWN: dict[Any, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voting(Family):
+class Voting(ResizingFamily):
     """MNC, FCIS, and with ``scales`` FCIS++.
 
     Args:
         detector: ``MNCDetector`` or ``FCISDetector``.
         scales: See ``VotingSegmenter``.
-        shorter, longer_max: Test size of images in pixels; None keeps their own.
     """
 
     detector: Callable[..., VotingDetector] = FCISDetector
     scales: Sequence[float] = ()
-    shorter: int | None = 800
-    longer_max: int | None = 1333
 
     def build(self, num_classes: int) -> VotingSegmenter:
         """A model with fresh weights."""
         seeds = PartSeeds()
         full = self.backbone.startswith("resnet")
         with seeds.part("backbone"):
-            backbone = self._build_backbone(RCNNFPN)
+            backbone = self._build_backbone(RCNNFPN, stride_in_1x1=self.msra)
         with seeds.part("detector"):
             detector = self.detector(
                 in_channels=backbone.out_channels,
@@ -108,11 +104,8 @@ class Voting(Family):
                 **(_FULL if full else _SMALL),
                 **_OWN[self.detector][0 if full else 1],
             )
-        size = (FULL_RCNN if full else SMALL_RCNN)["preprocessor"]
         return VotingSegmenter(
-            preprocessor=Preprocessor(
-                **IMAGENET_RGB, **size, shorter=self.shorter, longer_max=self.longer_max
-            ),
+            preprocessor=self._preprocessor(**(FULL_RCNN if full else SMALL_RCNN)["preprocessor"]),
             backbone=backbone,
             detector=detector,
             scales=self.scales,

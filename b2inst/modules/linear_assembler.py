@@ -44,7 +44,7 @@ class LinearAssembler(Assembler):
         size = bases.maps.shape[-2:]
         height, width = (round(cells * bases.stride) for cells in size)  # with padding, in pixels
         used = (bases.maps, positives.coefficients, *self.parameters())
-        total = 0 * sum(tensor.sum() for tensor in used)  # for batches without any
+        total = 0 * torch.stack([tensor.sum() for tensor in used]).sum()  # for batches without any
         first = 0
         for b, target in enumerate(targets):
             own = positives[positives.image_index == b]

@@ -43,8 +43,10 @@ def check_plan(
     data = specs[0].data
     used: dict[SplitName, None] = {"train": None, split: None}
     used |= {"val": None} if any(spec.schedule.eval_every for spec in specs) else {}
-    options = {"verify": True, "progress": progress}
-    parts = {part: load_split(data, part, workspace.data, **options) for part in used}
+    parts = {
+        part: load_split(data, part, workspace.data, verify=True, progress=progress)
+        for part in used
+    }
     lines = _warnings({data.split_label(part): index for part, index in parts.items()})
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
         counts = {data.split_label(part): parts[part].class_counts() for part in used}
