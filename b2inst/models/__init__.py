@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from b2inst.models.catalog import WITHOUT_BASES as WITHOUT_BASES
     from b2inst.models.catalog import baseline_of as baseline_of
     from b2inst.models.catalog import create_model as create_model
+    from b2inst.models.catalog import options_of as options_of
     from b2inst.models.segmenter import Explanation as Explanation
     from b2inst.models.segmenter import NeedsTruthError as NeedsTruthError
     from b2inst.models.segmenter import NoBasesError as NoBasesError

@@ -112,6 +112,15 @@ def baseline_of(name: str) -> str:
     return next((name.removeprefix(p) for p in _ADDED if name.startswith(p)), name)
 
 
+def options_of(name: str) -> dict[str, Any]:
+    """Return the options of a model, and their defaults; a ValueError if there is no such model."""
+    if name not in CATALOG:
+        near = get_close_matches(name, CATALOG, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown model {name!r}; {hint}`b2inst models` lists all models")
+    return {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
+
+
 def create_model(
     name: str,
     *,
@@ -135,15 +144,12 @@ def create_model(
     Raises:
         ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
-    if name not in CATALOG:
-        near = get_close_matches(name, CATALOG, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown model {name!r}; {hint}`b2inst models` lists all models")
+    known = options_of(name)
     if num_classes < 1:
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"class_names has length {len(class_names)}, num_classes is {num_classes}")
-    _check_options(name, options)
+    _check_options(name, known, options)
     try:
         model = replace(CATALOG[name], **options).build(num_classes)
     except TypeError as error:
@@ -161,8 +167,7 @@ def create_model(
     return model.eval()
 
 
-def _check_options(name: str, options: dict[str, Any]) -> None:
-    known = {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
+def _check_options(name: str, known: dict[str, Any], options: dict[str, Any]) -> None:
     if unknown := [option for option in options if option not in known]:
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"

@@ -36,8 +36,7 @@ Options = dict[str, JsonValue]
 class OwnData(Spec):
     """What a profile changes when it is given a COCO-format folder instead of its scenes."""
 
-    options: Options = Field(default_factory=dict)
-    families: dict[str, Options] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)  #: that differ
     augmentation: Augmentation
     env: str | None = None  #: environment variable that names such a folder
 
@@ -52,9 +51,7 @@ class Profile(Spec):
     #: The variants that rows may ask for, and what each is here: ``{r50: tiny}``. A row that asks
     #: for another is not run.
     variants: dict[str, str] = Field(default_factory=dict)
-    options: Options = Field(default_factory=dict)  #: of every model
-    #: Of the models of a family, instead of ``options``: ``{yolact: {size: 96}}``.
-    families: dict[str, Options] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)  #: of each model, those that it has
     #: Families with a recipe of their own: options, augmentation, schedule and precision of another
     #: profile, whose name a file gives: ``{yolact: yolact-800k}``.
     recipes: dict[str, Profile] = Field(default_factory=dict)
@@ -95,7 +92,6 @@ class Profile(Spec):
         changed: dict[str, Any] = {"data": data}
         if (own := self.own_data) is not None:
             changed["options"] = {**self.options, **own.options}
-            changed["families"] = {**self.families, **own.families}
             changed["augmentation"] = own.augmentation
         return self.model_copy(update=changed)
 
@@ -141,7 +137,8 @@ class Profile(Spec):
         or the profile say otherwise. With weights to start from, options that belong to these
         (attention_size, msra, …) are the file's, and ImageNet weights are left out.
         """
-        from b2inst.models import PRETRAINED, baseline_of  # specs are read without PyTorch
+        # Specs are read without PyTorch.
+        from b2inst.models import CATALOG, PRETRAINED, baseline_of, options_of
 
         if self.start == "required":
             raise SpecError(
@@ -149,12 +146,17 @@ class Profile(Spec):
                 f"in a profile of your own (extends: {self.name}, start: FILE)"
             )
         family, _, variant = model.rpartition("-")
-        baseline = baseline_of(family)
-        recipe = self.recipes.get(baseline, self)
+        recipe = self.recipes.get(baseline_of(family), self)
         chosen: Options = {"backbone_weights": "imagenet"} if variant in PRETRAINED else {}
         if self.max_detections != COCO_MAX_DETECTIONS:  # else the models' own
             chosen["max_detections"] = self.max_detections
-        chosen |= {**recipe.families.get(baseline, recipe.options), **options}
+        try:
+            known = options_of(model)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+        if unknown := recipe.options.keys() - set().union(*map(options_of, CATALOG)):
+            raise SpecError(f"profile {recipe.name}: no model has options {sorted(unknown)}")
+        chosen |= {k: value for k, value in recipe.options.items() if k in known} | options
         if self.start is not None:
             from b2inst.weights.start import start_options
 

@@ -202,23 +202,33 @@ def test_a_row_changes_the_model_only() -> None:
     )
 
 
-def test_a_family_may_have_options_of_its_own() -> None:
-    own = {"families": {"yolact": {"size": 64}}}
-    profile = load_profile("tiny").model_copy(update=own)
-    for family in ("yolact", "b2inst-yolact"):
-        assert profile.run_spec(family, {"scoring": []}, 0).options == {"size": 64, "scoring": []}
-    assert profile.run_spec("blendmask", {}, 0).options == profile.options
+def test_models_get_the_options_that_they_have() -> None:
+    profile = load_profile("tiny")
+    size = {"shorter": 96, "longer_max": 96}
+    for family, options in {
+        "yolact": {"size": 96},
+        "blendmask": {"attention_size": 7, **size},
+        "condinst": size,
+        "tensormask": size,
+    }.items():
+        assert profile.run_spec(family, {}, 0).options == options
+    wrong = profile.model_copy(update={"options": {"atention_size": 7}})
+    with pytest.raises(SpecError, match=r"profile tiny: no model has options \['atention_size'\]"):
+        wrong.run_spec("blendmask", {}, 0)
+    with pytest.raises(SpecError, match="unknown model 'blendmask-tini'; did you mean"):
+        profile.run_of("blendmask-tini", {}, 0)
 
 
 def test_a_pretrained_variant_starts_from_imagenet_unless_told_otherwise() -> None:
     tiny = load_profile("tiny")
     name = "gated-blendmask-mobilenetv2"
-    assert tiny.run_of(name, {}, 0).options == tiny.options | {"backbone_weights": "imagenet"}
+    usual = tiny.run_of("blendmask-tiny", {}, 0).options
+    assert tiny.run_of(name, {}, 0).options == usual | {"backbone_weights": "imagenet"}
     scratch = {"backbone_weights": None}
-    assert tiny.run_of(name, scratch, 0).options == tiny.options | scratch
+    assert tiny.run_of(name, scratch, 0).options == usual | scratch
     own = tiny.model_copy(update={"options": scratch})
     assert own.run_of(name, {}, 0).options == scratch
-    assert tiny.run_of("blendmask-r18", {}, 0).options == tiny.options
+    assert tiny.run_of("blendmask-r18", {}, 0).options == usual
     offering = tiny.model_copy(update={"variants": {"mobilenetv2": "mobilenetv2"}})
     row = offering.run_spec("gated-blendmask", {}, 0, variant="mobilenetv2")
     assert row == tiny.run_of(name, {}, 0)
