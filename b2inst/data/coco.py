@@ -43,6 +43,7 @@ class CocoIndex:
         annotations: Path | str | Mapping[str, Any],
         image_dir: Path | str | None = None,
         *,
+        annotated: bool = True,
         skip_bad: bool = False,
         crowds_as_instances: bool = False,
     ) -> CocoIndex:
@@ -51,6 +52,7 @@ class CocoIndex:
         Args:
             annotations: COCO annotation file, or its content.
             image_dir: Folder of the images (default: their existence is not checked).
+            annotated: Whether the file must have a list of annotations.
             skip_bad: Leave out what is wrong and list it in ``skipped`` rather than raise.
             crowds_as_instances: Read annotations with ``iscrowd`` 1 as single objects.
 
@@ -62,7 +64,9 @@ class CocoIndex:
         enabled = gc.isenabled()
         gc.disable()  # it would look at millions of new objects again and again
         try:
-            reader = CocoReader(annotations, crowds_as_instances=crowds_as_instances)
+            reader = CocoReader(
+                annotations, annotated=annotated, crowds_as_instances=crowds_as_instances
+            )
             names = reader.categories()
             images = reader.images(folder)
             by_image = reader.annotations(images, names)

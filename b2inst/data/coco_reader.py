@@ -101,7 +101,11 @@ class CocoReader:
     """
 
     def __init__(
-        self, source: Path | str | Mapping[str, Any], *, crowds_as_instances: bool
+        self,
+        source: Path | str | Mapping[str, Any],
+        *,
+        annotated: bool,
+        crowds_as_instances: bool,
     ) -> None:
         self.crowds_as_instances = crowds_as_instances
         self.problems: list[str] = []
@@ -111,6 +115,8 @@ class CocoReader:
         self._forms: Counter[tuple[int, bool, bool]] = Counter()  # label, crowd, run lengths
         self.path = Path("annotations") if isinstance(source, Mapping) else Path(source)
         content: Any = source if isinstance(source, Mapping) else self._parse()
+        if not annotated and isinstance(content, dict):
+            content = {"annotations": [], **content}
         for key in _LISTS:
             if not isinstance(content, Mapping) or not isinstance(content.get(key), list):
                 raise DataError(f"{self.path}: has no list {key!r}; is it a COCO instances file?")

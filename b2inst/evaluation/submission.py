@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from b2inst.data import CocoIndex, DataError, verify_images
+from b2inst.data import CocoIndex, verify_images
 from b2inst.data.files import replacing
 from b2inst.evaluation.predictions import iterate_predictions
 
@@ -19,16 +19,7 @@ def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> Co
 
     With ``skip_bad``, images that are missing or cannot be read are left out.
     """
-    try:
-        content = json.loads(image_info.read_bytes())
-    except (OSError, ValueError):
-        content = None  # below, the reader says what is wrong
-    complete = not isinstance(content, dict) or "annotations" in content
-    source = image_info if complete else content | {"annotations": []}
-    try:
-        index = CocoIndex.load(source, images, skip_bad=skip_bad)
-    except DataError as error:  # which calls a file of which the content is given "annotations"
-        raise DataError(f"{image_info}: {str(error).partition(': ')[2] or error}") from None
+    index = CocoIndex.load(image_info, images, annotated=False, skip_bad=skip_bad)
     return verify_images(index, skip_bad=True) if skip_bad else index
 
 
