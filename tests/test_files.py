@@ -211,7 +211,7 @@ def test_zero_boxes_of_objects_with_pixels(case: Path) -> None:
     checked = call("data", "check", ".")
     assert checked.exit_code == 1
     for pixels in (554, 834, 735):
-        assert f"has bbox and area 0, but its mask has {pixels} pixels" in checked.output
+        assert f"has bbox and area 0, but its mask has area {pixels}" in checked.output
 
 
 @of("emoji_in_path")

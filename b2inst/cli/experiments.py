@@ -198,7 +198,7 @@ def train(
 
 
 def runs() -> None:
-    """List the runs in runs/, the latest first, with table and row, model, state and mask AP."""
+    """List the runs in runs/, the latest first, with state and mask AP."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.tables.published import run_table
 

@@ -222,8 +222,8 @@ class CondInstHead(FCOSHead):
 
     Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
     the last three coefficients are not predicted: x and y of the position and the object size of
-    its level (the upper end of its range, twice the lower end of the last), in network-input
-    pixels.
+    its level (the upper end of its range, twice the lower end of the last, eight strides of a
+    single one), in network-input pixels.
     """
 
     centres = staticmethod(mask_centroids)
@@ -239,10 +239,9 @@ class CondInstHead(FCOSHead):
         super().__init__(
             num_coefficients=num_coefficients - 3, sizes_of_interest=sizes_of_interest, **fcos
         )
-        if len(sizes_of_interest) < 2:
-            raise ValueError("head_strides: give two levels or more, which objects go to by size")
         self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
-        self.level_sizes.append(2.0 * sizes_of_interest[-1][0])
+        low = sizes_of_interest[-1][0]  # -1 of a single level
+        self.level_sizes.append(2.0 * low if low > 0 else 8.0 * self.strides[-1])
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:
         """P×D: predicted coefficients, and x, y and size of the P positions."""

@@ -173,7 +173,7 @@ def test_classes_without_names_go_by_their_order(three_classes: CocoIndex) -> No
             None,
             r"truth\.json: has 3 categories, the model 2 classes; give data",
         ),
-        (4, ("a", "b", "c", "d"), "categories is 3, that of the model's classes 4"),
+        (4, ("a", "b", "c", "d"), "has 3 categories, the model 4 classes"),
         (3, ("a", "B", "c"), r"category 1 is 'b' here and 'B' in the model"),
     ],
 )

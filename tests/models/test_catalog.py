@@ -212,7 +212,6 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
             r"class_names has length 1, num_classes is 80",
         ),
         ("masklab-tiny", {"scoring": True}, "scoring: masks of MaskLabHead cannot be rated"),
-        ("condinst-tiny", {"head_strides": [8]}, "head_strides: give two levels or more"),
         ("yolact-r50", {"head_strides": [8, 16]}, r"head_strides \[8, 16\] and prior_sizes \["),
         ("blendmask-r18", {"msra": True}, r"bottleneck ResNet"),
         ("blendmask-r50", {"backbone_weights": "coco"}, r"'coco': choose 'imagenet' or None"),

@@ -38,6 +38,20 @@ def test_coefficients_end_with_the_position_and_its_levels_size() -> None:
     assert head.coefficients_at(outputs, image[:0], position[:0]).shape == (0, 5)
 
 
+def test_a_single_level_has_a_size_in_strides() -> None:
+    head = CondInstHead(
+        in_channels=8,
+        num_classes=3,
+        num_coefficients=5,
+        strides=(8,),
+        sizes_of_interest=((-1, 1e8),),
+        num_convs=1,
+    )
+    outputs = head({8: features()[8]})
+    found = head.coefficients_at(outputs, torch.tensor([0]), torch.tensor([9]))
+    assert found[:, 2:].tolist() == [[12, 12, 64]]
+
+
 def test_detections_carry_where_they_are_from() -> None:
     head = make_head()
     outputs = head(features())

@@ -80,7 +80,7 @@ def test_stopped_together_they_go_on_exactly(two: dict[str, Any]) -> None:
 
 def test_a_bad_loss_of_one_is_the_error_of_all(two: dict[str, Any], index: CocoIndex) -> None:
     message = two["first"]["broken"]
-    assert message.startswith("iteration 1: loss_mask not finite on images [")
+    assert message.startswith("iteration 2: loss_mask not finite on images [")
     assert two["second"]["broken"] == message
     assert (two["out"] / "broken" / "checkpoint.pt").is_file()
 

@@ -138,7 +138,7 @@ def test_without_any_run_every_figure_says_what_to_run(
 def test_the_first_seed_that_was_run_is_shown(models: TrainedModels) -> None:
     later = TrainedModels(models.plan, models.workspace, seeds=(1, 0))
     model = later["b2inst-blendmask"]
-    assert model.run == models["b2inst-blendmask"].run
+    assert model.run.folder == models["b2inst-blendmask"].run.folder
     assert model.row == "table1, HBB+BS+MS"
     assert model.model.class_names is not None
 

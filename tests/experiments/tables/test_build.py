@@ -155,7 +155,9 @@ def test_json_is_the_contracts(result: TableResult, plan: Plan, tmp_path: Path) 
     table, _, _ = plan
     result.save(tmp_path / "t.json")
     content = json.loads((tmp_path / "t.json").read_text())
-    assert content.keys() == {"table", "profile", "columns", "rows", "contrasts", "provenance"}
+    contract = {"table", "profile", "split", "columns", "rows", "contrasts", "provenance"}
+    assert content.keys() == contract
+    assert content["split"] is None  # the reported one
     assert (content["table"], content["profile"]) == ("table1", "smoke")
     assert content["columns"] == list(table.columns)
     row = content["rows"][1]
