@@ -142,8 +142,11 @@ def _differences(
     theirs = [others[seed].resampled(label) for seed in seeds]
     differences = {}
     for column in table.metrics if seeds else ():
-        noise = noise_band([r[column] for r in ours], [r[column] for r in theirs])
         difference = Difference(mean=None, ci95=None, base=base)
+        pairs = zip(ours, theirs, strict=True)
+        # Not all metrics are measured on the split that score thresholds are chosen on.
+        both = [(a[column], b[column]) for a, b in pairs if column in a.keys() & b.keys()]
+        noise = noise_band(*zip(*both, strict=True)) if both else None
         if noise is not None:
             difference = Difference(
                 mean=noise.band.mean,

@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -75,6 +76,20 @@ def test_differences_are_over_common_seeds_and_paired(result: TableResult) -> No
     assert delta.ci95 == pytest.approx((delta.mean, delta.mean), abs=1e-3)
     assert result.row("HBB").delta["APl"].ci95 is None
     assert result.row("HBB").delta["APl"].inside_noise is None
+
+
+def test_metrics_that_a_split_does_not_have_have_no_difference(
+    plan: Plan, workspace: Workspace, fake_run: Any
+) -> None:
+    table, profile, specs = plan
+    for row in ("baseline", "HBB"):
+        run = fake_run(specs[row][0], workspace.runs, dict.fromkeys(METRICS, 40.0))
+        arrays = run.resampled("test")
+        del arrays["AP50"]
+        np.savez(run.resampled_path("test"), **arrays)
+    delta = build_table(table, profile, specs, workspace, split="test").row("HBB").delta
+    assert delta["AP"].mean == 0
+    assert delta["AP50"].mean is None
 
 
 def test_differences_within_the_noise_of_seeds_are_inside(result: TableResult) -> None:
