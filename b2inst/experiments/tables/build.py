@@ -74,8 +74,12 @@ def build_table(
 
 
 def save_runs(result: TableResult, workspace: Workspace) -> None:
-    """Write ``<results>/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics."""
-    label = result.provenance["split"]
+    """Write ``<results>/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics.
+
+    A table of another split than the reported one has the records of its runs beside it.
+    """
+    label, folder = result.provenance["split"], workspace.results / result.profile
+    folder = folder if result.split is None else result.folder(workspace)
     for name in dict.fromkeys(name for row in result.rows for name in row.runs):
         run = Run(workspace.runs / name)
         content = {
@@ -85,7 +89,7 @@ def save_runs(result: TableResult, workspace: Workspace) -> None:
             "evaluation": run.metrics(label),
             "predictions": workspace.shown(run.predictions_path(label)),
         }
-        write_json(workspace.results / result.profile / "runs" / f"{name}.json", content)
+        write_json(folder / "runs" / f"{name}.json", content)
 
 
 def finished_runs(result: TableResult, row: str, workspace: Workspace) -> list[Run]:

@@ -193,6 +193,18 @@ def test_json_is_the_contracts(result: TableResult, plan: Plan, tmp_path: Path) 
     assert TableResult.load(tmp_path / "t.json") == result
 
 
+def test_records_of_another_split_are_beside_its_table(
+    plan: Plan, workspace: Workspace, fake_run: Any
+) -> None:
+    table, profile, specs = plan
+    for split in ("test", "val"):
+        run = fake_run(specs["HBB"][0], workspace.runs, {"AP": 1.0}, split)
+        save_runs(build_table(table, profile, specs, workspace, split=split), workspace)
+    for folder, split in (("runs", "test"), ("table1-val/runs", "val")):
+        record = read_json(workspace.results / f"smoke/{folder}/{run.hash}.json")
+        assert record["evaluation"]["split"] == split
+
+
 def test_each_run_has_a_record_of_its_own(result: TableResult, workspace: Workspace) -> None:
     save_runs(result, workspace)
     folder = workspace.results / "smoke/runs"
