@@ -96,7 +96,7 @@ def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> int:
 def test_supervision_of_small_objects(case: Path) -> None:
     checked = call("data", "check", "--annotations", "sv_tiny.json", "--images", "images")
     assert checked.exit_code == 1
-    assert checked.output.count("has an empty segmentation") == 3
+    assert checked.output.count("has no polygon of at least 3 points") == 3
     content = json.loads((case / "sv_tiny.json").read_text())
     line = {"size": [120, 160], "counts": [1000, 20, 120 * 160 - 1020]}
     content["annotations"] = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.errors import DataError
-from b2inst.data.images import ImageRecord, probe_image, size_problem
+from b2inst.data.images import ImageRecord, check_size, probe_image
 from b2inst.data.layout import find_split, find_splits
-from b2inst.data.wording import counted, shortened
-
-_SMALL, _MEDIUM = 32**2, 96**2  # COCO's size ranges, pixels
+from b2inst.data.wording import DataError, counted, shortened
+from b2inst.ops.ahead import ahead
 
 
 @dataclass(frozen=True)
@@ -32,15 +29,10 @@ class Report:
     def ok(self) -> bool:
         return not self.problems
 
-    @property
-    def notes(self) -> list[str]:
-        """Classes that have instances in some of the splits only, or in none."""
-        files = {"/".join(i.annotation_file.parts[-2:]): i.class_counts() for i in self.splits}
-        return missing_classes(files)
-
     def __str__(self) -> str:
         lines = [_describe(index) for index in self.splits]
-        lines += [f"note: {note}" for note in self.notes]
+        files = {"/".join(i.annotation_file.parts[-2:]): i.class_counts() for i in self.splits}
+        lines += [f"note: {note}" for note in missing_classes(files)]
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join([*lines, "ok" if self.ok else counted(len(self.problems), "problem")])
 
@@ -52,7 +44,6 @@ def check_coco(
     annotation_file: Path | str | None = None,
     image_dir: Path | str | None = None,
     crowds_as_instances: bool = False,
-    progress: bool = True,
 ) -> Report:
     """Read every annotation and every image of a data set.
 
@@ -61,8 +52,7 @@ def check_coco(
         split: Only this one (default: all that are there).
         annotation_file: For another layout, instead of ``root``, with ``image_dir``.
         image_dir: Folder of the images of ``annotation_file``.
-        crowds_as_instances: Whether to read annotations with ``iscrowd`` 1 as single objects.
-        progress: Whether to show a progress bar.
+        crowds_as_instances: Read annotations with ``iscrowd`` 1 as single objects.
 
     Raises:
         DataError: There is nothing to check, or a file that cannot be read at all.
@@ -72,16 +62,17 @@ def check_coco(
     elif root is None:
         raise DataError("nothing to check: give a folder, or both annotation file and image folder")
     else:
-        names = [split] if split is not None else find_splits(root)
-        pairs = [find_split(root, name) for name in names]
+        pairs = [find_split(root, name) for name in ([split] if split else find_splits(root))]
     splits, problems = [], []
     for file, folder in pairs:
         found = CocoIndex.load(file, folder, skip_bad=True, crowds_as_instances=crowds_as_instances)
-        index = verify_images(found, skip_bad=True, progress=progress)
+        index = verify_images(found, skip_bad=True, progress=True)
         splits.append(index)
         problems += index.skipped
-        if nothing := index.nothing_to_find():
-            problems.append(nothing)
+        try:
+            index.require_instances()
+        except DataError as error:
+            problems.append(str(error))
         if index.class_names != splits[0].class_names:  # labels are positions in the list
             problems.append(
                 f"{file}: other categories than {splits[0].annotation_file}; give all splits the "
@@ -106,8 +97,6 @@ def missing_classes(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
 def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = False) -> CocoIndex:
     """Read every image of an index completely, so that training will not fail on one.
 
-    Takes a few milliseconds per image and thread.
-
     Args:
         index: Split whose images are read.
         skip_bad: Leave out unreadable images and list them in ``skipped`` rather than raise.
@@ -116,14 +105,11 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     Raises:
         DataError: An image cannot be read or has another size than its annotations say.
     """
-    # Decoders run in parallel; twice the cores, since some threads wait for the disk.
-    pool = ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)))
-    try:
-        problems = pool.map(_image_problem, index.images)
-        bar = tqdm(problems, desc="checking images", total=len(index), disable=not progress)
-        bad = {image.id: line for image, line in zip(index.images, bar, strict=True) if line}
-    finally:
-        pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for all images
+    workers = min(16, 2 * (os.cpu_count() or 1))  # some wait for the disk
+    problems = ahead(_image_problem, index.images, workers=workers, most=4 * workers)
+    hidden = None if progress else True  # None: if no terminal shows it
+    bar = tqdm(problems, desc="checking images", total=len(index), disable=hidden)
+    bad = {image.id: line for image, line in zip(index.images, bar, strict=True) if line}
     if not bad:
         return index
     if not skip_bad:
@@ -134,16 +120,17 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
 
 def _image_problem(record: ImageRecord) -> str | None:
     try:
-        return size_problem(record, *probe_image(record.path))
+        check_size(record, *probe_image(record.path))
     except DataError as error:
         return str(error)
+    return None
 
 
 def _describe(index: CocoIndex) -> str:
     sides = [side for image in index.images for side in (image.height, image.width)] or [0]
     areas = np.array([a.area for a in index.all_annotations() if not a.crowd])
     low, median, high = np.percentile(areas, (0, 50, 100)) if len(areas) else (0, 0, 0)
-    small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
+    small, large = int((areas < 32**2).sum()), int((areas >= 96**2).sum())  # COCO's ranges
     crowds = sum(a.crowd for a in index.all_annotations())
     counts = index.class_counts()
     with_instances = [f"{name} {count}" for name, count in counts.items() if count]

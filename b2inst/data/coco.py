@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 from collections import Counter, defaultdict
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from b2inst.data.coco_reader import CocoReader
-from b2inst.data.errors import DataError
 from b2inst.data.images import ImageRecord
 from b2inst.data.segmentation import Annotation
+from b2inst.data.wording import DataError
 
 
 @dataclass(frozen=True)
@@ -61,27 +60,18 @@ class CocoIndex:
                 ``skip_bad``) something in the file is wrong.
         """
         folder = None if image_dir is None else Path(image_dir)
-        enabled = gc.isenabled()
-        gc.disable()  # it would look at millions of new objects again and again
-        try:
-            reader = CocoReader(
-                annotations, annotated=annotated, crowds_as_instances=crowds_as_instances
-            )
-            names = reader.categories()
-            images = reader.images(folder)
-            by_image = reader.annotations(images, names)
-        finally:
-            if enabled:
-                gc.enable()
+        reader = CocoReader(
+            annotations, folder, annotated=annotated, crowds_as_instances=crowds_as_instances
+        )
         index = CocoIndex(
             annotation_file=reader.path,
             image_dir=folder or reader.path.parent,
-            images=images,
-            annotations=by_image,
-            class_names=tuple(names.values()),
-            category_ids=tuple(names),
+            images=reader.images,
+            annotations=reader.annotations,
+            class_names=tuple(reader.names.values()),
+            category_ids=tuple(reader.names),
             skipped=reader.problems,
-            notes=reader.notes(names.values()),
+            notes=reader.notes(),
             fingerprint=reader.digest.hexdigest(),
         )
         if index.skipped and not skip_bad:
@@ -117,8 +107,6 @@ class CocoIndex:
     def subset(self, image_ids: Iterable[int]) -> CocoIndex:
         """Only the images of these ids, in the order of the file."""
         wanted = set(image_ids)
-        if unknown := wanted - self.annotations.keys():
-            raise DataError(f"{self.annotation_file}: no image of id {min(unknown)}")
         images = [image for image in self.images if image.id in wanted]
         ids = [image.id for image in images]
         fingerprint = hashlib.sha256(f"{self.fingerprint} {ids}".encode()).hexdigest()
@@ -129,24 +117,20 @@ class CocoIndex:
             fingerprint=fingerprint if len(ids) < len(self) else self.fingerprint,
         )
 
-    def nothing_to_find(self) -> str | None:
-        """A line on why there is nothing to learn from or to evaluate on, or None."""
-        if any(not annotation.crowd for annotation in self.all_annotations()):
-            return None
-        if not self.images:
-            return f"{self.annotation_file}: no images that can be used"
-        if not any(self.annotations.values()):
-            return f"{self.annotation_file}: none of its images has an instance; annotate some"
-        return (
-            f"{self.annotation_file}: no instances, since all annotations have iscrowd 1; "
-            "if they are single objects, read them as such with --crowds-as-instances"
-        )
-
     def require_instances(self) -> Self:
-        """The index itself; DataError with the cause if it has no images or no instances."""
-        if problem := self.nothing_to_find():
-            raise DataError(problem)
-        return self
+        """The index itself; DataError with the cause if there is nothing to learn or to find."""
+        if any(not annotation.crowd for annotation in self.all_annotations()):
+            return self
+        if not self.images:
+            cause = "no images that can be used"
+        elif not any(self.annotations.values()):
+            cause = "none of its images has an instance; annotate some"
+        else:
+            cause = (
+                "no instances, since all annotations have iscrowd 1; if they are single objects, "
+                "read them as such with --crowds-as-instances"
+            )
+        raise DataError(f"{self.annotation_file}: {cause}")
 
     def to_coco(self) -> dict[str, Any]:
         """The content of an annotation file, with masks as compressed run lengths."""

@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-
-class DataError(ValueError):
-    """Something is wrong with the data; the message is one line that names file, value, remedy."""
+from b2inst.data.wording import DataError as DataError

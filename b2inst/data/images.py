@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from b2inst.data.errors import DataError
+from b2inst.data.wording import DataError
 from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
 Bytes = NDArray[np.uint8]
 
 #: Formats that Pillow opens but that hold no photograph: drawings, films, arrays, metadata.
 _NO_PHOTOGRAPHS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-
-_DRAFT = 64  # side in pixels that a JPEG may be decoded to when only checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +47,7 @@ def read_image(path: Path | str) -> Image.Image:
 def read_record(record: ImageRecord) -> Image.Image:
     """Read the image of a record; DataError also if it has another size than the record."""
     image = read_image(record.path)
-    if problem := size_problem(record, image.height, image.width):
-        raise DataError(problem)
+    check_size(record, image.height, image.width)
     return image
 
 
@@ -58,7 +55,7 @@ def probe_image(path: Path | str) -> tuple[int, int]:
     """(height, width) of the upright image; raises as ``read_image``, and is faster."""
     with _opened(path) as image:
         width, height = image.size
-        drafted = image.draft("RGB", (_DRAFT, _DRAFT))
+        drafted = image.draft("RGB", (64, 64))  # a JPEG is decoded to no less than this
         load(image)
         if drafted is None:  # the size that other formats state may change when they are loaded
             width, height = image.size
@@ -70,14 +67,13 @@ def as_array(image: Image.Image) -> Bytes:
     return np.array(image, dtype=np.uint8)
 
 
-def size_problem(record: ImageRecord, height: int, width: int) -> str | None:
-    """A line on an image whose size is not the one its annotations are for, or None."""
-    if (height, width) == (record.height, record.width):
-        return None
-    return (
-        f"{record.path}: the upright image is {width}×{height} but its annotations say "
-        f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
-    )
+def check_size(record: ImageRecord, height: int, width: int) -> None:
+    """Raise a DataError if the size is not the one that the annotations are for."""
+    if (height, width) != (record.height, record.width):
+        raise DataError(
+            f"{record.path}: the upright image is {width}×{height} but its annotations say "
+            f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
+        )
 
 
 def image_suffixes() -> set[str]:
@@ -116,11 +112,12 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
     """
     if not image_dir.is_dir():
         raise DataError(f"{image_dir}: no such image folder")
-    sizes: dict[str, int] = {}
-    for folder, _, _ in os.walk(image_dir, followlinks=True):
-        with os.scandir(folder) as entries:  # much faster on a network disk than file by file
-            for file in filter(os.DirEntry.is_file, entries):
-                sizes[os.path.relpath(file.path, image_dir)] = file.stat().st_size
+    sizes = {
+        os.path.relpath(file.path, image_dir): file.stat().st_size
+        for folder, _, _ in os.walk(image_dir, followlinks=True)
+        for file in os.scandir(folder)
+        if file.is_file()
+    }
     found, missing, candidates = {}, defaultdict(list), defaultdict(list)
     for name in dict.fromkeys(names):
         if size := sizes.get(os.path.normpath(name)):

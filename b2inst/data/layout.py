@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from b2inst.data.errors import DataError
 from b2inst.data.images import walk_images
+from b2inst.data.wording import DataError, shortened
 
 _ROBOFLOW = "_annotations.coco.json"
 
@@ -76,10 +75,9 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
         return splits
     if meant := next(_near(root), None):
         raise DataError(f"{root}: is no COCO-format folder; did you mean {meant}?")
-    found = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())[:10]
+    found = shortened(sorted(path.name + "/" * path.is_dir() for path in root.iterdir()), 10)
     raise DataError(
-        f"{root}: no COCO-format annotations; known are {_LAYOUTS}; "
-        f"found: {', '.join(found) or 'nothing'}"
+        f"{root}: no COCO-format annotations; known are {_LAYOUTS}; found: {found or 'nothing'}"
     )
 
 
@@ -102,21 +100,18 @@ def _found(root: Path) -> dict[str, tuple[Path, Path]]:
         return {file.parent.name: (file, file.parent) for file in roboflow}
     if root.absolute().name != "annotations" or walk_images(root):  # else images are beside it
         files = files or [file for file in sorted(root.glob("*.json")) if _is_coco(file)]
+    others = [path for path in root.glob("*/") if path.name != "annotations"]
     splits = {}
     for file in files:
         name = "train" if file.name == _ROBOFLOW else file.stem.removeprefix("instances_")
         folders = [root / name, root / "images" / name, root / "images"]
-        others = [path for path in root.iterdir() if path.is_dir() and path.name != "annotations"]
-        if len(files) == len(others) == 1:
-            folders += others
+        folders += others if len(files) == len(others) == 1 else []
         default = root / name if (root / "annotations").is_dir() else root
         splits[name] = file, next(filter(Path.is_dir, folders), default)
     return splits
 
 
 def _is_coco(file: Path) -> bool:
-    """Whether a JSON file has COCO's lists; not read completely, since it may be large."""
-    if not file.is_file() or not file.stat().st_size:
-        return False
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return all(text.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
+    """Whether a JSON file has COCO's lists, by their names."""
+    text = file.read_bytes() if file.is_file() else b""
+    return all(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))

@@ -1,8 +1,12 @@
-"""Numbers and lists of names in messages."""
+"""Messages: the error of everything that reads or writes data, numbers and lists of names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+class DataError(ValueError):
+    """Something is wrong with the data; the message is one line that names file, value, remedy."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

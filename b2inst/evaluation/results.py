@@ -13,7 +13,7 @@ from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
 from b2inst.data.coco_reader import whole_number
-from b2inst.data.segmentation import read_segmentation, to_rle
+from b2inst.data.segmentation import read_segmentation
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
     EvaluationError,
@@ -132,10 +132,9 @@ def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
     if record.get("segmentation") is None:
         raise EvaluationError(f"{where}: has no segmentation; give masks, boxes are not enough")
     try:
-        mask = read_segmentation(record["segmentation"], height, width, lambda note: None)
+        code = read_segmentation(record["segmentation"], height, width, lambda note: None)
     except ValueError as error:
         raise EvaluationError(f"{where} {error}") from None
-    code = to_rle(mask, height, width)
     found["segmentation"] = {"size": [height, width], "counts": code["counts"].decode()}
     found["bbox"] = record.get("bbox") or coco_mask.toBbox(code).tolist()
     check_record(found, where)

@@ -54,9 +54,8 @@ def index(tmp_path: Path) -> CocoIndex:
                 label=1,
                 bbox=(4.0, 8.0, 20.0, 20.0) if not crowd else (0.0, 0.0, 4.0, 4.0),
                 area=400.0,
-                segmentation=to_rle(polygon(8, 4, 20) if not crowd else polygon(0, 0, 4), *SIZE),
+                rle=to_rle(polygon(8, 4, 20) if not crowd else polygon(0, 0, 4), *SIZE),
                 crowd=bool(crowd),
-                size=SIZE,
             )
             for crowd in (0, 1)
             if image_id != 4

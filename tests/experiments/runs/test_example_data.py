@@ -13,7 +13,7 @@ def test_each_class_of_the_scenes_is_in_one_group() -> None:
 
 def test_the_example_is_sound_and_holds_the_scenes_objects(tmp_path: Path) -> None:
     root = write_example(tmp_path / "example", images=3, size=48)
-    report = check_coco(root, progress=False)
+    report = check_coco(root)
     assert report.ok
     assert sum(len(split) for split in report.splits) == 6
     assert list(report.splits[0].class_names) == list(GROUPS)
