@@ -30,7 +30,7 @@ def main(batches: int = 40) -> None:
     workspace = Workspace.here()
     plan = load_profile("tiny")
     index = load_split(prepare(plan.data, workspace.data), "train", workspace.data)
-    dataset = training_set(index, plan.augmentation, cache=False)
+    dataset = training_set(index, plan.augmentation)
     spec = plan.run_spec("b2inst-blendmask", {"scoring": []}, seed=0)
     model = create_model(spec.model, num_classes=8, **spec.options)
     loader = iter(train_loader(dataset, batch_size=plan.schedule.batch_size, seed=0))

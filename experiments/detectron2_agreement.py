@@ -79,7 +79,7 @@ def _train(
         warmup_iterations=iterations // 10,
         checkpoint_every=200,
     )
-    train(model, CocoDataset(index, resizing, cache=True), schedule=schedule, seed=0, out=out)
+    train(model, CocoDataset(index, resizing), schedule=schedule, seed=0, out=out)
 
 
 def _compare(weights: Path, index: CocoIndex, out: Path) -> dict[str, Any]:

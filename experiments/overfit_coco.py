@@ -55,7 +55,7 @@ def main(
             warmup_iterations=iterations // 10,
             checkpoint_every=50,
         )
-        dataset = CocoDataset(index, train_transforms(**size, flip=0), cache=True)
+        dataset = CocoDataset(index, train_transforms(**size, flip=0))
         train(model, dataset, schedule=schedule, seed=seed, out=out)
     predictions = out / "predictions.jsonl.gz"
     write_predictions(b2inst.load_model(weights), index, predictions)

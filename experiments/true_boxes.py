@@ -102,7 +102,7 @@ def _measure(weights: Path, index: CocoIndex, plan: Profile) -> np.ndarray:
         longer_max=sizes.longer_max,
         horizontal_flip=0,
     )
-    images = training_set(index, still, cache=False, fixed_size=model.preprocessor.fixed_size)
+    images = training_set(index, still, fixed_size=model.preprocessor.fixed_size)
     for image, targets in (images[i] for i in range(len(images))):
         torch.manual_seed(0)  # of more positions than are masked in training, the same ones
         if len(targets):

@@ -1,30 +1,25 @@
-"""Images with their targets, and batches of them for training.
-
-The samples of iteration k depend on the seed and k alone: not on interruptions, nor on the number
-of workers.
-"""
+"""Images with their targets, and batches of them for training."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms.v2 import functional as F
 
 from b2inst.data.coco import CocoIndex
-from b2inst.data.errors import DataError
 from b2inst.data.images import Bytes, ImageRecord, as_array, read_record
 from b2inst.data.segmentation import Annotation
+from b2inst.data.wording import DataError
 from b2inst.ops.ahead import ahead
 from b2inst.structures import Targets
 
@@ -32,17 +27,14 @@ Sample = tuple[Tensor, Targets]
 Batch = tuple[list[Tensor], list[Targets]]
 _Position = tuple[int, int]  # position in the endless sequence of samples, index of the image
 
-#: An image and the mask of each of its annotations, at the size of the file.
-_Decoded = tuple[Image.Image, Iterable[NDArray[np.uint8]]]
 
-
+@dataclass(eq=False)
 class CocoDataset(Dataset[Sample]):
     """The images of an index as ``(3×H×W uint8 RGB, Targets)``.
 
-    Boxes come from the annotations. Crowds are not instances but are drawn into ``semantic``, in
-    the file's order, later ones on top. An instance whose box or mask the transforms leave empty
-    is dropped. Masks are decoded one after another at the size of the file, and resampled by a map
-    of the file's pixels that is transformed once.
+    Boxes come from the annotations. Crowds are no instances but are drawn into ``semantic``, later
+    annotations on top. An instance whose box or mask the transforms leave empty is dropped. Masks
+    are decoded one after another, and resampled by a map of pixels that is transformed once.
 
     Args:
         index: Images and annotations.
@@ -50,34 +42,23 @@ class CocoDataset(Dataset[Sample]):
             (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
             pixel of the file); randomness from torch's generator.
         tight_boxes: Whether boxes are those of the masks, for crops that cut instances.
-        cache: Whether to keep decoded samples in memory (a 96×96 scene: about 60 kB).
 
     Raises:
         DataError: From ``__getitem__``, the image cannot be read or has another size than the
             annotations say.
     """
 
-    def __init__(
-        self,
-        index: CocoIndex,
-        transforms: Callable[..., Any],
-        *,
-        tight_boxes: bool = False,
-        cache: bool = False,
-    ) -> None:
-        self.index = index
-        self.transforms = transforms
-        self.tight_boxes = tight_boxes
-        self._cache: dict[int, _Decoded] | None = {} if cache else None
+    index: CocoIndex
+    transforms: Callable[..., Any]
+    tight_boxes: bool = False
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Targets]:
+    def __getitem__(self, i: int) -> Sample:
         record = self.index.images[i]
         annotations = self.index.annotations[record.id]
         instances = [a for a in annotations if not a.crowd]
-        image, masks = self._decoded(i)
         # From 1 on, down the columns as COCO's masks are stored.
         numbers = torch.arange(1, 1 + record.height * record.width, dtype=torch.int32)
         given = {
@@ -85,7 +66,7 @@ class CocoDataset(Dataset[Sample]):
             "crowds": _boxes([a for a in annotations if a.crowd], record),
             "pixels": tv_tensors.Mask(numbers.reshape(record.width, record.height).T),
         }
-        image, shapes = self.transforms(image, given)
+        image, shapes = self.transforms(read_record(record), given)
         boxes = shapes["boxes"].as_subclass(Tensor)
         visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).tolist()
         pixels = shapes["pixels"].as_subclass(Tensor).numpy().astype(np.intp)
@@ -96,8 +77,8 @@ class CocoDataset(Dataset[Sample]):
         bitmaps = np.empty((1 + sum(visible), *pixels.shape), np.uint8)
         kept: list[int] = []
         rows = iter(range(len(instances)))
-        for annotation, mask in zip(annotations, masks, strict=True):
-            source[1:] = mask.ravel(order="F")
+        for annotation in annotations:
+            source[1:] = annotation.mask().ravel(order="F")
             bitmap = np.take(source, pixels, out=bitmaps[len(kept)], mode="clip")
             semantic[bitmap.view(bool)] = annotation.label + 1
             if not annotation.crowd and visible[row := next(rows)] and bitmap.any():
@@ -116,15 +97,6 @@ class CocoDataset(Dataset[Sample]):
             crowds=shapes["crowds"].as_subclass(Tensor),
         )
         return F.pil_to_tensor(image), targets
-
-    def _decoded(self, i: int) -> _Decoded:
-        if self._cache is not None and i in self._cache:
-            return self._cache[i]
-        record = self.index.images[i]
-        image, masks = read_record(record), (a.mask() for a in self.index.annotations[record.id])
-        if self._cache is None:
-            return image, masks
-        return self._cache.setdefault(i, (image, list(masks)))
 
 
 def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors.BoundingBoxes:
@@ -149,6 +121,9 @@ def train_loader(
 ) -> DataLoader[Batch]:
     """An endless loader of ``(images, targets)`` lists, one permutation after another.
 
+    The samples of iteration k depend on the seed and k alone: not on interruptions, nor on the
+    number of workers.
+
     Args:
         dataset: Images to draw from.
         batch_size: Images per iteration over all devices.
@@ -170,13 +145,11 @@ def train_loader(
         )
     if not len(dataset):
         raise DataError(f"{dataset.index.annotation_file}: no images to train on")
-    share = slice(rank, None, world_size)
-    sampler = _EndlessBatches(
-        dataset.index, batch_size, seed, start_iteration, share, aspect_grouping
-    )
+    batches = _batches(dataset.index, batch_size, seed, aspect_grouping)
     return DataLoader[Any](
         _Seeded(dataset, seed),
-        batch_sampler=sampler,
+        # Those left out are drawn again: a few µs a batch.
+        batch_sampler=(batch[rank::world_size] for batch in islice(batches, start_iteration, None)),
         num_workers=num_workers,
         collate_fn=collate,
         persistent_workers=num_workers > 0,
@@ -199,11 +172,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 def eval_images(index: CocoIndex) -> Iterator[tuple[ImageRecord, Bytes]]:
     """Each image of the index in order, as H×W×3 uint8 RGB at its own size, read ahead."""
-
-    def read(record: ImageRecord) -> tuple[ImageRecord, Bytes]:
-        return record, as_array(read_record(record))
-
-    return ahead(read, index.images, workers=2, most=4)
+    return ahead(lambda r: (r, as_array(read_record(r))), index.images, workers=2, most=4)
 
 
 @dataclass
@@ -216,44 +185,22 @@ class _Seeded(Dataset[Sample]):
     def __getitem__(self, position: _Position) -> Sample:
         number, index = position
         state = np.random.SeedSequence([self.seed, number, 1]).generate_state(1, np.uint64)
-        outside = torch.get_rng_state()  # the training loop's generator is left as it was
-        try:
+        with torch.random.fork_rng(devices=[]):  # leaves the training loop's generator as it was
             torch.default_generator.manual_seed(int(state[0] >> np.uint64(1)))
             return self.dataset[index]
-        finally:
-            torch.set_rng_state(outside)
 
 
-@dataclass(frozen=True)
-class _EndlessBatches(Sampler[list[_Position]]):
-    index: CocoIndex
-    batch_size: int
-    seed: int
-    start: int  # batches that are left out
-    share: slice  # of each batch
-    aspect_grouping: bool
-
-    def __iter__(self) -> Iterator[list[_Position]]:
-        """Images are collected in two lists if shapes are kept apart; a full one is a batch."""
-        first = 0 if self.aspect_grouping else self.start * self.batch_size
-        left_out = self.start if self.aspect_grouping else 0  # replayed: a few µs a batch
-        baskets: tuple[list[_Position], list[_Position]] = ([], [])
-        for position in self._positions(first):
-            image = self.index.images[position[1]]
-            basket = baskets[self.aspect_grouping and image.width > image.height]
+def _batches(
+    index: CocoIndex, batch_size: int, seed: int, aspect_grouping: bool
+) -> Iterator[list[_Position]]:
+    """Images are collected in two lists if shapes are kept apart; a full one is a batch."""
+    baskets: tuple[list[_Position], list[_Position]] = ([], [])
+    for epoch in count():
+        order = np.random.default_rng([seed, epoch, 0]).permutation(len(index))
+        for position in enumerate(order.tolist(), epoch * len(index)):
+            image = index.images[position[1]]
+            basket = baskets[aspect_grouping and image.width > image.height]
             basket.append(position)
-            if len(basket) == self.batch_size:
-                if left_out:
-                    left_out -= 1
-                else:
-                    yield basket[self.share]
+            if len(basket) == batch_size:
+                yield basket.copy()
                 basket.clear()
-
-    def _positions(self, first: int) -> Iterator[_Position]:
-        images = len(self.index)
-        epoch, skip = divmod(first, images)
-        while True:
-            order = np.random.default_rng([self.seed, epoch, 0]).permutation(images)
-            for place in range(skip, images):
-                yield epoch * images + place, int(order[place])
-            epoch, skip = epoch + 1, 0

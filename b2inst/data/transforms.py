@@ -29,28 +29,20 @@ class ResizeShorterSide(v2.Transform):
         super().__init__()
         self.shorter = (shorter,) if isinstance(shorter, int) else tuple(shorter)
         self.longer_max = longer_max
-        if not self.shorter or min(self.shorter) < 1 or longer_max < 1:
-            raise ValueError(f"shorter={shorter}, longer_max={longer_max}: sizes must be positive")
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = v2.query_size(flat_inputs)
         choice = int(torch.randint(len(self.shorter), ())) if len(self.shorter) > 1 else 0
-        size = resized_size(height, width, self.shorter[choice], self.longer_max)
-        return {"size": list(size), "same": size == (height, width)}
+        return {"size": list(resized_size(height, width, self.shorter[choice], self.longer_max))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if params["same"]:
-            return inpt
         if isinstance(inpt, tv_tensors.Mask):
             return _resize_bitmaps(inpt, params["size"])
         return self._call_kernel(F.resize, inpt, params["size"])
 
 
 class ResizeTo(v2.Transform):
-    """Resize to a (height, width) in pixels, whatever the shape, bitmaps by the nearest pixel.
-
-    The image (PIL) is resized by OpenCV's bilinear without antialiasing, as published for YOLACT.
-    """
+    """Resize a PIL image to (height, width) without antialiasing, as published for YOLACT."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -64,19 +56,10 @@ class ResizeTo(v2.Transform):
         return self._call_kernel(F.resize, inpt, list(self.size))
 
 
-class RandomTranspose(v2.Transform):
-    """Swap rows and columns with probability p; with both flips it gives all eight orientations."""
-
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
-        self.p = p
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        return {"apply": bool(torch.rand(()) < self.p)}
+class Transpose(v2.Transform):
+    """Swap rows and columns; with both flips at random it gives all eight orientations."""
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if not params["apply"]:
-            return inpt
         if isinstance(inpt, Image.Image):
             return inpt.transpose(Image.Transpose.TRANSPOSE)
         values = inpt.as_subclass(Tensor)
@@ -87,10 +70,7 @@ class RandomTranspose(v2.Transform):
 
 
 class RandomColours(v2.RandomPhotometricDistort):
-    """SSD's photometric distortion by torchvision, without its permutation of channels.
-
-    YOLACT adds up to 32 to the pixels for brightness and multiplies them for contrast.
-    """
+    """SSD's photometric distortion by torchvision, without its permutation of channels."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {**super().make_params(flat_inputs), "channel_permutation": None}
@@ -109,10 +89,11 @@ class RandomCentreCrop(v2.RandomIoUCrop):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if params and isinstance(inpt, tv_tensors.BoundingBoxes):
             # Each set of boxes by its own centres: torchvision knows one set only.
-            x1, y1, x2, y2 = inpt.as_subclass(Tensor).unbind(1)
-            right, bottom = params["left"] + params["width"], params["top"] + params["height"]
-            inside = (params["left"] < (x1 + x2) / 2) & ((x1 + x2) / 2 < right)
-            inside &= (params["top"] < (y1 + y2) / 2) & ((y1 + y2) / 2 < bottom)
+            boxes = inpt.as_subclass(Tensor)
+            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+            start = torch.tensor([params["left"], params["top"]])
+            end = start + torch.tensor([params["width"], params["height"]])
+            inside = ((start < centres) & (centres < end)).all(dim=1)
             params = {**params, "is_within_crop_area": inside}
         return super().transform(inpt, params)
 
@@ -171,13 +152,10 @@ def train_transforms(
         parts.append(ResizeShorterSide(shorter, longer_max))
     if crop is not None:
         parts.append(v2.RandomCrop(crop, pad_if_needed=True, fill=fill))
-    for kind, probability in (
-        (v2.RandomHorizontalFlip, flip),
-        (v2.RandomVerticalFlip, vertical_flip),
-        (RandomTranspose, transpose),
-        (v2.RandomInvert, invert),
-    ):
-        parts += [kind(probability)] if probability else []
+    parts += [v2.RandomHorizontalFlip(flip)] if flip else []
+    parts += [v2.RandomVerticalFlip(vertical_flip)] if vertical_flip else []
+    parts += [v2.RandomApply([Transpose()], transpose)] if transpose else []
+    parts += [v2.RandomInvert(invert)] if invert else []
     if brightness or contrast:
         parts.append(v2.ColorJitter(brightness=brightness, contrast=contrast))
     if blur:

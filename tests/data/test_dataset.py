@@ -86,27 +86,6 @@ def test_instances_that_vanish_are_dropped(content, write) -> None:
     assert len(targets.boxes) == len(targets.masks) == 1
 
 
-def test_the_cache_changes_nothing(content, write) -> None:
-    index = CocoIndex.load(*write(content))
-    augment = train_transforms(
-        shorter=[10, 20, 31], longer_max=99, vertical_flip=0.5, transpose=0.5
-    )
-    plain, cached = CocoDataset(index, augment), CocoDataset(index, augment, cache=True)
-    for seed in range(20):
-        torch.manual_seed(seed)
-        image, targets = plain[seed % 3]
-        torch.manual_seed(seed)
-        image_again, targets_again = cached[seed % 3]
-        assert torch.equal(image, image_again)
-        assert torch.equal(targets.masks, targets_again.masks)
-        assert torch.equal(targets.boxes, targets_again.boxes)
-        for tensor in (image_again, targets_again.masks, targets_again.boxes):
-            tensor.zero_()
-    assert cached[0][0].any()
-    assert cached[0][1].boxes.any()
-    assert cached[0][1].masks.any()
-
-
 AUGMENTATIONS = {
     "as it is": AS_IS,
     "smaller": ResizeShorterSide(7, 1000),
@@ -118,15 +97,14 @@ AUGMENTATIONS = {
 }
 
 
-@pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize("augment", AUGMENTATIONS.values(), ids=AUGMENTATIONS.keys())
-def test_masks_are_what_the_transforms_make_of_bitmaps(augment, cache, content, write) -> None:
+def test_masks_are_what_the_transforms_make_of_bitmaps(augment, content, write) -> None:
     """Of stacks of whole bitmaps, drawn by pycocotools, with the same random numbers."""
     annotations = content["annotations"]
     annotations[1] |= {"iscrowd": 0, "image_id": 7}
     annotations[2] |= {"iscrowd": 1, "image_id": 7}
     annotation_file, image_dir = write(content)
-    dataset = CocoDataset(CocoIndex.load(annotation_file, image_dir), augment, cache=cache)
+    dataset = CocoDataset(CocoIndex.load(annotation_file, image_dir), augment)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(annotation_file)
     bitmaps = torch.from_numpy(np.stack([coco.annToMask(a) for a in annotations]))

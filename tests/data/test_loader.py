@@ -24,6 +24,7 @@ from b2inst.data import (
     train_transforms,
     write_scenes,
 )
+from b2inst.data.dataset import _batches
 
 IMAGES = 7
 
@@ -35,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     augment = train_transforms(
         shorter=[24, 32], longer_max=40, flip=0.5, vertical_flip=0.5, transpose=0.5
     )
-    return CocoDataset(CocoIndex.load(*find_split(root, "train")), augment, cache=True)
+    return CocoDataset(CocoIndex.load(*find_split(root, "train")), augment)
 
 
 def seen(dataset: CocoDataset, batches: int, **options: Any) -> list[list[tuple[Any, ...]]]:
@@ -125,13 +126,8 @@ def test_aspect_grouping_does_not_mix(content, write) -> None:
         type(image)(image.id, image.path, 40 if image.id in tall else 20, 30)
         for image in index.images
     ]
-    from b2inst.data.dataset import _EndlessBatches
-
     mixed = type(index)(**vars(index) | {"images": images})
-    sampler = _EndlessBatches(
-        mixed, batch_size=4, seed=0, start=0, share=slice(None), aspect_grouping=True
-    )
-    batches = list(islice(sampler, 30))
+    batches = list(islice(_batches(mixed, batch_size=4, seed=0, aspect_grouping=True), 30))
     wide = [[images[i].id not in tall for _, i in batch] for batch in batches]
     assert all(len(set(batch)) == 1 for batch in wide)
     assert {batch[0] for batch in wide} == {True, False}

@@ -44,7 +44,7 @@ def dataset(index: CocoIndex) -> Callable[..., CocoDataset]:
         )
         if sample is not None and action is not None:
             transforms = Disturbed(transforms, sample, action)
-        return CocoDataset(index, transforms, cache=True)
+        return CocoDataset(index, transforms)
 
     return make
 

@@ -73,14 +73,13 @@ def training_set(
     index: CocoIndex,
     augmentation: Augmentation,
     *,
-    cache: bool,
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
-    """Return the images of a split as training sees them, decoded images in memory with ``cache``.
+    """Return the images of a split as training sees them.
 
     ``fixed_size`` is that of a model's preprocessor.
     """
     options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
     flip = options.pop("horizontal_flip")
     transforms = train_transforms(**options, flip=flip, fixed_size=fixed_size)
-    return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None, cache=cache)
+    return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None)

@@ -41,9 +41,6 @@ from b2inst.training.devices import World, join, leave
 from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
-#: Training sets that are no larger than this when decoded are kept in memory.
-_CACHED_BYTES = 500e6
-
 
 class StaleRunWarning(UserWarning):
     """A stored run was made by code that is not today's."""
@@ -177,12 +174,7 @@ class _Session:
             evaluation = early_evaluation(spec, subset, batch=machine.batch)
         if started is not None and self.progress and self.world.rank == 0:
             tqdm.write(str(started))
-        images = training_set(
-            index,
-            spec.augmentation,
-            cache=_decoded_bytes(index) <= _CACHED_BYTES,
-            fixed_size=model.preprocessor.fixed_size,
-        )
+        images = training_set(index, spec.augmentation, fixed_size=model.preprocessor.fixed_size)
         with self._recorded("train", self._training_facts(model, index, started)):
             train(
                 model,
@@ -262,9 +254,3 @@ class _Session:
             "skipped": index.skipped,
         }
         return {"data": {**self.run.provenance().get("data", {}), split: facts}}
-
-
-def _decoded_bytes(index: CocoIndex) -> int:
-    """Size in memory of all images and their masks."""
-    annotations = index.annotations
-    return sum(i.height * i.width * (4 + len(annotations[i.id])) for i in index.images)

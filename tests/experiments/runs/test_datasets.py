@@ -40,7 +40,7 @@ def test_training_images_vary_as_the_spec_says(spec: RunSpec, tmp_path: Path) ->
     data = prepare(spec.data, tmp_path)
     index = load_split(data, "train", tmp_path)
     augmentation = spec.augmentation.model_copy(update={"shorter": (32, 64), "longer_max": 64})
-    dataset = training_set(index, augmentation, cache=True)
+    dataset = training_set(index, augmentation)
     sizes = {tuple(dataset[0][0].shape) for _ in range(30)}
     assert sizes == {(3, 32, 32), (3, 64, 64)}
 
@@ -49,7 +49,7 @@ def test_training_images_may_be_crops_at_their_own_scale(spec: RunSpec, tmp_path
     data = prepare(spec.data, tmp_path)
     index = load_split(data, "train", tmp_path)
     augmentation = Augmentation(crop=20, horizontal_flip=0)
-    image, targets = training_set(index, augmentation, cache=True)[0]
+    image, targets = training_set(index, augmentation)[0]
     assert image.shape == (3, 20, 20)
     boxes = masks_to_boxes(targets.masks) + torch.tensor([0.0, 0.0, 1.0, 1.0])
     assert torch.equal(targets.boxes, boxes)
@@ -67,7 +67,7 @@ def test_missing_data_say_where_to_get_them(tmp_path: Path) -> None:
 def test_a_model_of_one_size_is_trained_at_that(spec: RunSpec, tmp_path: Path) -> None:
     data = prepare(spec.data, tmp_path)
     index = load_split(data, "train", tmp_path)
-    dataset = training_set(index, spec.augmentation, cache=True, fixed_size=(40, 40))
+    dataset = training_set(index, spec.augmentation, fixed_size=(40, 40))
     image, targets = dataset[0]
     assert image.shape == (3, 40, 40)
     assert targets.masks.shape[1:] == targets.semantic.shape == (40, 40)
