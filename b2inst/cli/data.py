@@ -26,7 +26,7 @@ def scenes(
     """Write procedural scenes in COCO format."""
     from b2inst.data import write_scenes
 
-    file = write_scenes(folder, split=split, images=images, size=size, seed=seed, progress=True)
+    file = write_scenes(folder, split=split, images=images, size=size, seed=seed)
     typer.echo(file)
 
 

@@ -1,8 +1,6 @@
 """Procedural scenes: a data set that needs no download, easy to recognise, hard at the boundary.
 
-A scene holds 2–4 objects of eight classes over a greyish texture. The hue tells the class, so
-that a small network learns to detect within minutes; the outlines, occlusion and neighbours of
-the same class and colour make the masks hard. What is drawn depends on the seed alone.
+docs/data.md describes them. What is drawn depends on the seed alone.
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,11 +20,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from b2inst.data.errors import DataError
 from b2inst.data.files import disk_errors
 from b2inst.data.images import Bytes
 from b2inst.data.segmentation import measured
 from b2inst.data.shapes import SHAPE_CLASSES, Rng, coverage
+from b2inst.data.wording import DataError
 
 #: Name of the generator; any change of what it draws changes it.
 SCENES_VERSION = "scenes-v1"
@@ -42,10 +39,10 @@ _LEAST_VISIBLE = 0.45  # of an object's own pixels
 _LEAST_AREA = 0.006  # of the image
 _TRIES = 30
 _MARGIN = 3  # pixels around the unit disc in a tile, for parts that stick out
+_NAME = "{:06d}.png"  # of the image files
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """One image with its instances, in the order they were painted (later ones on top)."""
 
     image: Bytes  #: H×W×3 RGB
@@ -53,15 +50,14 @@ class Scene:
     labels: NDArray[np.int64]  #: N, index into ``SCENE_CLASSES``
 
 
-@dataclass(frozen=True)
-class _Body:
+class _Body(NamedTuple):
     """What the objects placed later need to know of this one."""
 
     centre: tuple[float, float]
     radius: float
     label: int
     hsv: tuple[float, float, float]
-    pixels: int  # before occlusion
+    pixels: int = 0  # before occlusion
 
 
 def make_scene(seed: int | Sequence[int], size: int = 96) -> Scene:
@@ -75,19 +71,27 @@ def make_scene(seed: int | Sequence[int], size: int = 96) -> Scene:
     if size < 32:
         raise ValueError(f"scene size is {size}; outlines need at least 32 pixels")
     rng = np.random.Generator(np.random.PCG64(seed))
-    canvas = _background(rng, size)
+    ground = _rgb((rng.random(), 0.16 * rng.random(), 0.3 + 0.5 * rng.random()))  # greyish
+    texture = _relief(rng, size, size * (0.04 + 0.12 * rng.random()))
+    texture = texture * int(20 + 50 * rng.random()) // 128
+    canvas = np.clip(texture[:, :, None] + np.array(ground), 0, 255).astype(np.uint8)
     owner = np.zeros((size, size), dtype=np.uint8)  # 0 background, else 1 + index of the body
     bodies: list[_Body] = []
     wanted = int(rng.integers(2, 5))
     for _ in range(_TRIES):
         if len(bodies) == wanted:
             break
-        placed = _place(rng, size, bodies)
-        alpha, (top, left) = _draw_alpha(rng, placed, size)
+        body = _place(rng, size, bodies)
+        alpha, window = _draw_alpha(rng, body, size)
         inside = alpha >= 128
-        window = (slice(top, top + alpha.shape[0]), slice(left, left + alpha.shape[1]))
-        body = _Body(placed.centre, placed.radius, placed.label, placed.hsv, int(inside.sum()))
-        if body.pixels < _LEAST_AREA * size * size or _hides(owner[window], inside, owner, bodies):
+        body = body._replace(pixels=int(inside.sum()))
+        kinds = len(bodies) + 1
+        covered = np.bincount(owner[window][inside], minlength=kinds)
+        visible = (np.bincount(owner.ravel(), minlength=kinds) - covered)[1:]
+        if body.pixels < _LEAST_AREA * size * size or any(
+            seen < max(_LEAST_AREA * owner.size, _LEAST_VISIBLE * other.pixels)
+            for seen, other in zip(visible, bodies, strict=True)
+        ):
             continue
         bodies.append(body)
         owner[window][inside] = len(bodies)
@@ -97,9 +101,7 @@ def make_scene(seed: int | Sequence[int], size: int = 96) -> Scene:
     return Scene(_photograph(rng, canvas), masks, labels)
 
 
-def write_scenes(
-    root: Path | str, *, split: str, images: int, size: int, seed: int, progress: bool = False
-) -> Path:
+def write_scenes(root: Path | str, *, split: str, images: int, size: int, seed: int) -> Path:
     """Write scenes as ``root/annotations/instances_<split>.json`` and ``root/<split>/*.png``.
 
     Scene i of a split has the seed ``(seed, i)``. A split is written completely or not at all, and
@@ -111,7 +113,6 @@ def write_scenes(
         images: Number of scenes.
         size: Side of a scene in pixels, at least 32.
         seed: Seed of the split.
-        progress: Whether to show a progress bar.
 
     Returns:
         The annotation file.
@@ -119,11 +120,6 @@ def write_scenes(
     Raises:
         DataError: There are other data under that name, or no space left.
     """
-    if images < 1 or size < 32 or seed < 0:
-        raise DataError(
-            f"scenes: images={images}, size={size}, seed={seed}; "
-            "needed are images >= 1, size >= 32, seed >= 0"
-        )
     root = Path(root)
     spec = {"version": SCENES_VERSION, "images": images, "size": size, "seed": seed}
     annotation_file, image_dir = root / "annotations" / f"instances_{split}.json", root / split
@@ -134,7 +130,7 @@ def write_scenes(
         with TemporaryDirectory(prefix=f".{split}-", dir=root) as aside:
             work = Path(aside)
             (work / "images").mkdir()
-            content = _write_images(work / "images", spec, progress)
+            content = _write_images(work / "images", spec)
             (work / "annotations.json").write_text(json.dumps(content))
             if not _is_there(annotation_file, image_dir, spec):  # another process may be faster
                 if image_dir.exists():  # left by a call that was interrupted at this point
@@ -147,7 +143,7 @@ def write_scenes(
 def _is_there(annotation_file: Path, image_dir: Path, spec: dict[str, Any]) -> bool:
     """Whether exactly these scenes were written; DataError if something else was."""
     remedy = "choose another folder or split, or delete it"
-    wanted = {_file_name(i) for i in range(spec["images"])}
+    wanted = set(map(_NAME.format, range(spec["images"])))
     names = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
     if not annotation_file.exists():
         if names - wanted:
@@ -162,23 +158,19 @@ def _is_there(annotation_file: Path, image_dir: Path, spec: dict[str, Any]) -> b
     return wanted <= names
 
 
-def _file_name(i: int) -> str:
-    return f"{i:06d}.png"
-
-
-def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[str, Any]:
+def _write_images(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Write the PNG files; returns the content of the annotation file."""
     size = spec["size"]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     pixels = hashlib.sha256()
-    for i in tqdm(range(spec["images"]), desc="scenes", disable=not progress):
+    for i in tqdm(range(spec["images"]), desc="scenes", disable=None):
         scene = make_scene((spec["seed"], i), size)
         pixels.update(scene.image.tobytes())
         # Noisy pixels hardly compress; uncompressed files are the same on every machine.
         _, png = cv2.imencode(".png", scene.image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
-        (folder / _file_name(i)).write_bytes(png.tobytes())
-        images.append({"id": i + 1, "file_name": _file_name(i), "height": size, "width": size})
+        (folder / _NAME.format(i)).write_bytes(png.tobytes())
+        images.append({"id": i + 1, "file_name": _NAME.format(i), "height": size, "width": size})
         codes = coco_mask.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0), np.uint8))
         for label, code in zip(scene.labels, codes, strict=True):
             ids = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": int(label) + 1}
@@ -193,15 +185,6 @@ def _write_images(folder: Path, spec: dict[str, Any], progress: bool) -> dict[st
         "annotations": annotations,
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(SCENE_CLASSES)],
     }
-
-
-def _background(rng: Rng, size: int) -> Bytes:
-    """A greyish ground with a texture of random grain and contrast."""
-    rgb = _rgb((rng.random(), 0.16 * rng.random(), 0.3 + 0.5 * rng.random()))
-    texture = _relief(rng, size, size * (0.04 + 0.12 * rng.random()))
-    contrast = int(20 + 50 * rng.random())
-    ground = np.array(rgb, dtype=np.int16) + (texture * contrast // 128)[:, :, None]
-    return np.clip(ground, 0, 255).astype(np.uint8)
 
 
 def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
@@ -221,27 +204,17 @@ def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
         if rng.random() < _SAME_CLASS:
             label = neighbour.label
             if rng.random() < _SAME_COLOUR:
-                hsv = _near(rng, neighbour.hsv)
-    return _Body((x, y), radius, label, hsv or _colour(rng, label), 0)
+                jitter = np.array([0.01, 0.12, 0.16]) * (rng.random(3) - 0.5)
+                hue, saturation, value = (neighbour.hsv + jitter).tolist()
+                hsv = hue % 1, min(max(saturation, 0.5), 1.0), min(max(value, 0.5), 1.0)
+    if hsv is None:
+        hue = SHAPE_CLASSES[label].hue + 10 * (rng.random() - 0.5)
+        hsv = hue / 360 % 1, 0.55 + 0.4 * rng.random(), 0.55 + 0.45 * rng.random()
+    return _Body((x, y), radius, label, hsv)
 
 
-def _colour(rng: Rng, label: int) -> tuple[float, float, float]:
-    hue = SHAPE_CLASSES[label].hue + 10 * (rng.random() - 0.5)
-    return hue / 360 % 1, 0.55 + 0.4 * rng.random(), 0.55 + 0.45 * rng.random()
-
-
-def _near(rng: Rng, hsv: tuple[float, float, float]) -> tuple[float, float, float]:
-    hue, saturation, value = hsv
-    jitter = rng.random(3) - 0.5
-    return (
-        (hue + 0.01 * jitter[0]) % 1,
-        float(np.clip(saturation + 0.12 * jitter[1], 0.5, 1)),
-        float(np.clip(value + 0.16 * jitter[2], 0.5, 1)),
-    )
-
-
-def _draw_alpha(rng: Rng, body: _Body, size: int) -> tuple[Bytes, tuple[int, int]]:
-    """Coverage of the object in the part of the image it touches, and where that part begins."""
+def _draw_alpha(rng: Rng, body: _Body, size: int) -> tuple[Bytes, tuple[slice, slice]]:
+    """Coverage of the object in the part of the image it touches, and where that part is."""
     kind = SHAPE_CLASSES[body.label]
     angle = kind.tilt * (2 * rng.random() - 1)
     stretch = 1 - 0.25 * rng.random()
@@ -252,23 +225,11 @@ def _draw_alpha(rng: Rng, body: _Body, size: int) -> tuple[Bytes, tuple[int, int
     corner = np.floor(np.array(body.centre)).astype(int) - reach
     offset = np.array(body.centre) - corner
     alpha = coverage(kind.draw(rng), np.column_stack([linear, offset]), 2 * reach + 1)
+    x, y = corner
     left, top = np.maximum(corner, 0)
     right, bottom = np.minimum(corner + 2 * reach + 1, size)
-    x, y = corner
-    return alpha[top - y : bottom - y, left - x : right - x], (int(top), int(left))
-
-
-def _hides(window: Bytes, inside: NDArray[np.bool_], owner: Bytes, bodies: list[_Body]) -> bool:
-    """Whether painting ``inside`` would hide too much of an object that is there."""
-    if not bodies:
-        return False
-    n = len(bodies) + 1
-    visible = np.bincount(owner.ravel(), minlength=n) - np.bincount(window[inside], minlength=n)
-    least = _LEAST_AREA * owner.size
-    return any(
-        seen < max(least, _LEAST_VISIBLE * body.pixels)
-        for seen, body in zip(visible[1:], bodies, strict=True)
-    )
+    window = (slice(top, bottom), slice(left, right))
+    return alpha[top - y : bottom - y, left - x : right - x], window
 
 
 def _paint(rng: Rng, window: Bytes, alpha: Bytes, body: _Body, size: int) -> None:
@@ -292,8 +253,11 @@ def _photograph(rng: Rng, canvas: Bytes) -> Bytes:
     kernel = (2 * reach + 1, 2 * reach + 1)
     # "accurate" is the fixed-point filter, the same on every processor
     image = cv2.GaussianBlur(canvas, kernel, sigma, hint=cv2.ALGO_HINT_ACCURATE)
-    noisy = image + _gaussian_noise(rng, canvas.shape, 2 + 8 * rng.random())
-    result = np.clip(noisy, 0, 255).astype(np.uint8)
+    deviation = 2 + 8 * rng.random()
+    # The sum of four bytes is nearly normal, and exact; its deviation is sqrt(4 · (256² - 1) / 12).
+    noise = rng.integers(0, 256, (4, *canvas.shape), dtype=np.uint8).sum(axis=0, dtype=np.int32)
+    noise = ((noise - 510) * int(deviation * 256) // (148 * 256)).astype(np.int16)
+    result = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.7:
         n = int(0.02 * rng.random() * size * size)
         where = rng.integers(0, size * size, n)
@@ -302,10 +266,7 @@ def _photograph(rng: Rng, canvas: Bytes) -> Bytes:
 
 
 def _relief(rng: Rng, size: int, grain: float) -> NDArray[np.int16]:
-    """A random grey texture of -128 to 127: clouds, a slope, stripes or chequers.
-
-    ``grain`` is the length in pixels of its finer structures.
-    """
+    """A random texture of -128 to 127, whose finer structures are ``grain`` pixels long."""
     kind = rng.random()
     cell = max(grain * (0.6 + rng.random()), 1.5)
     if kind < 0.6:  # clouds: two octaves of smooth noise
@@ -331,13 +292,6 @@ def _clouds(rng: Rng, size: int, cell: float) -> NDArray[np.int16]:
     smooth = cv2.resize(knots, (side, side), interpolation=cv2.INTER_LINEAR_EXACT)
     top, left = (side - size) // 2, (side - size) // 2
     return smooth[top : top + size, left : left + size].astype(np.int16) - 128
-
-
-def _gaussian_noise(rng: Rng, shape: tuple[int, ...], sd: float) -> NDArray[np.int16]:
-    """Noise of the given standard deviation: the sum of four bytes, nearly normal and exact."""
-    bytes_ = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
-    total = bytes_.sum(axis=0, dtype=np.int32) - 510  # sd of the sum: sqrt(4 · (256² - 1) / 12)
-    return (total * int(sd * 256) // (148 * 256)).astype(np.int16)
 
 
 def _rgb(hsv: tuple[float, float, float]) -> tuple[int, int, int]:

@@ -1,14 +1,13 @@
 """Random outlines of the eight scene classes, and their rasterisation.
 
 A shape is a list of parts whose union is the object, in a frame where the object about fills the
-unit disc, y downwards. Outlines are intricate (teeth, serration, holes, thin limbs): finding the
-object is easy, following its boundary is not.
+unit disc, y downwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,32 +22,22 @@ _SUPERSAMPLING = 4  # coverage is counted on a grid this many times finer
 _SHIFT = 4  # fractional bits of the drawing coordinates
 
 
-@dataclass(frozen=True)
-class Polygon:
-    """Closed contours (each k×2, x y) filled by the even-odd rule: an inner contour is a hole."""
+class Part(NamedTuple):
+    """A part of a shape."""
 
-    contours: tuple[Points, ...]
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """An open line (k×2, x y) of a given width with round ends and joins."""
-
-    points: Points
-    width: float
+    lines: tuple[Points, ...]  #: each k×2, x y
+    #: Of an open line with round ends and joins; 0: the lines are closed contours, filled by the
+    #: even-odd rule, so that an inner one is a hole.
+    width: float = 0.0
 
 
-Shape = list[Polygon | Stroke]
-
-
-@dataclass(frozen=True)
-class ShapeClass:
+class ShapeClass(NamedTuple):
     """A class of the scenes: its colour range and how one is drawn."""
 
     name: str
     hue: int  #: degrees; the class is told by its hue, see docs/data.md
     tilt: float  #: largest rotation in radians
-    draw: Callable[[Rng], Shape]
+    draw: Callable[[Rng], list[Part]]
 
 
 def _between(rng: Rng, low: float, high: float) -> float:
@@ -68,17 +57,15 @@ def _along(points: Points, angle: float, length: float) -> Points:
     return np.array([points[0] + length * np.cos(angle), points[1] + length * np.sin(angle)])
 
 
-def _star(rng: Rng) -> Shape:
-    """5–9 points of uneven length, some stars with a notched waist."""
+def _star(rng: Rng) -> list[Part]:
     n = int(rng.integers(5, 10))
     radius = np.empty(2 * n)
     radius[0::2] = 0.85 + 0.3 * rng.random(n)
     radius[1::2] = _between(rng, 0.38, 0.62)
-    return [Polygon((_polar(radius, _turn(2 * n)),))]
+    return [Part((_polar(radius, _turn(2 * n)),))]
 
 
-def _gear(rng: Rng) -> Shape:
-    """7–12 trapezoid teeth and a round or square hole."""
+def _gear(rng: Rng) -> list[Part]:
     n = int(rng.integers(7, 13))
     root = _between(rng, 0.68, 0.8)
     radius = np.tile([root, 1.0, 1.0, root], n)
@@ -86,11 +73,10 @@ def _gear(rng: Rng) -> Shape:
     outline = _polar(radius, np.repeat(_turn(n), 4) + offset)
     sides = 4 if rng.random() < 0.25 else 24
     hole = _polar(_between(rng, 0.22, 0.42), _turn(sides))
-    return [Polygon((outline, hole))]
+    return [Part((outline, hole))]
 
 
-def _leaf(rng: Rng) -> Shape:
-    """A bent, serrated lens on a stem."""
+def _leaf(rng: Rng) -> list[Part]:
     teeth = int(rng.integers(4, 9))
     t = np.linspace(0, 1, 8 * teeth + 1)
     serration = 1 + _between(rng, 0.12, 0.35) * (1 - (t * teeth) % 1 - 0.5)
@@ -99,11 +85,10 @@ def _leaf(rng: Rng) -> Shape:
     spine = np.stack([1.75 * t - 0.75, bend * (1 - (2 * t - 1) ** 2)], axis=1)
     side = np.stack([np.zeros_like(t), half_width], axis=1)
     stem = np.stack([[-1.15, _between(rng, -0.25, 0.25)], spine[0], spine[2]])
-    return [Polygon((np.concatenate([spine + side, (spine - side)[::-1]]),)), Stroke(stem, 0.1)]
+    return [Part((np.concatenate([spine + side, (spine - side)[::-1]]),)), Part((stem,), 0.1)]
 
 
-def _crescent(rng: Rng) -> Shape:
-    """A disc less a shifted smaller disc: two sharp horns."""
+def _crescent(rng: Rng) -> list[Part]:
     inner = _between(rng, 0.6, 0.78)
     shift = 1 - inner + _between(rng, 0.15, 0.35)
     # The circles x²+y²=1 and (x-shift)²+y²=inner² meet at x = cos(horn).
@@ -113,7 +98,7 @@ def _crescent(rng: Rng) -> Shape:
     outside = _polar(1.0, np.linspace(horn, 2 * np.pi - horn, 40))
     inside = _polar(inner, np.linspace(2 * np.pi - inner_horn, inner_horn, 32))
     outline = np.concatenate([outside, inside + np.array([shift, 0.0])])
-    return [Polygon((outline + np.array([0.2, 0.0]),))]
+    return [Part((outline + np.array([0.2, 0.0]),))]
 
 
 # Strokes of capital letters on a grid of 2 × 2 units, y downwards.
@@ -135,43 +120,39 @@ _LETTERS: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
 )
 
 
-def _letter(rng: Rng) -> Shape:
-    """A capital of heavy strokes, often sheared like an italic."""
+def _letter(rng: Rng) -> list[Part]:
     strokes = _LETTERS[int(rng.integers(len(_LETTERS)))]
     width, shear = _between(rng, 0.42, 0.56), _between(rng, -0.25, 0.25)
     italic = np.array([[1.0, 0.0], [shear, 1.0]])
-    return [Stroke(0.82 * np.array(points) @ italic, width) for points in strokes]
+    return [Part((0.82 * np.array(points) @ italic,), width) for points in strokes]
 
 
-def _figure(rng: Rng) -> Shape:
-    """An articulated stick figure: head, trunk, two arms and two legs of two links each."""
+def _figure(rng: Rng) -> list[Part]:
     hip, neck = np.array([0.0, 0.18]), np.array([_between(rng, -0.12, 0.12), -0.42])
     head = neck + np.array([0.0, -0.3]) + _polar(0.29, _turn(20))
-    parts: Shape = [Polygon((head,)), Stroke(np.stack([neck, hip]), 0.46)]
+    parts = [Part((head,)), Part((np.stack([neck, hip]),), 0.46)]
     for side in (-1, 1):
         shoulder = _between(rng, -0.7, 0.9)
         elbow = _along(neck, np.pi / 2 - side * (np.pi / 2 - shoulder), 0.46)
         bend = shoulder + _between(rng, -1.2, 1.2)
         hand = _along(elbow, np.pi / 2 - side * (np.pi / 2 - bend), 0.42)
-        parts.append(Stroke(np.stack([neck, elbow, hand]), 0.25))
+        parts.append(Part((np.stack([neck, elbow, hand]),), 0.25))
         thigh = np.pi / 2 - side * _between(rng, 0.1, 0.75)
         knee = _along(hip, thigh, 0.48)
         foot = _along(knee, thigh + _between(rng, -0.5, 0.5), 0.46)
-        parts.append(Stroke(np.stack([hip, knee, foot]), 0.29))
+        parts.append(Part((np.stack([hip, knee, foot]),), 0.29))
     return parts
 
 
-def _blob(rng: Rng) -> Shape:
-    """A closed curve of a few random harmonics."""
+def _blob(rng: Rng) -> list[Part]:
     angle = _turn(72)
     radius = np.full(72, 0.8)
     for k in range(2, 8):
         radius += _between(rng, 0.0, 0.42) / k * np.cos(k * angle + _between(rng, 0, 2 * np.pi))
-    return [Polygon((_polar(radius, angle),))]
+    return [Part((_polar(radius, angle),))]
 
 
-def _ring(rng: Rng) -> Shape:
-    """A ring with a scalloped outside, a free hole and sometimes a gap."""
+def _ring(rng: Rng) -> list[Part]:
     petals, depth = int(rng.integers(6, 12)), _between(rng, 0.05, 0.14)
     gap = _between(rng, 0.4, 0.9) if rng.random() < 0.4 else 0.0
     inner = _between(rng, 0.45, 0.62)
@@ -179,8 +160,8 @@ def _ring(rng: Rng) -> Shape:
     outside = _polar(0.95 - depth * (1 - np.abs(np.cos(petals * angle / 2))), angle)
     inside = _polar(inner, angle)
     if gap:
-        return [Polygon((np.concatenate([outside, inside[::-1]]),))]
-    return [Polygon((outside[:-1], inside[:-1]))]
+        return [Part((np.concatenate([outside, inside[::-1]]),))]
+    return [Part((outside[:-1], inside[:-1]))]
 
 
 #: The classes in label order. Hues are at least 25° apart and jittered by far less.
@@ -196,25 +177,22 @@ SHAPE_CLASSES: tuple[ShapeClass, ...] = (
 )
 
 
-def coverage(shape: Shape, transform: Points, size: int) -> Bytes:
+def coverage(shape: list[Part], transform: Points, size: int) -> Bytes:
     """How much of each pixel of a tile a shape covers: size×size, 0 to 255.
 
     The 2×3 transform maps the shape's frame to pixels of the tile (pixel centres at + 0.5).
     """
     fine = np.zeros((size * _SUPERSAMPLING, size * _SUPERSAMPLING), dtype=np.uint8)
     scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
-
-    def to_grid(points: Points) -> NDArray[np.int32]:
-        pixels = points @ transform[:, :2].T + transform[:, 2]
-        grid = (pixels * _SUPERSAMPLING - 0.5) * (1 << _SHIFT)
-        return np.rint(grid).astype(np.int32)
-
     for part in shape:
-        if isinstance(part, Polygon):
-            contours = [to_grid(contour) for contour in part.contours]
-            cv2.fillPoly(fine, contours, 255, cv2.LINE_8, _SHIFT)
-        else:
+        pixels = [points @ transform[:, :2].T + transform[:, 2] for points in part.lines]
+        grid = [
+            np.rint((line * _SUPERSAMPLING - 0.5) * (1 << _SHIFT)).astype(np.int32)
+            for line in pixels
+        ]
+        if part.width:
             width = max(int(part.width * scale * _SUPERSAMPLING + 0.5), 1)
-            line = to_grid(part.points)
-            cv2.polylines(fine, [line], False, 255, width, cv2.LINE_8, _SHIFT)
+            cv2.polylines(fine, grid, False, 255, width, cv2.LINE_8, _SHIFT)
+        else:
+            cv2.fillPoly(fine, grid, 255, cv2.LINE_8, _SHIFT)
     return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

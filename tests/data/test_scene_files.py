@@ -106,9 +106,3 @@ def test_no_space_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DataError, match=r"No space left on device\); make room"):
             write(tmp_path)
     assert contents(tmp_path) == {}
-
-
-@pytest.mark.parametrize("wrong", [{"images": 0}, {"size": 8}, {"seed": -1}])
-def test_wrong_requests(tmp_path: Path, wrong: dict[str, int]) -> None:
-    with pytest.raises(DataError, match="needed are"):
-        write_scenes(tmp_path, split="x", **({"images": 1, "size": 40, "seed": 0} | wrong))

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from b2inst.data.shapes import SHAPE_CLASSES, Polygon, ShapeClass, Stroke, coverage
+from b2inst.data.shapes import SHAPE_CLASSES, Part, ShapeClass, coverage
 
 TRIALS = 20
 
@@ -13,8 +13,7 @@ TRIALS = 20
 def test_shapes_about_fill_the_unit_disc(kind: ShapeClass) -> None:
     for seed in range(TRIALS):
         shape = kind.draw(np.random.default_rng(seed))
-        lines = [part.contours if isinstance(part, Polygon) else (part.points,) for part in shape]
-        points = np.concatenate([line for parts in lines for line in parts])
+        points = np.concatenate([line for part in shape for line in part.lines])
         assert np.isfinite(points).all()
         reach = np.hypot(*points.T).max()
         assert 0.75 < reach < 1.45
@@ -48,13 +47,12 @@ def test_crescents_lie_between_two_circles() -> None:
     crescent = next(kind for kind in SHAPE_CLASSES if kind.name == "crescent")
     for seed in range(TRIALS):
         (part,) = crescent.draw(np.random.default_rng(seed))
-        assert isinstance(part, Polygon)
-        radius = np.hypot(*(part.contours[0] - [0.2, 0]).T)
+        radius = np.hypot(*(part.lines[0] - [0.2, 0]).T)
         assert radius.max() == pytest.approx(1)
 
 
 def test_coverage_counts_area() -> None:
-    square = [Polygon((np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),))]
+    square = [Part((np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]),))]
     alpha = coverage(square, np.array([[5.0, 0, 10.5], [0, 5, 10]]), 20)
     # x from 5.5 to 15.5, y from 5 to 15; outlines are drawn up to a quarter pixel wide
     assert alpha.sum() / 255 == pytest.approx(100, rel=0.06)
@@ -64,6 +62,6 @@ def test_coverage_counts_area() -> None:
 
 
 def test_coverage_of_strokes() -> None:
-    line = [Stroke(np.array([[-1.0, 0], [1, 0]]), 0.4)]
+    line = [Part((np.array([[-1.0, 0], [1, 0]]),), 0.4)]
     alpha = coverage(line, np.array([[10.0, 0, 16], [0, 10, 16]]), 32)
     assert alpha.sum() / 255 == pytest.approx(20 * 4 + np.pi * 4, rel=0.1)
