@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
@@ -12,8 +12,8 @@ from zipfile import ZipFile
 from tqdm import tqdm
 
 from b2inst.data.download import address, download
-from b2inst.data.errors import DataError
 from b2inst.data.files import disk_errors, locked
+from b2inst.data.wording import DataError
 
 #: Plain HTTP, as published: the host's certificate is for another name. Checksums protect the data.
 SITE = "http://images.cocodataset.org"
@@ -60,7 +60,6 @@ def fetch_coco(
     splits: Sequence[str] = ("train", "val"),
     mirror: str = SITE,
     keep_zips: bool = False,
-    progress: bool = True,
 ) -> list[Path]:
     """Download, check and unpack the splits that are missing; rerun to resume.
 
@@ -71,7 +70,6 @@ def fetch_coco(
         splits: Of ``train``, ``val``, ``test``.
         mirror: Address below which the files are as on COCO's own site.
         keep_zips: Whether to leave the archives in ``root``.
-        progress: Whether to show progress bars.
 
     Returns:
         The splits' annotation files.
@@ -87,17 +85,16 @@ def fetch_coco(
     busy = DataError(f"{root}: another process is downloading to it; wait for it or stop it")
     with disk_errors(root), locked(root, busy):
         missing = [part for parts in chosen for part in parts if not _is_there(root, part)]
-        zips = {part.archive: root / Path(part.archive).name for part in missing}
-        _check_space(root, {(zips[part.archive], part.size) for part in missing})
+        zips = {root / Path(part.archive).name: part for part in missing}
+        _check_space(root, {file: part.size for file, part in zips.items()})
         for part in missing:
-            size, file = part.size or None, zips[part.archive]
-            download(f"{base}/{part.archive}", file, size=size, md5=part.md5, progress=progress)
-            _unpack(file, part.target, progress)
+            file = root / Path(part.archive).name
+            download(f"{base}/{part.archive}", file, size=part.size or None, md5=part.md5)
+            _unpack(file, part.target)
             if "/" not in part.target and not keep_zips:
                 file.unlink()  # of images, which no other part needs
-        if not keep_zips:
-            for file in zips.values():
-                file.unlink(missing_ok=True)
+        for file in () if keep_zips else zips:
+            file.unlink(missing_ok=True)
     return [root / annotations.target for _, annotations in chosen]
 
 
@@ -115,10 +112,10 @@ def _is_there(root: Path, part: Part) -> bool:
     return True
 
 
-def _check_space(root: Path, zips: Iterable[tuple[Path, int]]) -> None:
+def _check_space(root: Path, zips: Mapping[Path, int]) -> None:
     """Stop before the download where the disk would fill up."""
     needed = 0.0
-    for file, size in zips:
+    for file, size in zips.items():
         partial = file.with_name(f"{file.name}.partial")
         have = sum(path.stat().st_size for path in (file, partial) if path.exists())
         # JPEGs hardly shrink in a zip, JSON to a half or less.
@@ -130,14 +127,13 @@ def _check_space(root: Path, zips: Iterable[tuple[Path, int]]) -> None:
         )
 
 
-def _unpack(archive: Path, target: str, progress: bool) -> None:
-    """Extract a file or folder by way of a temporary folder."""
+def _unpack(archive: Path, target: str) -> None:
     aside = archive.parent / ".partial"
     shutil.rmtree(aside, ignore_errors=True)  # left by a call that was killed
     try:
         with ZipFile(archive) as file:
             names = [n for n in file.namelist() if n == target or n.startswith(f"{target}/")]
-            for name in tqdm(names, desc=f"unpacking {target}", disable=not progress):
+            for name in tqdm(names, desc=f"unpacking {target}", disable=None):
                 file.extract(name, aside)
         (archive.parent / target).parent.mkdir(exist_ok=True)
         (aside / target).rename(archive.parent / target)

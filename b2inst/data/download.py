@@ -13,12 +13,11 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from b2inst.data.errors import DataError
+from b2inst.data.wording import DataError
 
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 6  # without progress, with 1, 2, 4, 8 and 16 seconds between them
-_TRY_LATER = (408, 425, 429)  # and all of 500 and above
 _BROKEN = (URLError, ConnectionError, TimeoutError, ssl.SSLError, HTTPException)
 
 
@@ -29,14 +28,7 @@ def address(mirror: str) -> str:
     return mirror.rstrip("/")
 
 
-def download(
-    url: str,
-    target: Path,
-    *,
-    size: int | None = None,
-    md5: str | None = None,
-    progress: bool = False,
-) -> Path:
+def download(url: str, target: Path, *, size: int | None = None, md5: str | None = None) -> Path:
     """Download a file, or check the one that exists.
 
     Incomplete data is kept in ``<target>.partial``, and the next call requests the rest. A download
@@ -51,34 +43,30 @@ def download(
             raise DataError(f"{target}: {fault}; delete it to download it again")
         return target
     partial = target.with_name(f"{target.name}.partial")
-    fault = ""
     for _ in range(2):
-        _fetch(url, partial, size, progress)
-        fault = _fault(partial, size, md5)
-        if not fault:
+        _fetch(url, partial, size)
+        if not (fault := _fault(partial, size, md5)):
             return partial.replace(target)
         partial.unlink()
     raise DataError(f"{url}: {fault}, twice; try again later or from another --mirror")
 
 
-def _fetch(url: str, partial: Path, size: int | None, progress: bool) -> None:
+def _fetch(url: str, partial: Path, size: int | None) -> None:
     """Fill ``partial``, over as many connections as it takes."""
-    failures, most = 0, _bytes_of(partial)
+    failures = 0
     while (start := _bytes_of(partial)) == 0 or start != size:
         try:
-            return _receive(url, partial, start, size, progress)
+            return _receive(url, partial, start, size)
         except _BROKEN as error:
-            if isinstance(error, HTTPError) and error.code == 416:  # no bytes follow
-                if str(error.headers["Content-Range"]).endswith(f"/{start}"):
-                    return None
-                partial.unlink(missing_ok=True)  # longer than the file is now
-            elif isinstance(error, HTTPError) and error.code < 500 and error.code not in _TRY_LATER:
+            status = error.code if isinstance(error, HTTPError) else None
+            if status == 416:  # no bytes follow
+                return None
+            if status and status < 500 and status != 429:
                 raise DataError(
                     f"{url}: {error}; check the address, or download from another --mirror"
                 ) from error
             have = _bytes_of(partial)
-            failures = 1 if have > most else failures + 1
-            most = max(most, have)
+            failures = 1 if have > start else failures + 1
             if failures == _ATTEMPTS:
                 raise DataError(
                     f"{url}: {error or type(error).__name__}; {have:,} bytes are in {partial}: "
@@ -88,7 +76,7 @@ def _fetch(url: str, partial: Path, size: int | None, progress: bool) -> None:
     return None
 
 
-def _receive(url: str, partial: Path, start: int, size: int | None, progress: bool) -> None:
+def _receive(url: str, partial: Path, start: int, size: int | None) -> None:
     """One connection, from byte ``start`` to the end of the file."""
     headers = {"User-Agent": "b2inst", "Accept-Encoding": "identity"}
     if start:
@@ -103,7 +91,7 @@ def _receive(url: str, partial: Path, start: int, size: int | None, progress: bo
                 f"{url}: the server has {total:,} bytes there, not the {size:,} of the original; "
                 "something else answers in its place, or it is no mirror of it"
             )
-        bar = {"total": total, "initial": start, "desc": partial.stem, "disable": not progress}
+        bar = {"total": total, "initial": start, "desc": partial.stem, "disable": None}
         with (
             partial.open("ab" if start else "wb") as file,
             tqdm.wrapattr(file, "write", **bar) as target,
@@ -114,16 +102,13 @@ def _receive(url: str, partial: Path, start: int, size: int | None, progress: bo
             raise ConnectionError(f"the connection broke off at {have:,} of {total:,} bytes")
 
 
-def _fault(path: Path, size: int | None, md5: str | None) -> str:
-    """What is wrong with a file; empty if nothing is."""
-    have = _bytes_of(path)
-    if size is not None and have != size:
+def _fault(path: Path, size: int | None, md5: str | None) -> str | None:
+    """What is wrong with a file."""
+    if size is not None and (have := _bytes_of(path)) != size:
         return f"it has {have:,} bytes, not the {size:,} of the original"
-    if md5 is None:
-        return ""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    return "" if found == md5 else f"it is damaged (MD5 {found}, not {md5})"
+        found = hashlib.file_digest(file, "md5").hexdigest() if md5 else None
+    return None if found == md5 else f"it is damaged (MD5 {found}, not {md5})"
 
 
 def _bytes_of(path: Path) -> int:

@@ -18,9 +18,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from b2inst.data.download import address, download
-from b2inst.data.errors import DataError
 from b2inst.data.files import disk_errors, new_folder
 from b2inst.data.segmentation import measured
+from b2inst.data.wording import DataError
 
 SITE = "https://github.com"
 SPLITS = ("train", "val", "test")
@@ -49,11 +49,7 @@ _ABOUT = {
 
 
 def fetch_nuclei(
-    folder: Path | str,
-    *,
-    archive: Path | str | None = None,
-    mirror: str = SITE,
-    progress: bool = True,
+    folder: Path | str, *, archive: Path | str | None = None, mirror: str = SITE
 ) -> list[Path]:
     """Download, check, convert and split the nuclei: 464, 100 and 100 images.
 
@@ -64,7 +60,6 @@ def fetch_nuclei(
             must not exist, or be empty.
         archive: The zip, if it has been downloaded already.
         mirror: Address to use instead of ``https://github.com``.
-        progress: Whether to show progress bars.
 
     Returns:
         The annotation files of train, val and test.
@@ -73,8 +68,7 @@ def fetch_nuclei(
         DataError: The archive cannot be downloaded or is not that of the commit, the folder
             contains something else, or it cannot be written.
     """
-    folder = Path(folder).resolve()
-    url = f"{address(mirror)}/{_PATH}"
+    folder, url = Path(folder).resolve(), f"{address(mirror)}/{_PATH}"
     files = [folder / "annotations" / f"instances_{split}.json" for split in SPLITS]
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         if not all(file.is_file() and TREE in file.read_text() for file in files):
@@ -87,67 +81,42 @@ def fetch_nuclei(
         folder.parent.mkdir(parents=True, exist_ok=True)
         downloaded = folder.with_name(f".{folder.name}.zip")
         if archive is None:
-            download(url, downloaded, progress=progress)
+            download(url, downloaded)
         try:
             pictures = _read(Path(archive or downloaded))
         except DataError:
             downloaded.unlink(missing_ok=True)  # so that the next call downloads it again
             raise
         with new_folder(folder) as made:
-            _convert(pictures, made, progress)
+            _convert(pictures, made)
         downloaded.unlink(missing_ok=True)
     return files
 
 
-def assign_splits(kinds: Mapping[str, Hashable]) -> dict[str, str]:
-    """Split images, given their kinds by name, each kind in the same proportions.
-
-    Of n images of a kind, in the order of the SHA-256 of their names, the first round(0.15 n) are
-    val, the next round(0.15 n) are test, the others train.
-    """
-    groups = defaultdict[Hashable, list[str]](list)
-    for name, kind in kinds.items():
-        groups[kind].append(name)
-    splits = {}
-    for names in groups.values():
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-        count = round(0.15 * len(names))
-        for i, name in enumerate(names):
-            splits[name] = "val" if i < count else "test" if i < 2 * count else "train"
-    return splits
-
-
 def _read(archive: Path) -> dict[str, bytes]:
     """Content of the PNG files by path, in order; checked before any of it is decoded."""
+    needed = f"the archive needed is {SITE}/{_PATH}"
     try:
         with ZipFile(archive) as file:
             if (total := sum(member.file_size for member in file.infolist())) > _LIMIT:
-                raise DataError(f"would unpack to {total:,} bytes, not at most {_LIMIT:,}")
+                raise ValueError(f"it would unpack to {total:,} bytes, not at most {_LIMIT:,}")
             names = sorted(name for name in file.namelist() if name.endswith(".png"))
             pictures = {name: file.read(name) for name in names}
-    except DataError as error:
-        why = str(error)
-    except OSError as error:
-        why = f"cannot be read ({error.strerror})"
     except Exception as error:  # damaged archives cause errors of any type
-        why = f"is no valid zip archive ({error})"
-    else:
-        digest = hashlib.sha256()
-        for name, content in pictures.items():
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
-        if digest.hexdigest() == SHA256:
-            return pictures
-        why = f"has other content (SHA-256 {digest.hexdigest()}, not {SHA256})"
-    raise DataError(f"{archive}: {why}; the archive needed is {SITE}/{_PATH}")
+        raise DataError(f"{archive}: cannot be read as a zip ({error}); {needed}") from error
+    digest = hashlib.sha256()
+    for name, content in pictures.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    if (found := digest.hexdigest()) != SHA256:
+        raise DataError(f"{archive}: has other content (SHA-256 {found}, not {SHA256}); {needed}")
+    return pictures
 
 
-def _convert(pictures: Mapping[str, bytes], folder: Path, progress: bool) -> None:
-    for name in ("annotations", *SPLITS):
-        (folder / name).mkdir()
+def _convert(pictures: Mapping[str, bytes], folder: Path) -> None:
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
     kinds: dict[str, Hashable] = {}
-    for path, png in tqdm(pictures.items(), desc="nuclei", disable=not progress):
+    for path, png in tqdm(pictures.items(), desc="nuclei", disable=None):
         *_, name, role, _ = path.split("/")
         if role == "masks":  # they come after their image
             mask: Any = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -160,7 +129,18 @@ def _convert(pictures: Mapping[str, bytes], folder: Path, progress: bool) -> Non
         kinds[name] = (width, height, bool((rgb == rgb[..., :1]).all()))
         record = {"id": len(images) + 1, "file_name": f"{name}.png", "license": 1}
         images[name] = record | {"height": height, "width": width}
-    splits = assign_splits(kinds)
+    # Of n images of a kind, in the order of their names' SHA-256, round(0.15 n) are val, then as
+    # many test, and the others train.
+    groups = defaultdict[Hashable, list[str]](list)
+    for name in sorted(kinds, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
+        groups[kinds[name]].append(name)
+    splits: dict[str, str] = {}
+    for names in groups.values():
+        n = round(0.15 * len(names))
+        parts = {"val": names[:n], "test": names[n : 2 * n], "train": names[2 * n :]}
+        splits |= {name: split for split, part in parts.items() for name in part}
+    for folder_name in ("annotations", *SPLITS):
+        (folder / folder_name).mkdir()
     for path, png in pictures.items():
         *_, name, role, _ = path.split("/")
         if role == "images":

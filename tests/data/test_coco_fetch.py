@@ -21,7 +21,6 @@ def fetch(root: Path, site: Any, *splits: str, **options: Any) -> list[Path]:
         root,
         splits=splits or ("train", "val"),
         mirror=site.web.address,
-        progress=False,
         **options,
     )
 
@@ -59,7 +58,7 @@ def test_splits_come_whole_and_nothing_else(tmp_path: Path, site: Any) -> None:
         "/annotations/annotations_trainval2017.zip",
         "/zips/train2017.zip",
     ]
-    assert check_coco(tmp_path, progress=False).ok
+    assert check_coco(tmp_path).ok
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, site: Any) -> None:

@@ -104,12 +104,6 @@ def test_a_server_that_ignores_ranges_starts_anew(url: str, web: Any, target: Pa
     assert only_the_file_is_there(target)
 
 
-def test_a_file_that_became_shorter(url: str, web: Any, target: Path) -> None:
-    partly(target)
-    web.files["/f.zip"] = BODY[:100]
-    assert download(url, target).read_bytes() == BODY[:100]
-
-
 def test_what_is_complete_is_only_checked(url: str, web: Any, target: Path) -> None:
     partly(target, BODY)
     download(url, target, size=len(BODY), md5=MD5)

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from b2inst.cli import app
 from b2inst.data import CocoIndex, DataError, ImageRecord, check_coco, fetch_nuclei, find_split
-from b2inst.data.nuclei import COMMIT, assign_splits
+from b2inst.data.nuclei import COMMIT
 from b2inst.evaluation import evaluate, to_records
 from b2inst.structures import Instances
 
@@ -146,7 +146,7 @@ def converted(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if source.sha256:
             patch.setattr("b2inst.data.nuclei.SHA256", source.sha256)
         folder = tmp_path_factory.mktemp("converted") / "nuclei"
-        fetch_nuclei(folder, archive=source.archive, progress=False)
+        fetch_nuclei(folder, archive=source.archive)
     return folder
 
 
@@ -266,7 +266,7 @@ def test_annotation_files(source: Source, converted: Path) -> None:
 
 
 def test_the_check_says_ok(converted: Path) -> None:
-    assert check_coco(converted, progress=False).ok
+    assert check_coco(converted).ok
 
 
 def test_nothing_else_is_written(source: Source, converted: Path) -> None:
@@ -276,29 +276,20 @@ def test_nothing_else_is_written(source: Source, converted: Path) -> None:
     assert sum(1 for _ in converted.glob("*/*.png")) == source.counts["images"]
 
 
-def test_splits_by_the_digest_of_the_name() -> None:
-    # SHA-256: a ca97…, b 3e23…, c 2e7d…, d 18ac…, e 3f79…; round(0.15 · 5) = 1
-    of_five = {"d": "val", "c": "test", "b": "train", "e": "train", "a": "train"}
-    assert assign_splits(dict.fromkeys("abcde", 0)) == of_five
-    assert assign_splits(dict.fromkeys("edcba", 0)) == of_five
-    kinds = dict.fromkeys("abcde", "one") | {"another": "two"}
-    assert assign_splits(kinds) == of_five | {"another": "train"}
-
-
 def test_a_second_call_does_nothing(archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "nuclei"
-    first = fetch_nuclei(folder, archive=archive, progress=False)
+    first = fetch_nuclei(folder, archive=archive)
     assert [file.name for file in first] == [f"instances_{split}.json" for split in SPLITS]
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert fetch_nuclei(folder, archive=tmp_path / "nowhere.zip", progress=False) == first
+    assert fetch_nuclei(folder, archive=tmp_path / "nowhere.zip") == first
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
 
 
 def test_an_empty_folder_is_filled(archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "nuclei"
     folder.mkdir()
-    fetch_nuclei(folder, archive=archive, progress=False)
-    assert check_coco(folder, progress=False).ok
+    fetch_nuclei(folder, archive=archive)
+    assert check_coco(folder).ok
 
 
 def _add_file(folder: Path) -> None:
@@ -317,7 +308,7 @@ def test_other_files_are_never_overwritten(
     make(tmp_path / "nuclei")
     before = files(tmp_path)
     with pytest.raises(DataError, match="nuclei: is neither empty nor a complete") as error:
-        fetch_nuclei(tmp_path / "nuclei", archive=archive, progress=False)
+        fetch_nuclei(tmp_path / "nuclei", archive=archive)
     assert "choose another folder" in str(error.value)
     assert files(tmp_path) == before
 
@@ -326,10 +317,10 @@ def test_a_folder_that_has_lost_a_file_is_not_taken_for_whole(
     archive: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "nuclei"
-    fetch_nuclei(folder, archive=archive, progress=False)
+    fetch_nuclei(folder, archive=archive)
     (folder / "annotations/instances_val.json").unlink()
     with pytest.raises(DataError, match="nor a complete folder of the nuclei"):
-        fetch_nuclei(folder, archive=archive, progress=False)
+        fetch_nuclei(folder, archive=archive)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device")])
@@ -348,12 +339,12 @@ def test_interrupted_it_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", write_or_stop)
         with pytest.raises((KeyboardInterrupt, DataError)) as error:
-            fetch_nuclei(tmp_path / "nuclei", archive=archive, progress=False)
+            fetch_nuclei(tmp_path / "nuclei", archive=archive)
     if isinstance(stop, OSError):
         assert "No space left" in str(error.value)
     assert [*tmp_path.iterdir()] == []
-    fetch_nuclei(tmp_path / "nuclei", archive=archive, progress=False)
-    assert check_coco(tmp_path / "nuclei", progress=False).ok
+    fetch_nuclei(tmp_path / "nuclei", archive=archive)
+    assert check_coco(tmp_path / "nuclei").ok
 
 
 # --- archives that are not what they should be --------------------------------------------------
@@ -423,11 +414,11 @@ def _bomb(archive: Path) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
-    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "is no valid zip archive"),
-    "empty": (lambda path: path.write_bytes(b"") and None, "is no valid zip archive"),
-    "cut": (_cut, "is no valid zip archive"),
-    "damaged": (_damage, "is no valid zip archive"),
-    "missing": (lambda path: path.unlink(), "cannot be read (No such file"),
+    "no zip": (lambda path: path.write_bytes(b"<html>") and None, "cannot be read as a zip"),
+    "empty": (lambda path: path.write_bytes(b"") and None, "cannot be read as a zip"),
+    "cut": (_cut, "cannot be read as a zip"),
+    "damaged": (_damage, "cannot be read as a zip"),
+    "missing": (lambda path: path.unlink(), "cannot be read as a zip ([Errno 2] No such file"),
     "no members": (lambda path: ZipFile(path, "w").close(), "has other content (SHA-256 e3b0c442"),
     "a file changed": (_change_one, "has other content"),
     "files left out": (_leave_out_one, "has other content"),
@@ -451,7 +442,7 @@ def test_bad_archives_are_refused_and_nothing_is_written(
     bad = Path(shutil.copy(archive, tmp_path / "bad.zip"))
     spoil(bad)
     with pytest.raises(DataError) as error:
-        fetch_nuclei(tmp_path / "nuclei", archive=bad, progress=False)
+        fetch_nuclei(tmp_path / "nuclei", archive=bad)
     message = str(error.value)
     assert words in message
     assert message.startswith(str(bad))
@@ -466,8 +457,8 @@ def test_bytes_and_order_of_the_archive_do_not_matter(archive: Path, tmp_path: P
         for member in reversed(old.infolist()):
             if not member.is_dir():
                 new.writestr(member, old.read(member))
-    fetch_nuclei(tmp_path / "again", archive=again, progress=False)
-    fetch_nuclei(tmp_path / "nuclei", archive=archive, progress=False)
+    fetch_nuclei(tmp_path / "again", archive=again)
+    fetch_nuclei(tmp_path / "nuclei", archive=archive)
     assert files(tmp_path / "again") == files(tmp_path / "nuclei")
 
 
@@ -475,7 +466,7 @@ def test_bytes_and_order_of_the_archive_do_not_matter(archive: Path, tmp_path: P
 
 
 def fetch(folder: Path, web: Any) -> None:
-    fetch_nuclei(folder, mirror=web.address, progress=False)
+    fetch_nuclei(folder, mirror=web.address)
 
 
 def test_it_is_fetched(archive: Path, tmp_path: Path, web: Any) -> None:
@@ -484,7 +475,7 @@ def test_it_is_fetched(archive: Path, tmp_path: Path, web: Any) -> None:
     fetch(tmp_path / "nuclei", web)
     assert [path for path, _ in web.requests] == [f"{PATH}.zip", "/codeload"]
     assert [path.name for path in tmp_path.iterdir()] == ["nuclei"]
-    fetch_nuclei(tmp_path / "other", archive=archive, progress=False)
+    fetch_nuclei(tmp_path / "other", archive=archive)
     assert files(tmp_path / "nuclei") == files(tmp_path / "other")
     web.reset()
     fetch(tmp_path / "nuclei", web)
@@ -515,7 +506,7 @@ def test_other_content_is_fetched_anew_by_the_next_call(
     assert not (tmp_path / "nuclei").exists()
     web.files[f"{PATH}.zip"] = archive.read_bytes()
     fetch(tmp_path / "nuclei", web)
-    assert check_coco(tmp_path / "nuclei", progress=False).ok
+    assert check_coco(tmp_path / "nuclei").ok
 
 
 def test_interrupted_after_the_download_it_is_not_fetched_again(
@@ -523,9 +514,7 @@ def test_interrupted_after_the_download_it_is_not_fetched_again(
 ) -> None:
     web.files[f"{PATH}.zip"] = archive.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "b2inst.data.nuclei.assign_splits", lambda _: signal.raise_signal(signal.SIGINT)
-        )
+        patch.setattr("b2inst.data.nuclei.measured", lambda _: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             fetch(tmp_path / "nuclei", web)
     assert [path.name for path in tmp_path.iterdir()] == [".nuclei.zip"]
