@@ -13,11 +13,10 @@ from typing import Any
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from b2inst.data.errors import DataError
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
 from b2inst.data.segmentation import Segmentation, measured, to_rle
-from b2inst.data.wording import counted
+from b2inst.data.wording import DataError, counted
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -54,7 +53,7 @@ class Conversion:
             raise DataError(problem + remedy)
         self.skipped.append(problem)
 
-    def read(self, split: str, images: Iterable[Path], read: ReadObjects, progress: bool) -> None:
+    def read(self, split: str, images: Iterable[Path], read: ReadObjects) -> None:
         """Read the images of a split and their objects, as far as they are valid.
 
         Areas and boxes are those of the masks' pixels; objects that cover none are left out.
@@ -63,7 +62,7 @@ class Conversion:
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         flat = 0
-        for name, image in tqdm(file_names(images).items(), desc=split, disable=not progress):
+        for name, image in tqdm(file_names(images).items(), desc=split, disable=None):
             try:
                 height, width = probe_image(image)
                 objects = read(image, height, width)
@@ -103,7 +102,12 @@ class Conversion:
             for split, (links, content) in self._read.items():
                 (made / split).mkdir()
                 for name, image in links.items():
-                    _link(image, made / split / name)
+                    target = made / split / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    try:
+                        os.link(image.resolve(), target)
+                    except OSError:  # another disk, or a file system without links
+                        shutil.copyfile(image, target)
                 text = json.dumps(content | {"categories": named})
                 (made / f"annotations/instances_{split}.json").write_text(text, "utf-8")
 
@@ -116,11 +120,3 @@ class Conversion:
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"left out: {line}" for line in self.skipped]
         return "\n".join(lines)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or a file system without links
-        shutil.copyfile(source, target)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from b2inst.data.errors import DataError
+from b2inst.data.wording import DataError
 
 
 @contextmanager

@@ -14,11 +14,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from b2inst.data.conversion import SPLITS, Conversion
-from b2inst.data.errors import DataError
 from b2inst.data.images import walk_images
 from b2inst.data.segmentation import RLE
-
-LabelMap = NDArray[Any]  #: H×W whole numbers >= 0
+from b2inst.data.wording import DataError
 
 _IMAGE_FOLDERS, _MASK_FOLDERS = {"images", "image"}, {"masks", "mask", "labels", "label"}
 _MASK_NAME = re.compile(r"(.+?)(_cp_masks|_masks?|_labels?)")
@@ -33,13 +31,8 @@ def convert_label_maps(
     name: str = "object",
     components: bool = False,
     skip_bad: bool = False,
-    progress: bool = True,
 ) -> Conversion:
     """Write images and label maps as a COCO-format folder of one class; docs/data.md has more.
-
-    In a label map, 0 is background, and the pixels of any other number are one object. It is in
-    ``masks/`` or ``labels/`` beside ``images/`` under the image's name, or beside the image with
-    ``_masks``, ``_cp_masks``, ``_mask`` or ``_labels`` added to the name.
 
     Args:
         source: Folder of both, or of ``train/``, ``val/`` and ``test/`` with both.
@@ -48,7 +41,6 @@ def convert_label_maps(
         components: Whether masks are binary, and each connected region (8 neighbours, as
             scikit-image's ``label``) is an object.
         skip_bad: Leave out images that are bad or have no valid mask rather than raise.
-        progress: Whether to show progress bars.
 
     Raises:
         DataError: There are no pairs of image and mask, the masks are binary but ``components``
@@ -67,13 +59,15 @@ def convert_label_maps(
                 f"{masks[image]}: has {labels.shape[1]}×{labels.shape[0]} pixels but its image "
                 f"{image} has {width}×{height}"
             )
-        regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[1]
+        count, regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)
         numbered |= len(np.unique(labels[labels > 0])) > 1
-        several |= bool(regions.max() > 1)
-        return [(1, code) for code in encode_labels(regions if components else labels)]
+        several |= count > 2  # with the background
+        objects = np.asfortranarray(regions if components else labels)  # as COCO's run lengths
+        found = ((objects == k).view(np.uint8) for k in np.unique(objects) if k)
+        return [(1, coco_mask.encode(mask)) for mask in found]
 
     for split, pairs in splits.items():
-        conversion.read(split, pairs, read, progress)
+        conversion.read(split, pairs, read)
     if components and numbered:
         raise DataError(f"{source}: masks have several numbers; leave out --components")
     if several and not numbered and not components:
@@ -86,7 +80,7 @@ def convert_label_maps(
     return conversion
 
 
-def read_label_map(path: Path) -> LabelMap:
+def read_label_map(path: Path) -> NDArray[Any]:
     """The numbers of a mask file (of a palette, the indices), H×W, all >= 0.
 
     Raises:
@@ -102,33 +96,24 @@ def read_label_map(path: Path) -> LabelMap:
         ) from error
     problem = None
     if kind.startswith("JPEG"):
-        problem = "is a JPEG, which changes the numbers; save masks as PNG or TIFF"
+        problem = "is a JPEG, which changes the numbers"
     elif pages > 1:
-        problem = f"has {pages} pages; save a mask of one plane for each image"
+        problem = f"has {pages} pages, not one for its image"
     elif labels.ndim != 2:
-        problem = (
-            f"has colours ({kind}), not one number a pixel; number the objects 1, 2, … and save "
-            "them as 16-bit grey"
-        )
-    elif labels.dtype.kind == "f" and (labels % 1).any():
-        problem = "has fractions; objects are numbered 1, 2, …"
-    elif labels.min() < 0:
-        problem = f"has the number {labels.min():.0f}; background is 0, objects > 0"
+        problem = f"has colours ({kind}), not one number a pixel"
+    elif labels.min() < 0 or (labels % 1).any():
+        problem = "has negative numbers or fractions"
     if problem:
-        raise DataError(f"{path}: {problem}")
+        raise DataError(
+            f"{path}: {problem}; save masks as PNG or TIFF: background 0, objects 1, 2, …"
+        )
     return labels
-
-
-def encode_labels(labels: LabelMap) -> list[RLE]:
-    """The mask of each number above 0, in ascending order."""
-    labels = np.asfortranarray(labels)  # the order of COCO's run lengths
-    return [coco_mask.encode((labels == k).view(np.uint8)) for k in np.unique(labels) if k]
 
 
 def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
     """The mask of each image, by split."""
-    images: defaultdict[tuple[tuple[str, ...], str], list[Path]] = defaultdict(list)
-    masks: defaultdict[tuple[tuple[str, ...], str], list[Path]] = defaultdict(list)
+    images: defaultdict[tuple[Any, ...], list[Path]] = defaultdict(list)
+    masks: defaultdict[tuple[Any, ...], list[Path]] = defaultdict(list)
     for path in walk_images(conversion.source):
         stem = path.stem
         if _NO_MASK.fullmatch(stem):
@@ -139,9 +124,9 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
         base = match[1] if (match := _MASK_NAME.fullmatch(stem)) else stem
         if lower & _MASK_FOLDERS or (base != stem and not lower & _IMAGE_FOLDERS):
             for name in {stem, base}:
-                masks[place, name].append(path)
+                masks[*place, name].append(path)
         else:
-            images[place, stem].append(path)
+            images[*place, stem].append(path)
     if not masks:
         raise DataError(
             f"{conversion.source}: no mask of an image found; put them in images/ and masks/ under "
@@ -149,11 +134,11 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
         )
     splits: dict[str, dict[Path, Path]] = {}
     alone = {mask for found in masks.values() for mask in found}
-    for (place, stem), paths in images.items():
-        found = masks.get((place, stem)) or masks.get((place, stem.removesuffix("_img")), [])
+    for (*within, stem), paths in images.items():
+        found = masks.get((*within, stem)) or masks.get((*within, stem.removesuffix("_img")), [])
         alone.difference_update(found)
         if len(paths) == len(found) == 1:
-            split = SPLITS.get(place[0].lower(), "train") if place else "train"
+            split = SPLITS.get(within[0].lower(), "train") if within else "train"
             splits.setdefault(split, {})[paths[0]] = found[0]
         else:
             others = ", ".join(map(str, [*paths[1:], *found])) or "no mask"

@@ -11,8 +11,8 @@ import yaml
 from numpy.typing import NDArray
 
 from b2inst.data.conversion import SPLITS, Conversion
-from b2inst.data.errors import DataError
 from b2inst.data.images import walk_images
+from b2inst.data.wording import DataError
 
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
 
@@ -20,9 +20,7 @@ _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultraly
 Labels = list[tuple[int, NDArray[np.float64]]]
 
 
-def convert_yolo(
-    source: Path | str, folder: Path | str, *, skip_bad: bool = False, progress: bool = True
-) -> Conversion:
+def convert_yolo(source: Path | str, folder: Path | str, *, skip_bad: bool = False) -> Conversion:
     """Write a YOLO segmentation data set as a COCO-format folder; docs/data.md has more.
 
     Args:
@@ -30,7 +28,6 @@ def convert_yolo(
             ``labels/`` alone, whose classes have the names in ``classes.txt``, or numbers.
         folder: To write to; must not exist, or be empty.
         skip_bad: Leave out images whose file or labels are bad rather than raise.
-        progress: Whether to show progress bars.
 
     Raises:
         DataError: The source is no such data set, or (without ``skip_bad``) a file of it is bad,
@@ -44,24 +41,24 @@ def convert_yolo(
     without: list[Path] = []
 
     def read(image: Path, height: int, width: int) -> list[tuple[int, Any]]:
-        file = _label_file(image)
+        places = _label_places(image)
+        file = next(filter(Path.is_file, places), None)
         if file is None:
-            without.append(image)
+            without.append(places[0])
             return []
         labels = read_yolo_labels(file, names)
         if names is None:
             largest = max((index for index, _ in labels), default=-1)
             categories.update({index + 1: str(index) for index in range(largest + 1)})
         # Files have about six digits; two decimals restore coordinates that were whole.
-        polygons = [(points * (width, height)).round(2).ravel().tolist() for _, points in labels]
-        return [(index + 1, [p]) for (index, _), p in zip(labels, polygons, strict=True)]
+        size = (width, height)
+        return [(k + 1, [(points * size).round(2).ravel().tolist()]) for k, points in labels]
 
     for split, images in splits.items():
-        conversion.read(split, images, read, progress)
+        conversion.read(split, images, read)
     if len(without) == sum(map(len, splits.values())):
         raise DataError(
-            f"{source}: none of its images has a label file; the first's place is "
-            f"{_parallel(without[0].parent) / without[0].stem}.txt"
+            f"{source}: none of its images has a label file; the first's place is {without[0]}"
         )
     if without:
         conversion.notes.append(f"images without label file, taken as empty: {len(without)}")
@@ -71,25 +68,26 @@ def convert_yolo(
 
 def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labels:
     """Read a label file; DataError if a line is no polygon in the image or of an unknown class."""
-    objects, boxes = [], []
+    objects = []
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         where, fields = f"{path}, line {number}", line.split()
-        if len(fields) in (0, 5):
-            boxes += [number] * bool(fields)
+        if not fields:
             continue
+        if len(fields) == 5:
+            raise DataError(f"{where}: is a box, which has no mask; outline objects as polygons")
         try:
-            values = np.array(fields, dtype=np.float64)
+            index, *numbers = map(float, fields)
+            points = np.reshape(numbers, (-1, 2))
         except ValueError:
-            raise DataError(f"{where}: {line!r:.60} is not numbers with spaces between") from None
-        if len(values) < 7 or len(values) % 2 == 0:
+            points = np.empty((0, 2))
+        if len(points) < 3:
             raise DataError(
-                f"{where}: has {len(values)} numbers, not a class index and three or more points x "
-                "y (predictions have a score at the end; save them without)"
+                f"{where}: {line!r:.60} is not a class index and three or more points x y "
+                "(predictions have a score at the end; save them without)"
             )
-        if (index := values[0]) < 0 or index % 1 or (names and int(index) not in names):
+        if index < 0 or index % 1 or (names and index not in names):
             known = f"one of the {len(names)} named classes" if names else "a whole number >= 0"
             raise DataError(f"{where}: class index {fields[0]} is not {known}")
-        points = values[1:].reshape(-1, 2)
         inside = (points >= -_TOLERANCE) & (points <= 1 + _TOLERANCE)
         if not inside.all():
             raise DataError(
@@ -97,24 +95,14 @@ def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labe
                 "the image's width and y by its height"
             )
         objects.append((int(index), points.clip(0, 1)))
-    if boxes:
-        raise DataError(
-            f"{path}: {len(boxes)} of {len(boxes) + len(objects)} objects are boxes, which have no "
-            f"mask (the first in line {boxes[0]}); outline them as polygons"
-        )
     return objects
 
 
-def _label_file(image: Path) -> Path | None:
-    """In ``labels/`` parallel to ``images/``, else beside the image."""
-    files = [folder / f"{image.stem}.txt" for folder in (_parallel(image.parent), image.parent)]
-    return next((file for file in files if file.is_file()), None)
-
-
-def _parallel(folder: Path) -> Path:
-    """The folder with its last part ``images`` replaced, as Ultralytics finds labels."""
-    before, images, after = f"{folder.absolute().as_posix()}/".rpartition("/images/")
-    return Path(f"{before}/labels/{after}") if images else folder
+def _label_places(image: Path) -> list[Path]:
+    """In ``labels/`` parallel to the last ``images/``, as Ultralytics finds it, else beside."""
+    before, images, after = image.absolute().as_posix().rpartition("/images/")
+    places = [Path(f"{before}/labels/{after}"), image] if images else [image]
+    return [place.with_suffix(".txt") for place in places]
 
 
 def _read_text(path: Path) -> str:
@@ -146,18 +134,14 @@ def _class_names(root: Path, config: Mapping[str, Any]) -> dict[int, str] | None
     names = config.get("names")
     if not names and (file := root / "classes.txt").is_file():
         names = _read_text(file).rstrip().splitlines()
-    if not names:
-        return None
-    if isinstance(names, list):
-        names = dict(enumerate(names))
     try:
-        return {int(index): str(name).strip() for index, name in names.items()}
-    except (AttributeError, ValueError):
+        found = dict(enumerate(names)) if isinstance(names, list) else dict(names or {})
+        return {int(index): str(name).strip() for index, name in found.items()} or None
+    except ValueError:
         raise DataError(f"{root}: names must be a list, or 0: name, 1: name, …") from None
 
 
 def _find_images(root: Path, config: Mapping[str, Any]) -> dict[str, list[Path]]:
-    """Images by split."""
     entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in ("", "null", "~")}
     if not entries:
         folders = [(s, p) for s in SPLITS for p in (f"images/{s}", f"{s}/images")]

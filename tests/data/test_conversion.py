@@ -44,7 +44,7 @@ def convert(image: Path, out: Path) -> Conversion:
         return [(3, SQUARE), (1, sliver), (1, code)] if path == other else []
 
     conversion = Conversion(image.parent, out)
-    conversion.read("train", [other, image], read, False)
+    conversion.read("train", [other, image], read)
     conversion.write({1: "dog", 3: "cat"})
     return conversion
 
@@ -116,7 +116,7 @@ def test_it_is_whole_or_not_there(
 
 def test_a_data_set_without_objects_is_an_error(image: Path, tmp_path: Path) -> None:
     conversion = Conversion(image.parent, tmp_path / "out")
-    conversion.read("train", [image], lambda *_: [], False)
+    conversion.read("train", [image], lambda *_: [])
     with pytest.raises(DataError, match="no image has an object"):
         conversion.write({1: "dog"})
     assert not (tmp_path / "out").exists()

@@ -7,14 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from b2inst.data import DataError, check_coco, convert_label_maps
-from b2inst.data.label_maps import encode_labels, read_label_map
+from b2inst.data.label_maps import read_label_map
 
 #: 20×30: object 1 touches object 2, object 300 has two pieces.
 LABELS = np.zeros((20, 30), np.uint16)
@@ -39,27 +36,12 @@ def write(root: Path, files: dict[str, np.ndarray | None]) -> Path:
 
 def converted(source: Path, split: str = "train", **options: Any) -> dict[str, Any]:
     out = source.parent / "out"
-    convert_label_maps(source, out, progress=False, **options)
+    convert_label_maps(source, out, **options)
     return json.loads((out / f"annotations/instances_{split}.json").read_text())
 
 
 def areas(content: dict[str, Any]) -> list[int]:
     return [annotation["area"] for annotation in content["annotations"]]
-
-
-@given(
-    hnp.arrays(
-        st.sampled_from([np.uint8, np.int32, np.uint16]),
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
-        elements=st.integers(0, 4),
-    )
-)
-def test_run_lengths_are_those_of_each_mask(labels: np.ndarray) -> None:
-    expected = [
-        coco_mask.encode(np.asfortranarray(labels == number, dtype=np.uint8))
-        for number in np.unique(labels[labels > 0])
-    ]
-    assert encode_labels(labels) == expected
 
 
 def test_objects_boxes_and_class(tmp_path: Path) -> None:
@@ -76,7 +58,7 @@ def test_objects_boxes_and_class(tmp_path: Path) -> None:
         found = coco_mask.decode(annotation["segmentation"])
         np.testing.assert_array_equal(found, number == LABELS)
     assert (tmp_path / "out/train/a.tif").samefile(root / "images/a.tif")
-    report = check_coco(tmp_path / "out", progress=False)
+    report = check_coco(tmp_path / "out")
     assert report.ok, str(report)
 
 
@@ -113,7 +95,7 @@ def test_splits_are_kept(tmp_path: Path) -> None:
     files = {f"{s}/{kind}/a.tif": None for s in ("test", "train") for kind in ("images", "masks")}
     root = write(tmp_path / "set", files)
     write(root, {"train/masks/a.tif": LABELS, "test/masks/a.tif": EMPTY})
-    conversion = convert_label_maps(root, tmp_path / "out", progress=False)
+    conversion = convert_label_maps(root, tmp_path / "out")
     assert list(conversion.splits.items()) == [("train", (1, 0, 3)), ("test", (1, 1, 0))]
 
 
@@ -154,8 +136,8 @@ def test_indices_of_a_palette_are_the_numbers(tmp_path: Path) -> None:
         ("m.png", np.repeat(ONE[:, :, None], 3, axis=2), r"has colours \(PNG RGB\)"),
         ("m.png", np.repeat(ONE[:, :, None], 2, axis=2), r"has colours \(PNG LA\)"),
         ("m.jpg", ONE, r"is a JPEG, which changes the numbers"),
-        ("m.tif", LABELS.astype(np.int32) - 1, r"has the number -1"),
-        ("m.tif", LABELS.astype(np.float32) / 2, r"has fractions"),
+        ("m.tif", LABELS.astype(np.int32) - 1, r"has negative numbers"),
+        ("m.tif", LABELS.astype(np.float32) / 2, r"has negative numbers or fractions"),
     ],
 )
 def test_what_is_no_label_map(tmp_path: Path, name: str, pixels: np.ndarray, message: str) -> None:
@@ -227,7 +209,7 @@ def test_a_label_map_of_one_object_in_pieces(tmp_path: Path) -> None:
         ({"masks/a.tif": LABELS}, r"a.png: must have one mask .*a.png, .*a.tif"),
         ({"images/a.tif": None}, r"must have one mask of its name, but has .*images/a"),
         ({"images/b.png": None, "masks/b.png": LABELS.T}, r"b.png: has 20×30 pixels but its image"),
-        ({"images/b.png": None, "masks/b.tif": LABELS.astype(np.int32) - 1}, r"the number -1"),
+        ({"images/b.png": None, "masks/b.tif": LABELS.astype(np.int32) - 1}, r"negative numbers"),
     ],
 )
 def test_pairs_that_are_none(
@@ -239,7 +221,7 @@ def test_pairs_that_are_none(
     with pytest.raises(DataError, match=message) as error:
         converted(root)
     assert str(error.value).endswith("; correct it or go on with --skip-bad")
-    conversion = convert_label_maps(root, tmp_path / "out", skip_bad=True, progress=False)
+    conversion = convert_label_maps(root, tmp_path / "out", skip_bad=True)
     ambiguous = {"masks/a.tif", "images/a.tif"} & files.keys()
     assert conversion.splits["train"][0] == (1 if ambiguous else 2)
     assert len(conversion.skipped) == 1
