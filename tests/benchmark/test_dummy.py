@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from b2inst.benchmark import BenchmarkError
-from b2inst.benchmark.dummy import DummyDetections
-from b2inst.benchmark.samples import Sample
+from b2inst.benchmark.stages import DummyDetections, Sample
 from b2inst.models import CATALOG, create_model
 
 
