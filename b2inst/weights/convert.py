@@ -49,8 +49,6 @@ def convert(
     source, target = Path(source), Path(target)
     if not target.parent.is_dir():
         raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
     if target.exists() and not overwrite:
         raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
     tensors = read_checkpoint(source)

@@ -8,7 +8,6 @@ nothing but such arrays.
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 from collections import OrderedDict
@@ -27,7 +26,7 @@ from b2inst.weights.errors import WeightsError
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read tensors by name from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
 
     Of a file that has more (optimiser, author, …), only "model", "state_dict" or (in Caffe2's
@@ -38,7 +37,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         WeightsError: The file is missing or damaged, needs anything but tensors and plain values,
             or has no tensors by name.
     """
-    path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
