@@ -14,12 +14,11 @@ except ImportError as error:
         "github.com/facebookresearch/detectron2 (docs/detectron2.md says how)"
     ) from error
 
-from b2inst.integrations.detectron2.config import (
+from b2inst.integrations.detectron2.meta_arch import (
+    B2InstSegmenter,
     add_b2inst_config,
-    build_segmenter,
     config_file,
     export,
 )
-from b2inst.integrations.detectron2.meta_arch import B2InstSegmenter
 
-__all__ = ["B2InstSegmenter", "add_b2inst_config", "build_segmenter", "config_file", "export"]
+__all__ = ["B2InstSegmenter", "add_b2inst_config", "config_file", "export"]
