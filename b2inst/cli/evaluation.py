@@ -187,9 +187,7 @@ def _check_new(*paths: Path, overwrite: bool) -> None:
     """Check that no output file exists yet, before the work of making it."""
     for path in paths:
         if os.path.lexists(path) and not overwrite:
-            raise FileExistsError(
-                f"{path}: already exists; choose another output, or replace it with --overwrite"
-            )
+            raise FileExistsError(f"{path}: already exists; choose another, or add --overwrite")
 
 
 def _predict(

@@ -30,7 +30,7 @@ def table(
     ] = None,
     jobs: Annotated[int | None, Option(min=1, help="Number of runs at a time.")] = None,
     machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
-    launcher: Annotated[Literal["local", "slurm"], Option(help="Where runs are started.")] = "local",
+    launcher: Annotated[Literal["local", "slurm"], Option(help="Where to start runs.")] = "local",
     slurm: Annotated[list[str] | None, Option(help="For sbatch, as partition=gpu,mem=9G.")] = None,
     rerun: Annotated[bool, Option("--rerun", help="Repeat runs of other code versions.")] = False,
     render: Annotated[bool, Option("--render", help="Run nothing, show what there is.")] = False,
@@ -203,19 +203,12 @@ def report(
     profile: opt.ProfileName = "tiny",
     published: Annotated[bool, Option("--published", help="Of the published results.")] = False,
 ) -> None:
-    """Write a page of all results of a profile.
-
-    If nothing has been run yet, names the page of the published results.
-    """
+    """Write a page of all results of a profile."""
     from b2inst.experiments import Workspace
     from b2inst.viz.report import make_report
 
     workspace = Workspace.here()
-    page = workspace.published / profile / "index.html"
-    if published or not page.is_file() or (workspace.results / profile).is_dir():
-        page = make_report(profile, workspace, published=published)
-    else:
-        typer.echo("nothing has been run here yet; these are the published results:")
+    page = make_report(profile, workspace, published=published)
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 

@@ -105,7 +105,7 @@ class RunOptions:
 
     profile: ProfileName = "tiny"
     start: Annotated[Path | None, Option(help="Weights to start from: b2inst or R-50.pkl.")] = None
-    batch_size: Annotated[int | None, Option(min=1, help="Images per step; scales schedule.")] = None
+    batch_size: Annotated[int | None, Option(min=1, help="Images a step; scales schedule.")] = None
     device: Annotated[str | None, Option(help="cpu, cuda, auto (default: the profile's).")] = None
     devices: Annotated[int | None, Option(min=1, help="GPUs or CPU processes per run.")] = None
     recompute: Annotated[bool, Option("--recompute", help="Need less memory, more time.")] = False
