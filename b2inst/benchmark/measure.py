@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from b2inst.benchmark.stages import (
     STAGES,
-    BenchmarkError,
     DummyDetections,
     Sample,
     TimedModel,
@@ -33,6 +32,10 @@ from b2inst.weights import load_model
 
 _WARM_UP = 3  # images per model
 _CLASSES = 80  # of COCO
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that cannot be run; the message is one line with a remedy."""
 
 
 @dataclass(frozen=True)
