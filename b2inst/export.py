@@ -9,7 +9,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,8 +81,6 @@ def export_model(
     out = Path(out or weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}"))
     if out.suffix != suffix:
         raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
-    if not out.parent.is_dir():
-        raise WeightsError(f"{out}: there is no folder {out.parent}; make it first")
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
             raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
@@ -99,6 +96,7 @@ def export_model(
         image = model.preprocessor.resized(as_array(read_image(file)))
         return model.preprocessor([image]).images.numpy()
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
         _write_onnx(network, plain, opset=opset)
@@ -148,10 +146,10 @@ class _Network(nn.Module):
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
+        norms = (nn.BatchNorm2d, FrozenBatchNorm2d)
         for parent in list(self.model.modules()):
             for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-                fused = isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d)
-                if fused and isinstance(conv, nn.Conv2d):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, norms):
                     setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                     setattr(parent, norm_name, nn.Identity())
         self.names: list[str] = []
@@ -167,12 +165,11 @@ class _Network(nn.Module):
             scorer = model.scoring_head
             needed = () if scorer is None else scorer.pooler.strides
             features = {stride: features[stride] for stride in needed}
-            for field in fields(outputs):
-                value = getattr(outputs, field.name)
+            for name, value in vars(outputs).items():
                 if isinstance(value, list):
-                    named |= {f"head.{field.name}.{i}": level for i, level in enumerate(value)}
+                    named |= {f"head.{name}.{i}": level for i, level in enumerate(value)}
                 else:
-                    named[f"head.{field.name}"] = value
+                    named[f"head.{name}"] = value
             named["bases.maps"] = bases.maps
             if bases.boundary_logits is not None:
                 named["bases.boundary_logits"] = bases.boundary_logits

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from b2inst.models import Segmenter
 from b2inst.models.building import MSRA_BGR
-from b2inst.weights.detectron2 import body_depth, fcos_names
-from b2inst.weights.published import Publisher, Table, channels, new_model
+from b2inst.weights.detectron2 import STAGES, fcos_names
+from b2inst.weights.published import Publisher, Table, channels, new_model, resnet_depth
 
 NAMES: Table = (
     *fcos_names("instance_head"),
@@ -38,7 +38,7 @@ _PROJECT = re.compile(r"(?:basis_module|mask_branch)\.tower\.\d+\.weight")
 
 def _build(tensors: Mapping[str, Tensor], source: str) -> Segmenter:
     """Family, depth, levels, classes, bases and attention size are read off the tensors."""
-    depth = body_depth(tensors)
+    depth = resnet_depth(tensors, STAGES)
     project = next((name for name in tensors if _PROJECT.fullmatch(name)), "basis_module.tower")
     bases = channels(tensors, project)
     options: dict[str, Any] = {"num_bases": bases, "msra": True, "frozen_norm": True}

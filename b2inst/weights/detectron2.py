@@ -20,6 +20,9 @@ from b2inst.weights.published import (
     translate,
 )
 
+#: Stages of the ResNet below a pyramid.
+STAGES = tuple(f"backbone.bottom_up.res{n}" for n in (2, 3, 4, 5))
+
 #: The ResNet. torchvision counts its stages from 1.
 _RESNET_NAMES: Table = (
     ("stem.conv1", "conv1"),
@@ -124,14 +127,9 @@ def imagenet_resnet(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, 
     return {f"backbone.body.{own[other]}": tensors[name] for name, other in dotted.items()}
 
 
-def body_depth(tensors: Mapping[str, Tensor]) -> int:
-    """Depth of the ResNet below a pyramid; ValueError if not 50 or 101."""
-    return resnet_depth(tensors, [f"backbone.bottom_up.res{n}" for n in (2, 3, 4, 5)])
-
-
 def _build(tensors: Mapping[str, Tensor], _: str) -> Segmenter:
     """Family, depth and classes are read off the tensors."""
-    depth = body_depth(tensors)
+    depth = resnet_depth(tensors, STAGES)
     if _CENTERMASK in tensors:
         family, classes = "centermask", channels(tensors, _CENTERMASK)
     else:

@@ -70,23 +70,20 @@ def read_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
         what stays in Python; and the network.
     """
     extra = RUNTIMES[path.suffix]
-    for file in (path, path if extra == "onnx" else path.with_suffix(".bin")):
-        if not file.is_file():
-            raise WeightsError(f"{file}: no such file")
     read, module = (_read_onnx, "onnxruntime") if extra == "onnx" else (_read_openvino, extra)
     runtime = import_extra(module, extra)
     try:
         metadata, run = read(runtime, path)
     except Exception as error:  # the runtimes' own exceptions have no common base
         reason = str(error).split("\n")[0]
-        raise WeightsError(f"{path}: is damaged, or no model of {extra} ({reason})") from error
+        raise WeightsError(
+            f"{path}: missing, damaged, or no model of {extra} ({reason})"
+        ) from error
     try:
         card = json.loads(metadata["b2inst"])
         tensors = safetensors.torch.load(base64.b64decode(metadata["b2inst_weights"]))
     except (KeyError, ValueError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: holds no b2inst recipe; give a file written by b2inst export"
-        ) from error
+        raise WeightsError(f"{path}: no b2inst recipe; give a file of b2inst export") from error
     return card, tensors, run
 
 

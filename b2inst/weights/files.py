@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from b2inst.data.files import replacing
 from b2inst.models import Segmenter
 from b2inst.models.catalog import create_model
 from b2inst.weights.errors import WeightsError
@@ -46,15 +47,12 @@ def save_model(
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes or {}))})
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes or {}))})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise WeightsError(
-            f"{path}: weights could not be written ({error}); free disk space or choose another "
-            "folder"
+            f"{path}: weights could not be written ({error}); free disk space or save elsewhere"
         ) from error
 
 
@@ -101,8 +99,7 @@ def load_model(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:500]
         raise WeightsError(
-            f"{path}: the model cannot be built ({reason}); load it with the version of b2inst "
-            "that wrote it"
+            f"{path}: cannot be loaded ({reason}); use the version of b2inst that wrote it"
         ) from error
     model.category_ids = tuple(card["category_ids"])
     model.to(device).precision = precision

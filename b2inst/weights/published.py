@@ -117,35 +117,21 @@ class Publisher:
             model = self.build(tensors, source)
         except ValueError as error:
             raise WeightsError(f"{source}: {error}; {self.remedy}") from error
-        tensors = self.rearrange(tensors)
-        own = self.own_names(tensors)
-        if problems := self._problems(tensors, own, model.state_dict()):
-            raise WeightsError(
-                f"{source}: does not fit {model.recipe['name']}, the nearest model: "
-                f"{'; '.join(problems)}; {self.remedy}"
-            )
-        model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
-        return model
-
-    def _problems(
-        self, tensors: Mapping[str, Tensor], own: Mapping[str, str], state: Mapping[str, Tensor]
-    ) -> list[str]:
-        known = {name for name, ours in own.items() if ours in state}
-        unknown = [n for n in tensors if n not in known and not self.not_needed.fullmatch(n)]
-        missing = [name for name in state if name not in own.values()]
+        tensors, state = self.rearrange(tensors), model.state_dict()
+        own = {name: ours for name, ours in self.own_names(tensors).items() if ours in state}
+        unknown = [n for n in tensors if n not in own and not self.not_needed.fullmatch(n)]
         problems = [f"unknown {grouped(unknown)}"] if unknown else []
-        problems += [f"nothing for our {grouped(missing)}"] if missing else []
-        problems += [
-            f"{name} is {_size(tensors[name])}, ours is {_size(state[ours])}"
-            for name, ours in own.items()
-            if name in known and tensors[name].shape != state[ours].shape
-        ]
         for name, values in self.constants.items():
             found = tensors.get(name, torch.tensor(values)).flatten().float()
             if found.shape != (len(values),) or not found.allclose(torch.tensor(values).float()):
                 problems.append(f"{name} is {found.tolist()}, ours is {list(values)}")
-        return problems
-
-
-def _size(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"
+        try:
+            model.load_state_dict({ours: tensors[name] for name, ours in own.items()})
+        except RuntimeError as error:  # tensors are missing or misshaped
+            problems.append(" ".join(str(error).split()))
+        if problems:
+            raise WeightsError(
+                f"{source}: does not fit {model.recipe['name']}, the nearest model: "
+                f"{'; '.join(problems)}; {self.remedy}"
+            )
+        return model
