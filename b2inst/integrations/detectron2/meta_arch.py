@@ -79,8 +79,7 @@ class B2InstSegmenter(nn.Module):
                 image's own).
 
         Raises:
-            ValueError: Training without ``instances`` or masks, or with a class that the model
-                does not have.
+            ValueError: Training with a class that the model does not have.
         """
         if self.training:
             samples = [self._sample(entry) for entry in batched_inputs]
@@ -107,19 +106,12 @@ class B2InstSegmenter(nn.Module):
         return preprocessor.resized(_whole(image).permute(1, 2, 0).numpy())
 
     def _sample(self, entry: dict[str, Any]) -> tuple[Tensor, Targets]:
-        name = entry.get("file_name", "an input")
-        if "instances" not in entry:
-            raise ValueError(
-                f"no instances to train on in {name}: give the mapper annotated data and "
-                "is_train=True"
-            )
         image, targets = self._rgb(entry["image"]), _to_targets(entry["instances"])
-        classes = self.segmenter.recipe.get("num_classes")
-        if classes is not None and len(targets) and int(targets.labels.max()) >= classes:
-            raise ValueError(
-                f"{name} has class {int(targets.labels.max())}, but the model knows {classes}, "
-                "from 0: set MODEL.B2INST.NUM_CLASSES"
-            )
+        classes = self.segmenter.recipe["num_classes"]
+        if (targets.labels >= classes).any():
+            highest = int(targets.labels.max())
+            name = entry.get("file_name", "an input")
+            raise ValueError(f"{name} has class {highest}: set MODEL.B2INST.NUM_CLASSES above it")
         size = self.segmenter.preprocessor.fixed_size
         if size not in (None, image.shape[1:]):
             image, targets = _resized_to(size, _whole(image), targets)
@@ -150,10 +142,6 @@ def _to_targets(instances: Instances) -> Targets:
     """
     masks = torch.zeros((0, *instances.image_size), dtype=torch.bool)
     if len(instances):
-        if not instances.has("gt_masks"):
-            raise ValueError(
-                "objects without gt_masks: set MODEL.MASK_ON to True, and train on data with masks"
-            )
         bitmaps = instances.gt_masks
         if isinstance(bitmaps, PolygonMasks):
             bitmaps = BitMasks.from_polygon_masks(bitmaps, *instances.image_size)
