@@ -8,10 +8,10 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -25,21 +25,22 @@ from b2inst.data import CocoIndex, DataError, find_split, find_splits, read_imag
 from b2inst.data.images import as_array, walk_images
 from b2inst.models import BasisSegmenter, Segmenter
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.exported import RUNTIMES, import_extra, replace_network
+from b2inst.weights.exported import import_extra, replace_network
 from b2inst.weights.files import load_model, model_card
 
 Runtime = Literal["onnx", "openvino"]
 
+#: Reads an image file for the network.
+_Read = Callable[[Path], np.ndarray]
+
 os.environ.setdefault("NNCF_CI", "1")  # disables nncf's usage reports
 
-#: Since 21, ONNX has a group norm of its own, which OpenVINO computes at once and in float32. ONNX
-#: Runtime is faster with the operations it consisted of before.
-_OPSETS: dict[Runtime, int] = {"onnx": 18, "openvino": 21}
-_NEEDED: dict[tuple[Runtime, bool], tuple[str, ...]] = {
-    ("onnx", False): (),
-    ("onnx", True): ("onnxruntime.quantization",),
-    ("openvino", False): ("openvino",),
-    ("openvino", True): ("openvino", "nncf"),
+#: Ending of files, module that is needed, and version of ONNX's operators. Since 21, ONNX has a
+#: group norm of its own, which OpenVINO computes at once and in float32. ONNX Runtime is faster
+#: with the operations it consisted of before.
+_RUNTIMES: dict[Runtime, tuple[str, str, int]] = {
+    "onnx": (".onnx", "onnxruntime", 18),
+    "openvino": (".xml", "openvino", 21),
 }
 
 
@@ -76,35 +77,37 @@ def export_model(
         FileExistsError: The file exists.
     """
     weights, int8 = Path(weights), calibration is not None
-    suffix = next(ending for ending, runtime in RUNTIMES.items() if runtime == to)
-    default = weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}")
-    out = default if out is None else Path(out)
+    suffix, module, opset = _RUNTIMES[to]
+    out = Path(out or weights.with_name(f"{weights.stem}{'-int8' if int8 else ''}{suffix}"))
     if out.suffix != suffix:
         raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
-    if not out.parent.is_dir():
-        raise WeightsError(f"{out}: there is no folder {out.parent}; make it first")
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
             raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
-    for module in ("onnx", "onnxscript", *_NEEDED[to, int8]):
-        import_extra(module, to)
+    for name in ("onnx", "onnxscript", module):
+        import_extra(name, to)
     model = load_model(weights)
     if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
         raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
     network = _Network(model).eval()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def read(file: Path) -> np.ndarray:
+        image = model.preprocessor.resized(as_array(read_image(file)))
+        return model.preprocessor([image]).images.numpy()
+
+    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         plain = Path(folder) / "network.onnx"
-        _write_onnx(network, plain, opset=_OPSETS[to])
-        inputs = _Inputs(model, calibration or ())
+        _write_onnx(network, plain, opset=opset)
         exported = {"runtime": to, "int8": int8, "weights": digest, "stride": network.stride}
         replace_network(model, nn.Identity())
         metadata = {
             "b2inst": json.dumps(model_card(weights) | {"exported": exported}),
             "b2inst_weights": base64.b64encode(safetensors.torch.save(model.state_dict())).decode(),
         }
-        write = _finish_onnx if to == "onnx" else _finish_openvino
-        for made in write(plain, inputs, metadata, int8):
+        finish = _finish_onnx if to == "onnx" else _finish_openvino
+        for made in finish(plain, metadata, calibration, read):
             made.replace(out.with_suffix(made.suffix))
     return out
 
@@ -143,11 +146,10 @@ class _Network(nn.Module):
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
+        norms = (nn.BatchNorm2d, FrozenBatchNorm2d)
         for parent in list(self.model.modules()):
             for (name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
-                if isinstance(conv, nn.Conv2d) and isinstance(
-                    norm, nn.BatchNorm2d | FrozenBatchNorm2d
-                ):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, norms):
                     setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                     setattr(parent, norm_name, nn.Identity())
         self.names: list[str] = []
@@ -163,12 +165,11 @@ class _Network(nn.Module):
             scorer = model.scoring_head
             needed = () if scorer is None else scorer.pooler.strides
             features = {stride: features[stride] for stride in needed}
-            for field in fields(outputs):
-                value = getattr(outputs, field.name)
+            for name, value in vars(outputs).items():
                 if isinstance(value, list):
-                    named |= {f"head.{field.name}.{i}": level for i, level in enumerate(value)}
+                    named |= {f"head.{name}.{i}": level for i, level in enumerate(value)}
                 else:
-                    named[f"head.{field.name}"] = value
+                    named[f"head.{name}"] = value
             named["bases.maps"] = bases.maps
             if bases.boundary_logits is not None:
                 named["bases.boundary_logits"] = bases.boundary_logits
@@ -176,26 +177,6 @@ class _Network(nn.Module):
         named = {f"features.{stride}": level for stride, level in features.items()} | named
         self.names = list(named)
         return list(named.values())
-
-
-class _Inputs:
-    """Preprocessed images, as an iterable and as ONNX Runtime's calibration data reader."""
-
-    def __init__(self, model: Segmenter, files: Sequence[Path]) -> None:
-        self._preprocessor = model.preprocessor
-        self._files = files
-        self._rest = iter(self)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for file in self._files:
-            image = self._preprocessor.resized(as_array(read_image(file)))
-            yield self._preprocessor([image]).images.numpy()
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(({"images": image} for image in self._rest), None)
 
 
 def _last_convolutions(nodes: Iterable[tuple[str, bool, list[str], list[str]]]) -> list[str]:
@@ -218,15 +199,14 @@ def _write_onnx(network: _Network, path: Path, *, opset: int) -> None:
     size = network.model.preprocessor.fixed_size
     # No side of a level is 1, which would be taken for a constant.
     example = torch.zeros(2, 3, *(size or (256, 384)))
+    varying = dict.fromkeys((0,) if size else (0, 2, 3), torch.export.Dim.DYNAMIC)
     with torch.inference_mode():
         network(example)
     program = torch.onnx.export(
         network,
         (example,),
         dynamo=True,
-        dynamic_shapes={
-            "images": dict.fromkeys((0,) if size else (0, 2, 3), torch.export.Dim.DYNAMIC)
-        },
+        dynamic_shapes={"images": varying},
         input_names=["images"],
         output_names=network.names,
         opset_version=opset,
@@ -236,11 +216,13 @@ def _write_onnx(network: _Network, path: Path, *, opset: int) -> None:
     program.save(path)
 
 
-def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool) -> list[Path]:
+def _finish_onnx(
+    plain: Path, metadata: dict[str, str], calibration: Sequence[Path] | None, read: _Read
+) -> list[Path]:
     import onnx
 
-    if int8:
-        from onnxruntime.quantization import QuantFormat, quantize_static
+    if calibration is not None:
+        from onnxruntime.quantization import quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         quant_pre_process(plain, plain, skip_optimization=True, skip_symbolic_shape=True)
@@ -248,11 +230,11 @@ def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: b
             (node.name, node.op_type == "Conv", list(node.input), list(node.output))
             for node in onnx.load(plain).graph.node
         )
+        images = ({"images": read(file)} for file in calibration)
         quantize_static(
             plain,
             plain,
-            inputs,
-            quant_format=QuantFormat.QDQ,
+            SimpleNamespace(get_next=lambda: next(images, None)),
             per_channel=True,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=_last_convolutions(nodes),
@@ -264,15 +246,13 @@ def _finish_onnx(plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: b
 
 
 def _finish_openvino(
-    plain: Path, inputs: _Inputs, metadata: dict[str, str], int8: bool
+    plain: Path, metadata: dict[str, str], calibration: Sequence[Path] | None, read: _Read
 ) -> list[Path]:
     import openvino
 
     model = openvino.Core().read_model(plain)
-    if int8:
-        import nncf
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
+    if calibration is not None:
+        nncf = import_extra("nncf", "openvino")
         nodes = (
             (
                 node.get_friendly_name(),
@@ -282,14 +262,15 @@ def _finish_openvino(
             )
             for node in model.get_ordered_ops()
         )
+        ranges = nncf.quantization.range_estimator.RangeEstimatorParametersSet
         model = nncf.quantize(
             model,
-            nncf.Dataset(inputs),
+            nncf.Dataset(calibration, read),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(inputs),
+            subset_size=len(calibration),
             # By default, ranges are averaged over images, which clips unusual ones.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+                activations_range_estimator_params=ranges.MINMAX
             ),
             ignored_scope=nncf.IgnoredScope(names=_last_convolutions(nodes)),
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
-try:
-    __version__ = version("b2inst")
-except PackageNotFoundError:  # a copy of the sources on the search path
-    __version__ = "unknown"
+__version__ = version("b2inst")

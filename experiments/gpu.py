@@ -64,27 +64,24 @@ def tests(tiny: bool) -> dict[str, Any]:
     return {"summary": done.stdout.splitlines()[-1]}
 
 
-def speed(
-    tiny: bool, *, precision: str = "float32", tf32: bool = False, compiled: bool = False
-) -> dict[str, Any]:
-    """``b2inst bench`` at each size; compiled, at images of one size, for which it is done once."""
+def speed(tiny: bool, *, precision: str = "float32", tf32: bool = False) -> dict[str, Any]:
+    """``b2inst bench`` at each size."""
     torch.backends.cudnn.allow_tf32 = tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    samples = [s for s in composed_samples(60) if not compiled or s.image.shape == (480, 640, 3)]
+    samples = composed_samples(60)
     sizes = {(64, 96): ("blendmask-tiny", "b2inst-blendmask-tiny")} if tiny else SPEED
     found = {
         "x".join(map(str, size)): benchmark(
-            models[:2] if compiled else models,
+            models,
             size=size,
             samples=samples[: 2 if tiny else None],
             detections=5 if tiny else 100,
             device="cpu" if tiny else "cuda",
             precision=precision,
-            compiled=compiled,
         ).to_json()
         for size, models in sizes.items()
     }
-    return {"tf32": tf32, "compiled": compiled, "sizes": found}
+    return {"tf32": tf32, "sizes": found}
 
 
 def training(tiny: bool, cases: tuple[Case, ...] | list[Case]) -> dict[str, Any]:
@@ -115,12 +112,6 @@ STEPS: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any], int]] = {
     "training": (training, {"cases": TRAINING}, 150),
     "bench-tf32": (speed, {"tf32": True}, 90),
     "training_cost": (training, {"cases": CASES}, 150),
-    "bench-compiled": (speed, {"tf32": True, "compiled": True}, 180),
-    "bench-compiled-bfloat16": (
-        speed,
-        {"tf32": True, "compiled": True, "precision": "bfloat16"},
-        180,
-    ),
 }
 
 

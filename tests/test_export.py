@@ -212,7 +212,7 @@ def test_files_that_are_none_of_ours_are_told(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx missing: pip install 'b2inst[onnx]'")
     pytest.importorskip("onnxruntime", reason="pip install 'b2inst[onnx]'")
     path = tmp_path / "model.onnx"
-    with pytest.raises(WeightsError, match="no such file"):
+    with pytest.raises(WeightsError, match="missing"):
         load_model(path)
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="damaged"):
@@ -271,5 +271,3 @@ def test_an_oracle_is_not_exported(tmp_path: Path) -> None:
     save_model(models.create_model("blendmask-tiny", num_classes=1, oracle={}), path)
     with pytest.raises(WeightsError, match="predicts by itself"):
         export_model(path, to="onnx")
-    with pytest.raises(WeightsError, match=r"there is no folder .*gone; make it first"):
-        export_model(path, to="onnx", out=tmp_path / "gone/m.onnx")

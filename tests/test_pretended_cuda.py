@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
 from b2inst.benchmark import Sample
-from b2inst.benchmark.dummy import DummyDetections
-from b2inst.benchmark.stages import TimedModel
+from b2inst.benchmark.stages import DummyDetections, TimedModel
 from b2inst.data import CocoDataset, CocoIndex, train_transforms, write_scenes
 from b2inst.evaluation import write_predictions
 from b2inst.evaluation.predictions import read_predictions, to_records

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from b2inst.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from b2inst.benchmark.dummy import BenchmarkError as BenchmarkError
+    from b2inst.benchmark.measure import Benchmark as Benchmark
+    from b2inst.benchmark.measure import BenchmarkError as BenchmarkError
+    from b2inst.benchmark.measure import Overhead as Overhead
+    from b2inst.benchmark.measure import Speed as Speed
     from b2inst.benchmark.measure import benchmark as benchmark
-    from b2inst.benchmark.results import Benchmark as Benchmark
-    from b2inst.benchmark.results import Overhead as Overhead
-    from b2inst.benchmark.results import Speed as Speed
-    from b2inst.benchmark.results import to_text as to_text
-    from b2inst.benchmark.samples import Sample as Sample
-    from b2inst.benchmark.samples import composed_samples as composed_samples
-    from b2inst.benchmark.samples import index_samples as index_samples
+    from b2inst.benchmark.measure import to_text as to_text
+    from b2inst.benchmark.stages import Sample as Sample
+    from b2inst.benchmark.stages import composed_samples as composed_samples
+    from b2inst.benchmark.stages import index_samples as index_samples
 
 __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Time models on the same images, in turn, in one process."""
+"""Time models on the same images, in turn, in one process, and results of that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -18,15 +19,78 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from b2inst.benchmark.dummy import BenchmarkError, DummyDetections
-from b2inst.benchmark.results import Benchmark, Overhead, Speed
-from b2inst.benchmark.samples import Sample, composed_samples
-from b2inst.benchmark.stages import STAGES, TimedModel, Timing
+from b2inst.benchmark.stages import (
+    STAGES,
+    DummyDetections,
+    Sample,
+    TimedModel,
+    Timing,
+    composed_samples,
+)
 from b2inst.models import Segmenter, baseline_of, create_model
 from b2inst.weights import load_model
 
 _WARM_UP = 3  # images per model
 _CLASSES = 80  # of COCO
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that cannot be run; the message is one line with a remedy."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Speed of a model for one image at a time; times are medians in milliseconds."""
+
+    model: str
+    options: dict[str, Any]  #: options of the builder, for models with untrained weights
+    network_size: tuple[int, int]  #: (height, width) of most images in the network
+    detections: float  #: median number per image
+    median_ms: float
+    p90_ms: float
+    stages_ms: dict[str, float]  #: by stage of ``STAGES``
+    parameters: int
+    gflops: float  #: of one image; a multiply-add counts as two operations
+    peak_memory_mb: float  #: of tensors without weights, in 10⁶ bytes
+
+    @property
+    def fps(self) -> float:
+        """Images per second, from the median."""
+        return 1e3 / self.median_ms
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Time that a B2Inst takes in addition to its baseline, image by image."""
+
+    baseline: str
+    model: str
+    ratio: float  #: the baseline's time divided by the model's, median over the images
+    percent: float  #: additional time, median over the images
+    percent_ci95: tuple[float, float] | None  #: confidence interval; None below 6 images
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Speeds of several models, and the conditions of the measurement."""
+
+    speeds: list[Speed]
+    overheads: list[Overhead]
+    images: int
+    image_source: str
+    stand_in_detections: int | None  #: per image, for models with untrained weights
+    device: str
+    dtype: str
+    threads: int  #: CPU threads
+
+    def speed(self, model: str) -> Speed:
+        """Return the speed of a model by its name."""
+        return next(speed for speed in self.speeds if speed.model == model)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a JSON file."""
+        speeds = [asdict(speed) | {"fps": speed.fps} for speed in self.speeds]
+        return asdict(self) | {"speeds": speeds}
 
 
 def benchmark(
@@ -39,7 +103,6 @@ def benchmark(
     detections: int = 100,
     device: torch.device | str = "cpu",
     precision: str = "float32",
-    compiled: bool = False,
     progress: bool = True,
 ) -> Benchmark:
     """Measure latency by stage, size and cost of models, one image at a time.
@@ -56,30 +119,26 @@ def benchmark(
         detections: Number of detections per image of models with untrained weights.
         device: "cpu" or "cuda".
         precision: Precision of the network: "float32", "bfloat16" or "auto".
-        compiled: Whether to use ``torch.compile`` for backbone and heads instead of the optimised
-            network.
         progress: Whether to show a progress bar.
 
     Raises:
-        BenchmarkError: No model or option of this name, a model given twice, or a size that a model
-            does not support.
+        BenchmarkError: No model or option of this name, or a size that a model does not support.
         WeightsError: A weights file that cannot be read.
     """
-    if not models or len(set(models)) < len(models):
-        raise BenchmarkError(f"models {list(models)}: name at least one, each once")
-    device = torch.device(device)
+    options, device = options or {}, torch.device(device)
     samples = composed_samples(50) if samples is None else samples
     timed = {}
     for name in models:
-        model = _prepared(name, options or {}, size)
+        model = _prepared(name, options, size)
         model.to(device).precision = precision
-        if compiled:
-            _compile(model, device)
         dummies = None if _trained(name) else DummyDetections(model, detections)
         clock = _cuda_clock if device.type == "cuda" else time.perf_counter
         timed[name] = TimedModel(model, dummies=dummies, clock=clock)
-    operations = {name: _gflops_as_defined(one, samples[0]) for name, one in timed.items()}
-    for one in timed.values():
+    operations = {}
+    for name, one in timed.items():
+        one.model.optimised = False  # operations are counted as the modules define them
+        operations[name] = gflops(partial(one.predict, samples[0]))
+        one.model.optimised = True
         for sample in samples[:_WARM_UP]:
             one.predict(sample)
     timings: dict[str, list[Timing]] = {name: [] for name in models}
@@ -87,19 +146,18 @@ def benchmark(
         turn = i % len(models)
         for name in (*models[turn:], *models[:turn]):
             timings[name].append(timed[name].predict(sample))
-    speeds = [
-        Speed(
-            model=name,
-            options={} if _trained(name) else dict(options or {}),
-            parameters=sum(p.numel() for p in one.model.parameters()),
-            gflops=operations[name],
-            peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
-            **_summary(timings[name]),
-        )
-        for name, one in timed.items()
-    ]
     return Benchmark(
-        speeds=speeds,
+        speeds=[
+            Speed(
+                model=name,
+                options={} if _trained(name) else dict(options),
+                parameters=sum(p.numel() for p in one.model.parameters()),
+                gflops=operations[name],
+                peak_memory_mb=peak_memory_mb(partial(one.predict, samples[0]), device),
+                **_summary(timings[name]),
+            )
+            for name, one in timed.items()
+        ],
         overheads=_overheads({n: str(m.model.recipe["name"]) for n, m in timed.items()}, timings),
         images=len(samples),
         image_source=image_source,
@@ -108,6 +166,48 @@ def benchmark(
         dtype=timed[models[0]].model.precision,
         threads=torch.get_num_threads(),
     )
+
+
+def to_text(result: Benchmark) -> str:
+    """Format conditions, a table with one column per model, and overheads."""
+    import pandas as pd  # slow to import
+
+    lines = [
+        f"images: {result.images} ({result.image_source}), one at a time; {result.device}, "
+        f"{result.dtype}, CPU threads: {result.threads}"
+    ]
+    if result.stand_in_detections is not None:
+        lines.append(
+            f"models without trained weights: {result.stand_in_detections} detections at the "
+            "image's own objects replace theirs"
+        )
+    columns = {
+        speed.model: {
+            "images/s": f"{speed.fps:.2f}",
+            "network input": "×".join(map(str, speed.network_size)),
+            "detections": f"{speed.detections:g}",
+            "parameters (M)": f"{speed.parameters / 1e6:.1f}",
+            "GFLOPs": f"{speed.gflops:.1f}",
+            "peak memory (MB)": f"{speed.peak_memory_mb:.0f}",
+            "p90 (ms)": f"{speed.p90_ms:.1f}",
+            "median (ms)": f"{speed.median_ms:.1f}",
+            **{
+                f"  {s}": f"{speed.stages_ms[s]:.1f}" if s in speed.stages_ms else None
+                for s in STAGES
+            },
+        }
+        for speed in result.speeds
+    }
+    lines.append(pd.DataFrame(columns).dropna(how="all").fillna("–").to_string())
+    for overhead in result.overheads:
+        interval = "too few images for an interval"
+        if overhead.percent_ci95 is not None:
+            interval = "95 % interval {:+.1f} to {:+.1f}".format(*overhead.percent_ci95)
+        lines.append(
+            f"{overhead.model} takes {overhead.percent:+.1f} % more time than "
+            f"{overhead.baseline} ({interval}): {overhead.ratio:.3f} times its images/s"
+        )
+    return "\n".join(lines)
 
 
 def gflops(work: Callable[[], object]) -> float:
@@ -165,30 +265,12 @@ def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | Non
     return model
 
 
-def _gflops_as_defined(timed: TimedModel, sample: Sample) -> float:
-    """Operations of the model as defined, without faster algorithms."""
-    optimised, timed.model.optimised = timed.model.optimised, False
-    count = gflops(partial(timed.predict, sample))
-    timed.model.optimised = optimised
-    return count
-
-
-def _compile(model: Segmenter, device: torch.device) -> None:
-    model.optimised = False
-    for name in ("backbone", "instance_head", "basis_head"):
-        if (part := getattr(model, name, None)) is not None:
-            part.forward = torch.compile(part.forward)
-    if model.precision == "bfloat16":
-        model.predict = torch.autocast(device.type, dtype=torch.bfloat16)(model.predict)  # type: ignore[method-assign]
-
-
 def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
     """Fields of ``Speed`` that summarise the predictions of a model."""
     totals = [1e3 * timing.total for timing in timings]
     stages = {stage: 1e3 * median(t.seconds[stage] for t in timings) for stage in STAGES}
-    (network_size, _), *_ = Counter(timing.network_size for timing in timings).most_common()
     return {
-        "network_size": network_size,
+        "network_size": Counter(timing.network_size for timing in timings).most_common(1)[0][0],
         "detections": median(timing.detections for timing in timings),
         "median_ms": median(totals),
         "p90_ms": float(np.percentile(totals, 90)),

@@ -8,14 +8,37 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer import Option
+from typer.core import TyperGroup
 
 import b2inst
-from b2inst.cli import bench, data, evaluation, experiments, listing, models
-from b2inst.cli.errors import Commands
+from b2inst.cli import data, evaluation, experiments, models
+
+#: Commands that go on where they were stopped.
+_RESUMED = ("table", "train", "predict", "nuclei", "coco")
+
+STOPPED = 130  #: exit status after Ctrl-C, as in shells
+
+
+class Commands(TyperGroup):
+    """A group of commands that print errors in one line, and bugs with their traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            resumed = ctx.invoked_subcommand in _RESUMED
+            typer.echo(f"stopped{'; rerun to resume' if resumed else ''}", err=True)
+            raise typer.Exit(STOPPED) from None
+        except Exception as error:
+            if not type(error).__module__.startswith("b2inst.") and not isinstance(error, OSError):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
 
 app = typer.Typer(
     cls=Commands,
@@ -32,7 +55,7 @@ app.command()(experiments.train)
 app.command("eval")(evaluation.evaluate)
 app.command()(models.predict)
 app.command()(evaluation.compare)
-app.command()(bench.bench)
+app.command()(evaluation.bench)
 app.command()(models.convert)
 app.command()(models.export)
 app.command()(evaluation.submit)
@@ -41,8 +64,8 @@ app.command()(experiments.figures)
 app.command()(experiments.report)
 app.command()(experiments.runs)
 app.command()(experiments.publish)
-app.command()(listing.models)
-app.command()(listing.profiles)
+app.command()(models.models)
+app.command()(models.profiles)
 
 data_app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Check, convert, download and generate data."
@@ -58,18 +81,11 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+_Version = Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+
+
 @app.callback()
-def _settings(
-    version: Annotated[  # its callback does all
-        bool,
-        Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
+def _settings(version: Annotated[bool, _Version] = False) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-
-
-__all__ = ["app"]

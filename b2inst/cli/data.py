@@ -8,12 +8,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from b2inst.cli.options import (
-    AnnotationsOption,
-    CrowdsAsInstancesOption,
-    ImagesOption,
-    SkipBadOption,
-)
+from b2inst.cli import options as opt
 
 
 def scenes(
@@ -33,9 +28,9 @@ def scenes(
 def check(
     folder: Annotated[Path | None, Argument(help="Folder with COCO-format data.")] = None,
     split: Annotated[str | None, Option(help="Split (default: all).")] = None,
-    annotations: AnnotationsOption = None,
-    images: ImagesOption = None,
-    crowds_as_instances: CrowdsAsInstancesOption = False,
+    annotations: Annotated[Path | None, Option(help="File, instead of a folder.")] = None,
+    images: Annotated[Path | None, Option(help="Image folder, with --annotations.")] = None,
+    crowds_as_instances: opt.CrowdsAsInstances = False,
 ) -> None:
     """Check all annotations and images of a data set.
 
@@ -62,13 +57,9 @@ def convert(
         Literal["yolo", "labelmap"],
         Option("--from", help="Format: YOLO segmentation, or instance masks as images."),
     ],
-    name: Annotated[
-        str | None, Option(help="Class name, for label maps (default: object).")
-    ] = None,
-    components: Annotated[
-        bool, Option("--components", help="Masks are binary: split them into connected regions.")
-    ] = False,
-    skip_bad: SkipBadOption = False,
+    name: Annotated[str | None, Option(help="Class of label maps (default: object).")] = None,
+    components: Annotated[bool, Option("--components", help="Split binary masks.")] = False,
+    skip_bad: opt.SkipBad = False,
 ) -> None:
     """Convert YOLO segmentation or label maps to COCO format."""
     from b2inst.data import convert_label_maps, convert_yolo
@@ -88,9 +79,7 @@ def coco(
     folder: Annotated[Path, Argument(help="Folder to download to.")],
     splits: Annotated[str, Option(help="Any of train,val,test.")] = "train,val",
     mirror: Annotated[str | None, Option(help="Address of a mirror of COCO's site.")] = None,
-    keep_zips: Annotated[
-        bool, Option("--keep-zips", help="Keep the archives after unpacking.")
-    ] = False,
+    keep_zips: Annotated[bool, Option("--keep-zips", help="Keep the archives.")] = False,
 ) -> None:
     """Download COCO 2017 and verify it; rerun to resume."""
     from b2inst.data import fetch_coco
@@ -104,9 +93,7 @@ def coco(
 def nuclei(
     folder: Annotated[Path, Argument(help="Folder to write.")],
     archive: Annotated[Path | None, Option(help="Local copy of the archive.")] = None,
-    mirror: Annotated[
-        str | None, Option(help="Address to use instead of https://github.com.")
-    ] = None,
+    mirror: Annotated[str | None, Option(help="Address instead of https://github.com.")] = None,
 ) -> None:
     """Download 664 microscopy images of nuclei; rerun to resume."""
     from b2inst.data import fetch_nuclei

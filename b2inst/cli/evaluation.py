@@ -1,29 +1,18 @@
-"""``b2inst eval``, ``b2inst compare`` and ``b2inst submit``."""
+"""``b2inst eval``, ``b2inst compare``, ``b2inst submit`` and ``b2inst bench``."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from b2inst.cli.errors import check_new
-from b2inst.cli.options import (
-    BatchOption,
-    BoundaryPixelsOption,
-    DeviceOption,
-    ImagesOption,
-    MaxDetectionsOption,
-    OverwriteOption,
-    PrecisionOption,
-    SkipBadOption,
-    TruthOptions,
-    read_split,
-    with_groups,
-)
+from b2inst.cli import options as opt
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -37,21 +26,25 @@ _GROUPS = {
 }
 
 
-@with_groups
+@dataclass(frozen=True, kw_only=True)
+class _Inference:
+    """How weights predict."""
+
+    batch: Annotated[int, Option(min=1, help="Images that are predicted together.")] = 1
+    precision: opt.Precision = "float32"
+    device: opt.Device = "auto"
+
+
+@opt.with_groups
 def evaluate(
     file: Annotated[Path, Argument(help="Weights, or predictions in COCO's results format.")],
-    truth: TruthOptions,
-    images: ImagesOption = None,
-    max_detections: MaxDetectionsOption = None,
-    boundary_pixels: BoundaryPixelsOption = None,
-    groups: Annotated[
-        bool, Option("--groups", help="Also evaluate touching and isolated objects.")
-    ] = False,
+    truth: opt.TruthOptions,
+    inference: _Inference,
+    max_detections: opt.MaxDetections = None,
+    boundary_pixels: opt.BoundaryPixels = None,
+    groups: Annotated[bool, Option("--groups", help="Add touching and isolated objects.")] = False,
     out: Annotated[Path | None, Option(help="Folder for predictions and metrics.")] = None,
-    batch: BatchOption = 1,
-    overwrite: OverwriteOption = False,
-    precision: PrecisionOption = "float32",
-    device: DeviceOption = "auto",
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Compute mask, boundary and box AP of a model or of predictions.
 
@@ -66,21 +59,15 @@ def evaluate(
     predicted = file.name.endswith(SUFFIXES)
     written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
     if out is not None:
-        check_new(*(out / name for name in written), overwrite=overwrite)
-    index = read_split(**vars(truth), images=images, with_images=not predicted).require_instances()
+        _check_new(*(out / name for name in written), overwrite=overwrite)
+    index = opt.read_split(**vars(truth), with_images=not predicted).require_instances()
     objects = load_ground_truth(index)
     limit = max_detections or 100
     with tempfile.TemporaryDirectory() as temporary:
         predictions = file
         if not predicted:
             predictions = (out or Path(temporary)) / "predictions.jsonl.gz"
-            limit = _predict(
-                *(file, index, predictions),
-                batch=batch,
-                device=device,
-                precision=precision,
-                max_detections=max_detections,
-            )
+            limit = _predict(file, index, predictions, inference, max_detections)
         metrics = evaluate_predictions(
             read_results(predictions, objects),
             objects,
@@ -94,18 +81,14 @@ def evaluate(
         typer.echo(f"{out}: {', '.join(written)}")
 
 
-@with_groups
+@opt.with_groups
 def compare(
-    first: Annotated[
-        str, Argument(metavar="A", help="Predictions of a model; a comma between seeds.")
-    ],
-    second: Annotated[
-        str, Argument(metavar="B", help="Predictions of the other, seeds in the same order.")
-    ],
-    truth: TruthOptions,
+    first: Annotated[str, Argument(metavar="A", help="Predictions; a comma between seeds.")],
+    second: Annotated[str, Argument(metavar="B", help="The other model's, in the same order.")],
+    truth: opt.TruthOptions,
     resamples: Annotated[int, Option(min=100, help="Number of bootstrap resamples.")] = 1000,
-    max_detections: MaxDetectionsOption = None,
-    boundary_pixels: BoundaryPixelsOption = None,
+    max_detections: opt.MaxDetections = None,
+    boundary_pixels: opt.BoundaryPixels = None,
 ) -> None:
     """Compare the AP of two models, with confidence intervals.
 
@@ -113,7 +96,7 @@ def compare(
     """
     from b2inst.evaluation.compare import compare as compare_files
 
-    index = read_split(**vars(truth), with_images=False).require_instances()
+    index = opt.read_split(**vars(truth), with_images=False).require_instances()
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
     found = compare_files(
         a,
@@ -126,17 +109,16 @@ def compare(
     typer.echo(comparison_text(found, resamples=resamples))
 
 
+@opt.with_groups
 def submit(
     weights: Annotated[Path, Argument(help="Weights file.")],
     annotations: Annotated[Path, Option(help="COCO's image_info_test-dev2017.json.")],
     images: Annotated[Path, Option(help="Folder of its images.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
+    inference: _Inference,
     name: Annotated[str, Option(help="Name of the method, for the file name.")] = "b2inst",
-    skip_bad: SkipBadOption = False,
-    batch: BatchOption = 1,
-    overwrite: OverwriteOption = False,
-    precision: PrecisionOption = "float32",
-    device: DeviceOption = "auto",
+    skip_bad: opt.SkipBad = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Write the results file for COCO's test-dev images."""
     from b2inst.evaluation.submission import image_index, submission_path, write_submission
@@ -144,16 +126,76 @@ def submit(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter(f"--name {name}: use letters, digits, - and _ only")
     predictions = out / "predictions.jsonl.gz"
-    check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
+    _check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
     index = image_index(annotations, images, skip_bad=skip_bad)
     for line in index.skipped:
         typer.echo(f"note: {line}", err=True)
-    _predict(weights, index, predictions, batch=batch, device=device, precision=precision)
+    _predict(weights, index, predictions, inference)
     typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")
 
 
+@opt.with_groups
+def bench(
+    models: Annotated[list[str], Argument(help="Model names or weights files.")],
+    split: opt.SplitOptions,
+    size: Annotated[str | None, Option(help="HEIGHTxWIDTH to fit images into.")] = None,
+    images: Annotated[int | None, Option(min=1, help="Number (default: 50, GPU: 200).")] = None,
+    detections: Annotated[int, Option(min=1, help="Per image, of untrained models.")] = 100,
+    option: opt.ModelOptions = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "float32",
+    json: Annotated[Path | None, Option(help="JSON file to write.")] = None,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Measure the speed of models, by stage.
+
+    Times one image at a time, from the image to full-size masks. Without --data, images are
+    procedural scenes. A B2Inst model is compared with its baseline if both are given.
+    """
+    from b2inst.benchmark import benchmark, composed_samples, index_samples, to_text
+    from b2inst.experiments.runs.provenance import describe_machine
+    from b2inst.experiments.runs.store import write_json
+    from b2inst.inference import resolve_device
+
+    limits = _parse_size(size)
+    if json is not None:
+        _check_new(json, overwrite=overwrite)
+    device = resolve_device(device)
+    count = images or (200 if device.startswith("cuda") else 50)
+    if split.data is None:
+        samples, source = composed_samples(count), "procedural scenes"
+    else:
+        index = opt.read_split(**vars(split)).require_instances()
+        samples, source = index_samples(index.annotated(), count), index.image_dir.name
+    result = benchmark(
+        models,
+        options=opt.parse_options(option),
+        size=limits,
+        samples=samples,
+        image_source=source,
+        detections=detections,
+        device=device,
+        precision=precision,
+    )
+    typer.echo(to_text(result))
+    if json is not None:
+        write_json(json, result.to_json() | {"provenance": describe_machine()})
+        typer.echo(f"{json}: results and provenance")
+
+
+def _check_new(*paths: Path, overwrite: bool) -> None:
+    """Check that no output file exists yet, before the work of making it."""
+    for path in paths:
+        if os.path.lexists(path) and not overwrite:
+            raise FileExistsError(f"{path}: already exists; choose another, or add --overwrite")
+
+
 def _predict(
-    weights: Path, index: CocoIndex, file: Path, *, batch: int, device: str, **options: Any
+    weights: Path,
+    index: CocoIndex,
+    file: Path,
+    inference: _Inference,
+    max_detections: int | None = None,
 ) -> int:
     """Write the predictions for the images of an index; return the limit per image."""
     from b2inst.evaluation import write_predictions
@@ -161,10 +203,24 @@ def _predict(
     from b2inst.inference import resolve_device
     from b2inst.weights import load_model
 
-    model = load_model(weights, device=resolve_device(device), **options)
+    model = load_model(
+        weights,
+        device=resolve_device(inference.device),
+        precision=inference.precision,
+        max_detections=max_detections,
+    )
     check_classes(model, index)
-    write_predictions(model, index, file, batch_size=batch)
+    write_predictions(model, index, file, batch_size=inference.batch)
     return model.max_detections
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().replace("×", "x").partition("x")
+    if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 32):
+        raise typer.BadParameter(f"--size {text}: write HEIGHTxWIDTH, such as 800x1333")
+    return int(height), int(width)
 
 
 def metrics_text(metrics: Mapping[str, float | None], *, groups: bool = False) -> str:
@@ -194,11 +250,11 @@ def comparison_text(comparisons: Mapping[str, Comparison], *, resamples: int) ->
             cells.append(difference_text(band.mean, (band.low, band.high)))
         lines.append([metric.replace("_", " "), *cells])
     seeds = len(next(iter(comparisons.values())).first)
-    between_seeds = (
-        f"and Student's interval over the differences of the {seeds} seeds, combined"
-        if seeds > 1
-        else "without the variation between seeds"
-    )
+    between_seeds = "without the variation between seeds"
+    if seeds > 1:
+        between_seeds = (
+            f"and Student's interval over the differences of the {seeds} seeds, combined"
+        )
     return (
         f"{aligned(lines)}\n[…]: 95 % interval from a paired bootstrap over images ({resamples} "
         f"resamples), {between_seeds}.\n{NOISE}: the interval contains zero, so the difference is "

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from b2inst.cli import options as opt
 from b2inst.cli.evaluation import metrics_text
-from b2inst.cli.options import (
-    DataOptions,
-    ModelOption,
-    ProfileOption,
-    RunOptions,
-    changed,
-    parse_options,
-    parse_seeds,
-    parse_slurm,
-    with_groups,
-)
 from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
 
@@ -28,35 +18,22 @@ if TYPE_CHECKING:
     from b2inst.experiments import Run, TableResult, Workspace
 
 
-@with_groups
+@opt.with_groups
 def table(
     name: Annotated[str, Argument(help="Table, such as table1, or path to its YAML file.")],
-    data: DataOptions,
-    options: RunOptions,
-    seeds: Annotated[
-        str | None, Option(help="Random seeds, such as 0,1,2 (default: the profile's).")
-    ] = None,
+    data: opt.DataOptions,
+    options: opt.RunOptions,
+    seeds: Annotated[str | None, Option(help="Seeds, as 0,1,2 (default: the profile's).")] = None,
     row: Annotated[list[str] | None, Option(help="Row to run (default: all); repeatable.")] = None,
     split: Annotated[
-        Literal["train", "val", "test"] | None,
-        Option(help="Split to evaluate on (default: the profile's)."),
+        Literal["train", "val", "test"] | None, Option(help="Split (default: the profile's).")
     ] = None,
-    jobs: Annotated[
-        int | None, Option(min=1, help="Number of runs at a time (default: the profile's).")
-    ] = None,
+    jobs: Annotated[int | None, Option(min=1, help="Number of runs at a time.")] = None,
     machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
-    launcher: Annotated[
-        Literal["local", "slurm"], Option(help="Start runs on this machine, or as jobs of Slurm.")
-    ] = "local",
-    slurm: Annotated[
-        list[str] | None, Option(help="Options of sbatch, such as partition=gpu,time=24:00:00.")
-    ] = None,
-    rerun: Annotated[
-        bool, Option("--rerun", help="Repeat runs made by other versions of the code.")
-    ] = False,
-    render: Annotated[
-        bool, Option("--render", help="Render the stored table without running anything.")
-    ] = False,
+    launcher: Annotated[Literal["local", "slurm"], Option(help="Where to start runs.")] = "local",
+    slurm: Annotated[list[str] | None, Option(help="For sbatch, as partition=gpu,mem=9G.")] = None,
+    rerun: Annotated[bool, Option("--rerun", help="Repeat runs of other code versions.")] = False,
+    render: Annotated[bool, Option("--render", help="Run nothing, show what there is.")] = False,
     notebook: Annotated[
         bool, Option("--notebook/--no-notebook", help="Execute the table's notebook.")
     ] = True,
@@ -71,10 +48,10 @@ def table(
     from b2inst.experiments.tables.published import comparison_text
 
     workspace = Workspace.here()
-    chosen = data.coco_data()
-    numbers = parse_seeds(seeds)
+    chosen = opt.coco_data(**vars(data))
+    numbers = opt.parse_seeds(seeds)
     plan = options.load(chosen, workspace)
-    machine = changed(plan.machine, jobs=jobs, machines=machines, slurm=parse_slurm(slurm))
+    machine = opt.changed(plan.machine, jobs=jobs, machines=machines, slurm=opt.parse_slurm(slurm))
     result = make_table(
         name,
         profile=options.profile_name,
@@ -94,9 +71,8 @@ def table(
         typer.echo(f"\n{comparison_text(result, workspace)}\n")
     folder = result.folder(workspace)
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
-
     # The notebook makes the table again; it has no parameters but these.
-    plain = data == DataOptions(data=data.data)
+    plain = data == opt.DataOptions(data=data.data)
     if notebook and plain and not any((render, row, split, options.start)):
         named, own = options.profile_name, options.profile.endswith((".yaml", ".yml"))
         parameters = {
@@ -107,30 +83,20 @@ def table(
         _run_notebook(name, result, folder, parameters, workspace)
 
 
-@with_groups
+@opt.with_groups
 def train(
     model: Annotated[str, Argument(help="Model, such as b2inst-blendmask-tiny.")],
-    data: DataOptions,
-    options: RunOptions,
+    data: opt.DataOptions,
+    options: opt.RunOptions,
     seed: Annotated[int, Option(min=0, help="Random seed.")] = 0,
-    iterations: Annotated[
-        int | None, Option(min=1, help="Length; scales the profile's schedule.")
-    ] = None,
+    iterations: Annotated[int | None, Option(min=1, help="Length; scales the schedule.")] = None,
     lr: Annotated[float | None, Option(help="Learning rate (default: the profile's).")] = None,
-    image_size: Annotated[
-        int | None, Option(min=32, help="Shorter side of images in pixels.")
-    ] = None,
-    name: Annotated[
-        str | None, Option(help="Name of the folder in runs/ (default: from model and data).")
-    ] = None,
-    option: ModelOption = None,
-    eval_every: Annotated[
-        int | None, Option(min=1, help="Evaluate every N iterations, and keep the best weights.")
-    ] = None,
+    image_size: Annotated[int | None, Option(min=32, help="Shorter side of images.")] = None,
+    name: Annotated[str | None, Option(help="Folder in runs/ (default: model and data).")] = None,
+    option: opt.ModelOptions = None,
+    eval_every: Annotated[int | None, Option(min=1, help="Evaluate every N iterations.")] = None,
     logger: Annotated[LoggerName | None, Option(help="Logger to use besides log.jsonl.")] = None,
-    tensorboard: Annotated[
-        bool, Option("--tensorboard", help="Short for --logger tensorboard.")
-    ] = False,
+    tensorboard: Annotated[bool, Option("--tensorboard", help="As --logger tensorboard.")] = False,
 ) -> None:
     """Train a model and evaluate it; rerun to resume.
 
@@ -157,10 +123,10 @@ def train(
     logger = "tensorboard" if tensorboard else logger
     if logger is not None:
         check_logger(logger)
-    model_options = parse_options(option)
+    model_options = opt.parse_options(option)
     workspace = Workspace.here()
-    plan = options.load(data.coco_data(), workspace)
-    machine = changed(plan.machine, jobs=1, logger=logger)
+    plan = options.load(opt.coco_data(**vars(data)), workspace)
+    machine = opt.changed(plan.machine, jobs=1, logger=logger)
     device_name = resolve_device(machine.device)
     machine = machine.settled()
     world = join(device=machine.device)
@@ -205,10 +171,10 @@ def runs() -> None:
     typer.echo(run_table(Workspace.here()))
 
 
-@with_groups
+@opt.with_groups
 def figures(
-    data: DataOptions,
-    profile: ProfileOption = "tiny",
+    data: opt.DataOptions,
+    profile: opt.ProfileName = "tiny",
     seeds: Annotated[str, Option(help="Random seeds; the first that was run is drawn.")] = "0",
 ) -> None:
     """Draw the paper's figures as PDF and PNG.
@@ -221,7 +187,10 @@ def figures(
 
     workspace = Workspace.here()
     models = TrainedModels.load(
-        profile, seeds=parse_seeds(seeds) or (0,), data=data.coco_data(), workspace=workspace
+        profile,
+        seeds=opt.parse_seeds(seeds) or (0,),
+        data=opt.coco_data(**vars(data)),
+        workspace=workspace,
     )
     for why, names in missing_models(models).items():
         typer.echo(f"left out: {', '.join(names)}; {why}")
@@ -231,28 +200,19 @@ def figures(
 
 
 def report(
-    profile: ProfileOption = "tiny",
-    published: Annotated[
-        bool, Option("--published", help="Use the published results; for maintainers.")
-    ] = False,
+    profile: opt.ProfileName = "tiny",
+    published: Annotated[bool, Option("--published", help="Of the published results.")] = False,
 ) -> None:
-    """Write a page of all results of a profile.
-
-    If nothing has been run yet, names the page of the published results.
-    """
+    """Write a page of all results of a profile."""
     from b2inst.experiments import Workspace
     from b2inst.viz.report import make_report
 
     workspace = Workspace.here()
-    page = workspace.published / profile / "index.html"
-    if published or not page.is_file() or (workspace.results / profile).is_dir():
-        page = make_report(profile, workspace, published=published)
-    else:
-        typer.echo("nothing has been run here yet; these are the published results:")
+    page = make_report(profile, workspace, published=published)
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 
-def publish(profile: ProfileOption = "tiny") -> None:
+def publish(profile: opt.ProfileName = "tiny") -> None:
     """Move results/local/PROFILE to results/PROFILE; for maintainers."""
     from b2inst.experiments import Workspace
     from b2inst.experiments.tables.published import publish as move
@@ -266,15 +226,13 @@ def _legend(result: TableResult) -> str:
     """How to read the printed table."""
     from b2inst.experiments.tables.rendering import NOISE
 
-    text = (
+    text = [
         f"(n): number of seeds. Δ: difference to the base row, with its 95 % interval. {NOISE}: "
         "the interval contains zero, so the difference is not statistically significant."
-    )
+    ]
     if result.seeds == 1:
-        text += (
-            " With one seed, intervals do not cover the variation between seeds; add --seeds 0,1,2."
-        )
-    return " ".join(filter(None, (text, result.provenance.get("note"))))
+        text += ["With one seed, intervals do not cover their variation; add --seeds 0,1,2."]
+    return " ".join(filter(None, (*text, result.provenance.get("note"))))
 
 
 def _run_notebook(

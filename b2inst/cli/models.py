@@ -1,4 +1,4 @@
-"""``b2inst predict``, ``b2inst convert`` and ``b2inst export``."""
+"""``b2inst predict``, ``convert`` and ``export``; ``models`` and ``profiles`` without PyTorch."""
 
 from __future__ import annotations
 
@@ -8,44 +8,65 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer import Argument, Option
 
-from b2inst.cli.options import (
-    DeviceOption,
-    MaxDetectionsOption,
-    OverwriteOption,
-    PrecisionOption,
-    SplitOptions,
-    coco_data,
-    read_split,
-    with_groups,
-)
+from b2inst.cli import options as opt
 from b2inst.data.wording import counted
 
 if TYPE_CHECKING:
     from b2inst.viz.predict import PredictedFiles
 
+#: The second half of a model's name.
+_BACKBONES = {
+    "tiny": "four convolutional stages, trained from scratch",
+    "mobilenetv2": "MobileNetV2, starts from ImageNet weights",
+    "r18": "ResNet-18",
+    "r34": "ResNet-34",
+    "r50": "ResNet-50",
+    "r101": "ResNet-101",
+}
+_COMMON = ("tiny", "mobilenetv2", "r50", "r101")
 
-@with_groups
+#: Families with bases, with their backbones. Each has the forms below.
+_WITH_BASES = {
+    "blendmask": ("BlendMask", tuple(_BACKBONES)),
+    "blendmask-550": ("real-time BlendMask", ("r50",)),
+    "yolact": ("YOLACT", _COMMON),
+    "condinst": ("CondInst", _COMMON),
+}
+_FORMS = {
+    "": "",
+    "b2inst-": " with B2Inst",
+    "gated-": " with a boundary gate",
+    "gated-convs-": " with a boundary gate and convolutions",
+}
+_WITHOUT_BASES = {
+    "maskrcnn": "Mask R-CNN",
+    "ms-rcnn": "Mask Scoring R-CNN",
+    "bmask-rcnn": "Boundary-preserving Mask R-CNN",
+    "pointrend": "PointRend",
+    "fcis": "FCIS",
+    "fcispp": "FCIS++",
+    "mnc": "Multi-task network cascades",
+    "masklab": "MaskLab",
+    "tensormask": "TensorMask",
+}
+
+
+@opt.with_groups
 def predict(
     weights: Annotated[Path, Argument(help="Weights file.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
-    images: Annotated[
-        list[Path] | None, Argument(help="Images, videos, or folders of them.")
-    ] = None,
+    images: Annotated[list[Path] | None, Argument(help="Images, videos, or their folders.")] = None,
     *,
-    split: SplitOptions,
-    threshold: Annotated[
-        float, Option(min=0, max=1, help="Minimum score to draw a detection.")
-    ] = 0.3,
+    split: opt.SplitOptions,
+    threshold: Annotated[float, Option(min=0, max=1, help="Minimum score to draw.")] = 0.3,
     label_maps: Annotated[
         bool, Option("--label-maps", help="Also write instance masks as 16-bit PNG files.")
     ] = False,
-    overwrite: OverwriteOption = False,
-    max_detections: MaxDetectionsOption = None,
-    tile: Annotated[
-        int | None, Option(min=160, help="Cut images into tiles of this many pixels a side.")
-    ] = None,
-    precision: PrecisionOption = "auto",
-    device: DeviceOption = "auto",
+    overwrite: opt.Overwrite = False,
+    max_detections: opt.MaxDetections = None,
+    tile: Annotated[int | None, Option(min=160, help="Cut images into tiles of this side.")] = None,
+    precision: opt.Precision = "auto",
+    device: opt.Device = "auto",
 ) -> None:
     """Predict images and videos.
 
@@ -58,18 +79,9 @@ def predict(
     from b2inst.inference import resolve_device
     from b2inst.viz.predict import find_images, predict_files
     from b2inst.weights import load_model
-    from b2inst.weights.files import model_card
 
     if bool(images) == (split.data is not None):
         raise typer.BadParameter("give either images, or --data for those of a split")
-    category_ids = model_card(weights)["category_ids"]
-    if images:
-        coco_data(None, train=split.train, val=split.val, val_fraction=split.val_fraction)
-        paths = find_images(images, videos=True, outside=out, skip_bad=split.skip_bad)
-        folders = [path for path in images if path.is_dir()]
-    else:
-        index = read_split(**vars(split))
-        paths, folders = [record.path for record in index.images], [index.image_dir]
     model = load_model(
         weights,
         device=resolve_device(device),
@@ -77,12 +89,19 @@ def predict(
         max_detections=max_detections,
         tile=tile,
     )
+    if images:
+        opt.coco_data(None, train=split.train, val=split.val, val_fraction=split.val_fraction)
+        paths = find_images(images, videos=True, outside=out, skip_bad=split.skip_bad)
+        folders = [path for path in images if path.is_dir()]
+    else:
+        index = opt.read_split(**vars(split))
+        paths, folders = [record.path for record in index.images], [index.image_dir]
     found = predict_files(
         model,
         paths,
         out,
         folders=folders,
-        category_ids=category_ids,
+        category_ids=model.category_ids,
         score_threshold=threshold,
         label_maps=label_maps,
         overwrite=overwrite,
@@ -110,7 +129,7 @@ def convert(
     names: Annotated[
         str | None, Option(help="Class names in order: a,b,c or a text file, one per line.")
     ] = None,
-    overwrite: OverwriteOption = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Convert a published checkpoint to a weights file of b2inst."""
     from b2inst.weights.convert import convert
@@ -126,21 +145,14 @@ def convert(
 def export(
     weights: Annotated[Path, Argument(help="Weights file.")],
     to: Annotated[Literal["onnx", "openvino"], Option(help="Runtime.")],
-    out: Annotated[
-        Path | None, Option(help="File to write, .onnx or .xml (default: beside the weights).")
-    ] = None,
-    int8: Annotated[
-        bool, Option("--int8", help="Quantise convolutions; needs --calibrate.")
-    ] = False,
+    out: Annotated[Path | None, Option(help="File (default: beside the weights).")] = None,
+    int8: Annotated[bool, Option("--int8", help="Quantise; needs --calibrate.")] = False,
     calibrate: Annotated[
         str | None,
-        Option(
-            metavar="DIR[:SPLIT]",
-            help="Images for --int8: a folder, or COCO-format data (default split: train).",
-        ),
+        Option(metavar="DIR[:SPLIT]", help="Images for --int8: a folder, or COCO-format data."),
     ] = None,
     calibration_images: Annotated[int, Option(min=1, help="Maximum number of them.")] = 128,
-    overwrite: OverwriteOption = False,
+    overwrite: opt.Overwrite = False,
 ) -> None:
     """Export a model to ONNX Runtime or OpenVINO.
 
@@ -152,9 +164,45 @@ def export(
 
     files = None if calibrate is None else calibration_files(calibrate, most=calibration_images)
     path = export_model(weights, out, to=to, calibration=files, overwrite=overwrite)
-    size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+    size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
     kind = "float32" if files is None else f"int8, calibrated on {counted(len(files), 'image')}"
     typer.echo(f"{path}: for {to}, {kind}, {size / 1e6:.1f} MB")
+
+
+def models() -> None:
+    """List the models by name, with method and backbone."""
+    from b2inst.experiments.tables.rendering import aligned
+
+    families = {
+        form + family: (method + added, sizes)
+        for family, (method, sizes) in _WITH_BASES.items()
+        for form, added in _FORMS.items()
+    }
+    families["centermask"] = "CenterMask", _COMMON
+    families |= {name: (method, ("tiny", "r50", "r101")) for name, method in _WITHOUT_BASES.items()}
+    lines = [["model", "method", "backbone"]]
+    for family, (method, sizes) in families.items():
+        lines += [[f"{family}-{size}", method, _BACKBONES[size]] for size in sizes]
+    typer.echo(aligned(lines))
+
+
+def profiles() -> None:
+    """List the profiles with data, schedule and description."""
+    from b2inst.experiments import Workspace, load_profile
+    from b2inst.experiments.tables.rendering import aligned
+
+    workspace = Workspace.here()
+    rows = [["profile", "data", "schedule", "description"]]
+    for name in workspace.specs("profiles"):
+        profile = load_profile(name, workspace=workspace)
+        data = "COCO format, --data"
+        if profile.data.kind == "scenes":
+            data = f"scenes, {profile.data.size} pixels"
+        elif profile.data.root:
+            data = profile.data.root.name
+        length = f"{profile.schedule.iterations} × {profile.schedule.batch_size} images"
+        rows.append([name, data, length, profile.description.split(". ")[0]])
+    typer.echo(aligned(rows))
 
 
 def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: bool) -> str:

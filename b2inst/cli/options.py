@@ -16,34 +16,23 @@ if TYPE_CHECKING:
     from b2inst.data import CocoIndex
     from b2inst.experiments import CocoData, Profile, Resources, Workspace
 
-SkipBadOption = Annotated[
-    bool, Option("--skip-bad", help="Skip and list invalid images and annotations.")
-]
-CrowdsAsInstancesOption = Annotated[
+SkipBad = Annotated[bool, Option("--skip-bad", help="Skip and list bad images and objects.")]
+CrowdsAsInstances = Annotated[
     bool, Option("--crowds-as-instances", help="Treat annotations with iscrowd=1 as objects.")
 ]
-OverwriteOption = Annotated[bool, Option("--overwrite", help="Replace existing output files.")]
-AnnotationsOption = Annotated[Path | None, Option(help="Annotation file, instead of a folder.")]
-ImagesOption = Annotated[Path | None, Option(help="Image folder, with --annotations.")]
-ProfileOption = Annotated[str, Option(help="Name of a profile, or path to its YAML file.")]
-ModelOption = Annotated[
-    list[str] | None,
-    Option(help="Model option as NAME=YAML, such as scoring=[iou]; repeatable."),
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace existing output files.")]
+ProfileName = Annotated[str, Option(help="Name of a profile, or path to its YAML file.")]
+ModelOptions = Annotated[list[str] | None, Option(help="Model option as NAME=YAML; repeatable.")]
+Device = Annotated[str, Option(help="Device: cpu, cuda or auto.")]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"], Option(help="auto: bfloat16 where that is fast.")
 ]
-DeviceOption = Annotated[str, Option(help="Device: cpu, cuda or auto.")]
-PrecisionOption = Annotated[
-    Literal["auto", "float32", "bfloat16"],
-    Option(help="Precision of the network; auto: bfloat16 if the device is fast at it."),
+MaxDetections = Annotated[
+    int | None, Option(min=1, help="Maximum per image (default: the model's, usually 100).")
 ]
-MaxDetectionsOption = Annotated[
-    int | None,
-    Option(min=1, help="Maximum detections per image (default: the model's, usually 100)."),
+BoundaryPixels = Annotated[
+    int | None, Option(min=1, help="Boundary width (default: 2 % of the image diagonal).")
 ]
-BoundaryPixelsOption = Annotated[
-    int | None,
-    Option(min=1, help="Boundary width in pixels (default: 2 % of the image diagonal)."),
-]
-BatchOption = Annotated[int, Option(min=1, help="Images that are predicted together.")]
 
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,14 +65,12 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
 class _DataOptions:
     data: Annotated[Path | None, Option(metavar="DIR", help="COCO-format folder.")] = None
     train: Annotated[
-        str | None,
-        Option("--train-split", help="Training split, or ANNOTATIONS.json:IMAGE_FOLDER."),
+        str | None, Option("--train-split", help="Training split, or ANNOTATIONS.json:IMAGES.")
     ] = None
     val_fraction: Annotated[
-        float | None,
-        Option(min=0.01, max=0.9, help="Fraction of the training images to validate on."),
+        float | None, Option(min=0.01, max=0.9, help="Part of training images to validate on.")
     ] = None
-    skip_bad: SkipBadOption = False
+    skip_bad: SkipBad = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +78,9 @@ class DataOptions(_DataOptions):
     """Data to train on, or that a model was trained on."""
 
     val: Annotated[
-        str | None,
-        Option("--val-split", help="Validation split, or ANNOTATIONS.json:IMAGE_FOLDER."),
+        str | None, Option("--val-split", help="Validation split, or ANNOTATIONS.json:IMAGES.")
     ] = None
-    crowds_as_instances: CrowdsAsInstancesOption = False
-
-    def coco_data(self) -> CocoData | None:
-        """The data of --data; None without it."""
-        return coco_data(**vars(self))
+    crowds_as_instances: CrowdsAsInstances = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +88,7 @@ class SplitOptions(_DataOptions):
     """A split of images."""
 
     val: Annotated[  # without training, there is no other split that --split could mean
-        str | None,
-        Option(
-            "--split",
-            "--val-split",
-            help="Split, or ANNOTATIONS.json:IMAGE_FOLDER (default: the validation split).",
-        ),
+        str | None, Option("--split", "--val-split", help="Split, or ANNOTATIONS.json:IMAGES.")
     ] = None
 
 
@@ -119,30 +96,19 @@ class SplitOptions(_DataOptions):
 class TruthOptions(SplitOptions):
     """A split with its annotations."""
 
-    annotations: AnnotationsOption = None
-    crowds_as_instances: CrowdsAsInstancesOption = False
+    crowds_as_instances: CrowdsAsInstances = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The profile of runs, and what is changed of it."""
 
-    profile: ProfileOption = "tiny"
-    start: Annotated[
-        Path | None, Option(help="Weights to start from: a b2inst file or detectron2's R-50.pkl.")
-    ] = None
-    batch_size: Annotated[
-        int | None, Option(min=1, help="Images per iteration; scales learning rate and schedule.")
-    ] = None
-    device: Annotated[
-        str | None, Option(help="Device: cpu, cuda or auto (default: the profile's).")
-    ] = None
-    devices: Annotated[int | None, Option(min=1, help="GPUs per run, or processes on a CPU.")] = (
-        None
-    )
-    recompute: Annotated[
-        bool, Option("--recompute", help="Save memory by recomputing activations; slower.")
-    ] = False
+    profile: ProfileName = "tiny"
+    start: Annotated[Path | None, Option(help="Weights to start from: b2inst or R-50.pkl.")] = None
+    batch_size: Annotated[int | None, Option(min=1, help="Images a step; scales schedule.")] = None
+    device: Annotated[str | None, Option(help="cpu, cuda, auto (default: the profile's).")] = None
+    devices: Annotated[int | None, Option(min=1, help="GPUs or CPU processes per run.")] = None
+    recompute: Annotated[bool, Option("--recompute", help="Need less memory, more time.")] = False
 
     @property
     def profile_name(self) -> str:
@@ -171,53 +137,30 @@ def coco_data(data: Path | None, **options: Any) -> CocoData | None:
     if data is not None:
         return coco_folder(data, **options)
     if any(options.values()):
-        raise typer.BadParameter(
-            "--train-split, --val-split, --val-fraction, --skip-bad and --crowds-as-instances "
-            "need --data"
-        )
+        raise typer.BadParameter("options that choose or read a split of data need --data")
     return None
 
 
-def read_split(
-    data: Path | None,
-    *,
-    annotations: Path | None = None,
-    images: Path | None = None,
-    with_images: bool = True,
-    val_fraction: float | None = None,
-    skip_bad: bool = False,
-    crowds_as_instances: bool = False,
-    **splits: str | None,
-) -> CocoIndex:
-    """Read the files of --annotations and --images, or the validation split of --data.
+def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -> CocoIndex:
+    """Read the validation split of --data; ``options`` are those of ``coco_folder``.
 
     Prints what was skipped, and how the annotation file deviates from COCO's format. Images are
-    not needed if only the annotations are used, and none are held out. ``splits`` are the names
-    ``train`` and ``val``.
+    not needed if only the annotations are used, and none are held out.
     """
     from b2inst.data import CocoIndex, hold_out, verify_images
 
-    given = annotations is not None and (images is not None or not with_images)
-    chosen = coco_data(None if given else data, **splits, val_fraction=val_fraction, training=False)
-    with_images = with_images or (val_fraction is not None and not given)  # as training read them
-    if not given:
-        if chosen is None:
-            both = "both --annotations and --images" if with_images else "--annotations"
-            raise typer.BadParameter(f"give --data, or {both}")
-        annotations = chosen.annotation_file("val")
-        images = chosen.files("val")[1] if with_images else None
-    assert annotations is not None
-    index = CocoIndex.load(
-        annotations,
-        images if with_images else None,
-        skip_bad=skip_bad,
-        crowds_as_instances=crowds_as_instances,
-    )
+    given = coco_data(data, **options, training=False)
+    if given is None:
+        raise typer.BadParameter("give --data")
+    with_images = with_images or given.val_fraction is not None  # as training read them
+    files = given.files("val") if with_images else (given.annotation_file("val"), None)
+    crowds, skip_bad = given.crowds_as_instances, given.skip_bad
+    index = CocoIndex.load(*files, skip_bad=skip_bad, crowds_as_instances=crowds)
     if skip_bad and with_images:
         index = verify_images(index, skip_bad=True)
     for line in (*index.notes, *index.skipped):
         typer.echo(f"note: {line}", err=True)
-    return index if val_fraction is None else hold_out(index, val_fraction)[1]
+    return index if given.val_fraction is None else hold_out(index, given.val_fraction)[1]
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...] | None:
@@ -234,19 +177,14 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """Model options from ``NAME=YAML``."""
     import yaml
 
-    options = {}
-    for pair in pairs or []:
-        name, found, value = pair.partition("=")
-        try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            found = ""
-        if not found:
-            raise typer.BadParameter(f"--option {pair}: write NAME=VALUE, the value as YAML")
-    return options
+    try:
+        split = [pair.split("=", 1) for pair in pairs or []]
+        return {name: yaml.safe_load(value) for name, value in split}
+    except (ValueError, yaml.YAMLError):
+        raise typer.BadParameter(f"--option {pairs}: write NAME=VALUE, the value as YAML") from None
 
 
 def parse_slurm(texts: list[str] | None) -> dict[str, str | bool] | None:
     """Options of sbatch from ``NAME=VALUE,NAME``; None if there are none."""
-    parts = [part.partition("=") for text in texts or [] for part in text.split(",")]
+    parts = [part.partition("=") for part in ",".join(texts or []).split(",") if part]
     return {name: value if equals else True for name, equals, value in parts} or None

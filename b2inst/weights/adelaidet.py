@@ -12,37 +12,23 @@ from torch import Tensor
 
 from b2inst.models import Segmenter
 from b2inst.models.building import MSRA_BGR
-from b2inst.weights.detectron2 import BODY_NAMES, FPN_NAMES, body_depth
-from b2inst.weights.names import Table
-from b2inst.weights.published import Publisher, channels, new_model
+from b2inst.weights.detectron2 import STAGES, fcos_names
+from b2inst.weights.published import Publisher, Table, channels, new_model, resnet_depth
 
 NAMES: Table = (
-    *BODY_NAMES,
-    *FPN_NAMES,
-    ("proposal_generator.fcos_head.share_tower.{i}", "instance_head.shared_tower.{i}"),
-    ("proposal_generator.fcos_head.cls_tower.{i}", "instance_head.class_tower.{i}"),
-    ("proposal_generator.fcos_head.bbox_tower.{i}", "instance_head.box_tower.{i}"),
-    ("proposal_generator.fcos_head.cls_logits", "instance_head.class_logits"),
-    ("proposal_generator.fcos_head.bbox_pred", "instance_head.distances"),
-    ("proposal_generator.fcos_head.ctrness", "instance_head.centerness"),
-    ("proposal_generator.fcos_head.scales.{i}", "instance_head.scales.{i}"),
+    *fcos_names("instance_head"),
+    ("(top_layer|controller)", "instance_head.coefficients"),
+    ("(basis_module|mask_branch).refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
+    ("(basis_module|mask_branch).tower.{last}", "basis_head.project"),
     # BlendMask; a tower without number 3 (upsampling) has three convolutions before, else two
-    ("top_layer", "instance_head.coefficients"),
-    ("basis_module.refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
-    ("basis_module.tower.{last}", "basis_head.project"),
-    ("basis_module.tower.3.{layer}", "basis_head.upsampled_conv.{layer}"),
-    ("basis_module.tower.4.{layer}", "basis_head.upsampled_conv.{layer}"),
-    ("basis_module.tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
+    ("basis_module.tower.(3|4).{layer}", "basis_head.upsampled_conv.{layer}"),
+    ("(basis_module|mask_branch).tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
     ("basis_module.seg_head.0", "basis_head.auxiliary.convs.0.0"),
     ("basis_module.seg_head.1", "basis_head.auxiliary.convs.0.1"),
     ("basis_module.seg_head.3", "basis_head.auxiliary.convs.1.0"),
     ("basis_module.seg_head.4", "basis_head.auxiliary.convs.1.1"),
     ("basis_module.seg_head.6", "basis_head.auxiliary.project"),
     # CondInst
-    ("controller", "instance_head.coefficients"),
-    ("mask_branch.refine.{i}.{layer}", "basis_head.refine.{i}.{layer}"),
-    ("mask_branch.tower.{last}", "basis_head.project"),
-    ("mask_branch.tower.{i}.{layer}", "basis_head.convs.{i}.{layer}"),
     ("mask_branch.seg_head.{i}.{layer}", "basis_head.auxiliary.convs.{i}.{layer}"),
     ("mask_branch.logits", "basis_head.auxiliary.project"),
 )
@@ -52,7 +38,7 @@ _PROJECT = re.compile(r"(?:basis_module|mask_branch)\.tower\.\d+\.weight")
 
 def _build(tensors: Mapping[str, Tensor], source: str) -> Segmenter:
     """Family, depth, levels, classes, bases and attention size are read off the tensors."""
-    depth = body_depth(tensors)
+    depth = resnet_depth(tensors, STAGES)
     project = next((name for name in tensors if _PROJECT.fullmatch(name)), "basis_module.tower")
     bases = channels(tensors, project)
     options: dict[str, Any] = {"num_bases": bases, "msra": True, "frozen_norm": True}

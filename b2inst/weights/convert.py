@@ -47,10 +47,6 @@ def convert(
             number of names is not that of classes; nothing is written then.
     """
     source, target = Path(source), Path(target)
-    if not target.parent.is_dir():
-        raise WeightsError(f"{target}: there is no folder {target.parent}; make it first")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
     if target.exists() and not overwrite:
         raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
     tensors = read_checkpoint(source)
@@ -63,6 +59,7 @@ def convert(
         model.class_names = tuple(names)
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))
+    target.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, target, category_ids=ids)
     own = _PUBLISHERS[publisher].own_names(tensors)
     left = [name for name in tensors if name not in own]

@@ -10,10 +10,18 @@ from torch import Tensor
 
 from b2inst.models import Segmenter
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.names import Table, grouped, translate
-from b2inst.weights.published import Publisher, channels, new_model, resnet_depth
+from b2inst.weights.published import (
+    Publisher,
+    Table,
+    channels,
+    grouped,
+    new_model,
+    resnet_depth,
+    translate,
+)
 
-_BODY = "backbone.bottom_up"
+#: Stages of the ResNet below a pyramid.
+STAGES = tuple(f"backbone.bottom_up.res{n}" for n in (2, 3, 4, 5))
 
 #: The ResNet. torchvision counts its stages from 1.
 _RESNET_NAMES: Table = (
@@ -24,20 +32,32 @@ _RESNET_NAMES: Table = (
     ("res{n}.{block}.shortcut", "layer{n-1}.{block}.downsample.0"),
     ("res{n}.{block}.shortcut.norm", "layer{n-1}.{block}.downsample.1"),
 )
-BODY_NAMES: Table = tuple(
-    (f"{_BODY}.{theirs}", f"backbone.body.{ours}") for theirs, ours in _RESNET_NAMES
+_BODY_NAMES: Table = tuple(
+    (f"backbone.bottom_up.{theirs}", f"backbone.body.{ours}") for theirs, ours in _RESNET_NAMES
 )
 
-#: The pyramid of single-stage models, from level 3 on.
-FPN_NAMES: Table = (
-    ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
-    ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
-    ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
-)
+
+def fcos_names(head: str) -> Table:
+    """The ResNet, the pyramid from level 3 on, and FCOS's head, which is called ``head`` here."""
+    fcos = "proposal_generator.fcos_head"
+    return (
+        *_BODY_NAMES,
+        ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-3}.0"),
+        ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-3}.0"),
+        ("backbone.top_block.p{n}", "backbone.fpn.extra_blocks.p{n}"),
+        (f"{fcos}.share_tower.{{i}}", f"{head}.shared_tower.{{i}}"),
+        (f"{fcos}.cls_tower.{{i}}", f"{head}.class_tower.{{i}}"),
+        (f"{fcos}.bbox_tower.{{i}}", f"{head}.box_tower.{{i}}"),
+        (f"{fcos}.cls_logits", f"{head}.class_logits"),
+        (f"{fcos}.bbox_pred", f"{head}.distances"),
+        (f"{fcos}.ctrness", f"{head}.centerness"),
+        (f"{fcos}.scales.{{i}}", f"{head}.scales.{{i}}"),
+    )
+
 
 #: PointRend's models; the first ones call some parts of the mask head otherwise.
-POINTREND_NAMES: Table = (
-    *BODY_NAMES,
+_POINTREND_NAMES: Table = (
+    *_BODY_NAMES,
     ("backbone.fpn_lateral{n}", "backbone.fpn.inner_blocks.{n-2}.0"),
     ("backbone.fpn_output{n}", "backbone.fpn.layer_blocks.{n-2}.0"),
     ("proposal_generator.rpn_head.conv", "detector.rpn.head.conv.0.0"),
@@ -46,39 +66,16 @@ POINTREND_NAMES: Table = (
     ("roi_heads.box_head.fc{n}", "detector.roi_heads.box_head.fc{n+5}"),
     ("roi_heads.box_predictor.cls_score", "detector.roi_heads.box_predictor.cls_score"),
     ("roi_heads.box_predictor.bbox_pred", "detector.roi_heads.box_predictor.bbox_pred"),
-    *(
-        (f"roi_heads.{head}.{theirs}", f"mask_head.{ours}")
-        for head in ("mask_head.coarse_head", "mask_coarse_head")
-        for theirs, ours in (
-            ("reduce_spatial_dim_conv", "reduce.0"),
-            ("fc1", "coarse.1"),
-            ("fc2", "coarse.4"),
-            ("coarse_mask_fc1", "coarse.1"),
-            ("coarse_mask_fc2", "coarse.4"),
-            ("prediction", "coarse.7"),
-        )
-    ),
-    *(
-        (f"roi_heads.{head}.{theirs}", f"mask_head.point_head.{ours}")
-        for head in ("mask_head.point_head", "mask_point_head")
-        for theirs, ours in (("fc{n}", "layers.{n-1}"), ("predictor", "predictor"))
-    ),
+    ("roi_heads.mask_(head.)?coarse_head.reduce_spatial_dim_conv", "mask_head.reduce.0"),
+    ("roi_heads.mask_(head.)?coarse_head.(coarse_mask_)?fc1", "mask_head.coarse.1"),
+    ("roi_heads.mask_(head.)?coarse_head.(coarse_mask_)?fc2", "mask_head.coarse.4"),
+    ("roi_heads.mask_(head.)?coarse_head.prediction", "mask_head.coarse.7"),
+    ("roi_heads.mask_(head.)?point_head.fc{n}", "mask_head.point_head.layers.{n-1}"),
+    ("roi_heads.mask_(head.)?point_head.predictor", "mask_head.point_head.predictor"),
 )
 
-CENTERMASK_NAMES: Table = (
-    *BODY_NAMES,
-    *FPN_NAMES,
-    *(
-        (f"proposal_generator.fcos_head.{theirs}", f"detector.head.{ours}")
-        for theirs, ours in (
-            ("cls_tower.{i}", "class_tower.{i}"),
-            ("bbox_tower.{i}", "box_tower.{i}"),
-            ("cls_logits", "class_logits"),
-            ("bbox_pred", "distances"),
-            ("ctrness", "centerness"),
-            ("scales.{i}", "scales.{i}"),
-        )
-    ),
+_CENTERMASK_NAMES: Table = (
+    *fcos_names("detector.head"),
     ("roi_heads.mask_head.mask_fcn{n}", "mask_head.convs.{n-1}.0"),
     ("roi_heads.mask_head.spatialAtt.conv", "mask_head.attention.conv"),
     ("roi_heads.mask_head.deconv", "mask_head.predictor.conv5_mask"),
@@ -89,7 +86,7 @@ CENTERMASK_NAMES: Table = (
     ("roi_heads.maskiou_head.maskiou", "scoring_head.regress.7"),
 )
 
-#: A weight that only CenterMask has, whose first dimension is the number of classes.
+#: Weights whose first dimension is the number of classes.
 _CENTERMASK = "proposal_generator.fcos_head.cls_logits.weight"
 _POINTREND = "roi_heads.box_predictor.cls_score.weight"
 
@@ -102,7 +99,7 @@ _CAFFE2 = (
     (r"^(res\d)_(\d+)_branch2c", r"\1.\2.conv3"),
     (r"_bn_gamma$", ".norm.weight"),
     (r"_bn_beta$", ".norm.bias"),
-    (r"_bn_(running_mean|running_var)$", r".norm.\1"),
+    (r"_bn_running_(mean|var)$", r".norm.running_\1"),
     (r"_w$", ".weight"),
 )
 
@@ -130,14 +127,9 @@ def imagenet_resnet(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, 
     return {f"backbone.body.{own[other]}": tensors[name] for name, other in dotted.items()}
 
 
-def body_depth(tensors: Mapping[str, Tensor]) -> int:
-    """Depth of the ResNet below a pyramid; ValueError if not 50 or 101."""
-    return resnet_depth(tensors, [f"{_BODY}.res{n}" for n in (2, 3, 4, 5)])
-
-
 def _build(tensors: Mapping[str, Tensor], _: str) -> Segmenter:
     """Family, depth and classes are read off the tensors."""
-    depth = body_depth(tensors)
+    depth = resnet_depth(tensors, STAGES)
     if _CENTERMASK in tensors:
         family, classes = "centermask", channels(tensors, _CENTERMASK)
     else:
@@ -159,7 +151,7 @@ def _rearranged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 DETECTRON2 = Publisher(
-    tables=(POINTREND_NAMES, CENTERMASK_NAMES),
+    tables=(_POINTREND_NAMES, _CENTERMASK_NAMES),
     build=_build,
     remedy="give one of PointRend's or CenterMask's R_50_FPN or R_101_FPN models",
     not_needed=re.compile(r"pixel_mean|pixel_std|proposal_generator\.anchor_generator\..*"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -32,11 +31,6 @@ RUNTIMES = {".onnx": "onnx", ".xml": "openvino"}
 Run = Callable[[np.ndarray, bool], dict[str, np.ndarray]]
 
 
-def is_exported(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one of ``b2inst.export``, by its ending."""
-    return Path(path).suffix in RUNTIMES
-
-
 class ExportedNetwork(nn.Module):
     """A network in another runtime, on the CPU; copies of the module share it.
 
@@ -47,17 +41,14 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, run: Run, *, outputs: type | None, stride: float | None) -> None:
         super().__init__()
-        self._run = run
-        self._outputs = outputs
-        self._stride = stride
+        self._run, self._outputs, self._stride = run, outputs, stride
 
     def forward(self, images: Tensor) -> Features | tuple[Features, Any, Bases]:
         if self.training:
             raise RuntimeError("an exported model only predicts; train the weights it was made of")
         bfloat16 = torch.is_autocast_enabled(images.device.type)
-        arrays = self._run(images.float().cpu().numpy(), bfloat16)
         parts: dict[str, dict[str, Any]] = {"features": {}, "head": {}, "bases": {}}
-        for key, array in arrays.items():
+        for key, array in self._run(images.float().cpu().numpy(), bfloat16).items():
             part, name, *level = key.split(".")
             value = torch.from_numpy(array).to(images.device)
             if level:
@@ -70,36 +61,29 @@ class ExportedNetwork(nn.Module):
         bases = Bases(stride=self._stride, **parts["bases"])
         return features, self._outputs(**parts["head"]), bases
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
-        return self
 
-
-def read_exported(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
+def read_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
     """Open a file of ``b2inst.export``; WeightsError if that is not possible.
 
     Returns:
         The card as of ``weights.files``, with ``exported`` on how the file was made; the weights of
         what stays in Python; and the network.
     """
-    path = Path(path)
     extra = RUNTIMES[path.suffix]
-    for file in (path, path if extra == "onnx" else path.with_suffix(".bin")):
-        if not file.is_file():
-            raise WeightsError(f"{file}: no such file")
-    read = _read_onnx if extra == "onnx" else _read_openvino
-    module = import_extra({"onnx": "onnxruntime"}.get(extra, extra), extra)
+    read, module = (_read_onnx, "onnxruntime") if extra == "onnx" else (_read_openvino, extra)
+    runtime = import_extra(module, extra)
     try:
-        metadata, run = read(module, path)
+        metadata, run = read(runtime, path)
     except Exception as error:  # the runtimes' own exceptions have no common base
-        reason = (str(error).split("\n") or [type(error).__name__])[0]
-        raise WeightsError(f"{path}: is damaged, or no model of {extra} ({reason})") from error
+        reason = str(error).split("\n")[0]
+        raise WeightsError(
+            f"{path}: missing, damaged, or no model of {extra} ({reason})"
+        ) from error
     try:
         card = json.loads(metadata["b2inst"])
         tensors = safetensors.torch.load(base64.b64decode(metadata["b2inst_weights"]))
     except (KeyError, ValueError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: holds no b2inst recipe; give a file written by b2inst export"
-        ) from error
+        raise WeightsError(f"{path}: no b2inst recipe; give a file of b2inst export") from error
     return card, tensors, run
 
 
@@ -129,7 +113,7 @@ def replace_network(model: Segmenter, network: nn.Module) -> None:
     model.exported = network
     model.backbone, model.basis_head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     head: Any = model.instance_head
-    for name in [name for name, _ in head.named_children() if name != "coefficients"]:
+    for name in {name for name, _ in head.named_children()} - {"coefficients"}:
         delattr(head, name)
 
 
@@ -148,16 +132,15 @@ def _read_onnx(onnxruntime: Any, path: Path) -> tuple[dict[str, str], Run]:
 def _read_openvino(openvino: Any, path: Path) -> tuple[dict[str, str], Run]:
     core = openvino.Core()
     model = core.read_model(path)
-    keys = [key for key in ("b2inst", "b2inst_weights") if model.has_rt_info(key)]
-    threads = torch.get_num_threads()
+    hints = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
 
     @cache
     def compiled(precision: str) -> Any:
-        hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-        return core.compile_model(model, "CPU", hints)
+        return core.compile_model(model, "CPU", hints | {"INFERENCE_PRECISION_HINT": precision})
 
     def run(images: np.ndarray, bfloat16: bool) -> dict[str, np.ndarray]:
         outputs = compiled("bf16" if bfloat16 else "f32")(images)
         return {output.any_name: value for output, value in outputs.items()}
 
+    keys = [key for key in ("b2inst", "b2inst_weights") if model.has_rt_info(key)]
     return {key: model.get_rt_info(key).astype(str) for key in keys}, run

@@ -6,17 +6,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from b2inst.data.files import replacing
 from b2inst.models import Segmenter
 from b2inst.models.catalog import create_model
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.exported import attach, is_exported, read_exported
+from b2inst.weights.exported import RUNTIMES, attach, read_exported
 from b2inst.weights.pickles import read_checkpoint
 
 _KEY = "b2inst"
@@ -28,7 +28,7 @@ def save_model(
     path: str | os.PathLike[str],
     *,
     category_ids: tuple[int, ...] = (),
-    notes: Mapping[str, Any] = MappingProxyType({}),
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights and recipe to one file, atomically.
 
@@ -47,15 +47,12 @@ def save_model(
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
     card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes))})
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes or {}))})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise WeightsError(
-            f"{path}: weights could not be written ({error}); free disk space or choose another "
-            "folder"
+            f"{path}: weights could not be written ({error}); free disk space or save elsewhere"
         ) from error
 
 
@@ -85,8 +82,9 @@ def load_model(
         WeightsError: The file is missing, damaged, not one of ours or from another version, or its
             runtime is not installed.
     """
-    card, tensors, run = read_exported(path) if is_exported(path) else (*read_weights(path), None)
-    remedy = "load it with the version of b2inst that wrote it"
+    path = Path(path)
+    exported = path.suffix in RUNTIMES
+    card, tensors, run = read_exported(path) if exported else (*read_weights(path), None)
     try:
         names = card["class_names"]
         model = create_model(
@@ -95,18 +93,13 @@ def load_model(
             class_names=None if names is None else tuple(names),
             **card["options"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: holds a model that cannot be built ({error}); {remedy}"
-        ) from error
-    if run is not None:
-        attach(model, run, card["exported"])
-    try:
+        if run is not None:
+            attach(model, run, card["exported"])
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        differences = " ".join(str(error).split())[:500]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:500]
         raise WeightsError(
-            f"{path}: weights do not fit {card['name']!r}: {differences}; {remedy}"
+            f"{path}: cannot be loaded ({reason}); use the version of b2inst that wrote it"
         ) from error
     model.category_ids = tuple(card["category_ids"])
     model.to(device).precision = precision
@@ -118,15 +111,17 @@ def load_model(
 
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Recipe, class names and category ids of a weights file."""
-    return read_exported(path)[0] if is_exported(path) else read_weights(path, tensors=False)[0]
+    path = Path(path)
+    read = read_exported(path) if path.suffix in RUNTIMES else read_weights(path, tensors=False)
+    return read[0]
 
 
 def read_weights(
-    path: str | os.PathLike[str], *, tensors: bool = True
+    path: Path, *, tensors: bool = True
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read recipe and, if asked for, tensors; WeightsError if it is no file of ``save_model``."""
-    if not Path(path).is_file():
-        inside = Path(path) / "model.safetensors"
+    if not path.is_file():
+        inside = path / "model.safetensors"
         found = f"; did you mean {inside}?" if inside.is_file() else ""
         raise WeightsError(f"{path}: no such weights file{found}")
     try:
@@ -140,7 +135,7 @@ def read_weights(
     return json.loads(metadata[_KEY]), values
 
 
-def _not_ours(path: str | os.PathLike[str], error: SafetensorError) -> str:
+def _not_ours(path: Path, error: SafetensorError) -> str:
     """What a file is that safetensors cannot read, and what to do."""
     try:
         tensors = read_checkpoint(path)

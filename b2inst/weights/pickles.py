@@ -8,7 +8,6 @@ nothing but such arrays.
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import re
 from collections import OrderedDict
@@ -27,7 +26,7 @@ from b2inst.weights.errors import WeightsError
 _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1"}
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read tensors by name from a ``.pth`` of torch's or a ``.pkl`` of numpy arrays.
 
     Of a file that has more (optimiser, author, …), only "model", "state_dict" or (in Caffe2's
@@ -38,7 +37,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         WeightsError: The file is missing or damaged, needs anything but tensors and plain values,
             or has no tensors by name.
     """
-    path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
     try:
@@ -48,22 +46,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             with torch.serialization.safe_globals(_NUMPY_VALUES):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles cause errors of any type
+        why = f"not a readable checkpoint ({type(error).__name__}); download it again"
         if refused := re.search(r"GLOBAL (\S+)", str(error)):  # in torch's words
-            raise WeightsError(
-                f"{path}: asks for {refused[1]}, which is more than tensors need and could run "
-                "code; nothing was run; get the file from where it was published"
-            ) from error
-        raise WeightsError(
-            f"{path}: not a readable checkpoint: damaged, truncated or something else "
-            f"({type(error).__name__}); download it again"
-        ) from error
+            why = f"asks for {refused[1]}, which could run code; nothing was run; get another file"
+        raise WeightsError(f"{path}: {why}") from error
     for key in ("model", "state_dict", "blobs"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(
-            f"{path}: holds a {type(content).__name__} in place of tensors by name; give the file "
-            "of a checkpoint"
+            f"{path}: holds a {type(content).__name__} in place of tensors by name; give another"
         )
     tensors = {str(name): _tensor(value, name, path) for name, value in content.items()}
     for prefix in ("_orig_mod.", "module.", "model."):
@@ -141,6 +133,5 @@ def _tensor(value: object, name: object, path: Path) -> Tensor:
     if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         return value.detach()
     raise WeightsError(
-        f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers; give the "
-        "file of a checkpoint"
+        f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers"
     )

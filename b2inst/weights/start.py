@@ -17,8 +17,8 @@ from b2inst.modules.blender import Blender
 from b2inst.weights.detectron2 import imagenet_resnet
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import model_card, read_weights
-from b2inst.weights.names import grouped
 from b2inst.weights.pickles import read_checkpoint
+from b2inst.weights.published import grouped
 
 #: Attention logit of a new basis: if the four others' are 0, softmax gives it 0.5 % of the mask,
 #: and it still has a gradient.
@@ -40,8 +40,7 @@ class Start:
 
     def counts(self) -> dict[str, int]:
         """Number of tensors of each kind."""
-        kinds = ("copied", "widened", "fresh", "unused")
-        return {kind: len(getattr(self, kind)) for kind in kinds}
+        return {kind: len(names) for kind, names in vars(self).items() if kind != "path"}
 
     def __str__(self) -> str:
         return (
@@ -78,11 +77,11 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
             f"stride in the 1×1; build the model with msra={str(msra).lower()}"
         )
     own = model.state_dict()
-    ours = {_own_name(name, own): name for name in tensors}
+    theirs = {_own_name(name, own): name for name in tensors}
     copied, widened = [], []
     with torch.no_grad():
-        for name in (name for name in own if name in ours):
-            source, target = tensors[ours[name]], own[name]
+        for name in (name for name in own if name in theirs):
+            source, target = tensors[theirs[name]], own[name]
             if source.shape == target.shape:
                 target.copy_(source)
                 copied.append(name)
@@ -92,9 +91,10 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
                     softmax = isinstance(with_bases(model).assembler, Blender)
                     target[new] = NEW_ATTENTION if softmax and name.endswith(".bias") else 0.0
                 widened.append(name)
-    used = {ours[name] for name in (*copied, *widened)}
-    fresh = [name for name in own if ours.get(name) not in used and not _is_count(name)]
-    unused = [name for name in tensors if name not in used and not _is_count(name)]
+    used = {theirs[name] for name in (*copied, *widened)}
+    fresh = [name for name in own if theirs.get(name) not in used]
+    unused = [name for name in tensors if name not in used]
+    fresh, unused = ([n for n in names if "num_batches" not in n] for names in (fresh, unused))
     for found, names in (("nothing for", fresh), ("no place for", unused)):
         if body := [n for n in names if n.startswith("backbone.") and ".fpn." not in n]:
             raise WeightsError(
@@ -133,10 +133,6 @@ def _new_rows(name: str, source: Tensor, target: Tensor, model: Segmenter) -> Te
     else:
         return None
     return new if len(source) == int((~new).sum()) else None
-
-
-def _is_count(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
 
 
 def _by_part(names: Iterable[str]) -> str:

@@ -46,7 +46,7 @@ from speed_peers import (
 from torch import Tensor
 
 import b2inst
-from b2inst.benchmark.samples import composed_samples
+from b2inst.benchmark import composed_samples
 from b2inst.data import make_scene
 from b2inst.experiments import Workspace
 from b2inst.experiments.runs.provenance import describe_machine, git_state, now

@@ -5,9 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from b2inst.benchmark import BenchmarkError
-from b2inst.benchmark.dummy import DummyDetections
-from b2inst.benchmark.samples import Sample
+from b2inst.benchmark.stages import DummyDetections, Sample
 from b2inst.models import CATALOG, create_model
 
 
@@ -48,12 +46,3 @@ def test_the_head_does_its_work(sample: Callable[..., Sample]) -> None:
     assert counts[-2] >= 5 > max([0, *counts[:-2]])  # the highest threshold that does
     model.predict([dummies.sample.image])
     assert len(counts) == calls + 1  # calibrated once
-
-
-def test_more_than_a_head_can_find(sample: Callable[..., Sample]) -> None:
-    model = create_model("blendmask-tiny", num_classes=3).eval()
-    model.instance_head.max_detections = 4  # type: ignore[attr-defined]
-    model.instance_head.nms_iou = -1.0  # type: ignore[attr-defined]
-    DummyDetections(model, 50).sample = sample()
-    with pytest.raises(BenchmarkError, match="not 50; ask for fewer"):
-        model.predict([sample().image])

@@ -127,8 +127,6 @@ def test_trained_weights_are_taken_as_they_are(
 
 def test_what_cannot_be_measured(sample: Callable[..., Sample]) -> None:
     one = [sample()]
-    with pytest.raises(BenchmarkError, match="each once"):
-        benchmark(["blendmask-tiny"] * 2, samples=one)
     with pytest.raises(BenchmarkError, match="unknown model 'blendmask-huge'"):
         benchmark(["blendmask-huge"], samples=one)
     with pytest.raises(BenchmarkError, match="blendmask-tiny has no option wings"):

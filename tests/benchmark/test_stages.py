@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from b2inst.benchmark import stages
-from b2inst.benchmark.samples import Sample
-from b2inst.benchmark.stages import STAGES, TimedModel
+from b2inst.benchmark.stages import STAGES, Sample, TimedModel
 from b2inst.models import BasisSegmenter, create_model
 
 

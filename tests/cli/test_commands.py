@@ -13,7 +13,7 @@ from command_line import call as _call
 from command_line import error as _error
 
 import b2inst.experiments
-from b2inst.cli.errors import STOPPED
+from b2inst.cli import STOPPED
 from b2inst.data import write_scenes
 from b2inst.evaluation import read_predictions
 from b2inst.experiments.runs import preflight

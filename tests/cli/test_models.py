@@ -17,7 +17,7 @@ from command_line import call as _call
 from command_line import error as _error
 from PIL import Image
 
-from b2inst.cli.errors import STOPPED
+from b2inst.cli import STOPPED
 from b2inst.data import SCENE_CLASSES, write_scenes
 from b2inst.models import create_model
 from b2inst.viz import predict as module

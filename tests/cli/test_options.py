@@ -71,10 +71,10 @@ def test_evaluation_needs_no_split_to_train_on(tmp_path: Path) -> None:
     write_scenes(tmp_path, split="test", images=1, size=48, seed=0)
     write_scenes(tmp_path, split="other", images=1, size=48, seed=0)
     assert read_split(tmp_path).image_dir == tmp_path / "test"
-    files = {"annotations": tmp_path / "annotations/instances_other.json"}
-    assert read_split(None, **files, images=tmp_path / "other").image_dir == tmp_path / "other"
-    assert len(read_split(None, **files, with_images=False)) == 1
-    for wrong in ({}, files, {"val": "test"}, files | {"with_images": False, "val_fraction": 0.5}):
+    files = {"val": f"{tmp_path / 'annotations/instances_other.json'}:{tmp_path / 'other'}"}
+    assert read_split(tmp_path, **files).image_dir == tmp_path / "other"
+    assert len(read_split(tmp_path, **files, with_images=False)) == 1
+    for wrong in ({}, files, {"val": "test"}):
         with pytest.raises(BadParameter):
             read_split(None, **wrong)
 

@@ -71,15 +71,6 @@ def test_categories_of_another_data_set_are_counted(
     assert model_card(out)["class_names"] is None
 
 
-def test_what_cannot_be_written_is_told_before_reading(tmp_path: Path) -> None:
-    source = tmp_path / "a.pth"
-    source.write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"there is no folder .*; make it first"):
-        convert(source, tmp_path / "none" / "a.safetensors", publisher="adelaidet")
-    with pytest.raises(WeightsError, match="would replace the checkpoint"):
-        convert(source, source, publisher="adelaidet")
-
-
 def test_a_refused_checkpoint_leaves_no_file(
     published: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:

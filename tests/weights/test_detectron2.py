@@ -74,7 +74,7 @@ def test_all_tensors_or_none(family: str) -> None:
     with pytest.raises(WeightsError, match=r"a\.pkl: .*unknown roi_heads\.keypoint_head\.weight"):
         DETECTRON2.load(more, source="a.pkl")
     less = {name: t for name, t in tensors.items() if "predictor.weight" not in name}
-    with pytest.raises(WeightsError, match="nothing for our mask_head"):
+    with pytest.raises(WeightsError, match=r"Missing key.*mask_head"):
         DETECTRON2.load(less, source="a.pkl")
     other = {name: t for name, t in tensors.items() if ".res5." not in name}
     with pytest.raises(WeightsError, match=r"no ResNet-50 or -101 .*R_50_FPN"):

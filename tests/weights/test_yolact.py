@@ -132,7 +132,10 @@ def test_the_size_is_in_the_files_name(name: str, size: int) -> None:
         ),
         ({"maskiou_net.maskiou_net.0.weight": (8, 1, 3, 3)}, r"unknown maskiou_net"),
         ({"backbone.layers.4.0.conv1.weight": (3, 3, 1, 1)}, r"unknown backbone.layers.4.0.conv1"),
-        ({"semantic_seg_conv.bias": (79,)}, r"semantic_seg_conv.bias is 79, ours is 80"),
+        (
+            {"semantic_seg_conv.bias": (79,)},
+            r"mismatch for .*project.bias: .*79",
+        ),
     ],
 )
 def test_other_models_are_refused_in_one_line(
@@ -148,11 +151,11 @@ def test_other_models_are_refused_in_one_line(
 def test_a_darknet_and_missing_tensors_are_refused() -> None:
     layout = published()
     darknet = {n: s for n, s in layout.items() if ".bn3." not in n}
-    with pytest.raises(WeightsError, match=r"nothing for our .*bn3"):
+    with pytest.raises(WeightsError, match=r"Missing key.*bn3"):
         YOLACT.load(hollow(darknet), source="a.pth")
     cut = {name: s for name, s in layout.items() if not name.startswith("proto_net.10")}
     with pytest.raises(WeightsError, match=r"proto_net\.10\.weight is missing or empty"):
         YOLACT.load(hollow(cut), source="a.pth")
     less = {name: s for name, s in layout.items() if not name.startswith("proto_net.8")}
-    with pytest.raises(WeightsError, match=r"nothing for our basis_head\.upsampled_conv"):
+    with pytest.raises(WeightsError, match=r"Missing key.* .basis_head\.upsampled_conv"):
         YOLACT.load(hollow(less), source="a.pth")

@@ -1,14 +1,18 @@
-"""A segmenter with the interface of detectron2's models."""
+"""A segmenter with the interface of detectron2's models, its configs and checkpoints."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.utils.file_io import PathManager
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import tv_tensors
@@ -16,9 +20,9 @@ from torchvision.transforms.v2 import functional as F
 
 from b2inst import structures
 from b2inst.data.transforms import ResizeTo
-from b2inst.integrations.detectron2.config import build_segmenter
-from b2inst.models import Segmenter
+from b2inst.models import Segmenter, create_model
 from b2inst.structures import Targets
+from b2inst.weights import load_model, start_from
 
 
 @META_ARCH_REGISTRY.register()
@@ -40,8 +44,24 @@ class B2InstSegmenter(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """The arguments as a config has them."""
-        return {"segmenter": build_segmenter(cfg), "input_format": cfg.INPUT.FORMAT}
+        """The arguments as a config has them.
+
+        With MODEL.WEIGHTS, a finished model's that detectron2 loads afterwards, no others are
+        fetched.
+
+        Raises:
+            ValueError: An unknown name or option, with the known ones.
+            WeightsError: ``START`` cannot be read or is of another backbone.
+        """
+        node = cfg.MODEL.B2INST
+        options = yaml.safe_load(node.OPTIONS.dump())
+        if cfg.MODEL.WEIGHTS and options.pop("backbone_weights", None) is not None:
+            options.setdefault("frozen_norm", True)  # as with the weights that it was trained from
+        names = tuple(node.CLASS_NAMES) or None
+        model = create_model(node.NAME, num_classes=node.NUM_CLASSES, class_names=names, **options)
+        if node.START and not cfg.MODEL.WEIGHTS:
+            start_from(model, PathManager.get_local_path(node.START))
+        return {"segmenter": model.train(), "input_format": cfg.INPUT.FORMAT}
 
     @property
     def device(self) -> torch.device:
@@ -50,27 +70,21 @@ class B2InstSegmenter(nn.Module):
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """Losses by name while training, else ``{"instances": Instances}`` for each image.
 
+        These have the size that each input asks for. ``scores`` is the ranking score; its factors
+        are ``class_scores``, ``iou_scores`` and ``boundary_scores``, where predicted.
+
         Args:
             batched_inputs: Dicts of detectron2's mapper: ``image`` (3×h×w, 0 to 255), in training
                 ``instances``, else ``height`` and ``width`` of the wanted masks (default: the
                 image's own).
 
         Raises:
-            ValueError: Training without ``instances`` or masks, or with a class that the model
-                does not have.
+            ValueError: Training with a class that the model does not have.
         """
-        if not self.training:
-            return self.inference(batched_inputs)
-        samples = [self._sample(entry) for entry in batched_inputs]
-        images = [image for image, _ in samples]
-        return self.segmenter(images, [targets.to(self.device) for _, targets in samples])
-
-    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
-        """Predicted instances, at the size that each input asks for.
-
-        ``scores`` is the ranking score; its factors are ``class_scores``, ``iou_scores`` and
-        ``boundary_scores``, where predicted.
-        """
+        if self.training:
+            samples = [self._sample(entry) for entry in batched_inputs]
+            targets = [targets.to(self.device) for _, targets in samples]
+            return self.segmenter([image for image, _ in samples], targets)
         images = [self._rgb(entry["image"]) for entry in batched_inputs]
         sizes = [
             (entry.get("height", image.shape[1]), entry.get("width", image.shape[2]))
@@ -92,19 +106,12 @@ class B2InstSegmenter(nn.Module):
         return preprocessor.resized(_whole(image).permute(1, 2, 0).numpy())
 
     def _sample(self, entry: dict[str, Any]) -> tuple[Tensor, Targets]:
-        name = entry.get("file_name", "an input")
-        if "instances" not in entry:
-            raise ValueError(
-                f"no instances to train on in {name}: give the mapper annotated data and "
-                "is_train=True"
-            )
         image, targets = self._rgb(entry["image"]), _to_targets(entry["instances"])
-        classes = self.segmenter.recipe.get("num_classes")
-        if classes is not None and len(targets) and int(targets.labels.max()) >= classes:
-            raise ValueError(
-                f"{name} has class {int(targets.labels.max())}, but the model knows {classes}, "
-                "from 0: set MODEL.B2INST.NUM_CLASSES"
-            )
+        classes = self.segmenter.recipe["num_classes"]
+        if (targets.labels >= classes).any():
+            highest = int(targets.labels.max())
+            name = entry.get("file_name", "an input")
+            raise ValueError(f"{name} has class {highest}: set MODEL.B2INST.NUM_CLASSES above it")
         size = self.segmenter.preprocessor.fixed_size
         if size not in (None, image.shape[1:]):
             image, targets = _resized_to(size, _whole(image), targets)
@@ -135,10 +142,6 @@ def _to_targets(instances: Instances) -> Targets:
     """
     masks = torch.zeros((0, *instances.image_size), dtype=torch.bool)
     if len(instances):
-        if not instances.has("gt_masks"):
-            raise ValueError(
-                "objects without gt_masks: set MODEL.MASK_ON to True, and train on data with masks"
-            )
         bitmaps = instances.gt_masks
         if isinstance(bitmaps, PolygonMasks):
             bitmaps = BitMasks.from_polygon_masks(bitmaps, *instances.image_size)
@@ -162,3 +165,51 @@ def _resized_to(size: tuple[int, int], image: Tensor, targets: Targets) -> tuple
     picture, shapes = ResizeTo(size)(Image.fromarray(image.permute(1, 2, 0).numpy()), shapes)
     plain = {name: shape.as_subclass(Tensor) for name, shape in shapes.items()}
     return F.pil_to_tensor(picture), replace(targets, **plain)
+
+
+def add_b2inst_config(cfg: CfgNode) -> None:
+    """Add the keys of ``MODEL.B2INST``. Pixel statistics are the model's own, not the config's."""
+    cfg.MODEL.B2INST = CfgNode()
+    cfg.MODEL.B2INST.NAME = "b2inst-blendmask-r50"  # of b2inst.create_model
+    cfg.MODEL.B2INST.NUM_CLASSES = 80
+    cfg.MODEL.B2INST.CLASS_NAMES = []  # carried along to b2inst.save_model; may be left out
+    cfg.MODEL.B2INST.OPTIONS = CfgNode(new_allowed=True)  # of b2inst.create_model
+    # Weights to start a training from: ours, of a baseline too, or detectron2's R-50.pkl.
+    cfg.MODEL.B2INST.START = ""
+
+
+def config_file(name: str) -> str:
+    """Path of a config that comes with the package, for ``cfg.merge_from_file``."""
+    return str(Path(__file__).parent / "configs" / f"{name}.yaml")
+
+
+def export(weights: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Write a weights file as ``model.pth`` and ``config.yaml`` into a folder.
+
+    Returns:
+        Path of the config, which ``cfg.merge_from_file`` reads: the model, its class names and its
+        test size, all that ``DefaultPredictor`` needs.
+
+    Raises:
+        WeightsError: A missing or damaged file, or one that is not ours.
+    """
+    model = load_model(weights)
+    checkpoint, config = Path(folder, "model.pth"), Path(folder, "config.yaml")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"model": state}, checkpoint)
+    sizes = {"MIN_SIZE_TRAIN": [0], "MIN_SIZE_TEST": 0}  # the model itself squeezes images
+    if model.preprocessor.fixed_size is None:
+        shorter, longer = model.preprocessor.shorter, model.preprocessor.longer_max
+        sizes = {"MIN_SIZE_TRAIN": [shorter], "MAX_SIZE_TRAIN": longer}
+        sizes |= {"MIN_SIZE_TEST": shorter, "MAX_SIZE_TEST": longer}
+    own = {
+        "NAME": model.recipe["name"],
+        "NUM_CLASSES": model.recipe["num_classes"],
+        "CLASS_NAMES": list(model.class_names or ()),
+        "OPTIONS": model.recipe["options"],
+    }
+    node = {"META_ARCHITECTURE": "B2InstSegmenter", "MASK_ON": True, "B2INST": own}
+    content = {"VERSION": 2, "MODEL": node | {"WEIGHTS": str(checkpoint)}, "INPUT": sizes}
+    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return config
