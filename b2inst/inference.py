@@ -79,7 +79,8 @@ def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     after these, as ``Segmenter.train`` does.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    state = [precision, *((id(t), t.data_ptr(), _version(t)) for t in tensors)]
+    versions = (None if tensor.is_inference() else tensor._version for tensor in tensors)
+    state = [precision, *versions, *((id(tensor), tensor.data_ptr()) for tensor in tensors)]
     known, network = _made.get(model, (None, None))
     if network is None or known != state:
         network = FastNetwork(model, getattr(torch, precision))
@@ -224,17 +225,3 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             found = cells.view(4, 4, across, wide_out).transpose(1, 2)
             torch.add(found, bias, out=bands[first + row])
     return result[:, :height, :width].permute(0, 3, 1, 2)
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """Make B×C×H×W maps contiguous, faster than RoIAlign does it itself."""
-    if x.is_contiguous():
-        return x
-    result = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for matrix, source in zip(result.flatten(2), x.flatten(2), strict=True):
-        matrix.copy_(source)  # PyTorch transposes only matrices in blocks
-    return result
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
