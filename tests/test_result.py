@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 
 from b2inst import Result
 from b2inst.evaluation import EvaluationError
-from b2inst.result import MissingPackageError
 
 SIZE = (40, 48)
 
@@ -148,5 +147,5 @@ def test_supervision_takes_it() -> None:
 
 def test_without_supervision_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingPackageError, match="pip install supervision"):
+    with pytest.raises(ImportError, match="pip install supervision"):
         found().to_supervision()
