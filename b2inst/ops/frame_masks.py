@@ -22,8 +22,7 @@ def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
     """Upsample N×C×h×w maps by a whole factor as CondInst does.
 
-    Cell ``i`` becomes cell ``factor·i + factor//2``; the output is linear between these cells and
-    constant beyond the first and last of them.
+    Cell ``i`` becomes cell ``factor·i + factor//2``; linear between these, constant beyond.
     """
     height, width = maps.shape[-2:]
     # With one more cell on each side, cells are exactly ``factor`` apart when corners are aligned.
@@ -38,10 +37,7 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
-    """Map the centres of an image's rows (or columns) to those of its frame in the network's input.
-
-    They are clamped to the pixel centres of the frame, so that nothing is read from the padding.
-    """
+    """Map centres of an image's rows (or columns) to its frame in the network's input, clamped."""
     centres = (torch.arange(pixels) + 0.5) * (frame / pixels)
     return centres.clamp(0.5, frame - 0.5)
 
