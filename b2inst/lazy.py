@@ -32,8 +32,6 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(modules[name]), name)
-        setattr(module, name, value)
-        return value
+        return getattr(import_module(modules[name]), name)
 
     return load, lambda: sorted({*vars(module), *modules})

@@ -33,13 +33,7 @@ class Result(Instances):
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        shown = self[:5]
-        named = [f"{n} {s:.2f}" for n, s in zip(shown.names, shown.scores.tolist(), strict=True)]
-        if len(self) > len(shown):
-            named.append(f"{len(self) - len(shown)} more")
-        what = "instance" if len(self) == 1 else "instances"
-        end = f": {', '.join(named)}" if named else ""
-        return f"<{len(self)} {what} in {height}×{width} pixels{end}>"
+        return f"<{len(self)} instances in {height}×{width} pixels>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
         """Draw the instances with at least a ranking score over the image.

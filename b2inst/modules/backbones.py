@@ -112,11 +112,7 @@ class ResNetFPN(PyramidBackbone):
 
 
 class RCNNFPN(PyramidBackbone):
-    """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5, as in two-stage models.
-
-    Args:
-        resnet, channels: See ``ResNetFPN``.
-    """
+    """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5; for arguments see ``ResNetFPN``."""
 
     def __init__(self, *, channels: int = 256, **resnet: Any) -> None:
         network = _resnet(**resnet)
@@ -140,11 +136,7 @@ class AveragingPyramid(FeaturePyramidNetwork):
 
 
 class TensorMaskFPN(PyramidBackbone):
-    """P2–P5 by averaging from C2–C5 of a ResNet, P6 and P7 by convolutions of C5.
-
-    Args:
-        resnet, channels: See ``ResNetFPN``.
-    """
+    """As ``RCNNFPN``, with averages in P2–P5, and P6 and P7 by convolutions of C5."""
 
     pyramid = AveragingPyramid
 
@@ -201,11 +193,7 @@ class MobileNetFPN(PyramidBackbone):
 
 
 class TinyFPN(nn.Module):
-    """One residual block a stage, a pyramid at strides 4 to 32.
-
-    Args:
-        widths: Channels at strides 2, 4, 8, 16 and 32.
-    """
+    """One residual block a stage, of widths at strides 2 to 32; a pyramid at strides 4 to 32."""
 
     strides = (4, 8, 16, 32)
 
@@ -235,9 +223,8 @@ class YolactFPN(nn.Module):
     Sides of the image need not be multiples of the strides.
 
     Args:
-        resnet: See ``ResNetFPN``.
-        frozen_norm: Fix the statistics and affine parameters of batch norm, as YOLACT does with
-            fewer than six images on a device.
+        resnet: Its name in torchvision.
+        frozen_norm: Fix the statistics and affine parameters of batch norm, and nothing else.
     """
 
     strides = (8, 16, 32, 64, 128)

@@ -51,31 +51,27 @@ class BoundaryLoss(nn.Module):
 
         Local losses are means over instances, 0 without any.
         """
+        logits, share = logits.float(), torch.ones((), device=logits.device)
         if self.local:
-            return self._local(logits.float(), stride, targets)
-        truth = _truth(logits, stride, [t.masks for t in targets], self.two_sided)
-        return self._losses(logits[:, 0].float(), truth)
-
-    def _local(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
-        boxes = [t.boxes for t in targets]
-        pooled = roi_align(logits, boxes, self.roi_size, 1 / stride, sampling_ratio=2, aligned=True)
-        masks = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
-        truth = laplacian_boundary(masks, frame="constant").float()
-        weight = mean_weight(truth.new_tensor(len(truth)))
-        if not len(truth):  # a map without weight, so that all parameters have a gradient
-            pooled = 0 * logits[:1]
-            truth = pooled[:, 0].detach()
-        return {name: weight * loss for name, loss in self._losses(pooled[:, 0], truth).items()}
-
-    def _losses(self, logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        probabilities = logits.sigmoid()
+            boxes, size = [t.boxes for t in targets], self.roi_size
+            masks = torch.cat([crop_masks(t.masks, t.boxes, size) for t in targets])
+            truth = laplacian_boundary(masks, frame="constant").float()
+            share = mean_weight(truth.new_tensor(len(truth)))
+            pooled = roi_align(logits, boxes, size, 1 / stride, sampling_ratio=2, aligned=True)
+            # Without instances a map without weight, so that all parameters have a gradient.
+            logits = pooled if len(truth) else 0 * logits[:1]
+            truth = truth if len(truth) else logits[:, 0].detach()
+        else:
+            truth = _truth(logits, stride, [t.masks for t in targets], self.two_sided)
+        maps = logits[:, 0]
+        probabilities = maps.sigmoid()
         losses = {
-            "bce": F.binary_cross_entropy_with_logits(logits, truth),
+            "bce": F.binary_cross_entropy_with_logits(maps, truth),
             "dice": dice_loss(probabilities, truth).mean(),
             "crisp": crisp_boundary_loss(probabilities, truth).mean(),
         }
-        used = {name: weight for name, weight in self.weights.items() if weight}
-        return {f"loss_boundary_{name}": weight * losses[name] for name, weight in used.items()}
+        weights = {name: weight for name, weight in self.weights.items() if weight}
+        return {f"loss_boundary_{n}": share * (weights[n] * losses[n]) for n in weights}
 
 
 def _truth(logits: Tensor, stride: float, masks: Sequence[Tensor], two_sided: bool) -> Tensor:

@@ -77,11 +77,10 @@ class FCOSHead(InstanceHead):
         # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = None
         if num_coefficients:
-            self.coefficients = PositionConv(in_channels, num_coefficients)
+            self.coefficients = PositionConv(in_channels, num_coefficients, 3, padding=1)
             initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
-        """Predictions at every position, of features at the head's strides."""
         shared = [self.shared_tower(features[stride]) for stride in self.strides]
         class_towers = [self.class_tower(x) for x in shared]
         towers = [self.box_tower(x) for x in shared]
@@ -144,13 +143,9 @@ class FCOSHead(InstanceHead):
         return product * (product > self.score_threshold)
 
     def detect(self, outputs: DenseOutputs, limit: int | None = None) -> list[Detections]:
-        """Boxes, scores and coefficients of each image after non-maximum suppression.
+        """At most ``limit`` detections of each image (default: ``max_detections``).
 
-        The score is the square root of that of candidates, as published.
-
-        Args:
-            outputs: Of all images.
-            limit: Largest number per image (default: ``max_detections``).
+        Their score is the square root of that of candidates, as published.
         """
         most = self.max_detections if limit is None else limit
         points = self._points(outputs)
@@ -180,7 +175,7 @@ class FCOSHead(InstanceHead):
         start = 0
         for level in probability.split(counts):
             scores = level.flatten()
-            index = (scores > 0).nonzero()[:, 0]
+            index = scores.nonzero()[:, 0]
             if len(index) > limit:
                 index = index[scores[index].topk(limit, sorted=False).indices]
             candidates.append(index + start)

@@ -74,5 +74,5 @@ class Assembler(nn.Module):
         raise NotImplementedError
 
     def refined(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        """N×h×w logits, refined by the boundary logits of the same cells, or as they are."""
+        """N×h×w logits, refined by the boundary logits of the same cells."""
         return logits if self.refinement is None else self.refinement(logits, boundary)

@@ -37,7 +37,7 @@ def conv_norm(channels_in: int, channels_out: int, norm: NormLayer | None) -> nn
 
 def conv_block(channels_in: int, channels_out: int) -> nn.Module:
     """A 3×3 convolution without bias, batch norm and ReLU."""
-    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
+    block = Conv2dNormActivation(channels_in, channels_out)
     nn.init.kaiming_uniform_(block[0].weight, a=1)
     return block
 
@@ -74,9 +74,6 @@ def by_position(levels: Iterable[Tensor], each: int = 1) -> Tensor:
 
 class PositionConv(nn.Conv2d):
     """A 3×3 convolution, the widest of BlendMask, that is computed at few positions only."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
 
     def at(self, levels: Sequence[Tensor], image: Tensor, position: Tensor) -> Tensor:
         """Compute the output of B×C×h×w levels at P positions, P×D.

@@ -80,11 +80,10 @@ class PriorBoxHead(InstanceHead):
         self.offsets = nn.Conv2d(in_channels, each * 4, 3, padding=1)
         initialise(self, nn.init.xavier_uniform_)
         # Last, so that the other weights do not depend on the number of coefficients.
-        self.coefficients = PositionConv(in_channels, each * num_coefficients)
+        self.coefficients = PositionConv(in_channels, each * num_coefficients, 3, padding=1)
         initialise(self.coefficients, partial(nn.init.xavier_uniform_, gain=coefficient_gain))
 
     def forward(self, features: Features) -> PriorOutputs:
-        """Predictions for every prior box, of features at the head's strides."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
         parts = (self.class_logits, self.offsets)
         maps = (by_position(map(part, towers), len(self.factors)) for part in parts)
@@ -103,7 +102,6 @@ class PriorBoxHead(InstanceHead):
         return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
-        """Training targets of the prior boxes."""
         boxes = [target.boxes / self.side for target in targets]
         crowds = [None if t.crowds is None else t.crowds / self.side for t in targets]
         return assign(priors, boxes, [target.labels for target in targets], crowds)

@@ -116,8 +116,8 @@ class TensorMaskHead(nn.Module):
     """Masks of windows by a tensor bipyramid: windows of twice the side have as fine masks.
 
     The features of a level are upsampled to the cells of masks, fused with the finest level's, and
-    give aligned masks by a 1×1 convolution, of which only what the windows need is converted to
-    natural ones (``swap_align2nat``).
+    give aligned masks by a 1×1 convolution, which ``swap_align2nat`` converts. Only what the
+    windows that are asked for need is computed.
 
     Args:
         in_channels: Of the features.

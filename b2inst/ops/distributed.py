@@ -33,7 +33,7 @@ def mean_over_devices(value: Tensor) -> Tensor:
 
 def on_any_device(flag: bool, device: torch.device) -> bool:
     """Return whether a flag is set in any process."""
-    return bool(_sum(torch.tensor(int(flag), device=device)))
+    return bool(_sum(torch.tensor(int(flag), device=device))) if _distributed() else flag
 
 
 def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:

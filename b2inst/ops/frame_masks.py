@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 Window = tuple[int, int, int, int]
 
@@ -70,20 +71,10 @@ def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
     """Find where ``sample_grid`` of N×h×w can exceed a threshold, at ascending positions.
 
-    Each window is (top, left, bottom, right) in positions, ends exclusive; it may be empty.
+    Each window is (top, left, bottom, right) in positions, ends exclusive.
     """
-    above = grids > threshold
-    top, bottom = _near(above.any(2), rows)
-    left, right = _near(above.any(1), columns)
+    left, top, right, bottom = masks_to_boxes(grids > threshold)[:, :, None].unbind(1)
+    rows, columns = rows.clamp(0, grids.shape[1] - 1), columns.clamp(0, grids.shape[2] - 1)
+    before = (rows <= top - 1, columns <= left - 1, rows < bottom + 1, columns < right + 1)
     # A single transfer from the device.
-    return [tuple(window) for window in torch.stack([top, left, bottom, right], 1).tolist()]
-
-
-def _near(above: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the first position next to a cell that is above (N×cells bool), and the end of them."""
-    cells = above.shape[1]
-    inside = positions.clamp(0, cells - 1)
-    first = above.byte().argmax(1, keepdim=True)
-    last = cells - 1 - above.flip(1).byte().argmax(1, keepdim=True)
-    some = above.any(1)
-    return (inside <= first - 1).sum(1) * some, (inside < last + 1).sum(1) * some
+    return [tuple(window) for window in torch.stack([n.sum(1) for n in before], 1).tolist()]

@@ -79,9 +79,9 @@ def crop_masks(
     """
     crops = [masks.new_zeros((0, roi_size, roi_size), dtype=torch.float32)]
     for rows in portions(0, len(boxes), cells=masks.shape[1] * masks.shape[2]):
-        chunk, chunk_boxes = masks[rows if index is None else index[rows]], boxes[rows]
+        chunk = masks[rows if index is None else index[rows]]
         own = torch.arange(len(chunk), device=boxes.device, dtype=boxes.dtype)[:, None]
-        rois = torch.cat([own, chunk_boxes], dim=1)
+        rois = torch.cat([own, boxes[rows]], dim=1)
         pooled = roi_align(chunk[:, None].float(), rois, roi_size, 1.0, 0, aligned=True)
         crops.append((pooled[:, 0] >= 0.5).float())
     return torch.cat(crops)

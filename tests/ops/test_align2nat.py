@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from dense_masks import swap_align2nat
 from torch import Tensor
 
 from b2inst.ops.align2nat import natural_masks
@@ -36,20 +37,10 @@ def slow_swap(aligned: Tensor, factor: int) -> Tensor:
     return torch.stack(values).view(shape)
 
 
-def swap(aligned: Tensor, factor: int = 1) -> Tensor:
-    """All natural masks, of maps that are the aligned ones."""
-    batch, high, wide, height, width = aligned.shape
-    counts = (batch, -(-height // factor), -(-width // factor))
-    places = torch.cartesian_prod(*map(torch.arange, counts))
-    own = torch.eye(high * wide).unflatten(0, (high, wide))
-    masks = natural_masks(aligned.flatten(1, 2), own, torch.zeros(high, wide), factor, places)
-    return masks.unflatten(0, counts).permute(0, 3, 4, 1, 2)
-
-
 def test_a_mask_is_read_from_the_cells_around_its_window() -> None:
     """Of an odd number of cells, the middle one is the window's."""
     aligned = torch.randn(2, 3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
-    found = swap(aligned)
+    found = swap_align2nat(aligned, 1)
     assert found.shape == aligned.shape
     for v, u, y, x in product(*map(range, aligned.shape[1:])):
         row, column = y + v - 1, x + u - 2
@@ -60,7 +51,7 @@ def test_a_mask_is_read_from_the_cells_around_its_window() -> None:
 
 def test_an_even_number_of_cells_lies_between_those_of_the_map() -> None:
     aligned = torch.arange(12.0).view(1, 2, 2, 1, 3)
-    found = swap(aligned)
+    found = swap_align2nat(aligned, 1)
     assert found[0, 0, 1, 0].tolist() == [(3 + 4 - 12) / 4, (4 + 5 - 12) / 4, (5 - 18) / 4]
     assert found[0, 1, 0, 0].tolist() == [(6 - 18) / 4, (6 + 7 - 12) / 4, (7 + 8 - 12) / 4]
 
@@ -72,7 +63,7 @@ def test_swapped_masks_are_those_of_a_loop(
     factor: int, shape: tuple[int, int], size: tuple[int, int]
 ) -> None:
     aligned = torch.randn(1, *shape, *size, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(swap(aligned, factor), slow_swap(aligned, factor))
+    torch.testing.assert_close(swap_align2nat(aligned, factor), slow_swap(aligned, factor))
 
 
 def parts(factor: int) -> tuple[list[Tensor], Tensor]:
