@@ -116,7 +116,8 @@ class FastNetwork(TorchFunctionMode):
         self._norms: set[int] = set()
         for parent in model.modules():
             # A norm that is registered after a convolution is applied after it.
-            for conv, norm in pairwise([*parent.children(), None]):
+            children: list[Any] = [*parent.children(), None]
+            for conv, norm in pairwise(children):
                 if type(conv) is nn.Conv2d:
                     fused = isinstance(norm, nn.BatchNorm2d | FrozenNorm)
                     self._convs[id(conv.weight)] = _Conv(conv, norm if fused else None, dtype)

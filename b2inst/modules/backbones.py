@@ -64,7 +64,7 @@ class PyramidBackbone(nn.Module):
         top: ExtraFPNBlock,
     ) -> None:
         super().__init__()
-        self.body = IntermediateLayerGetter(network, stages)  # type: ignore[arg-type]
+        self.body = IntermediateLayerGetter(network, stages)
         self.fpn = self.pyramid(widths, channels, extra_blocks=top)
         self.out_channels = channels
         *_, last = strides = list(stages.values())
@@ -232,7 +232,7 @@ class YolactFPN(nn.Module):
     def __init__(self, *, resnet: str, frozen_norm: bool = False, channels: int = 256) -> None:
         super().__init__()
         network = get_model(resnet, weights=None, norm_layer=_norm(frozen_norm))
-        self.body = IntermediateLayerGetter(network, C3_TO_C5)  # type: ignore[arg-type]
+        self.body = IntermediateLayerGetter(network, C3_TO_C5)
         widths = _widths(network, C3_TO_C5)
         self.lateral = nn.ModuleList(nn.Conv2d(wide, channels, 1) for wide in widths)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)

@@ -54,7 +54,8 @@ class Preprocessor(nn.Module):
         """H×W×3 uint8 RGB to 3×h×w uint8 at the test size, bilinear with PIL's antialiasing."""
         picture = Image.fromarray(image)
         if self.shorter is not None and self.longer_max is not None:
-            height, width = resized_size(*image.shape[:2], self.shorter, self.longer_max)
+            height, width = image.shape[:2]
+            height, width = resized_size(height, width, self.shorter, self.longer_max)
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return TF.pil_to_tensor(picture)
 

@@ -85,9 +85,11 @@ class PriorBoxHead(InstanceHead):
 
     def forward(self, features: Features) -> PriorOutputs:
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
-        parts = (self.class_logits, self.offsets)
-        maps = (by_position(map(part, towers), len(self.factors)) for part in parts)
-        return PriorOutputs(*maps, towers)
+        class_logits, offsets = (
+            by_position(map(predictor, towers), len(self.factors))
+            for predictor in (self.class_logits, self.offsets)
+        )
+        return PriorOutputs(class_logits, offsets, towers)
 
     def priors(self, outputs: PriorOutputs) -> Tensor:
         """S×4 centre x, y, width, height in units of the side."""

@@ -57,7 +57,7 @@ def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of the loaded pixels, 1 to 8; 1 if it is invalid."""
     load(image)  # TIFF: Pillow applies and removes it; PNG: it may follow the pixels
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return int(value) if value in range(1, 9) else 1
     except Exception:  # damaged metadata cause errors of any type
         return 1
