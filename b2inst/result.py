@@ -36,10 +36,9 @@ class Result(Instances):
         return f"<{len(self)} instances in {height}×{width} pixels>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
-        """Draw the instances with at least a ranking score over the image.
+        """Draw the instances with at least a ranking score; ``figure.axes[0]`` is in pixels.
 
-        ``captions`` are boxes with class name and score, left out if there are more than 50. The
-        axes of the figure (``figure.axes[0]``) are in pixels of the image.
+        ``captions`` are boxes with class name and score, left out if there are more than 50.
         """
         from b2inst.viz.draw import draw_instances
         from b2inst.viz.figure import picture_figure

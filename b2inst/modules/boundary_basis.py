@@ -47,10 +47,7 @@ class BoundaryLoss(nn.Module):
         self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
 
     def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name of B×1×h×w boundary logits with ``stride`` input pixels per cell.
-
-        Local losses are means over instances, 0 without any.
-        """
+        """Losses by name of B×1×h×w boundary logits with ``stride`` input pixels per cell."""
         logits, share = logits.float(), torch.ones((), device=logits.device)
         if self.local:
             boxes, size = [t.boxes for t in targets], self.roi_size
@@ -82,9 +79,7 @@ def _truth(logits: Tensor, stride: float, masks: Sequence[Tensor], two_sided: bo
 
 
 class BoundarySupervision(BasisPredictor):
-    """A basis head with a supervised boundary map beside its bases (Table 2 a, b, d).
-
-    The masks do not use the map: learning it shapes the features.
+    """A basis head with a supervised boundary that masks do not use (Table 2 a, b, d).
 
     Args:
         basis_head: Predicts the bases. Without ``branch`` its last map is the boundary.

@@ -208,9 +208,8 @@ class CondInstHead(FCOSHead):
     """FCOS with three changes (CondInst §3.1, and its published code).
 
     Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
-    the last three coefficients are not predicted: x and y of the position and the object size of
-    its level (the upper end of its range, twice the lower end of the last, eight strides of a
-    single one), in network-input pixels.
+    the last three coefficients are not predicted: x and y of the position, in network-input pixels,
+    and the object size of its level (of the last, twice the lower end of its range).
 
     Args:
         num_coefficients: D, with these three.

@@ -17,9 +17,7 @@ from b2inst.structures import ImageBatch
 
 
 class Preprocessor(nn.Module):
-    """Resizes images, normalises them, and pads them at the right and bottom to one size.
-
-    Padding follows normalisation, so padded pixels equal the mean colour.
+    """Resizes images, normalises them, and pads them with zeros at right and bottom to one size.
 
     Args:
         mean, std: Per channel on the 0..255 scale, in the network's channel order.
@@ -54,8 +52,8 @@ class Preprocessor(nn.Module):
         """H×W×3 uint8 RGB to 3×h×w uint8 at the test size, bilinear with PIL's antialiasing."""
         picture = Image.fromarray(image)
         if self.shorter is not None and self.longer_max is not None:
-            height, width = image.shape[:2]
-            height, width = resized_size(height, width, self.shorter, self.longer_max)
+            sides = image.shape[0], image.shape[1]
+            height, width = resized_size(*sides, self.shorter, self.longer_max)
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return TF.pil_to_tensor(picture)
 

@@ -23,8 +23,7 @@ def prior_boxes(
 ) -> Tensor:
     """Squares around the centre of every cell; levels in order, row by row, then by factor.
 
-    YOLACT describes aspect ratios 1, 1/2 and 2, but its published code and weights have squares.
-    All lengths are in parts of the image's side.
+    Lengths are in parts of the image's side. YOLACT describes other ratios, but publishes squares.
 
     Args:
         shapes: (h, w) of each level.

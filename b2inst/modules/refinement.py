@@ -43,10 +43,7 @@ class InTurn(Refinement):
 
 
 class ConvRefinement(Refinement):
-    """A residual of three 3×3 convolutions on each mask's logits, which sees no boundary.
-
-    The last begins at 0, so that masks are unchanged at first.
-    """
+    """A residual of three convolutions on each mask's logits, 0 at first; it sees no boundary."""
 
     def __init__(self, *, channels: int = 12) -> None:
         super().__init__()
@@ -74,8 +71,7 @@ class BoundaryDiffusion(Refinement):
     reach as far as (n² + n) / 3 equal ones, and together are as stable.
 
     Args:
-        steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
-            at 16 to 0.03). Information travels at most as many cells.
+        steps: n, 1 to 16: more would amplify rounding errors. Information travels as many cells.
         guided: Without, every conductance is 1: plain smoothing, a control.
     """
 
