@@ -46,9 +46,8 @@ class PyramidBackbone(nn.Module):
     """Stages of a network, fused top-down (Lin et al., CVPR 2017), and coarser levels.
 
     Args:
-        network: Its children are the stages.
-        stages: Stride of each stage by name, in order.
-        widths: Channels of the stages.
+        network: Its children are the stages, by name.
+        stages, widths: Stride of each by name, in order, and their channels.
         channels: Of every level.
         top: The coarser levels.
     """
