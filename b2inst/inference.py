@@ -74,12 +74,12 @@ def chosen_precision(name: str, device: torch.device) -> Precision:
 def fast_network(model: nn.Module, precision: Precision) -> Iterator[None]:
     """Context in which the parts of a model, called without gradients, use a ``FastNetwork``.
 
-    It is created once, and again if a parameter or buffer is replaced or modified in place. PyTorch
-    does not count modifications through ``.data`` and by fused optimisers: call ``forget_network``
-    after these, as ``Segmenter.train`` does.
+    It is made again if a parameter or buffer is replaced or modified in place. After changes that
+    PyTorch does not count (``.data``, fused optimisers), call ``forget_network``.
     """
     tensors = [*model.parameters(), *model.buffers()]
-    state = [precision, *((id(t), t.data_ptr(), _version(t)) for t in tensors)]
+    versions = (None if tensor.is_inference() else tensor._version for tensor in tensors)
+    state = [precision, *versions, *((id(tensor), tensor.data_ptr()) for tensor in tensors)]
     known, network = _made.get(model, (None, None))
     if network is None or known != state:
         network = FastNetwork(model, getattr(torch, precision))
@@ -104,11 +104,10 @@ _made: WeakKeyDictionary[nn.Module, tuple[list[Any], FastNetwork]] = WeakKeyDict
 
 
 class FastNetwork(TorchFunctionMode):
-    """Mode that replaces a model's convolutions by faster ones.
+    """Mode that replaces convolutions of a model, which is not modified, by faster ones.
 
     Batch norms are fused into the preceding convolutions. On a CPU, maps are in channels-last
     format and wide 3×3 convolutions in float32 use a quarter of the multiplications (``winograd``).
-    The model, in evaluation mode, is not modified. ``dtype`` is that of convolutions.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -117,11 +116,12 @@ class FastNetwork(TorchFunctionMode):
         self._norms: set[int] = set()
         for parent in model.modules():
             # A norm that is registered after a convolution is applied after it.
-            for conv, following in pairwise([*parent.children(), None]):
+            children: list[Any] = [*parent.children(), None]
+            for conv, norm in pairwise(children):
                 if type(conv) is nn.Conv2d:
-                    norm = following if isinstance(following, nn.BatchNorm2d | FrozenNorm) else None
-                    self._convs[id(conv.weight)] = _Conv(conv, norm, dtype)
-                    if norm is not None:
+                    fused = isinstance(norm, nn.BatchNorm2d | FrozenNorm)
+                    self._convs[id(conv.weight)] = _Conv(conv, norm if fused else None, dtype)
+                    if fused:
                         self._norms.add(id(norm.running_mean))
 
     def __torch_function__(
@@ -143,37 +143,24 @@ class _Conv:
     """A convolution, fused with the following norm, if any."""
 
     @torch.no_grad()
-    def __init__(
-        self, conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenNorm | None, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: Any, dtype: torch.dtype) -> None:
         weight, bias = conv.weight, conv.bias
         if norm is not None:
-            mean, var = norm.running_mean, norm.running_var
-            assert mean is not None
-            assert var is not None
-            weight, bias = fuse_conv_bn_weights(
-                weight, bias, mean, var, norm.eps, norm.weight, norm.bias
-            )
+            statistics = (norm.running_mean, norm.running_var, norm.eps)
+            weight, bias = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
         on_cpu = weight.device.type == "cpu"
-        plain = on_cpu and dtype == weight.dtype == torch.float32
+        last = on_cpu or dtype != torch.float32
+        layout = torch.channels_last if last else torch.preserve_format
         self.geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
         self.bias = None if bias is None else bias.detach().to(dtype)
-        self.winograd = plain and _pays(conv)
-        if self.winograd:
-            self.weight = weight.detach().permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
-        else:
-            last = on_cpu or dtype != torch.float32
-            layout = torch.channels_last if last else torch.preserve_format
-            self.weight = weight.detach().to(dtype, memory_format=layout)
+        self.winograd = on_cpu and dtype == weight.dtype == torch.float32 and _pays(conv)
+        self.weight = weight.detach().to(dtype, memory_format=layout)
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        if self.winograd:
-            # Tiles of many small maps (RoIs) are mostly outside.
-            if len(x) < 8 or x.shape[2:].numel() >= 400:
-                return winograd(x, weight.permute(2, 3, 1, 0), self.bias)
-            weight = weight.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x.to(weight.dtype), weight, self.bias, *self.geometry)
+        # Tiles of many small maps (RoIs) are mostly outside.
+        if self.winograd and (len(x) < 8 or x.shape[2:].numel() >= 400):
+            return winograd(x, self.weight, self.bias)
+        return F.conv2d(x.to(self.weight.dtype), self.weight, self.bias, *self.geometry)
 
 
 def _pays(conv: nn.Conv2d) -> bool:
@@ -186,16 +173,16 @@ def _pays(conv: nn.Conv2d) -> bool:
 def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute a 3×3 convolution of stride and padding 1 (Lavin & Gray, CVPR 2016).
 
-    Maps are B×C×H×W float32 on a CPU, the weight is 3×3×C×K. A tile of 4×4 cells takes 36 instead
-    of 144 multiplications per pair of channels. Results differ by about 1e-5 of the largest value.
+    Maps are float32 on a CPU. A tile of 4×4 cells takes 36 instead of 144 multiplications per pair
+    of channels. Results differ by about 1e-5 of the largest value.
     """
-    wide_in, wide_out = weight.shape[2:]
+    wide_out, wide_in = weight.shape[:2]
     height, width = x.shape[2:]
     bias = x.new_zeros(wide_out) if bias is None else bias
     of_tile, of_weight, of_result = (
         torch.kron(matrix, matrix) for matrix in map(x.new_tensor, _TRANSFORMS)
     )
-    filters = (of_weight @ weight.flatten(2).flatten(0, 1)).view(36, wide_in, wide_out)
+    filters = (of_weight @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(36, wide_in, wide_out)
     down, across = -(-height // 4), -(-width // 4)  # tiles
     rows = max(1, min(len(x) * down, _TILES // across))  # of tiles that are multiplied at once
     result = x.new_empty(len(x), 4 * down, 4 * across, wide_out)
@@ -224,17 +211,3 @@ def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             found = cells.view(4, 4, across, wide_out).transpose(1, 2)
             torch.add(found, bias, out=bands[first + row])
     return result[:, :height, :width].permute(0, 3, 1, 2)
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """Make B×C×H×W maps contiguous, faster than RoIAlign does it itself."""
-    if x.is_contiguous():
-        return x
-    result = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for matrix, source in zip(result.flatten(2), x.flatten(2), strict=True):
-        matrix.copy_(source)  # PyTorch transposes only matrices in blocks
-    return result
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

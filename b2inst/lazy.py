@@ -11,12 +11,11 @@ from typing import Any
 
 
 def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Define ``__getattr__`` and ``__dir__`` of a package (PEP 562) by its imports.
-
-    These are the imports under ``if TYPE_CHECKING``. ``__all__`` is defined too, if it is not.
+    """Define ``__getattr__`` and ``__dir__`` (PEP 562) by the imports under ``if TYPE_CHECKING``.
 
     Args:
-        package: ``__name__`` of the package. None of the names may be that of a submodule.
+        package: ``__name__`` of the package, where ``__all__`` is defined too, if it is not.
+            None of the names may be that of a submodule.
         file: ``__file__`` of the package.
     """
     modules = {
@@ -33,8 +32,6 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(modules[name]), name)
-        setattr(module, name, value)
-        return value
+        return getattr(import_module(modules[name]), name)
 
     return load, lambda: sorted({*vars(module), *modules})

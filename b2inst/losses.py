@@ -8,12 +8,7 @@ from torch import Tensor
 
 
 def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the sigmoid focal loss, alpha 0.25, gamma 2 (RetinaNet; FCOS).
-
-    Args:
-        logits: P×C.
-        labels: P int64; C means background.
-    """
+    """Sum of the sigmoid focal loss of P×C logits, alpha 0.25, gamma 2; label C is background."""
     logits = logits.float()
     # All as if they were background, then what a label changes: few maps are kept for gradients.
     background = 0.75 * (logits.sigmoid().square() * F.softplus(logits)).sum()
@@ -25,10 +20,7 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def focal_loss_star(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of FL*, alpha 0.3, gamma 3 (RetinaNet's appendix; TensorMask): see ``focal_loss``.
-
-    It is the cross-entropy of gamma times the logits, divided by gamma.
-    """
+    """Sum of FL*, alpha 0.3, gamma 3 (RetinaNet's appendix; TensorMask): see ``focal_loss``."""
     logits = logits.float()
     positive = labels < logits.shape[1]
     own = logits[positive, labels[positive]]
@@ -39,19 +31,19 @@ def focal_loss_star(logits: Tensor, labels: Tensor) -> Tensor:
 def ltrb_giou_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of 1 - GIoU of P×4 non-negative distances to the four sides (FCOS).
 
-    The published FCOS adds 1 to intersection and union in the IoU; distances are in units of
-    the level's stride, so this is a noticeable smoothing, kept for fidelity.
+    As published, 1 is added to intersection and union in the IoU: a noticeable smoothing, since
+    distances are in units of the level's stride.
     """
     predicted = predicted.float()
-    area_p = (predicted[:, 0] + predicted[:, 2]) * (predicted[:, 1] + predicted[:, 3])
-    area_t = (target[:, 0] + target[:, 2]) * (target[:, 1] + target[:, 3])
-    inner = torch.minimum(predicted, target)
-    outer = torch.maximum(predicted, target)
-    intersection = (inner[:, 0] + inner[:, 2]) * (inner[:, 1] + inner[:, 3])
-    hull = (outer[:, 0] + outer[:, 2]) * (outer[:, 1] + outer[:, 3])
-    union = area_p + area_t - intersection
+    intersection = _area(torch.minimum(predicted, target))
+    hull = _area(torch.maximum(predicted, target))
+    union = _area(predicted) + _area(target) - intersection
     giou = (intersection + 1) / (union + 1) - (hull - union) / hull.clamp(min=1e-7)
     return ((1 - giou) * weights).sum()
+
+
+def _area(ltrb: Tensor) -> Tensor:
+    return (ltrb[:, 0] + ltrb[:, 2]) * (ltrb[:, 1] + ltrb[:, 3])
 
 
 def mask_bce(logits: Tensor, targets: Tensor) -> Tensor:
@@ -67,30 +59,22 @@ def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_dice(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """1 - Dice of P×... masks in [0, 1], with squared denominators (CondInst Eq. 8; V-Net): P.
-
-    Unlike ``dice_loss`` with hardly anything in the denominator besides the sums: an empty target
-    costs 1 whatever is predicted.
-    """
+    """Like ``dice_loss``, but an empty target costs 1 whatever is predicted (CondInst Eq. 8)."""
     p, t = probabilities.float().flatten(1), targets.float().flatten(1)
     return 1 - 2 * (p * t).sum(1) / (p.square().sum(1) + t.square().sum(1) + 1e-5)
 
 
 def crisp_boundary_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """Inverse Dice of Deng et al., "Learning to Predict Crisp Boundaries" (ECCV 2018), minus 1.
+    """Inverse Dice, minus 1, of B×... maps in [0, 1]: B (the paper's [13], Deng et al., ECCV 2018).
 
-    The paper's reference [13] and its third boundary loss (§4.1), for B×... maps in [0, 1]: B. The
-    inverse punishes a map that misses the boundary far harder than 1 - Dice does; a perfect map
-    gives 0.
+    It punishes a map that misses the boundary far harder than 1 - Dice does.
     """
     p, t = probabilities.float().flatten(1), targets.flatten(1)
     return (p.square().sum(1) + t.square().sum(1) + 1) / (2 * (p * t).sum(1) + 1) - 1
 
 
 def hard_negative_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the cross-entropy over positives and the hardest negatives (SSD; YOLACT).
-
-    Of each image there are three negatives for one positive, those least taken for background.
+    """Sum of the cross-entropy of positives and of three times as many hard negatives per image.
 
     Args:
         logits: B×S×(1+C), background first.

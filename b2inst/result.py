@@ -13,12 +13,6 @@ from b2inst.structures import Instances
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAMED = 5  # instances in the repr
-
-
-class MissingPackageError(ImportError):
-    """An optional package is not installed."""
-
 
 @dataclass(repr=False, kw_only=True)
 class Result(Instances):
@@ -39,19 +33,12 @@ class Result(Instances):
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
-        listed = list(zip(self.names, self.scores.tolist(), strict=True))
-        named = [f"{name} {score:.2f}" for name, score in listed[:_NAMED]]
-        if len(listed) > _NAMED:
-            named.append(f"{len(listed) - _NAMED} more")
-        what = "instance" if len(listed) == 1 else "instances"
-        end = f": {', '.join(named)}" if named else ""
-        return f"<{len(listed)} {what} in {height}×{width} pixels{end}>"
+        return f"<{len(self)} instances in {height}×{width} pixels>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
-        """Draw the instances with at least a ranking score over the image.
+        """Draw the instances with at least a ranking score; ``figure.axes[0]`` is in pixels.
 
-        ``captions`` are boxes with class name and score, left out if there are more than 50. The
-        axes of the figure (``figure.axes[0]``) are in pixels of the image.
+        ``captions`` are boxes with class name and score, left out if there are more than 50.
         """
         from b2inst.viz.draw import draw_instances
         from b2inst.viz.figure import picture_figure
@@ -89,15 +76,12 @@ class Result(Instances):
         Class names and the other scores, if predicted, are in ``data``.
 
         Raises:
-            MissingPackageError: The package ``supervision`` is not installed.
+            ImportError: The package ``supervision`` is not installed.
         """
         try:
             from supervision import Detections
         except ImportError as error:
-            raise MissingPackageError(
-                f"to_supervision needs a package that cannot be imported ({error}): "
-                "pip install supervision"
-            ) from error
+            raise ImportError(f"{error}: pip install supervision") from error
         names = ("class_score", "iou_score", "boundary_score")
         scores = {name: getattr(self, f"{name}s") for name in names}
         return Detections(

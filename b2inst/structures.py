@@ -9,8 +9,8 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels, x2 and y2 exclusive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,6 @@ from torchvision.ops import roi_align
 
 from b2inst.ops.frame_masks import pixel_centres, sample_grid, windows_above
 from b2inst.ops.masks import paste_masks, sample_rois
-from b2inst.ops.quality import SampledMasks
 
 #: Feature maps by stride: ``{8: B×C×H/8×W/8, 16: …}``, in ascending order of stride.
 Features = dict[int, Tensor]
@@ -29,8 +28,7 @@ class _Movable:
     """A dataclass whose tensors are moved together."""
 
     def _tensors(self) -> dict[str, Tensor]:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device | str) -> Self:
         """Move all tensors to a device."""
@@ -124,10 +122,18 @@ class Bases(_Movable):
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-class Masks(SampledMasks, Protocol):
+class Masks(Protocol):
     """Soft masks of N instances, as an assembler predicts them."""
 
     probabilities: Tensor  #: N×…, in [0, 1]
+    boxes: Tensor  #: N×4, in network-input pixels
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> Self: ...
+
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Read each mask at its own pixels: N×h rows and N×w columns to N×h×w bool."""
 
     def resized(self, size: int) -> Tensor:
         """Resample the masks inside their boxes: N×size×size probabilities."""
@@ -171,8 +177,8 @@ class WindowMasks:
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         windows = self.windows * boxes.new_tensor([size[1] / frame[1], size[0] / frame[0]] * 2)
         masks = torch.zeros((len(windows), *size), dtype=torch.bool, device=boxes.device)
-        for i, probability in enumerate(self.probabilities):
-            masks[i : i + 1] = paste_masks(probability[None], windows[i : i + 1], size)
+        for mask, soft, window in zip(masks, self.probabilities, windows, strict=True):
+            mask[:] = paste_masks(soft[None], window[None], size)[0]
         return masks
 
 
@@ -180,8 +186,7 @@ class WindowMasks:
 class FrameMasks(_PerInstance):
     """Masks on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
 
-    Probabilities are interpolated linearly between cells, and constant beyond the grid. See
-    ``Masks``.
+    Linear between cells, and constant beyond the grid. See ``Masks``.
     """
 
     probabilities: Tensor  #: N×h×w in [0, 1]
@@ -202,8 +207,7 @@ class FrameMasks(_PerInstance):
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         down, along = (
-            self._cells(pixel_centres(pixels, side))
-            for pixels, side in zip(size, frame, strict=True)
+            self._cells(pixel_centres(*sides)) for sides in zip(size, frame, strict=True)
         )
         # Only the part of the image where a mask can be is computed.
         windows = windows_above(self.probabilities, down, along, 0.5)
@@ -244,5 +248,4 @@ class Instances(_PerInstance):
     @property
     def names(self) -> list[str]:
         """Class name of each instance (its label if names are unknown)."""
-        labels = self.labels.tolist()
-        return [self.class_names[i] if self.class_names else str(i) for i in labels]
+        return [self.class_names[i] if self.class_names else str(i) for i in self.labels.tolist()]

@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 
 from b2inst import Result
 from b2inst.evaluation import EvaluationError
-from b2inst.result import MissingPackageError
 
 SIZE = (40, 48)
 
@@ -37,16 +36,8 @@ def found(count: int = 2, **changes: Any) -> Result:
     return Result(**fields | changes)[:count]
 
 
-def test_repr_names_what_was_found() -> None:
-    assert repr(found()) == "<2 instances in 40×48 pixels: gear 0.90, star 0.10>"
-    assert repr(found(1)) == "<1 instance in 40×48 pixels: gear 0.90>"
-    assert repr(found(0)) == "<0 instances in 40×48 pixels>"
-    assert repr(found(class_names=None)) == "<2 instances in 40×48 pixels: 1 0.90, 0 0.10>"
-
-
-def test_repr_of_many_stays_one_line() -> None:
-    many = found()[torch.zeros(100, dtype=torch.int64)]
-    assert repr(many) == f"<100 instances in 40×48 pixels: {'gear 0.90, ' * 5}95 more>"
+def test_repr_is_short() -> None:
+    assert repr(found()) == "<2 instances in 40×48 pixels>"
 
 
 def test_selected_instances_keep_their_image() -> None:
@@ -148,5 +139,5 @@ def test_supervision_takes_it() -> None:
 
 def test_without_supervision_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingPackageError, match="pip install supervision"):
+    with pytest.raises(ImportError, match="pip install supervision"):
         found().to_supervision()

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from b2inst.inference import channels_first
 from b2inst.models.segmenter import Prediction, Segmenter
 from b2inst.modules.mask_heads import MaskIoUHead
 from b2inst.modules.preprocessor import Preprocessor
@@ -62,7 +61,6 @@ class TwoStageSegmenter(Segmenter):
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
             features: Features = self.backbone(batch.images)
-            features = {stride: channels_first(maps) for stride, maps in features.items()}
             detections = self.detector.detect(features, batch)
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import get_model, resnet
+from torchvision.models import ResNet, get_model
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.models.resnet import BasicBlock, conv1x1
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
@@ -20,7 +20,7 @@ from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.layers import initialise
 from b2inst.structures import Features
 
-#: Stages of a ResNet and of MobileNetV2 by the name of their last block, and their strides.
+#: Strides of the stages of a ResNet and of MobileNetV2, by the name of their last block.
 C3_TO_C5 = {"layer2": 8, "layer3": 16, "layer4": 32}
 C2_TO_C5 = {"layer1": 4} | C3_TO_C5
 _MOBILENET_STAGES = {"3": 4, "6": 8, "13": 16}
@@ -46,11 +46,10 @@ class PyramidBackbone(nn.Module):
     """Stages of a network, fused top-down (Lin et al., CVPR 2017), and coarser levels.
 
     Args:
-        network: Its children are the stages.
-        stages: Name and stride of each stage, in order.
-        widths: Channels of the stages.
-        top, num_top: Coarser levels, and how many.
+        network: Its children are the stages, by name.
+        stages, widths: Stride of each by name, in order, and their channels.
         channels: Of every level.
+        top: The coarser levels.
     """
 
     pyramid: type[FeaturePyramidNetwork] = FeaturePyramidNetwork
@@ -60,21 +59,20 @@ class PyramidBackbone(nn.Module):
         network: nn.Module,
         stages: Mapping[str, int],
         widths: list[int],
-        top: ExtraFPNBlock,
-        *,
-        num_top: int = 1,
         channels: int,
+        top: ExtraFPNBlock,
     ) -> None:
         super().__init__()
-        self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in stages.items()})
+        self.body = IntermediateLayerGetter(network, stages)
         self.fpn = self.pyramid(widths, channels, extra_blocks=top)
         self.out_channels = channels
         *_, last = strides = list(stages.values())
-        self.strides = (*strides, *(last * 2**i for i in range(1, num_top + 1)))
+        coarser = (2, 4) if isinstance(top, LastLevelP6P7) else (2,)
+        self.strides = (*strides, *(last * factor for factor in coarser))
 
     def forward(self, images: Tensor) -> Features:
         """B×3×H×W, sides multiples of 32 (64 with P6 by subsampling), to features by stride."""
-        levels = self.fpn(OrderedDict(self.body(images)))
+        levels = self.fpn(self.body(images))
         return dict(zip(self.strides, levels.values(), strict=True))
 
 
@@ -96,43 +94,29 @@ class ResNetFPN(PyramidBackbone):
     """P3–P5 from C3–C5 of a ResNet, P6 and P7 by strided convolutions of P5, as in FCOS.
 
     Args:
-        resnet: "resnet18", "resnet34", "resnet50" or "resnet101".
-        frozen_norm: Fix the statistics and affine parameters of batch norm, and the weights of the
-            stem and the first stage, as for pretrained weights.
-        stride_in_1x1: Put each stage's stride in its first 1×1 convolution (detectron2's MSRA
-            weights) rather than in the 3×3 (torchvision's weights). Bottleneck ResNets only.
+        channels: Of every level.
         top_levels: Above P5: 2, or 1 to leave out P7.
+        resnet: ``resnet``, its name in torchvision; ``frozen_norm`` fixes the statistics and affine
+            parameters of batch norm, and the weights of the stem and the first stage;
+            ``stride_in_1x1`` puts the stride of stages in the first 1×1 convolution (detectron2's
+            MSRA weights) rather than in the 3×3 (torchvision's). Bottleneck ResNets only.
     """
 
-    def __init__(
-        self,
-        *,
-        resnet: str,
-        frozen_norm: bool,
-        stride_in_1x1: bool = False,
-        channels: int = 256,
-        top_levels: int = 2,
-    ) -> None:
+    def __init__(self, *, channels: int = 256, top_levels: int = 2, **resnet: Any) -> None:
         if top_levels not in (1, 2):
             raise ValueError(f"top_levels {top_levels}: choose 1 (P6) or 2 (P6 and P7)")
-        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+        network = _resnet(**resnet)
         top = (LastLevelP6P7 if top_levels == 2 else LastLevelP6)(channels, channels)
-        widths = _widths(network, C3_TO_C5)
-        super().__init__(network, C3_TO_C5, widths, top, num_top=top_levels, channels=channels)
+        super().__init__(network, C3_TO_C5, _widths(network, C3_TO_C5), channels, top)
 
 
 class RCNNFPN(PyramidBackbone):
-    """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5, as in two-stage models.
+    """P2–P5 from C2–C5 of a ResNet, P6 by subsampling P5; for arguments see ``ResNetFPN``."""
 
-    The arguments are those of ``ResNetFPN``.
-    """
-
-    def __init__(
-        self, *, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False, channels: int = 256
-    ) -> None:
-        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+    def __init__(self, *, channels: int = 256, **resnet: Any) -> None:
+        network = _resnet(**resnet)
         widths = _widths(network, C2_TO_C5)
-        super().__init__(network, C2_TO_C5, widths, LastLevelMaxPool(), channels=channels)
+        super().__init__(network, C2_TO_C5, widths, channels, LastLevelMaxPool())
 
 
 class AveragingPyramid(FeaturePyramidNetwork):
@@ -151,33 +135,31 @@ class AveragingPyramid(FeaturePyramidNetwork):
 
 
 class TensorMaskFPN(PyramidBackbone):
-    """As ``ResNetFPN``, with P2–P5 by averaging from C2–C5, and P6 and P7 by convolutions of C5."""
+    """As ``RCNNFPN``, with averages in P2–P5, and P6 and P7 by convolutions of C5."""
 
     pyramid = AveragingPyramid
 
-    def __init__(
-        self, *, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False, channels: int = 256
-    ) -> None:
-        network = _resnet(resnet, frozen_norm, stride_in_1x1)
+    def __init__(self, *, channels: int = 256, **resnet: Any) -> None:
+        network = _resnet(**resnet)
         widths = _widths(network, C2_TO_C5)
         top = LastLevelP6P7(widths[-1], channels)
-        super().__init__(network, C2_TO_C5, widths, top, num_top=2, channels=channels)
+        super().__init__(network, C2_TO_C5, widths, channels, top)
 
 
-def _resnet(name: str, frozen_norm: bool, stride_in_1x1: bool) -> resnet.ResNet:
-    network = get_model(name, weights=None, norm_layer=_norm(frozen_norm))
+def _resnet(*, resnet: str, frozen_norm: bool, stride_in_1x1: bool = False) -> ResNet:
+    network = get_model(resnet, weights=None, norm_layer=_norm(frozen_norm))
     for stage in C3_TO_C5 if stride_in_1x1 else ():
         block = getattr(network, stage)[0]
-        if not isinstance(block, resnet.Bottleneck):
+        if not isinstance(block, Bottleneck):
             raise ValueError("stride_in_1x1 needs a bottleneck ResNet (resnet50 or resnet101)")
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     if frozen_norm:
-        for module in (network.conv1, network.layer1):
-            module.requires_grad_(False)
+        network.conv1.requires_grad_(False)
+        network.layer1.requires_grad_(False)
     return network
 
 
-def _widths(network: resnet.ResNet, stages: Mapping[str, int]) -> list[int]:
+def _widths(network: ResNet, stages: Mapping[str, int]) -> list[int]:
     return [network.inplanes * stride // 32 for stride in stages.values()]
 
 
@@ -206,21 +188,15 @@ class MobileNetFPN(PyramidBackbone):
             blocks[:4].requires_grad_(False)
         widths = [blocks[int(last)].out_channels for last in _MOBILENET_STAGES]
         top = LastLevelP6(channels, channels)
-        super().__init__(blocks, _MOBILENET_STAGES, widths, top, channels=channels)
+        super().__init__(blocks, _MOBILENET_STAGES, widths, channels, top)
 
 
 class TinyFPN(nn.Module):
-    """One residual block a stage, a pyramid at strides 4 to 32.
-
-    Args:
-        widths: Channels at strides 2, 4, 8, 16 and 32.
-    """
+    """One residual block a stage, of widths at strides 2 to 32; a pyramid at strides 4 to 32."""
 
     strides = (4, 8, 16, 32)
 
-    def __init__(
-        self, *, widths: Sequence[int] = (16, 32, 64, 96, 128), channels: int = 48
-    ) -> None:
+    def __init__(self, *, widths: Sequence[int] = (16, 32, 64, 96, 128), channels: int = 48):
         super().__init__()
         self.stem = Conv2dNormActivation(3, widths[0], stride=2)
         self.stages = nn.ModuleList()
@@ -233,10 +209,10 @@ class TinyFPN(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """B×3×H×W, sides multiples of 32, to features by stride."""
         x = self.stem(images)
-        levels: OrderedDict[str, Tensor] = OrderedDict()
+        levels: Features = {}
         for stride, stage in zip(self.strides, self.stages, strict=True):
-            levels[str(stride)] = x = stage(x)
-        return dict(zip(self.strides, self.fpn(levels).values(), strict=True))
+            levels[stride] = x = stage(x)
+        return dict(self.fpn(levels))
 
 
 class YolactFPN(nn.Module):
@@ -246,9 +222,8 @@ class YolactFPN(nn.Module):
     Sides of the image need not be multiples of the strides.
 
     Args:
-        resnet: See ``ResNetFPN``.
-        frozen_norm: Fix the statistics and affine parameters of batch norm, as YOLACT does with
-            fewer than six images on a device.
+        resnet: Its name in torchvision.
+        frozen_norm: Fix the statistics and affine parameters of batch norm, and nothing else.
     """
 
     strides = (8, 16, 32, 64, 128)
@@ -256,26 +231,23 @@ class YolactFPN(nn.Module):
     def __init__(self, *, resnet: str, frozen_norm: bool = False, channels: int = 256) -> None:
         super().__init__()
         network = get_model(resnet, weights=None, norm_layer=_norm(frozen_norm))
-        self.body = IntermediateLayerGetter(network, {name: str(s) for name, s in C3_TO_C5.items()})
+        self.body = IntermediateLayerGetter(network, C3_TO_C5)
         widths = _widths(network, C3_TO_C5)
         self.lateral = nn.ModuleList(nn.Conv2d(wide, channels, 1) for wide in widths)
         self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
-        self.top = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(2)
-        )
+        strided = partial(nn.Conv2d, channels, channels, 3, stride=2, padding=1)
+        self.top = nn.ModuleList([strided(), strided()])
         for part in (self.lateral, self.output, self.top):
             initialise(part, nn.init.xavier_uniform_)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> Features:
         """B×3×H×W to features by stride; sides are halved and rounded up, level by level."""
-        levels: list[Tensor] = []
-        stages = zip(reversed(self.body(images).values()), reversed(self.lateral), strict=True)
-        for stage, lateral in stages:
-            x = lateral(stage)
-            if levels:
-                x = x + F.interpolate(levels[0], x.shape[-2:], mode="bilinear")
-            levels.insert(0, x)
+        pairs = zip(self.lateral, self.body(images).values(), strict=True)
+        levels = [lateral(stage) for lateral, stage in pairs]
+        for i in reversed(range(len(levels) - 1)):
+            above = F.interpolate(levels[i + 1], levels[i].shape[-2:], mode="bilinear")
+            levels[i] = levels[i] + above
         levels = [F.relu(conv(x)) for conv, x in zip(self.output, levels, strict=True)]
         for conv in self.top:
             levels.append(conv(levels[-1]))

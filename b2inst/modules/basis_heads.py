@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,9 +51,9 @@ class BasisHead(BasisPredictor):
 
     def forward(self, features: Features) -> Bases:
         finest, *coarser = self._refined(features)
-        size = finest.shape[-2:]
-        x = reduce(torch.add, (_resize(level, size) for level in coarser), finest)
-        x = _resize(self.convs(x), [self.upsampling * side for side in size])
+        height, width = finest.shape[-2:]
+        x = sum((_resize(level, height, width) for level in coarser), start=finest)
+        x = _resize(self.convs(x), self.upsampling * height, self.upsampling * width)
         x = self.upsampled_conv(x)
         return Bases(self.project(x).float(), stride=self.strides[0] // self.upsampling)
 
@@ -64,8 +62,8 @@ class BasisHead(BasisPredictor):
         return [block(features[stride]) for block, stride in pairs]
 
 
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
+def _resize(x: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(x, size=(height, width), mode="bilinear")
 
 
 class MaskBranch(BasisHead):
@@ -75,16 +73,14 @@ class MaskBranch(BasisHead):
         options: Arguments of ``BasisHead`` except ``upsampling`` and ``last_conv``.
     """
 
-    def __init__(self, *, num_bases: int = 8, num_convs: int = 4, **options: Any) -> None:
-        super().__init__(
-            num_bases=num_bases, num_convs=num_convs, upsampling=1, last_conv=False, **options
-        )
+    def __init__(self, **options: Any) -> None:
+        super().__init__(upsampling=1, last_conv=False, **options)
 
     def forward(self, features: Features) -> Bases:
         finest = self.strides[0]
         levels = zip(self._refined(features), self.strides, strict=True)
-        aligned = (aligned_bilinear(level, stride // finest) for level, stride in levels)
-        maps = self.project(self.convs(reduce(torch.add, aligned)))
+        first, *others = (aligned_bilinear(level, stride // finest) for level, stride in levels)
+        maps = self.project(self.convs(sum(others, start=first)))
         return Bases(maps.float(), stride=finest)
 
 
@@ -93,8 +89,8 @@ class PrototypeHead(BasisPredictor):
 
     Args:
         stride: Of the level used.
-        cell: Input pixels per cell of the prototypes (default: half the stride). It is smaller if
-            the image's side is no multiple of the stride, since levels are rounded up.
+        cell: Input pixels per cell of the prototypes (default: half the stride; less if the image's
+            side is no multiple of the stride, since levels are rounded up).
         num_convs: 3×3 convolutions before the upsampling; one more follows it.
         norm: Builds a norm after each of these convolutions; None, as published.
         auxiliary: Auxiliary task, trained on the same features.
@@ -127,6 +123,6 @@ class PrototypeHead(BasisPredictor):
         x = features[self.stride]
         for conv in self.convs:
             x = F.relu(conv(x))
-        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        x = F.interpolate(x, scale_factor=2, mode="bilinear")
         x = F.relu(self.upsampled_conv(x))
         return Bases(F.relu(self.project(x)).float(), stride=self.cell)

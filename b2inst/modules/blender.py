@@ -41,9 +41,8 @@ class Blender(Assembler):
 
     def attention(self, coefficients: Tensor) -> Tensor:
         """Blending weights P×K×R×R of P×D coefficients; they sum to 1 over the bases."""
-        size = self.attention_size
-        maps = coefficients.view(-1, self.num_bases, size, size)
-        return F.interpolate(maps, self.roi_size, mode="bilinear", align_corners=False).softmax(1)
+        maps = coefficients.view(-1, self.num_bases, self.attention_size, self.attention_size)
+        return F.interpolate(maps, self.roi_size, mode="bilinear").softmax(1)
 
     def pool(self, maps: Tensor, stride: float, boxes: list[Tensor]) -> Tensor:
         """Pool maps inside N boxes, given per image in network-input pixels, to N×K×R×R."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,12 +21,11 @@ from b2inst.structures import Bases, Features, Targets
 
 
 class BoundaryLoss(nn.Module):
-    """Weighted sum of the paper's losses that train a map to show boundaries (§4.1).
+    """The paper's losses that train a map to show boundaries (§4.1).
 
     Args:
-        local: In the true box of each instance, to the boundary of that instance alone, as
-            two-stage methods learn boundaries; otherwise over the whole image, to the boundaries
-            of all instances together.
+        local: In the true box of each instance, to its boundary alone, as in two-stage methods;
+            otherwise over the whole image, to the boundaries of all instances.
         two_sided: The target marks the cells on both sides of a boundary; not if ``local``.
         bce_weight, dice_weight, crisp_weight: Of the three losses; 0 leaves one out.
     """
@@ -47,51 +47,39 @@ class BoundaryLoss(nn.Module):
         self.weights = {"bce": bce_weight, "dice": dice_weight, "crisp": crisp_weight}
 
     def forward(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name of B×1×h×w boundary logits with ``stride`` input pixels per cell.
-
-        Local losses are means over instances, 0 without any.
-        """
+        """Losses by name of B×1×h×w boundary logits with ``stride`` input pixels per cell."""
+        logits, share = logits.float(), torch.ones((), device=logits.device)
         if self.local:
-            return self._local(logits.float(), stride, targets)
-        size = (logits.shape[-2], logits.shape[-1])
-        truth = [
-            boundary_target(t.masks, stride=stride, size=size, two_sided=self.two_sided)
-            for t in targets
-        ]
-        return self._losses(logits[:, 0].float(), torch.stack(truth))
-
-    def _local(self, logits: Tensor, stride: float, targets: list[Targets]) -> dict[str, Tensor]:
-        boxes = [t.boxes for t in targets]
-        pooled = roi_align(logits, boxes, self.roi_size, 1 / stride, sampling_ratio=2, aligned=True)
-        masks = torch.cat([crop_masks(t.masks, t.boxes, self.roi_size) for t in targets])
-        truth = laplacian_boundary(masks, frame="constant").float()
-        weight = mean_weight(truth.new_tensor(len(truth)))
-        if not len(
-            truth
-        ):  # no instances: one empty box without weight, so that all weights have a gradient
-            pooled = 0 * logits[:1]
-            truth = pooled[:, 0].detach()
-        return {name: weight * loss for name, loss in self._losses(pooled[:, 0], truth).items()}
-
-    def _losses(self, logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        probabilities = logits.sigmoid()
+            boxes, size = [t.boxes for t in targets], self.roi_size
+            masks = torch.cat([crop_masks(t.masks, t.boxes, size) for t in targets])
+            truth = laplacian_boundary(masks, frame="constant").float()
+            share = mean_weight(truth.new_tensor(len(truth)))
+            pooled = roi_align(logits, boxes, size, 1 / stride, sampling_ratio=2, aligned=True)
+            # Without instances a map without weight, so that all parameters have a gradient.
+            logits = pooled if len(truth) else 0 * logits[:1]
+            truth = truth if len(truth) else logits[:, 0].detach()
+        else:
+            truth = _truth(logits, stride, [t.masks for t in targets], self.two_sided)
+        maps = logits[:, 0]
+        probabilities = maps.sigmoid()
         losses = {
-            "bce": F.binary_cross_entropy_with_logits(logits, truth),
+            "bce": F.binary_cross_entropy_with_logits(maps, truth),
             "dice": dice_loss(probabilities, truth).mean(),
             "crisp": crisp_boundary_loss(probabilities, truth).mean(),
         }
-        return {
-            f"loss_boundary_{name}": weight * losses[name]
-            for name, weight in self.weights.items()
-            if weight
-        }
+        weights = {name: weight for name, weight in self.weights.items() if weight}
+        return {f"loss_boundary_{n}": share * (weights[n] * losses[n]) for n in weights}
+
+
+def _truth(logits: Tensor, stride: float, masks: Sequence[Tensor], two_sided: bool) -> Tensor:
+    """Boundaries of the true masks of each image in the cells of B×1×h×w logits, B×h×w."""
+    size = (logits.shape[-2], logits.shape[-1])
+    target = partial(boundary_target, stride=stride, size=size, two_sided=two_sided)
+    return torch.stack([target(own) for own in masks])
 
 
 class BoundarySupervision(BasisPredictor):
-    """A basis head with a supervised boundary map beside its bases.
-
-    The masks do not use the map: learning it shapes the features. These are designs (a), (b) and
-    (d) of Table 2, depending on the levels that the branch reads and on the criterion.
+    """A basis head with a supervised boundary that masks do not use (Table 2 a, b, d).
 
     Args:
         basis_head: Predicts the bases. Without ``branch`` its last map is the boundary.
@@ -119,15 +107,12 @@ class BoundarySupervision(BasisPredictor):
         return replace(bases, boundary_logits=self.branch(features).maps)
 
     def loss(self, features: Features, bases: Bases, targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses of the basis head and of the boundary."""
         losses = self.basis_head.loss(features, bases, targets)
         return losses | self.criterion(bases.boundary_logits, bases.stride, targets)
 
 
 class BoundaryBasis(BoundarySupervision):
-    """The holistic boundary basis: the boundary map is also the last of the bases.
-
-    Designs (c) and (e) of Table 2; (e) is B2Inst's.
+    """The holistic boundary basis: the boundary map is also the last basis (Table 2 c, e).
 
     Args:
         detach: Stop the mask loss's gradient at the boundary map.
@@ -167,11 +152,11 @@ def add_boundary(
     Args:
         basis_head: Predicts the other bases.
         make_branch: Builds a branch from arguments of ``BasisHead``.
-        branch_channels: Width of the boundary's own branch; 0 shares the basis head, whose last map
-            is then the boundary.
+        branch_channels: Width of the boundary's own branch; 0 for none: the last map of the basis
+            head is then the boundary.
         branch_convs: Convolutions of the branch.
-        pyramid_strides: Levels that a fused branch reads, finest first; a single one reads that.
-        fused: The branch reads several levels of the pyramid, summed, instead of the finest.
+        pyramid_strides: Levels that a fused branch reads, finest first.
+        fused: The branch reads all these levels, summed, instead of the finest.
         as_basis: The boundary is a basis too (``BoundaryBasis``).
         detach: The mask loss does not train the boundary.
         losses: Arguments of ``BoundaryLoss``.
@@ -189,12 +174,8 @@ def add_boundary(
             channels=branch_channels,
             num_convs=branch_convs,
         )
-    parts: dict[str, Any] = {
-        "basis_head": basis_head,
-        "branch": branch,
-        "criterion": BoundaryLoss(**losses),
-    }
-    return BoundaryBasis(detach=detach, **parts) if as_basis else BoundarySupervision(**parts)
+    joined = partial(BoundaryBasis, detach=detach) if as_basis else BoundarySupervision
+    return joined(basis_head=basis_head, branch=branch, criterion=BoundaryLoss(**losses))
 
 
 class OracleBoundary(nn.Module):
@@ -203,24 +184,18 @@ class OracleBoundary(nn.Module):
     Args:
         as_basis: It is also the last of the bases.
         two_sided: See ``boundary_target``.
-        logit: Of a cell on a boundary; all others have its negative.
     """
 
-    def __init__(
-        self, *, as_basis: bool = False, two_sided: bool = False, logit: float = 4.0
-    ) -> None:
+    logit = 4.0  #: of a cell on a boundary; all others have its negative
+
+    def __init__(self, *, as_basis: bool = False, two_sided: bool = False) -> None:
         super().__init__()
         self.as_basis = as_basis
         self.two_sided = two_sided
-        self.logit = logit
 
     def forward(self, bases: Bases, truths: Sequence[Tensor]) -> Bases:
         """Add the boundary of each image's N×H×W true masks, in network-input pixels."""
-        size = (bases.maps.shape[-2], bases.maps.shape[-1])
-        targets = [
-            boundary_target(masks, stride=bases.stride, size=size, two_sided=self.two_sided)
-            for masks in truths
-        ]
-        boundary = self.logit * (2 * torch.stack(targets)[:, None] - 1).to(bases.maps)
+        truth = _truth(bases.maps, bases.stride, truths, self.two_sided)
+        boundary = self.logit * (2 * truth[:, None] - 1).to(bases.maps)
         maps = torch.cat([bases.maps, boundary], dim=1) if self.as_basis else bases.maps
         return replace(bases, maps=maps, boundary_logits=boundary)

@@ -77,21 +77,17 @@ class FCOSHead(InstanceHead):
         # Last, so that the other weights do not depend on the number of coefficients.
         self.coefficients = None
         if num_coefficients:
-            self.coefficients = PositionConv(in_channels, num_coefficients)
+            self.coefficients = PositionConv(in_channels, num_coefficients, 3, padding=1)
             initialise(self.coefficients, _NORMAL)
 
     def forward(self, features: Features) -> DenseOutputs:
-        """Predictions at every position, of features at the head's strides."""
         shared = [self.shared_tower(features[stride]) for stride in self.strides]
         class_towers = [self.class_tower(x) for x in shared]
         towers = [self.box_tower(x) for x in shared]
-        distances = (
-            F.relu(scale(self.distances(tower)))
-            for scale, tower in zip(self.scales, towers, strict=True)
-        )
+        pairs = zip(self.scales, towers, strict=True)
         return DenseOutputs(
             by_position(map(self.class_logits, class_towers)),
-            by_position(distances),
+            by_position(F.relu(scale(self.distances(tower))) for scale, tower in pairs),
             by_position(map(self.centerness, towers)).squeeze(2),
             towers,
         )
@@ -105,7 +101,6 @@ class FCOSHead(InstanceHead):
     def loss(
         self, outputs: DenseOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
-        """FCOS losses, and the positions whose masks are to be trained."""
         assigned = assign(
             self._points(outputs),
             self.strides,
@@ -122,9 +117,8 @@ class FCOSHead(InstanceHead):
         num_positive = even_share(weights.new_tensor(len(weights)))
         weight_sum = even_share(weights.sum(), least=1e-6)
         class_loss = focal_loss(outputs.class_logits.flatten(0, 1), assigned.labels.flatten())
-        box_loss = ltrb_giou_loss(
-            outputs.distances[positive], assigned.distances[positive], weights
-        )
+        distances = outputs.distances[positive], assigned.distances[positive]
+        box_loss = ltrb_giou_loss(*distances, weights)
         centerness_loss = F.binary_cross_entropy_with_logits(centerness, weights, reduction="sum")
         losses = {
             "loss_class": class_loss / num_positive,
@@ -144,27 +138,21 @@ class FCOSHead(InstanceHead):
         return losses, positives
 
     def candidate_scores(self, outputs: DenseOutputs) -> Tensor:
-        """Class probability times centerness, B×S×C; 0 up to the threshold."""
+        """Class probability times centerness, B×S×C; 0 where it is no candidate's."""
         product = outputs.class_logits.sigmoid() * outputs.centerness_logits.sigmoid()[..., None]
         return product * (product > self.score_threshold)
 
     def detect(self, outputs: DenseOutputs, limit: int | None = None) -> list[Detections]:
-        """Boxes, scores and coefficients of each image after non-maximum suppression.
+        """At most ``limit`` detections of each image (default: ``max_detections``).
 
-        Candidates are the (position, class) pairs whose class probability times centerness is
-        above the threshold; the score is the square root of that product, as published.
-
-        Args:
-            outputs: Of all images.
-            limit: Largest number per image (default: ``max_detections``).
+        Their score is the square root of that of candidates, as published.
         """
         most = self.max_detections if limit is None else limit
         points = self._points(outputs)
         counts = [len(p) for p in points]
         xy = torch.cat(points)
-        stride = torch.cat(
-            [xy.new_full((n, 1), s) for n, s in zip(counts, self.strides, strict=True)]
-        )
+        pairs = zip(counts, self.strides, strict=True)
+        stride = torch.cat([xy.new_full((count, 1), stride) for count, stride in pairs])
         detections = []
         for b, probability in enumerate(self.candidate_scores(outputs)):
             chosen = self._candidates(probability, counts)
@@ -173,9 +161,8 @@ class FCOSHead(InstanceHead):
             reach = outputs.distances[b, position] * stride[position]
             boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
             keep = batched_nms(boxes, scores, labels, self.nms_iou)
-            if len(keep) > most:
-                last = scores[keep[most - 1]]
-                keep = keep[scores[keep] >= last]  # ties with the last one stay, as published
+            if len(keep) > most:  # ties with the last one stay, as published
+                keep = keep[scores[keep] >= scores[keep[most - 1]]]
             image = torch.full_like(keep, b)
             coefficients = self.coefficients_at(outputs, image, position[keep])
             detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))
@@ -188,7 +175,7 @@ class FCOSHead(InstanceHead):
         start = 0
         for level in probability.split(counts):
             scores = level.flatten()
-            index = (scores > 0).nonzero()[:, 0]
+            index = scores.nonzero()[:, 0]
             if len(index) > limit:
                 index = index[scores[index].topk(limit, sorted=False).indices]
             candidates.append(index + start)
@@ -221,26 +208,21 @@ class CondInstHead(FCOSHead):
     """FCOS with three changes (CondInst §3.1, and its published code).
 
     Each level's box distances have a learned factor; centre sampling uses the masks' centroids;
-    the last three coefficients are not predicted: x and y of the position and the object size of
-    its level (the upper end of its range, twice the lower end of the last, eight strides of a
-    single one), in network-input pixels.
+    the last three coefficients are not predicted: x and y of the position, in network-input pixels,
+    and the object size of its level (of the last, twice the lower end of its range).
+
+    Args:
+        num_coefficients: D, with these three.
+        fcos: Other arguments of ``FCOSHead``.
     """
 
     centres = staticmethod(mask_centroids)
     level_scale = LevelScale
 
-    def __init__(
-        self,
-        *,
-        num_coefficients: int,
-        sizes_of_interest: Sequence[tuple[float, float]],
-        **fcos: Any,
-    ) -> None:
-        super().__init__(
-            num_coefficients=num_coefficients - 3, sizes_of_interest=sizes_of_interest, **fcos
-        )
-        self.level_sizes = [float(high) for _, high in sizes_of_interest[:-1]]
-        low = sizes_of_interest[-1][0]  # -1 of a single level
+    def __init__(self, *, num_coefficients: int, **fcos: Any) -> None:
+        super().__init__(num_coefficients=num_coefficients - 3, **fcos)
+        self.level_sizes = [float(high) for _, high in self.sizes_of_interest[:-1]]
+        low = self.sizes_of_interest[-1][0]  # -1 of a single level
         self.level_sizes.append(2.0 * low if low > 0 else 8.0 * self.strides[-1])
 
     def coefficients_at(self, outputs: DenseOutputs, image: Tensor, position: Tensor) -> Tensor:

@@ -23,9 +23,8 @@ class FCOSTargets:
 
 def locations(shape: tuple[int, int], stride: int, device: torch.device) -> Tensor:
     """Centres (x, y) of a level's cells in input pixels, row by row: hw×2."""
-    ys = torch.arange(shape[0], device=device) * stride + stride // 2
-    xs = torch.arange(shape[1], device=device) * stride + stride // 2
-    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).reshape(-1, 2).float()
+    ys, xs = (torch.arange(side, device=device) * stride + stride // 2 for side in shape)
+    return torch.cartesian_prod(ys, xs).flip(1).float()
 
 
 def centerness(distances: Tensor) -> Tensor:
@@ -44,19 +43,14 @@ def mask_centroids(targets: Targets) -> Tensor:
     """Means (x, y) of the pixel indices of the objects' masks, (0, 0) of empty ones: N×2."""
     counts = [targets.masks.sum(dim) for dim in (1, 2)]  # by column, by row
     # In whole numbers: mixed precision would round a matrix product, or let it overflow.
-    moments = [
-        (count * torch.arange(count.shape[1], device=count.device)).sum(1) for count in counts
-    ]
+    moments = [(n * torch.arange(n.shape[1], device=n.device)).sum(1) for n in counts]
     return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
 
 
 def sizes_of_interest(
     strides: Sequence[int], object_size: int = 8
 ) -> tuple[tuple[float, float], ...]:
-    """Ranges of the largest box distance in pixels, per level.
-
-    ``object_size`` is the upper end of a level's range in strides; FCOS has 8.
-    """
+    """Ranges of the largest box distance in pixels, per level; up to ``object_size`` strides."""
     bounds = [float(object_size * stride) for stride in strides[:-1]]
     return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))
 
@@ -75,13 +69,12 @@ def assign(
 
     A position is positive for a box if it lies strictly inside the box and inside the square of
     ``radius`` strides around the object's centre, and the largest of its four distances is in the
-    level's size of interest (both ends included). Of several boxes the smallest wins, of equal
-    ones the first.
+    level's size of interest. Of several boxes the smallest wins, of equal ones the first.
 
     Args:
         points: Per level hw×2.
-        strides: Of the levels, in pixels.
-        sizes_of_interest: Smallest and largest distance of each level, in pixels.
+        strides: Of the levels.
+        sizes_of_interest: Smallest and largest distance of each level, both included.
         targets: Of each image.
         num_classes: C.
         radius: In strides.
@@ -99,18 +92,13 @@ def assign(
             background = torch.full_like(zeros, num_classes, dtype=torch.int64)
             per_image.append((background, zeros.long(), xy.new_zeros(len(xy), 4), zeros))
             continue
-        lt = xy[:, None] - target.boxes[:, :2]
-        rb = target.boxes[:, 2:] - xy[:, None]
-        distances = torch.cat([lt, rb], dim=2)  # S×N×4
+        first, last = target.boxes.split(2, dim=1)
+        distances = torch.cat([xy[:, None] - first, last - xy[:, None]], dim=2)  # S×N×4
         largest = distances.amax(2)
-        ok = (
-            (distances.amin(2) > 0)
-            & ((xy[:, None] - centres(target)).abs() < radius * stride[..., None]).all(2)
-            & (largest >= interest[:, :1])
-            & (largest <= interest[:, 1:])
-        )
-        area = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(1)
-        smallest, index = torch.where(ok, area, torch.inf).min(1)
+        near = ((xy[:, None] - centres(target)).abs() < radius * stride[..., None]).all(2)
+        fits = (largest >= interest[:, :1]) & (largest <= interest[:, 1:])
+        positive = (distances.amin(2) > 0) & near & fits
+        smallest, index = torch.where(positive, (last - first).prod(1), torch.inf).min(1)
         labels = torch.where(smallest.isinf(), num_classes, target.labels[index])
         chosen = distances[torch.arange(len(xy), device=xy.device), index]
         score = torch.where(smallest.isinf(), 0.0, centerness(chosen))

@@ -15,8 +15,7 @@ from b2inst.structures import Bases, Detections, Features, Masks, Positives, Tar
 class InstanceHead(nn.Module):
     """Called with features, predicts boxes, classes and D coefficients at every position.
 
-    Only the assembler interprets the coefficients. If it needs to know more of a position, such as
-    where it is, the head appends that to them.
+    What else the assembler needs to know of a position, such as where it is, is appended to them.
     """
 
     outputs: type  #: what it returns: a dataclass of tensors, and lists of them by level

@@ -21,12 +21,7 @@ NormLayer = Callable[[int], nn.Module]
 
 
 def initialise(part: nn.Module, weight: Callable[[Tensor], object]) -> None:
-    """Initialise all convolutions and linear layers of a part; biases are set to 0.
-
-    Args:
-        part: Initialised in place.
-        weight: Initialises a weight in place, such as ``nn.init.xavier_uniform_``.
-    """
+    """Initialise the weights of convolutions and linear layers in place; biases are set to 0."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             weight(layer.weight)
@@ -42,7 +37,7 @@ def conv_norm(channels_in: int, channels_out: int, norm: NormLayer | None) -> nn
 
 def conv_block(channels_in: int, channels_out: int) -> nn.Module:
     """A 3×3 convolution without bias, batch norm and ReLU."""
-    block = Conv2dNormActivation(channels_in, channels_out, norm_layer=nn.BatchNorm2d)
+    block = Conv2dNormActivation(channels_in, channels_out)
     nn.init.kaiming_uniform_(block[0].weight, a=1)
     return block
 
@@ -72,10 +67,7 @@ def mlp(
 
 
 def by_position(levels: Iterable[Tensor], each: int = 1) -> Tensor:
-    """Flatten B×(each·C)×h×w maps of all levels to B×S×C float32.
-
-    S counts the levels in order, their cells row by row, and ``each`` entries of a cell.
-    """
+    """Flatten B×(each·C)×h×w maps of all levels to B×S×C float32: cells row by row, then each."""
     flat = [level.unflatten(1, (each, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3) for level in levels]
     return torch.cat(flat, dim=1).float()
 
@@ -83,16 +75,10 @@ def by_position(levels: Iterable[Tensor], each: int = 1) -> Tensor:
 class PositionConv(nn.Conv2d):
     """A 3×3 convolution, the widest of BlendMask, that is computed at few positions only."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-
     def at(self, levels: Sequence[Tensor], image: Tensor, position: Tensor) -> Tensor:
-        """Compute the output at P positions, P×D.
+        """Compute the output of B×C×h×w levels at P positions, P×D.
 
-        Args:
-            levels: Features, B×C×h×w each.
-            image: P int64.
-            position: P int64, counting the cells of all levels, row by row.
+        ``position`` (P int64, of an ``image``) counts the cells of all levels, row by row.
         """
         shapes = torch.tensor([level.shape[2:] for level in levels], device=position.device)
         counts = shapes.prod(1)
@@ -116,8 +102,7 @@ class RoIPooler(nn.Module):
     """RoIAlign of a pyramid with aligned corners, unlike torchvision's ``MultiScaleRoIAlign``.
 
     Args:
-        strides: Of the levels; a box of 224 pixels is pooled from stride 16 (Lin et al., CVPR 2017,
-            Eq. 1).
+        strides: Of the levels; a box of 224 pixels is pooled from stride 16.
         size: R.
         samples: Sampling points per bin along each side; 0 for one in each cell it spans.
     """
@@ -134,10 +119,7 @@ class RoIPooler(nn.Module):
     ) -> Tensor:
         """Pool N boxes, given per image in network-input pixels, to N×C×R×R.
 
-        Args:
-            features: By stride.
-            boxes: Per image, x1 y1 x2 y2.
-            levels: N int64, which of the levels each box is pooled from (default: by its size).
+        ``levels`` is which of the levels each is pooled from, N int64 (default: by its size).
         """
         image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)

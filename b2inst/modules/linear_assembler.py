@@ -42,7 +42,7 @@ class LinearAssembler(Assembler):
     def loss(self, bases: Bases, positives: Positives, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy of the positives' masks in their true boxes, each divided by its box."""
         size = bases.maps.shape[-2:]
-        height, width = (round(cells * bases.stride) for cells in size)  # with padding, in pixels
+        padded = [round(cells * bases.stride) for cells in size]  # in pixels
         used = (bases.maps, positives.coefficients, *self.parameters())
         total = 0 * torch.stack([tensor.sum() for tensor in used]).sum()  # for batches without any
         first = 0
@@ -55,7 +55,7 @@ class LinearAssembler(Assembler):
             drawn = torch.arange(len(own), device=index.device)
             if len(own) > self.max_masks:
                 drawn = torch.randperm(len(own))[: self.max_masks].to(index.device)
-            down, along = height - target.masks.shape[1], width - target.masks.shape[2]
+            down, along = (a - b for a, b in zip(padded, target.masks.shape[1:], strict=True))
             whole = F.pad(target.masks, (0, along, 0, down))
             truth = F.interpolate(whole[:, None].float(), size, mode="bilinear")[:, 0] > 0.5
             boxes = (target.boxes / bases.stride)[index[drawn]]
@@ -73,15 +73,11 @@ class LinearAssembler(Assembler):
 
 
 def crop(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cells that lie in boxes, or up to a cell beside them, as published: N×h×w bool.
-
-    Args:
-        boxes: N×4 x1 y1 x2 y2 in cells; a cell ``i`` is in if x1 - 1 <= i < x2 + 1.
-        size: (h, w).
-    """
-    columns = torch.arange(size[1], device=boxes.device).to(boxes)
-    rows = torch.arange(size[0], device=boxes.device).to(boxes)
+    """Cells i of (h, w) with x1 - 1 <= i < x2 + 1, as published, of boxes in cells: N×h×w bool."""
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
-    along = (columns >= torch.minimum(x1, x2) - 1) & (columns < torch.maximum(x1, x2) + 1)
-    down = (rows >= torch.minimum(y1, y2) - 1) & (rows < torch.maximum(y1, y2) + 1)
-    return down[:, :, None] & along[:, None]
+    return _near(y1, y2, size[0])[:, :, None] & _near(x1, x2, size[1])[:, None]
+
+
+def _near(start: Tensor, stop: Tensor, cells: int) -> Tensor:
+    index = torch.arange(cells, device=start.device).to(start)
+    return (index >= torch.minimum(start, stop) - 1) & (index < torch.maximum(start, stop) + 1)

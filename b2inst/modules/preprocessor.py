@@ -17,9 +17,7 @@ from b2inst.structures import ImageBatch
 
 
 class Preprocessor(nn.Module):
-    """Resizes images, normalises them, and pads them at the right and bottom to one size.
-
-    Padding follows normalisation, so padded pixels equal the mean colour.
+    """Resizes images, normalises them, and pads them with zeros at right and bottom to one size.
 
     Args:
         mean, std: Per channel on the 0..255 scale, in the network's channel order.
@@ -54,19 +52,16 @@ class Preprocessor(nn.Module):
         """H×W×3 uint8 RGB to 3×h×w uint8 at the test size, bilinear with PIL's antialiasing."""
         picture = Image.fromarray(image)
         if self.shorter is not None and self.longer_max is not None:
-            height, width = image.shape[:2]
-            size = list(resized_size(height, width, self.shorter, self.longer_max))
-            if size != [height, width]:
-                picture = TF.resize(picture, size, interpolation=TF.InterpolationMode.BILINEAR)
+            sides = image.shape[0], image.shape[1]
+            height, width = resized_size(*sides, self.shorter, self.longer_max)
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
         return TF.pil_to_tensor(picture)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:
         """Batch of 3×H×W RGB images, 0 to 255, already at the network's size."""
         sizes = [(image.shape[1], image.shape[2]) for image in images]
-        height, width = (
-            -(-max(side) // self.size_divisor) * self.size_divisor
-            for side in zip(*sizes, strict=True)
-        )
+        longest = map(max, zip(*sizes, strict=True))
+        height, width = (-(-side // self.size_divisor) * self.size_divisor for side in longest)
         padded = []
         for image in images:
             pixels = image.to(self.mean.device).float()
@@ -89,15 +84,10 @@ class SquarePreprocessor(Preprocessor):
         return torch.from_numpy(squeezed).permute(2, 0, 1)
 
     def forward(self, images: list[Tensor]) -> ImageBatch:
-        """Batch of 3×S×S RGB images, 0 to 255.
-
-        Raises:
-            ValueError: An image of another size.
-        """
-        for image in images:
-            if image.shape[1:] != self.fixed_size:
+        for _, height, width in (image.shape for image in images):
+            if (height, width) != self.fixed_size:
                 raise ValueError(
-                    f"an image of {image.shape[1]}×{image.shape[2]} pixels for a model of "
-                    f"{self.side}×{self.side}: resize it and its targets first"
+                    f"an image of {height}×{width} pixels for a model of {self.side}×{self.side}: "
+                    "resize it and its targets first"
                 )
         return super().forward(images)

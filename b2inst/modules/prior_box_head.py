@@ -18,7 +18,7 @@ from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
 from b2inst.structures import Detections, Features, Positives, Targets, of_class
 
-#: Of the three squares at a cell: square roots of the aspect ratios that were meant.
+#: Of the squares at a cell: square roots of the aspect ratios 1, 1/2 and 2 that were meant.
 FACTORS = (1.0, 0.5**0.5, 2.0**0.5)
 
 
@@ -80,18 +80,16 @@ class PriorBoxHead(InstanceHead):
         self.offsets = nn.Conv2d(in_channels, each * 4, 3, padding=1)
         initialise(self, nn.init.xavier_uniform_)
         # Last, so that the other weights do not depend on the number of coefficients.
-        self.coefficients = PositionConv(in_channels, each * num_coefficients)
+        self.coefficients = PositionConv(in_channels, each * num_coefficients, 3, padding=1)
         initialise(self.coefficients, partial(nn.init.xavier_uniform_, gain=coefficient_gain))
 
     def forward(self, features: Features) -> PriorOutputs:
-        """Predictions for every prior box, of features at the head's strides."""
         towers = [F.relu(self.tower(features[stride])) for stride in self.strides]
-        each = len(self.factors)
-        return PriorOutputs(
-            by_position(map(self.class_logits, towers), each),
-            by_position(map(self.offsets, towers), each),
-            towers,
+        class_logits, offsets = (
+            by_position(map(predictor, towers), len(self.factors))
+            for predictor in (self.class_logits, self.offsets)
         )
+        return PriorOutputs(class_logits, offsets, towers)
 
     def priors(self, outputs: PriorOutputs) -> Tensor:
         """S×4 centre x, y, width, height in units of the side."""
@@ -106,24 +104,20 @@ class PriorBoxHead(InstanceHead):
         return of_class(values.unflatten(1, (each, -1)), prior % each)
 
     def targets(self, priors: Tensor, targets: Sequence[Targets]) -> PriorTargets:
-        """Training targets of the prior boxes."""
         boxes = [target.boxes / self.side for target in targets]
-        labels = [target.labels for target in targets]
         crowds = [None if t.crowds is None else t.crowds / self.side for t in targets]
-        return assign(priors, boxes, labels, crowds)
+        return assign(priors, boxes, [target.labels for target in targets], crowds)
 
     def loss(
         self, outputs: PriorOutputs, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], Positives]:
-        """Losses of classes and boxes, and the priors whose masks are to be trained."""
         assigned = self.targets(self.priors(outputs), targets)
         positive = (assigned.labels >= 0).nonzero(as_tuple=True)
         image, prior = positive
         count = even_share(outputs.offsets.new_tensor(len(image)))
         class_loss = hard_negative_cross_entropy(outputs.class_logits, assigned.labels + 1)
-        box_loss = F.smooth_l1_loss(
-            outputs.offsets[positive], assigned.offsets[positive], reduction="sum"
-        )
+        offsets = outputs.offsets[positive], assigned.offsets[positive]
+        box_loss = F.smooth_l1_loss(*offsets, reduction="sum")
         first = torch.tensor([0] + [len(t) for t in targets], device=image.device).cumsum(0)
         positives = Positives(
             image_index=image,
@@ -135,7 +129,6 @@ class PriorBoxHead(InstanceHead):
         return {"loss_class": class_loss / count, "loss_box": 1.5 * box_loss / count}, positives
 
     def detect(self, outputs: PriorOutputs) -> list[Detections]:
-        """Boxes, scores and coefficients of each image after non-maximum suppression."""
         detections = []
         priors = self.priors(outputs)
         probabilities = outputs.class_logits.softmax(-1)[..., 1:]

@@ -23,17 +23,16 @@ def prior_boxes(
 ) -> Tensor:
     """Squares around the centre of every cell; levels in order, row by row, then by factor.
 
-    YOLACT describes aspect ratios 1, 1/2 and 2, but its published code and weights have squares.
+    Lengths are in parts of the image's side. YOLACT describes other ratios, but publishes squares.
 
     Args:
         shapes: (h, w) of each level.
-        scales: Side of each level's squares, in parts of the image's side.
+        scales: Side of each level's squares.
         factors: Of the squares of a cell, multiplied by the level's scale.
-        steps: From cell to cell of each level, in parts of the image's side (default: a level's
-            cells fill a square image).
+        steps: From cell to cell of each level (default: a level's cells fill a square image).
 
     Returns:
-        S×4 float32: centre x, y, width and height in parts of the image; not clipped.
+        S×4 float32: centre x, y, width and height; not clipped.
     """
     levels = []
     for level, ((height, width), scale) in enumerate(zip(shapes, scales, strict=True)):
@@ -113,8 +112,8 @@ def _assign_image(
     best, index = overlaps.max(0)
     forced = _best_free(overlaps)
     index[forced] = torch.arange(len(boxes), device=boxes.device)
+    best[forced] = 1
     positive = best >= 0.5
-    positive[forced] = True
     unsure = torch.where(best < 0.4, BACKGROUND, NEUTRAL)
     return (
         torch.where(positive, labels[index], unsure),
@@ -132,8 +131,7 @@ def _best_free(overlaps: Tensor) -> Tensor:
         best, prior = left.max(1)
         chosen = best.argmax()
         priors[chosen] = prior[chosen]
-        left[:, prior[chosen]] = -1
-        left[chosen] = -1
+        left[:, prior[chosen]] = left[chosen] = -1
     return priors
 
 

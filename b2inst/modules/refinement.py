@@ -14,20 +14,17 @@ from b2inst.modules.layers import initialise
 
 
 class Refinement(nn.Module):
-    """Improves mask logits, in the same cells."""
+    """Improves mask logits, in the same cells; called as ``states`` is, returns the last."""
 
     def forward(self, logits: Tensor, boundary: Tensor | None) -> Tensor:
-        """N×h×w logits after the last step; see ``states``."""
         *_, last = self.states(logits, boundary)
         return last
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
-        """Logits after each step, N×h×w.
+        """N×h×w logits after each step.
 
-        Args:
-            logits: N×h×w, composed by the assembler.
-            boundary: Logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
-                where the model predicts none.
+        ``boundary`` has logits of the predicted boundary in the same cells, N×h×w or 1×h×w; None
+        where the model predicts none.
         """
         raise NotImplementedError
 
@@ -46,10 +43,7 @@ class InTurn(Refinement):
 
 
 class ConvRefinement(Refinement):
-    """A residual of three 3×3 convolutions on each mask's logits, which sees no boundary.
-
-    The last begins at 0, so that masks are unchanged at first.
-    """
+    """A residual of three convolutions on each mask's logits, 0 at first; it sees no boundary."""
 
     def __init__(self, *, channels: int = 12) -> None:
         super().__init__()
@@ -69,17 +63,15 @@ class BoundaryDiffusion(Refinement):
     """A few steps of diffusion of mask logits, slow where the boundary map is high.
 
     Anisotropic diffusion (Perona and Malik, 1990) of each instance's logits x, with a predicted
-    boundary b in place of the image's gradient: in a step x_p gains
-    rate · Σ_q g_pq (x_q - x_p) over its four neighbours q, where
-    g_pq = exp(-sharpness · min(b_p, b_q)). The minimum, since a two-sided boundary marks both cells
-    of an edge that must not be crossed. Two scalars are learned, in float32.
+    boundary b in place of the image's gradient: in a step x_p gains rate · Σ_q g_pq (x_q - x_p)
+    over its four neighbours q, where g_pq = exp(-sharpness · min(b_p, b_q)): a two-sided boundary
+    marks both cells of an edge that must not be crossed. Two scalars are learned, in float32.
 
     The steps grow as in fast explicit diffusion (Grewenig, Weickert and Bruhn, 2010): n of them
     reach as far as (n² + n) / 3 equal ones, and together are as stable.
 
     Args:
-        steps: n, 1 to 16: more would amplify rounding errors (at 12 to 0.0007 of logits around 10,
-            at 16 to 0.03). Information travels at most as many cells.
+        steps: n, 1 to 16: more would amplify rounding errors. Information travels as many cells.
         guided: Without, every conductance is 1: plain smoothing, a control.
     """
 
@@ -105,9 +97,8 @@ class BoundaryDiffusion(Refinement):
     @property
     def sharpness(self) -> Tensor:
         """How much a certain boundary slows diffusion, at least 0; 0 if not guided."""
-        if self.raw_sharpness is None:
-            return torch.zeros_like(self.raw_rate)
-        return F.softplus(self.raw_sharpness)
+        raw = self.raw_sharpness
+        return torch.zeros_like(self.raw_rate) if raw is None else F.softplus(raw)
 
     def states(self, logits: Tensor, boundary: Tensor | None) -> Iterator[Tensor]:
         with torch.autocast(logits.device.type, enabled=False):
@@ -126,9 +117,5 @@ def _inflow(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """What each cell gains from its neighbours; nothing flows across the frame."""
     rows = down * (x[:, 1:] - x[:, :-1])
     columns = across * (x[:, :, 1:] - x[:, :, :-1])
-    return (
-        F.pad(rows, (0, 0, 0, 1))
-        - F.pad(rows, (0, 0, 1, 0))
-        + F.pad(columns, (0, 1))
-        - F.pad(columns, (1, 0))
-    )
+    vertical = F.pad(rows, (0, 0, 0, 1)) - F.pad(rows, (0, 0, 1, 0))
+    return vertical + F.pad(columns, (0, 1)) - F.pad(columns, (1, 0))

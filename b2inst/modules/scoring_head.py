@@ -23,15 +23,13 @@ class ScoringHead(nn.Module):
     """Predicts the quality of each mask from the mask, its boundary and the RoI's features.
 
     Four convolutions are shared, of which the last halves the resolution; each quality has a fully
-    connected branch of its own. All are normalised: without, a large learning rate left branches
-    with dead units.
+    connected branch of its own. Without norms, a large learning rate left dead units.
 
     Args:
         branches: Qualities to predict: "iou" (S_IoU), "boundary" (S_boundary) or both.
         strides: Levels that RoIs are pooled from, by box size.
         roi_size: Side of the RoIs, to which the mask and its boundary are resampled.
-        pooled_channels: Project the features to these before pooling, which is linear (default:
-            no projection).
+        pooled_channels: Project the features to these before pooling (default: no projection).
         channels, hidden: Width of the convolutions and of the fully connected layers.
     """
 
@@ -60,25 +58,15 @@ class ScoringHead(nn.Module):
         self.convs = nn.Sequential(*conv_layers(*widths, last_stride=2))
         initialise(self.convs, kaiming)  # before the branches: the same whichever they are
         inputs = channels * ((roi_size + 1) // 2) ** 2
-        self.branches = nn.ModuleDict(
-            {
-                name: nn.Sequential(*mlp(inputs, hidden, 1, norm=nn.LayerNorm))
-                for name in BRANCHES
-                if name in branches
-            }
-        )
+        self.branches = nn.ModuleDict()
+        for name in sorted(set(branches), key=BRANCHES.index):
+            self.branches[name] = nn.Sequential(*mlp(inputs, hidden, 1, norm=nn.LayerNorm))
         initialise(self.branches, kaiming)
         for branch in self.branches.values():
             nn.init.normal_(branch[-1].weight, std=0.01)  # type: ignore[index]
 
     def forward(self, features: Features, boxes: list[Tensor], masks: Masks) -> dict[str, Tensor]:
-        """Predict the qualities of N masks: logits by branch, N each, of a quality in [0, 1].
-
-        Args:
-            features: By stride.
-            boxes: Per image, N in total, in network-input pixels.
-            masks: N predicted masks with those boxes.
-        """
+        """Predict the qualities of N masks, with boxes per image: logits by branch, N each."""
         pooled = self.pool(features, boxes)
         mask = masks.resized(self.roi_size)
         boundary = laplacian_boundary(mask >= 0.5, frame="constant")
@@ -94,10 +82,9 @@ class ScoringHead(nn.Module):
     def loss(
         self, features: Features, boxes: list[Tensor], masks: Masks, truths: list[Tensor]
     ) -> dict[str, Tensor]:
-        """Regression to the true qualities at each box's own resolution.
+        """Cross-entropy with the true qualities at each box's own resolution as soft targets.
 
-        Cross-entropy with the quality as soft target, which unlike the squared error of a sigmoid
-        keeps a gradient where it saturates. ``truths`` are per image the true mask of each box.
+        ``truths`` are per image the true mask of each box.
         """
         logits = self(features, boxes, masks)
         rows = zip(truths, accumulate(map(len, truths)), strict=True)

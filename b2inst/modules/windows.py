@@ -13,8 +13,8 @@ from b2inst.structures import Features
 def all_windows(features: Features, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """List the windows of an image: levels in order, cells row by row, then sizes.
 
-    The cell in row y and column x is taken to be at pixel (stride·x, stride·y), around which the
-    features of a convolutional network are, and not at the centre of the pixels that it covers.
+    The cell in row y and column x is taken to be at pixel (stride·x, stride·y), not at the centre
+    of the pixels that it covers.
 
     Args:
         features: Of which only strides and shapes are read.

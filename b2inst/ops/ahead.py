@@ -16,10 +16,10 @@ def ahead(
 ) -> Iterator[Value]:
     """Map a function over items in threads, at most ``most`` values ahead of the consumer.
 
-    Values are in order, and an error of the function is raised in place of its value. Items are
-    taken in the calling thread. Calls that have started are completed before the generator ends,
-    also after an error or Ctrl-C; with one worker and ``most=1`` no call starts after one that
-    failed. The function should not compute with tensors: PyTorch's threads belong to the caller.
+    Values are in order, with errors in their places. Items are taken in the calling thread. Calls
+    that have started are completed before the generator ends, also after an error or Ctrl-C; with
+    one worker and ``most=1`` no call starts after one that failed. The function should not compute
+    with tensors: PyTorch's threads belong to the caller.
     """
     pending: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(workers) as pool:

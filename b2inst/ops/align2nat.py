@@ -1,8 +1,7 @@
 """Structured 4D tensors of masks: a V×U mask at every cell of an H×W map (TensorMask §3).
 
 In the natural representation, entry (v, u, y, x) is cell (v, u) of the mask in the window around
-(y, x). In the aligned representation, it is the value at (y, x) of the mask that has this place as
-its cell (v, u): all values at a place are predicted from the features of this place.
+(y, x); in the aligned one, the value at (y, x) of the mask whose cell (v, u) this place is.
 """
 
 from __future__ import annotations
@@ -20,37 +19,13 @@ from b2inst.ops.frame_masks import portions
 OUTSIDE = -6.0
 
 
-def align2nat(aligned: Tensor) -> Tensor:
-    """Convert aligned to natural masks, both B×V×U×H×W; a cell of a mask is a cell of the map."""
-    return swap_align2nat(aligned, 1)
-
-
-def swap_align2nat(aligned: Tensor, factor: int) -> Tensor:
-    """Convert aligned masks, whose cells are λ×λ cells of the map, to natural masks of such cells.
-
-    They are interpolated linearly. Of natural masks, there is one for every λ×λ cells.
-
-    Args:
-        aligned: B×V×U×H×W logits.
-        factor: λ.
-
-    Returns:
-        B×λV×λU×⌈H/λ⌉×⌈W/λ⌉ float32.
-    """
-    batch, high, wide, height, width = aligned.shape
-    counts = (batch, -(-height // factor), -(-width // factor))
-    places = torch.cartesian_prod(*(torch.arange(n, device=aligned.device) for n in counts))
-    own = torch.eye(high * wide, device=aligned.device).unflatten(0, (high, wide))
-    masks = natural_masks(aligned.flatten(1, 2), own, 0 * own[..., 0], factor, places)
-    return masks.unflatten(0, counts).permute(0, 3, 4, 1, 2)
-
-
 def natural_masks(
     maps: Tensor, weight: Tensor, bias: Tensor, factor: int, places: Tensor
 ) -> Tensor:
-    """Compute ``swap_align2nat`` in some windows, of aligned masks that are linear in maps.
+    """Convert aligned masks that are linear in maps to natural ones, in some windows.
 
-    Maps and weights are interpolated rather than their products, of which few are needed.
+    Cells of aligned masks are λ×λ cells of the map, and interpolated linearly (``swap_align2nat``
+    of the paper). Maps and weights are, rather than their products, of which few are needed.
 
     Args:
         maps: B×C×H×W.
@@ -69,7 +44,7 @@ def natural_masks(
     weight = F.interpolate(F.pad(weight, (1, 1, 1, 1)), scale_factor=factor, mode="bilinear")
     weight = weight[0, :, factor:-factor, factor:-factor].permute(1, 2, 0).contiguous()
     # An even number of cells around a cell of the map lie between cells.
-    even = [int(side % 2 == 0) for side in weight.shape[:2]]
+    even = [1 - side % 2 for side in weight.shape[:2]]
     maps = F.avg_pool2d(maps, [1 + even[0], 1 + even[1]], stride=1, padding=even)
     maps = F.pad(maps, (1, 1, 1, 1))
     height, width = maps.shape[2:]

@@ -8,13 +8,10 @@ from torch import Tensor
 
 
 def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
-    """Threshold the Laplacian of binary masks at 0: their inner boundaries, one cell wide (§4.1).
-
-    With the 8-neighbour kernel (8 in the centre) the response is positive exactly at mask cells
-    with a neighbour outside the mask: the mask without its erosion, computed on bytes.
+    """Find cells of ...×H×W masks with a neighbour outside (8-neighbour Laplacian > 0, §4.1): bool.
 
     Args:
-        masks: ...×H×W, bool or 0/1; so is the result, as bool.
+        masks: Bool or 0/1.
         frame: Outside of the image: "replicate" continues the masks, so that no boundary runs
             along the frame; "constant" is background.
     """
@@ -27,9 +24,7 @@ def laplacian_boundary(masks: Tensor, *, frame: str = "replicate") -> Tensor:
 def boundary_target(
     masks: Tensor, *, stride: float, size: tuple[int, int], two_sided: bool = False
 ) -> Tensor:
-    """Draw the boundaries of all instances of an image on the basis grid (paper §4.1).
-
-    Masks are sampled at the centres of the grid cells. Touching instances both draw their line.
+    """Draw the boundaries of all instances on the basis grid, sampled at cell centres (§4.1).
 
     Args:
         masks: N×H×W uint8 or bool, in network-input pixels.
@@ -47,6 +42,5 @@ def boundary_target(
     boundary = laplacian_boundary(sampled)
     if two_sided:
         boundary |= laplacian_boundary(~sampled.bool())
-    boundary = boundary.any(0)
-    target[: boundary.shape[0], : boundary.shape[1]] = boundary
+    target[: boundary.shape[1], : boundary.shape[2]] = boundary.any(0)
     return target

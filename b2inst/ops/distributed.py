@@ -33,9 +33,7 @@ def mean_over_devices(value: Tensor) -> Tensor:
 
 def on_any_device(flag: bool, device: torch.device) -> bool:
     """Return whether a flag is set in any process."""
-    if not _distributed():
-        return flag
-    return bool(_sum(torch.tensor(flag, device=device).int()))
+    return bool(_sum(torch.tensor(int(flag), device=device))) if _distributed() else flag
 
 
 def even_share(count: Tensor, *, least: float = 1.0) -> Tensor:
@@ -59,10 +57,9 @@ def from_rank_zero(compute: Callable[[], Value]) -> Value:
         except Exception as error:
             outcome[1] = error
     dist.broadcast_object_list(outcome, src=0)
-    value, failure = outcome
-    if failure is not None:
-        raise failure
-    return value
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
 
 
 def gathered(value: Value) -> list[Value]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 Window = tuple[int, int, int, int]
 
@@ -22,8 +23,7 @@ def portions(start: int, stop: int, *, cells: int) -> Iterator[slice]:
 def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
     """Upsample N×C×h×w maps by a whole factor as CondInst does.
 
-    Cell ``i`` becomes cell ``factor·i + factor//2``; the output is linear between these cells and
-    constant beyond the first and last of them.
+    Cell ``i`` becomes cell ``factor·i + factor//2``; linear between these, constant beyond.
     """
     height, width = maps.shape[-2:]
     # With one more cell on each side, cells are exactly ``factor`` apart when corners are aligned.
@@ -38,10 +38,7 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
-    """Map the centres of an image's rows (or columns) to those of its frame in the network's input.
-
-    They are clamped to the pixel centres of the frame, so that nothing is read from the padding.
-    """
+    """Map centres of an image's rows (or columns) to its frame in the network's input, clamped."""
     centres = (torch.arange(pixels) + 0.5) * (frame / pixels)
     return centres.clamp(0.5, frame - 0.5)
 
@@ -74,20 +71,10 @@ def _picked(grid: Tensor, index: Tensor, dim: int) -> Tensor:
 def windows_above(grids: Tensor, rows: Tensor, columns: Tensor, threshold: float) -> list[Window]:
     """Find where ``sample_grid`` of N×h×w can exceed a threshold, at ascending positions.
 
-    Each window is (top, left, bottom, right) in positions, ends exclusive; it may be empty.
+    Each window is (top, left, bottom, right) in positions, ends exclusive.
     """
-    above = grids > threshold
-    top, bottom = _near(above.any(2), rows)
-    left, right = _near(above.any(1), columns)
+    left, top, right, bottom = masks_to_boxes(grids > threshold)[:, :, None].unbind(1)
+    rows, columns = rows.clamp(0, grids.shape[1] - 1), columns.clamp(0, grids.shape[2] - 1)
+    before = (rows <= top - 1, columns <= left - 1, rows < bottom + 1, columns < right + 1)
     # A single transfer from the device.
-    return [tuple(window) for window in torch.stack([top, left, bottom, right], 1).tolist()]
-
-
-def _near(above: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the first position next to a cell that is above (N×cells bool), and the end of them."""
-    cells = above.shape[1]
-    inside = positions.clamp(0, cells - 1)
-    first = above.byte().argmax(1, keepdim=True)
-    last = cells - 1 - above.flip(1).byte().argmax(1, keepdim=True)
-    some = above.any(1)
-    return (inside <= first - 1).sum(1) * some, (inside < last + 1).sum(1) * some
+    return [tuple(window) for window in torch.stack([n.sum(1) for n in before], 1).tolist()]

@@ -9,21 +9,11 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 # Pillow warns at half the size that it refuses; these images are fine.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-_TRANSPOSITIONS = {  # by EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @contextmanager
@@ -40,35 +30,26 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             f"{path}: more than {limit:,} pixels, the most that Pillow opens; reduce or tile it"
         ) from None
     except Exception as error:  # decoders raise errors of any type for broken files
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnidentifiedImageError(
-            f"{path}: unreadable image ({why}); replace the file"
-        ) from error
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UnidentifiedImageError(f"{path}: unreadable image ({why}); replace it") from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Convert an image to 8-bit RGB and transpose it by its EXIF orientation.
 
     Colours are converted by Pillow; transparency and metadata are dropped. Grey images of more than
-    8 bits are scaled to 0 to 255:
-
-    - unsigned integers of 12 or 16 bits: the highest 8 bits;
-    - floats in [0, 1]: multiplied by 255;
-    - other integers and floats: linearly, from the smallest to the largest finite value. Infinity
-      becomes 255, negative infinity and NaN 0. An image of a single value becomes 128.
+    8 bits are scaled as docs/data.md says; infinity becomes 255, negative infinity and NaN 0.
     """
-    transposition = _TRANSPOSITIONS.get(orientation(image))
+    turn = orientation(image)
     if image.mode[0] in "IF":  # Pillow would clip, not scale
         image = Image.fromarray(_eight_bits(image))
-    elif image.mode == "La":  # grey premultiplied by its opacity, which Pillow only undoes
-        image = image.convert("LA")
     elif "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]  # Pillow would look for a colour to carry it on, or warn
     rgb = image.convert("RGB")
-    if transposition is not None:
-        rgb = rgb.transpose(transposition)
     rgb.info.clear()
+    rgb.getexif()[ExifTags.Base.Orientation] = turn
+    ImageOps.exif_transpose(rgb, in_place=True)
     return rgb
 
 
@@ -76,8 +57,8 @@ def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of the loaded pixels, 1 to 8; 1 if it is invalid."""
     load(image)  # TIFF: Pillow applies and removes it; PNG: it may follow the pixels
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-        return int(value) if value in _TRANSPOSITIONS else 1
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(value) if value in range(1, 9) else 1
     except Exception:  # damaged metadata cause errors of any type
         return 1
 
@@ -132,7 +113,5 @@ def resized_size(height: int, width: int, shorter: int, longer_max: int) -> tupl
     new_height, new_width = (
         (float(shorter), scale * width) if height < width else (scale * height, float(shorter))
     )
-    if (longest := max(new_height, new_width)) > longer_max:
-        again = longer_max / longest
-        new_height, new_width = new_height * again, new_width * again
-    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+    again = min(longer_max / max(new_height, new_width), 1.0)
+    return max(int(again * new_height + 0.5), 1), max(int(again * new_width + 0.5), 1)

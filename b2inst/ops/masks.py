@@ -17,10 +17,7 @@ from b2inst.ops.frame_masks import Window, portions
 
 
 def sample_rois(probabilities: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Sample RoI masks (N×R×R over N×4 boxes) at pixels, N×h rows and N×w columns: N×h×w.
-
-    Bilinear, with 0 outside the box.
-    """
+    """Sample RoI masks (N×R×R), 0 outside their boxes, at N×h rows and N×w columns: N×h×w."""
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
     ys = (rows + 0.5 - y1) / (y2 - y1) * 2 - 1
     xs = (columns + 0.5 - x1) / (x2 - x1) * 2 - 1
@@ -45,10 +42,7 @@ def box_windows(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def paste_masks(
     probabilities: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float = 0.5
 ) -> Tensor:
-    """Paste RoI masks (N×R×R over N×4 boxes) into an image of (height, width): N×H×W bool.
-
-    Only the pixels of each box are computed; empty boxes give empty masks.
-    """
+    """Paste RoI masks (N×R×R over N×4 boxes) into an image of (height, width): N×H×W bool."""
     masks = torch.zeros((len(boxes), *size), dtype=torch.bool, device=boxes.device)
     windows = box_windows(boxes, size).tolist()  # a single transfer
     for i, (top, left, bottom, right) in enumerate(windows):
@@ -85,19 +79,16 @@ def crop_masks(
     """
     crops = [masks.new_zeros((0, roi_size, roi_size), dtype=torch.float32)]
     for rows in portions(0, len(boxes), cells=masks.shape[1] * masks.shape[2]):
-        chunk, chunk_boxes = masks[rows if index is None else index[rows]], boxes[rows]
+        chunk = masks[rows if index is None else index[rows]]
         own = torch.arange(len(chunk), device=boxes.device, dtype=boxes.dtype)[:, None]
-        rois = torch.cat([own, chunk_boxes], dim=1)
+        rois = torch.cat([own, boxes[rows]], dim=1)
         pooled = roi_align(chunk[:, None].float(), rois, roi_size, 1.0, 0, aligned=True)
         crops.append((pooled[:, 0] >= 0.5).float())
     return torch.cat(crops)
 
 
 def share_inside(masks: Tensor, boxes: Tensor, index: Tensor) -> Tensor:
-    """Compute the share of the area of mask ``index`` (P of N×H×W) that is inside each box (P×4).
-
-    To fractions of a pixel; 0 for empty masks.
-    """
+    """Compute which part of mask ``index`` (P of N×H×W) is in each box (P×4); 0 if it is empty."""
     height, width = masks.shape[1:]
     down = _overlap(boxes[:, 1], boxes[:, 3], height)
     along = _overlap(boxes[:, 0], boxes[:, 2], width)

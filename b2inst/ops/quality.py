@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,19 +12,6 @@ from b2inst.ops.masks import box_windows
 
 EPSILON = 1e-5  #: the paper's soft term ε of Eq. 1
 _TOGETHER, _CELLS = 16, 2**21  # masks, and pixels of their windows, that are processed at once
-
-
-class SampledMasks(Protocol):
-    """Masks that can be read at any pixels of the network's input."""
-
-    boxes: Tensor  #: N×4, in network-input pixels
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Tensor | slice) -> Self: ...
-
-    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Read each mask at its own pixels: N×h rows and N×w columns to N×h×w bool."""
 
 
 def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -40,15 +27,14 @@ def boundary_dice(predicted: Tensor, truth: Tensor) -> Tensor:
     """
     b_pred, b_gt = (laplacian_boundary(m, frame="constant").float() for m in (predicted, truth))
     overlap = (b_pred * b_gt).sum((-2, -1))
-    total = b_pred.square().sum((-2, -1)) + b_gt.square().sum((-2, -1))
-    return (2 * overlap + EPSILON) / (total + EPSILON)
+    return (2 * overlap + EPSILON) / (b_pred.sum((-2, -1)) + b_gt.sum((-2, -1)) + EPSILON)
 
 
-def mask_quality(masks: SampledMasks, truths: Tensor) -> tuple[Tensor, Tensor]:
+def mask_quality(masks: Any, truths: Tensor) -> tuple[Tensor, Tensor]:
     """Compute mask IoU and boundary Dice inside each box, in network-input pixels (Eq. 1's h×w).
 
     Args:
-        masks: N masks, with boxes in the pixels of ``truths``.
+        masks: N ``Masks`` (``b2inst.structures``), with boxes in the pixels of ``truths``.
         truths: True mask of each, N×H×W uint8 or bool.
 
     Returns:
@@ -59,12 +45,12 @@ def mask_quality(masks: SampledMasks, truths: Tensor) -> tuple[Tensor, Tensor]:
     sides = windows[:, 2:] - windows[:, :2]
     order = sides.amax(1).argsort(descending=True)  # to process similar sizes together
     extents = [extent for extent in sides[order].tolist() if extent[0]]  # empty ones come last
-    start = 0
-    while start < len(extents):
-        stop = start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1)
-        height, width = map(max, zip(*extents[start:stop], strict=True))
-        chosen = order[start : min(stop, len(extents))]
+    stop = 0
+    while stop < len(extents):
         start = stop
+        stop = min(start + max(min(_TOGETHER, _CELLS // max(extents[start]) ** 2), 1), len(extents))
+        height, width = map(max, zip(*extents[start:stop], strict=True))
+        chosen = order[start:stop]
         top, left, bottom, right = windows[chosen, :, None].unbind(1)
         rows = top + torch.arange(height, device=top.device)
         columns = left + torch.arange(width, device=top.device)

@@ -13,9 +13,9 @@ _MANY = 16  # channels from which it is faster
 def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int) -> Tensor:
     """RoIAlign with aligned corners, as torchvision's up to rounding, but faster on CPUs.
 
-    Arguments are torchvision's. Each bin is a weighted sum of cells over all channels, an embedding
-    bag; torchvision computes the weights again for each channel. Unlike there, gradients flow to
-    boxes that require them: with one sample per bin this is RoI warping (MNC §3.2).
+    Each bin is an embedding bag, whose weights torchvision computes again for each channel. Unlike
+    there, gradients flow to boxes that require them: with one sample per bin this is RoI warping
+    (MNC §3.2).
     """
     faster = maps.device.type == "cpu" and maps.shape[1] >= _MANY
     if not len(rois) or not (faster or rois.requires_grad):
@@ -39,9 +39,8 @@ def roi_align(maps: Tensor, rois: Tensor, size: int, scale: float, samples: int)
 def assemble_regions(maps: Tensor, rois: Tensor, size: int, scale: float, parts: int) -> Tensor:
     """Assemble maps of boxes from score maps of their parts (FCIS §2.1).
 
-    A box is divided into parts×parts. Each cell is read, linearly interpolated at its centre, from
-    the score maps of the part that it lies in. The values are those of torchvision's
-    ``ps_roi_align``, which has one cell per part and is many times slower on CPUs.
+    Each cell is read, linearly interpolated at its centre, from the score maps of its part, as by
+    torchvision's ``ps_roi_align``, which has one cell per part and is slower on CPUs.
 
     Args:
         maps: B×h×w×(parts²·C), all channels of the first part first; parts are counted by rows.

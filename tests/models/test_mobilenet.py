@@ -56,7 +56,7 @@ def assert_sees_as(model: BasisSegmenter, network: nn.Module) -> None:
         for block, last in zip(network.features[:14], range(14), strict=True):  # type: ignore[index]
             x = block(x)
             if last in (3, 6, 13):
-                stride = str(224 // x.shape[-1])
+                stride = 224 // x.shape[-1]
                 scale = float(x.abs().max())
                 torch.testing.assert_close(got[stride], x, rtol=0, atol=1e-4 * scale)
 

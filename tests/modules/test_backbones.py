@@ -192,9 +192,9 @@ def test_the_body_is_the_last_of_torchvisions_blocks_at_each_stride() -> None:
             x = block(x)
             last[images.shape[-1] // x.shape[-1]] = x
         got = pyramid.body(images)
-    assert list(got) == ["4", "8", "16"]
+    assert list(got) == [4, 8, 16]
     for stride, feature in got.items():
-        assert torch.equal(feature, last[int(stride)])
+        assert torch.equal(feature, last[stride])
 
 
 def test_frozen_norm_also_freezes_all_up_to_stride_4() -> None:

@@ -133,13 +133,13 @@ def block(top: int, left: int, bottom: int, right: int) -> torch.Tensor:
 
 def test_the_boundary_of_the_true_masks_becomes_the_logits() -> None:
     truths = [torch.stack([block(4, 8, 16, 28)]), torch.zeros(0, 24, 32, dtype=torch.uint8)]
-    found = OracleBoundary(logit=5)(bases(), truths)
+    found = OracleBoundary()(bases(), truths)
     inside = np.zeros((6, 8), dtype=bool)
     inside[1:4, 2:7] = True  # the same block in cells of four pixels
     rim = inside & ~ndimage.binary_erosion(inside)
     assert found.boundary_logits is not None
-    np.testing.assert_array_equal(found.boundary_logits[0, 0], np.where(rim, 5.0, -5.0))
-    assert (found.boundary_logits[1] == -5).all()  # an image without objects
+    np.testing.assert_array_equal(found.boundary_logits[0, 0], np.where(rim, 4.0, -4.0))
+    assert (found.boundary_logits[1] == -4).all()  # an image without objects
     torch.testing.assert_close(found.maps, bases().maps)
 
 

@@ -74,13 +74,13 @@ def test_weights_of_another_model_do_not_fit(monkeypatch: pytest.MonkeyPatch) ->
     published = resnet18(weights=None).state_dict()
     gone = published.pop("layer3.0.conv1.weight")
     give(published)
-    with pytest.raises(BackboneWeightsError, match=r"layer3\.0\.conv1\.weight"):
+    with pytest.raises(BackboneWeightsError, match="not the weights of resnet18; save https"):
         load_imagenet(body, "resnet18", "imagenet")
     give(published | {"layer3.0.conv1.weight": gone[:2]})
     with pytest.raises(BackboneWeightsError, match="not the weights of resnet18; save https"):
         load_imagenet(body, "resnet18", "imagenet")
     give(published | {"layer3.0.conv1.weight": gone, "layer5.weight": gone})
-    with pytest.raises(BackboneWeightsError, match=r"layer5\.weight"):
+    with pytest.raises(BackboneWeightsError, match="not the weights of resnet18; save https"):
         load_imagenet(body, "resnet18", "imagenet")
 
 

@@ -19,7 +19,7 @@ sides = st.tuples(st.integers(1, 7), st.integers(1, 7))
 @given(st.integers(1, 3), st.lists(sides, min_size=1, max_size=3), st.integers(0, 12))
 def test_equals_the_dense_convolution(b: int, shapes: list[tuple[int, int]], count: int) -> None:
     generator = torch.Generator().manual_seed(count)
-    conv = PositionConv(5, 6)
+    conv = PositionConv(5, 6, 3, padding=1)
     levels = [torch.randn(b, 5, *shape, generator=generator) for shape in shapes]
     expected = dense(conv, levels)
     image, position = (torch.randint(n, (count,), generator=generator) for n in expected.shape[:2])
@@ -30,14 +30,14 @@ def test_equals_the_dense_convolution(b: int, shapes: list[tuple[int, int]], cou
 
 def test_what_lies_outside_a_level_is_nothing_whatever_the_maps_hold() -> None:
     """Not even times a number that is none."""
-    conv = PositionConv(1, 2)
+    conv = PositionConv(1, 2, 3, padding=1)
     levels = [torch.full((1, 1, 2, 2), torch.nan), torch.ones(1, 1, 1, 1)]
     got = conv.at(levels, torch.tensor([0]), torch.tensor([4]))
     torch.testing.assert_close(got, dense(conv, levels)[0, 4:])
 
 
 def test_gradients_equal_those_of_the_dense_convolution() -> None:
-    conv = PositionConv(3, 4).double()
+    conv = PositionConv(3, 4, 3, padding=1).double()
     levels = [torch.randn(2, 3, *s).double().requires_grad_() for s in ((5, 6), (2, 3))]
     image, position = torch.tensor([[0, 1, 1, 0, 1], [5, 24, 24, 15, 35]])
     wanted = (*levels, conv.weight, conv.bias)

@@ -26,7 +26,7 @@ def test_bases_lie_at_the_finest_stride() -> None:
 
 
 def test_one_level_suffices() -> None:
-    branch = MaskBranch(in_channels=6, strides=(8,), channels=8, num_convs=0)
+    branch = MaskBranch(in_channels=6, num_bases=8, strides=(8,), channels=8, num_convs=0)
     assert branch(features()).maps.shape == (2, 8, 8, 12)
 
 

@@ -6,9 +6,10 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from dense_masks import swap_align2nat
 from torch import Tensor
 
-from b2inst.ops.align2nat import align2nat, natural_masks, swap_align2nat
+from b2inst.ops.align2nat import natural_masks
 
 
 def between(place: float) -> list[tuple[int, float]]:
@@ -39,7 +40,7 @@ def slow_swap(aligned: Tensor, factor: int) -> Tensor:
 def test_a_mask_is_read_from_the_cells_around_its_window() -> None:
     """Of an odd number of cells, the middle one is the window's."""
     aligned = torch.randn(2, 3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
-    found = align2nat(aligned)
+    found = swap_align2nat(aligned, 1)
     assert found.shape == aligned.shape
     for v, u, y, x in product(*map(range, aligned.shape[1:])):
         row, column = y + v - 1, x + u - 2
@@ -50,7 +51,7 @@ def test_a_mask_is_read_from_the_cells_around_its_window() -> None:
 
 def test_an_even_number_of_cells_lies_between_those_of_the_map() -> None:
     aligned = torch.arange(12.0).view(1, 2, 2, 1, 3)
-    found = align2nat(aligned)
+    found = swap_align2nat(aligned, 1)
     assert found[0, 0, 1, 0].tolist() == [(3 + 4 - 12) / 4, (4 + 5 - 12) / 4, (5 - 18) / 4]
     assert found[0, 1, 0, 0].tolist() == [(6 - 18) / 4, (6 + 7 - 12) / 4, (7 + 8 - 12) / 4]
 

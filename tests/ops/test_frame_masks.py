@@ -50,7 +50,8 @@ def test_the_window_is_no_larger_than_a_cell_around() -> None:
     grid[3, 4] = 1
     cells = torch.arange(0, 8, 0.5)
     windows = windows_above(torch.stack([grid, grid * 0.5]), cells, cells, 0.5)
-    assert windows == [(5, 7, 8, 10), (0, 0, 0, 0)]  # cells 2.5 to 3.5, 3.5 to 4.5
+    # Cells 2.5 to 3.5, 3.5 to 4.5; and the first cell, where none is above.
+    assert windows == [(5, 7, 8, 10), (0, 0, 2, 2)]
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

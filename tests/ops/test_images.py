@@ -120,12 +120,12 @@ def test_tiff_whose_zero_is_white() -> None:
         assert grey(tiff(data, bits=bits, white_is_zero=True)).tolist() == [(255 - values).tolist()]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"])
 def test_grey_stays_grey_in_modes_of_8_bits(mode: str) -> None:
     levels = np.where(GREY > 127, 255, 0).astype(np.uint8) if mode == "1" else GREY
     image = Image.fromarray(levels)
-    if mode in ("La", "RGBa", "PA"):  # only made by way of another mode
-        image = image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[mode])
+    if mode in ("RGBa", "PA"):  # only made by way of another mode
+        image = image.convert("RGBA")
     np.testing.assert_array_equal(grey(image.convert(mode)), levels)
 
 
