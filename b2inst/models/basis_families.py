@@ -81,9 +81,8 @@ class BlendMask(FCOSFamily):
     """BlendMask (Chen et al., CVPR 2020); with ``boundary`` and ``scoring`` B2Inst-BlendMask.
 
     Args:
-        attention_size: A; 7 in the paper, 14 in the published BlendMask.
+        attention_size, roi_size: See ``Blender``.
         basis_stride: Of the grid of the bases, in pixels.
-        roi_size: R, side of the masks in cells.
     """
 
     num_bases: int = 4

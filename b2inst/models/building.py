@@ -29,9 +29,8 @@ MSRA_BGR: dict[str, Any] = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0,
 class PartSeeds:
     """Seeds of a model's parts, by name.
 
-    Models built from the same ``torch.manual_seed`` start from equal weights in every part they
-    share, so that rows of a table differ in what they add and not by chance. One number is drawn
-    from the global generator, so that models built one after the other differ.
+    So models built from the same ``torch.manual_seed`` have equal weights in the parts they share,
+    and rows of a table differ in what they add. One number is drawn from the global generator.
     """
 
     def __init__(self) -> None:
@@ -155,11 +154,6 @@ class BasisFamily(Family):
         return (8, 16, 32) if self.full else (4,)
 
     def build(self, num_classes: int) -> BasisSegmenter:
-        """A model with fresh weights.
-
-        Raises:
-            ValueError: Options that exclude each other, or an unknown refinement.
-        """
         if self.boundary is not None and self.oracle is not None:
             raise ValueError("boundary and oracle: one is predicted, one true; give one")
         boundary_sizes, scoring_sizes = self._sizes if self.full else _SMALL

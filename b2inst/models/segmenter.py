@@ -182,8 +182,7 @@ class Segmenter(nn.Module):
 
         Args:
             images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
-            sizes: (height, width) of the image that each was resized from; the instances are in
-                its pixels.
+            sizes: (height, width) of each one's original, in whose pixels instances are.
         """
         if not images:
             return []

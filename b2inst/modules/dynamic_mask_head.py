@@ -23,9 +23,8 @@ def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
 
     Published as 500 per device, which has two images (CondInst §4).
     """
-    crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
     keep = torch.ones_like(positives.image_index, dtype=torch.bool)
-    for image in crowded:
+    for image in (positives.image_index.bincount() > per_image).nonzero()[:, 0]:
         rows = (positives.image_index == image).nonzero()[:, 0]
         # On the CPU, whose generator is what an interrupted training restores.
         keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False

@@ -135,9 +135,9 @@ class BoundaryPreservingHead(nn.Module):
 
 
 def boundary_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
-    """Mean cross-entropy over all cells plus the mean over boxes of 1 - Dice; 0 without boxes.
+    """Mean cross-entropy plus mean of 1 - Dice, without squares and smoothed by 1; 0 without boxes.
 
-    Dice is without squares and smoothed by 1, unlike ``losses.dice_loss`` (BMask R-CNN §3.3).
+    See BMask R-CNN §3.3.
     """
     weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
@@ -201,11 +201,7 @@ class MaskIoUHead(nn.Module):
 
 
 def mask_iou_target(masks: Tensor, truths: Tensor, inside: Tensor) -> Tensor:
-    """IoU of masks (N×R×R bool) with whole objects: N in [0, 1].
-
-    ``truths`` are the objects within the boxes, N×R×R, and ``inside`` is the share of each one's
-    area that lies there.
-    """
+    """IoU (N) of masks with objects, N×R×R each, of which shares (N) are inside the boxes."""
     overlap = (masks * truths).sum((1, 2))
     whole = truths.sum((1, 2)) / inside.clamp(min=1e-10)
     return overlap / (masks.sum((1, 2)) + whole - overlap).clamp(min=1)

@@ -93,18 +93,14 @@ class MaskLabHead(nn.Module):
         coarse, refined = (RoIOutputs(outputs.pooled, logits) for logits in both)
         any_class = torch.zeros_like(labels)
         _, truths = sample_masks(refined, samples, targets)
+        own = zip(*map(self._pixel_targets, targets), strict=True)
+        pairs = zip(own, (0, -1), strict=True)
+        classes, directions = (padded(maps, outputs.maps, nothing) for maps, nothing in pairs)
+        semantic, direction = outputs.maps.tensor_split([self.num_classes + 1], dim=1)
+        error = F.cross_entropy(direction, directions, ignore_index=-1, reduction="sum")
         return {
             "loss_mask": class_mask_loss(refined, any_class, truths),
             "loss_coarse_mask": class_mask_loss(coarse, any_class, truths),
-            **self._map_losses(outputs.maps, targets),
-        }
-
-    def _map_losses(self, maps: Tensor, targets: list[Targets]) -> dict[str, Tensor]:
-        own = zip(*map(self._pixel_targets, targets), strict=True)
-        classes, directions = (padded(o, maps, v) for o, v in zip(own, (0, -1), strict=True))
-        semantic, direction = maps.tensor_split([self.num_classes + 1], dim=1)
-        error = F.cross_entropy(direction, directions, ignore_index=-1, reduction="sum")
-        return {
             "loss_semantic": F.cross_entropy(semantic, classes),
             "loss_direction": error / even_share((directions >= 0).sum()),
         }
