@@ -67,11 +67,7 @@ class BasisSegmenter(Segmenter):
         return losses | self._scoring_loss(features, bases, positives, targets)
 
     def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
-        """Everything computed densely: features, the instance head's outputs and bases.
-
-        Args:
-            images: B×3×H×W, normalised by the preprocessor.
-        """
+        """All that is dense, of preprocessed images: features, instance head's outputs, bases."""
         if self.exported is not None:
             return self.exported(images)
         features = self.backbone(images)
@@ -129,12 +125,7 @@ class BasisSegmenter(Segmenter):
     def predict_with_truth(
         self, images: Sequence[ImageLike], truths: Sequence[Tensor]
     ) -> list[Result]:
-        """``predict`` of a model with an oracle.
-
-        Args:
-            images: As for ``predict``.
-            truths: Of each image N×H×W uint8 true masks, in its pixels.
-        """
+        """``predict`` of a model with an oracle, by the N×H×W uint8 true masks of each image."""
         arrays = [rgb_array(image) for image in images]
         batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         masks = [
@@ -161,11 +152,7 @@ class BasisSegmenter(Segmenter):
 
 
 def with_bases(model: Segmenter) -> BasisSegmenter:
-    """The model itself, for callers that need bases.
-
-    Raises:
-        ValueError: It composes no bases.
-    """
+    """The model itself, for callers that need bases; a ValueError if it composes none."""
     if not isinstance(model, BasisSegmenter):
         raise ValueError(
             f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
