@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from b2inst.models.images import ImageLike, rgb_array
-from b2inst.models.segmenter import (
-    Explanation,
-    NeedsTruthError,
-    NoBasesError,
-    Prediction,
-    Segmenter,
-)
+from b2inst.models.segmenter import Explanation, ImageLike, Prediction, Segmenter, rgb_array
 from b2inst.modules.boundary_basis import OracleBoundary
 from b2inst.modules.interfaces import Assembler, BasisPredictor, InstanceHead
 from b2inst.modules.preprocessor import Preprocessor
@@ -29,8 +23,8 @@ from b2inst.structures import Bases, Features, ImageBatch, Positives, Targets
 class BasisSegmenter(Segmenter):
     """A single-stage segmenter that composes instance coefficients with global bases.
 
-    No part knows the others: the instance head predicts boxes and coefficients, the basis head
-    bases, the assembler makes masks of both, the scoring head (if any) rates them.
+    The instance head predicts boxes and coefficients, the basis head bases, the assembler makes
+    masks of both, the scoring head (if any) rates them.
 
     Args:
         preprocessor, backbone: See ``Segmenter``.
@@ -40,6 +34,8 @@ class BasisSegmenter(Segmenter):
             Such a model needs the true masks to predict an image.
         exported: Computes ``network`` in place of the parts, in models that only predict.
     """
+
+    _detector = property(attrgetter("instance_head"))
 
     def __init__(
         self,
@@ -61,59 +57,43 @@ class BasisSegmenter(Segmenter):
         self.oracle = oracle
         self.exported = exported
 
-    @property
-    def _detector(self) -> InstanceHead:
-        return self.instance_head
-
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; see ``Segmenter``."""
         batch = self.preprocessor(images)
         features, outputs, bases = self.network(batch.images)
         bases = self._with_true_boundary(bases, [t.masks for t in targets])
         losses, positives = self.instance_head.loss(outputs, targets)
         losses |= self.basis_head.loss(features, bases, targets)
         losses |= self.assembler.loss(bases, positives, targets)
-        if self.scoring_head is not None:
-            losses |= self._scoring_loss(self.scoring_head, features, bases, positives, targets)
-        return losses
+        return losses | self._scoring_loss(features, bases, positives, targets)
 
     def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
-        """Everything computed densely: features, the instance head's outputs and bases.
-
-        Args:
-            images: B×3×H×W, normalised by the preprocessor.
-        """
+        """All that is dense, of preprocessed images: features, instance head's outputs, bases."""
         if self.exported is not None:
-            features, outputs, bases = self.exported(images)
-        else:
-            features = self.backbone(images)
-            outputs, bases = self.instance_head(features), self.basis_head(features)
-        return features, outputs, bases
+            return self.exported(images)
+        features = self.backbone(images)
+        return features, self.instance_head(features), self.basis_head(features)
 
     def _with_true_boundary(self, bases: Bases, masks: Sequence[Tensor] | None) -> Bases:
         """The bases, with the boundary of each image's true masks where there is an oracle."""
         if self.oracle is None:
             return bases
         if masks is None:
-            raise NeedsTruthError(
+            raise ValueError(
                 "this model is shown the true boundaries, which an image alone does not have; "
                 "`b2inst eval` and tables can evaluate it on annotated data"
             )
         return self.oracle(bases, [m.to(bases.maps.device) for m in masks])
 
     def _scoring_loss(
-        self,
-        scoring_head: ScoringHead,
-        features: Features,
-        bases: Bases,
-        positives: Positives,
-        targets: list[Targets],
+        self, features: Features, bases: Bases, positives: Positives, targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Train the scoring head on true boxes (paper §4.2), one mask per object.
 
         The mask is that of the object's most central position. No gradient flows into it: the
         scoring loss must not change the mask.
         """
+        if self.scoring_head is None:
+            return {}
         order = positives.weights.argsort(stable=True)
         rank = torch.arange(len(order), device=order.device)
         last = order.new_full((sum(map(len, targets)),), -1)  # rank of its largest weight
@@ -124,7 +104,7 @@ class BasisSegmenter(Segmenter):
             coefficients = positives.coefficients[order[last[torch.cat(rated)]]]
             masks = self.assembler.assemble(bases, boxes, coefficients)
         truths = [t.masks[index] for t, index in zip(targets, rated, strict=True)]
-        return scoring_head.loss(features, boxes, masks, truths)
+        return self.scoring_head.loss(features, boxes, masks, truths)
 
     def _predict(self, batch: ImageBatch, truths: Sequence[Tensor] | None = None) -> Prediction:
         with self._network():
@@ -134,23 +114,18 @@ class BasisSegmenter(Segmenter):
         boxes = [d.boxes for d in detections]
         coefficients = torch.cat([d.coefficients for d in detections])
         masks = self.assembler.assemble(bases, boxes, coefficients)
-        logits: dict[str, Tensor] = {}
+        qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
             with self._network():
                 logits = self.scoring_head(features, boxes, masks)
-        qualities = {name: value.sigmoid() for name, value in logits.items()}
+            qualities = {name: value.sigmoid() for name, value in logits.items()}
         return Prediction(detections, masks, qualities, bases)
 
     @torch.inference_mode()
     def predict_with_truth(
         self, images: Sequence[ImageLike], truths: Sequence[Tensor]
     ) -> list[Result]:
-        """``predict`` of a model with an oracle.
-
-        Args:
-            images: As for ``predict``.
-            truths: Of each image N×H×W uint8 true masks, in its pixels.
-        """
+        """``predict`` of a model with an oracle, by the N×H×W uint8 true masks of each image."""
         arrays = [rgb_array(image) for image in images]
         batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         masks = [
@@ -172,16 +147,15 @@ class BasisSegmenter(Segmenter):
         assert bases is not None
         # The quotient of a fractional stride may be a last bit above a whole number of cells.
         height, width = (math.ceil(side / bases.stride - 1e-6) for side in batch.sizes[0])
-        (result,) = self._results([instances], [array])
+        result = Result.of(instances, array, self.category_ids)
         return Explanation(array, result, detections, bases, (height, width))
 
 
 def with_bases(model: Segmenter) -> BasisSegmenter:
-    """The model itself, for callers that need bases.
-
-    Raises:
-        NoBasesError: It composes no bases.
-    """
+    """The model itself, for callers that need bases; a ValueError if it composes none."""
     if not isinstance(model, BasisSegmenter):
-        raise NoBasesError(model)
+        raise ValueError(
+            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+            "blendmask, yolact or condinst families"
+        )
     return model

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,9 +29,8 @@ MSRA_BGR: dict[str, Any] = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0,
 class PartSeeds:
     """Seeds of a model's parts, by name.
 
-    Models built from the same ``torch.manual_seed`` start from equal weights in every part they
-    share, so that rows of a table differ in what they add and not by chance. One number is drawn
-    from the global generator, so that models built one after the other differ.
+    So models built from the same ``torch.manual_seed`` have equal weights in the parts they share,
+    and rows of a table differ in what they add. One number is drawn from the global generator.
     """
 
     def __init__(self) -> None:
@@ -59,6 +58,11 @@ class Family:
     backbone_weights: str | None = None
     frozen_norm: bool | None = None
 
+    @property
+    def full(self) -> bool:
+        """Whether parts have their published sizes; models on other backbones are narrow."""
+        return self.backbone.startswith("resnet")
+
     def build(self, num_classes: int) -> Segmenter:
         """A model with fresh weights."""
         raise NotImplementedError
@@ -66,14 +70,12 @@ class Family:
     def _build_backbone(self, resnet_fpn: Callable[..., Any], **resnet_options: Any) -> Any:
         """The backbone, with the family's pyramid on a ResNet; options of it may be False or None.
 
-        Raises:
-            ValueError: An option that the backbone does not have.
-            BackboneWeightsError: The weights cannot be had.
+        A ValueError if the backbone does not have one of them.
         """
         name, weights = self.backbone, self.backbone_weights
         options = {option: value for option, value in resnet_options.items() if value}
         frozen = weights is not None if self.frozen_norm is None else self.frozen_norm
-        unknown = [] if name.startswith("resnet") else list(options)
+        unknown = [] if self.full else list(options)
         if name == "tiny" and frozen:
             unknown.append("frozen_norm" if weights is None else "backbone_weights")
         if unknown:
@@ -106,30 +108,12 @@ class ResizingFamily(Family):
         return Preprocessor(**pixels, shorter=self.shorter, longer_max=self.longer_max, **options)
 
 
-class Preset(NamedTuple):
-    """Sizes of parts that are not options."""
-
-    boundary: Mapping[str, Any]  #: default options of ``add_boundary``
-    scoring: Mapping[str, Any]  #: arguments of ``ScoringHead``
-    basis_strides: tuple[int, ...] = (8, 16, 32)  #: levels that bases are computed from
-    auxiliary: bool = True  #: train a semantic segmentation beside the bases
-    object_size: int = 8  #: see ``sizes_of_interest``
-
-
-#: Models on a ResNet.
-FULL = Preset(
-    boundary={"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
-    scoring={"pooled_channels": 64, "channels": 64, "hidden": 256},
+#: Of models on a small backbone: default options of ``add_boundary``, arguments of ``ScoringHead``.
+_SMALL: tuple[dict[str, Any], dict[str, Any]] = (
+    {"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
+    {"strides": (4,), "channels": 32, "hidden": 64},
 )
-
-#: Narrow models on a small backbone, with bases of finer levels and no auxiliary loss.
-SMALL = Preset(
-    boundary={"branch_channels": 16, "pyramid_strides": (4, 8, 16, 32)},
-    scoring={"strides": (4,), "channels": 32, "hidden": 64},
-    basis_strides=(4,),
-    auxiliary=False,
-    object_size=4,
-)
+_REFINEMENTS = {"diffusion": BoundaryDiffusion, "convs": ConvRefinement}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +136,10 @@ class BasisFamily(Family):
     refine: Mapping[str, Mapping[str, Any]] | None = None
     oracle: Mapping[str, Any] | None = None
 
+    _sizes: ClassVar[tuple[dict[str, Any], dict[str, Any]]] = (  # as ``_SMALL``, on a ResNet
+        {"branch_channels": 32, "pyramid_strides": (8, 16, 32)},
+        {"pooled_channels": 64, "channels": 64, "hidden": 256},
+    )
     # A family's own parts; the branch is the boundary's, built from arguments of ``BasisHead``.
     _preprocessor: ClassVar[Callable[..., Preprocessor]]
     _backbone: ClassVar[Callable[..., Any]]
@@ -161,34 +149,42 @@ class BasisFamily(Family):
     _instance_head: ClassVar[Callable[..., Any]]
 
     @property
-    def preset(self) -> Preset:
-        """Sizes of the parts that are not options."""
-        return FULL if self.backbone.startswith("resnet") else SMALL
+    def _basis_strides(self) -> tuple[int, ...]:
+        """Levels that bases are computed from."""
+        return (8, 16, 32) if self.full else (4,)
 
     def build(self, num_classes: int) -> BasisSegmenter:
-        """A model with fresh weights.
-
-        Raises:
-            ValueError: Options that exclude each other, or an unknown refinement.
-        """
         if self.boundary is not None and self.oracle is not None:
             raise ValueError("boundary and oracle: one is predicted, one true; give one")
+        boundary_sizes, scoring_sizes = self._sizes if self.full else _SMALL
         seeds = PartSeeds()
         oracle = None if self.oracle is None else OracleBoundary(**self.oracle)
         with seeds.part("backbone"):
             backbone = self._backbone()
         shared = {"in_channels": backbone.out_channels, "num_classes": num_classes}
-        basis_head = self._bases(seeds, shared)
+        boundary = self.boundary or {}
+        shares_head = boundary.get("branch_channels") == 0
+        with seeds.part("basis_head"):
+            basis_head = self._basis_head(num_bases=self.num_bases + shares_head, **shared)
+        if self.boundary is not None:
+            branch = partial(self._branch, in_channels=backbone.out_channels)
+            options = {"branch_convs": len(basis_head.convs), **boundary_sizes, **boundary}
+            with seeds.part("boundary"):
+                basis_head = add_boundary(basis_head, branch, **options)
+        refine = self.refine or {}
+        if unknown := [name for name in refine if name not in _REFINEMENTS]:
+            raise ValueError(f"refine {unknown}: choose from {list(_REFINEMENTS)}")
         with seeds.part("refinement"):
+            refinements = [_REFINEMENTS[name](**given) for name, given in refine.items()]
             assembler = self._assembler(
                 num_bases=basis_head.num_bases + (oracle is not None and oracle.as_basis),
-                refinement=_refinement(self.refine or {}),
+                refinement=InTurn(refinements) if refinements else None,
             )
         scoring_head = None
         if self.scoring:
             with seeds.part("scoring_head"):
                 scoring_head = ScoringHead(
-                    in_channels=backbone.out_channels, branches=self.scoring, **self.preset.scoring
+                    in_channels=backbone.out_channels, branches=self.scoring, **scoring_sizes
                 )
         with seeds.part("instance_head"):
             instance_head = self._instance_head(
@@ -203,22 +199,3 @@ class BasisFamily(Family):
             scoring_head=scoring_head,
             oracle=oracle,
         )
-
-    def _bases(self, seeds: PartSeeds, shared: dict[str, int]) -> BasisPredictor:
-        """The basis head, with the boundary beside it."""
-        shares_head = self.boundary is not None and self.boundary.get("branch_channels") == 0
-        with seeds.part("basis_head"):
-            basis_head = self._basis_head(num_bases=self.num_bases + shares_head, **shared)
-        if self.boundary is None:
-            return basis_head
-        branch = partial(self._branch, in_channels=shared["in_channels"])
-        options = {"branch_convs": len(basis_head.convs), **self.preset.boundary, **self.boundary}
-        with seeds.part("boundary"):
-            return add_boundary(basis_head, branch, **options)
-
-
-def _refinement(options: Mapping[str, Mapping[str, Any]]) -> InTurn | None:
-    known = {"diffusion": BoundaryDiffusion, "convs": ConvRefinement}
-    if unknown := [name for name in options if name not in known]:
-        raise ValueError(f"refine {unknown}: choose from {list(known)}")
-    return InTurn([known[name](**given) for name, given in options.items()]) if options else None

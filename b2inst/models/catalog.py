@@ -6,15 +6,10 @@ from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from b2inst.models.building import IMAGENET_RGB, Family
-from b2inst.models.centermask import CenterMask
-from b2inst.models.fcos import SMALL_FCOS, BlendMask, CondInst
-from b2inst.models.mask_rcnn import MaskRCNN
-from b2inst.models.pointrend import PointRend
+from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
+from b2inst.models.building import Family
 from b2inst.models.segmenter import Segmenter
-from b2inst.models.tensormask import TensorMask
-from b2inst.models.voting import Voting
-from b2inst.models.yolact import SMALL_YOLACT, Yolact
+from b2inst.models.two_stage_families import CenterMask, MaskRCNN, PointRend, TensorMask, Voting
 from b2inst.modules.mask_heads import BoundaryPreservingHead
 from b2inst.modules.masklab import MaskLabHead
 from b2inst.modules.mnc import MNCDetector
@@ -22,7 +17,6 @@ from b2inst.modules.mnc import MNCDetector
 _96: dict[str, Any] = {"backbone": "tiny", "shorter": 96, "longer_max": 160}
 _320: dict[str, Any] = {"backbone": "mobilenet_v2", "shorter": 320, "longer_max": 533}
 
-_SMALL_CENTERMASK: dict[str, Any] = {"head_strides": (8, 16, 32), "tower_convs": 2}
 _SMALL_BLENDMASK = SMALL_FCOS | {"basis_stride": 2, "roi_size": 28}
 
 #: Every model by name, ``<family>-<variant>``.
@@ -38,9 +32,7 @@ CATALOG: dict[str, Family] = {
         top_levels=1, shared_convs=3, tower_convs=0, basis_convs=2, shorter=550, longer_max=916
     ),
     "yolact-tiny": Yolact(**SMALL_YOLACT, backbone="tiny", size=96),
-    "yolact-mobilenetv2": Yolact(
-        **SMALL_YOLACT, backbone="mobilenet_v2", size=320, pixels=IMAGENET_RGB
-    ),
+    "yolact-mobilenetv2": Yolact(**SMALL_YOLACT, backbone="mobilenet_v2", size=320),
     "yolact-r50": Yolact(backbone="resnet50"),
     "yolact-r101": Yolact(backbone="resnet101"),
     "condinst-tiny": CondInst(**SMALL_FCOS, **_96),
@@ -71,7 +63,8 @@ CATALOG |= {
     for name, family in tuple(CATALOG.items())
 }
 
-_WITHOUT_BASES: dict[str, Family] = {
+#: Families of models without bases, which B2Inst could not join.
+WITHOUT_BASES: dict[str, Family] = {
     "maskrcnn": MaskRCNN(),
     "ms-rcnn": MaskRCNN(scoring=True),
     "bmask-rcnn": MaskRCNN(mask_head=BoundaryPreservingHead, refined_samples=True),
@@ -82,29 +75,18 @@ _WITHOUT_BASES: dict[str, Family] = {
     "mnc": Voting(detector=MNCDetector),
     "masklab": MaskRCNN(mask_head=MaskLabHead),
     "tensormask": TensorMask(),
+    "centermask": CenterMask(),
 }
 _VARIANTS = {"tiny": _96, "r50": {"backbone": "resnet50"}, "r101": {"backbone": "resnet101"}}
 CATALOG |= {
     f"{name}-{variant}": replace(family, **added)
-    for name, family in _WITHOUT_BASES.items()
+    for name, family in WITHOUT_BASES.items()
     for variant, added in _VARIANTS.items()
 }
-CATALOG |= {
-    "centermask-tiny": CenterMask(**_SMALL_CENTERMASK, **_96),
-    "centermask-mobilenetv2": CenterMask(**_SMALL_CENTERMASK, **_320),
-    "centermask-r50": CenterMask(backbone="resnet50"),
-    "centermask-r101": CenterMask(backbone="resnet101"),
-}
-
-#: Families of models without bases, which B2Inst could not join.
-WITHOUT_BASES = frozenset({*_WITHOUT_BASES, "centermask"})
+CATALOG["centermask-mobilenetv2"] = CenterMask(**_320)
 
 #: What an option may be, by the type of its default.
-_TYPES: dict[type, Any] = {
-    **{plain: plain for plain in (bool, int, str)},
-    float: (int, float),
-    tuple: (list, tuple),
-}
+_TYPES: dict[type, Any] = {bool: bool, int: int, str: str, tuple: (list, tuple)}
 
 
 def baseline_of(name: str) -> str:
@@ -149,7 +131,16 @@ def create_model(
         raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"class_names has length {len(class_names)}, num_classes is {num_classes}")
-    _check_options(name, known, options)
+    if unknown := [option for option in options if option not in known]:
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
+        )
+    for option, value in options.items():
+        expected = _TYPES.get(type(known[option]), object)
+        if value is not None and not isinstance(value, expected):
+            raise ValueError(
+                f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
+            )
     try:
         model = replace(CATALOG[name], **options).build(num_classes)
     except TypeError as error:
@@ -165,16 +156,3 @@ def create_model(
         model.max_detections = kept["max_detections"] = max_detections
     model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
     return model.eval()
-
-
-def _check_options(name: str, known: dict[str, Any], options: dict[str, Any]) -> None:
-    if unknown := [option for option in options if option not in known]:
-        raise ValueError(
-            f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
-        )
-    for option, value in options.items():
-        expected = _TYPES.get(type(known[option]))
-        if expected and value is not None and not isinstance(value, expected):
-            raise ValueError(
-                f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
-            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
@@ -16,25 +16,14 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from b2inst.inference import Precision, autocast, chosen_precision, fast_network, forget_network
-from b2inst.models.images import ImageLike, rgb_array
-from b2inst.models.tiles import Span, TileError, merge_tiles, spans
+from b2inst.models.tiles import Span, merge_tiles, spans
 from b2inst.modules.preprocessor import Preprocessor
+from b2inst.ops.images import open_image, upright_rgb
 from b2inst.result import Result
 from b2inst.structures import Bases, Detections, ImageBatch, Instances, Masks, Targets, WindowMasks
 
-
-class NoBasesError(ValueError):
-    """A model without bases was asked for them."""
-
-    def __init__(self, model: Segmenter) -> None:
-        super().__init__(
-            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
-            "blendmask, yolact or condinst families"
-        )
-
-
-class NeedsTruthError(ValueError):
-    """A model with an oracle was asked to predict without the true masks."""
+#: An H×W×3 uint8 RGB array, a 3×H×W uint8 RGB tensor, a PIL image, or the path of a file.
+ImageLike = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
 
 
 @dataclass
@@ -73,6 +62,8 @@ class Segmenter(nn.Module):
         backbone: Images to features by stride.
     """
 
+    _detector: Any  #: the part that detects instances
+
     def __init__(self, *, preprocessor: Preprocessor, backbone: nn.Module) -> None:
         super().__init__()
         self.preprocessor = preprocessor
@@ -80,20 +71,13 @@ class Segmenter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
-        #: Side in pixels of the tiles that ``predict`` cuts images into to save memory; None for
-        #: whole images. Away from tile borders results are unchanged, except that group norms use
-        #: each tile's statistics. Instances larger than 128 pixels may be cut. Only for models that
-        #: do not resize images.
+        #: Side in pixels of the tiles that ``predict`` cuts images into to save memory, of models
+        #: that do not resize images; None for whole images. Away from tile borders results are
+        #: unchanged, except by group norms. Instances larger than 128 pixels may be cut.
         self.tile: int | None = None
         self._precision: Precision = "float32"
-        #: Predict through a ``FastNetwork``, equal up to rounding; False runs each operation as
-        #: the modules define it, to count or compare operations.
+        #: Predict through a ``FastNetwork``, equal up to rounding, or as the modules define it.
         self.optimised: bool = True
-
-    @property
-    def _detector(self) -> Any:
-        """The part that detects instances."""
-        raise NotImplementedError
 
     @property
     def max_detections(self) -> int:
@@ -154,8 +138,8 @@ class Segmenter(nn.Module):
                 differ in size. A single one is taken as a list of one.
 
         Raises:
-            ValueError: An array or tensor of another shape or type.
-            TileError: The model resizes images, or its tile is too small.
+            ValueError: An array or tensor of another shape or type; or with ``tile``, the model
+                resizes images, or the tile is too small.
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
@@ -173,19 +157,18 @@ class Segmenter(nn.Module):
     def _segment_tiles(self, image: np.ndarray, side: int) -> Instances:
         size, divisor = image.shape[:2], self.preprocessor.size_divisor
 
-        def segment(rows: Span, columns: Span) -> Instances:
-            tile = image[rows.start : rows.stop, columns.start : columns.stop]
-            resized = self.preprocessor.resized(np.ascontiguousarray(tile))
-            if resized.shape[1:] != tile.shape[:2]:
-                raise TileError(
-                    "tile: this model resizes images; leave it out, or train a model with "
-                    "shorter=None (yolact-tiny: keep_size=True)"
-                )
-            return self.segment([resized], [tile.shape[:2]])[0]
+        def tiles() -> Iterator[tuple[Span, Span, Instances]]:
+            for rows, columns in product(*(spans(length, side, divisor) for length in size)):
+                tile = image[rows.start : rows.stop, columns.start : columns.stop]
+                resized = self.preprocessor.resized(np.ascontiguousarray(tile))
+                if resized.shape[1:] != tile.shape[:2]:
+                    raise ValueError(
+                        "tile: this model resizes images; leave it out, or train a model with "
+                        "shorter=None (yolact-tiny: keep_size=True)"
+                    )
+                yield rows, columns, self.segment([resized], [tile.shape[:2]])[0]
 
-        tiles = product(*(spans(length, side, divisor=divisor) for length in size))
-        parts = ((rows, columns, segment(rows, columns)) for rows, columns in tiles)
-        return merge_tiles(parts, size, max_detections=self.max_detections)
+        return merge_tiles(tiles(), size, self.max_detections)
 
     def _results(self, instances: list[Instances], arrays: list[np.ndarray]) -> list[Result]:
         pairs = zip(instances, arrays, strict=True)
@@ -199,22 +182,12 @@ class Segmenter(nn.Module):
 
         Args:
             images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
-            sizes: (height, width) of the image that each was resized from; the instances are in
-                its pixels.
+            sizes: (height, width) of each one's original, in whose pixels instances are.
         """
         if not images:
             return []
         batch = self.preprocessor(list(images))
-        ranked = self._ranked(self._predict(batch), batch.sizes, sizes)
-        return [instances for instances, _ in ranked]
-
-    def explain(self, image: ImageLike) -> Explanation:
-        """Predict one image and keep the bases, boundary and coefficients behind its masks.
-
-        Raises:
-            NoBasesError: The model composes no bases.
-        """
-        raise NoBasesError(self)
+        return [found for found, _ in self._ranked(self._predict(batch), batch.sizes, sizes)]
 
     def _ranked(
         self,
@@ -222,15 +195,9 @@ class Segmenter(nn.Module):
         network_sizes: Sequence[tuple[int, int]],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[tuple[Instances, Detections]]:
-        """Rank by Eq. 2, and scale boxes and masks to the pixels of the images.
+        """Instances of each image, ranked by Eq. 2 and in its pixels, and their detections.
 
-        Args:
-            prediction: Of all images.
-            network_sizes: (height, width) of each image in the network.
-            image_sizes: (height, width) of each image as given.
-
-        Returns:
-            Instances of each image, and the detections that they are.
+        Sizes are (height, width) of each image in the network, and as given.
         """
         results = []
         stop = 0
@@ -258,16 +225,38 @@ class Segmenter(nn.Module):
         return results
 
 
+def rgb_array(image: ImageLike) -> np.ndarray:
+    """An image as H×W×3 uint8 RGB, of files and PIL images as ``upright_rgb`` converts them.
+
+    Raises:
+        ValueError: An array or tensor of another shape or type.
+        FileNotFoundError, PIL.UnidentifiedImageError: A path that is no readable image.
+    """
+    if isinstance(image, Image.Image):
+        return np.asarray(upright_rgb(image))
+    if not isinstance(image, np.ndarray | Tensor):
+        with open_image(image) as opened:
+            return np.asarray(upright_rgb(opened))
+    array, form = (image, "H×W×3")
+    if isinstance(image, Tensor):
+        array, form = image.cpu().numpy(), "3×H×W"
+        if array.ndim == 3:
+            array = np.ascontiguousarray(array.transpose(1, 2, 0))
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(
+            f"image of shape {tuple(image.shape)} and dtype {image.dtype}; give {form} uint8 in "
+            "RGB order"
+        )
+    return array
+
+
 def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
-    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2.
+    """S_mask = S_class · sqrt(S_IoU · S_boundary), paper Eq. 2: N in [0, 1].
 
     Args:
         class_scores: S_class, N in [0, 1].
         qualities: Predicted qualities by name, N each in [0, 1]. A single one is multiplied as it
-            is.
-
-    Returns:
-        N in [0, 1]; S_class itself if there are no qualities.
+            is; without any, the score is S_class itself.
     """
     if not qualities:
         return class_scores

@@ -17,10 +17,6 @@ from b2inst.structures import Instances
 OVERLAP = 128
 
 
-class TileError(ValueError):
-    """Tiles that are too small, or of a model that resizes images."""
-
-
 class Span(NamedTuple):
     """The pixels of a tile along one axis, ends exclusive."""
 
@@ -34,20 +30,15 @@ class Span(NamedTuple):
         return (self.core_start <= centres) & (centres < self.core_stop)
 
 
-def spans(length: int, side: int, *, divisor: int) -> list[Span]:
-    """Tiles along an axis of an image.
+def spans(length: int, side: int, divisor: int) -> list[Span]:
+    """Tiles of up to ``side`` pixels along an axis of an image.
 
-    Args:
-        length: Pixels of the axis.
-        side: Pixels of a tile, more than ``OVERLAP``.
-        divisor: Tiles start at multiples of it, so that the network's cells are the same.
-
-    Raises:
-        TileError: The side is too small.
+    They start at multiples of the divisor, so that the network's cells are the same. A ValueError
+    if the side is too small.
     """
     step = (side - OVERLAP) // divisor * divisor
     if step < 1:
-        raise TileError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
+        raise ValueError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
     starts = [0, *range(step, length - OVERLAP, step)] if length > side else [0]
     cores = [0.0, *(start + OVERLAP / 2 for start in starts[1:]), float(length)]
     return [
@@ -57,9 +48,9 @@ def spans(length: int, side: int, *, divisor: int) -> list[Span]:
 
 
 def merge_tiles(
-    tiles: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], *, max_detections: int
+    tiles: Iterable[tuple[Span, Span, Instances]], size: tuple[int, int], max_detections: int
 ) -> Instances:
-    """Take each instance from the tile whose core has the centre of its box.
+    """Take each instance from the tile whose core has the centre of its box, and keep the best.
 
     Until the best are known, only the rectangle that a mask covers is kept of it.
 
@@ -73,18 +64,18 @@ def merge_tiles(
     for down, across, instances in tiles:
         boxes = instances.boxes + instances.boxes.new_tensor([across.start, down.start] * 2)
         own = across.owns(boxes[:, 0::2].mean(1)) & down.owns(boxes[:, 1::2].mean(1))
-        for i in own.nonzero()[:, 0].tolist():
-            top, left, mask = covered(instances.masks[i])
-            crops.append((down.start + top, across.start + left, mask.clone()))
-        values = vars(replace(instances, boxes=boxes, masks=own)[own])  # without the masks
-        for name, value in values.items():
-            if isinstance(value, Tensor):
+        kept = replace(instances, boxes=boxes)[own]
+        for mask in kept.masks:
+            top, left, crop = covered(mask)
+            crops.append((down.start + top, across.start + left, crop.clone()))
+        for name, value in vars(kept).items():
+            if isinstance(value, Tensor) and name != "masks":
                 columns.setdefault(name, []).append(value)
     merged = {name: torch.cat(values) for name, values in columns.items()}
     order = merged["scores"].argsort(descending=True, stable=True)[:max_detections]
     masks = torch.zeros((len(order), *size), dtype=torch.bool, device=order.device)
     for canvas, i in zip(masks, order.tolist(), strict=True):
-        top, left, mask = crops[i]
-        canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        top, left, crop = crops[i]
+        canvas[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     best = {name: value[order] for name, value in merged.items()} | {"masks": masks}
     return Instances(**best, class_names=instances.class_names)

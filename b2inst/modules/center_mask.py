@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from b2inst.modules.faster_rcnn import attribute_of
 from b2inst.modules.fcos_head import DenseOutputs, FCOSHead, LevelScale
 from b2inst.modules.layers import initialise
-from b2inst.modules.mask_heads import MaskIoUHead, RoIMaskHead
+from b2inst.modules.mask_heads import KAIMING, MaskIoUHead, RoIMaskHead
 from b2inst.structures import Detections, Features, ImageBatch, RoIOutputs, RoISamples, Targets
-
-_KAIMING = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
 
 
 class CenterMaskHead(FCOSHead):
@@ -38,39 +37,22 @@ class FCOSDetector(nn.Module):
     """FCOS as the detector of a two-stage model; see ``FasterRCNN`` for its methods.
 
     Args:
-        head: Predicts boxes and classes.
-        train_detections: Detections per image among which boxes to train masks in are looked for.
         samples: Most boxes per image to train masks in.
+        head: Arguments of ``CenterMaskHead``.
     """
 
-    def __init__(self, head: FCOSHead, *, train_detections: int = 100, samples: int = 128) -> None:
+    train_detections = 100  #: per image, among which boxes to train masks in are looked for
+    max_detections = attribute_of("head", "max_detections")
+    score_threshold = attribute_of("head", "score_threshold")
+
+    def __init__(self, *, samples: int = 128, **head: Any) -> None:
         super().__init__()
-        self.head = head
-        self.train_detections = train_detections
+        self.head = CenterMaskHead(num_coefficients=0, **head)
         self.samples = samples
-
-    @property
-    def max_detections(self) -> int:
-        """Per image."""
-        return self.head.max_detections
-
-    @max_detections.setter
-    def max_detections(self, limit: int) -> None:
-        self.head.max_detections = limit
-
-    @property
-    def score_threshold(self) -> float:
-        """Least class probability of a detection."""
-        return self.head.score_threshold
-
-    @score_threshold.setter
-    def score_threshold(self, value: float) -> None:
-        self.head.score_threshold = value
 
     def loss(
         self, features: Features, batch: ImageBatch, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], list[RoISamples]]:
-        """Losses by name, and each image's boxes whose masks are to be trained."""
         outputs = self.head(features)
         losses, _ = self.head.loss(outputs, targets)
         with torch.no_grad():
@@ -79,17 +61,13 @@ class FCOSDetector(nn.Module):
         return losses, [boxes_on_objects(d.boxes, t, self.samples) for d, t in pairs]
 
     def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
-        """Detections of each image after non-maximum suppression, not clipped to it."""
         return self.head.detect(self.head(features))
 
 
 def boxes_on_objects(boxes: Tensor, targets: Targets, most: int) -> RoISamples:
-    """The objects' own boxes, and those that overlap one by half or more (IoU).
+    """The objects' own boxes, and detections (N×4) that overlap one by half or more (IoU).
 
-    Args:
-        boxes: N×4, detections of an image.
-        targets: Of the image.
-        most: If there are more, so many are drawn at random.
+    If there are more than ``most``, so many are drawn at random.
     """
     boxes = torch.cat([boxes, targets.boxes])
     if not len(targets):
@@ -108,12 +86,7 @@ def adaptive_levels(
     """Which level each box reads, by its share of the image (CenterMask Eq. 2): N int64.
 
     The last one for boxes of more than half the image, the one before for those of more than a
-    quarter, and so on.
-
-    Args:
-        boxes: Of each image, N in total; not clipped.
-        sizes: (height, width) of each image, not padded.
-        strides: Of the levels, each twice the one before.
+    quarter, and so on. Sizes are each image's (height, width), not padded.
     """
     shares = [
         (own[:, 2:] - own[:, :2]).clamp(min=0).prod(1) / (height * width)
@@ -129,7 +102,7 @@ class SpatialAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 3, padding=1, bias=False)
-        initialise(self.conv, _KAIMING)
+        initialise(self.conv, KAIMING)
 
     def forward(self, maps: Tensor) -> Tensor:
         """N×C×h×w, times a weight in (0, 1) for each cell."""
@@ -138,11 +111,7 @@ class SpatialAttention(nn.Module):
 
 
 class SpatialAttentionMaskHead(RoIMaskHead):
-    """Mask R-CNN's mask head, with attention after the convolutions and levels by adaptive size.
-
-    Args:
-        head: Arguments of ``RoIMaskHead``.
-    """
+    """``RoIMaskHead`` with attention after the convolutions and levels by adaptive size."""
 
     def __init__(self, **head: Any) -> None:
         super().__init__(**head)
@@ -152,25 +121,15 @@ class SpatialAttentionMaskHead(RoIMaskHead):
     def forward(  # type: ignore[override]
         self, features: Features, boxes: list[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> RoIOutputs:
-        """Masks of N boxes, given per image in network-input pixels.
-
-        Args:
-            features: By stride.
-            boxes: Per image, x1 y1 x2 y2.
-            sizes: (height, width) of each image, not padded.
-        """
+        """Masks of N boxes, given per image; sizes are each image's (height, width), not padded."""
         levels = adaptive_levels(boxes, sizes, self.pooler.strides)
         pooled = self.pooler(features, boxes, levels)
         return RoIOutputs(pooled, self.predictor(self.attention(self.convs(pooled))))
 
 
 class CenterMaskIoUHead(MaskIoUHead):
-    """Mask Scoring R-CNN's head, with other initial weights.
-
-    Args:
-        head: Arguments of ``MaskIoUHead``.
-    """
+    """``MaskIoUHead`` with other initial weights."""
 
     def __init__(self, **head: Any) -> None:
         super().__init__(**head)
-        initialise(self.regress[:-1], _KAIMING)
+        initialise(self.regress[:-1], KAIMING)

@@ -21,16 +21,14 @@ from b2inst.structures import Bases, FrameMasks, Positives, Targets
 def at_random(positives: Positives, *, per_image: int = 250) -> Positives:
     """All positives, or ``per_image`` at random of an image that has more.
 
-    Published as 500 per device, which has two images (CondInst §4); per image, training does not
-    depend on how a batch is spread over devices.
+    Published as 500 per device, which has two images (CondInst §4).
     """
-    crowded = (positives.image_index.bincount() > per_image).nonzero()[:, 0]
     keep = torch.ones_like(positives.image_index, dtype=torch.bool)
-    for image in crowded:
+    for image in (positives.image_index.bincount() > per_image).nonzero()[:, 0]:
         rows = (positives.image_index == image).nonzero()[:, 0]
         # On the CPU, whose generator is what an interrupted training restores.
         keep[rows[torch.randperm(len(rows))[per_image:].to(rows.device)]] = False
-    return positives[keep] if len(crowded) else positives
+    return positives[keep]
 
 
 def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
@@ -41,18 +39,13 @@ def best_of_objects(positives: Positives, *, per_image: int) -> Positives:
     assert positives.scores is not None
     objects, which = positives.target_index.unique(return_inverse=True)
     image = objects.new_zeros(len(objects)).scatter(0, which, positives.image_index)
-    share = (per_image // image.bincount()[positives.image_index]).clamp(min=1)
-    return positives[_rank(positives.scores, which) < share]
-
-
-def _rank(scores: Tensor, group: Tensor) -> Tensor:
-    """Rank of each score in its group, the highest first."""
-    order = scores.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]
-    first = group.bincount().cumsum(0) - group.bincount()
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - first[group[order]]
-    return rank
+    share = (per_image // image.bincount()[image]).clamp(min=1)
+    keep = torch.zeros_like(which, dtype=torch.bool)
+    for k, most in enumerate(share.tolist()):
+        rows = (which == k).nonzero()[:, 0]
+        best = positives.scores[rows].argsort(descending=True, stable=True)
+        keep[rows[best[:most]]] = True
+    return positives[keep]
 
 
 class DynamicMaskHead(Assembler):
@@ -100,11 +93,8 @@ class DynamicMaskHead(Assembler):
         """P×D to the weights (P×out×in) and biases (P×out×1) of the layers."""
         sizes = [out * wide_in for out, wide_in in self.shapes] + [out for out, _ in self.shapes]
         parts = coefficients[:, :-3].split(sizes, dim=1)
-        weights, biases = parts[: len(self.shapes)], parts[len(self.shapes) :]
-        return [
-            (weight.unflatten(1, shape), bias[:, :, None])
-            for weight, bias, shape in zip(weights, biases, self.shapes, strict=True)
-        ]
+        layers = zip(parts[:3], parts[3:], self.shapes, strict=True)
+        return [(weight.unflatten(1, shape), bias[:, :, None]) for weight, bias, shape in layers]
 
     def offsets(self, bases: Bases, coefficients: Tensor) -> Tensor:
         """Instance minus cell, x and y in units of the instance's size: P×2×hw."""
@@ -114,10 +104,7 @@ class DynamicMaskHead(Assembler):
         return (centre - cells.T) / size
 
     def logits(self, bases: Bases, image: Tensor, coefficients: Tensor) -> Tensor:
-        """Mask logits of P instances over the whole padded image: P×h×w, before upsampling.
-
-        ``image`` is each one's image in the batch, P int64; coefficients are P×D.
-        """
+        """Mask logits of P instances (P×D, of image P) before upsampling: P×h×w."""
         boundary = None
         if self.refinement is not None and bases.boundary_logits is not None:
             boundary = bases.boundary_logits[image, 0]
@@ -140,7 +127,8 @@ class DynamicMaskHead(Assembler):
         counts = torch.tensor([len(b) for b in boxes], device=coefficients.device)
         image = torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)
         height, width = bases.maps.shape[-2:]
-        masks = bases.maps.new_empty((len(image), *self._size(bases)))
+        size = self.upsampling * height, self.upsampling * width
+        masks = bases.maps.new_empty((len(image), *size))
         for rows in portions(0, len(image), cells=height * width):
             logits = self.logits(bases, image[rows], coefficients[rows])
             masks[rows] = self.enlarged(logits).sigmoid()
@@ -156,21 +144,8 @@ class DynamicMaskHead(Assembler):
         return {"loss_mask": loss.sum() / even_share(loss.new_tensor(len(loss)))}
 
     def truths(self, bases: Bases, targets: list[Targets]) -> Tensor:
-        """The batch's true masks, 0 or 1, at the cells of the padded image's masks: N×h×w uint8.
-
-        As published, a cell is one pixel of the true mask, not a mean.
-        """
-        stride = int(bases.stride) // self.upsampling
-        counts = [len(target) for target in targets]
-        truths = torch.zeros(
-            (sum(counts), *self._size(bases)), dtype=torch.uint8, device=bases.maps.device
-        )
-        for canvas, target in zip(truths.split(counts), targets, strict=True):
-            sampled = target.masks[:, stride // 2 :: stride, stride // 2 :: stride]
-            canvas[:, : sampled.shape[1], : sampled.shape[2]] = sampled
-        return truths
-
-    def _size(self, bases: Bases) -> tuple[int, int]:
-        """(h, w) of the masks."""
-        height, width = bases.maps.shape[-2:]
-        return self.upsampling * height, self.upsampling * width
+        """The batch's true masks, N×h×w uint8: a cell is one pixel of them, as published."""
+        step = int(bases.stride) // self.upsampling
+        height, width = (self.upsampling * cells for cells in bases.maps.shape[-2:])
+        masks = (t.masks[:, step // 2 :: step, step // 2 :: step] for t in targets)
+        return torch.cat([F.pad(m, (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])

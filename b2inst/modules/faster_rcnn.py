@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,18 +18,26 @@ from b2inst.modules.layers import RoIPooler
 from b2inst.structures import Detections, Features, ImageBatch, RoISamples, Targets
 
 
+def attribute_of(part: str, name: str) -> property:
+    """An attribute of a part, as one of the whole module."""
+    return property(
+        lambda self: getattr(getattr(self, part), name),
+        lambda self, value: setattr(getattr(self, part), name, value),
+    )
+
+
 class RegionDetector(nn.Module):
     """torchvision's region proposals over the features of any backbone, and objects for regions.
 
     Args:
-        in_channels: Of every level.
-        strides: Of the levels that proposals come from.
-        anchor_sizes: Side in pixels of each level's anchors, with ratios 1:2, 1:1 and 2:1.
+        strides, anchor_sizes: Of the levels that proposals come from, and the side in pixels of
+            each one's anchors, with ratios 1:2, 1:1 and 2:1.
         train_proposals, test_proposals: Per level before suppression, and per image after it.
         samples: Boxes per image to train on, a quarter of them objects.
-        detectron2: Anchors and box losses of detectron2: sides of anchors are not rounded, their
-            steps are the strides, and errors are not squared near 0.
+        detectron2: As there, sides of anchors are not rounded, and errors not squared near 0.
     """
+
+    score_threshold = attribute_of("roi_heads", "score_thresh")
 
     def __init__(
         self,
@@ -47,10 +54,7 @@ class RegionDetector(nn.Module):
         self.strides = tuple(strides)
         self.test_proposals = test_proposals
         self.box_beta = 0 if detectron2 else 1 / 9
-        generator = partial(_StrideAnchors, self.strides) if detectron2 else _Anchors
-        anchors = generator(
-            tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes)
-        )
+        anchors = _Anchors(self.strides, anchor_sizes, rounded=not detectron2)
         self.rpn = _ProposalNetwork(
             anchors,
             _RPNHead(in_channels, anchors.num_anchors_per_location()[0]),
@@ -86,20 +90,8 @@ class RegionDetector(nn.Module):
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
         self.roi_heads.detections_per_img = limit
-        more = 4 * max(limit - 100, 0)
-        for counts, usual in zip(
-            (self.rpn._pre_nms_top_n, self.rpn._post_nms_top_n), self.test_proposals, strict=True
-        ):
-            counts["testing"] = usual + more
-
-    @property
-    def score_threshold(self) -> float:
-        """Least class probability of a detection."""
-        return float(self.roi_heads.score_thresh)
-
-    @score_threshold.setter
-    def score_threshold(self, value: float) -> None:
-        self.roi_heads.score_thresh = value
+        before, after = (usual + 4 * max(limit - 100, 0) for usual in self.test_proposals)
+        self.rpn._pre_nms_top_n["testing"], self.rpn._post_nms_top_n["testing"] = before, after
 
     def _propose(
         self, features: Features, batch: ImageBatch, truths: list[dict[str, Tensor]] | None = None
@@ -117,7 +109,8 @@ class FasterRCNN(RegionDetector):
     """Region proposals and torchvision's box head.
 
     Args:
-        box_pooler, box_head: N boxes to N×in_channels×R×R features, and these to N×hidden.
+        box_pooler: Pools N boxes to N×in_channels×R×R features.
+        box_head: Builds the network from these to N×hidden, from both numbers.
         refined_samples: Train masks in the boxes that the box head regresses, as at inference
             (BMask R-CNN, PointRend), instead of in the proposals.
         proposals: Other arguments of ``RegionDetector``.
@@ -126,17 +119,19 @@ class FasterRCNN(RegionDetector):
     def __init__(
         self,
         *,
+        in_channels: int,
         num_classes: int,
         box_pooler: RoIPooler,
-        box_head: nn.Module,
+        box_head: Callable[[int, int], nn.Module],
         hidden: int,
         refined_samples: bool = False,
         **proposals: Any,
     ) -> None:
-        super().__init__(**proposals)
+        head = box_head(in_channels * box_pooler.size**2, hidden)
+        super().__init__(in_channels=in_channels, **proposals)
         self.refined_samples = refined_samples
         self.roi_heads.box_roi_pool = box_pooler
-        self.roi_heads.box_head = box_head
+        self.roi_heads.box_head = head
         self.roi_heads.box_predictor = FastRCNNPredictor(hidden, num_classes + 1)
 
     def loss(
@@ -147,14 +142,23 @@ class FasterRCNN(RegionDetector):
         proposals, losses = self._propose(features, batch, truths)
         boxes, index, labels, moves = self.roi_heads.select_training_samples(proposals, truths)
         logits, deltas = self._predict(features, boxes)
-        losses |= self._box_losses(logits, deltas, torch.cat(labels), torch.cat(moves))
+        label = torch.cat(labels)
+        positive = torch.where(label > 0)[0]
+        own = deltas.unflatten(1, (-1, 4))[positive, label[positive]]
+        error = F.smooth_l1_loss(
+            own, torch.cat(moves)[positive], beta=self.box_beta, reduction="sum"
+        )
+        losses |= {
+            "loss_class": F.cross_entropy(logits, label),
+            "loss_box": error / label.numel(),
+        }
         if self.refined_samples:
-            boxes = self._refined(boxes, labels, deltas)
-        samples = []
-        for own, label, target in zip(boxes, labels, index, strict=True):
-            positive = label > 0
-            samples.append(RoISamples(own[positive], label[positive] - 1, target[positive]))
-        return losses, samples
+            with torch.no_grad():
+                moved = self.roi_heads.box_coder.decode(deltas, boxes)
+                moved = moved[torch.arange(len(label), device=label.device), label]
+            boxes = list(moved.split([len(of) for of in boxes]))
+        samples = zip(boxes, labels, index, strict=True)
+        return losses, [RoISamples(b[c > 0], c[c > 0] - 1, t[c > 0]) for b, c, t in samples]
 
     def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
         """Detections of each image after non-maximum suppression, clipped to it."""
@@ -171,30 +175,11 @@ class FasterRCNN(RegionDetector):
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         return logits.float(), deltas.float()
 
-    def _box_losses(
-        self, logits: Tensor, deltas: Tensor, labels: Tensor, moves: Tensor
-    ) -> dict[str, Tensor]:
-        positive = torch.where(labels > 0)[0]
-        own = deltas.unflatten(1, (-1, 4))[positive, labels[positive]]
-        error = F.smooth_l1_loss(own, moves[positive], beta=self.box_beta, reduction="sum")
-        return {
-            "loss_class": F.cross_entropy(logits, labels),
-            "loss_box": error / labels.numel(),
-        }
-
-    @torch.no_grad()
-    def _refined(self, boxes: list[Tensor], labels: list[Tensor], deltas: Tensor) -> list[Tensor]:
-        """The boxes as the box head regresses them for their true classes."""
-        moved = self.roi_heads.box_coder.decode(deltas, boxes)
-        label = torch.cat(labels)
-        own = moved[torch.arange(len(label), device=label.device), label]
-        return list(own.split([len(of) for of in boxes]))
-
 
 class _ProposalNetwork(RegionProposalNetwork):
-    """With any error of boxes."""
+    """torchvision's with any error of boxes, ``box_beta``; below it, errors are squared."""
 
-    box_beta = 1 / 9  #: below this, errors are squared
+    box_beta = 1 / 9
 
     def compute_loss(
         self,
@@ -203,7 +188,6 @@ class _ProposalNetwork(RegionProposalNetwork):
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """torchvision's, but for ``box_beta``: losses of objectness and boxes."""
         positive, negative = (
             torch.where(torch.cat(chosen))[0] for chosen in self.fg_bg_sampler(labels)
         )
@@ -220,34 +204,24 @@ class _ProposalNetwork(RegionProposalNetwork):
 
 
 class _Anchors(AnchorGenerator):
-    """Anchors in float32, whatever the precision of the features: bfloat16 would round them."""
+    """Anchors in steps of the strides, in float32 whatever the precision of the features.
 
-    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        super().set_cell_anchors(torch.float32, device)
+    bfloat16 would round them, and torchvision's steps depend on the padding of the image.
+    """
 
-
-class _StrideAnchors(_Anchors):
-    """Anchors whose sides are not rounded, in steps of the strides whatever the image's size."""
-
-    def __init__(
-        self,
-        strides: Sequence[int],
-        sizes: tuple[tuple[int, ...], ...],
-        aspect_ratios: tuple[tuple[float, ...], ...],
-    ) -> None:
-        super().__init__(sizes, aspect_ratios)
-        self.strides = strides
-
-    def generate_anchors(self, scales: Sequence[int], aspect_ratios: Sequence[float]) -> Tensor:
-        root = torch.tensor(aspect_ratios).sqrt()
-        half = torch.stack([1 / root, root], dim=1) * scales[0] / 2
-        return torch.cat([-half, half], dim=1)
+    def __init__(self, strides: Sequence[int], sizes: Sequence[int], *, rounded: bool) -> None:
+        ratios = (0.5, 1.0, 2.0)
+        super().__init__(tuple((size,) for size in sizes), (ratios,) * len(sizes))
+        self.steps = [[stride, stride] for stride in strides]
+        if not rounded:
+            root = torch.tensor(ratios).sqrt()
+            sides = torch.stack([1 / root, root], dim=1)
+            self.cell_anchors = [torch.cat([-sides, sides], dim=1) * size / 2 for size in sizes]
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
-        steps: list[Any] = [[stride, stride] for stride in self.strides]
-        anchors = torch.cat(self.grid_anchors([list(m.shape[-2:]) for m in feature_maps], steps))
-        return [anchors] * len(image_list.image_sizes)
+        self.set_cell_anchors(torch.float32, feature_maps[0].device)
+        cells = [list(maps.shape[-2:]) for maps in feature_maps]
+        return [torch.cat(self.grid_anchors(cells, self.steps))] * len(image_list.image_sizes)
 
 
 class _RPNHead(RPNHead):

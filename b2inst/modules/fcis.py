@@ -19,10 +19,9 @@ class FCISDetector(VotingDetector):
     """Classes and masks of regions from the same inside and outside score maps.
 
     Args:
-        num_classes: C.
         stride: Level that the score maps are computed from.
-        channels: Width of the convolution before them.
-        norm: Builds a norm after it; published without.
+        channels, norm: Width of the convolution before them, and what builds a norm after it;
+            published without.
         hard_samples: Regions per image to train on, those of the largest losses.
         side: See ``VotingDetector.detect``.
         proposals: Other arguments of ``RegionDetector``.
@@ -56,11 +55,7 @@ class FCISDetector(VotingDetector):
         return self.score_maps(self.conv(features[self.stride]).permute(0, 2, 3, 1))
 
     def regions(self, maps: Tensor, boxes: list[Tensor]) -> RegionOutputs:
-        """Outputs for N regions, by the same scores for class and mask (FCIS §2.2).
-
-        A cell is part of a region of a class if the larger of its two scores is high. Which of both
-        is larger says whether it is on the object. A move is the mean over cells.
-        """
+        """Outputs for N regions: the larger of a cell's scores is for the class (FCIS §2.2)."""
         image = torch.cat([own.new_full((len(own), 1), i) for i, own in enumerate(boxes)])
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
         cells = assemble_regions(maps, rois, self.mask_size, 1 / self.stride, self.parts)

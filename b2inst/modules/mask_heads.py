@@ -21,6 +21,8 @@ from b2inst.ops.distributed import even_share, mean_weight
 from b2inst.ops.masks import crop_masks, share_inside
 from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
 
+KAIMING = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+
 
 class RoIMaskHead(nn.Module):
     """Four convolutions on the features in a box, upsampled, to a mask of each class.
@@ -105,9 +107,8 @@ class BoundaryPreservingHead(nn.Module):
         self.mask_fusion = convs(channels, [channels])
         self.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes)
         self.boundary_predictor = MaskRCNNPredictor(channels, channels, num_classes)
-        kaiming = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
         for conv in (self.downsample, self.mask_to_boundary, self.boundary_to_mask):
-            initialise(conv, kaiming)
+            initialise(conv, KAIMING)
         for predictor in (self.mask_predictor, self.boundary_predictor):
             # As in detectron2: hardly any mask at first, whatever the features.
             initialise(predictor.mask_fcn_logits, partial(nn.init.normal_, std=0.001))
@@ -124,10 +125,7 @@ class BoundaryPreservingHead(nn.Module):
     def loss(
         self, outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the masks; cross-entropy and Dice of the boundaries.
-
-        Objects have a boundary where the edge of the box cuts them.
-        """
+        """Cross-entropy of the masks; cross-entropy and Dice of boundaries, box edges included."""
         assert outputs.boundary_logits is not None
         labels, truths = sample_masks(outputs, samples, targets)
         return {
@@ -137,9 +135,9 @@ class BoundaryPreservingHead(nn.Module):
 
 
 def boundary_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
-    """Mean cross-entropy over all cells plus the mean over boxes of 1 - Dice; 0 without boxes.
+    """Mean cross-entropy plus mean of 1 - Dice, without squares and smoothed by 1; 0 without boxes.
 
-    Dice is without squares and smoothed by 1, unlike ``losses.dice_loss`` (BMask R-CNN §3.3).
+    See BMask R-CNN §3.3.
     """
     weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
@@ -156,8 +154,8 @@ class MaskIoUHead(nn.Module):
 
     Args:
         hidden: Width of the two fully connected layers.
-        norm, norm_hidden: Build norms after each convolution and fully connected layer; published
-            without.
+        norm: Builds a norm after each convolution, and then layer norms follow the others;
+            published without.
     """
 
     def __init__(
@@ -168,15 +166,14 @@ class MaskIoUHead(nn.Module):
         channels: int = 256,
         hidden: int = 1024,
         norm: NormLayer | None = None,
-        norm_hidden: NormLayer = nn.Identity,
     ) -> None:
         super().__init__()
         self.convs = MaskRCNNHeads(in_channels + 1, [channels] * 4, dilation=1, norm_layer=norm)
         self.convs[-1][0].stride = (2, 2)
         inputs = channels * 7**2  # of 14×14 pooled features, once halved
-        self.regress = nn.Sequential(
-            nn.Flatten(), *mlp(inputs, hidden, num_classes, norm=norm_hidden)
-        )
+        norm_hidden = nn.LayerNorm if norm else nn.Identity
+        layers = mlp(inputs, hidden, num_classes, norm=norm_hidden)
+        self.regress = nn.Sequential(nn.Flatten(), *layers)
         initialise(self.regress, partial(nn.init.kaiming_uniform_, a=1))
         nn.init.normal_(self.regress[-1].weight, std=0.01)  # type: ignore[arg-type]
 
@@ -193,10 +190,8 @@ class MaskIoUHead(nn.Module):
         The gradient flows on into mask head and features, as published.
         """
         labels, truths = sample_masks(outputs, samples, targets)
-        inside = [
-            share_inside(t.masks, s.boxes, s.target_index)
-            for t, s in zip(targets, samples, strict=True)
-        ]
+        pairs = zip(targets, samples, strict=True)
+        inside = [share_inside(t.masks, s.boxes, s.target_index) for t, s in pairs]
         logits = outputs.of_class(labels)
         predicted = of_class(self(outputs.pooled, logits.sigmoid()), labels)
         target = mask_iou_target(logits.detach() > 0, truths, torch.cat(inside))
@@ -206,13 +201,7 @@ class MaskIoUHead(nn.Module):
 
 
 def mask_iou_target(masks: Tensor, truths: Tensor, inside: Tensor) -> Tensor:
-    """IoU of masks with whole objects, of which they show what lies in a box: N in [0, 1].
-
-    Args:
-        masks: N×R×R bool.
-        truths: N×R×R, 0 or 1, the objects within the boxes.
-        inside: N, which part of its object lies in each box.
-    """
+    """IoU (N) of masks with objects, N×R×R each, of which shares (N) are inside the boxes."""
     overlap = (masks * truths).sum((1, 2))
     whole = truths.sum((1, 2)) / inside.clamp(min=1e-10)
     return overlap / (masks.sum((1, 2)) + whole - overlap).clamp(min=1)

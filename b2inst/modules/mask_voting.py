@@ -1,13 +1,8 @@
-"""Detectors that predict class, box and mask of a region together, and let masks vote.
-
-The scheme is MNC's (Dai et al., CVPR 2016): proposals, and then the boxes that they are moved to,
-are classified and segmented. Non-maximum suppression selects the detections among all of them. The
-mask of a detection is the average of those of the regions around it.
-"""
+"""Detectors that predict class, box and mask of a region together, and let masks vote."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,11 +31,6 @@ class RegionOutputs(NamedTuple):
         parts = zip(*(values.split(counts) for values in self), strict=True)
         return [RegionOutputs(*part) for part in parts]
 
-    def mirrored(self) -> RegionOutputs:
-        """Outputs for the mirror images of the regions."""
-        moves = self.moves * self.moves.new_tensor([-1, 1, 1, 1])
-        return RegionOutputs(self.class_logits, moves, self.mask_logits.flip(-1))
-
 
 class View(NamedTuple):
     """A batch whose images were scaled, and then mirrored."""
@@ -52,7 +42,11 @@ class View(NamedTuple):
 
 
 class VotingDetector(RegionDetector):
-    """Region proposals, and outputs for them, which subclasses predict and train."""
+    """Region proposals, and outputs for them, which subclasses predict and train.
+
+    The scheme is MNC's (Dai et al., CVPR 2016): proposals, and then the boxes that they are moved
+    to, are classified and segmented. Non-maximum suppression selects among all of them.
+    """
 
     side = 224  #: see ``detect``
 
@@ -69,15 +63,12 @@ class VotingDetector(RegionDetector):
     ) -> list[Detections]:
         """Detections of each image; their coefficients are the R² probabilities of the mask.
 
-        Args:
-            features: By stride.
-            batch: The images.
-            views: If any, the features are for proposals only. Each region is predicted from the
-                view that brings its area nearest to ``side``² pixels, and from its mirror image,
-                and the outputs are averaged.
+        With views, the features are for proposals only. Each region is predicted from the view
+        that brings its area nearest to ``side``² pixels, and from its mirror image, and the outputs
+        are averaged.
         """
         boxes, _ = self._propose(features, batch)
-        regions = partial(self._from_views, views)
+        regions: Callable[[list[Tensor]], RegionOutputs] = partial(self._from_views, views)
         if not views:
             regions = partial(self.regions, self.maps(features))
         first = regions(boxes)
@@ -102,9 +93,9 @@ class VotingDetector(RegionDetector):
             plain = self.regions(view.maps, own)
             edges, sign = every.new_tensor([[view.width, 0, view.width, 0], [-1, 1, -1, 1]])
             flipped = [(edges + sign * box)[:, [2, 1, 0, 3]] for box in own]
-            mirrored = self.regions(view.mirrored, flipped).mirrored()
-            averaged = zip(plain, mirrored, strict=True)
-            found.append([(one + two) / 2 for one, two in averaged])
+            logits, moves, masks = self.regions(view.mirrored, flipped)
+            back = logits, moves * moves.new_tensor([-1, 1, 1, 1]), masks.flip(-1)
+            found.append([(one + two) / 2 for one, two in zip(plain, back, strict=True)])
             rows.append((best == number).nonzero()[:, 0])
         order = torch.cat(rows).argsort()
         return RegionOutputs(*(torch.cat(values)[order] for values in zip(*found, strict=True)))
@@ -137,32 +128,25 @@ class VotingDetector(RegionDetector):
 
         Regions with an IoU of 0.5 or more are on an object; the last two are 0 for others.
         """
-        labels, moves, truths = self._assign(boxes, targets, outputs.mask_logits.shape[-1])
-        positive = labels > 0
-        own = own_masks(outputs.mask_logits[positive], labels[positive] - 1)
-        each = torch.zeros_like(outputs.moves[:, :3])
-        each[:, 0] = F.cross_entropy(outputs.class_logits, labels, reduction="none")
-        error = F.smooth_l1_loss(
-            outputs.moves[positive], moves, beta=self.box_beta, reduction="none"
-        )
-        each[positive, 1], each[positive, 2] = error.sum(1), mask_bce(own, truths)
-        return each
-
-    @torch.no_grad()
-    def _assign(
-        self, boxes: list[Tensor], targets: list[Targets], size: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Class of N regions, 0 for background; ways to the objects of others, and their masks."""
-        truths = self._truths(targets)
+        boxes = [own.detach() for own in boxes]
         index, labels = self.roi_heads.assign_targets_to_proposals(
-            boxes, [t["boxes"] for t in truths], [t["labels"] for t in truths]
+            boxes, [t.boxes for t in targets], [t.labels + 1 for t in targets]
         )
-        moves, masks = [], []
+        moves, truths, size = [], [], outputs.mask_logits.shape[-1]
         for own, target, label, rows in zip(boxes, targets, labels, index, strict=True):
             own, rows = own[label > 0], rows[label > 0]
             moves.append(self.roi_heads.box_coder.encode_single(target.boxes[rows], own))
-            masks.append(crop_masks(target.masks, own, size, index=rows))
-        return torch.cat(labels), torch.cat(moves), torch.cat(masks)
+            truths.append(crop_masks(target.masks, own, size, index=rows))
+        every = torch.cat(labels)
+        positive = every > 0
+        masks = own_masks(outputs.mask_logits[positive], every[positive] - 1)
+        each = torch.zeros_like(outputs.moves[:, :3])
+        each[:, 0] = F.cross_entropy(outputs.class_logits, every, reduction="none")
+        error = F.smooth_l1_loss(
+            outputs.moves[positive], torch.cat(moves), beta=self.box_beta, reduction="none"
+        )
+        each[positive, 1], each[positive, 2] = error.sum(1), mask_bce(masks, torch.cat(truths))
+        return each
 
 
 def mean_losses(losses: Tensor) -> dict[str, Tensor]:
@@ -177,7 +161,7 @@ def mean_losses(losses: Tensor) -> dict[str, Tensor]:
 
 
 def own_masks(masks: Tensor, labels: Tensor) -> Tensor:
-    """Select the masks of N labels from N×C×R×R, or those of any class from N×1×R×R: N×R×R."""
+    """Select the masks of N labels from N×C×R×R, or of any class from N×1×R×R: N×R×R."""
     return of_class(masks, labels.clamp(max=masks.shape[1] - 1))
 
 
@@ -189,11 +173,11 @@ def vote_masks(
     These are all whose IoU with the detection is 0.5 or more. A mask is 0 beyond its region.
 
     Args:
-        masks: M×C×R×R probabilities in [0, 1] over the regions, or M×1×R×R.
+        masks: M×C×R×R probabilities over the regions, or M×1×R×R.
         boxes: M×4, the regions.
-        scores: M×C.
+        scores: M×C, theirs.
         rows: N int64, regions of the detections.
-        labels: N int64, classes of the detections.
+        labels: N int64, theirs.
 
     Returns:
         N×R×R in [0, 1], over the regions of the detections.

@@ -12,7 +12,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from b2inst.modules.layers import NormLayer, RoIPooler
 from b2inst.modules.mask_heads import class_mask_loss, sample_masks
-from b2inst.modules.semantic_heads import smallest_mask
+from b2inst.modules.semantic_heads import padded, smallest_mask
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
 
@@ -35,11 +35,9 @@ class MaskLabOutputs:
 class MaskLabHead(nn.Module):
     """Masks of the semantic logits and of the directions to the centre that are cropped to a box.
 
-    Both are predicted for the whole image. The arguments are those of ``RoIMaskHead``; the finest
-    level is read, and masks have twice the pooler's size.
-
-    Args:
-        channels: Width of the convolutions before both logits; the refinement has half as many.
+    Both are predicted for the whole image, from the finest level, and masks have twice the pooler's
+    size. ``channels`` is the width before both logits; the refinement has half as many. The
+    arguments are those of ``RoIMaskHead``.
     """
 
     sectors, rings = 8, 4  #: directions, and distances of each, that are distinguished
@@ -91,36 +89,24 @@ class MaskLabHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Cross-entropy of the masks, coarse and refined, of the classes and of the directions."""
         labels = torch.cat([own.labels for own in samples])
-        coarse, refined = (
-            RoIOutputs(outputs.pooled, logits) for logits in self.masks(outputs, labels)
-        )
+        both = self.masks(outputs, labels)
+        coarse, refined = (RoIOutputs(outputs.pooled, logits) for logits in both)
         any_class = torch.zeros_like(labels)
         _, truths = sample_masks(refined, samples, targets)
+        own = zip(*map(self._pixel_targets, targets), strict=True)
+        pairs = zip(own, (0, -1), strict=True)
+        classes, directions = (padded(maps, outputs.maps, nothing) for maps, nothing in pairs)
+        semantic, direction = outputs.maps.tensor_split([self.num_classes + 1], dim=1)
+        error = F.cross_entropy(direction, directions, ignore_index=-1, reduction="sum")
         return {
             "loss_mask": class_mask_loss(refined, any_class, truths),
             "loss_coarse_mask": class_mask_loss(coarse, any_class, truths),
-            **self._map_losses(outputs.maps, targets),
-        }
-
-    def _map_losses(self, maps: Tensor, targets: list[Targets]) -> dict[str, Tensor]:
-        classes = torch.zeros_like(maps[:, 0], dtype=torch.int64)  # padding is background
-        directions = classes - 1
-        for i, target in enumerate(targets):
-            own = self._pixel_targets(target)
-            height, width = own[0].shape
-            classes[i, :height, :width], directions[i, :height, :width] = own
-        semantic, direction = maps.tensor_split([self.num_classes + 1], dim=1)
-        error = F.cross_entropy(direction, directions, ignore_index=-1, reduction="sum")
-        return {
             "loss_semantic": F.cross_entropy(semantic, classes),
             "loss_direction": error / even_share((directions >= 0).sum()),
         }
 
     def _pixel_targets(self, target: Targets) -> tuple[Tensor, Tensor]:
-        """Class and direction of cells, 0 and -1 for background; of the smallest object there.
-
-        Rings around the centre of the object's box have the same width; the last has its corners.
-        """
+        """Class and direction of cells, 0 and -1 for background; of the smallest object there."""
         index = smallest_mask(target.masks, self.stride)
         if not len(target):
             return index + 1, index
@@ -134,16 +120,12 @@ class MaskLabHead(nn.Module):
         distance = torch.hypot(x, y) / torch.hypot(*half.unbind(-1))
         ring = (distance * self.rings).long().clamp(max=self.rings - 1)
         direction = ring * self.sectors + sectors_of(x, y, self.sectors)
-        nothing = index < 0
-        classes = (target.labels[index] + 1).masked_fill(nothing, 0)
-        return classes, direction.masked_fill(nothing, -1)
+        classes = target.labels[index] + 1
+        return classes.masked_fill(index < 0, 0), direction.masked_fill(index < 0, -1)
 
 
 def sectors_of(x: Tensor, y: Tensor, sectors: int) -> Tensor:
-    """Which of some equal sectors a direction is in; the middle of the first one is to the right.
-
-    Sectors are counted clockwise in an image, whose y points down.
-    """
+    """Which of some equal sectors a direction is in: clockwise, the first one's middle is right."""
     turn = torch.atan2(y, x) / (2 * math.pi)
     return (turn * sectors).round().long() % sectors
 
@@ -151,13 +133,7 @@ def sectors_of(x: Tensor, y: Tensor, sectors: int) -> Tensor:
 def assemble_directions(maps: Tensor, boxes: Tensor, sectors: int) -> Tensor:
     """Read each cell of a box from the maps of the direction in which the box's centre is.
 
-    Args:
-        maps: N×(T·sectors)×R×R over the boxes; those of a ring's sectors are neighbours.
-        boxes: N×4.
-        sectors: Directions that are distinguished.
-
-    Returns:
-        N×T×R×R.
+    From N×(T·sectors)×R×R over N boxes, a ring's sectors being neighbours, to N×T×R×R.
     """
     size = maps.shape[-1]
     steps = 0.5 - (torch.arange(size, device=boxes.device) + 0.5) / size

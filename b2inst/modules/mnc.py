@@ -23,10 +23,8 @@ class MNCDetector(VotingDetector):
     five stages in all.
 
     Args:
-        num_classes: C.
-        box_head: Builds the two fully connected layers of a path of the third stage from their
-            inputs and width.
-        hidden: That width.
+        box_head, hidden: The two fully connected layers of a path of the third stage, see
+            ``FasterRCNN``.
         mask_hidden: Width of the hidden layer of the second stage.
         norm: Builds a norm after it; published without.
         proposals: Other arguments of ``RegionDetector``.
@@ -103,10 +101,9 @@ class MNCDetector(VotingDetector):
 
 
 def limit_gradient(moves: Tensor, images: int) -> Tensor:
-    """Return the same moves, to which no number gets a gradient beyond ±1/512 per image.
+    """The same moves, no number of which gets a gradient beyond ±1/512 per image, as published.
 
-    This is the authors' limit. Without it, the gradient of masks and classes in the moved boxes
-    outweighs that of the boxes' own loss, and the proposals get worse.
+    Else that of masks and classes outweighs the boxes' own loss, and proposals get worse.
     """
     moves, limit = moves.view_as(moves), 1 / (512 * images)
     if moves.requires_grad:

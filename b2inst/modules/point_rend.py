@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from b2inst.modules.layers import NormLayer, initialise, mlp
-from b2inst.modules.mask_heads import class_mask_loss, sample_masks
+from b2inst.modules.layers import NormLayer, RoIPooler, initialise, mlp
+from b2inst.modules.mask_heads import KAIMING, class_mask_loss, sample_masks
 from b2inst.ops.points import (
     least_certain,
     map_points,
@@ -22,12 +22,10 @@ from b2inst.ops.points import (
 )
 from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
 
-_KAIMING = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
-
 
 @dataclass
 class RenderedMasks:
-    """Coarse masks of N boxes, which are rendered once their classes are selected."""
+    """Coarse masks of N boxes, which are refined once their classes are selected."""
 
     head: PointRendHead
     features: Features
@@ -35,8 +33,28 @@ class RenderedMasks:
     coarse: RoIOutputs
 
     def of_class(self, labels: Tensor) -> Tensor:
-        """Mask logits of one class each, N×R×R."""
-        return self.head.render(self.features, self.boxes, self.coarse.logits, labels)
+        """Mask logits of one class each, N×R×R.
+
+        The first resolution has no more cells than ``test_points``, and all are computed. It is
+        doubled until it is R, and the cells nearest to 0 are computed each time.
+        """
+        head, size = self.head, self.head.coarse_size
+        while (2 * size) ** 2 <= head.test_points and size < head.roi_size:
+            size *= 2
+        cells = torch.arange(size**2, device=labels.device).expand(len(labels), -1)
+
+        def logits_at(cells: Tensor) -> Tensor:
+            points = points_of_cells(cells, size)
+            every = head.point_logits(self.features, self.boxes, self.coarse.logits, points)
+            return of_class(every, labels)
+
+        masks = logits_at(cells).unflatten(1, (size, size))
+        while size < head.roi_size:
+            size *= 2
+            masks = F.interpolate(masks[:, None], (size, size), mode="bilinear").flatten(1)
+            cells = least_certain(masks, head.test_points)
+            masks = masks.scatter(1, cells, logits_at(cells)).unflatten(1, (size, size))
+        return masks
 
 
 class PointRendHead(nn.Module):
@@ -45,16 +63,14 @@ class PointRendHead(nn.Module):
     Both parts read the finest level only, at points of a box.
 
     Args:
-        stride: Of the finest level.
+        pooler: Has the stride of the finest level, and twice the size of coarse masks.
         channels: Width of the convolution and of the point head.
-        hidden: Width of the fully connected layers.
-        norm, norm_hidden: Build norms, after the convolution and each fully connected layer of the
-            coarse head, from their widths; published without.
-        coarse_size: Side of coarse masks in cells.
+        hidden: Width of the fully connected layers of the coarse head.
+        norm: Builds a norm after its convolution; these then have layer norms. Published without.
         train_points: Points of a box to train the point head on, three quarters of them the least
             certain ones of three times as many.
         test_points: Points to refine at each resolution.
-        roi_size: R, side of rendered masks in cells: ``coarse_size`` times a power of 2.
+        roi_size: R, side of rendered masks in cells: a coarse mask's times a power of 2.
     """
 
     def __init__(
@@ -62,31 +78,25 @@ class PointRendHead(nn.Module):
         *,
         in_channels: int,
         num_classes: int,
-        stride: int,
+        pooler: RoIPooler,
         channels: int = 256,
         hidden: int = 1024,
         norm: NormLayer | None = None,
-        norm_hidden: NormLayer = nn.Identity,
-        coarse_size: int = 7,
         train_points: int = 196,
         test_points: int = 784,
         roi_size: int = 224,
     ) -> None:
         super().__init__()
-        self.stride = stride
-        self.coarse_size = coarse_size
-        self.train_points = train_points
-        self.test_points = test_points
-        self.roi_size = roi_size
+        self.stride, self.coarse_size = pooler.strides[0], pooler.size // 2
+        self.train_points, self.test_points, self.roi_size = train_points, test_points, roi_size
         self.reduce = Conv2dNormActivation(
             in_channels, channels, 2, stride=2, padding=0, norm_layer=norm
         )
-        cells = coarse_size**2
-        self.coarse = nn.Sequential(
-            nn.Flatten(), *mlp(channels * cells, hidden, num_classes * cells, norm=norm_hidden)
-        )
+        cells, norm_hidden = self.coarse_size**2, nn.LayerNorm if norm else nn.Identity
+        layers = mlp(channels * cells, hidden, num_classes * cells, norm=norm_hidden)
+        self.coarse = nn.Sequential(nn.Flatten(), *layers)
         self.point_head = PointHead(in_channels, num_classes, channels)
-        initialise(self.reduce, _KAIMING)
+        initialise(self.reduce, KAIMING)
         initialise(self.coarse, partial(nn.init.kaiming_uniform_, a=1))
         nn.init.normal_(self.coarse[-1].weight, std=0.001)  # type: ignore[arg-type]
 
@@ -103,52 +113,14 @@ class PointRendHead(nn.Module):
     def point_logits(
         self, features: Features, boxes: list[Tensor], coarse: Tensor, points: Tensor
     ) -> Tensor:
-        """Mask logits of all classes at points of N boxes.
-
-        Args:
-            features: By stride.
-            boxes: Per image, N in total.
-            coarse: N×K×r×r logits.
-            points: N×P×2, x and y as fractions of the box.
-
-        Returns:
-            N×K×P float32.
-        """
+        """Mask logits of all classes at points of N boxes (N×P×2, fractions of these): N×K×P."""
         fine = self.features_at(features, boxes, points)
         return self.point_head(fine, map_points(coarse, points)).float().mT
-
-    def render(
-        self, features: Features, boxes: list[Tensor], coarse: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Refine the masks of one class each, from N×K×r×r coarse logits to N×R×R.
-
-        The first resolution has no more cells than ``test_points``, and all are computed. It is
-        doubled until it is R, and the cells nearest to 0 are computed each time.
-        """
-        size = self.coarse_size
-        while (2 * size) ** 2 <= self.test_points and size < self.roi_size:
-            size *= 2
-        cells = torch.arange(size**2, device=labels.device).expand(len(labels), -1)
-
-        def logits_at(cells: Tensor) -> Tensor:
-            points = points_of_cells(cells, size)
-            return of_class(self.point_logits(features, boxes, coarse, points), labels)
-
-        masks = logits_at(cells).unflatten(1, (size, size))
-        while size < self.roi_size:
-            size *= 2
-            masks = F.interpolate(masks[:, None], (size, size), mode="bilinear").flatten(1)
-            cells = least_certain(masks, self.test_points)
-            masks = masks.scatter(1, cells, logits_at(cells)).unflatten(1, (size, size))
-        return masks
 
     def loss(
         self, outputs: RenderedMasks, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
-        """Mean cross-entropy of the coarse masks, and of the least certain points of boxes.
-
-        The points' labels are interpolated between pixels.
-        """
+        """Mean cross-entropy of coarse masks, and of points with labels between pixels' ones."""
         labels, crops = sample_masks(outputs.coarse, samples, targets)
         own = outputs.coarse.of_class(labels)
         points = self._training_points(own.detach())
@@ -185,20 +157,14 @@ class PointRendHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """A perceptron shared by all points, which sees the coarse logits again in each layer.
-
-    Args:
-        in_channels: C, channels of the fine features.
-        num_classes: K.
-        channels: Width of the three hidden layers.
-    """
+    """A perceptron of all points: three hidden layers, which all see the coarse logits again."""
 
     def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
         super().__init__()
         widths = [in_channels, channels, channels]
         self.layers = nn.ModuleList(nn.Linear(w + num_classes, channels) for w in widths)
         self.predictor = nn.Linear(channels + num_classes, num_classes)
-        initialise(self.layers, _KAIMING)
+        initialise(self.layers, KAIMING)
         initialise(self.predictor, partial(nn.init.normal_, std=0.001))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,46 +16,29 @@ from b2inst.structures import Features, Targets
 
 
 class SemanticHead(nn.Module):
-    """Two convolutions and a classifier of one level (BlendMask §3.1).
+    """Two convolutions and a classifier of one level, with background (BlendMask §3.1)."""
 
-    Args:
-        num_classes: C; background is added.
-    """
+    stride = 8
 
-    def __init__(
-        self, *, in_channels: int, num_classes: int, stride: int = 8, channels: int = 128
-    ) -> None:
+    def __init__(self, *, in_channels: int, num_classes: int, channels: int = 128) -> None:
         super().__init__()
-        self.stride = stride
         self.convs = nn.Sequential(
             conv_block(in_channels, channels), conv_block(channels, channels)
         )
         self.project = nn.Conv2d(channels, num_classes + 1, 1)
 
+    def forward(self, features: Features) -> Tensor:
+        return self.project(self.convs(features[self.stride])).float()
+
     def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
         """Cross-entropy to the semantic map, sampled at every ``stride``-th pixel, times 0.3."""
+        logits = self(features)
         maps = [t.semantic[:: self.stride, :: self.stride] for t in targets]
-        logits, truth = self._predict(features, maps, background=0)
-        return {"loss_semantic": 0.3 * F.cross_entropy(logits, truth)}
-
-    def _predict(
-        self, features: Features, maps: list[Tensor], *, background: int
-    ) -> tuple[Tensor, Tensor]:
-        """Logits, and the class maps of the images, padded with background to B×h×w int64."""
-        logits = self.project(self.convs(features[self.stride])).float()
-        truth = torch.full_like(logits[:, 0], background, dtype=torch.int64)
-        for canvas, own in zip(truth, maps, strict=True):
-            canvas[: own.shape[0], : own.shape[1]] = own
-        return logits, truth
+        return {"loss_semantic": 0.3 * F.cross_entropy(logits, padded(maps, logits, 0))}
 
 
 class FocalSemanticHead(SemanticHead):
-    """The same with the focal loss, of CondInst's ``_sem`` models.
-
-    Args:
-        num_classes: C; background is where no class is.
-        options: Other arguments of ``SemanticHead``.
-    """
+    """The same with the focal loss, of CondInst's ``_sem`` models; background is no class."""
 
     def __init__(self, *, num_classes: int, **options: int) -> None:
         super().__init__(num_classes=num_classes - 1, **options)
@@ -62,27 +46,29 @@ class FocalSemanticHead(SemanticHead):
 
     def loss(self, features: Features, targets: list[Targets]) -> dict[str, Tensor]:
         """Sum over all cells, divided by the number of cells that a mask covers."""
-        classes = self.project.out_channels
-        maps = [self._class_map(target, background=classes) for target in targets]
-        logits, truth = self._predict(features, maps, background=classes)
+        logits, classes = self(features), self.project.out_channels
+        truth = padded([self._class_map(target) for target in targets], logits, classes)
         positive = even_share((truth != classes).sum())
         loss = focal_loss(logits.permute(0, 2, 3, 1).flatten(0, 2), truth.flatten())
         return {"loss_semantic": loss / positive}
 
-    def _class_map(self, target: Targets, background: int) -> Tensor:
+    def _class_map(self, target: Targets) -> Tensor:
         """Class of the smallest mask that covers a cell's centre."""
-        index = smallest_mask(target.masks, self.stride)
-        if not len(target):
-            return torch.full_like(index, background)
-        return torch.where(index < 0, background, target.labels[index])
+        labels = F.pad(target.labels, (1, 0), value=self.project.out_channels)
+        return labels[smallest_mask(target.masks, self.stride) + 1]
+
+
+def padded(maps: Sequence[Tensor], batch: Tensor, value: int) -> Tensor:
+    """Pad maps of classes, h×w, to the size of a batch of maps: B×H×W int64."""
+    height, width = batch.shape[-2:]
+    sides = [(0, width - m.shape[1], 0, height - m.shape[0]) for m in maps]
+    return torch.stack([F.pad(*pair, value=value) for pair in zip(maps, sides, strict=True)]).long()
 
 
 def smallest_mask(masks: Tensor, stride: int) -> Tensor:
-    """Row of the smallest of N masks, of equal ones the first, on each cell's centre; -1 if none.
+    """Row of the smallest of N×H×W masks on each cell's centre; -1 if none.
 
-    Args:
-        masks: N×H×W, 0 or 1.
-        stride: Pixels per cell.
+    Of equal ones, it is the first.
     """
     covered = masks[:, stride // 2 :: stride, stride // 2 :: stride].bool()
     area = masks.sum((1, 2), dtype=torch.float32)[:, None, None]
@@ -94,16 +80,14 @@ class ClassMapHead(nn.Module):
     """A 1×1 convolution to a map of each class (YOLACT §4).
 
     Args:
-        stride: Of the level used.
         cell: Input pixels per cell (default: the stride); see ``PrototypeHead``.
     """
 
-    def __init__(
-        self, *, in_channels: int, num_classes: int, stride: int = 8, cell: float | None = None
-    ) -> None:
+    stride = 8
+
+    def __init__(self, *, in_channels: int, num_classes: int, cell: float | None = None) -> None:
         super().__init__()
-        self.stride = stride
-        self.cell = stride if cell is None else cell
+        self.cell = self.stride if cell is None else cell
         self.project = nn.Conv2d(in_channels, num_classes, 1)
         initialise(self.project, nn.init.xavier_uniform_)
 

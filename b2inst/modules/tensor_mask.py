@@ -30,17 +30,13 @@ _tower = partial(MaskRCNNHeads, dilation=1)  # 3×3 convolutions, with a ReLU an
 class WindowDetector(nn.Module):
     """Classes and boxes of windows, by two towers that all levels share.
 
-    See ``FasterRCNN`` for its methods. The coefficients of a detection are its window, and masks
-    are trained in windows too.
+    See ``FasterRCNN`` for its methods. The coefficients of a detection are its window, masks are
+    trained in windows too, and boxes are not clipped.
 
     Args:
-        in_channels: Of the features.
-        num_classes: C.
         sizes: Sides of the windows of a cell, in cells of its level.
-        class_channels: Width of the classification tower.
-        box_channels: Width of the box tower.
-        num_convs: Convolutions in each tower.
-        norm: Builds a norm after each of them; published without.
+        class_channels, box_channels: Widths of the towers, of ``num_convs`` convolutions each.
+        norm: Builds a norm after each of these; published without.
     """
 
     score_threshold = 0.05
@@ -79,7 +75,6 @@ class WindowDetector(nn.Module):
     def loss(
         self, features: Features, batch: ImageBatch, targets: list[Targets]
     ) -> tuple[dict[str, Tensor], list[RoISamples]]:
-        """Losses by name, and each image's windows whose masks are to be trained."""
         logits, offsets = self(features)
         windows, strides = all_windows(features, self.sizes)
         labels = torch.full_like(logits[..., 0], self.num_classes, dtype=torch.int64)
@@ -95,7 +90,6 @@ class WindowDetector(nn.Module):
         return {"loss_class": class_loss / count, "loss_box": box_loss / count}, samples
 
     def detect(self, features: Features, batch: ImageBatch) -> list[Detections]:
-        """Detections of each image after non-maximum suppression, not clipped to it."""
         windows, _ = all_windows(features, self.sizes)
         limit = max(self.pre_nms, 10 * self.max_detections) * len(features)
         detections = []
@@ -116,16 +110,12 @@ class TensorMaskHead(nn.Module):
     """Masks of windows by a tensor bipyramid: windows of twice the side have as fine masks.
 
     The features of a level are upsampled to the cells of masks, fused with the finest level's, and
-    give aligned masks by a 1×1 convolution, which ``swap_align2nat`` converts. Only what the
-    windows that are asked for need is computed.
+    give aligned masks by a 1×1 convolution, which ``natural_masks`` converts. Only what the
+    windows that are asked for need is computed. Other arguments are ``WindowDetector``'s.
 
     Args:
-        in_channels: Of the features.
         sizes: Sides of the windows of a cell, in cells of its level, and so of aligned masks.
         mask_stride: Pixels per cell of masks, at any level.
-        channels: Width of the tower.
-        num_convs: Convolutions in the tower.
-        norm: Builds a norm after each of them; published without.
     """
 
     def __init__(
@@ -163,13 +153,13 @@ class TensorMaskHead(nn.Module):
                 maps = self._upsampled(level[images], stride)[..., : fine.shape[2], : fine.shape[3]]
             # A window's cells are around pixel stride·x: some may lie half beyond the last ones.
             maps = F.pad(self.fuse(fine + maps), (0, 1, 0, 1), mode="replicate")
+            factor = stride // self.mask_stride
             for size, own, linear in zip(self.sizes, of_sizes, self.aligned, strict=True):
                 if stride > first and not len(own):
                     continue
                 weight, bias = (p.unflatten(0, (size, size)) for p in linear.parameters())
                 cells = (centres[own] / stride).long()  # x and y
                 places = torch.stack([torch.searchsorted(images, image[own]), *cells.T.flip(0)], 1)
-                factor = stride // self.mask_stride
                 groups.append((own, natural_masks(maps, weight, bias, factor, places)))
         return groups
 

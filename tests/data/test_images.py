@@ -18,7 +18,7 @@ from b2inst.data.images import (
     probe_image,
     walk_images,
 )
-from b2inst.models.images import ImageLike, rgb_array
+from b2inst.models.segmenter import ImageLike, rgb_array
 
 ORIENTATION = 0x0112
 #: What a viewer must do, from the EXIF standard; 0 and 9 are no orientations.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from b2inst.models import BasisSegmenter, mask_score
-from b2inst.models.images import rgb_array
+from b2inst.models.segmenter import rgb_array
 from b2inst.ops.masks import encode_rle
 from b2inst.structures import Instances, Targets
 

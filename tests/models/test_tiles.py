@@ -23,7 +23,7 @@ from b2inst.structures import Instances
 def test_every_object_is_whole_in_the_one_tile_that_it_is_taken_from(
     length: int, side: int, size: int, data: st.DataObject
 ) -> None:
-    found = spans(length, side, divisor=32)
+    found = spans(length, side, 32)
     start = data.draw(st.integers(0, max(length - size, 0)))
     centre = (start + min(start + size, length)) / 2
     (own,) = [span for span in found if span.core_start <= centre < span.core_stop]
@@ -35,7 +35,7 @@ def test_every_object_is_whole_in_the_one_tile_that_it_is_taken_from(
 
 def test_a_tile_no_larger_than_the_overlap_is_refused() -> None:
     with pytest.raises(ValueError, match="tile 150: give 160 pixels or more, or None"):
-        spans(1000, 150, divisor=32)
+        spans(1000, 150, 32)
 
 
 def _local(name: str, **options: object) -> BasisSegmenter:
@@ -115,8 +115,8 @@ def test_models_that_resize_have_no_tiles() -> None:
 
 
 def test_instances_come_to_their_places_and_the_best_remain() -> None:
-    across = spans(320, 192, divisor=32)
-    (down,) = spans(20, 192, divisor=32)
+    across = spans(320, 192, 32)
+    (down,) = spans(20, 192, 32)
     assert [(span.start, span.core_stop) for span in across] == [(0, 128), (64, 192), (128, 320)]
 
     def instance(x: int, score: float) -> Instances:
@@ -130,8 +130,8 @@ def test_instances_come_to_their_places_and_the_best_remain() -> None:
     inside = [instance(60, 0.5), instance(60, 0.9), instance(128, 0.7)]
     found = [(down, a, i) for a, i in zip(across, inside, strict=True)]
     found.append((down, across[1], instance(128, 0.99)))
-    assert merge_tiles(found, (20, 320), max_detections=9).boxes[:, 0].tolist() == [124, 256, 60]
-    best = merge_tiles(found, (20, 320), max_detections=1)
+    assert merge_tiles(found, (20, 320), 9).boxes[:, 0].tolist() == [124, 256, 60]
+    best = merge_tiles(found, (20, 320), 1)
     assert best.scores.tolist() == [pytest.approx(0.9)]
     assert best.boxes.tolist() == [[124, 5, 134, 15]]
     assert best.masks[0, 5:15, 124:134].all()

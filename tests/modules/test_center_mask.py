@@ -12,7 +12,6 @@ from torchvision.ops import box_iou, roi_align
 
 from b2inst.modules import mask_heads
 from b2inst.modules.center_mask import (
-    CenterMaskHead,
     CenterMaskIoUHead,
     FCOSDetector,
     SpatialAttention,
@@ -134,13 +133,11 @@ def test_boxes_to_train_are_detections_on_objects_and_the_objects(
 
 def detector() -> FCOSDetector:
     torch.manual_seed(0)
-    head = CenterMaskHead(
-        in_channels=8, num_classes=3, num_coefficients=0, strides=STRIDES, num_convs=1
-    )
-    head.max_detections = 5
-    nn.init.constant_(head.distances.bias, 2.0)  # type: ignore[arg-type]
-    nn.init.normal_(head.class_logits.weight, std=0.3)
-    return FCOSDetector(head, train_detections=9)
+    made = FCOSDetector(in_channels=8, num_classes=3, strides=STRIDES, num_convs=1)
+    made.max_detections, made.train_detections = 5, 9
+    nn.init.constant_(made.head.distances.bias, 2.0)  # type: ignore[arg-type]
+    nn.init.normal_(made.head.class_logits.weight, std=0.3)
+    return made
 
 
 def test_candidates_have_the_class_probability_and_rank_by_centerness_too(

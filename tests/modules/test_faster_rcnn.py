@@ -28,7 +28,7 @@ def detector(**options: object) -> FasterRCNN:
         strides=STRIDES,
         anchor_sizes=(8, 16, 32, 64),
         box_pooler=RoIPooler(strides=STRIDES, size=7),
-        box_head=TwoMLPHead(8 * 49, 16),
+        box_head=TwoMLPHead,
         hidden=16,
         **options,
     )

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from b2inst.modules import point_rend
+from b2inst.modules.layers import RoIPooler
 from b2inst.modules.point_rend import PointRendHead
 from b2inst.structures import Features, RoISamples, Targets
 
 grid_sample = partial(F.grid_sample, align_corners=False)
 MakeTargets = Callable[..., Targets]
+POOLER = RoIPooler(strides=(4, 8), size=14)
 
 
 def head(**options: Any) -> PointRendHead:
     torch.manual_seed(0)
     small: dict[str, Any] = {"channels": 8, "hidden": 16, "train_points": 20, "test_points": 196}
     made = PointRendHead(
-        in_channels=6, num_classes=3, stride=4, **small | {"roi_size": 56} | options
+        in_channels=6, num_classes=3, pooler=POOLER, **small | {"roi_size": 56} | options
     )
     for layer in (made.coarse[-1], made.point_head.predictor):
         torch.nn.init.normal_(layer.weight)  # type: ignore[arg-type]
@@ -103,7 +105,9 @@ def test_rendering_computes_the_least_certain_cells_of_each_resolution_again(
             for cell, values in zip(cells.tolist(), fine.T, strict=True):
                 mask[:, cell // size, cell % size] = values
     expected = torch.stack([mask[label] for mask, label in zip(masks, LABELS, strict=True)])
-    found = model.render(features, BOXES, coarse, LABELS)
+    outputs = model(features, BOXES)
+    outputs.coarse.logits = coarse
+    found = outputs.of_class(LABELS)
     assert (found - expected).abs().gt(1e-3).float().mean() < 1e-3  # two cells may change places
 
 
@@ -199,7 +203,7 @@ def test_without_objects_both_losses_are_zero(
 def test_initial_masks_are_undecided(features: Features) -> None:
     """Published: both predictions are drawn with a deviation of 0.001."""
     torch.manual_seed(0)
-    model = PointRendHead(in_channels=6, num_classes=3, stride=4, roi_size=56)
+    model = PointRendHead(in_channels=6, num_classes=3, pooler=POOLER, roi_size=56)
     for weight in (model.coarse[-1].weight, model.point_head.predictor.weight):
         assert weight.std().item() == pytest.approx(0.001, rel=0.05)  # type: ignore[operator]
     assert all(not p.any() for name, p in model.named_parameters() if name.endswith("bias"))

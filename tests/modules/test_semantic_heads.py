@@ -58,7 +58,7 @@ def test_of_several_objects_the_smallest_mask_counts(
     target = make_targets((72, 112), boxes, [0, 2, 3])
     target.masks[1] = 0
     target.masks[1, 4, 4] = target.masks[1, 12, 44] = 1
-    truth = head._class_map(target, background=4)
+    truth = head._class_map(target)
     expected = torch.full((9, 14), 4)
     expected[:3, :3] = 0  # the first of the two equal ones
     expected[0, 0] = expected[1, 5] = 2

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from b2inst.models.centermask import CenterMaskSegmenter
+from b2inst.models.two_stage import CenterMaskSegmenter
 from b2inst.weights.detectron2 import DETECTRON2
 from reference.blendmask import DENSE, GRADIENT, LOSS, TARGET, map_checks
 from reference.blendmask_detections import ROUNDING, in_image, published_rows, ranked

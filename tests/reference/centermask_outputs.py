@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from b2inst.models.centermask import CenterMaskSegmenter
+from b2inst.models.two_stage import CenterMaskSegmenter
 from b2inst.modules import center_mask, mask_heads
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.structures import Detections, Instances, RoIOutputs, of_class
