@@ -70,11 +70,6 @@ class NoiseBand:
     images: Interval  #: over images, for the trained models
     seed_sd: float | None  #: sample standard deviation of the seeds' differences; None for one seed
 
-    @property
-    def inside(self) -> bool:
-        """Whether the difference is not statistically significant."""
-        return self.band.low <= 0 <= self.band.high
-
 
 def noise_band(
     runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], *, level: float = 0.95
