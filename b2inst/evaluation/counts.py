@@ -38,8 +38,7 @@ class Counts:
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ`` in percent.
 
-        B values each for ``weights``, B×I numbers of copies of the images; NaN without objects and
-        detections.
+        B values each for B×I numbers of copies of the images; NaN without objects and detections.
         """
         right = weights @ self.true_positive
         wrong = weights @ (self.false_positive + self.false_negative)

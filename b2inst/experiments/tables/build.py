@@ -170,7 +170,6 @@ def _provenance(
             "wall_seconds": round(sum(step["wall_seconds"] for step in steps), 1),
             "peak_memory_mb": max((s.get("peak_memory_mb") or 0 for s in steps), default=None),
         }
-
     return {
         **describe_machine(),
         "rendered": now(),

@@ -121,10 +121,7 @@ img {{ max-width: 100%; }}
 
 
 def to_html(notebook: Path) -> Path:
-    """Write an executed notebook as one HTML file beside it.
-
-    It has the pictures inside and loads nothing, so that it can be read without a network.
-    """
+    """Write an executed notebook as one HTML file beside it, which needs no network."""
     from nbconvert import HTMLExporter
 
     # The full templates bring 280 KB of style sheets into every page.
