@@ -21,7 +21,7 @@ import typer
 from pycocotools import mask as coco_mask
 
 from b2inst.evaluation import Prediction
-from b2inst.evaluation.compare import compare
+from b2inst.evaluation.bootstrap import compare
 from b2inst.experiments import Workspace
 from b2inst.experiments.runs.provenance import describe_machine
 from b2inst.experiments.runs.store import write_json

@@ -35,7 +35,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from b2inst.data import CocoDataset, CocoIndex, find_split, train_transforms
-from b2inst.evaluation.boundary_overlap import boundary_width
+from b2inst.evaluation.ground_truth import boundary_width
 from b2inst.experiments import Workspace, load_profile
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.provenance import describe_machine

@@ -88,7 +88,7 @@ call("eval", results, "--data", folder)
 call("compare", results, results, "--data", folder)
 """
     found = _imported(program, tmp_path / "data", tmp_path / "results.json")
-    assert "b2inst.evaluation.compare" in found
+    assert "b2inst.evaluation.bootstrap" in found
     assert not found & {"torch", "pandas", "matplotlib"}
 
 

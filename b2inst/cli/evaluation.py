@@ -16,7 +16,7 @@ from b2inst.cli import options as opt
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
-    from b2inst.evaluation.compare import Comparison
+    from b2inst.evaluation.bootstrap import Comparison
 
 _KINDS = {"": "mask", "boundary_": "boundary", "box_": "box"}
 _GROUPS = {
@@ -94,7 +94,7 @@ def compare(
 
     Predictions are predictions.jsonl.gz of b2inst, or a COCO results file (.json) of any tool.
     """
-    from b2inst.evaluation.compare import compare as compare_files
+    from b2inst.evaluation.bootstrap import compare as compare_files
 
     index = opt.read_split(**vars(truth), with_images=False).require_instances()
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
@@ -121,7 +121,7 @@ def submit(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Write the results file for COCO's test-dev images."""
-    from b2inst.evaluation.submission import image_index, submission_path, write_submission
+    from b2inst.evaluation.results import image_index, submission_path, write_submission
 
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter(f"--name {name}: use letters, digits, - and _ only")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from b2inst.evaluation.bootstrap import Interval as Interval
     from b2inst.evaluation.bootstrap import noise_band as noise_band
     from b2inst.evaluation.bootstrap import resample_ap as resample_ap
-    from b2inst.evaluation.boundary_overlap import swallowed_share as swallowed_share
     from b2inst.evaluation.counts import best_threshold as best_threshold
     from b2inst.evaluation.counts import count_matches as count_matches
     from b2inst.evaluation.counts import resample_counts as resample_counts
+    from b2inst.evaluation.ground_truth import swallowed_share as swallowed_share
     from b2inst.evaluation.inference import write_predictions as write_predictions
     from b2inst.evaluation.predictions import EvaluationError as EvaluationError
     from b2inst.evaluation.predictions import Prediction as Prediction

@@ -1,9 +1,4 @@
-"""Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval.
-
-Masks are ranked by ``score`` (paper Eq. 2), boxes by ``class_score``, since mask scoring does not
-change the detector. Boundary AP (Cheng et al. 2021) matches by the smaller of mask IoU and boundary
-IoU, with our boundaries: the evaluator's are one pixel narrower at some image sizes.
-"""
+"""Mask, boundary and box AP by COCO's protocol, computed by faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -13,11 +8,20 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypedDict, Unpack
 
+import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
 
-from b2inst.evaluation.boundary_overlap import boundary_overlaps
-from b2inst.evaluation.ground_truth import Annotations, load_ground_truth, touching_and_isolated
-from b2inst.evaluation.predictions import EvaluationError, Prediction, check_against
+from b2inst.evaluation.ground_truth import (
+    Annotations,
+    boundary_width,
+    by_pair,
+    code_of,
+    inner_boundary,
+    load_ground_truth,
+    touching_and_isolated,
+)
+from b2inst.evaluation.predictions import Prediction, check_against, ranked_by_class
 
 #: What is matched: masks, their boundaries, or boxes.
 Kind = Literal["segm", "boundary", "bbox"]
@@ -52,15 +56,12 @@ def evaluate(
     groups: bool = False,
     **options: Unpack[EvaluationOptions],
 ) -> Metrics:
-    """Compute mask, boundary and box AP in percent.
-
-    Warns if an image has more objects of a category than ``max_detections``.
+    """Compute mask, boundary and box AP in percent; warns of images with too many objects.
 
     Args:
         predictions: COCO results.
         annotations: COCO annotation file, or its content.
-        groups: Whether to evaluate also on the objects that touch another object and on those
-            that do not; the other objects are then ignored like crowds.
+        groups: Whether to evaluate touching and isolated objects too, each without the others.
         **options: See :class:`EvaluationOptions`.
 
     Returns:
@@ -98,9 +99,7 @@ def load_checked(predictions: list[Prediction], annotations: Annotations) -> COC
 def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
     """Warn if an image has more objects of a category than ``max_detections``."""
     objects = Counter(
-        (found["image_id"], found["category_id"])
-        for found in truth.dataset["annotations"]
-        if not found["iscrowd"]
+        (a["image_id"], a["category_id"]) for a in truth.dataset["annotations"] if not a["iscrowd"]
     )
     dense = len({image_id for (image_id, _), n in objects.items() if n > max_detections})
     if dense:
@@ -116,44 +115,14 @@ def run_evaluators(
     truth: COCO,
     predictions: list[Prediction],
     kinds: Collection[Kind],
-    *,
-    max_detections: int = 100,
-    boundary_pixels: int | None = None,
-    area_ranges: AreaRanges | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> dict[Kind, COCOeval_faster]:
-    """Run the evaluators of some kinds, in which images and categories are numbered from 1."""
-    if max_detections < 1:
-        raise EvaluationError(f"max_detections is {max_detections}; give at least 1")
-    ranges = {name: list(bounds) for name, bounds in (area_ranges or COCO_AREAS).items()}
-    numbered, results = _numbered(truth, predictions)
-    found: dict[Kind, COCOeval_faster] = {}
-    for kind in ("segm", "bbox"):
-        if kind in kinds or (kind == "segm" and "boundary" in kinds):
-            found[kind] = evaluator = COCOeval_faster(
-                numbered,
-                numbered.loadRes(results[kind]),
-                iouType=kind,
-                ranges=ranges,
-                print_function=lambda *_: None,
-            )
-            evaluator.params.maxDets = [max_detections]  # AP is taken at the last
-            evaluator.run()
-    if "boundary" in kinds:
-        overlaps = boundary_overlaps(found["segm"], boundary_pixels=boundary_pixels)
-        found["boundary"] = copy.copy(found["segm"])
-        found["boundary"].computeIoU = lambda *pair: overlaps[pair]
-        found["boundary"].run()
-    return {kind: found[kind] for kind in kinds}
+    """Run the evaluators of some kinds, in which images and categories are numbered from 1.
 
-
-def _numbered(
-    truth: COCO, predictions: list[Prediction]
-) -> tuple[COCO, dict[str, list[dict[str, Any]]]]:
-    """Number images and categories from 1, in ground truth and results of each IoU type.
-
-    The evaluator stores ids as floating-point numbers. Results for masks have no box, since areas
-    would be taken from it.
+    Masks are ranked by ``score``, boxes by ``class_score``: mask scoring does not change them.
     """
+    areas = options.get("area_ranges") or COCO_AREAS
+    # The evaluator stores ids as floating-point numbers.
     images, categories = (
         {key: number for number, key in enumerate(sorted(known), start=1)}
         for known in (truth.imgs, truth.cats)
@@ -166,12 +135,64 @@ def _numbered(
     numbered = COCO(
         {
             "images": [image | {"id": images[i]} for i, image in truth.imgs.items()],
-            "annotations": [found | ids(found) for found in truth.dataset["annotations"]],
+            "annotations": [a | ids(a) for a in truth.dataset["annotations"]],
             "categories": [category | {"id": categories[i]} for i, category in truth.cats.items()],
         }
     )
-    masks, boxes = [], []
-    for p in predictions:
-        masks.append({**ids(p), "segmentation": p["segmentation"], "score": p["score"]})
-        boxes.append({**ids(p), "bbox": p["bbox"], "score": p.get("class_score", p["score"])})
-    return numbered, {"segm": masks, "bbox": boxes}
+
+    def run(kind: Kind, results: list[dict[str, Any]]) -> COCOeval_faster:
+        evaluator = COCOeval_faster(
+            numbered,
+            numbered.loadRes(results),
+            iouType=kind,
+            ranges={name: list(bounds) for name, bounds in areas.items()},
+            print_function=lambda *_: None,
+        )
+        evaluator.params.maxDets = [options.get("max_detections", 100)]
+        evaluator.run()
+        return evaluator
+
+    found: dict[Kind, COCOeval_faster] = {}
+    if {"segm", "boundary"} & set(kinds):  # without boxes, from which areas would be taken
+        names = ("segmentation", "score")
+        found["segm"] = run("segm", [ids(p) | {n: p[n] for n in names} for p in predictions])
+    if "bbox" in kinds:
+        boxes = ranked_by_class(predictions)
+        found["bbox"] = run("bbox", [ids(p) | {n: p[n] for n in ("bbox", "score")} for p in boxes])
+    if "boundary" in kinds:
+        overlaps = boundary_overlaps(found["segm"], pixels=options.get("boundary_pixels"))
+        found["boundary"] = copy.copy(found["segm"])
+        found["boundary"].computeIoU = lambda *pair: overlaps[pair]
+        found["boundary"].run()
+    return {kind: found[kind] for kind in kinds}
+
+
+def boundary_overlaps(
+    masks: COCOeval_faster, *, pixels: int | None = None
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Compute the overlaps that boundary AP is based on from the evaluator of masks, after its run.
+
+    Detections (in descending order of score) × annotations by image and category: the mask IoU, or
+    for objects from a mask IoU of 0.5 on the boundary IoU (Cheng et al. 2021), if that is smaller.
+    The evaluator's own boundaries are one pixel narrower at some image sizes.
+    """
+    detections, annotations = (
+        by_pair(coco.dataset["annotations"]) for coco in (masks.cocoDt, masks.cocoGt)
+    )
+    overlaps = {pair: np.array(found) for pair, found in masks.ious.items()}
+    for pair, overlap in overlaps.items():
+        if not overlap.size:
+            continue
+        image, objects = masks.cocoGt.imgs[pair[0]], annotations[pair]
+        ranked = sorted(detections[pair], key=lambda d: -d["score"])
+        width = boundary_width(image["height"], image["width"], pixels=pixels)
+        near = (overlap >= 0.5) & [not a["iscrowd"] for a in objects]
+        found, true = (  # extracting boundaries is the most expensive step of the evaluation
+            {i: inner_boundary(code_of(records[i], image), width=width) for i in np.flatnonzero(of)}
+            for records, of in ((ranked, near.any(axis=1)), (objects, near.any(axis=0)))
+        )
+        for row, column in np.argwhere(near):
+            common = len(np.intersect1d(found[row], true[column], assume_unique=True))
+            iou = common / (len(found[row]) + len(true[column]) - common)
+            overlap[row, column] = min(overlap[row, column], iou)
+    return overlaps

@@ -1,8 +1,6 @@
 """Confidence intervals of AP differences: paired bootstrap over images, and training seeds.
 
-Each resample draws as many images as there are, with replacement, and both models are evaluated on
-it, so that the variation of the difference excludes the difficulty of the drawn images. AP is exact
-on each resample: an image drawn m times counts as m copies.
+AP is exact on each resample: an image drawn m times counts as m copies.
 """
 
 from __future__ import annotations
@@ -11,7 +9,8 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
+from pathlib import Path
 from typing import NamedTuple, Unpack
 
 import numpy as np
@@ -24,10 +23,17 @@ from b2inst.evaluation.average_precision import (
     EvaluationOptions,
     load_checked,
     run_evaluators,
+    warn_of_limit,
 )
-from b2inst.evaluation.ground_truth import GROUPS, Annotations, touching_and_isolated
+from b2inst.evaluation.ground_truth import (
+    GROUPS,
+    Annotations,
+    load_ground_truth,
+    touching_and_isolated,
+)
 from b2inst.evaluation.matches import match, weighted_precision
 from b2inst.evaluation.predictions import EvaluationError, Prediction
+from b2inst.evaluation.results import read_results
 
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 
@@ -39,6 +45,13 @@ _METRICS = {
     )
     if not group or kind != "bbox"  # the box of all ignored objects would cover the others
 }
+
+#: What ``compare`` compares.
+COMPARED = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    *("boundary_AP", "boundary_AP50", "boundary_AP75"),
+    *("box_AP", "box_AP50", "box_AP75"),
+)
 
 
 class Interval(NamedTuple):
@@ -57,11 +70,6 @@ class NoiseBand:
     images: Interval  #: over images, for the trained models
     seed_sd: float | None  #: sample standard deviation of the seeds' differences; None for one seed
 
-    @property
-    def inside(self) -> bool:
-        """Whether the difference is not statistically significant."""
-        return self.band.low <= 0 <= self.band.high
-
 
 def noise_band(
     runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], *, level: float = 0.95
@@ -69,12 +77,11 @@ def noise_band(
     """Compute the difference ``a - b`` of a metric over paired runs.
 
     Combines the percentile interval over images with Student's interval over the seeds'
-    differences: the distances from the mean are added as squares (Zou & Donner 2008, "Construction
-    of confidence limits about effect measures", Statistics in Medicine 27).
+    differences: the distances from the mean are added as squares (Zou & Donner 2008).
 
     Args:
         runs_a: Output of :func:`resample_ap` for each run of model a.
-        runs_b: The same for model b; the i-th runs of both were trained with the same seed.
+        runs_b: The same for model b, with seeds in the same order.
         level: Confidence level, in (0, 1).
 
     Returns:
@@ -85,9 +92,7 @@ def noise_band(
     """
     count = len(runs_a)
     if count != len(runs_b) or not count:
-        raise EvaluationError(
-            f"{count} and {len(runs_b)} runs to compare; give as many of each, one a seed"
-        )
+        raise EvaluationError(f"{count} and {len(runs_b)} runs to compare; give as many of each")
     resampled = np.mean(runs_a, axis=0) - np.mean(runs_b, axis=0)
     mean = float(resampled[0])
     if math.isnan(mean):
@@ -119,8 +124,7 @@ def resample_ap(
     Args:
         predictions: As for ``evaluate``.
         annotations: As for ``evaluate``.
-        metrics: Names of metrics as returned by ``evaluate``, such as "AP", "AP75", "APs",
-            "boundary_AP", "box_AP50" or "touching_boundary_AP".
+        metrics: Names of metrics as returned by ``evaluate``, such as "touching_boundary_AP".
         resamples: Number of resamples.
         seed: Random seed of the resamples.
         **options: As for ``evaluate``.
@@ -133,25 +137,19 @@ def resample_ap(
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
     if unknown := [metric for metric in metrics if metric not in _METRICS]:
-        raise EvaluationError(
-            f"unknown metric {unknown[0]!r}; known: {', '.join((*_THRESHOLDS, *AREAS))}, alone or "
-            "after 'boundary_' or 'box_', and those of masks and boundaries after 'touching_' or "
-            "'isolated_'"
-        )
+        raise EvaluationError(f"unknown metric {unknown[0]!r}; known: {', '.join(_METRICS)}")
     wanted = {metric: _METRICS[metric] for metric in metrics}
     truth = load_checked(predictions, annotations)
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
-    parts = {"": truth}
-    if any(group for group, *_ in wanted.values()):
-        parts |= touching_and_isolated(truth)
+    grouped = any(group for group, *_ in wanted.values())
     precision = {}
-    for group, part in parts.items():
+    for group, part in {"": truth, **(touching_and_isolated(truth) if grouped else {})}.items():
         needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
         evaluators = run_evaluators(part, predictions, {kind for kind, _ in needed}, **options)
         for kind, area in needed:
-            categories = match(evaluators[kind], area=ranges[area])
-            precision[group, kind, area] = weighted_precision(categories, weights)
+            matches = match(evaluators[kind], area=ranges[area])
+            precision[group, kind, area] = weighted_precision(matches, weights)
     return {
         metric: 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
         for metric, (group, kind, area, thresholds) in wanted.items()
@@ -160,7 +158,57 @@ def resample_ap(
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:
     """Return how often each image is drawn: (1 + resamples)×images, in the first row once each."""
-    generator = np.random.default_rng(seed)
-    draws = [generator.integers(images, size=images) for _ in range(resamples)]
-    drawn = [np.bincount(draw, minlength=images) for draw in draws]
-    return np.stack([np.ones(images, dtype=np.int64), *drawn]).astype(np.int32)
+    drawn = np.random.default_rng(seed).integers(images, size=(resamples, images))
+    rows = (np.arange(images), *drawn)
+    return np.stack([np.bincount(row, minlength=images) for row in rows]).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of two models, in percent, with one value per file."""
+
+    first: list[float]
+    second: list[float]
+    difference: NoiseBand | None  #: second minus first; None without ground truth
+
+
+def compare(
+    first: Sequence[Path],
+    second: Sequence[Path],
+    annotations: Annotations,
+    *,
+    metrics: Sequence[str] = COMPARED,
+    resamples: int = 1000,
+    **options: Unpack[EvaluationOptions],
+) -> dict[str, Comparison]:
+    """Compare two models on the same images, by metric.
+
+    Each has prediction files (see ``read_results``), one per training seed in the same order. An
+    EvaluationError of any of them is raised before any evaluation.
+    """
+    if len(first) != len(second):
+        both = f"{len(first)} and {len(second)}"
+        raise EvaluationError(f"{both} files to compare; give as many of each, one a seed")
+    truth = load_ground_truth(annotations)
+    warn_of_limit(truth, max_detections=options.get("max_detections", 100))
+    files = (*first, *second)  # read twice, since the detections of all may not fit in memory
+    images = {file: {record["image_id"] for record in read_results(file, truth)} for file in files}
+    for one, other in combinations(images, 2):
+        if images[one] and images[other] and not images[one] & images[other]:
+            raise EvaluationError(
+                f"{other}: has no image in common with {one}; predict both on the same images"
+            )
+
+    def resampled(file: Path) -> dict[str, np.ndarray]:
+        found = read_results(file, truth)
+        return resample_ap(found, truth, metrics=metrics, resamples=resamples, **options)
+
+    a, b = (list(map(resampled, files)) for files in (first, second))
+    return {
+        metric: Comparison(
+            first=[float(run[metric][0]) for run in a],
+            second=[float(run[metric][0]) for run in b],
+            difference=noise_band([run[metric] for run in b], [run[metric] for run in a]),
+        )
+        for metric in metrics
+    }

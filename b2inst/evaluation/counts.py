@@ -1,20 +1,14 @@
 """Metrics of label images, common in microscopy, computed from matched and unmatched objects.
 
-Detections above a score threshold become a label image, in which a pixel of several detections
-belongs to the one of the highest score; a detection without pixels is dropped. Detections and
-objects of a class are matched one to one: as many pairs as possible at an IoU threshold, then those
-of the largest IoUs. TP are the pairs, FP and FN the unmatched detections and objects, summed over
-images and classes; unmatched detections mostly in crowds are ignored.
-
-- DSB AP (2018 Data Science Bowl; Caicedo et al. 2019) is TP / (TP + FP + FN), averaged over the IoU
-  thresholds 0.5, 0.55, … 0.95.
-- PQ (Kirillov et al. 2019) is the sum of the pairs' IoUs / (TP + FP/2 + FN/2), at IoUs above 0.5.
+Detections above a score threshold become a label image, and are matched with the objects of their
+class one to one: as many pairs as possible at an IoU threshold, then those of the largest IoUs.
+docs/evaluation.md defines the metrics: DSB AP, and PQ, which counts IoUs above 0.5.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,8 +38,7 @@ class Counts:
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute ``dsb_AP``, ``dsb_AP50``, ``dsb_AP75``, ``dsb_AP90`` and ``PQ`` in percent.
 
-        B values each for ``weights``, B×I numbers of copies of the images; NaN without objects and
-        detections.
+        B values each for B×I numbers of copies of the images; NaN without objects and detections.
         """
         right = weights @ self.true_positive
         wrong = weights @ (self.false_positive + self.false_negative)
@@ -62,7 +55,7 @@ def count_matches(
 ) -> Counts:
     """Count matched and unmatched objects, and detections with scores from ``threshold`` on."""
     truth = load_checked(predictions, annotations)
-    return _count(list(_overlaps(truth, predictions)), len(truth.imgs), threshold)
+    return _count(_overlaps(truth, predictions), len(truth.imgs), threshold)
 
 
 def resample_counts(
@@ -88,7 +81,7 @@ def best_threshold(predictions: list[Prediction], annotations: Annotations) -> f
     Use other images than those that are reported.
     """
     truth = load_checked(predictions, annotations)
-    if all(found["iscrowd"] for found in truth.dataset["annotations"]):
+    if all(a["iscrowd"] for a in truth.dataset["annotations"]):
         raise EvaluationError("no object to choose a score threshold by; give images with some")
     overlaps, images = list(_overlaps(truth, predictions)), len(truth.imgs)
     once = np.ones((1, images), dtype=np.int64)
@@ -112,35 +105,33 @@ def _overlaps(truth: COCO, predictions: list[Prediction]) -> Iterator[_Overlap]:
     for record in sorted(predictions, key=lambda record: -record["score"]):
         by_image[record["image_id"]].append(record)
     for position, (image_id, image) in enumerate(sorted(truth.imgs.items())):
-        ranked = by_image[image_id]
+        ranked, annotations = by_image[image_id], truth.imgToAnns[image_id]
         labels = np.full((image["height"], image["width"]), len(ranked))  # rank; last: background
         for place in reversed(range(len(ranked))):
             window, mask = decode_window(code_of(ranked[place], image))
             labels[window][mask] = place
 
-        def histogram(found: np.ndarray, count: int = len(ranked)) -> np.ndarray:
+        def pixels(found: np.ndarray, count: int = len(ranked)) -> np.ndarray:
             return np.bincount(found.ravel(), minlength=count + 1)[:-1]
 
-        areas = histogram(labels)
+        areas = pixels(labels)
         scores = np.array([record["score"] for record in ranked], dtype=np.float64)
         classes = np.array([record["category_id"] for record in ranked], dtype=object)
-        annotations = truth.imgToAnns[image_id]
-        for category in {*classes, *(found["category_id"] for found in annotations)}:
+        for category in {*classes, *(a["category_id"] for a in annotations)}:
             ious, in_crowds = [np.zeros((0, len(ranked)))], np.zeros(labels.shape, dtype=bool)
-            for found in annotations:
-                if found["category_id"] == category:
-                    window, mask = decode_window(code_of(found, image))
-                    if found["iscrowd"]:
-                        in_crowds[window] |= mask
-                    else:
-                        shared = histogram(labels[window][mask])
-                        ious.append((shared / (areas + mask.sum() - shared))[None])
+            for found in (a for a in annotations if a["category_id"] == category):
+                window, mask = decode_window(code_of(found, image))
+                if found["iscrowd"]:
+                    in_crowds[window] |= mask
+                else:
+                    shared = pixels(labels[window][mask])
+                    ious.append((shared / (areas + mask.sum() - shared))[None])
             kept = (classes == category) & (areas > 0)
-            crowded = 2 * histogram(labels[in_crowds]) > areas
+            crowded = 2 * pixels(labels[in_crowds]) > areas
             yield _Overlap(position, scores[kept], crowded[kept], np.concatenate(ious)[:, kept].T)
 
 
-def _count(overlaps: list[_Overlap], images: int, threshold: float) -> Counts:
+def _count(overlaps: Iterable[_Overlap], images: int, threshold: float) -> Counts:
     right, wrong, missed = np.zeros((3, images, len(_THRESHOLDS)), dtype=np.int64)
     iou = np.zeros(images)
     for image, scores, crowded, ious in overlaps:

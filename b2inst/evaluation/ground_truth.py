@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ GROUPS = ("touching_", "isolated_")
 
 Window = tuple[slice, slice]  # rows and columns of an image
 
+_STEPS = 2  # to any of the 8 neighbours, between objects that touch
+
 
 def load_ground_truth(annotations: Annotations) -> COCO:
     """Read COCO ground truth for evaluation, with the same checks as for training.
@@ -37,11 +40,9 @@ def load_ground_truth(annotations: Annotations) -> COCO:
         index = annotations
     else:
         try:
-            index = CocoIndex.load(annotations, skip_bad=True)
+            index = CocoIndex.load(annotations)
         except DataError as error:
             raise EvaluationError(str(error)) from error
-        if index.skipped:
-            raise EvaluationError(f"{index.first_problem}; correct the annotations")
     if not index.images:
         raise EvaluationError(f"{index.annotation_file}: has no images to evaluate on")
     content = index.to_coco()
@@ -64,7 +65,7 @@ def code_of(record: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
 
 
 def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDArray[np.bool_]]:
-    """Decode a mask inside its bounding box, with a margin, only; also returns that window."""
+    """Decode a mask inside its bounding box, with a margin, only; returns that window first."""
     left, top, width, height = coco_mask.toBbox(code).astype(int).tolist()
     image_height, image_width = code["size"]
     window = (
@@ -74,44 +75,79 @@ def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDA
     return window, np.ascontiguousarray(coco_mask.decode(code)[window]).astype(bool)
 
 
-def touching(annotations: Annotations, *, distance: int = 2) -> set[int]:
-    """Find the objects that are close to another object of their image, of any category.
+def touching(annotations: Annotations) -> set[int]:
+    """Find the objects that overlap, adjoin or have one pixel between, of any category.
 
-    ``distance`` is in steps to any of the 8 neighbours; 0: they overlap; 1: or are adjacent; 2: or
-    have one pixel between. Returns ids as ``load_ground_truth`` numbers them, without crowds.
+    Returns ids as ``load_ground_truth`` numbers them, without crowds.
     """
     truth = load_ground_truth(annotations)
-    kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
+    kernel = np.ones((2 * _STEPS + 1, 2 * _STEPS + 1), dtype=np.uint8)
     found = set()
     for image_id, image in truth.imgs.items():
         near = np.zeros((image["height"], image["width"]), dtype=np.int32)  # objects close by
-        windows = {}
-        for one in truth.imgToAnns[image_id]:
-            if not one["iscrowd"]:
-                code = code_of(one, image)
-                windows[one["id"]] = window, mask = decode_window(code, margin=distance)
-                near[window] += cv2.dilate(mask.view(np.uint8), kernel).astype(np.int32)
+        objects = {
+            a["id"]: code_of(a, image) for a in truth.imgToAnns[image_id] if not a["iscrowd"]
+        }
+        windows = {i: decode_window(code, margin=_STEPS) for i, code in objects.items()}
+        for window, mask in windows.values():
+            near[window] += cv2.dilate(mask.view(np.uint8), kernel)
         # An object is close to its own pixels, so only a second one counts.
         found |= {i for i, (window, mask) in windows.items() if near[window][mask].max() > 1}
     return found
 
 
 def touching_and_isolated(truth: COCO) -> dict[str, COCO]:
-    """Return the ground truth of each of ``GROUPS``, in which the other objects are ignored."""
-    found = touching(truth)
-    others = {number for number, a in truth.anns.items() if not a["iscrowd"]} - found
-    return {group: _only(truth, ids) for group, ids in zip(GROUPS, (found, others), strict=True)}
+    """Return the ground truth of each of ``GROUPS``.
 
-
-def _only(truth: COCO, ids: set[int]) -> COCO:
-    """Ground truth of some objects; the others of an image and category become a single crowd.
-
-    A detection of two of them is thus ignored like a detection of one.
+    The other objects of an image and category are a single crowd in it, so that a detection of two
+    of them is ignored like a detection of one.
     """
-    annotations = truth.dataset["annotations"]
-    kept = [a for a in annotations if a["id"] in ids]
-    for (image_id, _), group in by_pair(a for a in annotations if a["id"] not in ids).items():
-        crowd = coco_mask.merge([code_of(found, truth.imgs[image_id]) for found in group])
-        box, area = coco_mask.toBbox(crowd).tolist(), float(coco_mask.area(crowd))
-        kept.append(group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1})
-    return COCO(truth.dataset | {"annotations": kept})
+    found, annotations = touching(truth), truth.dataset["annotations"]
+    others = {a["id"] for a in annotations if not a["iscrowd"]} - found
+    parts = {}
+    for name, ids in zip(GROUPS, (found, others), strict=True):
+        kept = [a for a in annotations if a["id"] in ids]
+        for (image_id, _), group in by_pair(a for a in annotations if a["id"] not in ids).items():
+            crowd = coco_mask.merge([code_of(a, truth.imgs[image_id]) for a in group])
+            box, area = coco_mask.toBbox(crowd).tolist(), float(coco_mask.area(crowd))
+            kept.append(group[0] | {"segmentation": crowd, "bbox": box, "area": area, "iscrowd": 1})
+        parts[name] = COCO(truth.dataset | {"annotations": kept})
+    return parts
+
+
+def swallowed_share(annotations: Annotations, *, boundary_pixels: int | None = None) -> float:
+    """Compute the share of objects whose boundary is the entire mask, in [0, 1].
+
+    For such masks boundary IoU equals mask IoU.
+
+    Args:
+        annotations: COCO annotation file, or its content.
+        boundary_pixels: Width of the boundary in pixels (default: 2 % of the image diagonal).
+    """
+    truth = load_ground_truth(annotations)
+    swallowed = []
+    for image_id, image in truth.imgs.items():
+        width = boundary_width(image["height"], image["width"], pixels=boundary_pixels)
+        codes = [code_of(a, image) for a in truth.imgToAnns[image_id] if not a["iscrowd"]]
+        swallowed += [len(inner_boundary(c, width=width)) == coco_mask.area(c) for c in codes]
+    return sum(swallowed) / max(len(swallowed), 1)
+
+
+def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int:
+    """Return the width of mask boundaries in pixels: ``pixels``, or 2 % of the image diagonal.
+
+    Halves are rounded to the even neighbour as in the authors' code: 3.5 and 4.5 both become 4.
+    """
+    return pixels or max(1, round(0.02 * math.hypot(height, width)))
+
+
+def inner_boundary(code: dict[str, Any], *, width: int) -> NDArray[np.int64]:
+    """Find the pixels of a mask within ``width`` pixels of its contour or the image border.
+
+    Returns ascending indices into the row-major image.
+    """
+    window, mask = decode_window(code)
+    kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
+    core = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    rows, columns = np.nonzero(mask & (core == 0))
+    return (rows + window[0].start) * code["size"][1] + columns + window[1].start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,8 @@ def write_predictions(
             the ``Instances`` of each. One with an ``oracle`` is given the annotated masks.
         index: Images, and the COCO category id of each label.
         path: Prediction file to write; it appears when all images are done.
-        batch_size: Number of images predicted together. Only consecutive images of equal size are
-            batched, so that none is padded and results depend on the batch size by rounding only.
+        batch_size: Number of images predicted together, consecutive ones of equal size only: none
+            is padded, and results depend on the batch size by rounding only.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -60,13 +60,19 @@ def write_predictions(
     def predicted() -> Iterator[list[tuple[ImageRecord, Instances]]]:
         images = eval_images(index.subset(image.id for batch in own for image in batch))
         for batch in own:
-            found = _predict(model, list(islice(images, len(batch))), index)
+            pixels = [image for _, image in islice(images, len(batch))]
+            if batch and getattr(model, "oracle", None) is not None:
+                found = model.predict_with_truth(pixels, [_true_masks(index, i) for i in batch])
+            else:
+                found = model.predict(pixels) if batch else []
             yield list(zip(batch, found, strict=True))
 
     def encoded(found: list[tuple[ImageRecord, Instances]]) -> list[Prediction]:
-        ids = index.category_ids
-        records = (to_records(image.id, one, ids, file=image.path) for image, one in found)
-        return [record for of_image in records for record in of_image]
+        return [
+            record
+            for image, one in found
+            for record in to_records(image.id, one, index.category_ids, file=image.path)
+        ]
 
     def records() -> Iterator[Prediction]:
         hidden = not progress or rank > 0
@@ -106,15 +112,6 @@ def check_classes(model: Segmenter, index: CocoIndex) -> None:
             f"{file}: category {place} is {theirs[place]!r} here and {ours[place]!r} in the model "
             f"({count} in all); give data of the same categories"
         )
-
-
-def _predict(
-    model: Any, batch: list[tuple[ImageRecord, Any]], index: CocoIndex
-) -> Sequence[Instances]:
-    images = [image for _, image in batch]
-    if images and getattr(model, "oracle", None) is not None:
-        return model.predict_with_truth(images, [_true_masks(index, image) for image, _ in batch])
-    return model.predict(images) if images else []
 
 
 def _true_masks(index: CocoIndex, image: ImageRecord) -> Tensor:

@@ -1,7 +1,6 @@
 """COCO's matching of detections and annotations, and AP on weighted images.
 
-Resampled images need no new matching, only other weights. The IoUs come from the evaluator; COCO's
-greedy assignment is repeated here because the evaluator does not return its own.
+COCO's greedy assignment is repeated here because the evaluator does not return its own.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ class CategoryMatches:
 def match(
     evaluator: COCOeval_faster, *, area: tuple[float, float] = (0, 1e10)
 ) -> list[CategoryMatches]:
-    """Match detections to annotations of an area range, by COCO's rules.
+    """Match detections to annotations of an area range, in each category that has some.
 
-    Returns the categories with annotations in the range; images are in ascending order of id.
+    Images are in ascending order of id.
     """
-    truth = evaluator.cocoGt
+    truth, most = evaluator.cocoGt, evaluator.params.maxDets[-1]
     annotations, detections = (
         by_pair(coco.dataset["annotations"]) for coco in (truth, evaluator.cocoDt)
     )
@@ -50,17 +49,15 @@ def match(
         empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
         parts = [(np.zeros(0, dtype=np.int64), np.zeros(0), empty, empty)]
         for position, image in enumerate(sorted(truth.imgs)):
-            own = annotations.get((image, category), [])
-            crowd = np.array([bool(found["iscrowd"]) for found in own], dtype=bool)
+            own = annotations[image, category]
+            crowd = np.array([bool(a["iscrowd"]) for a in own], dtype=bool)
             ignore = crowd | _outside(own, area)
             positives[position] = np.count_nonzero(~ignore)
-            ranked = sorted(detections.get((image, category), []), key=lambda d: -d["score"])
-            ranked = ranked[: evaluator.params.maxDets[-1]]
-            if ranked:
+            if ranked := sorted(detections[image, category], key=lambda d: -d["score"])[:most]:
                 overlap = np.asarray(evaluator.ious[image, category], dtype=np.float64)
                 overlap = overlap.reshape(len(ranked), len(own))
-                scores = np.array([found["score"] for found in ranked], dtype=np.float64)
                 matches = _assign(overlap, crowd, ignore, _outside(ranked, area))
+                scores = np.array([d["score"] for d in ranked], dtype=np.float64)
                 parts.append((np.full(len(ranked), position), scores, *matches))
         if positives.any():
             images, scores, right, ignored = (
@@ -77,10 +74,9 @@ def match(
 def _assign(
     overlap: np.ndarray, crowd: np.ndarray, ignore: np.ndarray, outside: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find true positives and ignored detections, T×N, by ``overlap``, N×M in order of score.
+    """True positives and ignored detections, T×N, by ``overlap``, N×M in order of score.
 
-    ``crowd`` and ``ignore`` are M annotations that may match several detections or do not count,
-    ``outside`` N detections to ignore if unmatched.
+    M annotations are of a ``crowd`` or do not count; ``outside`` ones of N are ignored if free.
     """
     true_positive = np.zeros((len(IOU_THRESHOLDS), len(overlap)), dtype=bool)
     ignored = np.repeat(outside[None], len(IOU_THRESHOLDS), axis=0)
@@ -113,8 +109,7 @@ def weighted_precision(categories: list[CategoryMatches], weights: np.ndarray) -
     present = np.zeros(len(weights), dtype=np.int64)
     for category in categories:
         step = max(1, _CELLS // max(1, len(category.image)))
-        for start in range(0, len(weights), step):
-            rows = slice(start, start + step)
+        for rows in (slice(i, i + step) for i in range(0, len(weights), step)):
             positives = weights[rows] @ category.positives
             total[rows] += _category_precision(category, weights[rows], positives)
             present[rows] += positives > 0
@@ -135,8 +130,6 @@ def _category_precision(
     result = np.zeros((len(weights), len(IOU_THRESHOLDS)))
     for t, true_positive in enumerate(category.true_positive):
         hits, skipped = np.flatnonzero(true_positive), np.flatnonzero(category.ignored[t])
-        if not len(hits):
-            continue
         found = np.cumsum(copies[:, hits], axis=1, dtype=np.int32)  # B×(true positives)
         passed = np.pad(np.cumsum(copies[:, skipped], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
         counted = seen[:, hits] - passed[:, np.searchsorted(skipped, hits)]

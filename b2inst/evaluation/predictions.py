@@ -1,8 +1,4 @@
-"""Prediction files: COCO results, one JSON object per line, gzipped (``predictions.jsonl.gz``).
-
-Masks are encoded as soon as an image is done, so memory does not grow with the number of images,
-and a file can be evaluated again without inference.
-"""
+"""Prediction files: COCO results, one JSON object per line, gzipped (``predictions.jsonl.gz``)."""
 
 from __future__ import annotations
 
@@ -20,7 +16,6 @@ from b2inst.data.files import replacing
 
 if TYPE_CHECKING:  # files are read without PyTorch
     from faster_coco_eval import COCO
-    from torch import Tensor
 
     from b2inst.structures import Instances
 
@@ -88,9 +83,11 @@ def to_records(
     from b2inst.ops.masks import encode_rle
 
     boxes = box_convert(instances.boxes.detach().double().cpu(), "xyxy", "xywh").tolist()
-    names = ("score", "class_score", "iou_score", "boundary_score")
-    predicted = {name: getattr(instances, f"{name}s") for name in names}
-    scores = {n: _float32_digits(values) for n, values in predicted.items() if values is not None}
+    scores = {}
+    for name in ("score", "class_score", "iou_score", "boundary_score"):
+        if (values := getattr(instances, f"{name}s")) is not None:
+            # Nine digits distinguish all float32 values.
+            scores[name] = [float(f"{v:.9g}") for v in values.detach().float().cpu().tolist()]
     codes = encode_rle(instances.masks)
     records = []
     for i, label in enumerate(instances.labels.tolist()):
@@ -109,11 +106,6 @@ def to_records(
     return records
 
 
-def _float32_digits(values: Tensor) -> list[float]:
-    """Round to nine digits, which distinguish all float32 values."""
-    return [float(f"{value:.9g}") for value in values.detach().float().cpu().tolist()]
-
-
 def read_predictions(path: str | Path) -> list[Prediction]:
     """Read all detections of a prediction file; an EvaluationError names file and line."""
     return list(iterate_predictions(path))
@@ -121,8 +113,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
 def iterate_predictions(path: str | Path) -> Iterator[Prediction]:
     """Read a prediction file one detection at a time."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise EvaluationError(f"{path}: no such prediction file; predict again")
     where = f"{path} line 1"
     try:
@@ -200,13 +191,9 @@ def check_record(record: Any, where: str) -> None:
         _DETECTION.validate_python(record)
     except ValidationError as error:
         first = error.errors()[0]
-        kind, message = first["type"], first["msg"][0].lower() + first["msg"][1:]
-        if not first["loc"]:
-            problem = f"{record!r:.40} is not a detection"
-        elif kind == "missing" and len(first["loc"]) == 1:
-            problem = f"has no {first['loc'][0]}"
-        else:
-            field = first["loc"][0]
-            problem = f"{field} is {record[field]!r:.60}: {message}"
-        remedy = _REMEDIES.get(kind, "predict again")
+        field = ".".join(map(str, first["loc"])) or "the detection"
+        problem = f"has no {field}"
+        if first["type"] != "missing":
+            problem = f"{field} is {first['input']!r:.60}: {first['msg'].lower()}"
+        remedy = _REMEDIES.get(first["type"], "predict again")
         raise EvaluationError(f"{where}: {problem}; {remedy}") from None

@@ -1,4 +1,4 @@
-"""Prediction files written by any tool."""
+"""Prediction files of other tools: reading them, and writing those of COCO's server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import gzip
 import json
 import zlib
 from collections import Counter, defaultdict
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from faster_coco_eval import COCO
 from pycocotools import mask as coco_mask
 
+from b2inst.data import CocoIndex, verify_images
 from b2inst.data.coco_reader import whole_number
+from b2inst.data.files import replacing
 from b2inst.data.segmentation import read_segmentation
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
@@ -21,25 +23,24 @@ from b2inst.evaluation.predictions import (
     check_against,
     check_ids,
     check_record,
+    iterate_predictions,
     read_predictions,
 )
 
 #: Suffixes of prediction files.
 SUFFIXES = (".json", ".json.gz", ".jsonl.gz")
 
+#: Fields COCO's server reads. Not the box: if given, APs, APm and APl would go by its area instead
+#: of the mask's.
+_SERVER_FIELDS = ("image_id", "category_id", "score", "segmentation")
+
 
 def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]:
     """Read the detections of a file and check them against their ground truth.
 
-    Three formats are supported; the last two may be gzipped:
-
-    - ours, ``….jsonl.gz`` (see ``predictions``)
-    - COCO results: a JSON list of detections
-    - a COCO annotation file whose annotations have a ``score``, as written by ``b2inst predict``.
-      Since such a file numbers images and categories by itself, they are identified by name.
-
-    Masks may be polygons or run lengths, compressed or not. A missing box is computed from the
-    mask. An EvaluationError names file and detection.
+    It is a ``….jsonl.gz`` of ours, COCO results, or a COCO annotation file with scores, whose ids
+    are its own, so that images and categories are identified by name (docs/evaluation.md). An
+    EvaluationError names file and detection.
     """
     path, truth = Path(path), load_ground_truth(annotations)
     if path.name.endswith(".jsonl.gz"):
@@ -100,18 +101,14 @@ def _ids_by_name(names: dict[int, str], true_names: dict[int, str]) -> dict[int,
     known: defaultdict[Any, set[int]] = defaultdict(set)
     for number, name in true_names.items():
         known[name].add(number)
-        known["", _without_folders(name)].add(number)
+        known["", PureWindowsPath(name).name].add(number)  # takes both / and \
     found: dict[int, int] = {}
     for number, name in names.items():
-        same = known.get(name) or known.get(("", _without_folders(name)), set())
+        same = known.get(name) or known["", PureWindowsPath(name).name]
         if number in same or len(same) == 1:
             found[number] = number if number in same else min(same)
     often = Counter(found.values())
     return {number: other for number, other in found.items() if often[other] == 1}
-
-
-def _without_folders(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
@@ -127,15 +124,42 @@ def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
                 "the annotation file"
             )
     check_ids(found, where, truth)
-    image = truth.imgs[found["image_id"]]
-    height, width = image["height"], image["width"]
     if record.get("segmentation") is None:
         raise EvaluationError(f"{where}: has no segmentation; give masks, boxes are not enough")
+    image = truth.imgs[found["image_id"]]
+    size = (image["height"], image["width"])
     try:
-        code = read_segmentation(record["segmentation"], height, width, lambda note: None)
+        code = read_segmentation(record["segmentation"], *size, lambda note: None)
     except ValueError as error:
         raise EvaluationError(f"{where} {error}") from None
-    found["segmentation"] = {"size": [height, width], "counts": code["counts"].decode()}
+    found["segmentation"] = {"size": list(size), "counts": code["counts"].decode()}
     found["bbox"] = record.get("bbox") or coco_mask.toBbox(code).tolist()
     check_record(found, where)
     return found
+
+
+def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> CocoIndex:
+    """Load the images of a file such as ``image_info_test-dev2017.json``, without annotations.
+
+    With ``skip_bad``, images that are missing or cannot be read are left out.
+    """
+    index = CocoIndex.load(image_info, images, annotated=False, skip_bad=skip_bad)
+    return verify_images(index, skip_bad=True) if skip_bad else index
+
+
+def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
+    """Return ``out/detections_<split>_<name>_results.json``, the name the server expects."""
+    split = image_info.stem.removeprefix("image_info_").removeprefix("instances_")
+    return out / f"detections_{split}_{name}_results.json"
+
+
+def write_submission(predictions: Path, image_info: Path, out: Path, *, name: str) -> Path:
+    """Write a prediction file as COCO's server takes it, if zipped; returns its path."""
+    path = submission_path(image_info, out, name=name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        for i, record in enumerate(iterate_predictions(predictions)):
+            file.write(",\n" if i else "[\n")
+            json.dump({key: record[key] for key in _SERVER_FIELDS}, file, separators=(",", ":"))
+        file.write("\n]\n" if file.tell() else "[]\n")
+    return path

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from b2inst.experiments.specs.workspace import Workspace as Workspace
     from b2inst.experiments.tables.notebook import execute as execute
     from b2inst.experiments.tables.rendering import to_csv as to_csv
-    from b2inst.experiments.tables.rendering import to_frame as to_frame
     from b2inst.experiments.tables.rendering import to_latex as to_latex
     from b2inst.experiments.tables.rendering import to_markdown as to_markdown
     from b2inst.experiments.tables.rendering import to_text as to_text

@@ -17,8 +17,7 @@ from command_line import error as _error
 from b2inst import evaluation
 from b2inst.cli.evaluation import comparison_text
 from b2inst.data import SCENE_CLASSES, write_scenes
-from b2inst.evaluation.bootstrap import noise_band
-from b2inst.evaluation.compare import Comparison
+from b2inst.evaluation.bootstrap import Comparison, noise_band
 from b2inst.models import create_model
 from b2inst.weights import save_model
 

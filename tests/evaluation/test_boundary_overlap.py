@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from b2inst.evaluation import EvaluationError
-from b2inst.evaluation.average_precision import load_checked, run_evaluators
-from b2inst.evaluation.boundary_overlap import (
-    boundary_overlaps,
-    boundary_width,
-    inner_boundary,
-    swallowed_share,
-)
+from b2inst.evaluation.average_precision import boundary_overlaps, load_checked, run_evaluators
+from b2inst.evaluation.ground_truth import boundary_width, inner_boundary, swallowed_share
 
 from .conftest import SIZE, annotation, dataset, prediction, random_pair, rle
 
@@ -76,7 +70,7 @@ def test_overlaps_at_sizes_where_the_width_is_a_matter_of_rounding(size: tuple[i
 def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(pixels: int | None) -> None:
     truth, predictions = random_pair(3, images=20, crowds=0.2)
     masks = run_evaluators(load_checked(predictions, truth), predictions, ["segm"])["segm"]
-    found = boundary_overlaps(masks, boundary_pixels=pixels)
+    found = boundary_overlaps(masks, pixels=pixels)
     assert found.keys() == masks.ious.keys()
     width = pixels or int(np.rint(0.02 * np.hypot(*SIZE)))
     boundaries: dict[str, np.ndarray] = {}
@@ -111,13 +105,6 @@ def test_boundary_iou_where_masks_can_match_and_mask_iou_elsewhere(pixels: int |
             assert overlap[row, column] == expected
         smaller += (overlap < of_masks).sum()
     assert smaller > 10, "boundary IoUs were the smaller ones somewhere"
-
-
-def test_a_width_below_a_pixel_is_refused() -> None:
-    truth, predictions = random_pair(3, images=5)
-    masks = run_evaluators(load_checked(predictions, truth), predictions, ["segm"])["segm"]
-    with pytest.raises(EvaluationError, match="boundary_pixels is 0; give at least 1"):
-        boundary_overlaps(masks, boundary_pixels=0)
 
 
 def test_the_share_of_objects_that_their_boundary_swallows() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from b2inst.evaluation import EvaluationError, Prediction, evaluate, noise_band, resample_ap
-from b2inst.evaluation.compare import METRICS, compare
+from b2inst.evaluation.bootstrap import COMPARED, compare
 
 from .conftest import random_pair
 
@@ -38,7 +38,7 @@ def files(tmp_path: Path) -> Files:
 def test_one_file_of_each(files: Files) -> None:
     truth, models, paths, annotations = files
     found = compare([paths["a0"]], [paths["b0"]], annotations, resamples=30)
-    assert tuple(found) == METRICS
+    assert tuple(found) == COMPARED
     a, b = evaluate(models["a0"], truth), evaluate(models["b0"], truth)
     for metric, one in found.items():
         if a[metric] is None:

@@ -139,11 +139,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     [
         ("scores", float("nan"), r"image 4, detection 1: score is nan: .* finite .* diverged"),
         ("class_scores", float("inf"), r"detection 1: class_score is inf: .* finite"),
-        ("boxes", float("nan"), r"detection 1: bbox is .* finite"),
+        ("boxes", float("nan"), r"detection 1: bbox.0 is nan: .* finite"),
         (
             "boxes",
             torch.tensor([9.0, 2.0, 5.0, 7.0]),
-            r"detection 1: bbox is \[9.0, 2.0, -4.0, 5.0\]",
+            r"detection 1: bbox.2 is -4.0: ",
         ),
         ("labels", 3, r"label 3 has no category"),
     ],
@@ -172,13 +172,13 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
         reading(lines[0], "{", lines[2])
     with pytest.raises(EvaluationError, match=r"p\.jsonl\.gz line 3: has no image_id"):
         reading(lines[0], lines[1], "{}")
-    with pytest.raises(EvaluationError, match=r"line 1: .* is not a detection"):
+    with pytest.raises(EvaluationError, match=r"line 1: the detection is \[\]: .* dictionary"):
         reading("[]")
     nan = json.dumps(json.loads(lines[0]) | {"score": float("nan")})
     with pytest.raises(EvaluationError, match=r"line 2: score is nan: .* finite"):
         reading(lines[1], nan)
     negative = json.dumps(json.loads(lines[0]) | {"bbox": [1, 2, -3, 4]})
-    with pytest.raises(EvaluationError, match=r"line 1: bbox is .* write x y w h"):
+    with pytest.raises(EvaluationError, match=r"line 1: bbox.2 is -3: .* write x y w h"):
         reading(negative)
 
 
@@ -201,7 +201,7 @@ def test_damaged_files_are_reported(tmp_path: Path) -> None:
         ({"image_id": 999}, r"prediction 3: image_id 999 is not in the annotation file"),
         ({"category_id": 1}, r"prediction 3: category_id 1 is not in the annotation file"),
         ({"segmentation": {"size": [96, 72], "counts": "0"}}, r"prediction 3: its mask is 96×72"),
-        ({"bbox": [0, 0, float("nan"), 1]}, r"prediction 3: bbox is .* finite"),
+        ({"bbox": [0, 0, float("nan"), 1]}, r"prediction 3: bbox.2 is nan: .* finite"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, r"prediction 3: segmentation is .* dictionary"),
     ],
 )

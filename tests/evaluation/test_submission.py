@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from b2inst.data import DataError
 from b2inst.evaluation import write_predictions
-from b2inst.evaluation.submission import image_index, write_submission
+from b2inst.evaluation.results import image_index, write_submission
 from b2inst.structures import Instances
 
 CATEGORIES = [{"id": 7, "name": "gear"}, {"id": 3, "name": "star"}]

@@ -25,35 +25,31 @@ def box(left: int, top: int, side: int = 8) -> np.ndarray:
     return mask
 
 
-def close(masks: list[np.ndarray], distance: int) -> set[int]:
-    """Numbers from 1 of the masks with another one in that chessboard distance."""
+def close(masks: list[np.ndarray]) -> set[int]:
+    """Numbers from 1 of the masks with another one in a chessboard distance of 2."""
     away = [ndimage.distance_transform_cdt(~mask, metric="chessboard") for mask in masks]
     return {
         i + 1
         for i, mask in enumerate(masks)
-        if any((away[j][mask] <= distance).any() for j in range(len(masks)) if j != i)
+        if any((away[j][mask] <= 2).any() for j in range(len(masks)) if j != i)
     }
 
 
 @pytest.mark.parametrize(
-    ("left", "top", "least"),
+    ("left", "top", "touch"),
     [
-        (15, 10, 0),  # overlap by a column
-        (18, 10, 1),  # side by side
-        (18, 18, 1),  # corner to corner
-        (19, 10, 2),  # a column between
-        (19, 19, 2),  # a diagonal pixel between
-        (19, 20, 3),
-        (20, 10, 3),
+        (15, 10, True),  # overlap by a column
+        (18, 10, True),  # side by side
+        (18, 18, True),  # corner to corner
+        (19, 10, True),  # a column between
+        (19, 19, True),  # a diagonal pixel between
+        (19, 20, False),
+        (20, 10, False),
     ],
 )
-def test_two_squares(left: int, top: int, least: int) -> None:
+def test_two_squares(left: int, top: int, touch: bool) -> None:
     annotations = [annotation(1, 10, 2, box(10, 10)), annotation(2, 10, 7, box(left, top))]
-    truth = dataset(annotations, images=1)
-    for distance in range(5):
-        expected = {1, 2} if distance >= least else set()
-        assert touching(truth, distance=distance) == expected
-    assert touching(truth) == (expected if least <= 2 else set())
+    assert touching(dataset(annotations, images=1)) == ({1, 2} if touch else set())
 
 
 def test_crowds_and_other_images_are_not_touched() -> None:
@@ -63,12 +59,12 @@ def test_crowds_and_other_images_are_not_touched() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(0, 4))
-def test_equals_distances_between_all_pairs(seed: int, count: int, distance: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_equals_distances_between_all_pairs(seed: int, count: int) -> None:
     generator = np.random.default_rng(seed)
     masks = [ellipse(generator) for _ in range(count)]
     truth = dataset([annotation(i + 1, 10, 2, m) for i, m in enumerate(masks)], images=1)
-    assert touching(truth, distance=distance) == close(masks, distance)
+    assert touching(truth) == close(masks)
 
 
 def groups_of(truth: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -78,7 +74,7 @@ def groups_of(truth: dict[str, Any]) -> dict[str, dict[str, Any]]:
         own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         masks = {a["id"]: coco_mask.decode(a["segmentation"]).astype(bool) for a in own}
         objects = [a["id"] for a in own if not a["iscrowd"]]
-        ids = {objects[i - 1] for i in close([masks[number] for number in objects], 2)}
+        ids = {objects[i - 1] for i in close([masks[number] for number in objects])}
         for group, chosen in (("touching_", ids), ("isolated_", set(objects) - ids)):
             parts[group] += [a for a in own if a["id"] in chosen]
             for category in (2, 3, 7):
@@ -135,7 +131,7 @@ def test_a_group_without_objects_has_no_ap() -> None:
     assert np.isnan(
         resample_ap(found, truth, metrics=["touching_AP"], resamples=2)["touching_AP"]
     ).all()
-    with pytest.raises(EvaluationError, match="boundaries after 'touching_' or 'isolated_'"):
+    with pytest.raises(EvaluationError, match="unknown metric 'touching_box_AP'"):
         resample_ap(found, truth, metrics=["touching_box_AP"])
 
 

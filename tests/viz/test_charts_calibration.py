@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from b2inst.evaluation.score_quality import calibration
-from b2inst.experiments.tables.score_quality import RowQuality
+from b2inst.experiments.tables.score_quality import RowQuality, calibration
 from b2inst.viz.charts import calibration_figure
 from b2inst.viz.figure import ROW_COLOURS
 

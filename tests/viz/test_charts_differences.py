@@ -11,8 +11,8 @@ from b2inst.viz.charts import contrasts_figure, differences_figure
 def _result() -> TableResult:
     delta: dict[str, Any] = {
         "AP": {"mean": 2.0, "ci95": (1.5, 2.5), "band95": (1.0, 3.0), "base": "a"},
-        "box_AP": {"mean": 0.5, "ci95": (-1.0, 2.0), "base": "a"},
-        "FPS": {"mean": -5.0, "ci95": (-6.0, -4.0), "base": "a"},
+        "box_AP": {"mean": 0.5, "band95": (-1.0, 2.0), "base": "a", "inside_noise": True},
+        "FPS": {"mean": -5.0, "band95": (-6.0, -4.0), "base": "a"},
     }
     rows: list[dict[str, Any]] = [
         {"name": "a", "paper": {"AP": 28.1}, "status": "run"},
@@ -58,7 +58,7 @@ def test_contrasts_have_a_line_per_question() -> None:
         {"asks": "Does b help?", "row": "b", "base": "a"},
         {"asks": "Does c help?", "row": "c", "base": "a"},  # not run
     ]
-    by_class = {"class_AP": {"mean": 0.5, "ci95": (-1.0, 2.0), "base": "a"}}
+    by_class = {"class_AP": result.rows[1].delta["box_AP"].model_dump()}
     contrasts[0]["delta"] = {"AP": result.rows[1].delta["AP"].model_dump(), **by_class}
     content = result.model_dump() | {"contrasts": contrasts, "columns": ["AP", "class_AP"]}
     (axis,) = contrasts_figure(TableResult.model_validate(content)).axes  # no boundary AP

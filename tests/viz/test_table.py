@@ -121,7 +121,6 @@ def test_differences_and_costs(figures: TableFigures) -> None:
         split="test",
         workspace=figures.workspace,
         device="cpu",
-        progress=False,
     )
     width, height = size(figures.stages())
     assert width > height

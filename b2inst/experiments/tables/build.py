@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation.bootstrap import noise_band
+from b2inst.evaluation import noise_band
+from b2inst.experiments import Profile, Run, RunError, RunSpec, SplitName, TableSpec, Workspace
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.measuring import RESAMPLES
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.runner import is_complete
-from b2inst.experiments.runs.store import Run, open_run, write_json
-from b2inst.experiments.specs.data_spec import SplitName
-from b2inst.experiments.specs.errors import RunError
-from b2inst.experiments.specs.profile import Profile
-from b2inst.experiments.specs.run_spec import RunSpec
-from b2inst.experiments.specs.table_spec import Row, TableSpec
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.runs.store import open_run, write_json
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import (
     ContrastResult,
@@ -26,9 +21,6 @@ from b2inst.experiments.tables.table_result import (
     ResultRow,
     TableResult,
 )
-
-#: The complete runs of each row, by seed.
-Done = Mapping[str, Mapping[int, Run]]
 
 
 def build_table(
@@ -50,7 +42,7 @@ def build_table(
         split: The split that they were evaluated on.
         speed: What the columns of costs show; without it they are empty.
     """
-    done: Done = {
+    done = {
         name: {
             spec.seed: run
             for spec in row_specs
@@ -59,12 +51,32 @@ def build_table(
         for name, row_specs in specs.items()
     }
     label = profile.data.split_label(split)
+    rows = []
+    for row in table.rows:
+        runs, base = done.get(row.name, {}), table.bases.get(row.name)
+        measured = [(run.metrics(label) or {})["metrics"] for run in runs.values()]
+        ours = {c: Measured.of(found.get(c) for found in measured) for c in table.columns}
+        delta = {} if base is None else _differences(table, done, label, row.name, base)
+        if speed is not None and runs:
+            ours |= speed.costs(row.name)
+        if speed is not None and base is not None and delta:
+            delta |= speed.differences(row.name, base)
+        entry = ResultRow(
+            **row.model_dump(include={"name", "group", "setting", "origin"}),
+            paper=row.paper | ({} if row.source is None else {"source": row.source}),
+            ours=ours if runs else {},
+            delta=delta,
+            runs=[run.hash for run in runs.values()],
+            base=base,
+            status="published only" if row.model is None else "run" if runs else "not run",
+        )
+        rows.append(entry)
     return TableResult(
         table=table.name,
         profile=profile.name,
         split=None if split == profile.data.report_split else split,
         columns=list(table.columns),
-        rows=[_row(table, row, done, label, speed) for row in table.rows],
+        rows=rows,
         contrasts=[
             ContrastResult(**c.model_dump(), delta=_differences(table, done, label, c.row, c.base))
             for c in table.contrasts
@@ -112,69 +124,52 @@ def evaluated_split(result: TableResult, run: Run, workspace: Workspace) -> Coco
     return load_split(data, result.split or data.report_split, workspace.data)
 
 
-def _row(table: TableSpec, row: Row, done: Done, label: str, speed: TableSpeed | None) -> ResultRow:
-    runs, base = done.get(row.name, {}), table.bases.get(row.name)
-    measured = [(run.metrics(label) or {})["metrics"] for run in runs.values()]
-    ours = {c: Measured.of(found.get(c) for found in measured) for c in table.columns}
-    delta = {} if base is None else _differences(table, done, label, row.name, base)
-    if speed is not None and runs:
-        ours |= {column: speed.costs(row.name)[column] for column in table.costs}
-    if speed is not None and base is not None and delta:
-        delta |= {column: speed.differences(row.name, base)[column] for column in table.costs}
-    source = {} if row.source is None else {"source": row.source}
-    return ResultRow(
-        name=row.name,
-        paper={**row.paper, **source},
-        ours=ours if runs else {},
-        delta=delta,
-        runs=[run.hash for run in runs.values()],
-        base=base,
-        status="published only" if row.model is None else "run" if runs else "not run",
-        group=row.group,
-        setting=row.setting,
-        origin=row.origin,
-    )
-
-
 def _differences(
-    table: TableSpec, done: Done, label: str, row: str, base: str
+    table: TableSpec, done: Mapping[str, Mapping[int, Run]], label: str, row: str, base: str
 ) -> dict[str, Difference]:
     """The metrics of a row minus those of another, over the seeds both have."""
     runs, others = done.get(row, {}), done.get(base, {})
-    seeds = [seed for seed in runs if seed in others]
-    ours = [runs[seed].resampled(label) for seed in seeds]
-    theirs = [others[seed].resampled(label) for seed in seeds]
+    pairs = [
+        (runs[seed].resampled(label), others[seed].resampled(label))
+        for seed in runs
+        if seed in others
+    ]
     differences = {}
-    for column in table.metrics if seeds else ():
-        difference = Difference(mean=None, ci95=None, base=base)
-        pairs = zip(ours, theirs, strict=True)
+    for column in table.metrics if pairs else ():
+        differences[column] = Difference(mean=None, base=base)
         # Not all metrics are measured on the split that score thresholds are chosen on.
         both = [(a[column], b[column]) for a, b in pairs if column in a.keys() & b.keys()]
         noise = noise_band(*zip(*both, strict=True)) if both else None
         if noise is not None:
-            difference = Difference(
+            differences[column] = Difference(
                 mean=noise.band.mean,
                 ci95=(noise.images.low, noise.images.high),
                 base=base,
                 sd=noise.seed_sd,
                 band95=(noise.band.low, noise.band.high),
-                inside_noise=noise.inside,
             )
-        differences[column] = difference
     return differences
 
 
 def _provenance(
-    table: TableSpec, profile: Profile, done: Done, label: str, speed: TableSpeed | None
+    table: TableSpec,
+    profile: Profile,
+    done: Mapping[str, Mapping[int, Run]],
+    label: str,
+    speed: TableSpeed | None,
 ) -> dict[str, Any]:
     runs = {run.hash: run for row_runs in done.values() for run in row_runs.values()}
-    evaluations = [run.metrics(label) or {} for run in runs.values()]
+    facts = next((run.metrics(label) or {} for run in runs.values()), {})  # alike for all
     note = " ".join(filter(None, (profile.note, table.note)))
-
-    def agreed(key: str) -> Any:
-        values = {evaluation.get(key) for evaluation in evaluations}
-        return values.pop() if len(values) == 1 else None
-
+    costs = {}
+    for name, run in runs.items():
+        provenance = run.provenance()
+        steps = provenance.get("steps", {}).values()
+        costs[name] = {key: provenance.get(key) for key in ("seed", "commit", "dirty", "device")}
+        costs[name] |= {
+            "wall_seconds": round(sum(step["wall_seconds"] for step in steps), 1),
+            "peak_memory_mb": max((s.get("peak_memory_mb") or 0 for s in steps), default=None),
+        }
     return {
         **describe_machine(),
         "rendered": now(),
@@ -183,23 +178,13 @@ def _provenance(
         **({"note": note} if note else {}),
         "data": profile.data.name,
         "split": label,
-        "images": agreed("images"),
+        "images": facts.get("images"),
         "area_bounds": list(profile.data.area_bounds),
         "boundary_pixels": profile.data.boundary_pixels,
         "max_detections": profile.max_detections,
-        **{key: agreed(key) for key in ("objects", "touching", "swallowed")},
+        **{key: facts.get(key) for key in ("objects", "touching", "swallowed")},
         "seeds": sorted({seed for row_runs in done.values() for seed in row_runs}),
         "resamples": RESAMPLES,
-        "runs": {run.hash: _cost(run) for run in runs.values()},
+        "runs": costs,
         **({} if speed is None else {"speed": speed.conditions()}),
-    }
-
-
-def _cost(run: Run) -> dict[str, Any]:
-    provenance = run.provenance()
-    steps = provenance.get("steps", {}).values()
-    return {
-        **{key: provenance.get(key) for key in ("seed", "commit", "dirty", "device")},
-        "wall_seconds": round(sum(step["wall_seconds"] for step in steps), 1),
-        "peak_memory_mb": max((step.get("peak_memory_mb") or 0 for step in steps), default=None),
     }

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import b2inst
+from b2inst.experiments import RunError, SpecError
 from b2inst.experiments.runs.job import child_environment, environment
-from b2inst.experiments.specs.errors import RunError, SpecError
 
 
 def execute(
@@ -33,8 +33,8 @@ def execute(
         out: The ``.ipynb`` to write.
         parameters: Values for names that the cell tagged ``parameters`` assigns.
         folder: Working folder of the kernel.
-        inputs: What the outputs depend on besides notebook and parameters. If it is given, and
-            ``out`` was made from the same of all three, nothing is executed.
+        inputs: What the outputs depend on besides; if ``out`` was made from the same notebook,
+            parameters and inputs, nothing is executed (default: it always is).
         time_limit: Seconds that a cell may take.
         progress: Show a bar over the cells.
 
@@ -45,11 +45,20 @@ def execute(
         SpecError: There is no such notebook, or it has no parameter of a given name.
         RunError: A cell failed, or took too long; the notebook is written as far as it came.
     """
-    _check_parameters(notebook, parameters)
-    source = notebook.read_text(encoding="utf-8")
+    if not notebook.is_file():
+        raise SpecError(f"{notebook}: no such notebook")
+    source, known = notebook.read_text(encoding="utf-8"), []
+    for cell in json.loads(source)["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            known += re.findall(r"^(\w+) *=", "".join(cell["source"]), flags=re.MULTILINE)
+    if unknown := [name for name in parameters if name not in known]:
+        raise SpecError(
+            f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+        )
     made_from = sha256(repr((source, sorted(parameters.items()), inputs)).encode()).hexdigest()
     page = out.with_suffix(".html")
-    if inputs is not None and page.is_file() and _made_from(out) == made_from:
+    unchanged = out.is_file() and made_from in out.read_text(encoding="utf-8")
+    if inputs is not None and unchanged and page.is_file():
         return out, page
     import papermill
 
@@ -70,12 +79,25 @@ def execute(
             )
         except Exception as failed:  # of a cell, or of the kernel: it has died or is too slow
             shown = f"; see {out}" if written.is_file() else ""
-            _keep(written, out, None)
+            _keep(written, out, {})
             kind = getattr(failed, "ename", type(failed).__name__)
             text = " ".join(str(getattr(failed, "evalue", failed)).split())
             raise RunError(f"{notebook}: {kind}: {text}{shown}") from None
-        _keep(written, out, made_from)
+        _keep(written, out, {"b2inst": {"made_from": made_from}})
     return out, to_html(out)
+
+
+def _keep(written: Path, out: Path, metadata: dict[str, Any]) -> None:
+    """Write what papermill wrote to ``out``, without paths of this machine."""
+    if not written.is_file():
+        return
+    text = written.read_text(encoding="utf-8")
+    content = json.loads(text.replace(f"{Path(b2inst.__file__).parents[1]}{os.sep}", ""))
+    content["metadata"] |= metadata
+    for key in ("input_path", "output_path"):
+        content["metadata"]["papermill"].pop(key, None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 _PAGE = """<!DOCTYPE html>
@@ -99,10 +121,7 @@ img {{ max-width: 100%; }}
 
 
 def to_html(notebook: Path) -> Path:
-    """Write an executed notebook as one HTML file beside it.
-
-    It has the pictures inside and loads nothing, so that it can be read without a network.
-    """
+    """Write an executed notebook as one HTML file beside it, which needs no network."""
     from nbconvert import HTMLExporter
 
     # The full templates bring 280 KB of style sheets into every page.
@@ -110,40 +129,3 @@ def to_html(notebook: Path) -> Path:
     page = notebook.with_suffix(".html")
     page.write_text(_PAGE.format(title=notebook.stem, body=body), encoding="utf-8")
     return page
-
-
-def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Papermill itself only warns of a name that nothing reads."""
-    if not notebook.is_file():
-        raise SpecError(f"{notebook}: no such notebook")
-    known = []
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            known += re.findall(r"^(\w+) *=", "".join(cell["source"]), flags=re.MULTILINE)
-    if unknown := [name for name in parameters if name not in known]:
-        raise SpecError(
-            f"{notebook}: no parameter {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
-        )
-
-
-def _made_from(out: Path) -> str | None:
-    """What a written notebook says it was made from, if it does."""
-    try:
-        made_from = json.loads(out.read_text(encoding="utf-8"))["metadata"]["b2inst"]["made_from"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return str(made_from)
-
-
-def _keep(written: Path, out: Path, made_from: str | None) -> None:
-    """Write what papermill wrote to ``out``, without paths of this machine."""
-    if not written.is_file():
-        return
-    text = written.read_text(encoding="utf-8")
-    content = json.loads(text.replace(f"{Path(b2inst.__file__).parents[1]}{os.sep}", ""))
-    for key in ("input_path", "output_path"):
-        content["metadata"]["papermill"].pop(key, None)
-    if made_from is not None:
-        content["metadata"]["b2inst"] = {"made_from": made_from}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
 
 from b2inst.data.wording import counted
+from b2inst.experiments import Run, RunError, RunStatus, Workspace
 from b2inst.experiments.runs.launch import last_iteration
 from b2inst.experiments.runs.single_run import data_name
-from b2inst.experiments.runs.store import Run, RunStatus, read_json
-from b2inst.experiments.specs.errors import RunError
+from b2inst.experiments.runs.store import read_json
 from b2inst.experiments.specs.table_spec import COSTS
-from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.tables.rendering import (
-    Cells,
-    aligned,
-    heading,
-    markdown_lines,
-    measured_text,
-)
+from b2inst.experiments.tables.rendering import aligned, heading, markdown_lines, measured_text
 from b2inst.experiments.tables.table_result import NOTHING, TableResult
 
 
@@ -46,27 +37,16 @@ def comparison_markdown(result: TableResult, workspace: Workspace) -> str:
     return "\n".join([*markdown_lines(cells), "", summary] if cells else [summary])
 
 
-def expected_seconds(shares: Mapping[str, float], published: TableResult) -> float | None:
-    """Return how long shares of runs ("HBB seed 0") took when published; None if one is unknown."""
-    costs = published.provenance["runs"]
-    times = {row.name: [costs[run]["wall_seconds"] for run in row.runs] for row in published.rows}
-    found = [(times.get(label.rpartition(" seed ")[0]), share) for label, share in shares.items()]
-    known = [fmean(seconds) * share for seconds, share in found if seconds]
-    return sum(known) if len(known) == len(found) else None
-
-
 def publish(profile: str, workspace: Workspace) -> list[Path]:
-    """Move a profile's results of this machine to the published ones.
+    """Move a profile's results, without pages, and benchmarks to the published ones.
 
     A table replaces the published table of its name, other files theirs; all else stays.
-    Benchmarks in ``results/local/`` move as well. Pages are left out: `b2inst report` makes them.
 
     Returns:
         What was replaced or added: folders of tables, and files.
 
     Raises:
-        RunError: There are none, a table was made from uncommitted code, or it has fewer seeds than
-            the published one.
+        RunError: No results, a table of uncommitted code, or fewer seeds than are published.
     """
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
@@ -88,10 +68,9 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
             )
     for path in tables:
         shutil.rmtree(target / path.parent.name, ignore_errors=True)
-    for page in source.glob("**/*.html"):
-        page.unlink()
-    moved = [target / path.name for path in sorted(source.iterdir())]
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    moved = [target / path.name for path in sorted(source.iterdir()) if path.suffix != ".html"]
+    no_pages = shutil.ignore_patterns("*.html")
+    shutil.copytree(source, target, ignore=no_pages, dirs_exist_ok=True)
     shutil.rmtree(source)
     for path in sorted(workspace.results.glob("*.json")):
         moved.append(path.replace(workspace.published / path.name))
@@ -118,7 +97,7 @@ def run_table(workspace: Workspace) -> str:
     return aligned(lines) if lines[1:] else f"{workspace.shown(workspace.runs)}: no runs yet"
 
 
-def comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
+def comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str]], str]:
     """Return published and own numbers by row, and a sentence on how far the runs agree."""
     data = result.provenance.get("data")
     published = load_published(result.profile, result.table, workspace, data=data)
@@ -129,31 +108,24 @@ def comparison(result: TableResult, workspace: Workspace) -> tuple[Cells, str]:
     name = heading(column)
     cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
     others = {row.name: row for row in published.rows if row.runs}
-    gaps = []
+    gaps = []  # the largest of any metric, of each run that both have
     for row in (row for row in result.rows if row.runs):
-        other = others.get(row.name)
-        theirs = NOTHING if other is None else measured_text(other, column)
+        theirs = measured_text(others[row.name], column) if row.name in others else NOTHING
         cells.append([row.name, theirs, measured_text(row, column)])
-        gaps += [_largest_gap(run, result.profile, workspace) for run in row.runs if other]
-    found = [gap for gap in gaps if gap is not None]
-    same = found.count(0)
-    if not found:
+        for run in row.runs if row.name in others else ():
+            folders = (workspace.published, workspace.results)
+            paths = [folder / result.profile / "runs" / f"{run}.json" for folder in folders]
+            if all(path.is_file() for path in paths):
+                old, new = (read_json(path)["evaluation"]["metrics"] for path in paths)
+                both = [k for k in old.keys() & new.keys() if old[k] is not None is not new[k]]
+                gaps.append(max(abs(old[key] - new[key]) for key in both))
+    same = gaps.count(0)
+    if not gaps:
         return cells, "No run here has the settings and the seed of a published one."
-    if same == len(found):
+    if same == len(gaps):
         return cells, f"{counted(same, 'run')} published too: all metrics agree exactly."
     return cells, (
-        f"{counted(len(found), 'run')} published too, {same} with exactly the same metrics; the "
-        f"largest difference of any metric is {max(found):.2g}. Other processors and versions of "
+        f"{counted(len(gaps), 'run')} published too, {same} with exactly the same metrics; the "
+        f"largest difference of any metric is {max(gaps):.2g}. Other processors and versions of "
         "PyTorch round differently, which training amplifies."
     )
-
-
-def _largest_gap(run: str, profile: str, workspace: Workspace) -> float | None:
-    """Largest difference of a metric between a run here and the published one of its name."""
-    folders = (workspace.published, workspace.results)
-    paths = [folder / profile / "runs" / f"{run}.json" for folder in folders]
-    if not all(path.is_file() for path in paths):
-        return None
-    theirs, ours = (read_json(path)["evaluation"]["metrics"] for path in paths)
-    shared = [k for k in theirs.keys() & ours.keys() if theirs[k] is not None is not ours[k]]
-    return max((abs(theirs[key] - ours[key]) for key in shared), default=None)

@@ -1,24 +1,22 @@
-"""A table's result as Markdown, CSV, LaTeX, a terminal's lines, and a data frame."""
+"""A table's result as Markdown, CSV, LaTeX, and a terminal's lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from b2inst.experiments.specs.run_spec import COCO_MAX_DETECTIONS
-from b2inst.experiments.specs.table_spec import CLASS_RANKED, COSTS, GROUPS, THRESHOLDED
+from b2inst.experiments.specs.table_spec import COSTS, GROUPS, THRESHOLDED
 from b2inst.experiments.tables.table_result import (
     NOTHING,
+    ContrastResult,
     Difference,
     Measured,
     ResultRow,
     TableResult,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to import
 
 #: Printed after a difference whose interval contains zero.
 NOISE = "≈"
@@ -26,20 +24,15 @@ NOISE = "≈"
 #: Lines of cells, the first of which is the head.
 Cells = list[list[str]]
 
-#: How the paper trained a row.
-_SETTING = ("backbone", "epochs", "Aug")
-
-_KINDS = {"": "", "boundary_": "boundary ", "box_": "box "}
-_AP = {"AP": "AP", "AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
-_HEADINGS = {p + c: k + head for p, k in _KINDS.items() for c, head in _AP.items()}
-_HEADINGS |= {name: f"{_HEADINGS[own]} by S_class" for own, name in CLASS_RANKED.items()}
-_HEADINGS |= {
-    f"{group}_{own}": f"{_HEADINGS[own]} {group}"
-    for group in ("touching", "isolated")
-    for own in ("AP", "boundary_AP")
+_NAMES = {"AP50": "AP₅₀", "AP75": "AP₇₅", "APs": "AP_S", "APm": "AP_M", "APl": "AP_L"}
+_NAMES["parameters"] = "parameters (M)"
+_PREFIXES = {
+    "boundary": "boundary {}",
+    "box": "box {}",
+    "class": "{} by S_class",
+    "touching": "{} touching",
+    "isolated": "{} isolated",
 }
-_HEADINGS |= {name: name.replace("dsb_AP", "DSB AP") for name in THRESHOLDED}
-_HEADINGS["parameters"] = "parameters (M)"
 
 #: What pdfLaTeX does not print.
 _LATEX = {
@@ -55,7 +48,10 @@ _LATEX = {
 
 def heading(column: str) -> str:
     """Return what a column is called where it is shown."""
-    return _HEADINGS.get(column, column)
+    prefix, _, name = column.partition("_")
+    if prefix in _PREFIXES:
+        return _PREFIXES[prefix].format(heading(name))
+    return _NAMES.get(column, column.replace("dsb_", "DSB "))
 
 
 def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
@@ -69,8 +65,7 @@ def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
 
 def to_text(result: TableResult) -> str:
     """Render the summary by row for a terminal."""
-    tables = [summary(result), *_costs(result)]
-    return "\n\n".join(map(aligned, tables))
+    return "\n\n".join(map(aligned, [summary(result), *_costs(result)]))
 
 
 def to_markdown(result: TableResult) -> str:
@@ -92,18 +87,9 @@ def to_markdown(result: TableResult) -> str:
     return "\n".join(lines)
 
 
-def to_frame(result: TableResult) -> pd.DataFrame:
-    """Return rows by (row, source) with source "paper", "ours" and "Δ <base>", cells as printed."""
-    import pandas as pd
-
-    lines = [line for row in result.rows for line in _row_lines(row, result.columns)]
-    index = pd.MultiIndex.from_tuples([(line[0], line[1]) for line in lines], names=["row", ""])
-    return pd.DataFrame([line[2:] for line in lines], index, list(map(heading, result.columns)))
-
-
 def to_csv(result: TableResult) -> str:
     """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta and more."""
-    import pandas as pd
+    import pandas as pd  # slow to import
 
     lines = [_csv_line(row, column) for row in result.rows for column in result.columns]
     frame = pd.DataFrame(lines).round(4)
@@ -114,10 +100,9 @@ def to_csv(result: TableResult) -> str:
 
 def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
     ours = row.ours.get(column, Measured(mean=None))
-    delta = row.delta.get(column)
-    known = {} if delta is None else delta.model_dump()
-    low, high = known.get("ci95") or (None, None)
-    band_low, band_high = known.get("band95") or (None, None)
+    delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
+    low, high = delta.ci95 or (None, None)
+    band_low, band_high = delta.band95 or (None, None)
     return {
         "row": row.name,
         "metric": column,
@@ -125,22 +110,25 @@ def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
         "ours_mean": ours.mean,
         "ours_sd": ours.sd,
         "n": ours.n,
-        "delta": known.get("mean"),
+        "delta": delta.mean,
         "delta_low": low,
         "delta_high": high,
-        "base": known.get("base"),
+        "base": delta.base,
         "status": row.status,
-        "delta_sd": known.get("sd"),
+        "delta_sd": delta.sd,
         "band_low": band_low,
         "band_high": band_high,
-        "inside_noise": known.get("inside_noise"),
+        "inside_noise": delta.inside_noise,
         **(vars(row.setting) if row.setting else {}),
     }
 
 
 def to_latex(result: TableResult) -> str:
     """Render all cells as a ``tabular`` for booktabs; a comment has the caption."""
-    frame = to_frame(result).rename_axis([None, None])
+    import pandas as pd
+
+    head, *lines = _all_cells(result)
+    frame = pd.DataFrame(lines, columns=head).set_index(head[:2]).rename_axis([None, None])
     text = frame.to_latex(escape=True, multirow=False)
     for plain, escaped in _LATEX.items():
         text = text.replace(plain, escaped)
@@ -156,10 +144,7 @@ def markdown_lines(cells: Cells) -> list[str]:
 def aligned(cells: Cells) -> str:
     """Render cells as lines of text, columns padded to their widest cell."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    ]
-    return "\n".join(lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
 def summary(result: TableResult, group: str = "{}") -> Cells:
@@ -170,20 +155,25 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
         group: Format of the headings of groups of rows.
     """
     first = next(column for column in result.columns if column not in COSTS)
-    settings = _has_settings(result)
-    head = ["row", *_SETTING] if settings else ["row"]
-    head += [f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]
+    settings = any(row.setting is not None for row in result.rows)
     boundary = "boundary_AP" in result.columns
+    head = ["row", *(("backbone", "epochs", "Aug") if settings else ())]
+    head += [f"{first} paper", "Δ paper", f"{first} ours", "Δ ours [95 %]"]
     head += ["boundary AP ours", "Δ ours [95 %]"] if boundary else []
 
     def cells(row: ResultRow) -> Cells:
-        line = [row.name, *(_setting_cells(row) if settings else ())]
+        line = [row.name]
+        if settings and row.setting is None:
+            line += [NOTHING] * 3
+        elif row.setting is not None:
+            aug = "✓" if row.setting.multi_scale else NOTHING
+            line += [row.setting.backbone, str(row.setting.epochs), aug]
         line += _beside(result, row, first)
         if boundary:
-            line += [measured_text(row, "boundary_AP"), _delta(row, "boundary_AP")]
+            line += [measured_text(row, "boundary_AP"), _difference(row, "boundary_AP")]
         return [line]
 
-    return [head, *_by_group(result, cells, group, len(head))]
+    return _by_group(result, head, cells, group)
 
 
 def _costs(result: TableResult) -> list[Cells]:
@@ -200,63 +190,41 @@ def _costs(result: TableResult) -> list[Cells]:
     return [[head, *lines]]
 
 
-def _all_cells(result: TableResult, group: str) -> Cells:
+def _all_cells(result: TableResult, group: str | None = None) -> Cells:
     """A line for each source of a row."""
-    head = ["row", "", *map(heading, result.columns)]
 
     def cells(row: ResultRow) -> Cells:
-        first, *others = _row_lines(row, result.columns)
-        return [first, *(["", *line[1:]] for line in others)]
+        lines = [[row.name, "paper", *(_paper(row, c) for c in result.columns)]]
+        if row.status != "published only":
+            lines.append(["", "ours", *(measured_text(row, c) for c in result.columns)])
+            if row.delta:
+                lines.append(["", f"Δ {row.base}", *(_difference(row, c) for c in result.columns)])
+        return lines
 
-    return [head, *_by_group(result, cells, group, len(head))]
+    return _by_group(result, ["row", "", *map(heading, result.columns)], cells, group)
 
 
 def _contrasts(result: TableResult) -> list[Cells]:
     """A table of the questions with the differences that answer them, if any are asked."""
-    if not result.contrasts:
-        return []
     columns = [column for column in result.columns if column not in COSTS]
     lines = [
-        [c.asks, f"{c.row} − {c.base}", *(_difference(c.delta.get(name)) for name in columns)]
+        [c.asks, f"{c.row} − {c.base}", *(_difference(c, column) for column in columns)]
         for c in result.contrasts
     ]
-    return [[["question", "difference", *map(heading, columns)], *lines]]
+    return [[["question", "difference", *map(heading, columns)], *lines]] if lines else []
 
 
 def _by_group(
-    result: TableResult, cells: Callable[[ResultRow], Cells], group: str, width: int
+    result: TableResult, head: list[str], cells: Callable[[ResultRow], Cells], group: str | None
 ) -> Cells:
-    """The lines of all rows, with a heading above each group of rows."""
-    lines: Cells = []
+    """The lines of all rows, with a heading of this format, if any, above each group of rows."""
+    lines = [head]
     for name, rows in groupby(result.rows, key=lambda row: row.group):
-        if name is not None:
-            lines.append([group.format(name), *[""] * (width - 1)])
+        if name is not None and group is not None:
+            lines.append([group.format(name), *[""] * (len(head) - 1)])
         for row in rows:
             lines += cells(row)
     return lines
-
-
-def _row_lines(row: ResultRow, columns: Sequence[str]) -> Cells:
-    """Name, source and cells of each line that a row has."""
-    lines = [[row.name, "paper", *(_paper(row, c) for c in columns)]]
-    if row.status != "published only":
-        lines.append([row.name, "ours", *(measured_text(row, c) for c in columns)])
-        if row.delta:
-            lines.append([row.name, f"Δ {row.base}", *(_delta(row, c) for c in columns)])
-    return lines
-
-
-def _has_settings(result: TableResult) -> bool:
-    """Whether the table says how the paper trained its rows."""
-    return any(row.setting is not None for row in result.rows)
-
-
-def _setting_cells(row: ResultRow) -> list[str]:
-    """Return what the paper says of a row's training, under the headings ``_SETTING``."""
-    if row.setting is None:
-        return [NOTHING] * len(_SETTING)
-    aug = "✓" if row.setting.multi_scale else NOTHING
-    return [row.setting.backbone, str(row.setting.epochs), aug]
 
 
 def _paper(row: ResultRow, column: str) -> str:
@@ -268,11 +236,10 @@ def _beside(result: TableResult, row: ResultRow, column: str) -> list[str]:
     """The paper's cell and difference to the base row, and ours."""
     difference = result.paper_difference(row.name, column)
     text = NOTHING if difference is None else _signed(difference) + _unit(column)
-    return [_paper(row, column), text, measured_text(row, column), _delta(row, column)]
+    return [_paper(row, column), text, measured_text(row, column), _difference(row, column)]
 
 
 def _unit(column: str) -> str:
-    """Unit of a difference."""
     return " %" if column == "FPS" else ""
 
 
@@ -286,16 +253,13 @@ def measured_text(row: ResultRow, column: str) -> str:
     return _three_digits(cell.mean) if column in COSTS else f"{cell.text()} ({cell.n})"
 
 
-def _delta(row: ResultRow, column: str) -> str:
-    return _difference(row.delta.get(column), unit=_unit(column))
-
-
-def _difference(delta: Difference | None, *, unit: str = "") -> str:
+def _difference(of: ResultRow | ContrastResult, column: str) -> str:
+    delta = of.delta.get(column)
     if delta is None or delta.mean is None:
         return NOTHING
     if delta.band95 is None:
-        return f"{'+' if delta.mean >= 0 else '−'}{_three_digits(abs(delta.mean))}{unit}"
-    return difference_text(delta.mean, delta.band95, unit=unit)
+        return ("+" if delta.mean >= 0 else "−") + _three_digits(abs(delta.mean)) + _unit(column)
+    return difference_text(delta.mean, delta.band95, unit=_unit(column))
 
 
 def difference_text(mean: float, band: tuple[float, float], *, unit: str = "") -> str:
@@ -320,10 +284,15 @@ def _signed(value: float, digits: int = 1) -> str:
 
 def explain(result: TableResult) -> str:
     """Say what the numbers are and what they were measured on, in a paragraph."""
-    facts = result.provenance
-    seeds = facts.get("seeds") or []
+    seeds = result.provenance.get("seeds") or []
     if not seeds:
         return "Nothing has been run yet; the cells are the paper's."
+    return " ".join(filter(None, _explanations(result, seeds)))
+
+
+def _explanations(result: TableResult, seeds: list[int]) -> Iterator[str | None]:
+    """Explanations of all columns, of those that are not COCO's, and of settings."""
+    facts, columns = result.provenance, set(result.columns)
     spread = f"seed {seeds[0]} alone"
     if len(seeds) > 1:
         spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
@@ -331,30 +300,20 @@ def explain(result: TableResult) -> str:
     dirty = " with local changes" if facts.get("dirty") else ""
     several = len({row.base for row in result.rows} - {None}) > 1
     base = "the row named (its own base)" if several else "the base row"
-    text = (
-        f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
-        f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} "
-        f"on the same images and seeds, with its 95 % interval from {_noise(result)} "
-        f"{NOISE}: the interval contains zero, so the difference is not statistically significant. "
-        f"Small, medium and large objects are separated at areas of "
-        f"{medium:g} and {large:g} pixels². The paper's cells are on COCO: on other data, compare "
-        f"differences, not levels. {NOTHING}: no such objects, or no such cell. Code: commit "
-        f"{(facts.get('commit') or 'unknown')[:12]}{dirty}."
-    )
-    return " ".join(filter(None, [text, *_explained_columns(result), facts.get("note")]))
-
-
-def _noise(result: TableResult) -> str:
-    images = f"a paired bootstrap over images ({result.provenance['resamples']} resamples)"
+    noise = ", without the variation between seeds"
     if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
-        seeds = "Student's interval over the differences of the seeds (if there are several)"
-        return f"{images} and {seeds}, combined."
-    return f"{images}, without the variation between seeds."
-
-
-def _explained_columns(result: TableResult) -> Iterator[str]:
-    """Explanations of columns that are not COCO's, and of settings that change these."""
-    facts, columns = result.provenance, set(result.columns)
+        noise = " and Student's interval over the differences of the seeds (if there are several)"
+        noise += ", combined"
+    yield (
+        f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
+        f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} on the "
+        "same images and seeds, with its 95 % interval from a paired bootstrap over images "
+        f"({facts['resamples']} resamples){noise}. {NOISE}: the interval contains zero, so the "
+        "difference is not statistically significant. Small, medium and large objects are "
+        f"separated at areas of {medium:g} and {large:g} pixels². The paper's cells are on COCO: "
+        f"on other data, compare differences, not levels. {NOTHING}: no such objects, or no such "
+        f"cell. Code: commit {(facts.get('commit') or 'unknown')[:12]}{dirty}."
+    )
     if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
         yield f"Up to {limit} detections per image are evaluated, instead of COCO's 100."
     if "boundary_AP" in columns and facts.get("swallowed") is not None:
@@ -385,3 +344,4 @@ def _explained_columns(result: TableResult) -> Iterator[str]:
             "The paper's FPS are of other hardware. Parameters in millions; GFLOPs: 10⁹ operations "
             "of convolutions and matrix products for the first image, two per multiply-add."
         )
+    yield facts.get("note")

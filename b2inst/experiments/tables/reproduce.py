@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
 from b2inst.data.wording import counted
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.experiments.runs.launch import Launcher, last_iteration, run_all, start_fork_server
+from b2inst.experiments.runs.launch import Launcher, last_iteration, run_all
 from b2inst.experiments.runs.preflight import check_plan
 from b2inst.experiments.runs.runner import is_complete, is_stale, warn_of_stale
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
-from b2inst.experiments.specs.data_spec import CocoData, ScenesData, SplitName
+from b2inst.experiments.specs.data_spec import CocoData, SplitName
 from b2inst.experiments.specs.errors import SpecError
-from b2inst.experiments.specs.profile import Profile, load_profile
+from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
-from b2inst.experiments.specs.table_spec import TableSpec, load_table
+from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
-from b2inst.experiments.tables.published import expected_seconds, load_published
+from b2inst.experiments.tables.published import load_published
 from b2inst.experiments.tables.rendering import write_table
 from b2inst.experiments.tables.speed import TableSpeed, table_speed
 from b2inst.experiments.tables.table_result import TableResult, table_folder
 from b2inst.inference import resolve_device
 
 #: Runs with their specs, by the label that progress and errors name them by.
-Runs = Mapping[str, tuple[RunSpec, Run]]
+Runs = dict[str, tuple[RunSpec, Run]]
 
 
 def make_table(
@@ -47,31 +49,27 @@ def make_table(
     launcher: Launcher = "local",
     train: bool = True,
     rerun: bool = False,
-    progress: bool = True,
 ) -> TableResult:
     """Run what is missing of a table, and write it to ``results/local/<profile>/<table>/``.
 
     Finished runs are read back: rerun an interrupted call to resume. The table shows all seeds
-    and rows that have been run on this machine, those of earlier calls too. The published table
-    in ``results/`` stays as it is.
+    and rows that have been run on this machine, those of earlier calls too.
 
     Args:
         name: A table ("table1") or the path of its YAML file.
         profile: A profile ("tiny") or the path of its YAML file.
         seeds: One run of each row for each (default: the profile's).
-        rows: Names of the rows to run (default: all). FPS, parameters and GFLOPs are measured only
-            for all rows together.
+        rows: Names of the rows to run (default: all, which are then timed together).
         data: A COCO-format folder to use instead of the profile's data.
         start: Weights that every run begins with (default: the profile's).
-        split: The split to evaluate on (default: the one that is reported on). Another one's table
-            goes to ``<table>-<split>/``, so that tuning does not change what is reported.
+        split: The split to evaluate on (default: the one that is reported on); the table of another
+            one goes to ``<table>-<split>/``.
         workspace: Where all files are (default: the checkout of the current folder).
         machine: How to use the machine (default: as the profile says).
         launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
         train: False runs nothing: this machine's table is rendered again, else the published one;
             without any, rows say "not run".
         rerun: Train again the runs of other versions of the code; the old ones are kept aside.
-        progress: Show progress bars.
 
     Returns:
         The table as it was written.
@@ -85,36 +83,49 @@ def make_table(
     plan = load_profile(profile, data=data, start=start, workspace=workspace)
     table = load_table(name, workspace=workspace).with_columns(plan.columns)
     split = split or plan.data.report_split
-    target = table_folder(
-        plan.name, table.name, None if split == plan.data.report_split else split, workspace
-    )
+    other_split = None if split == plan.data.report_split else split
+    target = table_folder(plan.name, table.name, other_split, workspace)
+    stored = target / f"{table.name}.json"
     if not train:
-        return _render_again(table, plan, split, workspace, target)
+        if stored.is_file():
+            result = TableResult.load(stored)
+        else:
+            published = load_published(plan.name, table.name, workspace)
+            result = published or build_table(table, plan, {}, workspace, split=split)
+        write_table(result, target)
+        return result
 
     machine = machine or plan.machine
-    scenes_missing = not (workspace.data / plan.data.name).exists()
-    if isinstance(plan.data, ScenesData) and scenes_missing and launcher == "local":
-        start_fork_server(machine)  # so that PyTorch is imported while the scenes are written
     plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     asked = tuple(plan.seeds if seeds is None else seeds)
-    specs = table.run_specs(plan, (*asked, *_earlier_seeds(table, plan, target, asked)))
+    specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
     runs = _runs(table.name, specs, workspace)
-    wanted = _wanted(table, specs, runs, rows, asked)
-    for label in wanted if rerun else ():
-        if is_stale(run := runs[label][1]):
+    every = [row.name for row in table.rows]
+    if unknown := [row for row in rows or () if row not in every]:
+        raise SpecError(f"{table.name} has no rows {unknown}; it has {every}")
+    chosen = {s.hash for row in rows or every for s in specs.get(row, ()) if s.seed in asked}
+    wanted = [label for label, (spec, _) in runs.items() if spec.hash in chosen]
+    for run in (runs[label][1] for label in wanted if rerun):
+        if is_stale(run):
             run.set_aside()
     for spec, run in runs.values():
         if run.status is RunStatus.TRAINED:
             run.begin(spec)
     warn_of_stale({label: run for label, (_, run) in runs.items()})
-    missing = _missing(runs, wanted, split)
+    missing = {  # trained runs of earlier calls too, if the current code has not evaluated them
+        label: spec
+        for label, (spec, run) in runs.items()
+        if (label in wanted or run.status is RunStatus.TRAINED)
+        and not is_complete(run, spec, split)
+    }
+    # The longest first, so that none is left alone at the end.
+    missing = dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))
     if missing:
-        if progress:
-            published = load_published(plan.name, table.name, workspace, data=plan.data.name)
-            chosen = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
-            text = _announcement(chosen, missing, machine.jobs, published)
-            tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
-        check_plan(missing.values(), workspace, split, machine, progress=progress)
+        published = load_published(plan.name, table.name, workspace, data=plan.data.name)
+        shown = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
+        text = _announcement(shown, missing, machine.jobs, published)
+        tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
+        check_plan(missing.values(), workspace, split, machine, progress=True)
 
     def write(speed: TableSpeed | None) -> TableResult:
         result = build_table(table, plan, specs, workspace, split=split, speed=speed)
@@ -131,7 +142,6 @@ def make_table(
                 machine=machine,
                 launcher=launcher,
                 complete={label: runs[label][0] for label in wanted if label not in missing},
-                progress=progress,
             )
         speed = None
         if table.costs and rows is None:  # all of them are timed together, or none
@@ -143,7 +153,6 @@ def make_table(
                 split=split,
                 workspace=workspace,
                 device=resolve_device(machine.device),
-                progress=progress,
             )
     except BaseException:
         if any(is_complete(run, spec, split) for spec, run in runs.values()):
@@ -152,59 +161,24 @@ def make_table(
     return write(speed)
 
 
-def _render_again(
-    table: TableSpec, plan: Profile, split: SplitName, workspace: Workspace, target: Path
-) -> TableResult:
-    stored = target / f"{table.name}.json"
-    if stored.is_file():
-        result = TableResult.load(stored)
-    else:
-        published = load_published(plan.name, table.name, workspace)
-        result = published or build_table(table, plan, {}, workspace, split=split)
-    write_table(result, target)
-    return result
-
-
-def _earlier_seeds(
-    table: TableSpec, plan: Profile, target: Path, asked: Sequence[int]
-) -> Sequence[int]:
+def _earlier_seeds(stored: Path, data: str, asked: Sequence[int]) -> Sequence[int]:
     """Other seeds of this machine's table; one of other data makes way for it."""
-    path = target / f"{table.name}.json"
-    if not path.is_file():
+    if not stored.is_file():
         return ()
-    provenance = TableResult.load(path).provenance
-    if provenance.get("data") == plan.data.name:
+    provenance, folder = TableResult.load(stored).provenance, stored.parent
+    if provenance["data"] == data:
         return [seed for seed in provenance["seeds"] if seed not in asked]
-    kept = target.rename(target.with_name(f"{target.name}-{provenance.get('data')}"))
+    kept = folder.rename(folder.with_name(f"{folder.name}-{provenance['data']}"))
     warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
-    earlier = target.with_name(f"{target.name}-{plan.data.name}")
-    if not earlier.is_dir():
-        return ()
-    earlier.rename(target)
-    return _earlier_seeds(table, plan, target, asked)
-
-
-def _announcement(
-    runs: Runs, missing: Mapping[str, RunSpec], jobs: int, published: TableResult | None
-) -> str:
-    """What is there, what will be run, and about how long that takes."""
-    begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
-    done, jobs = len(runs) - len(missing), min(jobs, len(missing))
-    text = f"{counted(len(runs), 'run')}, {done} complete, {begun} to be resumed"
-    left = {
-        label: 1 - last_iteration(runs[label][1].log_path) / spec.schedule.iterations
-        for label, spec in missing.items()
-    }
-    if published is not None and (seconds := expected_seconds(left, published)):
-        minutes = max(seconds / 60 / jobs, 1)
-        text += f"; about {minutes:.0f} min, {jobs} at a time (as the published runs took, on "
-        text += f"{published.provenance.get('cpu')})"
-    return text
+    earlier = folder.with_name(f"{folder.name}-{data}")
+    if earlier.is_dir():
+        earlier.rename(folder)
+    return _earlier_seeds(stored, data, asked)
 
 
 def _runs(table: str, specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:
     """Each run once, also if several rows share it, with the name of its table and row."""
-    found: dict[str, tuple[RunSpec, Run]] = {}
+    found: Runs = {}
     for row, row_specs in specs.items():
         for spec in row_specs:
             run = open_run(workspace.runs, spec)
@@ -214,30 +188,24 @@ def _runs(table: str, specs: Mapping[str, Sequence[RunSpec]], workspace: Workspa
     return found
 
 
-def _wanted(
-    table: TableSpec,
-    specs: Mapping[str, Sequence[RunSpec]],
-    runs: Runs,
-    rows: Sequence[str] | None,
-    seeds: Sequence[int],
-) -> list[str]:
-    """Labels of the runs that were asked for."""
-    known = [row.name for row in table.rows]
-    if unknown := [row for row in rows or () if row not in known]:
-        raise SpecError(f"{table.name} has no rows {unknown}; it has {known}")
-    chosen = {spec.hash for row in rows or known for spec in specs.get(row, ())}
-    return [k for k, (spec, _) in runs.items() if spec.hash in chosen and spec.seed in seeds]
-
-
-def _missing(runs: Runs, wanted: Sequence[str], split: SplitName) -> dict[str, RunSpec]:
-    """Runs to do, the longest first, so that none is left alone at the end.
-
-    Trained runs of earlier calls are included if the current code has not evaluated them.
-    """
-    missing = {
-        label: spec
-        for label, (spec, run) in runs.items()
-        if (label in wanted or run.status is RunStatus.TRAINED)
-        and not is_complete(run, spec, split)
-    }
-    return dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))
+def _announcement(
+    runs: Runs, missing: Mapping[str, RunSpec], jobs: int, published: TableResult | None
+) -> str:
+    """What is there, what will be run, and about how long that takes by the published runs."""
+    begun = sum(run.status is RunStatus.STARTED for _, run in runs.values())
+    done, jobs = len(runs) - len(missing), min(jobs, len(missing))
+    text = f"{counted(len(runs), 'run')}, {done} complete, {begun} to be resumed"
+    if published is None:
+        return text
+    costs, rows = published.provenance["runs"], [row for row in published.rows if row.runs]
+    times = {row.name: fmean(costs[run]["wall_seconds"] for run in row.runs) for row in rows}
+    seconds = 0.0
+    for label, spec in missing.items():
+        left = 1 - last_iteration(runs[label][1].log_path) / spec.schedule.iterations
+        seconds += left * times.get(label.rpartition(" seed ")[0], math.nan)
+    if math.isnan(seconds):  # a row that was not published
+        return text
+    return (
+        f"{text}; about {max(seconds / 60 / jobs, 1):.0f} min, {jobs} at a time (as the published "
+        f"runs took, on {published.provenance.get('cpu')})"
+    )

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+import pandas as pd
+from numpy.typing import ArrayLike
+from pycocotools import mask as coco_mask
+from pydantic import BaseModel
+from scipy.stats import spearmanr
 
-from b2inst.data import CocoIndex
 from b2inst.evaluation import Prediction, read_predictions
-from b2inst.evaluation.score_quality import (
-    QUALITIES,
-    CalibrationBin,
-    Ratings,
-    ap_by_ranking,
-    calibration,
-    calibration_error,
-    oracle_rankings,
-    rank_correlation,
-    rate,
+from b2inst.evaluation.average_precision import (
+    PREFIXES,
+    EvaluationOptions,
+    load_checked,
+    percent,
+    run_evaluators,
 )
+from b2inst.evaluation.ground_truth import Annotations, by_pair, code_of, inner_boundary
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import write_json
-from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import evaluated_split, finished_runs
-from b2inst.experiments.tables.rendering import markdown_lines
+from b2inst.experiments.tables.rendering import heading, markdown_lines
 from b2inst.experiments.tables.table_result import NOTHING, Measured, ResultRow, TableResult
+from b2inst.ops.quality import EPSILON
+
+#: What a scoring head may predict, and its field in prediction files.
+QUALITIES = {"iou": "iou_score", "boundary": "boundary_score"}
 
 #: What is compared with the truth.
 SCORES = {"iou": "S_IoU", "boundary": "S_boundary", "class": "S_class", "mask": "S_mask"}
@@ -39,7 +43,6 @@ _RANKINGS = {
     "true_boundary": "true S_boundary",
     "oracle": "oracle",
 }
-_METRICS = {"AP": "AP", "boundary_AP": "boundary AP"}
 
 _EXPLAINED = (
     "Mean ± sd over seeds. AP in percent of the same detections ranked by S_class alone, by the "
@@ -52,10 +55,19 @@ _EXPLAINED = (
 )
 
 
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The detections with a predicted quality in [low, high), or [low, 1] in the last bin."""
+
+    low: float
+    high: float
+    count: int
+    predicted: float | None  #: mean predicted quality; None in an empty bin
+    true: float | None  #: mean true quality
+
+
 class RowQuality(BaseModel):
     """One row that has a scoring head; means and sd over its runs."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     runs: list[str]
@@ -83,16 +95,12 @@ def score_quality(result: TableResult, workspace: Workspace) -> ScoreQuality:
         RunError: A run's predictions no longer exist.
     """
     rows = [_row(row, result, workspace) for row in result.rows]
-    shown = ("split", "images", "seeds", "data")
+    shown = {key: result.provenance.get(key) for key in ("split", "images", "seeds", "data")}
     quality = ScoreQuality(
         table=result.table,
         profile=result.profile,
         rows=[row for row in rows if row is not None],
-        provenance={
-            **describe_machine(),
-            "rendered": now(),
-            **{key: result.provenance.get(key) for key in shown},
-        },
+        provenance={**describe_machine(), "rendered": now(), **shown},
     )
     folder = result.folder(workspace)
     write_json(folder / "score_quality.json", quality.model_dump(mode="json"))
@@ -102,59 +110,53 @@ def score_quality(result: TableResult, workspace: Workspace) -> ScoreQuality:
 
 def _row(row: ResultRow, result: TableResult, workspace: Workspace) -> RowQuality | None:
     """None if no run has detections that a scoring head has rated."""
-    ratings: dict[str, Ratings] = {}
+    ratings: dict[str, pd.DataFrame] = {}
     measured = []
     for run in finished_runs(result, row.name, workspace) if row.runs else ():
         detections = read_predictions(run.predictions_path(result.provenance["split"]))
-        if detections and QUALITIES.values() & detections[0].keys():
-            truth = evaluated_split(result, run, workspace)
-            ratings[run.hash] = rate(detections, truth)
-            measured.append(_measure(ratings[run.hash], detections, truth, run.spec()))
+        if not detections or not QUALITIES.values() & detections[0].keys():
+            continue
+        truth, spec = evaluated_split(result, run, workspace), run.spec()
+        rated = rate(detections, truth)
+        ratings[run.hash] = kept = rated[rated["of_object"]]
+        ap = ap_by_ranking(
+            detections,
+            truth,
+            oracle_rankings(rated),
+            max_detections=spec.max_detections,
+            boundary_pixels=spec.data.boundary_pixels,
+        )
+        correlation = {
+            name: {q: rank_correlation(kept[name], kept[f"true_{q}"]) for q in QUALITIES}
+            for name in SCORES
+            if name in kept
+        }
+        error = {name: calibration_error(bins) for name, bins in _calibration(kept).items()}
+        measured.append({"calibration_error": error, "correlation": correlation, "ap": ap})
     if not ratings:
         return None
-    ap = _over_seeds([one["ap"] for one in measured])
+    over_seeds = _over_seeds(measured)
     return RowQuality(
         name=row.name,
         runs=list(ratings),
-        of_object=sum(int(one.of_object.sum()) for one in ratings.values()),
-        calibration=_calibration(list(ratings.values())),
-        calibration_error=_over_seeds([one["calibration_error"] for one in measured]),
-        correlation=_over_seeds([one["correlation"] for one in measured]),
-        ap=ap,
-        reached={metric: _reached(values) for metric, values in ap.items()},
+        of_object=sum(map(len, ratings.values())),
+        calibration=_calibration(pd.concat(ratings.values())),
+        reached={metric: _reached(values) for metric, values in over_seeds["ap"].items()},
+        **over_seeds,
     )
 
 
-def _measure(
-    ratings: Ratings, detections: list[Prediction], truth: CocoIndex, spec: RunSpec
-) -> dict[str, Any]:
-    kept = ratings.of_object
-    scores = {**ratings.predicted, "class": ratings.class_scores, "mask": ratings.scores}
-    bins = _calibration([ratings])
-    return {
-        "calibration_error": {name: calibration_error(found) for name, found in bins.items()},
-        "correlation": {
-            name: {q: rank_correlation(values[kept], t[kept]) for q, t in ratings.true.items()}
-            for name, values in scores.items()
-        },
-        "ap": ap_by_ranking(
-            detections,
-            truth,
-            oracle_rankings(ratings),
-            max_detections=spec.max_detections,
-            boundary_pixels=spec.data.boundary_pixels,
-        ),
-    }
+def _calibration(rated: pd.DataFrame) -> dict[str, list[CalibrationBin]]:
+    """The bins of detections, for each quality that the head predicts."""
+    known = [name for name in QUALITIES if name in rated]
+    return {q: calibration(rated[q].to_numpy(), rated[f"true_{q}"].to_numpy()) for q in known}
 
 
-def _calibration(runs: Sequence[Ratings]) -> dict[str, list[CalibrationBin]]:
-    """The bins of all detections of some runs, for each quality that the head predicts."""
-    bins = {}
-    for name in runs[0].predicted:
-        predicted = np.concatenate([run.predicted[name][run.of_object] for run in runs])
-        true = np.concatenate([run.true[name][run.of_object] for run in runs])
-        bins[name] = calibration(predicted, true)
-    return bins
+def _reached(ap: dict[str, Measured]) -> float | None:
+    least, own, most = (ap[name].mean for name in ("class", "predicted", "oracle"))
+    if least is None or own is None or most is None or most <= least:
+        return None
+    return 100 * (own - least) / (most - least)
 
 
 def _over_seeds(values: list[Any]) -> Any:
@@ -164,11 +166,102 @@ def _over_seeds(values: list[Any]) -> Any:
     return Measured.of(values)
 
 
-def _reached(ap: dict[str, Measured]) -> float | None:
-    least, reached, most = (ap[name].mean for name in ("class", "predicted", "oracle"))
-    if least is None or reached is None or most is None or most <= least:
+def rate(predictions: list[Prediction], annotations: Annotations) -> pd.DataFrame:
+    """Measure the true qualities of detections, a line each.
+
+    Returns:
+        Numbers in [0, 1] for the ``SCORES`` that are predicted, ``true_iou``, ``true_boundary``:
+        mask IoU and Dice of the boundaries (Eq. 1, in pixels of the image) with the annotation of
+        the detection's class, no crowd, whose mask IoU is highest; 0 without overlap. And
+        ``of_object``, whether the box IoU with it is at least 0.5, as where the head is trained.
+    """
+    truth = load_checked(predictions, annotations)
+    objects = by_pair(a for a in truth.dataset["annotations"] if not a["iscrowd"])
+    numbered = (record | {"number": i} for i, record in enumerate(predictions))
+    iou, dice, of_object = np.zeros((3, len(predictions)))
+    for pair, records in by_pair(numbered).items():
+        if pair not in objects:
+            continue
+        both, crowds = (records, objects[pair]), [0] * len(objects[pair])
+        codes, true_codes = ([code_of(r, truth.imgs[pair[0]]) for r in group] for group in both)
+        boxes = [np.array([r["bbox"] for r in group], dtype=np.float64) for group in both]
+        overlap, box_overlap = (coco_mask.iou(*s, crowds) for s in ((codes, true_codes), boxes))
+        boundaries = [inner_boundary(code, width=1) for code in true_codes]
+        for row, best in enumerate(overlap.argmax(axis=1)):
+            if overlap[row, best] > 0:
+                i, one, other = records[row]["number"], codes[row], boundaries[best]
+                boundary = inner_boundary(one, width=1)
+                common = len(np.intersect1d(boundary, other, assume_unique=True))
+                iou[i] = overlap[row, best]
+                dice[i] = (2 * common + EPSILON) / (len(boundary) + len(other) + EPSILON)
+                of_object[i] = box_overlap[row, best] >= 0.5
+    fields = {name: f for name, f in QUALITIES.items() if predictions and f in predictions[0]}
+    fields |= {"class": "class_score", "mask": "score"}
+    scores = {name: [p.get(f, p["score"]) for p in predictions] for name, f in fields.items()}
+    rated = pd.DataFrame(scores, dtype=float)
+    return rated.assign(true_iou=iou, true_boundary=dice, of_object=of_object.astype(bool))
+
+
+def calibration(predicted: np.ndarray, true: np.ndarray, *, bins: int = 10) -> list[CalibrationBin]:
+    """Compute the mean true quality, N in [0, 1], by predicted quality in bins of equal width."""
+    places = np.minimum((predicted * bins).astype(int), bins - 1)
+    result = []
+    for i in range(bins):
+        inside = places == i
+        means = [float(v[inside].mean()) if inside.any() else None for v in (predicted, true)]
+        result.append(CalibrationBin(i / bins, (i + 1) / bins, int(inside.sum()), *means))
+    return result
+
+
+def calibration_error(bins: Iterable[CalibrationBin]) -> float | None:
+    """Compute the mean |predicted - true| of the bins, by count; None if all bins are empty."""
+    gaps = [
+        (b.count, abs(b.predicted - b.true))
+        for b in bins
+        if b.predicted is not None and b.true is not None
+    ]
+    total = sum(count for count, _ in gaps)
+    return sum(count * gap for count, gap in gaps) / total if total else None
+
+
+def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
+    """Compute Spearman's correlation in [-1, 1]; None if it is undefined (constant, too few)."""
+    if min(np.unique(one).size, np.unique(other).size) < 2:
         return None
-    return 100 * (reached - least) / (most - least)
+    return float(spearmanr(one, other).statistic)
+
+
+def oracle_rankings(rated: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Compute alternative scores of N detections that a head has rated, by name.
+
+    ``class`` is S_class alone, ``predicted`` the ranking score, ``true_<quality>`` Eq. 2 with that
+    factor replaced by the truth, ``oracle`` Eq. 2 with all factors that the head predicts replaced.
+    """
+    names = [name for name in QUALITIES if name in rated]
+    true = {name: f"true_{name}" for name in names}
+    factors = {true[one]: [true[n] if n == one else n for n in names] for one in names}
+    rankings = {"class": rated["class"].to_numpy(), "predicted": rated["mask"].to_numpy()}
+    for name, columns in {**factors, "oracle": list(true.values())}.items():
+        product = np.prod(rated[columns].to_numpy(), axis=1)
+        rankings[name] = rankings["class"] * product ** (1 / len(columns))
+    return rankings
+
+
+def ap_by_ranking(
+    predictions: list[Prediction],
+    annotations: Annotations,
+    rankings: Mapping[str, np.ndarray],
+    **options: Unpack[EvaluationOptions],
+) -> dict[str, dict[str, float | None]]:
+    """Compute mask and boundary AP, each by name, of the same detections under different scores."""
+    truth = load_checked(predictions, annotations)
+    result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
+    for name, scores in rankings.items():
+        ranked = [p | {"score": s} for p, s in zip(predictions, scores.tolist(), strict=True)]
+        evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], **options)
+        for kind, evaluator in evaluators.items():
+            result[PREFIXES[kind] + "AP"][name] = percent(evaluator)
+    return result
 
 
 def quality_markdown(quality: ScoreQuality) -> str:
@@ -179,20 +272,17 @@ def quality_markdown(quality: ScoreQuality) -> str:
     agreement = [
         ["row", "detections", "ECE S_IoU", "ECE S_boundary", *(f"ρ {s}" for s in SCORES.values())]
     ]
+    nothing = Measured(mean=None)
     for row in quality.rows:
-        for name, (metric, heading) in zip((row.name, ""), _METRICS.items(), strict=True):
-            reached = row.reached[metric]
+        for metric, reached in row.reached.items():
+            name = row.name if metric == "AP" else ""
             share = NOTHING if reached is None else f"{reached:.0f} %"
-            cells = [_text(row.ap[metric].get(r), 1) for r in _RANKINGS]
-            rankings.append([name, heading, *cells, share])
-        errors = [_text(row.calibration_error.get(q), 3) for q in QUALITIES]
+            cells = [row.ap[metric].get(r, nothing).text() for r in _RANKINGS]
+            rankings.append([name, heading(metric), *cells, share])
+        errors = [row.calibration_error.get(q, nothing).text(3) for q in QUALITIES]
         found = [row.correlation.get(score, {}) for score in SCORES]
-        ranks = [" / ".join(_text(true[q], 2) for q in QUALITIES if true) for true in found]
+        ranks = [" / ".join(true[q].text(2) for q in QUALITIES if true) for true in found]
         agreement.append([row.name, str(row.of_object), *errors, *(r or NOTHING for r in ranks)])
     return "\n".join(
         [*markdown_lines(rankings), "", *markdown_lines(agreement), "", _EXPLAINED, ""]
     )
-
-
-def _text(cell: Measured | None, digits: int) -> str:
-    return NOTHING if cell is None else cell.text(digits)

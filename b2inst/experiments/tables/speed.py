@@ -9,13 +9,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from b2inst.benchmark import Benchmark, Speed, benchmark, index_samples
+from b2inst.benchmark import Benchmark, benchmark, index_samples
+from b2inst.experiments import Run, SplitName, Workspace
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.provenance import describe_machine, now
-from b2inst.experiments.runs.store import Run, read_json, write_json
-from b2inst.experiments.specs.data_spec import DataSpec, SplitName, file_sha256
-from b2inst.experiments.specs.workspace import Workspace
+from b2inst.experiments.runs.store import read_json, write_json
+from b2inst.experiments.specs.data_spec import DataSpec, file_sha256
 from b2inst.experiments.specs.yaml_spec import parse_spec
 from b2inst.experiments.tables.table_result import Difference, Measured
 
@@ -37,37 +37,42 @@ class TableSpeed(BaseModel):
 
     def costs(self, row: str) -> dict[str, Measured]:
         """The cells of a row's columns of costs."""
-        values = _values(self.benchmark.speed(row))
-        return {name: Measured.of([value]) for name, value in values.items()}
+        return {name: Measured.of([value]) for name, value in self._values(row).items()}
 
     def differences(self, row: str, base: str) -> dict[str, Difference]:
         """A row's costs minus its base row's; of FPS the percentage, image by image."""
-        ours, theirs = (_values(self.benchmark.speed(name)) for name in (row, base))
+        theirs = self._values(base)
         found = {
-            name: Difference(mean=value - theirs[name], ci95=None, base=base)
-            for name, value in ours.items()
+            name: Difference(mean=value - theirs[name], base=base)
+            for name, value in self._values(row).items()
         }
-        found["FPS"] = Difference(mean=None, ci95=None, base=base)
+        found["FPS"] = Difference(mean=None, base=base)
         for overhead in self.benchmark.overheads:
             if (overhead.model, overhead.baseline) == (row, base):
-                interval = overhead.percent_ci95  # of more time
-                found["FPS"] = Difference(
-                    mean=_fewer(overhead.percent),
-                    ci95=interval and (_fewer(interval[1]), _fewer(interval[0])),
-                    base=base,
-                )
+                times = overhead.percent_ci95  # more time is fewer images a second
+                band = None if times is None else (_fewer(times[1]), _fewer(times[0]))
+                mean = _fewer(overhead.percent)
+                found["FPS"] = Difference(mean=mean, ci95=band, base=base, band95=band)
         return found
 
     def conditions(self) -> dict[str, Any]:
         """How it was measured, for the table's own provenance."""
-        measured = {k: self.provenance[k] for k in ("seed", "commit", "dirty", "measured")}
-        names = ("dtype", "threads", "images", "image_source")
         device = self.benchmark.device
+        names = ("dtype", "threads", "images", "image_source")
         return {
             "device": self.provenance["cpu"] if device == "cpu" else device,
             **{name: getattr(self.benchmark, name) for name in names},
-            **measured,
+            **{key: self.provenance[key] for key in ("seed", "commit", "dirty", "measured")},
         }
+
+    def _values(self, row: str) -> dict[str, float]:
+        speed = self.benchmark.speed(row)
+        return {"FPS": speed.fps, "parameters": speed.parameters / 1e6, "GFLOPs": speed.gflops}
+
+
+def _fewer(percent: float) -> float:
+    """Difference of images a second in percent, from a difference of time in percent."""
+    return 100 * (1 / (1 + percent / 100) - 1)
 
 
 def table_speed(
@@ -79,11 +84,8 @@ def table_speed(
     split: SplitName,
     workspace: Workspace,
     device: str,
-    progress: bool = True,
 ) -> TableSpeed:
-    """Time the trained weights of all rows on the same images, or read back what was measured.
-
-    It is measured again if weights, images, code or kind of device have changed.
+    """Time the trained weights of all rows on the same images, unless nothing has changed.
 
     Args:
         rows: A finished run for each row.
@@ -93,10 +95,9 @@ def table_speed(
         split: The split of them.
         workspace: Where they are.
         device: "cpu" or "cuda".
-        progress: Show a progress bar.
     """
-    kind = device.partition(":")[0]
-    label = data.split_label(split)
+    kind, label = device.partition(":")[0], data.split_label(split)
+    paths = {row: str(run.model_path) for row, run in rows.items()}
     measured = {
         "weights": {row: file_sha256(run.model_path) for row, run in rows.items()},
         "data": data.name,
@@ -108,27 +109,22 @@ def table_speed(
     if file.is_file() and read_json(file).get("measured") == measured:
         return TableSpeed.load(file)
     index = load_split(data, split, workspace.data)
-    paths = {row: str(run.model_path) for row, run in rows.items()}
     result = benchmark(
         list(dict.fromkeys(paths.values())),  # rows may share a run
         samples=index_samples(index, min(_IMAGES[kind], len(index))),
         image_source=f"split {label}",
         device=device,
-        progress=progress,
     )
-    compared = {(o.model, o.baseline): o for o in result.overheads}
-    pairs = {(row, base): (paths.get(row), paths.get(base)) for row, base in bases.items()}
+    overheads = [
+        replace(overhead, model=row, baseline=base)
+        for row, base in bases.items()
+        for overhead in result.overheads
+        if (overhead.model, overhead.baseline) == (paths.get(row), paths.get(base))
+    ]
+    speeds = [replace(result.speed(path), model=row) for row, path in paths.items()]
     speed = TableSpeed(
         measured=measured,
-        benchmark=replace(
-            result,
-            speeds=[replace(result.speed(path), model=row) for row, path in paths.items()],
-            overheads=[
-                replace(compared[pair], model=row, baseline=base)
-                for (row, base), pair in pairs.items()
-                if pair in compared
-            ],
-        ),
+        benchmark=replace(result, speeds=speeds, overheads=overheads),
         provenance={
             **describe_machine(),
             "measured": now(),
@@ -136,15 +132,5 @@ def table_speed(
             "runs": {row: run.hash for row, run in rows.items()},
         },
     )
-    content = speed.model_dump(mode="json") | {"benchmark": speed.benchmark.to_json()}
-    write_json(file, content)
+    write_json(file, speed.model_dump(mode="json") | {"benchmark": speed.benchmark.to_json()})
     return speed
-
-
-def _values(speed: Speed) -> dict[str, float]:
-    return {"FPS": speed.fps, "parameters": speed.parameters / 1e6, "GFLOPs": speed.gflops}
-
-
-def _fewer(percent: float) -> float:
-    """Difference of images a second in percent, from a difference of time in percent."""
-    return 100 * (1 / (1 + percent / 100) - 1)

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
+from b2inst.experiments import SplitName, Workspace
 from b2inst.experiments.runs.store import read_json, write_json
-from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.table_spec import Setting
-from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import parse_spec
 
 #: Printed where there is no number: an empty size range, a cell the paper does not have.
@@ -48,35 +47,27 @@ class Measured(_Part):
 
     def text(self, digits: int = 1) -> str:
         """Mean ± standard deviation, as printed."""
-        if self.mean is None:
-            return NOTHING
-        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
-        return f"{self.mean:.{digits}f}{spread}"
+        values = [f"{value:.{digits}f}" for value in (self.mean, self.sd) if value is not None]
+        return " ± ".join(values) or NOTHING
 
 
-class Difference(_Part):
+class Difference(_Part, extra="ignore"):
     """A metric minus that of the base row, over the seeds both have.
 
     AP in percent points, FPS in percent of the base row's.
     """
 
     mean: float | None
-    #: The noise of the images, given the trained models: by the paired bootstrap, for FPS by the
-    #: ranks of the images' own differences.
-    ci95: tuple[float, float] | None
+    ci95: tuple[float, float] | None = None  #: over images, for the trained models
     base: str
     sd: float | None = None  #: of the seeds' own differences; None for one seed
-    band95: tuple[float, float] | None = None  #: noise of images and seeds (``noise_band``)
-    inside_noise: bool | None = None  #: whether the band contains zero
+    band95: tuple[float, float] | None = None  #: over images and seeds (``noise_band``)
 
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Tables stored before there was a band have the images' noise alone."""
-        if self.band95 is None:
-            self.band95 = self.ci95
-        if self.band95 is not None and self.inside_noise is None:
-            self.inside_noise = self.band95[0] <= 0 <= self.band95[1]
-        return self
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def inside_noise(self) -> bool | None:
+        """Whether the band contains zero."""
+        return None if self.band95 is None else self.band95[0] <= 0 <= self.band95[1]
 
 
 class ResultRow(_Part):
@@ -92,6 +83,12 @@ class ResultRow(_Part):
     group: str | None = None  #: heading that the row stands under, with its neighbours
     setting: Setting | None = None  #: how the paper says it was trained
     origin: str | None = None  #: where the paper has its cells from, and what else is published
+
+    @model_validator(mode="after")
+    def _base_of_differences(self) -> Self:
+        """The first published tables do not name the base row apart."""
+        self.base = self.base or next((delta.base for delta in self.delta.values()), None)
+        return self
 
 
 class ContrastResult(_Part):
@@ -114,19 +111,10 @@ class TableResult(_Part):
     contrasts: list[ContrastResult] = []
     provenance: dict[str, Any]
 
-    @model_validator(mode="after")
-    def _one_base(self) -> Self:
-        """Tables stored before rows named their base have one for all."""
-        bases = {delta.base for row in self.rows for delta in row.delta.values()}
-        if len(bases) == 1 and all(row.base is None for row in self.rows):
-            for row in self.rows:
-                row.base = next(iter(bases - {row.name}), None)
-        return self
-
     @property
     def seeds(self) -> int:
         """Number of seeds of the row that has most."""
-        return max((len(row.runs) for row in self.rows), default=0)
+        return max(len(row.runs) for row in self.rows)
 
     def folder(self, workspace: Workspace) -> Path:
         """Return where the table is written."""

@@ -11,9 +11,9 @@ import pytest
 from b2inst.data import CocoIndex, find_split, write_scenes
 from b2inst.data.segmentation import to_rle
 from b2inst.evaluation import Metrics
-from b2inst.evaluation.score_quality import ap_by_ranking
 from b2inst.experiments.runs.measuring import measure
 from b2inst.experiments.specs.run_spec import RunSpec
+from b2inst.experiments.tables.score_quality import ap_by_ranking
 
 
 def test_masks_ranked_by_class_are_measured_beside_their_own_ranking(

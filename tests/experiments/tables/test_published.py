@@ -16,7 +16,6 @@ from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import (
     comparison_markdown,
     comparison_text,
-    expected_seconds,
     load_published,
     publish,
 )
@@ -91,15 +90,6 @@ def test_a_published_table_of_other_data_is_not_compared(
     result = _table(workspace, fake_run, (0,))
     assert comparison_text(result, workspace) == "No published table to compare with."
     assert load_published("smoke", "table1", workspace) == published
-
-
-def test_times_are_means_of_the_published_runs(workspace: Workspace, fake_run: Any) -> None:
-    result = _table(workspace, fake_run, (0, 1))
-    for seconds, run in zip((100.0, 200.0), result.row("HBB").runs, strict=True):
-        result.provenance["runs"][run]["wall_seconds"] = seconds
-    assert expected_seconds({"HBB seed 7": 1.0}, result) == 150.0
-    assert expected_seconds({"HBB seed 0": 1.0, "HBB seed 1": 0.5}, result) == 225.0
-    assert expected_seconds({"HBB seed 0": 1.0, "HBB+MS seed 0": 1.0}, result) is None  # never run
 
 
 def test_publishing_moves_tables_and_keeps_what_has_no_successor(

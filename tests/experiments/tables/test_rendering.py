@@ -14,7 +14,6 @@ from b2inst.experiments.tables.rendering import (
     difference_text,
     explain,
     to_csv,
-    to_frame,
     to_latex,
     to_markdown,
     to_text,
@@ -29,7 +28,8 @@ def _cell(mean: float | None, sd: float | None = None, n: int = 1) -> dict[str, 
 
 @pytest.fixture
 def result() -> TableResult:
-    delta = {"mean": -0.31, "ci95": (-1.0, -0.04), "base": "baseline"}
+    band = {"ci95": (-1.0, -0.04), "band95": (-1.0, -0.04), "inside_noise": False}
+    delta = {"mean": -0.31, **band, "base": "baseline"}
     noisy = delta | {"sd": 0.9, "band95": (-2.55, 1.93), "inside_noise": True}
     empty = {"mean": None, "ci95": None, "base": "baseline"}
     rows: list[dict[str, Any]] = [
@@ -48,8 +48,8 @@ def result() -> TableResult:
             "runs": ["d"],
             "status": "run",
         },
-        {"name": "later", "paper": {"AP": 36.8}, "status": "not run"},
-        {"name": "theirs", "paper": {"AP": 34.6}, "status": "published only"},
+        {"name": "later", "paper": {"AP": 36.8}, "base": "baseline", "status": "not run"},
+        {"name": "theirs", "paper": {"AP": 34.6}, "base": "baseline", "status": "published only"},
     ]
     provenance = {
         "title": "A title",
@@ -91,7 +91,7 @@ def test_markdown(result: TableResult) -> None:
 
 def test_questions_are_shown_with_the_differences_that_answer_them(result: TableResult) -> None:
     assert "question" not in to_markdown(result)
-    delta = {"mean": 1.26, "ci95": (0.5, 2.0), "base": "baseline"}
+    delta = {"mean": 1.26, "band95": (0.5, 2.0), "base": "baseline"}
     contrasts = [
         {"asks": "Does it?", "row": "more", "base": "less", "delta": {"AP": delta}},
         {"asks": "And this?", "row": "later", "base": "less"},
@@ -130,20 +130,6 @@ def test_explanation_says_what_the_numbers_are(result: TableResult) -> None:
     assert "Nothing has been run" in explain(result.model_copy(update={"provenance": provenance}))
 
 
-def test_tables_stored_before_there_was_a_band_have_the_images_noise(result: TableResult) -> None:
-    content = result.model_dump(mode="json")
-    for row in content["rows"]:
-        for delta in row["delta"].values():
-            for name in ("sd", "band95", "inside_noise"):
-                del delta[name]
-    content["rows"][1]["delta"]["AP"]["ci95"] = [-1.0, 0.2]
-    old = TableResult.model_validate(content)
-    text = to_markdown(old)
-    assert "|  | Δ baseline | −0.3 [−1.0, +0.2] ≈ | – | −0.3 [−1.0, −0.04] |" in text
-    assert "without the variation between seeds" in text
-    assert "Student" not in text
-
-
 @pytest.fixture
 def pairs(result: TableResult) -> TableResult:
     """Two pairs, the second of one's own; FPS and parameters were measured."""
@@ -152,8 +138,8 @@ def pairs(result: TableResult) -> TableResult:
         delta: dict[str, Any] = {}
         if base is not None:
             delta = {
-                "AP": {"mean": 1.0, "ci95": (0.5, 1.5), "base": base},
-                "FPS": {"mean": -6.21, "ci95": (-7.0, -5.96), "base": base},
+                "AP": {"mean": 1.0, "band95": (0.5, 1.5), "base": base},
+                "FPS": {"mean": -6.21, "band95": (-7.0, -5.96), "base": base},
                 "parameters": {"mean": 0.268, "ci95": None, "base": base},
             }
         ours = {"AP": _cell(30), "FPS": _cell(fps), "parameters": _cell(0.667)}
@@ -264,15 +250,6 @@ def test_latex_is_escaped_and_regular(result: TableResult) -> None:
     assert r"40.3 $\pm$ 0.4 (3)" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.replace(r"\&", "").count("&") for line in body} == {4}
-
-
-def test_frame_is_as_printed(result: TableResult) -> None:
-    frame = to_frame(result)
-    assert list(frame.columns) == ["AP", "AP_L", "boundary AP"]
-    assert frame.loc[("baseline", "ours"), "AP"] == "40.3 ± 0.4 (3)"
-    assert frame.loc[("HBB & more_of_it", "Δ baseline"), "boundary AP"] == "−0.3 [−2.5, +1.9] ≈"
-    assert frame.loc[("later", "ours"), "AP"] == "not run"
-    assert ("theirs", "ours") not in frame.index
 
 
 def test_text_lines_up(result: TableResult) -> None:

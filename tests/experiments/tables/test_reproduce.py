@@ -49,7 +49,6 @@ class Fabricator:
         machine: Resources,
         launcher: str,
         complete: Any,
-        progress: bool,
     ) -> None:
         assert not set(complete) & set(specs)
         self.complete = list(complete)
@@ -231,20 +230,20 @@ def test_tables_of_two_data_sets_make_way_for_each_other(
 def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = _smoke(workspace, progress=True)
+    result = _smoke(workspace)
     assert "table1, profile smoke: 5 runs, 0 complete, 0 to be resumed\n" in capsys.readouterr().err
     for cost in result.provenance["runs"].values():
         cost["wall_seconds"] = 120.0
     result.save(workspace.published / "smoke/table1/table1.json")
-    _smoke(workspace, seeds=(0, 1), progress=True, machine=Resources(jobs=2))
+    _smoke(workspace, seeds=(0, 1), machine=Resources(jobs=2))
     said = capsys.readouterr().err
     assert (
         "10 runs, 5 complete, 0 to be resumed; about 5 min, 2 at a time (as the published" in said
     )
-    _smoke(workspace, seeds=(0, 1), progress=True)
+    _smoke(workspace, seeds=(0, 1))
     assert "table1" not in capsys.readouterr().err
     _begun(workspace, _spec_of(result, "HBB", workspace).model_copy(update={"seed": 2}), 3)
-    _smoke(workspace, seeds=(2,), rows=["HBB"], progress=True)
+    _smoke(workspace, seeds=(2,), rows=["HBB"])
     said = capsys.readouterr().err
     assert "profile smoke: 1 run, 0 complete, 1 to be resumed; about 1 min, 1 at a time" in said
 
@@ -261,7 +260,7 @@ def test_published_runs_on_other_data_say_nothing_of_the_time(
     result = _smoke(workspace)
     result.provenance["data"] = "coco-1234"
     result.save(workspace.published / "smoke/table1/table1.json")
-    _smoke(workspace, seeds=(1,), progress=True)
+    _smoke(workspace, seeds=(1,))
     assert "5 runs, 0 complete, 0 to be resumed\n" in capsys.readouterr().err
 
 

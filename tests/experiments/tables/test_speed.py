@@ -36,7 +36,6 @@ class Stopwatch:
         samples: Sequence[Sample],
         image_source: str,
         device: str,
-        progress: bool,
     ) -> Benchmark:
         self.models.append(tuple(models))
         self.samples = samples
@@ -108,7 +107,6 @@ def measure(runs: dict[str, Run], spec: RunSpec, workspace: Workspace) -> Measur
             split="test",
             workspace=workspace,
             device="cpu",
-            progress=False,
         )
 
     return call
@@ -188,8 +186,8 @@ def test_a_real_benchmark_of_a_trained_run(
     spec, home, run = finished
     file = workspace.results / "speed.json"
     settings: dict[str, Any] = {"data": spec.data, "split": "test", "workspace": home}
-    speed = table_speed({"row": run}, {}, file, device="cpu", progress=False, **settings)
+    speed = table_speed({"row": run}, {}, file, device="cpu", **settings)
     cells = speed.costs("row")
     assert all(cell.mean is not None and cell.mean > 0 for cell in cells.values())
     assert cells["parameters"].mean == run.provenance()["parameters"] / 1e6
-    assert table_speed({"row": run}, {}, file, device="cpu", progress=False, **settings) == speed
+    assert table_speed({"row": run}, {}, file, device="cpu", **settings) == speed

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from b2inst.evaluation import evaluate
-from b2inst.evaluation.score_quality import (
-    Ratings,
+from b2inst.experiments.tables.score_quality import (
     ap_by_ranking,
     oracle_rankings,
     rate,
-    rescored,
 )
 
-from .conftest import random_pair
+from ...evaluation.conftest import random_pair
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -41,14 +40,10 @@ def test_without_ground_truth_or_detections() -> None:
     assert empty == {"AP": {"a": 0.0}, "boundary_AP": {"a": 0.0}}
 
 
-def ratings(*branches: str) -> Ratings:
-    return Ratings(
-        class_scores=np.array([0.5, 1.0]),
-        scores=np.array([0.1, 0.2]),
-        predicted={name: np.array([0.25, 0.36]) for name in branches},
-        true={"iou": np.array([0.49, 0.0]), "boundary": np.array([0.81, 0.0])},
-        of_object=np.array([True, False]),
-    )
+def ratings(*branches: str) -> pd.DataFrame:
+    columns = {"class": [0.5, 1.0], "mask": [0.1, 0.2], "of_object": [True, False]}
+    columns |= {"true_iou": [0.49, 0.0], "true_boundary": [0.81, 0.0]}
+    return pd.DataFrame(columns | {name: [0.25, 0.36] for name in branches})
 
 
 def test_rankings_of_a_head_of_both_branches() -> None:
@@ -60,12 +55,11 @@ def test_rankings_of_a_head_of_both_branches() -> None:
     assert found["oracle"] == pytest.approx([0.5 * 0.7 * 0.9, 0])
 
 
-def test_rankings_of_a_head_of_one_branch_and_of_none() -> None:
+def test_rankings_of_a_head_of_one_branch() -> None:
     found = oracle_rankings(ratings("boundary"))
     assert list(found) == ["class", "predicted", "true_boundary", "oracle"]
     assert found["oracle"] == pytest.approx([0.5 * 0.81, 0])
     np.testing.assert_array_equal(found["oracle"], found["true_boundary"])
-    assert rescored(np.array([0.3]), {}).tolist() == [0.3]
 
 
 def test_the_oracle_ranks_better_masks_first() -> None:

@@ -12,14 +12,14 @@ from scipy import ndimage
 from torchvision.ops import box_convert, box_iou
 
 from b2inst.evaluation import EvaluationError, Prediction
-from b2inst.evaluation.score_quality import (
+from b2inst.experiments.tables.score_quality import (
     calibration,
     calibration_error,
     rank_correlation,
     rate,
 )
 
-from .conftest import SIZE, annotation, dataset, prediction, random_pair
+from ...evaluation.conftest import SIZE, annotation, dataset, prediction, random_pair
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -52,12 +52,12 @@ def test_the_truth_is_the_annotation_of_the_class_that_is_overlapped_most() -> N
         best = max(range(len(own)), key=lambda j: qualities[j][0], default=None)
         if best is None or qualities[best][0] == 0:
             unmatched += 1
-            assert (ratings.true["iou"][i], ratings.true["boundary"][i]) == (0, 0)
+            assert (ratings.true_iou[i], ratings.true_boundary[i]) == (0, 0)
             assert not ratings.of_object[i]
             continue
         iou, dice = qualities[best]
-        assert ratings.true["iou"][i] == pytest.approx(iou, abs=1e-6)
-        assert ratings.true["boundary"][i] == pytest.approx(dice, abs=1e-5)  # ε of Eq. 1
+        assert ratings.true_iou[i] == pytest.approx(iou, abs=1e-6)
+        assert ratings.true_boundary[i] == pytest.approx(dice, abs=1e-5)  # ε of Eq. 1
         boxes = box_convert(
             torch.tensor([record["bbox"], own[best]["bbox"]], dtype=torch.float64), "xywh", "xyxy"
         )
@@ -74,7 +74,7 @@ def test_a_crowd_and_another_class_are_no_truth() -> None:
         annotation(3, 10, 2, square(40, 40)),
     ]
     ratings = rate([prediction(10, 2, square(0, 0), 0.9)], dataset(annotations, images=1))
-    assert ratings.true["iou"].tolist() == ratings.true["boundary"].tolist() == [0.0]
+    assert ratings.true_iou.tolist() == ratings.true_boundary.tolist() == [0.0]
     assert ratings.of_object.tolist() == [False]
 
 
@@ -82,7 +82,7 @@ def test_a_frame_around_the_image_is_background() -> None:
     # The object fills a corner: its boundary runs along the frame of the image, too.
     annotations = [annotation(1, 10, 2, square(0, 0))]
     found = rate([prediction(10, 2, square(0, 0, 19), 0.9)], dataset(annotations, images=1))
-    assert found.true["boundary"][0] == pytest.approx(
+    assert found.true_boundary[0] == pytest.approx(
         2 * 37 / (4 * 19 + 4 * 18), abs=1e-5
     )  # 19 + 18 cells along the two sides they share, of 76 and 72
 
@@ -91,8 +91,8 @@ def test_predicted_qualities_are_those_of_the_file() -> None:
     annotations = [annotation(1, 10, 2, square(0, 0))]
     record: Prediction = prediction(10, 2, square(0, 0), 0.3, 0.5) | {"boundary_score": 0.6}
     ratings = rate([record], dataset(annotations, images=1))
-    assert {k: v.tolist() for k, v in ratings.predicted.items()} == {"boundary": [0.6]}
-    assert (ratings.class_scores.tolist(), ratings.scores.tolist()) == ([0.5], [0.3])
+    assert "iou" not in ratings
+    assert ratings[["boundary", "class", "mask"]].values.tolist() == [[0.6, 0.5, 0.3]]
     assert rate([], dataset(annotations, images=1)).of_object.shape == (0,)
     with pytest.raises(EvaluationError, match="image_id 99"):
         rate([record | {"image_id": 99}], dataset(annotations, images=1))
