@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +27,7 @@ Log = Sequence[Mapping[str, Any]]
 # The total is not shown, since rows with more parts add up more losses.
 _NOT_SHOWN = ("lr", "seconds", "total")
 _EVALUATED = ("AP", "boundary_AP")  # during training; not smoothed
+_SMOOTHING = 0.04  # centre of mass of the mean that is drawn of losses, as a fraction of the log
 _CURVES_ACROSS = 4
 _FEWEST = 20  # detections in a bin
 _OURS, _BY_CLASS, _PAPER = ROW_COLOURS[1], ROW_COLOURS[2], ROW_COLOURS[4]
@@ -40,19 +40,19 @@ _QUALITIES = {
 }
 
 
-def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.04) -> Figure:
+def training_curves(logs: Mapping[str, Sequence[Log]]) -> Figure:
     """Draw a panel per loss or metric, with a colour per row of the table and a line per seed.
 
     Args:
         logs: Logs of all seeds by name of the row.
-        smoothing: Centre of mass of the exponential mean that is drawn of losses, as a fraction of
-            the log's length.
     """
-    frames = {
-        name: [pd.DataFrame(log).groupby("iteration").last() for log in seeds if log]
+    frames = [
+        (name, pd.DataFrame(log).groupby("iteration").last())
         for name, seeds in logs.items()
-    }
-    every = dict.fromkeys(column for seeds in frames.values() for log in seeds for column in log)
+        for log in seeds
+        if log
+    ]
+    every = dict.fromkeys(column for _, log in frames for column in log)
     losses = [name for name in every if name not in _NOT_SHOWN]
     columns = max(min(_CURVES_ACROSS, len(losses)), 1)
     rows = max(-(-len(losses) // columns), 1)
@@ -62,13 +62,11 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.0
         axis.set_axis_off()
     colours = _row_colours(logs)
     for axis, loss in zip(axes, losses, strict=False):
-        for name, seeds in frames.items():
-            for log in (log for log in seeds if loss in log):
-                points = log[loss].dropna()
-                measured = loss in _EVALUATED
-                curve = points.ewm(com=0 if measured else smoothing * len(points)).mean()
-                marker = "." if measured else ""
-                axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
+        measured = loss in _EVALUATED
+        for name, log in ((name, log[loss].dropna()) for name, log in frames if loss in log):
+            curve = log.ewm(com=0 if measured else _SMOOTHING * len(log)).mean()
+            marker = "." if measured else ""
+            axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
         axis.set_title(loss, fontsize=9)
         axis.update_datalim([(0, 0)], updatex=False)  # so that flat curves have a margin, too
         axis.set_ylim(bottom=0)  # no loss or AP is negative
@@ -80,7 +78,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]], *, smoothing: float = 0.0
 
 
 def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> Figure:
-    """Draw the mean true quality by predicted quality, and below it the share of predictions.
+    """Draw the mean true quality by predicted quality.
 
     A perfectly calibrated head lies on the diagonal; below it, masks are rated too well. Bins of
     fewer than 20 detections are left out.
@@ -90,24 +88,16 @@ def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> 
         rows: Names of all rows, which have the colours of the training curves.
     """
     colours = _row_colours(rows)
-    figure = new_figure(7.2, 4.9)
-    axes = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1), squeeze=False)
-    for (upper, lower), (name, (score, truth)) in zip(axes.T, _QUALITIES.items(), strict=True):
-        upper.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--", zorder=0)
-        for row in qualities:
-            bins, colour = row.calibration.get(name, []), colours[row.name]
-            points = [(b.predicted, b.true) for b in bins if b.count >= _FEWEST]
-            x, y = np.array(points, dtype=float).reshape(-1, 2).T
-            if bins:
-                upper.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.2)
-            if total := sum(b.count for b in bins):
-                edges = [*(b.low for b in bins), bins[-1].high]
-                lower.stairs([b.count / total for b in bins], edges, color=colour, linewidth=1.2)
-        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel=truth)
-        upper.set_title(score, fontsize=10)
-        lower.set(xlabel=f"predicted {score}", ylabel="share", ylim=(0, None))
-        _light_grid(upper)
-        _light_grid(lower)
+    figure = new_figure(7.2, 4.0)
+    axes = figure.subplots(1, 2)
+    for axis, (name, (score, truth)) in zip(axes, _QUALITIES.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle="--", zorder=0)
+        for row in (row for row in qualities if name in row.calibration):
+            some = [b for b in row.calibration[name] if b.count >= _FEWEST]
+            points = [b.predicted for b in some], [b.true for b in some]
+            axis.plot(*points, color=colours[row.name], marker="o", markersize=4, linewidth=1.2)
+        axis.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"predicted {score}", ylabel=truth)
+        _light_grid(axis)
     looks = [(row.name, colours[row.name]) for row in qualities]
     _legend(figure, [Line2D([], [], color=c, marker=".", label=name) for name, c in looks])
     return figure
@@ -121,16 +111,13 @@ def differences_figure(result: TableResult) -> Figure:
     rows = [row for row in result.rows if row.base is not None]
     columns = [column for column in result.columns if column in METRICS]
     figure = new_figure(3.2 * max(len(rows), 1) + 0.8, 0.24 * len(columns) + 1.3)
-    axes = figure.subplots(1, max(len(rows), 1), squeeze=False, sharex=True, sharey=True)[0]
+    axes = _interval_axes(figure, len(rows), [heading(column) for column in columns])
     for axis, row in zip(axes, rows, strict=False):
-        axis.axvline(0, color="black", linewidth=0.8)
-        _light_grid(axis, "x")
         for place, column in enumerate(columns):
             _interval(axis, place, row.delta.get(column), _OURS)
             if (paper := result.paper_difference(row.name, column)) is not None:
                 axis.plot(paper, place, color=_PAPER, marker="D", markersize=4)
         axis.set_title(f"{row.name}\nagainst {row.base}", fontsize=9)
-    _name_lines(axes[0], [heading(column) for column in columns])
     figure.supxlabel("difference in percentage points", fontsize=9)
     ours = Line2D([], [], marker="o", color=_OURS, label="ours")
     paper_ = Line2D([], [], marker="D", color=_PAPER, linestyle="none", label="paper")
@@ -146,17 +133,13 @@ def contrasts_figure(result: TableResult) -> Figure:
     """
     panels = [column for column in ("AP", "boundary_AP") if column in result.columns]
     figure = new_figure(4.4 + 3.1 * len(panels), 0.42 * len(result.contrasts) + 1.1)
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, column in zip(axes, panels, strict=True):
-        axis.axvline(0, color="black", linewidth=0.8)
-        _light_grid(axis, "x")
+    names = [f"{c.asks}\n{c.row} − {c.base}" for c in result.contrasts]
+    for axis, column in zip(_interval_axes(figure, len(panels), names), panels, strict=True):
         for place, contrast in enumerate(result.contrasts):
             _interval(axis, place - 0.14, contrast.delta.get(column), _OURS)
             by_class = contrast.delta.get(CLASS_RANKED[column])
-            if CLASS_RANKED[column] in result.columns:
-                _interval(axis, place + 0.14, by_class, _BY_CLASS, marker="s")
+            _interval(axis, place + 0.14, by_class, _BY_CLASS, marker="s")
         axis.set_xlabel(f"Δ {heading(column)}, percentage points", fontsize=9)
-    _name_lines(axes[0], [f"{c.asks}\n{c.row} − {c.base}" for c in result.contrasts])
     handles = [
         Line2D([], [], marker="o", color=_OURS, label="ranked by Eq. 2"),
         Line2D([], [], marker="s", color=_BY_CLASS, label="ranked by S_class"),
@@ -172,33 +155,47 @@ def tradeoff_figure(result: TableResult) -> Figure:
     Arrows lead from base rows to the rows that are compared with them. Rows that share a run share
     a point.
     """
-    points: defaultdict[tuple[float | str | None, ...], list[ResultRow]] = defaultdict(list)
-    timed = [row.name for row in result.rows if _place(row, "FPS", "AP", _paper)]
-    for row in result.rows:
-        measured = tuple(_ours(row, column) for column in ("FPS", "AP", "boundary_AP"))
-        if any(measured) or row.name in timed:
-            points[measured if any(measured) else (row.name,)].append(row)
     device = result.provenance.get("speed", {}).get("device", "not timed")
-    panels: list[tuple[str, str, str, _Cell]] = [
-        ("FPS", "AP", f"FPS ({device})", _ours),
-        ("AP", "boundary_AP", "mask AP", _ours),
-        ("FPS", "AP", "the paper's FPS", _paper),
+    panels = [
+        ("FPS", "AP", f"FPS ({device})", "mask AP", False),
+        ("AP", "boundary_AP", "mask AP", "boundary AP", False),
+        ("FPS", "AP", "the paper's FPS", "the paper's mask AP", True),
     ]
+    timed = [row.name for row in result.rows if _place(row, "FPS", "AP", paper=True)]
+    points: defaultdict[tuple[str, ...], list[ResultRow]] = defaultdict(list)
+    for row in result.rows:
+        if row.runs or row.name in timed:
+            points[tuple(row.runs) or (row.name,)].append(row)
     panels = panels[: 3 if timed else 2]
     figure = new_figure(2 + 4.0 * len(panels), 3.6)
-    for axis, (x, y, label, cell) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        for number, rows in enumerate(points.values(), start=1):
-            _point(axis, result, rows, number, x, y, cell)
-        axis.margins(0.08)
-        _light_grid(axis)
-        axis.set_xlabel(label, fontsize=8)
-        name = "mask AP" if y == "AP" else heading(y)
-        axis.set_ylabel(f"the paper's {name}" if cell is _paper else name, fontsize=8)
+    axes = figure.subplots(1, len(panels))
     handles = []
     for number, rows in enumerate(points.values(), start=1):
-        colour, marker = _style(rows[0])
+        looks: dict[str, Any] = {"marker": "o", "color": ROW_COLOURS[0]}
+        if "two-stage" in (rows[0].group or ""):
+            looks = {"marker": "s", "color": ROW_COLOURS[4]}
+        elif rows[0].name.startswith("B2Inst"):
+            looks["color"] = ROW_COLOURS[1]
         label = f"{number}  {' = '.join(row.name for row in rows)}"
-        handles.append(Line2D([], [], label=label, color=colour, marker=marker, linestyle="none"))
+        handles.append(Line2D([], [], label=label, linestyle="none", **looks))
+        for axis, (x, y, _, _, paper) in zip(axes, panels, strict=True):
+            if (place := _place(rows[0], x, y, paper=paper)) is None:
+                continue
+            xerr, yerr = (None if paper else rows[0].ours[column].sd for column in (x, y))
+            size: dict[str, Any] = {"markersize": 12, "elinewidth": 0.8, "alpha": 0.85}
+            axis.errorbar(*place, xerr=xerr, yerr=yerr, **size, **looks)
+            text: dict[str, Any] = {"ha": "center", "va": "center_baseline", "size": 8}
+            axis.annotate(str(number), place, color="white", **text)
+            for base in {row.base for row in rows if row.base is not None}:
+                start = _place(result.row(base), x, y, paper=paper)
+                if start is not None and start != place:
+                    arrow = {"arrowstyle": "->", "color": looks["color"], "alpha": 0.6}
+                    axis.annotate("", place, start, arrowprops=arrow | {"shrinkA": 7, "shrinkB": 7})
+    for axis, (_, _, across, up, _) in zip(axes, panels, strict=True):
+        axis.margins(0.08)
+        _light_grid(axis)
+        axis.set_xlabel(across, fontsize=8)
+        axis.set_ylabel(up, fontsize=8)
     if handles:
         figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
     return figure
@@ -233,48 +230,21 @@ def stages_figure(benchmark: Benchmark) -> Figure:
     return figure
 
 
-_Cell = Callable[[ResultRow, str], float | None]
-
-
-def _point(
-    axis: Axes, result: TableResult, rows: list[ResultRow], number: int, x: str, y: str, cell: _Cell
-) -> None:
-    """A numbered point with its standard deviations over seeds, and an arrow from its base row."""
-    place = _place(rows[0], x, y, cell)
-    if place is None:
-        return
-    colour, marker = _style(rows[0])
-    xerr, yerr = (rows[0].ours[name].sd if cell is _ours else None for name in (x, y))
-    looks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 12, "alpha": 0.85}
-    axis.errorbar(*place, xerr=xerr, yerr=yerr, elinewidth=0.8, **looks)
-    axis.annotate(str(number), place, ha="center", va="center_baseline", color="white", size=8)
-    for base in {row.base for row in rows if row.base is not None}:
-        start = _place(result.row(base), x, y, cell)
-        if start is not None and start != place:
-            style = {"arrowstyle": "->", "color": colour, "shrinkA": 7, "shrinkB": 7, "alpha": 0.6}
-            axis.annotate("", place, start, arrowprops=style)
-
-
-def _ours(row: ResultRow, column: str) -> float | None:
-    measured = row.ours.get(column)
-    return None if measured is None else measured.mean
-
-
-def _paper(row: ResultRow, column: str) -> float | None:
-    value = row.paper.get(column)
-    return None if isinstance(value, str) else value
-
-
-def _place(row: ResultRow, x: str, y: str, cell: _Cell) -> tuple[float, float] | None:
-    across, up = cell(row, x), cell(row, y)
+def _place(row: ResultRow, x: str, y: str, *, paper: bool) -> tuple[float, float] | None:
+    """Two cells of a row, the paper's or ours; None without both."""
+    cells: Mapping[str, Any] = row.paper if paper else {k: m.mean for k, m in row.ours.items()}
+    across, up = cells.get(x), cells.get(y)
     return None if across is None or up is None else (across, up)
 
 
-def _style(row: ResultRow) -> tuple[str, str]:
-    """Colour and marker: two-stage, B2Inst, and others."""
-    if row.group is not None and "two-stage" in row.group:
-        return ROW_COLOURS[4], "s"
-    return (ROW_COLOURS[1] if row.name.startswith("B2Inst") else ROW_COLOURS[0]), "o"
+def _interval_axes(figure: Figure, panels: int, names: Sequence[str]) -> list[Axes]:
+    """Panels side by side, with a line for zero and the names of the lines."""
+    axes = figure.subplots(1, max(panels, 1), squeeze=False, sharex=True, sharey=True)[0]
+    for axis in axes:
+        axis.axvline(0, color="black", linewidth=0.8)
+        _light_grid(axis, "x")
+    _name_lines(axes[0], names)
+    return list(axes)
 
 
 def _interval(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ from b2inst.ops.quality import boundary_dice, mask_iou
 ImagePredictions = Mapping[int, Sequence[Prediction]]
 
 _IOU = 0.5  # of a mask with an object that it detects, or with a duplicate
+_CLASS_SCORE = 0.4  # of instances that are visible
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ def choose(
     best: int = 0,
     worst: int = 0,
     at_random: int = 0,
-    seed: int = 0,
 ) -> list[Choice]:
     """Choose by largest gain, by largest loss, and at random from the others.
 
@@ -53,7 +53,6 @@ def choose(
         best: Number of largest gains, which come first.
         worst: Number of largest losses, which come next.
         at_random: Number of random choices, which come last.
-        seed: Random seed.
     """
     ranked = sorted(gains, key=lambda i: -gains[i])
     top, bottom = ranked[:best], ranked[best:][::-1][:worst]
@@ -62,8 +61,8 @@ def choose(
         chosen.append(Choice(i, "largest loss" if gains[i] < 0 else "smallest gain", gains[i]))
     rest = sorted(set(gains) - {*top, *bottom}) or sorted(set(ids) - set(gains))
     count = min(best + worst + at_random - len(chosen), len(rest))
-    drawn = random.Random(seed).sample(rest, count)
-    return chosen + [Choice(i, f"random, seed {seed}", gains.get(i)) for i in drawn]
+    drawn = random.Random(_SEED).sample(rest, count)
+    return chosen + [Choice(i, f"random, seed {_SEED}", gains.get(i)) for i in drawn]
 
 
 def image_gains(
@@ -71,11 +70,11 @@ def image_gains(
 ) -> dict[int, float]:
     """Average :func:`object_gains` over the objects of each image that both models find."""
     gains = object_gains(index, first, second)
-    found = {}
-    for record in index.images:
-        if own := [gains[a.id] for a in index.annotations[record.id] if a.id in gains]:
-            found[record.id] = sum(own) / len(own)
-    return found
+    each = {
+        record.id: [gains[a.id] for a in index.annotations[record.id] if a.id in gains]
+        for record in index.images
+    }
+    return {i: sum(own) / len(own) for i, own in each.items() if own}
 
 
 def object_gains(
@@ -89,73 +88,59 @@ def object_gains(
     gains = {}
     for record in index.images:
         matches, others = (detections(index, record, of[record.id]) for of in (first, second))
-        for (annotation, truth, mask), (_, _, other) in zip(matches, others, strict=True):
+        for (annotation, mask), (_, other) in zip(matches, others, strict=True):
             if mask is not None and other is not None:
-                gains[annotation.id] = _quality(other, truth) - _quality(mask, truth)
+                *masks, truth = decode_rle([mask, other, annotation.rle])
+                before, after = (
+                    (mask_iou(m, truth) * boundary_dice(m, truth)).sqrt() for m in masks
+                )
+                gains[annotation.id] = float(after) - float(before)
     return gains
-
-
-def _quality(mask: dict[str, Any], truth: dict[str, Any]) -> float:
-    pair = decode_rle([mask, truth])
-    return float((mask_iou(pair[0], pair[1]) * boundary_dice(pair[0], pair[1])).sqrt())
 
 
 def detections(
     index: CocoIndex, record: ImageRecord, predictions: Sequence[Prediction]
-) -> list[tuple[Annotation, dict[str, Any], dict[str, Any] | None]]:
+) -> list[tuple[Annotation, dict[str, Any] | None]]:
     """Match each object of an image with the mask of its class that overlaps it most.
 
     Returns:
-        Objects that are not crowds, their masks and the predicted masks as run-length codes; None
-        where no mask of the object's class has an IoU of at least 0.5.
+        Objects that are not crowds, and the predicted masks as run-length codes; None where no
+        mask of the object's class has an IoU of at least 0.5.
     """
     objects = [a for a in index.annotations[record.id] if not a.crowd]
-    truths = [a.rle for a in objects]
     if not objects or not predictions:
-        return [(a, truth, None) for a, truth in zip(objects, truths, strict=True)]
+        return [(a, None) for a in objects]
     codes = [p["segmentation"] for p in predictions]
-    overlap = coco_mask.iou(codes, truths, [0] * len(truths))
+    overlap = coco_mask.iou(codes, [a.rle for a in objects], [0] * len(objects))
     classes = np.array([p["category_id"] for p in predictions])
     wanted = np.array([index.category_ids[a.label] for a in objects])
     overlap = np.where(classes[:, None] == wanted, overlap, 0)
-    best, largest = overlap.argmax(0), overlap.max(0)
-    return [
-        (annotation, truth, codes[i] if iou >= _IOU else None)
-        for annotation, truth, i, iou in zip(objects, truths, best, largest, strict=True)
-    ]
+    pairs = zip(objects, overlap.argmax(0), overlap.max(0), strict=True)
+    return [(annotation, codes[i] if iou >= _IOU else None) for annotation, i, iou in pairs]
 
 
-def visible(
-    predictions: Iterable[Prediction], index: CocoIndex, *, score_threshold: float = 0.4
-) -> dict[int, list[Prediction]]:
+def visible(predictions: Iterable[Prediction], index: CocoIndex) -> dict[int, list[Prediction]]:
     """Select what figures show: no weak instances and no duplicates.
 
-    The threshold is of the class score: the ranking scores of Eq. 2 cannot be compared between
-    models, since they are lower where qualities are predicted.
+    The threshold, 0.4, is of the class score: the ranking scores of Eq. 2 cannot be compared
+    between models, since they are lower where qualities are predicted.
 
     Returns:
         Predictions of each image of ``index``, best-ranked first. Of instances whose masks have an
         IoU of at least 0.5, whatever their class, only the best-ranked is kept.
     """
-    strong = defaultdict(list)
-    for prediction in predictions:
-        if prediction["class_score"] >= score_threshold:
-            strong[prediction["image_id"]].append(prediction)
-    return {record.id: _without_duplicates(strong[record.id]) for record in index.images}
+    shown: dict[int, list[Prediction]] = {record.id: [] for record in index.images}
+    for prediction in sorted(predictions, key=lambda p: -p["score"]):
+        kept = shown.get(prediction["image_id"])
+        if kept is not None and prediction["class_score"] >= _CLASS_SCORE:
+            codes = [p["segmentation"] for p in kept]
+            overlap = coco_mask.iou([prediction["segmentation"]], codes, [0] * len(codes))
+            if not len(codes) or overlap.max() < _IOU:
+                kept.append(prediction)
+    return shown
 
 
-def _without_duplicates(predictions: list[Prediction]) -> list[Prediction]:
-    ranked = sorted(predictions, key=lambda p: -p["score"])
-    codes = [p["segmentation"] for p in ranked]
-    overlap = coco_mask.iou(codes, codes, [0] * len(codes)) if codes else np.zeros((0, 0))
-    kept: list[int] = []
-    for i in range(len(ranked)):
-        if not kept or overlap[i, kept].max() < _IOU:
-            kept.append(i)
-    return [ranked[i] for i in kept]
-
-
-def candidates(index: CocoIndex, *, count: int = 500, seed: int = 0) -> CocoIndex:
+def candidates(index: CocoIndex, *, count: int = 500) -> CocoIndex:
     """Draw at most ``count`` images to choose from."""
     ids = [record.id for record in index.images]
-    return index if len(ids) <= count else index.subset(random.Random(seed).sample(ids, count))
+    return index if len(ids) <= count else index.subset(random.Random(_SEED).sample(ids, count))

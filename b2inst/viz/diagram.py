@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
 
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
-from b2inst.structures import Bases
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 from b2inst.viz.qualitative import gated
 
@@ -23,6 +21,7 @@ _TILES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])  # Fig
 _BOUNDARY, _LINE, _UNUSED = "#CC0000", "#333333", "#BBBBBB"
 _UPPER, _LOWER = 4.5, 1.4  # heights of the bases' and of the boundary's row
 _SIDE = 128  # pixels of an image that has all levels of the pyramid
+_ACROSS = 3
 
 
 @dataclass(frozen=True)
@@ -35,47 +34,45 @@ class Wiring:
     boundary_read: tuple[int, ...] = ()  #: levels that the boundary depends on
     shared: bool = False  #: whether the boundary is a map of the basis head
     use: tuple[str, ...] = ()  #: of the boundary in the masks: "a basis", "a gate"
-    loss: Literal["over the image", "in each box"] | None = None  #: of the boundary
+    loss: str | None = None  #: where the boundary is trained: "over the image", "in each box"
 
 
 @torch.no_grad()
 def find_wiring(model: BasisSegmenter) -> Wiring:
     """Find a model's wiring; a head reads a level if its output changes with it."""
     model = deepcopy(model).cpu().eval()
-    head = model.basis_head
+    head: Any = model.basis_head
     pyramid = model.backbone(torch.zeros(1, 3, _SIDE, _SIDE))
     generator = torch.Generator().manual_seed(0)
     noise, other = (
         {stride: torch.randn(level.shape, generator=generator) for stride, level in pyramid.items()}
         for _ in range(2)
     )
-    bases: Bases = head(noise)
+    bases = head(noise)
     changed = {stride: head({**noise, stride: other[stride]}) for stride in noise}
     num_bases = bases.maps.shape[1] - isinstance(head, BoundaryBasis)
-
-    def read(part: Callable[[Bases], Tensor]) -> tuple[int, ...]:
-        return tuple(s for s, found in changed.items() if not part(found).equal(part(bases)))
-
-    bases_read = read(lambda found: found.maps[:, :num_bases])
+    own = bases.maps[:, :num_bases]
+    read = tuple(s for s, found in changed.items() if not found.maps[:, :num_bases].equal(own))
     if not isinstance(head, BoundarySupervision):
-        return Wiring(tuple(noise), num_bases, bases_read)
-    criterion = head.criterion
-    where: Literal["over the image", "in each box"]
-    where = "in each box" if criterion.local else "over the image"
+        return Wiring(tuple(noise), num_bases, read)
+    boundary = bases.boundary_logits
+    trained = "in each box" if head.criterion.local else "over the image"
     return Wiring(
         levels=tuple(noise),
         num_bases=num_bases,
-        bases_read=bases_read,
-        boundary_read=read(lambda found: found.boundary_logits),  # type: ignore[arg-type, return-value]
+        bases_read=read,
+        boundary_read=tuple(
+            s for s, found in changed.items() if not found.boundary_logits.equal(boundary)
+        ),
         shared=head.branch is None,
         use=("a basis",) * isinstance(head, BoundaryBasis) + ("a gate",) * gated(model),
-        loss=where if any(criterion.weights.values()) else None,
+        loss=trained if any(head.criterion.weights.values()) else None,
     )
 
 
-def diagram_figure(models: Mapping[str, BasisSegmenter], *, columns: int = 3) -> Figure:
+def diagram_figure(models: Mapping[str, BasisSegmenter]) -> Figure:
     """Draw models by name, side by side: pyramid → heads → bases → masks, the boundary in red."""
-    columns = min(columns, len(models))
+    columns = min(_ACROSS, len(models))
     rows = -(-len(models) // columns)
     figure = new_figure(3.5 * columns, 2.35 * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -89,10 +86,8 @@ def diagram_figure(models: Mapping[str, BasisSegmenter], *, columns: int = 3) ->
 
 
 def _draw(axis: Axes, wiring: Wiring) -> None:
-    levels = wiring.levels
-    heights = [3.0 + 0.85 * (i - (len(levels) - 1) / 2) for i in range(len(levels))]
-    for i, (stride, height) in enumerate(zip(levels, heights, strict=True)):
-        width = 1.7 - 0.24 * i
+    for i, stride in enumerate(wiring.levels):
+        width, height = 1.7 - 0.24 * i, 3.0 + 0.85 * (i - (len(wiring.levels) - 1) / 2)
         used = stride in {*wiring.bases_read, *wiring.boundary_read}
         box = (1.0 - width / 2, height - 0.27, width, 0.54)
         _box(axis, box, f"1/{stride}", _LINE if used else _UNUSED)
@@ -109,8 +104,9 @@ def _draw(axis: Axes, wiring: Wiring) -> None:
     _arrow(axis, [(4.4, _UPPER), (5.2, _UPPER)])
     for i in range(wiring.num_bases):
         back = i / max(wiring.num_bases - 1, 1)
-        place, edge = (5.2 + 0.84 * back, _UPPER - 0.7 + 0.3 * back), min(0.8, 3 / wiring.num_bases)
-        _tile(axis, place, _TILES[i % len(_TILES)], edge=edge)
+        place = (5.2 + 0.84 * back, _UPPER - 0.7 + 0.3 * back, 1.0, 1.0)
+        colour = _TILES[i % len(_TILES)]
+        _box(axis, place, fc=colour, ec="white", lw=min(0.8, 3 / wiring.num_bases))
     _arrow(axis, [(7.04, _UPPER), (7.9, _UPPER)])
     _box(axis, (7.9, _UPPER - 0.6, 1.6, 1.2), "compose\nmasks")
     if wiring.boundary_read:
@@ -118,31 +114,31 @@ def _draw(axis: Axes, wiring: Wiring) -> None:
 
 
 def _draw_boundary(axis: Axes, wiring: Wiring) -> None:
+    text: dict[str, Any] = {"fontsize": 6.5, "color": _BOUNDARY}
     if not wiring.shared:
         _box(axis, (2.9, _LOWER - 0.7, 1.5, 1.4), "boundary\nbranch", _BOUNDARY)
     _arrow(axis, [(4.4, _LOWER), (5.2, _LOWER)], _BOUNDARY)
-    _tile(axis, (5.2, _LOWER - 0.5), _BOUNDARY)
+    _box(axis, (5.2, _LOWER - 0.5, 1.0, 1.0), fc=_BOUNDARY, ec="white", lw=0.8)
     if wiring.use:
         _arrow(axis, [(5.7, _LOWER + 0.5), (5.7, 3.0), (8.7, 3.0), (8.7, _UPPER - 0.6)], _BOUNDARY)
-        axis.text(
-            7.2, 3.1, f"as {' and '.join(wiring.use)}", fontsize=6.5, ha="center", color=_BOUNDARY
-        )
+        axis.text(7.2, 3.1, f"as {' and '.join(wiring.use)}", ha="center", **text)
     if wiring.loss is not None:
         axis.plot([6.2, 7.4], [_LOWER, _LOWER], color=_BOUNDARY, linestyle=(0, (3, 2)), lw=1.2)
-        axis.text(7.5, _LOWER, f"loss\n{wiring.loss}", fontsize=6.5, va="center", color=_BOUNDARY)
+        axis.text(7.5, _LOWER, f"loss\n{wiring.loss}", va="center", **text)
 
 
 def _box(
-    axis: Axes, place: tuple[float, float, float, float], text: str, colour: str = _LINE
+    axis: Axes,
+    place: tuple[float, float, float, float],
+    text: str = "",
+    colour: str = _LINE,
+    **look: Any,
 ) -> None:
     x, y, width, height = place
-    axis.add_patch(Rectangle((x, y), width, height, fc="white", ec=colour, lw=1.2, zorder=2))
+    look = {"fc": "white", "ec": colour, "lw": 1.2, **look}
+    axis.add_patch(Rectangle((x, y), width, height, zorder=2, **look))
     middle = (x + width / 2, y + height / 2)
     axis.text(*middle, text, fontsize=6.5, ha="center", va="center", color=colour)
-
-
-def _tile(axis: Axes, place: tuple[float, float], colour: str, *, edge: float = 0.8) -> None:
-    axis.add_patch(Rectangle(place, 1.0, 1.0, fc=colour, ec="white", lw=edge, zorder=2))
 
 
 def _arrow(axis: Axes, points: Sequence[tuple[float, float]], colour: str = _LINE) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,48 +35,37 @@ PALETTE: tuple[Colour, ...] = (
 )
 
 _FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-_CONTRAST = 50.0  # ΔE from a mask's own colour; of any colour, three of the palette are as far
 _NEAR = 4  # largest distance in pixels between the boxes of neighbours
 _CROWDED = 50  # most instances with tints, boxes and captions
 _LONGEST = 4096  # pixels of an enlarged picture's longer side
 
 
 def contrasting_colours(
-    picture: Picture,
-    masks: Sequence[NDArray[np.bool_]] | NDArray[np.bool_],
-    *,
-    fixed: Sequence[Colour | None] | None = None,
+    picture: Picture, masks: Tensor, *, fixed: Sequence[Colour | None] | None = None
 ) -> list[Colour]:
-    """Choose a colour for each mask, unlike those of what it covers and of its neighbours.
+    """Choose a colour for each mask, unlike those of its neighbours and of what it covers.
 
-    In turn, each mask gets a colour of ``PALETTE`` that the fewest of its neighbours have (their
-    boxes are at most 4 pixels apart), if possible at a distance in CIELAB of at least 50 to the
-    mean colour under the mask; then the one used least so far, then the most distant.
+    In turn, each mask gets the colour of ``PALETTE`` that the fewest of its neighbours have (their
+    boxes are at most 4 pixels apart), then the one used least so far, then the one most distant
+    from the mean colour under the mask.
 
     Args:
         picture: H×W×3 uint8 RGB.
         masks: N×H×W bool.
         fixed: N colours of ``PALETTE`` that are given, or None where one is to be chosen.
     """
-    windows = np.array([mask_window(mask) for mask in masks]).reshape(-1, 2, 2)
-    means = np.zeros((len(masks), 3), np.float32)
-    for mean, mask, window in zip(means, masks, windows, strict=True):
-        part = tuple(map(slice, *window))
-        if mask[part].size:
-            mean[:] = cv2.mean(picture[part], mask[part].view(np.uint8))[:3]
-    distances = np.linalg.norm(_lab(means)[:, None] - _lab(PALETTE), axis=-1)
-    starts, ends = windows[:, 0], windows[:, 1]
-    gaps = np.maximum(starts[:, None], starts) - np.minimum(ends[:, None], ends)
-    near = (gaps <= _NEAR).all(-1)
-    given = fixed or [None] * len(masks)
-    chosen = np.array([-1 if c is None else PALETTE.index(c) for c in given], np.int64)
-    for i in np.flatnonzero(chosen < 0):
-        around, all_used = (
-            np.bincount(used[used >= 0], minlength=len(PALETTE))
-            for used in (chosen[near[i]], chosen)
-        )
-        chosen[i] = np.lexsort((-distances[i], all_used, distances[i] < _CONTRAST, around))[0]
-    return [PALETTE[c] for c in chosen]
+    chosen = list(fixed or [None] * len(masks))
+    windows = np.array([mask_window(mask) for mask in masks.numpy()]).reshape(-1, 2, 2)
+    for i, (start, end) in enumerate(windows):
+        if chosen[i] is None:
+            near = ((windows[:, 0] - _NEAR <= end) & (windows[:, 1] + _NEAR >= start)).all(1)
+            around = Counter(chosen[k] for k in np.flatnonzero(near))
+            used, part = Counter(chosen), (slice(start[0], end[0]), slice(start[1], end[1]))
+            inside = picture[part][masks[i].numpy()[part]]
+            mean = inside.mean(0) if len(inside) else np.zeros(3)
+            distance = {c: float(np.linalg.norm(mean - c)) for c in PALETTE}
+            chosen[i] = min(PALETTE, key=lambda c: (around[c], used[c], -distance[c]))
+    return [colour for colour in chosen if colour is not None]
 
 
 def draw_masks(
@@ -86,34 +76,35 @@ def draw_masks(
     opacity: float = 0.45,
     side: int = 1,
 ) -> Picture:
-    """Tint each mask and draw its outline, earlier masks on top.
+    """Tint each mask and draw its outline, two pixels wide, earlier masks on top.
 
     Args:
         picture: H×W×3 uint8.
         masks: N×H×W bool; they may overlap.
         colours: N colours.
-        opacity: Opacity of the tint, 0 to 1; the outline is opaque and two pixels wide.
+        opacity: Opacity of the tint, 0 to 1.
         side: Smallest shorter side of the result: each pixel is repeated a whole number of times,
             so that it stays visible. The longer side does not grow beyond 4096 pixels.
 
     Returns:
         sH×sW×3 uint8 with the whole factor s, 1 for a picture that is large enough.
     """
-    scale = _scale(picture.shape[0], picture.shape[1], side)
+    shorter, longer = sorted(picture.shape[:2])
+    scale = max(min(-(-side // shorter), _LONGEST // longer), 1)
     drawn = picture.copy()
-    layers = [
-        (mask, mask_window(mask), colour)
-        for mask, colour in zip(masks.cpu().numpy(), colours, strict=True)
-    ][::-1]
-    for mask, (top, left, bottom, right), colour in layers:
-        inside = mask[top:bottom, left:right]
+    layers = []
+    for mask, colour in zip(masks.cpu().numpy()[::-1], colours[::-1], strict=True):
+        top, left, bottom, right = mask_window(mask)
+        inside, window = mask[top:bottom, left:right], (slice(top, bottom), slice(left, right))
         tint = np.array(colour, np.float32) * np.float32(opacity)
-        pixels = picture[top:bottom, left:right][inside] * np.float32(1 - opacity) + tint
-        drawn[top:bottom, left:right][inside] = pixels
+        drawn[window][inside] = picture[window][inside] * np.float32(1 - opacity) + tint
+        if inside.size:
+            layers.append((inside, scale * top, scale * left, colour))
     drawn = enlarge(drawn, scale)
-    for mask, (top, left, bottom, right), colour in layers:
-        outline = _outline(enlarge(mask[top:bottom, left:right], scale))
-        drawn[scale * top : scale * bottom, scale * left : scale * right][outline] = colour
+    for inside, top, left, colour in layers:
+        bits, kernel = enlarge(inside, scale).view(np.uint8), np.ones((5, 5), np.uint8)
+        inner = cv2.erode(bits, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        drawn[top : top + len(bits), left : left + bits.shape[1]][bits > inner] = colour
     return drawn
 
 
@@ -142,7 +133,7 @@ def draw_instances(
     """
     shown = (instances.scores >= score_threshold).nonzero()[:, 0].cpu()
     masks = instances.masks.cpu()[shown]
-    chosen = [colours[i] for i in shown] if colours else contrasting_colours(picture, masks.numpy())
+    chosen = [colours[i] for i in shown] if colours else contrasting_colours(picture, masks)
     crowded = captions and len(shown) > _CROWDED
     drawn = draw_masks(picture, masks, chosen, opacity=0.0 if crowded else 0.45, side=side)
     if crowded or not captions or not len(shown):
@@ -162,18 +153,19 @@ def draw_instances(
     return np.ascontiguousarray(captioned.permute(1, 2, 0).numpy())
 
 
-def label_map(instances: Instances, *, score_threshold: float = 0.3) -> NDArray[np.uint16]:
+def label_map(masks: Tensor, scores: Tensor, *, score_threshold: float = 0.3) -> NDArray[np.uint16]:
     """Number the pixels by instance, H×W: 0 is background, 1 the instance with the best score.
 
     Where masks overlap, the better score is on top, so that a number may have no pixel.
 
     Args:
-        instances: At most 65535 instances.
-        score_threshold: Lowest ranking score of the instances to number.
+        masks: N×H×W bool, N at most 65535.
+        scores: N.
+        score_threshold: Lowest score of the instances to number.
     """
-    order = instances.scores.argsort(descending=True, stable=True)
-    ranked = instances[order[instances.scores[order] >= score_threshold]].masks.cpu().numpy()
-    numbers = np.zeros(instances.masks.shape[1:], np.uint16)
+    order = scores.argsort(descending=True, stable=True)
+    ranked = masks[order[scores[order] >= score_threshold]].cpu().numpy()
+    numbers = np.zeros(masks.shape[1:], np.uint16)
     for number in range(len(ranked), 0, -1):
         numbers[ranked[number - 1]] = number
     return numbers
@@ -187,9 +179,7 @@ def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") 
         size: (height, width) to resample it to (bilinear).
         colours: Name of a colour map of Matplotlib.
     """
-    resized = F.interpolate(
-        values[None, None].float().cpu(), size=size, mode="bilinear", align_corners=False
-    )
+    resized = F.interpolate(values[None, None].float().cpu(), size=size, mode="bilinear")
     coloured = colormaps[colours](resized[0, 0].clamp(0, 1).numpy())
     return (coloured[..., :3] * 255).round().astype(np.uint8)
 
@@ -197,25 +187,3 @@ def draw_heat(values: Tensor, size: tuple[int, int], *, colours: str = "magma") 
 def enlarge(picture: NDArray[Any], scale: int) -> NDArray[Any]:
     """Repeat the pixels of an H×W or H×W×3 array."""
     return picture.repeat(scale, axis=1).repeat(scale, axis=0) if scale > 1 else picture
-
-
-def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The outer two pixels of a mask; the frame is an edge."""
-    if not mask.size:
-        return mask
-    kernel = np.ones((5, 5), np.uint8)
-    bits = mask.view(np.uint8)
-    inner = cv2.erode(bits, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    outline: NDArray[np.bool_] = bits > inner
-    return outline
-
-
-def _scale(height: int, width: int, side: int) -> int:
-    wanted, possible = -(-side // min(height, width)), _LONGEST // max(height, width)
-    return max(min(wanted, possible), 1)
-
-
-def _lab(colours: Sequence[Colour] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """N×3 in CIELAB (D65) of N sRGB colours of 0 to 255."""
-    values = np.array(colours, np.float32).reshape(1, -1, 3) / 255
-    return cv2.cvtColor(values, cv2.COLOR_RGB2LAB)[0] if values.size else values[0]

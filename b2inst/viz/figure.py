@@ -8,23 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from b2inst.viz.draw import Picture
+from b2inst.viz.draw import PALETTE, Picture
 
-#: Okabe and Ito's colours, distinguishable by colour-blind readers too: one per row of a table.
-ROW_COLOURS = (
-    "#000000",
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-)
+#: Black and the colours of instances: one per row of a table.
+ROW_COLOURS = ("#000000", *(f"#{bytes(colour).hex().upper()}" for colour in PALETTE))
 
 _PRINT_DPI = 200
 _PAGE = 7.2  # inches, the width of a printed text of two columns
@@ -42,9 +32,9 @@ class DisplayedFigure(Figure):
         return buffer.getvalue()
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> DisplayedFigure:
     """Create a figure of the given size in inches, which any process or thread may draw."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return DisplayedFigure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def picture_figure(picture: Picture, *, size: tuple[int, ...]) -> DisplayedFigure:
@@ -60,8 +50,7 @@ def picture_figure(picture: Picture, *, size: tuple[int, ...]) -> DisplayedFigur
     figure = DisplayedFigure(figsize=inches, dpi=_DISPLAY_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    extent = (0, size[1], size[0], 0)
-    axes.imshow(np.asarray(image), extent=extent, aspect="auto", interpolation="nearest")
+    axes.imshow(image, extent=(0, size[1], size[0], 0), aspect="auto", interpolation="nearest")
     return figure
 
 
@@ -77,43 +66,39 @@ def picture_grid(
     """Show pictures with a title over each column and a label before each row.
 
     Args:
-        rows: Rows of pictures, which may be shorter than ``columns``.
+        rows: Rows of pictures, one for each column.
         columns: Titles.
         labels: Labels of the rows.
         across: Number of rows that are placed side by side.
         width: Width of a picture in inches (default: as fills a page).
         note: Text below the pictures.
     """
-    count = len(columns)
-    width = (_PAGE / across - 0.4) / count if width is None else width
-    total = across * (width * count + 0.4)
-    below = textwrap.wrap(note, round(total * 19)) if note else []
-    ratios = [row[0].shape[0] / row[0].shape[1] for row in rows]
-    lines = range(0, len(rows), across)
-    heights = [width * max(ratios[i : i + across]) for i in lines] or [width]
+    width = width or (_PAGE / across - 0.4) / len(columns)
+    total = across * (width * len(columns) + 0.4)
+    below = textwrap.wrap(note, round(total * 19))
+    ratios = [row[0].shape[0] / row[0].shape[1] for row in rows] or [1.0]
+    heights = [width * max(ratios[i : i + across]) for i in range(0, len(ratios), across)]
     figure = new_figure(total, sum(heights) + 0.25 + 0.05 * len(heights) + 0.14 * len(below))
-    axes = figure.subplots(len(heights), across * count, squeeze=False, height_ratios=heights)
+    axes = figure.subplots(
+        len(heights), across * len(columns), squeeze=False, height_ratios=heights
+    )
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for i, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        own = axes[i // across, i % across * count :][:count]
-        for axis, picture in zip(own, row, strict=False):
+    for row, label, own in zip(rows, labels, axes.reshape(-1, len(columns)), strict=False):
+        for axis, picture in zip(own, row, strict=True):
             whole = picture.shape[1] <= width * _PRINT_DPI
             axis.imshow(picture, interpolation="none" if whole else "antialiased")
-        for axis in own[len(row) :]:  # so that its title is at the same height
-            axis.set_box_aspect(ratios[i])
         own[0].set_ylabel(label, fontsize=7)
-    for axis, title in zip(axes[0], list(columns) * across, strict=True):
+    for axis, title in zip(axes[0], [*columns] * across, strict=True):
         axis.set_title(title, fontsize=9 if width > 1.5 else 7)
     if below:
         figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7)
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 110) -> Path:
+def save_figure(figure: Figure, path: Path, *, dpi: int = 110) -> Path:
     """Write a PNG of at most 256 colours; equal figures give equal bytes."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -127,8 +112,7 @@ def save_print(figure: Figure, path: Path) -> Path:
     """Write a PNG of at most 1 MiB, and beside it a PDF whose text can be searched and edited."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType
-        undated = {"CreationDate": None}
-        figure.savefig(path.with_suffix(".pdf"), dpi=_PRINT_DPI, metadata=undated)
+        figure.savefig(path.with_suffix(".pdf"), dpi=_PRINT_DPI, metadata={"CreationDate": None})
     dpi = _PRINT_DPI
     while save_figure(figure, path, dpi=dpi).stat().st_size > _LARGEST_PNG:
         dpi = dpi * 3 // 4

@@ -6,11 +6,11 @@ random, and its caption says which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,37 +42,31 @@ from b2inst.viz.choose import (
     object_gains,
     visible,
 )
-from b2inst.viz.draw import Picture, draw_heat, draw_instances
+from b2inst.viz.draw import Picture, draw_heat, draw_masks
 from b2inst.viz.figure import picture_grid, save_print
-from b2inst.viz.qualitative import boundary_figure, closeup_figure, comparison_figure
+from b2inst.viz.qualitative import closeup_figure, comparison_figure
 from b2inst.weights import load_model
 
 #: Families as the paper's figures call them.
 NAMES = {
-    "blendmask": "BlendMask",
-    "b2inst-blendmask": "B2Inst-BlendMask",
-    "yolact": "YOLACT",
-    "b2inst-yolact": "B2Inst-YOLACT",
-    "condinst": "CondInst",
-    "b2inst-condinst": "B2Inst-CondInst",
+    f"{b2inst}{baseline}".lower(): f"{b2inst}{baseline}"
+    for baseline in ("BlendMask", "YOLACT", "CondInst")
+    for b2inst in ("", "B2Inst-")
 }
 
-# In each table, the last row of a family is the one with all parts of the paper's method.
-_TABLES = ("table1", "table3")
+_BASES_ACROSS = 8
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A trained row of a table."""
 
-    name: str
     row: str  #: table and row
     run: Run
     predictions: ImagePredictions  #: what figures show of each image
 
     @cached_property
     def model(self) -> BasisSegmenter:
-        """The model with its weights."""
         return with_bases(load_model(self.run.model_path))
 
 
@@ -109,8 +103,11 @@ class TrainedModels:
 
     @property
     def split(self) -> str:
-        """Name of the split."""
         return self.plan.data.split_label(self.plan.data.report_split)
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.results / self.plan.name / "figures"
 
     def __getitem__(self, family: str) -> TrainedModel:
         """Find a trained model by its family, such as "b2inst-yolact".
@@ -118,215 +115,172 @@ class TrainedModels:
         Raises:
             RunError: None is trained; the message says what to run.
         """
-        if family not in self._found:
-            self._found[family] = self._find(family)
-        return self._found[family]
-
-    def missing(self, families: Iterable[str]) -> str | None:
-        """Say which of the families is not trained and what to run; None if all are."""
-        try:
-            for family in families:
-                self[family]
-        except RunError as error:
-            return str(error)
-        return None
-
-    def _find(self, family: str) -> TrainedModel:
-        tables = []
-        for table in _TABLES:
-            rows = load_table(table, workspace=self.workspace).rows
-            row = next((row for row in reversed(rows) if row.model == family), None)
-            if row is None:
-                continue
-            tables.append(table)
-            for seed in self.seeds:
-                spec = self.plan.run_spec(family, row.options, seed)
-                run = open_run(self.workspace.runs, spec)
-                path = run.predictions_path(self.split)
-                if run.model_path.is_file() and path.is_file():
-                    predictions = visible(read_predictions(path), self.index)
-                    return TrainedModel(NAMES[family], f"{table}, {row.name}", run, predictions)
-        command = f"b2inst table {tables[0]} --profile {self.profile or self.plan.name}"
+        if family in self._found:
+            return self._found[family]
+        table = "table1" if family in _BLENDMASK else "table3"
+        rows = load_table(table, workspace=self.workspace).rows
+        # The last row of a family is the one with all parts of the paper's method.
+        row = next(row for row in reversed(rows) if row.model == family)
+        for seed in self.seeds:
+            run = open_run(self.workspace.runs, self.plan.run_spec(family, row.options, seed))
+            path = run.predictions_path(self.split)
+            if run.model_path.is_file() and path.is_file():
+                shown = visible(read_predictions(path), self.index)
+                self._found[family] = TrainedModel(f"{table}, {row.name}", run, shown)
+                return self._found[family]
+        command = f"b2inst table {table} --profile {self.profile or self.plan.name}"
         if tuple(self.seeds) != (0,):
             command += f" --seeds {','.join(map(str, self.seeds))}"
         raise RunError(
             f"{NAMES[family]} is not trained in profile {self.plan.name}: run `{command}`"
         )
 
-
-_QUALITY = "√(mask IoU · boundary Dice)"
-_BLENDMASK = ("blendmask", "b2inst-blendmask")
-_YOLACT = ("yolact", "b2inst-yolact")
-_CONDINST = ("condinst", "b2inst-condinst")
-
-#: Number of images of largest gain ("best"), of largest loss ("worst") and "at_random".
-Counts = Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure that is not yet saved."""
-
-    figure: Figure
-    caption: str
-    choices: Sequence[Choice]
+    def missing(self, name: str) -> str | None:
+        """Say which model a figure of ``FIGURES`` lacks and what to run; None if all are there."""
+        try:
+            for family in FIGURES[name].families:
+                self[family]
+        except RunError as error:
+            return str(error)
+        return None
 
 
-@dataclass(frozen=True)
-class PaperFigure:
-    """A figure of trained models."""
+class PaperFigure(NamedTuple):
+    """A figure of trained models, in pairs of a baseline and B2Inst, or of one model."""
 
     families: tuple[str, ...]  #: whose models it shows
-    draw: Callable[[TrainedModels], Drawing]  #: raises RunError if one is not trained
+    #: Number of images of largest gain ("best"), of largest loss ("worst") and "at_random".
+    counts: Mapping[str, int]
+    #: Called with the images, the choices, the models by name and options of ``picture_grid``.
+    draw: Callable[..., Figure]
+    note: str = ""  #: how to read it
 
 
 def _comparison(
-    title: str,
-    families: tuple[str, ...],
-    counts: Counts,
+    index: CocoIndex,
+    choices: Sequence[Choice],
+    own: Mapping[str, TrainedModel],
     *,
     boundary: bool = False,
-    ground_truth: bool = True,
-    across: int = 1,
-) -> PaperFigure:
-    """Instances of pairs of a baseline and B2Inst, and the boundary basis of the last model."""
-
-    def draw(models: TrainedModels) -> Drawing:
-        own = [models[family] for family in families]
-        pairs = zip(own[::2], own[1::2], strict=True)
-        each = [image_gains(models.index, a.predictions, b.predictions) for a, b in pairs]
-        common = [i for i in each[0] if all(i in of for of in each)]
-        gains = {i: sum(of[i] for of in each) / len(each) for i in common}
-        choices = choose(gains, models.index.annotations, **counts)
-        names = [model.name for model in own] + ["boundary basis"] * boundary
-        caption = (
-            f"{title}: {', '.join(names)}; images: {_rule(counts)}. "
-            f"Gain: difference in {_QUALITY} to the baseline, averaged over the objects that both "
-            "find. Shown are instances with a class score of at least 0.4, and of several in one "
-            "place the best-ranked."
-        )
-        figure = comparison_figure(
-            models.index,
-            choices,
-            {model.name: model.predictions for model in own},
-            explainers={own[-1].name: own[-1].model} if boundary else None,
-            ground_truth=ground_truth,
-            side=288 if boundary else 192,
-            across=across,
-            note=caption,
-        )
-        return Drawing(figure, caption, choices)
-
-    return PaperFigure(families, draw)
+    **layout: Any,
+) -> Figure:
+    """Instances of all models, and the boundary basis of the last."""
+    predictions = {name: model.predictions for name, model in own.items()}
+    last = {name: model.model for name, model in [*own.items()][-1:] if boundary}
+    side = 288 if boundary else 192
+    return comparison_figure(index, choices, predictions, last, side=side, **layout)
 
 
-def _boundaries(models: TrainedModels) -> Drawing:
-    """Boundary bases of all B2Inst models that are trained, beside their target (Fig. 8)."""
-    others = [family for family in (_YOLACT[1], _CONDINST[1]) if not models.missing([family])]
-    own = [models[family] for family in (_BLENDMASK[1], *others)]
-    choices = choose({}, models.index.annotations, at_random=4)
-    caption = (
-        "The paper's Fig. 8: boundary bases, as probabilities, beside the target of the first, "
-        "on four images at random."
-    )
-    explainers = {model.name: model.model for model in own}
-    across = 1 if others else 2
-    figure = boundary_figure(models.index, choices, explainers, across=across, note=caption)
-    return Drawing(figure, caption, choices)
+def _closeups(
+    index: CocoIndex, choices: Sequence[Choice], own: Mapping[str, TrainedModel], **layout: Any
+) -> Figure:
+    predictions = {name: model.predictions for name, model in own.items()}
+    *_, last = own.values()
+    return closeup_figure(index, choices, predictions, last.model, across=2, **layout)
 
 
-def _closeups(models: TrainedModels) -> Drawing:
-    """Close-ups of objects (Fig. 9)."""
-    own = [models[family] for family in _BLENDMASK]
-    predictions = {model.name: model.predictions for model in own}
-    counts = {"best": 3, "worst": 2, "at_random": 3}
-    choices = choose(object_gains(models.index, *predictions.values()), (), **counts)
-    caption = (
-        "The paper's Fig. 9, as close-ups: masks of one object (orange), the true outline "
-        f"(blue) and B2Inst's boundary basis; objects that both find: {_rule(counts)}. Gain: "
-        f"difference in {_QUALITY}."
-    )
-    figure = closeup_figure(
-        models.index, choices, predictions, own[-1].model, across=2, note=caption
-    )
-    return Drawing(figure, caption, choices)
+def _bases(
+    index: CocoIndex, choices: Sequence[Choice], own: Mapping[str, TrainedModel], **layout: Any
+) -> Figure:
+    paths = {record.id: record.path for record in index.images}
+    rows, labels = [], []
+    for choice in choices:
+        for name, model in own.items():
+            lines = _basis_rows(model.model.explain(as_array(read_image(paths[choice.id]))))
+            rows += lines
+            labels += [f"{name}\n{choice.label}", *[""] * (len(lines) - 1)]
+    columns = ["image", "boundary", "bases", *[""] * (len(rows[0]) - 3)]
+    return picture_grid(rows, columns, labels, **layout)
 
 
-def _bases(families: tuple[str, str]) -> PaperFigure:
-    """All bases of a baseline and of B2Inst, beside its boundary basis."""
-
-    def draw(models: TrainedModels) -> Drawing:
-        own = [models[family] for family in families]
-        gains = image_gains(models.index, *(model.predictions for model in own))
-        counts = {"best": 1, "at_random": 1}
-        paths = {record.id: record.path for record in models.index.images}
-        choices = choose(gains, paths, **counts)
-        rows, labels = [], []
-        for choice in choices:
-            for model in own:
-                lines = _basis_rows(model.model.explain(as_array(read_image(paths[choice.id]))))
-                rows += lines
-                labels += [f"{model.name}\n{choice.label}", *[""] * (len(lines) - 1)]
-        caption = (
-            f"All bases of {' and '.join(model.name for model in own)}: the image, the boundary "
-            "basis as a probability, and the other bases, each between its own extremes (red above "
-            f"zero, blue below); images: {_rule(counts)}. Gain: difference in {_QUALITY}."
-        )
-        columns = ["image", "boundary", "bases", *[""] * (max(map(len, rows)) - 3)]
-        return Drawing(picture_grid(rows, columns, labels, note=caption), caption, choices)
-
-    return PaperFigure(families, draw)
-
-
-def _basis_rows(
-    explanation: Explanation, *, across: int = 8, side: int = 192
-) -> list[list[Picture]]:
-    """The image, the boundary and the bases, of which each row has at most ``across``."""
-    image = draw_instances(
-        explanation.image, explanation.instances, score_threshold=2, captions=False, side=side
-    )
+def _basis_rows(explanation: Explanation, *, side: int = 192) -> list[list[Picture]]:
+    """The image, the boundary and the bases, of which each row has at most eight."""
+    nothing = explanation.instances.masks[:0]
+    image = draw_masks(explanation.image, nothing, [], side=side)
     (height, width), size, blank = explanation.content, image.shape[:2], np.full_like(image, 255)
     maps, logits = explanation.bases.maps[0], explanation.bases.boundary_logits
-    start = [image, blank]
+    boundary = blank
     if explanation.boundary is not None and logits is not None:
-        start = [image, draw_heat(explanation.boundary, size)]
+        boundary = draw_heat(explanation.boundary, size)
         if logits[0, 0].equal(maps[-1]):  # the boundary is the last basis
             maps = maps[:-1]
     maps = maps[:, :height, :width]
     scaled = maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-6) / 2 + 0.5
     heats = [draw_heat(values, size, colours="RdBu_r") for values in scaled]
-    starts = range(0, len(heats), across)
-    return [[*([blank] * 2 if i else start), *heats[i : i + across]] for i in starts]
+    across = min(len(heats), _BASES_ACROSS)
+    heats += [blank] * (-len(heats) % across)
+    rows = [[blank, blank, *heats[i : i + across]] for i in range(0, len(heats), across)]
+    rows[0][:2] = [image, boundary]
+    return rows
 
 
-def _rule(counts: Counts) -> str:
-    rules = {"best": "of largest gain", "worst": "of largest loss", "at_random": "at random"}
-    return ", ".join(f"{count} {rules[name]}" for name, count in counts.items())
-
-
+_BLENDMASK = ("blendmask", "b2inst-blendmask")
+_YOLACT = ("yolact", "b2inst-yolact")
+_CONDINST = ("condinst", "b2inst-condinst")
 _FEW = {"best": 2, "worst": 1, "at_random": 1}
 _RANDOM = {"at_random": 8}
+_MANY = partial(_comparison, across=2)
 
 #: By file name, in the paper's order.
 FIGURES: dict[str, PaperFigure] = {
-    "fig1": _comparison(
-        *("The paper's Fig. 1", _BLENDMASK, {"best": 1, "worst": 1}),
-        boundary=True,
-        ground_truth=False,
+    "fig1": PaperFigure(
+        *(_BLENDMASK, {"best": 1, "worst": 1}),
+        partial(_comparison, boundary=True, ground_truth=False),
     ),
-    "fig4": _comparison("The paper's Fig. 4", _BLENDMASK, _FEW, boundary=True),
-    "fig5": _comparison("The paper's Fig. 5", _YOLACT + _BLENDMASK, _FEW | {"at_random": 2}),
-    "fig6": _comparison("The paper's Fig. 6", _BLENDMASK, _RANDOM, across=2),
-    "fig7": _comparison("The paper's Fig. 7", _YOLACT, _RANDOM, across=2),
-    "fig8": PaperFigure((_BLENDMASK[1],), _boundaries),
-    "fig9": PaperFigure(_BLENDMASK, _closeups),
-    "pairs_condinst": _comparison(
-        "Not in the paper, after its Fig. 6", _CONDINST, _RANDOM, across=2
+    "fig4": PaperFigure(_BLENDMASK, _FEW, partial(_comparison, boundary=True)),
+    "fig5": PaperFigure(_YOLACT + _BLENDMASK, _FEW | {"at_random": 2}, _comparison),
+    "fig6": PaperFigure(_BLENDMASK, _RANDOM, _MANY),
+    "fig7": PaperFigure(_YOLACT, _RANDOM, _MANY),
+    "fig8": PaperFigure(
+        *(_BLENDMASK[1:], {"at_random": 4}), partial(_comparison, boundary=True, target=True)
     ),
-    "bases_blendmask": _bases(_BLENDMASK),
-    "bases_yolact": _bases(_YOLACT),
-    "bases_condinst": _bases(_CONDINST),
+    "fig9": PaperFigure(
+        *(_BLENDMASK, {"best": 3, "worst": 2, "at_random": 3}, _closeups),
+        "Close-ups: masks of one object (orange) and the true outline (blue). ",
+    ),
+    "pairs_condinst": PaperFigure(_CONDINST, _RANDOM, _MANY),
+    **{
+        f"bases_{pair[0]}": PaperFigure(
+            *(pair, {"best": 1, "at_random": 1}, _bases),
+            "Each basis between its own extremes: red above zero, blue below. ",
+        )
+        for pair in (_BLENDMASK, _YOLACT, _CONDINST)
+    },
 }
+
+
+def draw(name: str, models: TrainedModels) -> tuple[Figure, dict[str, Any]]:
+    """Draw a figure of ``FIGURES``; returns it with its entry of ``figures.json``.
+
+    Raises:
+        RunError: A model that it needs is not trained.
+    """
+    figure, index = FIGURES[name], models.index
+    own = {NAMES[family]: models[family] for family in figure.families}
+    shown = [model.predictions for model in own.values()]
+    objects = figure.draw is _closeups
+    measure = object_gains if objects else image_gains
+    each = [measure(index, *pair) for pair in zip(shown[::2], shown[1::2], strict=False)] or [{}]
+    common = [i for i in each[0] if all(i in of for of in each)]
+    gains = {i: sum(of[i] for of in each) / len(each) for i in common}
+    choices = choose(gains, () if objects else index.annotations, **figure.counts)
+    rules = {"best": "of largest gain", "worst": "of largest loss", "at_random": "at random"}
+    chosen = ", ".join(f"{count} {rules[kind]}" for kind, count in figure.counts.items())
+    title = f"The paper's Fig. {name[-1]}" if name.startswith("fig") else "Not in the paper"
+    caption = (
+        f"{title}: {', '.join(own)}. {figure.note}{'Objects' if objects else 'Images'}: {chosen}. "
+        "Gain: difference to the baseline in √(mask IoU · boundary Dice), averaged over the "
+        "objects that both find. Instances have a class score of at least 0.4, and of several in "
+        "one place the best-ranked is shown."
+    )
+    record = {
+        "name": name,
+        "caption": caption,
+        "split": models.split,
+        "models": [{"name": n, "row": m.row, "runs": [m.run.hash]} for n, m in own.items()],
+        "chosen": [asdict(choice) for choice in choices],
+    }
+    return figure.draw(index, choices, own, note=caption), record
 
 
 @dataclass(frozen=True)
@@ -347,37 +301,24 @@ def save(name: str, models: TrainedModels) -> SavedFigure:
 
     If a model that it needs is not trained, nothing is drawn and the record says what to run.
     """
-    figure = FIGURES[name]
-    if missing := models.missing(figure.families):
+    if missing := models.missing(name):
         return SavedFigure(None, {"name": name, "missing": missing})
-    drawing = figure.draw(models)
-    shown = [models[family] for family in figure.families]
-    record = {
-        "name": name,
-        "caption": drawing.caption,
-        "split": models.split,
-        "models": [{"name": m.name, "row": m.row, "runs": [m.run.hash]} for m in shown],
-        "chosen": [asdict(choice) for choice in drawing.choices],
-    }
-    return SavedFigure(save_print(drawing.figure, _folder(models) / f"{name}.png"), record)
+    figure, record = draw(name, models)
+    return SavedFigure(save_print(figure, models.folder / f"{name}.png"), record)
 
 
 def save_all(models: TrainedModels) -> list[SavedFigure]:
     """Save all figures that can be drawn, and what they show as ``figures.json``."""
     saved = [save(name, models) for name in tqdm(FIGURES, desc="figures", unit="figure")]
     records = {"figures": [one.record for one in saved], "provenance": describe_machine()}
-    write_json(_folder(models) / "figures.json", records)
+    write_json(models.folder / "figures.json", records)
     return saved
 
 
 def missing_models(models: TrainedModels) -> dict[str, list[str]]:
     """List the figures that cannot be drawn, by what to run first."""
     found: dict[str, list[str]] = {}
-    for name, figure in FIGURES.items():
-        if missing := models.missing(figure.families):
+    for name in FIGURES:
+        if missing := models.missing(name):
             found.setdefault(missing, []).append(name)
     return found
-
-
-def _folder(models: TrainedModels) -> Path:
-    return models.workspace.results / models.plan.name / "figures"

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import call
 from pathlib import Path, PurePosixPath
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
@@ -69,10 +70,9 @@ def find_images(
         DataError: A folder contains no image, or there is no such file.
     """
     found: list[Path] = []
-    suffixes = image_suffixes() | (SUFFIXES if videos else set())
     for path in map(Path, paths):
         if path.is_dir():
-            found += _images_in(path, outside, suffixes)
+            found += _images_in(path, outside, image_suffixes() | (SUFFIXES if videos else set()))
         elif path.exists() or skip_bad:
             found.append(path)
         else:
@@ -85,17 +85,20 @@ def find_images(
 def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[Path]:
     excluded = None if outside is None else outside.resolve()
     images: list[Path] = []
-    others: list[Path] = []
+    others: list[str] = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if path.is_file() and not hidden and not own:
-            (images if path.suffix.lower() in suffixes else others).append(path)
+            if path.suffix.lower() in suffixes:
+                images.append(path)
+            elif not path.name.startswith("."):
+                others.append(path.name)
     if not images:
         raise DataError(f"{folder}: no image in this folder; name another")
-    if names := [path.name for path in others if not path.name.startswith(".")]:
+    if others:
         warnings.warn(
-            f"{folder}: files that are not images are ignored: {len(names)} ({shortened(names)})",
+            f"{folder}: files that are not images are ignored: {len(others)} ({shortened(others)})",
             stacklevel=3,
         )
     return images
@@ -115,16 +118,9 @@ def predict_files(
 ) -> PredictedFiles:
     """Predict image and video files; write a picture of each, and ``predictions.json`` for all.
 
-    The JSON is a COCO annotation file of its own: ``images``, ``categories``, and ``annotations``
-    with a ``score`` each (and ``class_score``, ``iou_score``, ``boundary_score``, if predicted),
-    all detections whatever their score. Pictures have the names of the images, with the ending
-    ``.png`` and a number if two would have the same; ``picture`` in ``images`` says which it is,
-    and ``label_map`` likewise. Each frame of a video is an image ``VIDEO/000000.png`` with
-    ``video`` and ``frame``, its number from 0; its picture is an MPEG-4 video of all frames.
-
-    Files that an earlier call with the same model, threshold and precision has predicted into the
-    same folder are kept, so that an interrupted call can be repeated; missing label maps are
-    added. Files that cannot be read are left out.
+    docs/data.md describes the files. What an earlier call with the same model, threshold and
+    precision has written to the same folder is kept, so that an interrupted call can be repeated;
+    missing label maps are added. Files that cannot be read are left out.
 
     Args:
         model: Model in evaluation mode.
@@ -134,8 +130,7 @@ def predict_files(
         category_ids: COCO category id of each label (default: 1, 2, …).
         score_threshold: Lowest ranking score of the instances that are drawn.
         label_maps: Whether to also write a 16-bit PNG of each image and frame
-            (``draw.label_map``), under the picture's name with ``_masks`` added; those of a video
-            are ``VIDEO.mp4_masks/000000.png``.
+            (``draw.label_map``).
         overwrite: Replace existing files instead of keeping them.
         progress: Show a progress bar.
 
@@ -145,68 +140,126 @@ def predict_files(
         EvaluationError: The model predicts a NaN.
     """
     named = file_names(images, folders=folders)
-    _check_folders(named, out)
+    sources = {path.parent.resolve() for path in named.values()}
+    for folder in {(out / name).parent for name in named}:
+        # The next call would predict the pictures.
+        if folder.resolve() in sources:
+            raise DataError(f"{folder}: is a folder of the images; choose another --out")
     ids = list(category_ids) or list(range(1, model.recipe["num_classes"] + 1))
+    names = model.class_names or tuple(map(str, range(len(ids))))
+    head = {
+        "info": {
+            "model": _fingerprint(model),
+            "precision": model.precision,
+            "score_threshold": score_threshold,
+        },
+        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
+    }
     out.mkdir(parents=True, exist_ok=True)
-    head = _head(model, ids, score_threshold)
     file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
     kept = {name: image for name, image in file.images.items() if name in named}
-    _check_unchanged(named, kept, file.path)
+    for name, image in kept.items():
+        if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
+            raise DataError(
+                f"{named[name]}: is not the {name} that {file.path} is of; choose another --out, "
+                "or --overwrite to start again"
+            )
     new = [name for name in named if name not in kept]
-    pictures, maps = _output_names(new, file.images, named if label_maps else ())
-    if not overwrite:
-        # Label maps without their picture are of an interrupted call.
-        first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
-        _check_new(out, [*pictures.values(), *first])
+    pictures, maps = _output_names(named, file.images, label_maps=label_maps)
+    # Label maps without their picture are of an interrupted call.
+    first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
+    for path in [] if overwrite else [*(pictures[name] for name in new), *first]:
+        if os.path.lexists(out / path):
+            raise DataError(
+                f"{out / path}: would be replaced; choose another --out, or allow it with "
+                "--overwrite"
+            )
     writer = _Writer(file, named, pictures, maps, ids, score_threshold)
     file.amend = writer.add_label_map
-    bad: dict[str, str] = {}
     with file, ExitStack() as stack:
-        jobs = _predict(model, writer, new, bad, stack, progress=progress)
+        bar = stack.enter_context(
+            tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
+        )
         # Also after Ctrl-C, what has been predicted is written before the file is closed.
-        written: Any = ahead(call, jobs, workers=1, most=1)
+        written: Any = ahead(call, writer.jobs(model, new, bar, stack), workers=1, most=1)
         counts = stack.enter_context(closing(written))
         full = sum(count >= model.max_detections for count in counts if count is not None)
-    pictures |= {name: image["picture"] for name, image in kept.items()}
     return PredictedFiles(
-        pictures=[out / pictures[name] for name in named if name not in bad],
+        pictures=[out / pictures[name] for name in named if name not in writer.bad],
         kept=len(kept),
         full=full,
         detections=file.detections,
         drawn=file.drawn,
         best_score=file.best_score,
-        bad=[bad[name] for name in named if name in bad],
+        bad=[writer.bad[name] for name in named if name in writer.bad],
     )
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes what is predicted for images and frames."""
+    """Predicts images and frames, and writes what is predicted."""
 
     file: PredictionFile
     named: Mapping[str, Path]
-    pictures: Mapping[str, str]  # by the name of a new image or video, relative to the file
+    pictures: Mapping[str, str]  # by the name of an image or video, relative to the file
     maps: Mapping[str, str]  # label maps or, of videos, their folders
     ids: Sequence[int]
     score_threshold: float
+    bad: dict[str, str] = field(default_factory=dict)  # messages by name
 
-    def path(self, name: str) -> Path:
-        """Where the picture of an image, or the video, is written."""
-        return self.file.path.parent / self.pictures[name]
+    def jobs(
+        self, model: Segmenter, new: Sequence[str], bar: tqdm, stack: ExitStack
+    ) -> Iterator[Callable[[], int | None]]:
+        """Calls that write what has just been predicted."""
+        for name, opened in zip(new, ahead(self._open, new, workers=2, most=4), strict=True):
+            if isinstance(opened, DataError):
+                self.bad[name] = str(opened)
+                bar.update()
+                continue
+            content, digest = opened
+            path = self.file.path.parent / self.pictures[name]
+            film = None
+            save: Callable[[Picture], None] = partial(_save_png, path=path)
+            if isinstance(content, Video):
+                bar.total += content.length - 1
+                film = VideoWriter(path, content.rate)
+                stack.callback(film.discard)
+                save = film.write
+            for number, array in enumerate(content):
+                image: dict[str, Any] = {"file_name": name}
+                if film:
+                    file_name = f"{name}/{number:06}.png"
+                    image = {"file_name": file_name, "video": name, "frame": number}
+                image |= {"sha256": digest, "height": array.shape[0], "width": array.shape[1]}
+                image["picture"] = self.pictures[name]
+                found = model.predict([array])[0].to("cpu")
+                yield partial(self._write, name, image, array, found, save)
+                bar.update()
+            if film:
+                yield film.close
 
-    def write(
+    def _open(self, name: str) -> tuple[Iterable[Picture], str] | DataError:
+        path = self.named[name]
+        try:
+            content = Video(path) if _is_video(name) else [as_array(read_image(path))]
+            return content, file_sha256(path)
+        except DataError as error:
+            return error
+
+    def _write(
         self,
+        name: str,
         image: dict[str, Any],
         array: Picture,
         instances: Instances,
         save: Callable[[Picture], None],
     ) -> int:
         """Write an image's entry, label map and picture; the number of its instances."""
-        name = image.get("video", image["file_name"])
-        size = {"height": array.shape[0], "width": array.shape[1]}
-        image = {**image, **size, "picture": self.pictures[name]}
-        self._save_label_map(image, instances)
-        self.file.add(image, _annotations(instances, self.ids, self.named[name]))
+        self._save_label_map(image, instances.masks, instances.scores)
+        records = to_records(0, instances, self.ids, file=self.named[name])
+        areas = [int(coco_mask.area(record["segmentation"])) for record in records]
+        pairs = zip(records, areas, strict=True)
+        self.file.add(image, [r | {"area": area, "iscrowd": 0} for r, area in pairs])
         save(draw_instances(array, instances, score_threshold=self.score_threshold))
         return len(instances)
 
@@ -216,84 +269,21 @@ class _Writer:
             codes = [annotation["segmentation"] for annotation in annotations]
             scores = torch.tensor([annotation["score"] for annotation in annotations])
             masks = decode_rle(codes, (image["height"], image["width"]))
-            boxes, labels = torch.zeros(len(codes), 4), torch.zeros(len(codes), dtype=torch.int64)
-            self._save_label_map(image, Instances(boxes, scores, scores, labels, masks))
+            self._save_label_map(image, masks, scores)
 
-    def _save_label_map(self, image: dict[str, Any], instances: Instances) -> None:
+    def _save_label_map(self, image: dict[str, Any], masks: Tensor, scores: Tensor) -> None:
         """Write the label map of an image, if asked for, and note it in its entry."""
         path = self.maps.get(image.get("video", image["file_name"]))
         if path is not None:
             image["label_map"] = f"{path}/{image['frame']:06}.png" if "video" in image else path
-            numbers = label_map(instances, score_threshold=self.score_threshold)
+            numbers = label_map(masks, scores, score_threshold=self.score_threshold)
             _save_png(numbers, self.file.path.parent / image["label_map"])
 
 
-def _predict(
-    model: Segmenter,
-    writer: _Writer,
-    new: Sequence[str],
-    bad: dict[str, str],
-    stack: ExitStack,
-    *,
-    progress: bool,
-) -> Iterator[Callable[[], int | None]]:
-    """Calls that write what has just been predicted; errors are noted in ``bad``."""
-
-    def read(name: str) -> tuple[Picture | Video, str] | DataError:
-        path = writer.named[name]
-        try:
-            content = Video.open(path) if _is_video(name) else as_array(read_image(path))
-            return content, file_sha256(path)
-        except DataError as error:
-            return error
-
-    bar = stack.enter_context(
-        tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
-    )
-    for name, opened in zip(new, ahead(read, new, workers=2, most=4), strict=True):
-        if isinstance(opened, DataError):
-            bad[name] = str(opened)
-            bar.update()
-            continue
-        image: dict[str, Any]
-        content, digest = opened
-        if isinstance(content, Video):
-            bar.total += content.length - 1
-            film = VideoWriter(writer.path(name), content.rate)
-            stack.callback(film.discard)
-            for number, frame in enumerate(content):
-                image = {"file_name": f"{name}/{number:06}.png", "video": name, "frame": number}
-                image["sha256"] = digest
-                yield partial(writer.write, image, frame, _instances(model, frame), film.write)
-                bar.update()
-            yield film.close
-        else:
-            image = {"file_name": name, "sha256": digest}
-            save = partial(_save_png, path=writer.path(name))
-            yield partial(writer.write, image, content, _instances(model, content), save)
-            bar.update()
-
-
-def _instances(model: Segmenter, picture: Picture) -> Instances:
-    return model.predict([picture])[0].to("cpu")
-
-
-def _head(model: Segmenter, ids: Sequence[int], score_threshold: float) -> dict[str, Any]:
-    names = model.class_names or tuple(map(str, range(model.recipe["num_classes"])))
-    return {
-        "info": {
-            "model": _fingerprint(model),
-            "precision": model.precision,
-            "score_threshold": score_threshold,
-        },
-        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
-    }
-
-
 def _output_names(
-    new: Iterable[str], earlier: Mapping[str, Mapping[str, str]], mapped: Iterable[str]
+    names: Iterable[str], earlier: Mapping[str, Mapping[str, str]], *, label_maps: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Paths of new pictures and of missing label maps, relative to the output folder.
+    """Paths of all pictures and of missing label maps, relative to the output folder.
 
     A number is added to a path that is taken, also if it differs in case only, as some file
     systems do not distinguish it.
@@ -310,12 +300,12 @@ def _output_names(
         return str(unique)
 
     pictures, maps = {}, {}
-    for name in new:
-        ending = ".mp4" if _is_video(name) else ".png"
-        pictures[name] = free(PurePosixPath(name).with_suffix(ending))
-    for name in mapped:
+    for name in names:
+        wanted = PurePosixPath(name).with_suffix(".mp4" if _is_video(name) else ".png")
+        pictures[name] = earlier[name]["picture"] if name in earlier else free(wanted)
+    for name in names if label_maps else ():
         if "label_map" not in earlier.get(name, {}):
-            picture = PurePosixPath(pictures.get(name) or earlier[name]["picture"])
+            picture = PurePosixPath(pictures[name])
             # No picture has the name of a video's folder.
             folder, map_ = f"{picture}_masks", picture.with_stem(f"{picture.stem}_masks")
             maps[name] = folder if _is_video(name) else free(map_)
@@ -324,39 +314,6 @@ def _output_names(
 
 def _is_video(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _check_folders(named: Mapping[str, Path], out: Path) -> None:
-    """Make sure that pictures are not written among images, where the next call would find them."""
-    folders = {path.parent.resolve() for path in named.values()}
-    for folder in {(out / name).parent for name in named}:
-        if folder.resolve() in folders:
-            raise DataError(f"{folder}: is a folder of the images; choose another --out")
-
-
-def _check_new(out: Path, paths: Iterable[str]) -> None:
-    """Make sure that no file is replaced that was not made by an earlier call."""
-    for path in paths:
-        if os.path.lexists(out / path):
-            raise DataError(
-                f"{out / path}: would be replaced; choose another --out, or allow it with "
-                "--overwrite"
-            )
-
-
-def _check_unchanged(named: Mapping[str, Path], kept: Mapping[str, Any], file: Path) -> None:
-    """Make sure that the images predicted before are still the same."""
-    for name, image in kept.items():
-        if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
-            raise DataError(
-                f"{named[name]}: is not the {name} that {file} is of; choose another --out, or "
-                "--overwrite to start again"
-            )
-
-
-def _annotations(instances: Instances, ids: Sequence[int], path: Path) -> list[dict[str, Any]]:
-    records = to_records(0, instances, ids, file=path)
-    return [r | {"area": int(coco_mask.area(r["segmentation"])), "iscrowd": 0} for r in records]
 
 
 def _save_png(picture: NDArray[Any], path: Path) -> None:

@@ -19,9 +19,9 @@ _Entry = dict[str, list[dict[str, Any]]]  # an image and its annotations, as in 
 class PredictionFile:
     """Adds images with their predictions to a COCO annotation file.
 
-    As a context manager, it saves each image as soon as it is added, as a line of a hidden file,
-    and writes the COCO file when the context ends, also by an exception. If the process is killed,
-    the lines are read the next time. Annotations are not kept in memory.
+    As a context manager, it saves each image at once as a line of a hidden file, which it turns
+    into the COCO file when the context ends, also by an exception, or reads the next time if the
+    process is killed. Annotations are not kept in memory.
 
     Args:
         path: COCO file, in a folder that exists.
@@ -87,7 +87,7 @@ class PredictionFile:
 
     def _note(self, entry: _Entry) -> None:
         (image,), annotations = entry["images"], entry["annotations"]
-        self.images[image["video" if "video" in image else "file_name"]] = image
+        self.images[image.get("video") or image["file_name"]] = image
         scores = [annotation["score"] for annotation in annotations]
         self.detections += len(scores)
         self.drawn += sum(score >= self._head["info"]["score_threshold"] for score in scores)
@@ -97,11 +97,10 @@ class PredictionFile:
 
     def _earlier(self) -> Iterator[_Entry]:
         """What earlier calls have added; images without their picture are predicted again."""
-        if self._overwrite:
-            return
-        for entry in self._lines() if self._partial.exists() else self._whole():
-            if (self.path.parent / entry["images"][0]["picture"]).is_file():
-                yield entry
+        if not self._overwrite:
+            for entry in self._lines() if self._partial.exists() else self._whole():
+                if (self.path.parent / entry["images"][0]["picture"]).is_file():
+                    yield entry
 
     def _lines(self) -> Iterator[_Entry]:
         with self._partial.open(encoding="utf-8") as lines:
@@ -113,23 +112,19 @@ class PredictionFile:
     def _whole(self) -> Iterator[_Entry]:
         if not self.path.exists():
             return
+        own: dict[int, list[dict[str, Any]]] = defaultdict(list)
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            info = {key: content["info"].get(key) for key in self._head["info"]}
-            head = {"info": info, "categories": content["categories"]}
-            own = defaultdict(list)
             for annotation in content["annotations"]:
                 own[annotation["image_id"]].append(annotation)
-            entries = [
-                {"images": [image], "annotations": own[image["id"]]} for image in content["images"]
-            ]
-            known = all(isinstance(image["picture"], str) for image in content["images"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            known = False
-        if not known:
-            raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}")
+            images = {image["id"]: image for image in content["images"] if image["picture"]}
+            head = {key: content[key] for key in self._head}
+            head["info"]["model"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}") from error
         self._check(head)
-        yield from entries
+        for i, image in images.items():
+            yield {"images": [image], "annotations": own[i]}
 
     def _check(self, head: dict[str, Any]) -> None:
         for key, value in self._head["info"].items():

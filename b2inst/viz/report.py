@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from b2inst.experiments import RunError, SpecError, TableResult, Workspace, load_profile
+from b2inst.experiments import RunError, TableResult, Workspace
 from b2inst.experiments.runs.store import read_json
 from b2inst.experiments.tables.notebook import to_html
 from b2inst.experiments.tables.published import comparison
@@ -54,14 +54,19 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
             f"{workspace.shown(folder)}: no results yet; make some with `b2inst table table1 "
             f"--profile {profile}`"
         )
-    for notebook in [] if published else sorted(folder.glob("*/*.ipynb")):
+    for notebook in [] if published else folder.glob("*/*.ipynb"):
         if not notebook.with_suffix(".html").is_file():
             to_html(notebook)
-    paths = sorted(filter(_is_table, folder.glob("*/*.json")), key=_papers_first)
+    # <table>/<table>.json, or of another split or time in <table>-…/
+    paths = [
+        path
+        for path in folder.glob("*/*.json")
+        if f"{path.parent.name}-".startswith(f"{path.stem}-") and "rows" in read_json(path)
+    ]
+    paths.sort(key=lambda path: (not path.stem.startswith("table"), path.parent.name))
     made = {path.stem for path in paths}
     content = {
         "profile": profile,
-        "description": _description(profile, workspace),
         "tables": [_table(path, folder, workspace) for path in paths],
         "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),
@@ -82,22 +87,17 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     return page
 
 
-def _is_table(path: Path) -> bool:
-    """``<table>/<table>.json``, or of another split or time in ``<table>-…/``."""
-    return f"{path.parent.name}-".startswith(f"{path.stem}-") and "rows" in read_json(path)
-
-
-def _papers_first(path: Path) -> tuple[bool, str]:
-    return not path.stem.startswith("table"), path.parent.name
-
-
 def _table(path: Path, folder: Path, workspace: Workspace) -> dict[str, Any]:
     """A table's summary with published numbers and links to runs, and the files beside it."""
     result = TableResult.load(path)
     beside = [p for p in sorted(path.parent.iterdir()) if p.is_file()]
     # A table that was made at another time has records of its own beside it.
-    records = {p.stem: p for at in (folder, path.parent) for p in at.glob("runs/*.json")}
-    runs = {r.name: [_run(name, records, folder) for name in r.runs] for r in result.rows}
+    records = {
+        p.stem: {"record": _relative(p, folder), "seed": read_json(p)["spec"].get("seed")}
+        for at in (folder, path.parent)
+        for p in at.glob("runs/*.json")
+    }
+    runs = {r.name: [{"name": n, **records.get(n, {})} for n in r.runs] for r in result.rows}
     own = path.parent == workspace.results / result.profile / result.table
     cells, compared = comparison(result, workspace) if own else ([], "")
     published = {row: cell for row, cell, _ in cells}
@@ -118,24 +118,16 @@ def _table(path: Path, folder: Path, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _run(name: str, records: dict[str, Path], folder: Path) -> dict[str, Any]:
-    """A run with its seed and the link to its record, if there is one."""
-    if name not in records:
-        return {"name": name}
-    seed = read_json(records[name])["spec"].get("seed")
-    return {"name": name, "seed": seed, "record": _relative(records[name], folder)}
-
-
 def _figures(folder: Path) -> list[dict[str, Any]]:
-    """The paper's figures, with their captions, in the order of ``figures.json``."""
+    """The paper's figures, with their captions or why they are missing, as ``figures.json``."""
     index = folder / "figures/figures.json"
-    listed = {f["name"]: f for f in read_json(index)["figures"]} if index.is_file() else {}
-    paths = {path.stem: path for path in sorted(index.parent.glob("*.png"))}
+    figures = read_json(index)["figures"] if index.is_file() else []
+    paths = [index.with_name(f"{figure['name']}.png") for figure in figures]
     return [
-        _picture(paths[name], folder, listed.get(name, {}).get("caption"))
-        if name in paths
-        else {"name": name, "missing": listed[name].get("missing", "not drawn")}
-        for name in dict.fromkeys([*listed, *paths])
+        _picture(path, folder, figure["caption"])
+        if path.is_file()
+        else {"name": figure["name"], "missing": figure.get("missing", "not drawn")}
+        for figure, path in zip(figures, paths, strict=True)
     ]
 
 
@@ -159,11 +151,3 @@ def _relative(path: Path, folder: Path) -> str:
 def _prose(text: str) -> Markup:
     """Text as HTML, with code in backticks."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _description(profile: str, workspace: Workspace) -> str:
-    """The profile's own, if it still exists."""
-    try:
-        return load_profile(profile, workspace=workspace).description
-    except SpecError:
-        return ""

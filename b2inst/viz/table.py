@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,14 @@ from b2inst.experiments.tables.build import evaluated_split, finished_runs
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.models import BasisSegmenter, create_model, with_bases
-from b2inst.viz.charts import (
-    calibration_figure,
-    contrasts_figure,
-    differences_figure,
-    stages_figure,
-    tradeoff_figure,
-    training_curves,
-)
+from b2inst.viz import charts
 from b2inst.viz.choose import Choice, ImagePredictions, candidates, choose, image_gains, visible
 from b2inst.viz.diagram import diagram_figure
 from b2inst.viz.explore.inspection import examples
 from b2inst.viz.explore.plots import examples_figure
 from b2inst.viz.explore.sources import Dataset
 from b2inst.viz.figure import save_figure
-from b2inst.viz.qualitative import boundary_figure, comparison_figure
+from b2inst.viz.qualitative import comparison_figure
 from b2inst.weights import load_model
 
 
@@ -50,87 +44,79 @@ class TableFigures:
 
     def curves(self) -> Path:
         """Draw the training curves of all rows that were run, a line per seed."""
-        runs = {row.name: self._runs(row.name) for row in self.result.rows if row.runs}
-        logs = {name: [run.log() for run in of] for name, of in runs.items()}
-        return self._save(training_curves(logs), "curves")
+        logs = {name: [run.log() for run in self._runs(name)] for name in self._run_rows}
+        return self._save(charts.training_curves(logs), "curves")
 
     def calibration(self, quality: ScoreQuality) -> Path:
         """Draw the calibration of the scoring heads in the colours of the training curves."""
         names = [row.name for row in self.result.rows]
-        return self._save(calibration_figure(quality.rows, names), "calibration")
+        return self._save(charts.calibration_figure(quality.rows, names), "calibration")
 
-    def qualitative(
-        self, pairs: Sequence[tuple[str, str]], *, best: int = 2, at_random: int = 1
-    ) -> Path:
+    def qualitative(self, pairs: Sequence[tuple[str, str]], *, best: int = 2) -> Path:
         """Compare rows, by their first seeds, in the layout of the paper's Figs. 4 and 5.
 
         Args:
             pairs: Pairs of rows, such as a baseline and B2Inst.
-            best: Number of images of largest gain for each pair.
-            at_random: Number of images chosen at random.
+            best: Number of images of largest gain for each pair; the last has a random one, too.
         """
-        predictions: dict[str, ImagePredictions] = {}
+        index = candidates(self._index(pairs[0][0]))
+        predictions = {name: self._predictions(name, index) for pair in pairs for name in pair}
         choices: dict[int, Choice] = {}
         for first, second in pairs:
-            index = self._index(first)
-            predictions |= {name: self._predictions(name, index) for name in (first, second)}
+            gains = image_gains(index, predictions[first], predictions[second])
             last = (first, second) == pairs[-1]
-            chosen = self._choose(first, second, index, best=best, at_random=at_random * last)
-            for choice in chosen:
-                reason = f"{choice.reason}\n{second}" if len(pairs) > 1 else choice.reason
-                choices.setdefault(choice.id, Choice(choice.id, reason, choice.gain))
+            for choice in choose(gains, index.annotations, best=best, at_random=int(last)):
+                named = replace(choice, reason=f"{choice.reason}\n{second}")
+                choices.setdefault(choice.id, named)
         models = {second: self._model(second) for _, second in pairs}
         width = 12 / (3 * len(pairs) + 1)
-        figure = comparison_figure(
-            index, [*choices.values()], predictions, explainers=models, width=width
-        )
+        figure = comparison_figure(index, [*choices.values()], predictions, models, width=width)
         return self._save(figure, "qualitative")
 
-    def boundaries(self, first: str, second: str, *, best: int = 2, at_random: int = 1) -> Path:
+    def boundaries(self, first: str, second: str) -> Path:
         """Draw the boundaries that all rows predict.
 
         Args:
-            first: Row that the images are chosen by, with ``second``.
+            first: Row that the images are chosen by, two of largest gain and one at random.
             second: Row whose gain is measured.
-            best: Number of images of largest gain.
-            at_random: Number of images chosen at random.
         """
-        index = self._index(first)
-        choices = self._choose(first, second, index, best=best, at_random=at_random)
-        models = {row.name: self._model(row.name) for row in self.result.rows if row.runs}
-        return self._save(boundary_figure(index, choices, models, width=2.7), "boundaries")
+        index = candidates(self._index(first))
+        gains = image_gains(index, *(self._predictions(row, index) for row in (first, second)))
+        choices = choose(gains, index.annotations, best=2, at_random=1)
+        models = {name: self._model(name) for name in self._run_rows}
+        figure = comparison_figure(index, choices, {}, models, target=True, width=2.7)
+        return self._save(figure, "boundaries")
 
     def forming(self, row: str) -> Path:
         """Draw how masks of a row with a refinement form; RunError if it finds no object."""
-        model = self._model(row)
-        found = examples(model, Dataset(self._index(row)), candidates=40)
+        found = examples(self._model(row), Dataset(self._index(row)), candidates=40)
         if not found:
             raise RunError(f"row '{row}' of {self.result.table}: no object found; train it longer")
         return self._save(examples_figure(found), "forming")
 
     def contrasts(self) -> Path:
         """Draw the questions that the table asks, and the differences that answer them."""
-        return self._save(contrasts_figure(self.result), "contrasts")
+        return self._save(charts.contrasts_figure(self.result), "contrasts")
 
     def differences(self) -> Path:
         """Draw the differences to the base rows."""
-        return self._save(differences_figure(self.result), "differences")
+        return self._save(charts.differences_figure(self.result), "differences")
 
     def tradeoffs(self) -> Path:
         """Draw speed against mask AP, and mask AP against boundary AP."""
-        return self._save(tradeoff_figure(self.result), "tradeoffs")
+        return self._save(charts.tradeoff_figure(self.result), "tradeoffs")
 
     def stages(self) -> Path:
         """Draw where the time of each row's predictions goes; RunError if it was not measured."""
-        speed = TableSpeed.load(self._folder / "speed.json")
-        return self._save(stages_figure(speed.benchmark), "stages")
-
-    @property
-    def _folder(self) -> Path:
-        return self.result.folder(self.workspace)
+        speed = TableSpeed.load(self.result.folder(self.workspace) / "speed.json")
+        return self._save(charts.stages_figure(speed.benchmark), "stages")
 
     def _save(self, figure: Figure, name: str) -> Path:
-        return save_figure(figure, self._folder / f"{name}.png")
+        return save_figure(figure, self.result.folder(self.workspace) / f"{name}.png")
+
+    @property
+    def _run_rows(self) -> list[str]:
+        return [row.name for row in self.result.rows if row.runs]
 
     def _index(self, row: str) -> CocoIndex:
         return evaluated_split(self.result, self._runs(row)[0], self.workspace)
@@ -138,13 +124,6 @@ class TableFigures:
     def _predictions(self, row: str, index: CocoIndex) -> ImagePredictions:
         path = self._runs(row)[0].predictions_path(self.result.provenance["split"])
         return visible(read_predictions(path), index)
-
-    def _choose(
-        self, first: str, second: str, index: CocoIndex, *, best: int, at_random: int
-    ) -> list[Choice]:
-        some = candidates(index)
-        gains = image_gains(some, *(self._predictions(row, some) for row in (first, second)))
-        return choose(gains, some.annotations, best=best, at_random=at_random)
 
     def _model(self, row: str) -> BasisSegmenter:
         return with_bases(load_model(self._runs(row)[0].model_path))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import cv2
 import numpy as np
@@ -26,35 +23,34 @@ SUFFIXES = frozenset(
 )
 
 
-@dataclass(frozen=True)
 class Video:
-    """A video file; iterating over it decodes its frames, H×W×3 uint8 RGB, upright."""
+    """A video file; iterating over it decodes its frames, H×W×3 uint8 RGB, upright.
 
-    path: Path
-    rate: float  #: frames per second
-    length: int  #: number of frames according to the file, an estimate in some formats
+    Raises:
+        DataError: It is missing or cannot be decoded.
+    """
 
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read the properties of a video; DataError if it is missing or cannot be decoded."""
+    def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise DataError(f"{path}: no such video; restore it or leave it out with --skip-bad")
-        with _capture(path) as capture:
-            if not capture.grab():
-                raise DataError(
-                    f"{path}: OpenCV cannot decode this video; convert it, as by ffmpeg -i "
-                    f"{path.name} converted.mp4, or leave it out with --skip-bad"
-                )
-            rate = capture.get(cv2.CAP_PROP_FPS)
-            length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        return cls(path, rate if 0 < rate < 1000 else 25.0, max(length, 1))
+        capture = _capture(path)
+        if not capture.grab():
+            raise DataError(
+                f"{path}: OpenCV cannot decode this video; convert it, as by ffmpeg -i "
+                f"{path.name} converted.mp4, or leave it out with --skip-bad"
+            )
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.path = path
+        self.rate = rate if 0 < rate < 1000 else 25.0  #: frames per second
+        #: Number of frames according to the file, an estimate in some formats.
+        self.length = max(length, 1)
 
     def __iter__(self) -> Iterator[Picture]:
-        read = 0
-        with _capture(self.path) as capture:
-            while (found := capture.read())[0]:
-                read += 1
-                yield np.ascontiguousarray(found[1][..., ::-1], np.uint8)  # from BGR
+        read, capture = 0, _capture(self.path)
+        while (found := capture.read())[0]:
+            read += 1
+            yield np.ascontiguousarray(found[1][..., ::-1], np.uint8)  # from BGR
         if read < 0.95 * self.length:
             warnings.warn(
                 f"{self.path}: {read} of {self.length} frames could be decoded", stacklevel=2
@@ -101,10 +97,5 @@ class VideoWriter:
         self._partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # others take "1.png" for a video
-    try:
-        yield capture
-    finally:
-        capture.release()
+def _capture(path: Path) -> cv2.VideoCapture:
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # others take "1.png" for a video

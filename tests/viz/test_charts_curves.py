@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from b2inst.viz import charts
 from b2inst.viz.charts import training_curves
 from b2inst.viz.figure import save_figure
 
@@ -18,9 +19,10 @@ def log() -> list[dict[str, float]]:
     ]
 
 
-def test_a_panel_a_loss_and_a_line_a_seed(log: list) -> None:
+def test_a_panel_a_loss_and_a_line_a_seed(log: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "_SMOOTHING", 0)
     more = [{"iteration": i, "total": 3.0, "mask": 1.0, "boundary": 2.0} for i in range(5)]
-    figure = training_curves({"baseline": [log, log], "HBB": [more]}, smoothing=0)
+    figure = training_curves({"baseline": [log, log], "HBB": [more]})
     panels = {axis.get_title(): axis for axis in figure.axes}
     assert list(panels) == ["mask", "boundary"]
     colours = [line.get_color() for line in panels["mask"].lines]
@@ -51,7 +53,7 @@ def test_smoothing_calms_the_curve_around_the_same_level() -> None:
 def test_metrics_of_early_looks_are_drawn_as_they_are(log: list) -> None:
     log[9] |= {"AP": 2.0, "boundary_AP": 1.0}
     log[29] |= {"AP": 9.0, "boundary_AP": 8.0}
-    figure = training_curves({"baseline": [log]}, smoothing=0.9)
+    figure = training_curves({"baseline": [log]})
     panels = {axis.get_title(): axis for axis in figure.axes}
     (line,) = panels["AP"].lines
     assert list(zip(*line.get_data(), strict=True)) == [(10, 2), (30, 9)]

@@ -17,7 +17,7 @@ def _cell(mean: float, sd: float | None = None) -> dict[str, Any]:
 
 def _row(name: str, fps: float, ap: float, **more: Any) -> dict[str, Any]:
     ours = {"FPS": _cell(fps), "AP": _cell(ap, 1.5), "boundary_AP": _cell(ap / 2)}
-    return {"name": name, "paper": {}, "ours": ours, "status": "run", **more}
+    return {"name": name, "paper": {}, "ours": ours, "runs": [name], "status": "run", **more}
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_rows_that_share_a_run_share_a_point(result: TableResult) -> None:
 
 
 def test_tables_that_were_not_run_show_the_papers_points_alone(result: TableResult) -> None:
-    rows = [row.model_copy(update={"ours": {}}) for row in result.rows]
+    rows = [row.model_copy(update={"ours": {}, "runs": []}) for row in result.rows]
     empty = result.model_copy(update={"rows": rows, "provenance": {}})
     assert [len(_arrows(axis)) for axis in tradeoff_figure(empty).axes] == [0, 0, 1]
     rows = [row.model_copy(update={"paper": {}}) for row in rows]

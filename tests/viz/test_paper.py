@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from b2inst.experiments import Resources, RunError, Workspace, load_profile, load_table, run
@@ -16,13 +17,12 @@ from b2inst.experiments.runs.datasets import prepare
 from b2inst.models import Explanation
 from b2inst.structures import Bases, Instances
 from b2inst.viz import paper
-from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
 from b2inst.viz.paper import (
     FIGURES,
-    Drawing,
     TrainedModel,
     TrainedModels,
+    draw,
     missing_models,
     save,
     save_all,
@@ -83,21 +83,24 @@ def test_each_figure_is_drawn_or_says_what_to_run(models: TrainedModels) -> None
 
 @pytest.mark.usefixtures("gains")
 def test_gains_and_losses_stand_beside_their_number(models: TrainedModels) -> None:
-    drawing = FIGURES["fig1"].draw(models)
-    assert drawing.choices == [Choice(3, "largest gain", 0.3), Choice(5, "largest loss", -0.2)]
-    labels = [axis.get_ylabel() for axis in drawing.figure.axes if axis.get_ylabel()]
+    figure, record = draw("fig1", models)
+    assert record["chosen"] == [
+        {"id": 3, "reason": "largest gain", "gain": 0.3},
+        {"id": 5, "reason": "largest loss", "gain": -0.2},
+    ]
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
     assert labels == ["image 3\nlargest gain\ngain +0.30", "image 5\nlargest loss\ngain -0.20"]
-    titles = [axis.get_title() for axis in drawing.figure.axes if axis.get_title()]
-    assert titles == ["BlendMask", "B2Inst-BlendMask", "boundary basis"]
-    drawing = FIGURES["fig4"].draw(models)
-    reasons = [choice.reason for choice in drawing.choices]
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles == ["BlendMask", "B2Inst-BlendMask", "boundary of\nB2Inst-BlendMask"]
+    figure, record = draw("fig4", models)
+    reasons = [choice["reason"] for choice in record["chosen"]]
     assert reasons == ["largest gain", "largest gain", "largest loss", "random, seed 0"]
-    assert "images: 2 of largest gain, 1 of largest loss, 1 at random." in drawing.caption
-    assert " ".join(drawing.figure.get_supxlabel().split()) == drawing.caption
+    assert "Images: 2 of largest gain, 1 of largest loss, 1 at random." in record["caption"]
+    assert " ".join(figure.get_supxlabel().split()) == record["caption"]
 
 
 def test_without_objects_that_both_find_there_are_no_closeups(models: TrainedModels) -> None:
-    assert FIGURES["fig9"].draw(models).choices == []
+    assert draw("fig9", models)[1]["chosen"] == []
 
 
 def test_a_figure_names_the_models_that_it_takes(
@@ -114,7 +117,7 @@ def test_a_figure_names_the_models_that_it_takes(
             return found
 
         monkeypatch.setattr(TrainedModels, "__getitem__", noted)
-        FIGURES[name].draw(models)
+        draw(name, models)
         monkeypatch.setattr(TrainedModels, "__getitem__", find)
         assert asked == set(FIGURES[name].families)
 
@@ -145,12 +148,9 @@ def test_the_first_seed_that_was_run_is_shown(models: TrainedModels) -> None:
 
 @pytest.mark.usefixtures("gains")
 def test_all_bases_stand_beside_the_boundary_basis(models: TrainedModels) -> None:
-    drawing = FIGURES["bases_blendmask"].draw(models)
-    assert drawing.choices[0] == Choice(3, "largest gain", 0.3)
-    assert drawing.choices[1].reason == "random, seed 0"
-    pictures = [
-        [axis.images[0].get_array() for axis in row if axis.images] for row in _rows(drawing)
-    ]
+    figure, record = draw("bases_blendmask", models)
+    assert [c["reason"] for c in record["chosen"]] == ["largest gain", "random, seed 0"]
+    pictures = [[axis.images[0].get_array() for axis in row] for row in _rows(figure)]
     assert [len(row) for row in pictures] == [6, 6, 6, 6], "image, boundary, four bases"
     baseline, b2inst = pictures[:2]
     assert (baseline[1] == 255).all(), "it has no boundary"
@@ -159,8 +159,8 @@ def test_all_bases_stand_beside_the_boundary_basis(models: TrainedModels) -> Non
     assert (b2inst[1] == draw_heat(explanation.boundary, b2inst[1].shape[:2])).all()
 
 
-def _rows(drawing: Drawing) -> list[list[Any]]:
-    axes = drawing.figure.axes
+def _rows(figure: Figure) -> list[list[Any]]:
+    axes = figure.axes
     width = axes[0].get_gridspec().ncols
     return [axes[i : i + width] for i in range(0, len(axes), width)]
 
@@ -184,7 +184,8 @@ def test_bases_fill_several_rows_and_are_red_above_zero(joined: bool) -> None:
     image = np.full((16, 16, 3), 7, dtype=np.uint8)
     explanation = Explanation(image, nobody, detections, Bases(maps, 2, logits), content=(8, 8))
     first, second = paper._basis_rows(explanation, side=16)
-    assert (len(first), len(second)) == (10, 5)
+    assert len(first) == len(second) == 10
+    assert (second[5] == 255).all(), "there are eleven"
     assert (first[0] == 7).all()
     assert (second[0] == 255).all()
     above, below = first[2][0, 0], first[2][-1, 0]

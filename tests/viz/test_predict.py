@@ -512,7 +512,7 @@ def test_a_video_is_predicted_frame_by_frame(tmp_path: Path) -> None:
     assert {(i["height"], i["width"]) for i in frames} == {SIZE}
     assert len(coco.getAnnIds(imgIds=[i["id"] for i in frames], catIds=[7])) == 5
     assert all(numbers(out / i["label_map"])[10, 25] == 1 for i in frames)
-    video = Video.open(out / "clip.mp4")
+    video = Video(out / "clip.mp4")
     assert (video.length, video.rate) == (5, 8)
     drawn = list(video)
     scale = drawn[0].shape[0] // SIZE[0]

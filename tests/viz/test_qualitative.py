@@ -69,10 +69,10 @@ def test_a_row_per_image_and_a_column_per_model(index: CocoIndex) -> None:
     found = {1: [prediction(1, square(8, 4, 20))], 4: []}
     models = {"B2Inst": Model(), "other": Model(boundary=False)}
     figure = comparison_figure(
-        index, choices, {"BlendMask": found, "B2Inst": {1: [], 4: []}}, explainers=models
+        index, choices, {"BlendMask": found, "B2Inst": {1: [], 4: []}}, models
     )
     titles = [axis.get_title() for axis in figure.axes[:4]]
-    assert titles == ["ground truth", "BlendMask", "B2Inst", "boundary basis"]
+    assert titles == ["ground truth", "BlendMask", "B2Inst", "boundary of\nB2Inst"]
     assert len(figure.axes) == 8
     labels = [axis.get_ylabel() for axis in figure.axes]
     assert labels[::4] == ["image 1\nlargest gain\ngain +0.25", "image 4\nrandom, seed 0"]
@@ -88,7 +88,7 @@ def test_boundaries_of_several_models_and_no_ground_truth(index: CocoIndex) -> N
         index,
         [Choice(1, "largest gain", 0.0)],
         {"a": {1: []}, "b": {1: []}},
-        explainers={"a": Model(), "b": Model()},
+        {"a": Model(), "b": Model()},
         ground_truth=False,
     )
     titles = [axis.get_title() for axis in figure.axes]

@@ -12,13 +12,15 @@ from b2inst.models import BasisSegmenter, Explanation, create_model
 from b2inst.structures import Bases
 from b2inst.viz.choose import Choice
 from b2inst.viz.draw import draw_heat
-from b2inst.viz.qualitative import boundary_figure, boundary_target, two_sided
+from b2inst.viz.qualitative import comparison_figure, true_boundary
 
 CHOICES = [Choice(1, "largest gain", 0.1), Choice(4, "random, seed 0", None)]
 
 
 class Model:
     """Predicts the same boundary everywhere, or none."""
+
+    basis_head = None
 
     def __init__(self, logit: float | None, grid: tuple[int, int] = (20, 24)) -> None:
         self.logit = logit
@@ -35,7 +37,7 @@ class Model:
 
 def pictures(index: CocoIndex, models: dict[str, Model]) -> dict[str, list[np.ndarray]]:
     """Title of each column → its pictures from top to bottom."""
-    axes = boundary_figure(index, CHOICES, models).axes
+    axes = comparison_figure(index, CHOICES, {}, models, target=True).axes
     columns = [axis.get_title() for axis in axes if axis.get_title()]
     shown = [axis.get_images()[0].get_array() for axis in axes]
     return {
@@ -52,7 +54,7 @@ def test_target_and_each_models_map_stand_beside_the_truth(
 ) -> None:
     models = {"baseline": Model(None), "d": Model(-2.0, grid), "e": Model(3.0, grid)}
     found = pictures(index, models)
-    assert list(found) == ["ground truth", "target", "d", "e"]
+    assert list(found) == ["ground truth", "target", "boundary of\nd", "boundary of\ne"]
     size = found["ground truth"][0].shape[:2]
     square = np.zeros(grid, bool)
     square[rows, columns] = True
@@ -60,8 +62,8 @@ def test_target_and_each_models_map_stand_beside_the_truth(
     expected = draw_heat(torch.from_numpy(edge).float(), size)
     assert (found["target"][0] == expected).all()
     assert (found["target"][1] == draw_heat(torch.zeros(grid), size)).all()
-    assert (found["e"][0] == draw_heat(torch.full(grid, 3.0).sigmoid(), size)).all()
-    assert (found["d"][0] != found["e"][0]).any()
+    assert (found["boundary of\ne"][0] == draw_heat(torch.full(grid, 3.0).sigmoid(), size)).all()
+    assert (found["boundary of\nd"][0] != found["boundary of\ne"][0]).any()
 
 
 def test_a_boundary_taught_on_both_sides_has_such_a_target(index: CocoIndex) -> None:
@@ -70,15 +72,13 @@ def test_a_boundary_taught_on_both_sides_has_such_a_target(index: CocoIndex) -> 
     for name, both in (("b2inst-blendmask-tiny", False), ("gated-blendmask-tiny", True)):
         model = create_model(name, num_classes=2, shorter=40, longer_max=48).eval()
         assert isinstance(model, BasisSegmenter)
-        assert two_sided(model) == both
         coarse = square[0, ::2, ::2].bool().numpy()
         edge = coarse & ~ndimage.binary_erosion(coarse, np.ones((3, 3)), border_value=1)
         if both:
             edge |= ndimage.binary_dilation(coarse, np.ones((3, 3))) & ~coarse
-        explanation = Model(0.0).explain(np.zeros((40, 48, 3)))
-        found = boundary_target(square, explanation, two_sided=two_sided(model))
-        assert (found.numpy() == edge).all()
-        drawn = boundary_figure(index, CHOICES[:1], {name: model}).axes[1].get_images()[0]
+        assert (true_boundary(model, square, (20, 24)).numpy() == edge).all()
+        axes = comparison_figure(index, CHOICES[:1], {}, {name: model}, target=True).axes
+        drawn = axes[1].get_images()[0]
         size = np.asarray(drawn.get_array()).shape[:2]
         expected = draw_heat(torch.from_numpy(edge).float(), (size[0], size[1]))
         assert (np.asarray(drawn.get_array()) == expected).all()

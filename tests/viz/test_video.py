@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
     writer.close()
     writer.discard()  # of nothing
     assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]
-    video = Video.open(path)
+    video = Video(path)
     assert (video.rate, video.length) == (12.5, 4)
     found = list(video)
     assert [f.shape for f in found] == [(48, 64, 3)] * 4
@@ -55,13 +55,13 @@ def test_frames_that_are_missing_are_told(tmp_path: Path) -> None:
     content = (tmp_path / "a.avi").read_bytes()
     (tmp_path / "a.avi").write_bytes(content[: len(content) // 2])
     with pytest.warns(UserWarning, match=r"a\.avi: \d+ of 40 frames could be decoded"):
-        assert 0 < len(list(Video.open(tmp_path / "a.avi"))) < 40
+        assert 0 < len(list(Video(tmp_path / "a.avi"))) < 40
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     for name, content in (("empty.mp4", b""), ("text.mov", b"no video" * 99)):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=f"{name}: OpenCV cannot decode .* --skip-bad"):
-            Video.open(tmp_path / name)
+            Video(tmp_path / name)
     with pytest.raises(DataError, match=r"gone\.mpg: no such video"):
-        Video.open(tmp_path / "gone.mpg")
+        Video(tmp_path / "gone.mpg")

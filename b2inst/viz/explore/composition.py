@@ -7,7 +7,7 @@ so the contributions do not add up. They concern the logits before any refinemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,17 +28,9 @@ Extent = tuple[float, float, float, float]
 class Logits:
     """Logits of one mask, in BlendMask's RoI or in the cells of its box."""
 
-    values: Tensor  #: r×c, or S+1×r×c with each step of the refinement
+    values: Tensor  #: S+1×r×c, as composed and after each step of the refinement
     extent: Extent  #: in network-input pixels
-    boundary: Tensor | None = None  #: r×c, probability of the predicted boundary
-
-
-def scaled(bases: Bases, factors: Sequence[float]) -> Bases:
-    """Multiply each of the K maps by a factor; 0 switches a basis off.
-
-    In BlendMask's softmax, a basis that is off keeps its attention.
-    """
-    return replace(bases, maps=bases.maps * bases.maps.new_tensor(factors)[:, None, None])
+    boundary: Tensor | None  #: r×c, probability of the predicted boundary
 
 
 def without(factors: Sequence[float], basis: int) -> list[float]:
@@ -66,11 +58,10 @@ def contributions(
         factors: K factors of the bases.
     """
     whole, *others = (
-        _assemble(assembler, scaled(bases, own), box, coefficients, lambda logits, _: logits)[1]
+        refine(assembler, bases, box, coefficients, own)[1]
         for own in (factors, *(without(factors, k) for k in range(len(factors))))
     )
-    parts = whole.values - torch.cat([other.values for other in others])
-    return replace(whole, values=whole.values[0]), parts
+    return whole, whole.values[0] - torch.stack([other.values[0] for other in others])
 
 
 def refinement_steps(assembler: Assembler) -> int:
@@ -78,44 +69,36 @@ def refinement_steps(assembler: Assembler) -> int:
     if assembler.refinement is None:
         return 0
     with torch.no_grad():
-        weight = next(assembler.refinement.parameters())
-        return len([*assembler.refinement.states(weight.new_zeros(1, 2, 2), None)])
+        return len([*assembler.refinement.states(torch.zeros(1, 2, 2), None)])
 
 
 def refine(
-    assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor
+    assembler: Assembler, bases: Bases, box: Tensor, coefficients: Tensor, factors: Sequence[float]
 ) -> tuple[Masks, Logits]:
-    """Compose one mask, and refine it: S+1 masks, one per step, and their logits."""
+    """Compose one mask, with each of K bases times a factor, and refine it.
+
+    In BlendMask's softmax, a basis times 0 keeps its attention. Arguments are as for
+    :func:`contributions`.
+
+    Returns:
+        S+1 masks, one per step, and their logits.
+    """
+    scaled = bases.maps * bases.maps.new_tensor(factors)[:, None, None]
+    bases = replace(bases, maps=scaled)
+    seen = []
 
     def unrolled(logits: Tensor, boundary: Tensor | None) -> Tensor:
         boundary = None if boundary is None else boundary[:1]
         refinement = assembler.refinement
         states = () if refinement is None else refinement.states(logits[:1], boundary)
-        return torch.cat([logits[:1], *states])
-
-    count = refinement_steps(assembler) + 1
-    return _assemble(assembler, bases, box, coefficients, unrolled, count)
-
-
-def _assemble(
-    assembler: Assembler,
-    bases: Bases,
-    box: Tensor,
-    coefficients: Tensor,
-    refined: Callable[[Tensor, Tensor | None], Tensor],
-    count: int = 1,
-) -> tuple[Masks, Logits]:
-    """Assemble copies of one mask, with another function in place of ``assembler.refined``."""
-    calls = []
-
-    def watched(logits: Tensor, boundary: Tensor | None) -> Tensor:
-        calls.append((refined(logits, boundary), boundary))
-        return calls[-1][0]
+        seen.append((torch.cat([logits[:1], *states]), boundary))
+        return seen[-1][0]
 
     changed: Any = copy(assembler)
-    changed.refined = watched
+    changed.refined = unrolled
+    count = refinement_steps(assembler) + 1
     masks = changed.assemble(bases, [box.expand(count, -1)], coefficients.expand(count, -1))
-    (values, boundary), (x1, y1, x2, y2) = calls[-1], box.tolist()
+    (values, boundary), (x1, y1, x2, y2) = seen[-1], box.tolist()
     if not isinstance(masks, RoIMasks):
         stride, (height, width) = bases.stride, values.shape[1:]
         left, top = max(int(x1 // stride), 0), max(int(y1 // stride), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,27 +13,22 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from b2inst.data.wording import counted
-from b2inst.evaluation import evaluate, to_records
 from b2inst.models.basis_segmenter import BasisSegmenter
-from b2inst.models.segmenter import Explanation, mask_score
+from b2inst.models.segmenter import Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
 from b2inst.ops.masks import covered, encode_rle
 from b2inst.ops.quality import boundary_dice, mask_iou
-from b2inst.structures import Instances, Masks
-from b2inst.viz.explore.composition import (
-    Extent,
-    Logits,
-    basis_weights,
-    contributions,
-    refine,
-    refinement_steps,
-    scaled,
-    without,
-)
+from b2inst.structures import Instances
+from b2inst.viz.explore import composition
+from b2inst.viz.explore.composition import Extent, Logits, refinement_steps, without
 from b2inst.viz.explore.sources import Sample, Samples
+
+#: The factors of the ranking score (Eq. 2).
+SCORES = {"class": "S_class", "iou": "S_IoU", "boundary": "S_boundary"}
 
 _CLASS_SCORE = 0.4  # of instances that are examples
 _IOU = 0.5  # of a mask with an object that it detects
+_SEARCHED = 12  # images
 
 
 @dataclass(frozen=True)
@@ -78,15 +73,15 @@ class Inspection:
 
     @property
     def boundary_basis(self) -> int | None:
-        """Index of the boundary among the bases, if it is one."""
+        """Index of the boundary among the bases, the last, if it is one."""
         is_basis = isinstance(self.model.basis_head, BoundaryBasis)
         return len(self.as_trained) - 1 if is_basis else None
 
     @property
     def basis_names(self) -> list[str]:
-        """K names; the boundary basis, if any, is the last."""
-        names = [f"basis {k + 1}" for k in range(len(self.as_trained))]
-        return names if self.boundary_basis is None else [*names[:-1], "boundary"]
+        """K names."""
+        count = len(self.as_trained)
+        return ["boundary" if k == self.boundary_basis else f"basis {k + 1}" for k in range(count)]
 
     @cached_property
     def steps(self) -> int:
@@ -102,48 +97,19 @@ class Inspection:
         return RatedMasks(masks, *(torch.cat([torch.zeros(0), *values]) for values in (iou, dice)))
 
     @torch.inference_mode()
-    def compose(self, i: int, factors: Sequence[float]) -> RatedMasks:
-        """Compose one mask with each basis times a factor."""
-        return self._rated(self._composed(slice(i, i + 1), factors)[1], i)
-
-    @torch.inference_mode()
-    def recomposed(self, factors: Sequence[float]) -> Inspection:
-        """Compose all masks with each basis times a factor, and let the scoring head rate them.
-
-        Boxes, class scores, coefficients and the order of the instances stay.
-        """
-        if list(factors) == self.as_trained:
-            return self
-        masks, pasted = self._composed(slice(None), factors)
-        qualities = {}
-        if self.model.scoring_head is not None:
-            preprocessor = self.model.preprocessor
-            batch = preprocessor([preprocessor.resized(self.sample.image)])
-            features, *_ = self.model.network(batch.images)
-            boxes = [self.explanation.detections.boxes]
-            logits = self.model.scoring_head(features, boxes, masks)
-            qualities = {name: value.sigmoid() for name, value in logits.items()}
-        instances = replace(
-            self.instances,
-            masks=pasted,
-            scores=mask_score(self.instances.class_scores, qualities),
-            **{f"{name}_scores": value for name, value in qualities.items()},
-        )
-        return replace(self, explanation=replace(self.explanation, instances=instances))
-
-    @torch.inference_mode()
     def refine(self, i: int, factors: Sequence[float]) -> tuple[RatedMasks, Logits]:
         """Compute one mask, with each basis times a factor, as composed and after each step."""
-        assembler, bases, *rest = self._parts(i)
-        masks, logits = refine(assembler, scaled(bases, factors), *rest)
+        masks, logits = composition.refine(*self._parts(i), factors)
         boxes = self.instances.boxes[i].expand(len(masks), -1)
-        return self._rated(self._pasted(masks, boxes), i), logits
+        height, width = self.explanation.image.shape[:2]
+        return self._rated(masks.paste(boxes, (height, width), self.frame), i), logits
 
     @torch.inference_mode()
     def take_apart(self, i: int, factors: Sequence[float]) -> tuple[Logits, Tensor, Tensor | None]:
         """Compute one mask's logits, the contributions of the bases, and their weights."""
         assembler, *_, coefficients = parts = self._parts(i)
-        return *contributions(*parts, factors), basis_weights(assembler, coefficients)
+        weights = composition.basis_weights(assembler, coefficients)
+        return *composition.contributions(*parts, factors), weights
 
     def in_image(self, extent: Extent) -> Extent:
         """Convert network-input pixels to pixels of the image."""
@@ -160,23 +126,12 @@ class Inspection:
         found, bases = self.explanation.detections, self.explanation.bases
         return self.model.assembler, bases, found.boxes[i], found.coefficients[i]
 
-    def _composed(self, rows: slice, factors: Sequence[float]) -> tuple[Masks, Tensor]:
-        """Masks as assembled, and in pixels of the image."""
-        found = self.explanation.detections[rows]
-        bases = scaled(self.explanation.bases, factors)
-        masks = self.model.assembler.assemble(bases, [found.boxes], found.coefficients)
-        return masks, self._pasted(masks, self.instances.boxes[rows])
-
-    def _pasted(self, masks: Masks, boxes: Tensor) -> Tensor:
-        height, width = self.explanation.image.shape[:2]
-        return masks.paste(boxes, (height, width), self.frame)
-
     def _rated(self, masks: Tensor, i: int) -> RatedMasks:
         """The quality of N masks of an instance, N×H×W."""
         if (k := int(self.objects[i])) < 0:
             nothing = torch.full((len(masks),), torch.nan)
             return RatedMasks(masks, nothing, nothing)
-        truth = self.sample.truth.masks[k].bool()
+        truth = self.sample.truth.masks[k]
         top, left, union = covered(masks.any(0) | truth)  # where they are, for speed
         window = (..., slice(top, top + union.shape[0]), slice(left, left + union.shape[1]))
         pair = masks[window], truth[window]
@@ -197,7 +152,7 @@ def inspect_image(model: BasisSegmenter, sample: Sample, *, name: str = "model")
     masks, truths = explanation.instances.masks, sample.truth.masks
     objects = torch.full((len(masks),), -1)
     if len(truths) and len(masks):
-        codes = encode_rle(truths.bool())
+        codes = encode_rle(truths)
         overlap = torch.as_tensor(coco_mask.iou(encode_rle(masks), codes, [0] * len(codes)))
         best, index = overlap.max(1)
         objects = torch.where(best > 0, index, -1)
@@ -213,7 +168,9 @@ class Example(NamedTuple):
     gain: float  #: in √(IoU · boundary Dice)
 
 
-def examples(model: BasisSegmenter, samples: Samples, *, candidates: int = 12) -> list[Example]:
+def examples(
+    model: BasisSegmenter, samples: Samples, *, candidates: int = _SEARCHED
+) -> list[Example]:
     """Find the objects of the first images, and what their masks gain by the boundary.
 
     Of each object, the best-ranked instance counts that has a class score of at least 0.4, and a
@@ -231,34 +188,27 @@ def examples(model: BasisSegmenter, samples: Samples, *, candidates: int = 12) -
         for i, score in enumerate(view.instances.class_scores.tolist()):
             if score < _CLASS_SCORE or (k := int(view.objects[i])) in seen:
                 continue
-            if view.boundary_basis is None:
-                before = view.refine(i, view.as_trained)[0]
-            else:
-                before = view.compose(i, without(view.as_trained, view.boundary_basis))
-            if max(view.rated.iou[i], before.iou[0]) >= _IOU:
+            basis = view.boundary_basis
+            trained = view.as_trained
+            before, _ = view.refine(i, trained if basis is None else without(trained, basis))
+            step = 0 if basis is None else -1
+            if max(view.rated.iou[i], before.iou[step]) >= _IOU:
                 seen.add(k)
-                gain = float(view.rated.quality[i] - before.quality[0])
+                gain = float(view.rated.quality[i] - before.quality[step])
                 found.append(Example(view, image, i, gain))
     return found
 
 
-def most_helped(
-    model: BasisSegmenter, samples: Samples, *, candidates: int = 12
-) -> tuple[int, int, str]:
+def most_helped(model: BasisSegmenter, samples: Samples) -> tuple[int, int, str]:
     """Find the instance of :func:`examples` whose mask gains most.
-
-    Args:
-        model: Model in evaluation mode.
-        samples: Images with their objects.
-        candidates: Number of images that are searched.
 
     Returns:
         Index of the image, index of the instance, and how it was chosen.
     """
     if not isinstance(model.basis_head, BoundaryBasis) and not refinement_steps(model.assembler):
         return 0, 0, "The masks of this model are made without a boundary basis."
-    found = examples(model, samples, candidates=candidates)
-    images = f"the first {counted(min(candidates, len(samples)), 'image')}"
+    found = examples(model, samples)
+    images = f"the first {counted(min(_SEARCHED, len(samples)), 'image')}"
     if not found:
         return 0, 0, f"No object is found in {images}."
     view, image, i, gain = max(found, key=lambda example: example.gain)
@@ -280,21 +230,17 @@ def basis_frame(view: Inspection, i: int) -> pd.DataFrame:
     """
     _, parts, weights = view.take_apart(i, view.as_trained)
     sizes = parts.abs().mean((1, 2))
-    off = [view.compose(i, without(view.as_trained, k)) for k in range(len(parts))]
+    off = [view.refine(i, without(view.as_trained, k))[0] for k in range(len(parts))]
     columns = {
         "share": (sizes / sizes.sum().clamp(min=1e-12)).numpy(),
-        "pixels": [int((one.masks[0] != view.instances.masks[i]).sum()) for one in off],
-        "IoU": [float(one.iou) for one in off],
-        "Dice": [float(one.dice) for one in off],
+        "pixels": [int((one.masks[-1] != view.instances.masks[i]).sum()) for one in off],
+        "IoU": [float(one.iou[-1]) for one in off],
+        "Dice": [float(one.dice[-1]) for one in off],
     }
     frame = pd.DataFrame(columns, pd.Index(view.basis_names, name="basis"))
     if weights is not None:
         frame.insert(0, "weight", weights.mean((1, 2)).numpy())
     return frame
-
-
-#: The factors of the ranking score (Eq. 2).
-SCORES = {"class": "S_class", "iou": "S_IoU", "boundary": "S_boundary"}
 
 
 def _score_factors(instances: Instances) -> dict[str, Tensor]:
@@ -308,44 +254,20 @@ def paper_exponents(instances: Instances) -> dict[str, float]:
     return {"class": 1.0} | {name: 1 / len(qualities) for name in qualities}
 
 
-def ranking_score(instances: Instances, exponents: Mapping[str, float]) -> Tensor:
-    """Compute S_class^a · S_IoU^b · S_boundary^c, N; an exponent of 0 leaves a factor out."""
-    factors = _score_factors(instances).items()
-    return torch.stack([values ** exponents[name] for name, values in factors]).prod(0)
-
-
-def image_ap(view: Inspection, exponents: Mapping[str, float]) -> dict[str, float] | None:
-    """Compute AP and boundary AP of this image alone, in percent.
-
-    Args:
-        view: Inspection whose instances are ranked by Eq. 2 with other exponents.
-        exponents: Exponent of each factor of the ranking score.
-
-    Returns:
-        None if the image has no known objects, or they are not of the model's classes.
-    """
-    index = view.sample.index
-    if index is None or view.model.class_names != tuple(index.class_names):
-        return None
-    ranked = replace(view.instances, scores=ranking_score(view.instances, exponents).clamp(0, 1))
-    records = to_records(index.images[0].id, ranked, index.category_ids)
-    metrics = evaluate(records, index, max_detections=view.model.max_detections)
-    found = {"AP": metrics["AP"], "boundary AP": metrics["boundary_AP"]}
-    return {name: ap for name, ap in found.items() if ap is not None} or None
-
-
 def ranking_frame(view: Inspection, exponents: Mapping[str, float]) -> pd.DataFrame:
-    """Rank the instances by Eq. 2 with other exponents, a line per instance, best first.
+    """Rank the instances by S_class^a · S_IoU^b · S_boundary^c, a line per instance, best first.
 
     The index ``instance`` is the rank with the paper's exponents. Columns: ``rank``, ``class``,
     ``S_class``, ``S_IoU`` and ``S_boundary`` (if predicted), ``S`` (the ranking score), and, of the
     object that the mask overlaps most, ``object`` (its class), ``IoU`` and ``Dice``.
     """
     instances, names = view.instances, view.sample.truth.names
+    factors = _score_factors(instances)
+    powers = [values ** exponents[name] for name, values in factors.items()]
     columns = {
         "class": instances.names,
-        **{SCORES[name]: values.numpy() for name, values in _score_factors(instances).items()},
-        "S": ranking_score(instances, exponents).numpy(),
+        **{SCORES[name]: values.numpy() for name, values in factors.items()},
+        "S": torch.stack(powers).prod(0).numpy(),
         "object": ["–" if k < 0 else names[k] for k in view.objects.tolist()],
         "IoU": view.rated.iou.numpy(),
         "Dice": view.rated.dice.numpy(),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,7 +15,9 @@ import pandas as pd
 from b2inst.data import DataError
 from b2inst.models import BasisSegmenter, with_bases
 from b2inst.viz.explore import inspection, plots
+from b2inst.viz.explore.inspection import Inspection
 from b2inst.viz.explore.sources import Checkpoint, Samples, baseline, own_image
+from b2inst.viz.figure import DisplayedFigure
 from b2inst.weights import load_model
 
 _LISTED = 12  # instances in the table of the ranking
@@ -64,7 +68,9 @@ class Explorer(widgets.VBox):
             name: _factor(f"{title} to the", disabled=True)
             for name, title in inspection.SCORES.items()
         }
-        self.overview, self.bases, self.detail, self.steps = (_picture() for _ in range(4))
+        self.overview, self.bases, self.detail, self.steps = (
+            widgets.Image(format="png", layout={"max_width": "100%"}) for _ in range(4)
+        )
         self.contributions, self.ranking = widgets.HTML(), widgets.HTML()
         self.refinement = widgets.VBox(
             [_heading("The mask forms"), _row(self.step, self.play), self.steps]
@@ -82,55 +88,88 @@ class Explorer(widgets.VBox):
                 *(_row(*self.exponents.values(), self.paper), self.ranking),
             ]
         )
-        for action, *controls in (
-            (self._load, self.model, self.beside, self.image),
-            (self._enter, self.dataset),
-            (self._take_upload, self.upload),
-            (self._choose_basis, self.basis),
-            (self._scale, self.factor),
-            (self._show, self.instance),
-            (self._form, self.step),
-            (self._rank, *self.exponents.values()),
+        self._inspect = lru_cache(maxsize=4)(self._inspected)
+        self._choose_image()
+        self._fit(instance)
+        for control in (
+            *(self.model, self.beside, self.dataset, self.image, self.upload, self.instance),
+            *(self.basis, self.factor, self.step, *self.exponents.values()),
         ):
-            for control in controls:
-                control.observe(lambda _, action=action: self._react(action), "value")
+            control.observe(self._react, "value")
         self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
-        self.reset.on_click(lambda _: self._react(self._reset))
-        self.paper.on_click(lambda _: self._react(self._reset_exponents))
-        self._react(lambda: self._load(instance))
+        self.reset.on_click(self._react)
+        self.paper.on_click(self._react)
+        self._react(None)
 
-    def _react(self, action: Callable[[], None]) -> None:
+    def _react(self, event: Any) -> None:
         """Answer the user, but not what the explorer itself sets meanwhile."""
         if self._updating:
             return
         self._updating, self.message.value = True, "<i>working …</i>"
         try:
-            action()
+            self._update(getattr(event, "owner", event))
             self.message.value = ""
         except DataError as error:
             self.message.value = f"<b>{html.escape(str(error))}</b>"
         finally:
             self._updating = False
 
+    def _update(self, control: Any) -> None:
+        """Show what a control has changed; what it has not is not computed again."""
+        if control is self.upload:
+            self._take_upload()
+        before = self.view
+        self._choose_image()
+        if self.view is not before:
+            self._fit()
+        if control is self.factor:
+            self.factors[self.basis.index] = self.factor.value
+        elif control is self.reset:
+            self.factors = self.view.as_trained
+        elif control is self.paper:
+            self._use_paper()
+        self.factor.value = self.factors[self.basis.index]
+        view, factors = self.view, tuple(self.factors)
+        i = self.instance.value - 1 if len(view.instances) else None
+        self.bases.value = _drawn(plots.all_bases, view)
+        self.overview.value = _drawn(plots.overview, view, i, self.other)
+        self.detail.value = self.steps.value = b""
+        self.contributions.value = "Nothing is found in this image."
+        if i is not None:
+            text = "What each basis contributes to the logits as trained, and the mask without it"
+            self.contributions.value = f"{text}:{_table(_basis_frame(view, i))}"
+            self.detail.value = _drawn(plots.instance_figure, view, i, factors, self.other)
+            if view.steps:
+                step = self.step.value
+                self.steps.value = _drawn(plots.refinement_figure, view, i, factors, step)
+        exponents = {name: control.value for name, control in self.exponents.items()}
+        frame = inspection.ranking_frame(view, exponents).head(_LISTED)
+        self.ranking.value = _table(frame, self.instance.value)
+
     def _take_upload(self) -> None:
         for file in self.upload.value[:1]:
-            sample = own_image(file["name"], bytes(file["content"]))
-            name = f"own: {sample.name}"
-            self.datasets[name] = [sample]
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / Path(file["name"]).name
+                path.write_bytes(file["content"])
+                name = f"own: {path.name}"
+                self.datasets[name] = [own_image(path)]
+            self._inspect.cache_clear()
             self.dataset.options, self.dataset.value = [*self.datasets], name
-            self._enter()
 
-    def _enter(self) -> None:
-        self.image.value, self.image.max = 1, len(self.datasets[self.dataset.value])
-        self._load()
-
-    def _load(self, instance: int = 0) -> None:
-        """Show the models the image, and fit the controls to what they found."""
-        sample = self.datasets[self.dataset.value][self.image.value - 1]
+    def _choose_image(self) -> None:
+        self.image.max = len(self.datasets[self.dataset.value])
+        place = self.dataset.value, self.image.value - 1
         self.view, self.other = (
-            inspection.inspect_image(_load(checkpoint), sample, name=checkpoint.short)
-            for checkpoint in (self.models[self.model.value], self.models[self.beside.value])
+            self._inspect(control.value, *place) for control in (self.model, self.beside)
         )
+
+    def _inspected(self, model: str, dataset: str, i: int) -> Inspection:
+        checkpoint = self.models[model]
+        sample = self.datasets[dataset][i]
+        return inspection.inspect_image(_load(checkpoint), sample, name=checkpoint.short)
+
+    def _fit(self, instance: int = 0) -> None:
+        """Fit the controls to what the model found in the image."""
         self.instance.max = max(len(self.view.instances), 1)
         self.instance.value = min(instance + 1, self.instance.max)
         self.step.max = self.play.max = max(self.view.steps, 1)
@@ -141,79 +180,24 @@ class Explorer(widgets.VBox):
         used = [name for name, control in self.exponents.items() if not control.disabled]
         if used != [*inspection.paper_exponents(self.view.instances)]:  # another model's scores
             self._use_paper()
-        self.bases.value = plots.all_bases(self.view)._repr_png_()
-        self._choose_basis()
-        self._show()
-
-    def _choose_basis(self) -> None:
-        self.factor.value = self.factors[self.basis.index]
-
-    def _scale(self) -> None:
-        self.factors[self.basis.index] = self.factor.value
-        self._recompose()
-
-    def _reset(self) -> None:
-        self.factors, self.factor.value = self.view.as_trained, 1.0
-        self._recompose()
 
     def _use_paper(self) -> None:
         paper = inspection.paper_exponents(self.view.instances)
         for name, control in self.exponents.items():
             control.disabled, control.value = name not in paper, paper.get(name, 0.0)
 
-    def _reset_exponents(self) -> None:
-        self._use_paper()
-        self._rank()
 
-    def _show(self) -> None:
-        """Show another instance."""
-        i = self.instance.value - 1 if len(self.view.instances) else None
-        self.overview.value = plots.overview(self.view, i, self.other)._repr_png_()
-        self.contributions.value = "Nothing is found in this image."
-        if i is not None:
-            text = "What each basis contributes to the logits as trained, and the mask without it"
-            self.contributions.value = f"{text}:{_table(inspection.basis_frame(self.view, i))}"
-        self._recompose()
+@lru_cache(maxsize=16)
+def _drawn(draw: Callable[..., DisplayedFigure], *arguments: Any) -> bytes:
+    return draw(*arguments)._repr_png_()
 
-    def _recompose(self) -> None:
-        """Show the instance and the ranking with the chosen factors."""
-        self.recomposed, self.detail.value = self.view.recomposed(self.factors), b""
-        if len(self.view.instances):
-            i = self.instance.value - 1
-            figure = plots.instance_figure(self.view, i, self.factors, self.other)
-            self.detail.value = figure._repr_png_()
-        self._form()
-        self._rank()
 
-    def _form(self) -> None:
-        """Draw the instance's mask after the chosen step."""
-        view, i = self.view, self.instance.value - 1
-        self.steps.value = b""
-        if view.steps and len(view.instances):
-            figure = plots.refinement_figure(view, i, self.factors, self.step.value)
-            self.steps.value = figure._repr_png_()
-
-    def _rank(self) -> None:
-        """List the recomposed masks by the score with the chosen exponents, and rate the list."""
-        exponents = {name: control.value for name, control in self.exponents.items()}
-        frame = inspection.ranking_frame(self.recomposed, exponents).head(_LISTED)
-        paper = inspection.paper_exponents(self.view.instances)
-        before = inspection.image_ap(self.view, paper)
-        now = inspection.image_ap(self.recomposed, exponents)
-        text = "AP of this image: unknown without objects of the model's classes."
-        if before and now:
-            changes = (f"{k} {before[k]:.1f} as trained, {now[k]:.1f} now" for k in now)
-            text = f"Of this image alone: {'; '.join(changes)}."
-        self.ranking.value = f"{text}{_table(frame, self.instance.value)}"
+_basis_frame = lru_cache(maxsize=16)(inspection.basis_frame)
 
 
 @cache
 def _load(checkpoint: Checkpoint) -> BasisSegmenter:
     return with_bases(load_model(checkpoint.path))
-
-
-def _picture() -> widgets.Image:
-    return widgets.Image(format="png", layout={"max_width": "100%"})
 
 
 def _choice(text: str, options: Sequence[str], value: str) -> widgets.Dropdown:

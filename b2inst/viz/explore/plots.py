@@ -15,9 +15,9 @@ from torch import Tensor
 from b2inst.ops.quality import mask_iou
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
-from b2inst.viz.explore.inspection import Example, Inspection, RatedMasks
+from b2inst.viz.explore.inspection import Example, Inspection
 from b2inst.viz.figure import DisplayedFigure
-from b2inst.viz.qualitative import boundary_target, gated, two_sided
+from b2inst.viz.qualitative import gated, true_boundary
 
 PLAIN, BOUNDARY = "#444444", "#D55E00"  # frames; those of the boundary are orange
 MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"
@@ -40,14 +40,21 @@ def overview(
     views = [view] if beside is None else [view, beside]
     figure, ((*firsts, second, third, fourth),) = _grid(1, len(views) + 3, _image(view))
     for axis, seen in zip(firsts, views, strict=True):
-        _instances(axis, seen, instance if seen is view else None)
+        found = seen.instances
+        strong, note = found[found.class_scores >= 0.4], f"instances: {len(found)}"
+        picture = draw_instances(view.sample.image, strong, score_threshold=0, captions=False)
+        _show(axis, picture, _image(view))
+        if instance is not None and seen is view:
+            _mask(axis, found.masks[instance], MASK, 0.7)
+            note = f"blue: instance {instance + 1} of {len(found)}"
+        _caption(axis, seen.name, note)
     firsts[0].set_ylabel(view.sample.name, fontsize=8)
     if len(truth):
-        _photo(second, view, 0.6)
+        _show(second, view.sample.image, _image(view), alpha=0.6)
         for mask in truth.masks:
             _mask(second, mask, TRUTH)
         _caption(second, "ground truth", f"objects: {len(truth)}")
-        target = boundary_target(truth.masks, view.explanation, two_sided=two_sided(view.model))
+        target = true_boundary(view.model, truth.masks, view.explanation.content)
         _map(third, target, content, _LINE)
         _caption(third, "boundary target", "")
     if (boundary := view.explanation.boundary) is not None:
@@ -81,7 +88,8 @@ def instance_figure(
         beside: Inspection of the same image by another model, whose mask of the object is shown.
     """
     whole, parts, weights = view.take_apart(i, factors)
-    rated = view.compose(i, factors)
+    rated, _ = view.refine(i, factors)
+    mask = rated.masks[-1]
     extent, (maps,) = view.in_image(whole.extent), view.explanation.bases.maps
     sizes, boundary = parts.abs().mean((1, 2)), view.boundary_basis
     order = sizes.argsort(descending=True).tolist()
@@ -106,15 +114,37 @@ def instance_figure(
             _caption(middle[0][column], "", f"mean {float(weights[k].mean()):.2f}", colour)
         _signed(middle[-1][column], parts[k], extent, limit)
         _caption(middle[-1][column], "", f"{sizes[k] / total:.0%}, ±{limit:.2g}", colour)
-    _signed(middle[-1][len(shown)], whole.values, extent, limit)
+    _signed(middle[-1][len(shown)], whole.values[0], extent, limit)
     _caption(middle[-1][len(shown)], "logits", "not a sum" if weights is None else "sum of all")
     for axis in middle[-1]:
-        _outline(axis, rated.masks[0], PLAIN)
+        _outline(axis, mask, PLAIN)
     for row, label in zip(axes, rows, strict=True):
         row[0].set_ylabel(label, fontsize=8)
-    _map(last[0], whole.values.sigmoid(), extent, "cividis")
+    _map(last[0], whole.values[0].sigmoid(), extent, "cividis")
     _caption(last[0], "probability", "before the refinement" if view.steps else "of the logits")
-    _masks(last[1:], view, i, rated, beside)
+    trained, k, truth = view.instances.masks[i], int(view.objects[i]), view.sample.truth
+    gained, lost = mask & ~trained, trained & ~mask
+    panels = [
+        ("mask", rated.text(-1), mask, MASK),
+        ("as trained", view.rated.text(i), trained, MASK),
+        ("your change", f"+{int(gained.sum())} −{int(lost.sum())} pixels", gained, GAINED),
+    ]
+    if k >= 0:
+        panels.append(("true object", truth.names[k], truth.masks[k], TRUTH))
+    if beside is not None:
+        masks, note, other = beside.instances.masks, "not found", torch.zeros_like(trained)
+        overlaps = mask_iou(masks, trained.expand_as(masks))
+        if len(masks) and overlaps.max() >= 0.5:
+            best = int(overlaps.argmax())
+            note, other = beside.rated.text(best), masks[best]
+        panels.append((beside.name, note, other, MASK))
+    for axis, (title, note, part, colour) in zip(last[1:], panels, strict=False):
+        opacity = 0.4 if part is gained else 0.85
+        _show(axis, view.sample.image, _image(view), alpha=opacity)
+        _mask(axis, part, colour)
+        _caption(axis, title, note)
+    _mask(last[3], lost, LOST)
+    _outline(last[3], trained, PLAIN)
     return figure
 
 
@@ -169,55 +199,13 @@ def _refinement(
         _map(axes[0], logits.boundary, extent, _LINE)
         _caption(axes[0], "predicted boundary", "slows the spread", BOUNDARY)
     for axis, step in zip(axes[1:], steps, strict=True):
-        _photo(axis, view, 0.4)
+        _show(axis, view.sample.image, _image(view), alpha=0.4)
         _map(axis, logits.values[step].sigmoid(), extent, _BLUE, alpha=0.6)
         if k >= 0:
             _outline(axis, view.sample.truth.masks[k], TRUTH, 2.5)
         _outline(axis, rated.masks[step], "#002B49")
         title = "composed" if step == 0 else f"step {step}" + ", the mask" * (step == view.steps)
         _caption(axis, title, rated.text(step))
-
-
-def _instances(axis: Axes, view: Inspection, instance: int | None) -> None:
-    """The instances of a class score of at least 0.4, and one of them marked."""
-    found, (left, right, top, bottom) = view.instances, _image(view)
-    strong = found[found.class_scores >= 0.4]
-    picture = draw_instances(view.sample.image, strong, score_threshold=0, captions=False)
-    axis.imshow(picture, extent=(left, right, bottom, top))
-    note = f"instances: {len(found)}"
-    if instance is not None:
-        _mask(axis, found.masks[instance], MASK, 0.7)
-        note = f"blue: instance {instance + 1} of {len(found)}"
-    _caption(axis, view.name, note)
-
-
-def _masks(
-    axes: Sequence[Axes], view: Inspection, i: int, rated: RatedMasks, beside: Inspection | None
-) -> None:
-    """The mask, as trained, what has changed, the true one, and the other model's."""
-    (mask,), trained, k = rated.masks, view.instances.masks[i], int(view.objects[i])
-    gained, lost = mask & ~trained, trained & ~mask
-    panels = [
-        ("mask", rated.text(0), mask, MASK),
-        ("as trained", view.rated.text(i), trained, MASK),
-        ("your change", f"+{int(gained.sum())} −{int(lost.sum())} pixels", gained, GAINED),
-    ]
-    if k >= 0:
-        truth = view.sample.truth
-        panels.append(("true object", truth.names[k], truth.masks[k], TRUTH))
-    if beside is not None:
-        masks, note, other = beside.instances.masks, "not found", torch.zeros_like(trained)
-        overlaps = mask_iou(masks, trained.expand_as(masks))
-        if len(masks) and overlaps.max() >= 0.5:
-            best = int(overlaps.argmax())
-            note, other = beside.rated.text(best), masks[best]
-        panels.append((beside.name, note, other, MASK))
-    for axis, (title, note, shown, colour) in zip(axes, panels, strict=False):
-        _photo(axis, view, 0.4 if shown is gained else 0.85)
-        _mask(axis, shown, colour)
-        _caption(axis, title, note)
-    _mask(axes[2], lost, LOST)
-    _outline(axes[2], trained, PLAIN)
 
 
 def _grid(rows: int, columns: int, window: Extent) -> tuple[DisplayedFigure, Any]:
@@ -254,18 +242,17 @@ def _around(view: Inspection, i: int) -> Extent:
     return (x - half, x + half, y - half, y + half)
 
 
-def _photo(axis: Axes, view: Inspection, opacity: float) -> None:
-    height, width = view.sample.image.shape[:2]
-    axis.imshow(view.sample.image, alpha=opacity, extent=(0, width, height, 0))
+def _show(axis: Axes, picture: Any, extent: Extent, **looks: Any) -> None:
+    left, right, top, bottom = extent
+    axis.imshow(picture, extent=(left, right, bottom, top), **looks)
 
 
 def _map(
     axis: Axes, values: Tensor, extent: Extent, cmap: Any, low: float = 0, alpha: float = 1
 ) -> None:
     """The cells of a map as they are, from ``low`` to 1."""
-    left, right, top, bottom = extent
-    looks: dict[str, Any] = {"extent": (left, right, bottom, top), "interpolation": "nearest"}
-    axis.imshow(values.numpy(), cmap, vmin=low, vmax=1, alpha=alpha, **looks)
+    looks = {"vmin": low, "vmax": 1, "alpha": alpha, "interpolation": "nearest"}
+    _show(axis, values.numpy(), extent, cmap=cmap, **looks)
 
 
 def _signed(axis: Axes, values: Tensor, extent: Extent, limit: float) -> None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 
-from b2inst.data import CocoIndex, DataError
+from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
 from b2inst.experiments import (
     CocoData,
     RunError,
-    RunStatus,
     Workspace,
     load_profile,
     load_table,
     open_run,
 )
 from b2inst.models import CATALOG, WITHOUT_BASES, baseline_of
-from b2inst.ops.images import upright_rgb
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
 from b2inst.viz.qualitative import truth_instances
@@ -71,12 +67,11 @@ def trained_models(
     for name in sorted(workspace.specs(), key=lambda name: (not name.startswith("table"), name)):
         specs = load_table(name, workspace=workspace).run_specs(plan, tuple(seeds))
         for row, spec in ((row, spec) for row, of_row in specs.items() for spec in of_row):
-            run = open_run(workspace.runs, spec)
+            path = open_run(workspace.runs, spec).model_path
             without = spec.model.rpartition("-")[0] in WITHOUT_BASES
-            excluded = without or spec.options.get("oracle") is not None
-            if not excluded and run.status is RunStatus.TRAINED and run.model_path not in found:
+            if path.is_file() and not without and spec.options.get("oracle") is None:
                 label = f"{name} · {row} · seed {spec.seed}"
-                found[run.model_path] = _checkpoint(label, row, run.model_path, spec.seed)
+                found.setdefault(path, _checkpoint(label, row, path, spec.seed))
     if not found:
         raise RunError(
             f"{workspace.shown(workspace.runs)}: no trained model of profile {profile}, seed "
@@ -121,7 +116,6 @@ class Sample:
     name: str
     image: Picture
     truth: Instances  #: of score 1; empty if nothing is known
-    index: CocoIndex | None = None  #: annotations of this image alone, if they are known
 
 
 class Dataset:
@@ -135,31 +129,16 @@ class Dataset:
 
     def __getitem__(self, i: int) -> Sample:
         record = self.index.images[i]
-        image, alone = as_array(read_image(record.path)), self.index.subset([record.id])
-        return Sample(f"image {record.id}", image, truth_instances(alone, record), alone)
+        image = as_array(read_image(record.path))
+        return Sample(f"image {record.id}", image, truth_instances(self.index, record))
 
 
 Samples = Dataset | Sequence[Sample]
 
 
-def own_image(path: str | Path, content: bytes | None = None) -> Sample:
-    """Read an image without known objects.
-
-    Args:
-        path: The file; only its name if ``content`` is given.
-        content: Content of an uploaded file.
-
-    Raises:
-        DataError: The image is missing or cannot be read.
-    """
-    if content is None:
-        array = as_array(read_image(path))
-    else:
-        try:
-            with Image.open(io.BytesIO(content)) as file:
-                array = as_array(upright_rgb(file))
-        except Exception:  # decoders raise all kinds of errors for broken files
-            raise DataError(f"{path}: cannot be read as an image; use a PNG or JPEG file") from None
+def own_image(path: str | Path) -> Sample:
+    """Read an image without known objects; DataError if it is missing or cannot be read."""
+    array = as_array(read_image(path))
     scores, masks = torch.zeros(0), torch.zeros((0, *array.shape[:2]), dtype=torch.bool)
     truth = Instances(torch.zeros((0, 4)), scores, scores, scores.long(), masks)
     return Sample(Path(path).name, array, truth)

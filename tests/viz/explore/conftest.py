@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from b2inst.data import CocoIndex
 from b2inst.models import BasisSegmenter, baseline_of, create_model
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead
 from b2inst.modules.fcos_head import FCOSHead
@@ -73,23 +72,4 @@ def sample() -> Sample:
     ones, labels = torch.ones(2), torch.tensor([0, 2])
     truth = Instances(boxes, ones, ones, labels, masks, class_names=NAMES)
     image = coarse.repeat(8, 0).repeat(8, 1)
-    annotations = [
-        {
-            "id": i,
-            "image_id": 5,
-            "category_id": 11 + label,
-            "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-            "iscrowd": 0,
-        }
-        for i, ((x1, y1, x2, y2), label) in enumerate(
-            zip(boxes.tolist(), labels.tolist(), strict=True), start=1
-        )
-    ]
-    content = {
-        "images": [{"id": 5, "file_name": "5.png", "height": 48, "width": 64}],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=11)],
-        "annotations": annotations,
-    }
-    return Sample("image 5", image, truth, CocoIndex.load(content))
+    return Sample("image 5", image, truth)

@@ -13,17 +13,15 @@ from torch import nn
 
 from b2inst.models import BasisSegmenter
 from b2inst.ops.quality import boundary_dice, mask_iou
-from b2inst.structures import Bases, Features, Instances
+from b2inst.structures import Bases, Features
 from b2inst.viz.explore.inspection import (
     Inspection,
     basis_frame,
     examples,
-    image_ap,
     inspect_image,
     most_helped,
     paper_exponents,
     ranking_frame,
-    ranking_score,
 )
 from b2inst.viz.explore.sources import Sample, own_image
 from b2inst.viz.qualitative import gated
@@ -52,28 +50,18 @@ def test_a_scaled_basis_is_a_model_whose_basis_head_scales_it(
     model = build(name)
     view = inspect_image(model, sample)
     count = len(view.instances)
-    plain = [view.compose(i, view.as_trained) for i in range(count)]
-    assert torch.cat([rated.masks for rated in plain]).equal(view.instances.masks)
+    plain = [view.refine(i, view.as_trained)[0] for i in range(count)]
+    assert torch.stack([rated.masks[-1] for rated in plain]).equal(view.instances.masks)
     torch.testing.assert_close(
-        torch.cat([rated.iou for rated in plain]), view.rated.iou, equal_nan=True
+        torch.stack([rated.iou[-1] for rated in plain]), view.rated.iou, equal_nan=True
     )
     factors = [*view.as_trained[:-1], -2.0]
-    found = torch.cat([view.compose(i, factors).masks for i in range(count)])
+    found = torch.stack([view.refine(i, factors)[0].masks[-1] for i in range(count)])
     assert not found.equal(view.instances.masks)
-    assert view.recomposed(view.as_trained) is view
-    rescored = view.recomposed(factors).instances
     model.basis_head = LastTimes(model.basis_head, -2.0)  # type: ignore[assignment]
     (expected,) = model.predict([sample.image])
     order = torch.cdist(view.instances.boxes, expected.boxes).argmin(1)  # ranked anew
     assert found.equal(expected.masks[order])
-    assert rescored.masks.equal(found)
-    score_again = ranking_score(rescored, paper_exponents(rescored))
-    torch.testing.assert_close(rescored.scores, score_again)
-    for score in ("iou_scores", "boundary_scores"):
-        if getattr(expected, score) is not None:
-            own, others = getattr(rescored, score), getattr(expected, score)[order]
-            torch.testing.assert_close(own, others)
-            assert not own.equal(getattr(view.instances, score))
 
 
 def test_quality_is_with_the_object_that_a_mask_overlaps_most(build: Build, sample: Sample) -> None:
@@ -100,7 +88,6 @@ def test_an_image_of_which_nothing_is_known(build: Build, tmp_path: Path) -> Non
     assert view.boundary_basis is None
     assert view.basis_names == ["basis 1", "basis 2", "basis 3", "basis 4"]
     assert basis_frame(view, 0)["IoU"].isna().all()
-    assert image_ap(view, {"class": 1.0}) is None
 
 
 def test_a_supervised_boundary_is_a_basis_only_where_masks_use_it(
@@ -131,7 +118,7 @@ def test_a_line_a_basis(family: str, build: Build, sample: Sample) -> None:
     assert ("weight" in frame) == (family != "condinst")
     if family == "blendmask":
         assert frame["weight"].sum() == pytest.approx(1)  # a softmax
-    off = view.compose(i, [*view.as_trained[:-1], 0.0]).masks[0]
+    off = view.refine(i, [*view.as_trained[:-1], 0.0])[0].masks[-1]
     truth = sample.truth.masks[view.objects[i]]
     assert frame.loc["boundary", "pixels"] == (off != view.instances.masks[i]).sum()
     assert frame.loc["boundary", "IoU"] == pytest.approx(float(mask_iou(off, truth)))
@@ -158,7 +145,7 @@ def test_the_mask_that_is_helped_most(name: str, moved: int, build: Build, sampl
         others = found.masks[torch.cdist(view.instances.boxes, found.boxes).argmin(1)]
     else:
         off = [*view.as_trained[:-1], 0.0]
-        others = torch.cat([view.compose(i, off).masks for i in range(len(view.instances))])
+        others = [view.refine(i, off)[0].masks[-1] for i in range(len(view.instances))]
     gains: dict[int, tuple[float, int]] = {}
     for i, (mask, k) in enumerate(zip(view.instances.masks, view.objects.tolist(), strict=True)):
         without = others[i]
@@ -200,58 +187,18 @@ def view(build: Build, sample: Sample) -> Inspection:
     return inspect_image(build(), sample)
 
 
-def instances(sample: Sample, rows: list[int], **scores: list[float]) -> Instances:
-    """Masks of the true objects (-1: of nothing)."""
-    truth = sample.truth
-    wrong = torch.zeros_like(truth.masks[0])
-    wrong[40:46, 2:9] = True
-    return Instances(
-        boxes=truth.boxes[[max(k, 0) for k in rows]],
-        labels=truth.labels[[max(k, 0) for k in rows]],
-        scores=torch.zeros(len(rows)),
-        masks=torch.stack([truth.masks[k] if k >= 0 else wrong for k in rows]),
-        **{name: torch.tensor(values) for name, values in scores.items()},
-    )
-
-
 def test_the_papers_exponents_give_the_models_own_scores(view: Inspection) -> None:
     found = view.instances
     exponents = paper_exponents(found)
     assert exponents == {"class": 1.0, "iou": 0.5, "boundary": 0.5}
-    torch.testing.assert_close(ranking_score(found, exponents), found.scores)
+    ranked = ranking_frame(view, exponents)
+    torch.testing.assert_close(torch.tensor(ranked["S"].tolist()), found.scores)
+    squared = ranking_frame(view, {"class": 2.0, "iou": 0.0, "boundary": 1.0}).sort_index()
+    expected = found.class_scores**2 * found.boundary_scores
+    torch.testing.assert_close(torch.tensor(squared["S"].tolist()), expected)
     alone = replace(found, boundary_scores=None)
     assert paper_exponents(alone) == {"class": 1.0, "iou": 1.0}
     assert paper_exponents(replace(alone, iou_scores=None)) == {"class": 1.0}
-
-
-def test_scores_are_products_of_powers(sample: Sample) -> None:
-    made = instances(sample, [0], class_scores=[0.5], iou_scores=[0.25], boundary_scores=[0.81])
-    score = ranking_score(made, {"class": 2.0, "iou": 0.5, "boundary": 0.5})
-    assert float(score) == pytest.approx(0.25 * 0.5 * 0.9)
-    assert float(ranking_score(made, {"class": 0, "iou": 0, "boundary": 1})) == pytest.approx(0.81)
-
-
-def test_exponents_decide_what_is_found_first(view: Inspection, sample: Sample) -> None:
-    # Of the first object's class: one mask of nothing, surer by class, and the true one.
-    made = instances(sample, [-1, 0, 1], class_scores=[0.9, 0.6, 0.8], iou_scores=[0.1, 0.9, 0.9])
-    view = replace(view, explanation=replace(view.explanation, instances=made))
-    by_class = image_ap(view, {"class": 1.0, "iou": 0.0})
-    by_both = image_ap(view, {"class": 1.0, "iou": 1.0})
-    # Two classes: one is perfect, in the other the second of two detections is right: half.
-    assert by_class is not None
-    assert by_class["AP"] == pytest.approx(75.0, abs=0.5)
-    assert by_both == pytest.approx({"AP": 100.0, "boundary AP": 100.0})
-
-
-def test_ap_of_other_classes_is_not_computed(view: Inspection, sample: Sample) -> None:
-    exponents = paper_exponents(view.instances)
-    assert image_ap(view, exponents) is not None
-    assert sample.index is not None
-    renamed = replace(sample.index, class_names=("other", "b", "c"))
-    others = replace(view, sample=replace(sample, index=renamed))
-    assert image_ap(others, exponents) is None
-    empty = replace(sample, index=replace(sample.index, annotations={5: []}))
-    assert image_ap(replace(view, sample=empty), exponents) is None
 
 
 def test_the_frame_is_ranked(view: Inspection) -> None:

@@ -98,7 +98,7 @@ def test_an_instance_is_an_equation_then_a_mask(views: dict[str, Inspection]) ->
     assert titles(masks) == [
         *("probability", "mask", "as trained", "your change", "true object", "blendmask-tiny")
     ]
-    after, before = view.compose(0, factors).masks[0], view.instances.masks[0]
+    after, before = view.refine(0, factors)[0].masks[-1], view.instances.masks[0]
     gained, lost = (after & ~before).sum(), (before & ~after).sum()
     assert gained + lost > 0
     assert notes(masks)[3] == f"+{gained} −{lost} pixels"

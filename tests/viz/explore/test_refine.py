@@ -47,7 +47,7 @@ def test_it_begins_with_what_is_composed_and_ends_with_the_mask(name: str, bases
     assembler = ASSEMBLERS[name]
     own = coefficients(assembler)
     made = assembler.assemble(bases, [BOX[None]], own[None]).probabilities[0]
-    masks, states = refine(assembler, bases, BOX, own)
+    masks, states = refine(assembler, bases, BOX, own, [1.0] * 4)
     assert len(states.values) == len(masks) == STEPS + 1
     torch.testing.assert_close(masks.probabilities[-1], made)
     left, right, top, bottom = states.extent
@@ -62,7 +62,7 @@ def test_it_begins_with_what_is_composed_and_ends_with_the_mask(name: str, bases
     if name == "sum":
         torch.testing.assert_close(states.values[-1].sigmoid(), made[cells])
     whole, _ = contributions(assembler, bases, BOX, own, [1.0] * 4)
-    torch.testing.assert_close(states.values[0], whole.values)
+    torch.testing.assert_close(states.values, whole.values)
     assembler.refinement, kept = None, assembler.refinement
     unrefined = assembler.assemble(bases, [BOX[None]], own[None]).probabilities[0]
     assembler.refinement = kept
@@ -75,7 +75,7 @@ def test_a_step_is_a_weighted_sum_of_neighbours(bases: Bases) -> None:
     """One step of equal conductance against a convolution, in the middle of the RoI."""
     plain = BoundaryDiffusion(steps=3, guided=False)
     assembler = Blender(num_bases=4, attention_size=3, roi_size=14, refinement=InTurn([plain]))
-    _, states = refine(assembler, bases, BOX, coefficients(assembler))
+    _, states = refine(assembler, bases, BOX, coefficients(assembler), [1.0] * 4)
     before, after = states.values[0].numpy(), states.values[1].numpy()
     # Grewenig et al., the first of three steps, in units of the rate at 0.25 · sigmoid(0).
     size = 0.125 * 0.5 / np.cos(np.pi / 14) ** 2
@@ -89,7 +89,7 @@ def test_refinements_in_turn_have_the_steps_of_both(bases: Bases) -> None:
     assert refinement_steps(LinearAssembler(num_bases=4, refinement=both)) == 5
     plain = LinearAssembler(num_bases=4)
     assert refinement_steps(plain) == 0
-    assert len(refine(plain, bases, BOX, coefficients(plain))[0]) == 1
+    assert len(refine(plain, bases, BOX, coefficients(plain), [1.0] * 4)[0]) == 1
 
 
 @pytest.mark.parametrize("family", ["blendmask", "yolact", "condinst"])
