@@ -1,7 +1,8 @@
-"""Checkpoints, from which an interrupted training resumes exactly."""
+"""What lets an interrupted training resume exactly."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,28 @@ if TYPE_CHECKING:
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be written or used; the message names a remedy."""
+
+
+@contextmanager
+def interruption() -> Iterator[list[int]]:
+    """Context in which Ctrl-C and SIGTERM are only added to the list that it gives.
+
+    A second Ctrl-C interrupts at once; a second SIGTERM does not, since schedulers and torchrun
+    both send one.
+    """
+    signals: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if signals and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -51,8 +74,7 @@ def restore_random_state(fabric: Fabric, state: dict[str, Any]) -> None:
     torch.set_rng_state(own["cpu"])
     if fabric.device.type == "cuda" and "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], fabric.device)
-    if state["precision"]:
-        fabric.strategy.precision.load_state_dict(state["precision"])
+    fabric.strategy.precision.load_state_dict(state["precision"])
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -69,20 +91,21 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, *, recipe: dict[str, Any], schedule: dict[str, Any]) -> Any:
-    """Read a checkpoint of the given model and schedule."""
+def load_checkpoint(path: Path, **facts: dict[str, Any]) -> Any:
+    """Read a checkpoint, which must have these facts of the training."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        known = {"model": state.get("recipe"), "schedule": state.get("schedule")}
+        known = {name: state.get(name) for name in facts}
     except Exception as error:  # damaged files cause errors of any type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{path}: unreadable checkpoint ({reason}); delete it to restart training"
         ) from error
-    for name, own in (("model", recipe), ("schedule", schedule)):
+    for name, own in facts.items():
         if known[name] != own:
+            what = "model" if name == "recipe" else name
             raise CheckpointError(
-                f"{path}: checkpoint of another {name} ({known[name]}, not {own}); train into "
+                f"{path}: checkpoint of another {what} ({known[name]}, not {own}); train into "
                 "another folder or delete it"
             )
     return state

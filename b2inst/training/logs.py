@@ -34,13 +34,10 @@ def create_logger(name: LoggerName, out: Path) -> Logger:
 
         project = os.environ.get("WANDB_PROJECT", "b2inst")
         return WandbLogger(name=out.name, save_dir=out, project=project)
-    if name == "csv":
-        from lightning.fabric.loggers.csv_logs import CSVLogger
-
-        return CSVLogger(out, name="csv")
+    from lightning.fabric.loggers.csv_logs import CSVLogger
     from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 
-    return TensorBoardLogger(out, name="", version="")
+    return CSVLogger(out, name) if name == "csv" else TensorBoardLogger(out, name="", version="")
 
 
 class Log:
@@ -48,11 +45,9 @@ class Log:
 
     def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
         path = out / "log.jsonl"
-        kept: list[str] = []
-        if path.exists() and start:
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]  # the last may be cut off
-            kept = [line for line in whole if json.loads(line)["iteration"] <= start]
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]  # the last may be cut off
+        kept = [line for line in whole if json.loads(line)["iteration"] <= start]
         earlier = json.loads(kept[-1])["seconds"] if kept else 0.0
         self._began = time.perf_counter() - earlier
         path.write_text("".join(kept), encoding="utf-8")
@@ -61,8 +56,8 @@ class Log:
     def write(self, iteration: int, rate: float, values: Mapping[str, float]) -> None:
         """Add a line, with the seconds since the training began."""
         seconds = round(time.perf_counter() - self._began, 2)
-        record = {"iteration": iteration, "lr": rate, "seconds": seconds}
-        self._file.write(json.dumps({**record, **values}) + "\n")
+        record = {"iteration": iteration, "lr": rate, "seconds": seconds, **values}
+        self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._logger:
             self._logger.log_metrics({"lr": rate, **values}, iteration)

@@ -18,15 +18,14 @@ from b2inst.ops.distributed import from_rank_zero, gathered, mean_over_devices, 
 from b2inst.structures import Targets
 from b2inst.training.checkpoints import (
     deterministic,
+    interruption,
     load_checkpoint,
     random_state,
     restore_random_state,
     save_checkpoint,
 )
-from b2inst.training.devices import launch
-from b2inst.training.interruption import Interruption
+from b2inst.training.devices import launch, synchronise_norms
 from b2inst.training.logs import Log, LoggerName, create_logger
-from b2inst.training.norms import synchronise_norms
 from b2inst.training.recompute import recompute_activations, recompute_normalised
 from b2inst.training.schedule import Schedule
 from b2inst.weights import save_model
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from lightning.fabric.loggers.logger import Logger
 
-#: Computes metrics in percent of a model.
 Evaluate: TypeAlias = Callable[[Segmenter], Mapping[str, float | None]]
 
 
@@ -105,7 +103,7 @@ def train(
 
     training = _Training(fabric, model, schedule, dataset.index, out, evaluate)
     start = training.resume()
-    batches = iter(
+    batches = iter(  # before signals are caught, which the workers would inherit
         train_loader(
             dataset,
             batch_size=schedule.batch_size,
@@ -118,16 +116,20 @@ def train(
         )
     )
     log = Log(out, start, logger) if first else None
-    hidden, total = not (progress and first), schedule.iterations
-    bar = tqdm(total=total, initial=start, disable=hidden, unit="it", mininterval=1, desc=out.name)
+    bar = tqdm(
+        range(start + 1, schedule.iterations + 1),
+        total=schedule.iterations,
+        initial=start,
+        disable=not (progress and first),
+        mininterval=1,
+        desc=out.name,
+    )
     shown: dict[str, float] = {}
-    with deterministic(fabric.device), Interruption() as interruption, bar:
-        for iteration in range(start + 1, total + 1):
-            images, targets = next(batches)
+    with deterministic(fabric.device), interruption() as signals, bar:
+        for iteration, (images, targets) in zip(bar, batches, strict=False):
             shown |= training.iterate(iteration, images, targets, log)
-            bar.update()
             bar.set_postfix(shown, refresh=False)
-            if on_any_device(interruption.requested, fabric.device):
+            if on_any_device(bool(signals), fabric.device):
                 training.save(iteration)
                 raise KeyboardInterrupt(f"stopped after iteration {iteration}; rerun to resume")
     if log:
@@ -154,33 +156,29 @@ class _Training:
         optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
         self.wrapped.train()
+        self.resumed = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         self.checkpoint, self.best = out / "checkpoint.pt", out / "best.safetensors"
         facts = {"recipe": model.recipe, "schedule": schedule.model_dump(exclude={"eval_every"})}
         self.facts = json.loads(json.dumps(facts))  # with lists for tuples, to be compared
 
     def resume(self) -> int:
         """Restore the checkpoint, if there is one; returns the number of completed iterations."""
-        path = self.checkpoint
-        state = from_rank_zero(
-            lambda: load_checkpoint(path, **self.facts) if path.exists() else None
-        )
-        if state is None:
+        if not from_rank_zero(self.checkpoint.exists):
             if self.fabric.is_global_zero:
                 self.best.unlink(missing_ok=True)  # of an earlier training
             return 0
-        for name in ("model", "optimizer", "scheduler"):
-            getattr(self, name).load_state_dict(state[name])
+        state = from_rank_zero(lambda: load_checkpoint(self.checkpoint, **self.facts))
+        for name, part in self.resumed.items():
+            part.load_state_dict(state[name])
         restore_random_state(self.fabric, state)
         return int(state["iteration"])
 
     def save(self, iteration: int) -> None:
         """Write a checkpoint."""
-        random = random_state(self.fabric)
+        state = {"iteration": iteration, **random_state(self.fabric), **self.facts}
         if self.fabric.is_global_zero:
-            names = ("model", "optimizer", "scheduler")
-            state = {name: getattr(self, name).state_dict() for name in names}
-            state |= {"iteration": iteration}
-            save_checkpoint(self.checkpoint, state | random | self.facts)
+            state |= {name: part.state_dict() for name, part in self.resumed.items()}
+            save_checkpoint(self.checkpoint, state)
         self.fabric.barrier()
 
     def iterate(
@@ -191,9 +189,9 @@ class _Training:
         losses = self.step(iteration, images, targets)
         last = iteration == plan.iterations
         metrics: dict[str, float] = {}
+        shown: dict[str, float] = {}
         if self.look and plan.eval_every and (last or iteration % plan.eval_every == 0):
             metrics = self.evaluate(iteration, self.look)
-        shown: dict[str, float] = {}
         if last or metrics or iteration % plan.log_every == 0:
             mean = mean_over_devices(torch.stack(list(losses.values()))).tolist()
             values = dict(zip(losses, mean, strict=True)) | metrics

@@ -56,8 +56,8 @@ class Schedule(BaseModel):
     def scaled_by(self, factor: float) -> Self:
         """Return the schedule for ``factor`` times the iterations: 3 makes a 3× of a 1× schedule.
 
-        The distances of the milestones from the end are scaled too, but at most doubled (He,
-        Girshick & Dollár, "Rethinking ImageNet Pre-training", ICCV 2019). The warm-up stays.
+        The distances of the milestones from the end are at most doubled (He et al., "Rethinking
+        ImageNet Pre-training", ICCV 2019). The warm-up stays.
         """
         iterations = max(round(self.iterations * factor), 1)
         ends = (round((self.iterations - m) * min(factor, 2)) for m in self.milestones)
@@ -65,16 +65,14 @@ class Schedule(BaseModel):
         return self.model_copy(update={"iterations": iterations, "milestones": milestones})
 
     def of_length(self, iterations: int) -> Self:
-        """Return the schedule with another number of iterations, warm-up and milestones scaled."""
+        """Return the schedule with its warm-up and milestones scaled to a number of iterations."""
         return self._rescaled(lambda n: n * (iterations / self.iterations), iterations)
 
     def for_batch(self, size: int) -> Self:
         """Return the schedule for another batch size, with the same number of images.
 
-        With k times the batch size, the learning rate is multiplied by k for SGD (Goyal et al.,
-        "Accurate, Large Minibatch SGD", 2017) and by √k for AdamW (Malladi et al., "On the SDEs
-        and Scaling Rules for Adaptive Gradient Algorithms", 2022). Iterations, milestones and
-        warm-up are divided by k and rounded.
+        The learning rate grows with the size for SGD (Goyal et al. 2017), and with its square root
+        for AdamW (Malladi et al. 2022).
         """
         k = size / self.batch_size
         rate = self.learning_rate * (k if self.optimizer == "sgd" else k**0.5)
@@ -87,36 +85,23 @@ class Schedule(BaseModel):
         scaled = {"milestones": milestones, "warmup_iterations": warmup, "iterations": iterations}
         return self.model_copy(update=scaled)
 
-    def __str__(self) -> str:
-        steps = ", ".join(map(str, self.milestones))
-        decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
-        return (
-            f"{self.iterations} iterations, batch size {self.batch_size}, {self.optimizer}, "
-            f"learning rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
-        )
-
     def optimizer_for(
         self, model: nn.Module, *, fused: bool = True
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:
-        """Create the optimiser of a model's trainable parameters, and its scheduler.
-
-        Fused implementations are faster, but cannot clip float16 gradients.
-        """
+        """Create optimiser and scheduler; ``fused`` is faster, but clips no float16 gradients."""
         from torch import nn
         from torch.optim import SGD, AdamW
         from torch.optim.lr_scheduler import LambdaLR
 
         norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-        norm: list[nn.Parameter] = []
-        other: list[nn.Parameter] = []
+        parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
         for module in model.modules():
-            group = norm if isinstance(module, norms) else other
-            group += module.parameters(recurse=False)
+            own = module.parameters(recurse=False)
+            parameters[isinstance(module, norms)] += [p for p in own if p.requires_grad]
         groups = [
-            {"params": [p for p in parameters if p.requires_grad], "weight_decay": decay}
-            for parameters, decay in ((other, self.weight_decay), (norm, 0.0))
+            {"params": parameters[False], "weight_decay": self.weight_decay},
+            {"params": parameters[True], "weight_decay": 0.0},
         ]
-        groups = [group for group in groups if group["params"]]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = SGD(groups, self.learning_rate, momentum=self.momentum, fused=fused)

@@ -128,7 +128,7 @@ def fake_run() -> FakeRun:
         content = {
             "split": split,
             "images": 3,
-            **evaluation_settings(spec, split),
+            **evaluation_settings(spec),
             "metrics": values,
         }
         write_json(run.metrics_path(split), content)

@@ -30,8 +30,7 @@ from b2inst.modules.semantic_heads import ClassMapHead, FocalSemanticHead, Seman
 from b2inst.ops.distributed import even_share, from_rank_zero, gathered, mean_over_devices
 from b2inst.structures import RoIOutputs, RoISamples, Targets
 from b2inst.training import NonFiniteLossError, Schedule, train
-from b2inst.training.devices import World, launch, leave
-from b2inst.training.norms import synchronise_norms
+from b2inst.training.devices import World, launch, leave, synchronise_norms
 
 SIZE = 64
 

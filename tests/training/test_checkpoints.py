@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.fabric.plugins.precision import MixedPrecision, Precision
 from b2inst.training.checkpoints import (
     CheckpointError,
     deterministic,
+    interruption,
     load_checkpoint,
     random_state,
     restore_random_state,
@@ -147,3 +149,28 @@ def test_only_within_and_only_on_a_cpu() -> None:
         assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_only_asks(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with interruption() as signals:
+        assert signals == []
+        signal.raise_signal(number)
+        assert signals == [number]
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_ctrl_c_stops_at_once_the_second_sigterm_does_not() -> None:
+    with interruption():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_given_back_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RuntimeError, match="boom"), interruption():
+        raise RuntimeError("boom")
+    assert signal.getsignal(signal.SIGINT) is before

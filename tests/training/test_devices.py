@@ -1,10 +1,16 @@
-"""Which of a run's processes one is, by the variables that torchrun and srun set."""
+"""Which of a run's processes one is, and the batch norm of CPUs against PyTorch's."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from pathlib import Path
 
-from b2inst.training.devices import World
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from b2inst.training.devices import SyncedBatchNorm, World, synchronise_norms
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x", "RANK": "5", "LOCAL_RANK": "1",
@@ -40,6 +46,31 @@ def test_a_single_process_is_alone_wherever_it_runs(alone: dict[str, str]) -> No
     assert World.from_environment(alone) == World(0, 1, 1)
 
 
-def test_machines_have_the_same_number_of_processes() -> None:
-    with pytest.raises(ValueError, match="7 processes, 4 of them here; start the same number"):
-        World.from_environment({**TORCHRUN, "WORLD_SIZE": "7"})
+@pytest.fixture
+def synced(tmp_path: Path) -> Iterator[nn.Sequential]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    synchronise_norms(model, torch.device("cpu"))
+    assert type(model[0]) is SyncedBatchNorm
+    yield model
+    dist.destroy_process_group()
+
+
+def test_outputs_gradients_and_statistics_are_those_of_pytorch(synced: nn.Sequential) -> None:
+    torch.manual_seed(0)
+    x, plain = torch.randn(2, 3, 4, 5), nn.BatchNorm2d(3)
+    results = []
+    for norm in (synced[0], plain):
+        own = x.clone().requires_grad_()
+        y = norm(own)
+        y.square().mul(torch.arange(5)).sum().backward()
+        results.append((y, own.grad, norm.weight.grad, norm.running_mean, norm.running_var))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_single_value_per_channel_has_no_variance(synced: nn.Sequential) -> None:
+    with pytest.raises(ValueError, match="expected more than 1 value per channel"):
+        synced(torch.ones(1, 3, 1, 1))
+    assert synced[0].running_var.equal(torch.ones(3))
+    assert synced[0].running_mean.equal(torch.zeros(3))

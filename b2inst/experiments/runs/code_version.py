@@ -7,11 +7,6 @@ version does not.
 
 from __future__ import annotations
 
-#: Decides the weights of a run: data, models, losses, schedule.
-TRAINING = 1
-
-#: Decides the predictions of given weights, and their speed.
-PREDICTION = 1
-
-#: Decides the metrics of given predictions.
-EVALUATION = 1
+TRAINING = 1  #: decides the weights of a run: data, models, losses, schedule
+PREDICTION = 1  #: decides the predictions of given weights, and their speed
+EVALUATION = 1  #: decides the metrics of given predictions

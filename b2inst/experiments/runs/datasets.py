@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from b2inst.data import (
@@ -14,9 +15,17 @@ from b2inst.data import (
     verify_images,
     write_scenes,
 )
+from b2inst.experiments.runs.store import write_json
 from b2inst.experiments.specs.data_spec import SPLITS, CocoData, ScenesData, SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.run_spec import Augmentation
+
+#: The classes of the example, and the scenes' classes that each is made of.
+GROUPS = {
+    "jagged": ("star", "gear"),
+    "round": ("crescent", "blob", "ring"),
+    "drawn": ("leaf", "letter", "figure"),
+}
 
 
 def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
@@ -36,8 +45,8 @@ def prepare(data: ScenesData | CocoData, folder: Path) -> ScenesData | CocoData:
             f"{SCENES_VERSION}; use the release of b2inst that generates them, or omit the key"
         )
     for split in SPLITS:
-        part, root = getattr(data, split), folder / data.name
-        write_scenes(root, split=split, images=part.images, size=data.size, seed=part.seed)
+        part = getattr(data, split)
+        write_scenes(folder / data.name, split=split, size=data.size, **part.model_dump())
     return data
 
 
@@ -51,8 +60,7 @@ def load_split(
 ) -> CocoIndex:
     """Read and check the annotations of a split of prepared data.
 
-    With ``verify`` or ``skip_bad``, which leaves images out, also reads each image to its end, with
-    a bar if ``progress``.
+    With ``verify`` or ``skip_bad``, each image is read too, with a bar if ``progress``.
 
     Raises:
         DataError: It has errors, and ``skip_bad`` is not set; or it has no instances.
@@ -75,11 +83,30 @@ def training_set(
     *,
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
-    """Return the images of a split as training sees them.
-
-    ``fixed_size`` is that of a model's preprocessor.
-    """
+    """Return the images of a split as a model with a preprocessor of ``fixed_size`` is trained."""
     options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
     flip = options.pop("horizontal_flip")
     transforms = train_transforms(**options, flip=flip, fixed_size=fixed_size)
     return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None)
+
+
+def write_example(root: Path, *, images: int = 10, size: int = 96) -> Path:
+    """Write scenes with the classes ``GROUPS`` as a COCO-format folder; existing splits stay.
+
+    Args:
+        root: The folder, which is also returned.
+        images: Images of each of the splits train and val.
+        size: Side of an image in pixels.
+    """
+    for split, seed in (("train", 103), ("val", 104)):  # seeds of no profile
+        if (root / f"annotations/instances_{split}.json").is_file():
+            continue
+        file = write_scenes(root, split=split, images=images, size=size, seed=seed)
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names = {category["id"]: category["name"] for category in content["categories"]}
+        group_of = {name: i for i, group in enumerate(GROUPS.values(), 1) for name in group}
+        for annotation in content["annotations"]:
+            annotation["category_id"] = group_of[names[annotation["category_id"]]]
+        content["categories"] = [{"id": i, "name": name} for i, name in enumerate(GROUPS, 1)]
+        write_json(file, content)
+    return root

@@ -10,20 +10,20 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
 from b2inst.data.wording import counted
-from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment, work
 from b2inst.experiments.runs.store import RunStatus, open_run
-from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -36,8 +36,6 @@ Launcher = Literal["local", "slurm"]
 #: Why each run that has ended failed; None if it is complete.
 Ended = Mapping[str, str | None]
 
-#: What a run counts in the bar for each of its iterations: for its training and its evaluation.
-_TRAINING, _EVALUATION = 10, 1
 _POLL_SECONDS = 0.25
 #: How long a process may take to stop by itself, with a checkpoint, before it is killed.
 _GRACE_SECONDS = 30.0
@@ -62,18 +60,19 @@ def run_all(
         RunError: Some runs did not complete; says which, why, and where their output is.
         KeyboardInterrupt: Raised after the runs have stopped. Their checkpoints stay.
     """
-    kind: Any = LocalJobs
+    start: Any = local_jobs
     if launcher == "slurm":
-        from b2inst.experiments.runs.slurm import SlurmJobs as kind
+        from b2inst.experiments.runs.slurm import slurm_jobs as start
     bar = Progress(specs, workspace, complete=complete or {}, enabled=progress)
     jobs = {label: Job(spec, workspace, split, machine) for label, spec in specs.items()}
-    with bar, kind(jobs, machine) as queue:
-        ended: Ended = {}
-        while len(ended) < len(specs):
-            running, ended = queue.poll()
-            bar.show(running, ended)
-    failures = [f"{label}: {why}" for label, why in ended.items() if why is not None]
-    if failures:
+    ended: Ended = {}
+    with bar, closing(start(jobs, machine)) as states:
+        try:
+            for running, ended in states:
+                bar.show(running, ended)
+        except KeyboardInterrupt:  # which may have come while the bar was drawn
+            states.throw(KeyboardInterrupt)
+    if failures := [f"{label}: {why}" for label, why in ended.items() if why is not None]:
         done = len(specs) - len(failures)
         raise RunError(
             f"{len(failures)} of {len(specs)} runs did not complete ({done} did, and are kept): "
@@ -82,7 +81,7 @@ def run_all(
 
 
 class Progress(tqdm):
-    """A bar over all runs, read from their logs: the iterations of each, then its evaluation."""
+    """A bar over the iterations of all runs, of which each counts ten, and their evaluations."""
 
     def __init__(
         self,
@@ -96,12 +95,12 @@ class Progress(tqdm):
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in every.items()}
         self._totals = {label: spec.schedule.iterations for label, spec in every.items()}
         self._complete = set(complete)
-        self.initial = sum(map(self._so_far, every))
+        self.initial = self._so_far()
         super().__init__(
-            total=sum(self._totals.values()) * (_TRAINING + _EVALUATION),
+            total=11 * sum(self._totals.values()),
             initial=self.initial,
             desc="starting: importing PyTorch",
-            disable=not enabled or not every,
+            disable=not enabled,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             miniters=0,
             smoothing=0,  # what remains is estimated from all that was done since the start
@@ -120,13 +119,13 @@ class Progress(tqdm):
             said.append(f"{label} {step}")
         said += [f"{failed} failed"] * bool(failed) + [f"{queued} in the queue"] * bool(queued)
         self.set_description_str(", ".join(said), refresh=False)
-        done = sum(map(self._so_far, self._runs))
+        done = self._so_far()
         self.initial = min(self.initial, done)  # a run that was killed resumes before its last line
         self.update(done - self.n)
 
-    def _so_far(self, label: str) -> int:
-        evaluated = self._totals[label] if label in self._complete else 0
-        return _TRAINING * self._iterations(label) + _EVALUATION * evaluated
+    def _so_far(self) -> int:
+        evaluated = sum(self._totals[label] for label in self._complete)
+        return 10 * sum(map(self._iterations, self._runs)) + evaluated
 
     def _iterations(self, label: str) -> int:
         run, total = self._runs[label], self._totals[label]
@@ -144,51 +143,39 @@ def last_iteration(log: Path) -> int:
     return int(found[-1]) if found else 0
 
 
-class LocalJobs:
-    """A process for each run, ``machine.jobs`` at a time; with enough GPUs, each has its own.
+def local_jobs(jobs: Mapping[str, Job], machine: Resources) -> Iterator[tuple[list[str], Ended]]:
+    """Start a process for each run, ``machine.jobs`` at a time; with enough GPUs, each has its own.
 
-    All are forked from one process that has imported PyTorch, which saves their imports. As with
-    all of ``multiprocessing``, a script starts them below ``if __name__ == "__main__":``.
+    A script calls this below ``if __name__ == "__main__":``, as all of ``multiprocessing``. Yields
+    the runs that run and those that have ended, until all have.
     """
-
-    def __init__(self, jobs: Mapping[str, Job], machine: Resources) -> None:
-        self._free = gpus_of_jobs(machine, _available_gpus(machine))
-        self._variables = child_environment(threads=machine.settled().threads)
-        self._jobs, self._queue = jobs, deque(jobs)
-        self._running: dict[str, tuple[ForkServerProcess, str | None]] = {}
-        self._ended: dict[str, str | None] = {}
-        start_fork_server(machine)
-
-    def poll(self) -> tuple[Sequence[str], Ended]:
-        """Start as many runs as fit; return those that run and those that have ended."""
-        while self._queue and self._free:
-            label, gpus = self._queue.popleft(), self._free.pop(0)
-            self._running[label] = self._start(self._jobs[label], gpus), gpus
-        wait([process.sentinel for process, _ in self._running.values()], _POLL_SECONDS)
-        for label, (process, gpus) in list(self._running.items()):
-            if not process.is_alive():
-                del self._running[label]
-                self._free.append(gpus)
-                status, job = process.exitcode, self._jobs[label]
-                self._ended[label] = None if status == 0 else job.reason(status)
-        return list(self._running), self._ended
-
-    def _start(self, job: Job, gpus: str | None) -> ForkServerProcess:
-        context = multiprocessing.get_context("forkserver")
-        gpu = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
-        process = context.Process(target=_child, args=(work, job, self._variables | gpu))
-        process.start()
-        return process
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        processes = [process for process, _ in self._running.values()]
-        for process in processes:
+    free = gpus_of_jobs(machine, _available_gpus(machine))
+    variables = child_environment(threads=machine.settled().threads)
+    context, queue = multiprocessing.get_context("forkserver"), deque(jobs)
+    running: dict[str, tuple[ForkServerProcess, str | None]] = {}
+    ended: dict[str, str | None] = {}
+    start_fork_server(machine)
+    try:
+        while queue or running:
+            while queue and free:
+                label, gpus = queue.popleft(), free.pop(0)
+                gpu = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+                process = context.Process(target=_child, args=(work, jobs[label], variables | gpu))
+                process.start()
+                running[label] = process, gpus
+            wait([process.sentinel for process, _ in running.values()], _POLL_SECONDS)
+            for label, (process, gpus) in list(running.items()):
+                if not process.is_alive():
+                    del running[label]
+                    free.append(gpus)
+                    status = process.exitcode
+                    ended[label] = None if status == 0 else jobs[label].reason(status)
+            yield list(running), ended
+    finally:
+        for process, _ in running.values():
             process.terminate()
         deadline = time.monotonic() + _GRACE_SECONDS
-        for process in processes:
+        for process, _ in running.values():
             process.join(max(deadline - time.monotonic(), 0.1))
             process.kill()
             process.join()
@@ -212,10 +199,7 @@ def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]
 
 def _available_gpus(machine: Resources) -> list[str]:
     if World.from_environment().processes > 1:
-        raise SpecError(
-            "runs start their own processes: call this once, without torchrun or srun, and with "
-            "--devices"
-        )
+        raise SpecError("runs start their own processes; call this without torchrun or srun")
     if machine.machines > 1:
         raise SpecError(
             f"{machine.machines} machines for a run; only --launcher slurm, or your own torchrun "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -26,9 +24,8 @@ from b2inst.evaluation import (
 )
 from b2inst.evaluation.ground_truth import touching
 from b2inst.experiments.runs import code_version
-from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.run_spec import RunSpec
-from b2inst.experiments.specs.table_spec import CLASS_RANKED, GROUPS, METRICS, RANKED, THRESHOLDED
+from b2inst.experiments.specs.table_spec import CLASS_RANKED, GROUPS, RANKED
 from b2inst.models import Segmenter
 from b2inst.ops.distributed import from_rank_zero
 
@@ -36,17 +33,11 @@ from b2inst.ops.distributed import from_rank_zero
 RESAMPLES = 1000
 _RESAMPLING: dict[str, Any] = {"resamples": RESAMPLES, "seed": 0}
 
-#: In which ``evaluate`` says nothing of images with more objects than count, as ``check_plan`` did.
-_warned = partial(warnings.catch_warnings, action="ignore", category=UserWarning)
-
-#: Images that an early look evaluates at most.
-_LOOK_IMAGES = 100
-
 
 class Measurement(NamedTuple):
     """Metrics of a run on a split."""
 
-    metrics: Metrics  #: ``METRICS`` and what else ``evaluate`` gives
+    metrics: Metrics
     resampled: dict[str, np.ndarray]  #: ``METRICS``, as ``resample_ap`` gives them
     facts: dict[str, Any]  #: of the split's objects, and the score threshold
 
@@ -59,46 +50,35 @@ def measure(
     tuning: tuple[list[Prediction], CocoIndex] | None = None,
 ) -> Measurement:
     """Measure predictions as a run's spec says; a score threshold is chosen on ``tuning``."""
-    band = spec.data.boundary_pixels
-    rules: dict[str, Any] = {
-        "area_ranges": area_ranges(spec.data.area_bounds),
-        "max_detections": spec.max_detections,
-        "boundary_pixels": band,
-    }
+    rules = {"area_ranges": area_ranges(spec.data.area_bounds), **_limits(spec)}
     options = {**_RESAMPLING, **rules}
     resampled = by_class = resample_ap(detections, truth, metrics=(*RANKED, *GROUPS), **options)
     if any("iou_score" in d or "boundary_score" in d for d in detections):
         names = tuple(CLASS_RANKED)
         by_class = resample_ap(ranked_by_class(detections), truth, metrics=names, **options)
     resampled |= {name: by_class[metric] for metric, name in CLASS_RANKED.items()}
-    objects = sum(not a.crowd for found in truth.annotations.values() for a in found)
+    objects = sum(truth.class_counts().values())
     facts = {
         "objects": objects,
         "touching": len(touching(truth)) / max(objects, 1),
-        "swallowed": swallowed_share(truth, boundary_pixels=band),
+        "swallowed": swallowed_share(truth, boundary_pixels=spec.data.boundary_pixels),
     }
     if tuning is not None:
         threshold = facts["score_threshold"] = best_threshold(*tuning)
         resampled |= resample_counts(detections, truth, threshold=threshold, **_RESAMPLING)
     values = {name: float(samples[0]) for name, samples in resampled.items()}
     metrics: Metrics = {n: None if np.isnan(value) else value for n, value in values.items()}
-    with _warned():
-        others = evaluate(detections, truth, **rules)
-    return Measurement(others | metrics, resampled, facts)
+    return Measurement(evaluate(detections, truth, **rules) | metrics, resampled, facts)
 
 
-def evaluation_settings(spec: RunSpec, split: SplitName) -> dict[str, Any]:
-    """Return what decides the metrics of given predictions for a split."""
-    left_out = THRESHOLDED if spec.data.tuning_split(split) is None else ()
-    settings = {
+def evaluation_settings(spec: RunSpec) -> dict[str, Any]:
+    """Return what decides the metrics of given predictions."""
+    return {
         "area_bounds": list(spec.data.area_bounds),
+        "boundary_pixels": spec.data.boundary_pixels,
         "resamples": RESAMPLES,
-        "resampled": [name for name in METRICS if name not in left_out],
         "code": code_version.EVALUATION,
     }
-    if spec.data.boundary_pixels is not None:
-        settings["boundary_pixels"] = spec.data.boundary_pixels
-    return settings
 
 
 def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
@@ -108,24 +88,28 @@ def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
 
 def early_subset(index: CocoIndex) -> CocoIndex:
     """Return the part of a split that early looks evaluate: at most 100 evenly spaced images."""
-    images, n = index.images, min(len(index), _LOOK_IMAGES)
-    return index.subset(images[i * len(images) // n].id for i in range(n)).require_instances()
+    every, n = len(index), min(len(index), 100)
+    return index.subset(index.images[i * every // n].id for i in range(n)).require_instances()
 
 
 def early_evaluation(
     spec: RunSpec, index: CocoIndex, *, batch: int
 ) -> Callable[[Segmenter], Metrics]:
-    """Return a function that computes a model's mask AP and boundary AP on some images."""
-    options: dict[str, Any] = {
-        "max_detections": spec.max_detections,
-        "boundary_pixels": spec.data.boundary_pixels,
-    }
+    """Return a function that computes a model's mask AP and boundary AP on an ``early_subset``."""
+    index = early_subset(index)
 
     def look(model: Segmenter) -> Metrics:
-        with TemporaryDirectory() as folder, _warned():
+        with TemporaryDirectory() as folder:
             path = Path(folder) / "predictions.jsonl.gz"
             write_predictions(model, index, path, batch_size=batch, progress=False)
-            metrics = from_rank_zero(lambda: evaluate(read_predictions(path), index, **options))
+            metrics = from_rank_zero(
+                lambda: evaluate(read_predictions(path), index, **_limits(spec))
+            )
         return {name: metrics[name] for name in ("AP", "boundary_AP")}
 
     return look
+
+
+def _limits(spec: RunSpec) -> dict[str, Any]:
+    band = spec.data.boundary_pixels
+    return {"max_detections": spec.max_detections, "boundary_pixels": band}

@@ -40,38 +40,28 @@ def check_plan(
                 f"schedule.batch_size {size} is not divisible by {processes} devices; choose "
                 "another number of devices"
             )
-    data = specs[0].data
-    used: dict[SplitName, None] = {"train": None, split: None}
-    used |= {"val": None} if any(spec.schedule.eval_every for spec in specs) else {}
-    parts = {
-        part: load_split(data, part, workspace.data, verify=True, progress=progress)
-        for part in used
-    }
-    lines = _warnings({data.split_label(part): index for part, index in parts.items()})
-    if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
-        counts = {data.split_label(part): parts[part].class_counts() for part in used}
-        lines += missing_classes(counts)
-    for line in lines:
-        warnings.warn(line, stacklevel=3)
-    most = max(spec.max_detections for spec in specs)
-    warn_of_limit(load_ground_truth(parts[split]), max_detections=most)
-    models = {repr((spec.model, spec.options, spec.start)): spec for spec in specs}
-    for spec in models.values():
-        start_weights(build_model(spec, class_names=parts["train"].class_names), spec)
-
-
-def _warnings(parts: dict[str, CocoIndex]) -> list[str]:
-    """What is read in another way than written; all parts must have the same classes."""
-    first, *others = parts
-    for label in others:
-        if parts[label].class_names != parts[first].class_names:
-            raise SpecError(
-                f"split {label} has other categories than {first}; give both the same list of "
-                "categories"
-            )
-    lines = []
-    for index in parts.values():
+    data, looks = specs[0].data, any(spec.schedule.eval_every for spec in specs)
+    lines: list[str] = []
+    parts: dict[str, CocoIndex] = {}
+    for part in dict.fromkeys(("train", split, "val") if looks else ("train", split)):
+        index = load_split(data, part, workspace.data, verify=True, progress=progress)
+        parts[data.split_label(part)] = index
         lines += index.notes
         if index.skipped:
             lines.append("\n".join([f"skipped entries ({len(index.skipped)}):", *index.skipped]))
-    return lines
+    train = parts[data.split_label("train")]
+    for label, index in parts.items():
+        if index.class_names != train.class_names:
+            raise SpecError(
+                f"split {label} has other categories than {data.split_label('train')}; give both "
+                "the same list of categories"
+            )
+    if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
+        lines += missing_classes({label: index.class_counts() for label, index in parts.items()})
+    for line in lines:
+        warnings.warn(line, stacklevel=3)
+    most = max(spec.max_detections for spec in specs)
+    warn_of_limit(load_ground_truth(parts[data.split_label(split)]), max_detections=most)
+    models = {repr((spec.model, spec.options, spec.start)): spec for spec in specs}
+    for spec in models.values():
+        start_weights(build_model(spec, class_names=train.class_names), spec)

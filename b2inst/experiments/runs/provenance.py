@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import b2inst
 from b2inst.experiments.runs import code_version
@@ -23,32 +24,27 @@ _LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "pycocotools", "fast
 
 @contextmanager
 def recorded(run: Run, step: str, facts: dict[str, Any]) -> Iterator[None]:
-    """Record what a step of a run ("predict test") used and cost, also if it fails.
-
-    The run's code and machine are those that began it; each step adds up its own time.
-    """
+    """Record what all sessions of a step ("predict test") used and cost, also if it fails."""
     content = {**describe_machine(), **run.provenance(), **facts}
     first = {"started": now(), "sessions": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
     costs = content.setdefault("steps", {}).setdefault(step, first)
     costs["sessions"] += 1
     write_json(run.provenance_path, content)
-    wall = costs["wall_seconds"] - time.monotonic()
-    cpu = costs.get("cpu_seconds", 0.0) - time.process_time()
+    wall, cpu = time.monotonic(), time.process_time()
     try:
         yield
     finally:
-        costs["wall_seconds"] = round(wall + time.monotonic(), 2)
-        costs["cpu_seconds"] = round(cpu + time.process_time(), 2)
+        on_gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        costs["wall_seconds"] = round(costs["wall_seconds"] + time.monotonic() - wall, 2)
+        costs["cpu_seconds"] = round(costs["cpu_seconds"] + time.process_time() - cpu, 2)
         costs["finished"] = now()
         costs["peak_memory_mb"] = peak_memory_mb()
-        costs["peak_gpu_memory_mb"] = _peak_gpu_memory_mb()
+        costs["peak_gpu_memory_mb"] = on_gpu and round(on_gpu / 1e6, 1)
         write_json(run.provenance_path, content)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Describe the code (as ``git_state`` and its versions) and the machine of this process."""
-    import torch
-
+    """Describe the code and the machine of this process."""
     commit, dirty = git_state()
     return {
         "commit": commit,
@@ -56,7 +52,7 @@ def describe_machine() -> dict[str, Any]:
         "code": {"training": code_version.TRAINING, "evaluation": code_version.EVALUATION},
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in ("b2inst", *_LIBRARIES)},
+            **{p: d.version for p in ("b2inst", *_LIBRARIES) for d in distributions(name=p)},
         },
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu_name(),
@@ -84,20 +80,11 @@ def peak_memory_mb() -> float | None:
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
-def _peak_gpu_memory_mb() -> float | None:
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-
-
 def now() -> str:
     """Return the time, in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@cache
 def cpu_name() -> str:
     """Return the processor's model name, if the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -105,13 +92,6 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

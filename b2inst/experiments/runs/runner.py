@@ -20,12 +20,7 @@ from b2inst.evaluation import read_predictions, write_predictions
 from b2inst.evaluation.inference import check_classes
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.runs.datasets import load_split, prepare, training_set
-from b2inst.experiments.runs.measuring import (
-    early_evaluation,
-    early_subset,
-    evaluation_settings,
-    measure,
-)
+from b2inst.experiments.runs.measuring import early_evaluation, evaluation_settings, measure
 from b2inst.experiments.runs.provenance import recorded
 from b2inst.experiments.runs.store import Run, RunStatus, open_run, write_arrays, write_json
 from b2inst.experiments.specs.data_spec import SplitName
@@ -42,10 +37,6 @@ from b2inst.weights import load_model, start_from
 from b2inst.weights.start import Start
 
 
-class StaleRunWarning(UserWarning):
-    """A stored run was made by code that is not today's."""
-
-
 def run(
     spec: RunSpec,
     workspace: Workspace,
@@ -56,8 +47,7 @@ def run(
 ) -> Run:
     """Train, predict and evaluate what is missing of a run.
 
-    Processes that torchrun or srun started together work on it together; only the one of rank 0
-    locks the run and writes its files.
+    Processes that torchrun or srun started share the work; that of rank 0 writes the files.
 
     Args:
         spec: What to run; its data must be prepared (``datasets.prepare``).
@@ -73,38 +63,29 @@ def run(
     """
     machine, chosen = (machine or Resources()).settled(), split or spec.data.report_split
     current = open_run(workspace.runs, spec)
-    world = join(device=machine.device)
-    session = _Session(spec, current, workspace, machine, world, progress)
+    session = _Session(spec, current, workspace, machine, join(device=machine.device), progress)
     with ExitStack() as held:
         held.callback(torch.set_num_threads, torch.get_num_threads())
-        assert machine.threads is not None
-        torch.set_num_threads(machine.threads)
+        torch.set_num_threads(machine.threads or 1)
         from_rank_zero(lambda: held.enter_context(current.locked()))
         if from_rank_zero(lambda: current.status is not RunStatus.TRAINED):
             warn_of_stale({spec.model: current})
             session.train()
-        if from_rank_zero(lambda: not _is_evaluated(current, spec, chosen)):
+        if from_rank_zero(lambda: not is_complete(current, spec, chosen)):
             session.evaluate(chosen)
     return current
 
 
 def is_complete(run: Run, spec: RunSpec, split: SplitName) -> bool:
     """Return whether the run is trained, and evaluated on the split as the current code would."""
-    return run.status is RunStatus.TRAINED and _is_evaluated(run, spec, split)
-
-
-def _is_evaluated(run: Run, spec: RunSpec, split: SplitName) -> bool:
     label = spec.data.split_label(split)
     metrics = run.metrics(label) or {}
-    return (
-        evaluation_settings(spec, split).items() <= metrics.items()
-        and metrics.get("boundary_pixels") == spec.data.boundary_pixels  # the default is left out
-        and _is_current(run, label)
-    )
+    same = all(metrics.get(k) == value for k, value in evaluation_settings(spec).items())
+    return run.status is RunStatus.TRAINED and same and _is_current(run, label)
 
 
 def _is_current(run: Run, label: str) -> bool:
-    """Return whether the predictions for a split were made by this version of the code."""
+    """Whether the predictions for a split were made by this version of the code."""
     version = run.provenance().get("predictions", {}).get(label, 1)  # the first was not recorded
     return bool(version == code_version.PREDICTION)
 
@@ -123,7 +104,6 @@ def warn_of_stale(runs: Mapping[str, Run]) -> None:
             f"{len(stale)} of {counted(len(runs), 'run')}: trained by another version of the code, "
             f"may differ from what it gives now: {', '.join(stale)}. The training code is at "
             f"version {code_version.TRAINING}; retrain them with `b2inst table --rerun`",
-            StaleRunWarning,
             stacklevel=2,
         )
 
@@ -169,13 +149,21 @@ class _Session:
         schedule = schedule.model_copy(update={"eval_every": spec.schedule.eval_every})
         evaluation = None
         if schedule.eval_every:
-            subset = early_subset(self._load("val"))
-            check_classes(model, subset)
-            evaluation = early_evaluation(spec, subset, batch=machine.batch)
+            evaluation = early_evaluation(spec, self._load("val"), batch=machine.batch)
         if started is not None and self.progress and self.world.rank == 0:
             tqdm.write(str(started))
         images = training_set(index, spec.augmentation, fixed_size=model.preprocessor.fixed_size)
-        with self._recorded("train", self._training_facts(model, index, started)):
+        facts = self._data_facts("train", index) | {
+            "spec_hash": spec.hash,
+            "seed": spec.seed,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "processes": self.world.processes,
+        }
+        if self.world.processes > 1:
+            facts |= {"machines": self.world.machines, "backend": dist.get_backend()}
+        if spec.start is not None and started is not None:
+            facts["start"] = {"sha256": spec.start.sha256, **started.counts()}
+        with self._recorded("train", facts):
             train(
                 model,
                 images,
@@ -203,8 +191,8 @@ class _Session:
             tuning = None if tuned is None else (read_predictions(tuned[1]), tuned[0])
             measured = measure(read_predictions(predictions), index, spec, tuning=tuning)
             write_arrays(run.resampled_path(label), measured.resampled)
-        content = {"split": label, "images": len(index.images), **measured.facts}
-        content |= evaluation_settings(spec, split) | {"metrics": measured.metrics}
+        content = {"split": label, "images": len(index), **measured.facts}
+        content |= evaluation_settings(spec) | {"metrics": measured.metrics}
         write_json(run.metrics_path(label), content)
 
     def _predict(self, split: SplitName) -> tuple[CocoIndex, Path]:
@@ -232,23 +220,10 @@ class _Session:
     def _recorded(self, step: str, facts: dict[str, Any]) -> AbstractContextManager[None]:
         return recorded(self.run, step, facts) if self.world.rank == 0 else nullcontext()
 
-    def _training_facts(
-        self, model: Segmenter, index: CocoIndex, started: Start | None
-    ) -> dict[str, Any]:
-        facts = {"spec_hash": self.spec.hash, "seed": self.spec.seed}
-        facts |= self._data_facts("train", index)
-        facts["parameters"] = sum(p.numel() for p in model.parameters())
-        facts["processes"] = self.world.processes
-        if self.world.processes > 1:
-            facts |= {"machines": self.world.machines, "backend": dist.get_backend()}
-        if self.spec.start is not None and started is not None:
-            facts["start"] = {"sha256": self.spec.start.sha256, **started.counts()}
-        return facts
-
     def _data_facts(self, split: str, index: CocoIndex) -> dict[str, Any]:
         facts = {
             "fingerprint": index.fingerprint,
-            "images": len(index.images),
+            "images": len(index),
             "annotations": sum(map(len, index.annotations.values())),
             "classes": len(index.class_names),
             "skipped": index.skipped,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-from b2inst.data import CocoIndex
 from b2inst.data.wording import counted, shortened
 from b2inst.experiments.runs.datasets import load_split
 from b2inst.experiments.runs.measuring import early_subset
 from b2inst.experiments.runs.store import RunStatus, open_run
-from b2inst.experiments.specs.data_spec import CocoData, DataSpec
+from b2inst.experiments.specs.data_spec import CocoData, DataSpec, SplitName
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import Options, Profile, load_profile
 from b2inst.experiments.specs.run_spec import RunSpec, StartFile
@@ -50,9 +48,10 @@ def single_run(
         plan = plan.model_copy(update={"start": StartFile.of(start)})
     spec = plan.run_of(model, options or {}, seed)
     schedule = spec.schedule if iterations is None else spec.schedule.of_length(iterations)
-    asked: dict[str, Any] = {"learning_rate": learning_rate, "eval_every": eval_every}
-    given = {key: value for key, value in asked.items() if value is not None}
-    schedule = parse_spec(Schedule, {**schedule.model_dump(), **given}, source="schedule")
+    content = schedule.model_dump()
+    content["learning_rate"] = schedule.learning_rate if learning_rate is None else learning_rate
+    content["eval_every"] = eval_every or schedule.eval_every
+    schedule = parse_spec(Schedule, content, source="schedule")
     spec = spec.model_copy(update={"schedule": schedule})
     return spec if image_size is None else spec.with_image_size(image_size)
 
@@ -63,53 +62,45 @@ def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) 
     Without a name, a run that a table has made keeps its folder; another is named by its model,
     data and seed, and also by its hash if that name is taken.
     """
-    if name is not None:
-        spec = parse_spec(RunSpec, {**spec.model_dump(), "name": name}, source="run")
-        open_run(workspace.runs, spec)
-    elif open_run(workspace.runs, spec).status is RunStatus.NEW:
+    if name is None:
+        if open_run(workspace.runs, spec).status is not RunStatus.NEW:
+            return spec
         own = isinstance(plan.data, CocoData)
         words = re.findall(r"[A-Za-z0-9._]+", data_name(plan.data) if own else plan.name)
         name = "-".join([spec.model, *words, f"seed{spec.seed}"])
         try:
             return named(spec, plan, workspace, name)
         except RunError:
-            return named(spec, plan, workspace, f"{name}-{spec.hash[:6]}")
+            name += f"-{spec.hash[:6]}"
+    spec = parse_spec(RunSpec, {**spec.model_dump(), "name": name}, source="run")
+    open_run(workspace.runs, spec)
     return spec
 
 
 def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
-    """Describe a training before it begins: model, data, size of images, schedule, folder."""
-    data = plan.data
-    splits = dict.fromkeys(("train", data.report_split))
-    parts = {split: load_split(data, split, workspace.data) for split in splits}
-    sizes = [f"{data.split_label(split)}: {_size(index)}" for split, index in parts.items()]
-    names = parts["train"].class_names
-    size, sides = f"crops of {spec.augmentation.crop} pixels", spec.augmentation.shorter
-    if not spec.augmentation.crop:
-        ends = dict.fromkeys((min(sides), max(sides)))
-        size = f"shorter side {' to '.join(map(str, ends))} pixels"
-    folder = workspace.shown(open_run(workspace.runs, spec).folder)
-    classes = f"{counted(len(names), 'class', 'classes')} ({shortened(names)})"
-    lines = [f"{spec.model}, {classes}, to {folder}", "; ".join(sizes), f"{spec.schedule}; {size}"]
-    if every := spec.schedule.eval_every:
-        index = load_split(data, "val", workspace.data)
+    """Describe a training before it begins: model, folder, data and schedule."""
+    data, schedule, every = plan.data, spec.schedule, spec.schedule.eval_every
+    splits: tuple[SplitName, ...] = ("train", data.report_split, "val")
+    used = dict.fromkeys(splits if every else splits[:2])
+    parts = {split: load_split(data, split, workspace.data) for split in used}
+    names, folder = parts["train"].class_names, open_run(workspace.runs, spec).folder
+    lines = [
+        f"{spec.model}, {counted(len(names), 'class', 'classes')} ({shortened(names)}), to "
+        f"{workspace.shown(folder)}",
+        "; ".join(
+            f"{data.split_label(split)}: {counted(len(part), 'image')}, "
+            f"{counted(sum(part.class_counts().values()), 'instance')}"
+            for split, part in parts.items()
+        ),
+        f"{schedule.iterations} iterations, batch size {schedule.batch_size}, "
+        f"{schedule.optimizer}, learning rate {schedule.learning_rate:.3g}",
+    ]
+    if every:
         lines.append(
-            f"evaluation every {counted(every, 'iteration')} on {len(early_subset(index))} of "
-            f"{counted(len(index), 'image')} of {data.split_label('val')}"
-        )
-    if spec.schedule.iterations < plan.schedule.iterations / 10:
-        lines.append(
-            f"warning: {counted(spec.schedule.iterations, 'iteration')}, less than a tenth of the "
-            f"profile's {plan.schedule.iterations}; do not expect a usable model"
+            f"evaluation every {counted(every, 'iteration')} on {len(early_subset(parts['val']))} "
+            f"of {counted(len(parts['val']), 'image')} of {data.split_label('val')}"
         )
     return "\n".join(lines)
-
-
-def _size(index: CocoIndex) -> str:
-    crowds = sum(annotation.crowd for annotation in index.all_annotations())
-    instances = sum(map(len, index.annotations.values())) - crowds
-    also = f" and {counted(crowds, 'crowd region')}" if crowds else ""
-    return f"{counted(len(index), 'image')}, {counted(instances, 'instance')}{also}"
 
 
 def full_model(profile: str, workspace: Workspace) -> Path | None:

@@ -8,16 +8,15 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from b2inst.experiments.runs.job import STOPPED, Job, child_environment
+from b2inst.experiments.runs.job import STOPPED, Job, child_environment, work
 from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, read_json, write_json
-from b2inst.experiments.runs.worker import work
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.workspace import Workspace
@@ -73,75 +72,68 @@ class SlurmJob(Job, submitit.helpers.Checkpointable):
         return status
 
 
-class SlurmJobs:
-    """A job for each run; the jobs go on if this process ends other than by Ctrl-C.
+def slurm_jobs(jobs: Mapping[str, Job], machine: Resources) -> Iterator[tuple[list[str], Ended]]:
+    """Submit a job for each run; they go on if this process ends other than by Ctrl-C.
 
-    Jobs that an earlier call has submitted are waited for instead of being submitted again.
+    Jobs that an earlier call has submitted are waited for instead of being submitted again. Yields
+    the runs that run and those that have ended, until all have.
     """
-
-    def __init__(self, jobs: Mapping[str, Job], machine: Resources) -> None:
-        self._jobs, self._ended = jobs, dict[str, str | None]()
-        executor = _executor(next(iter(jobs.values())).workspace, machine)
-        earlier: dict[str, Any] = {
-            label: submitit.SlurmJob(executor.folder, read_json(_job_path(job.run))["job"])
-            for label, job in jobs.items()
-            if _CLUSTER == "slurm" and _job_path(job.run).is_file()
-        }
-        states = _states(earlier.values())
-        self._submitted = {k: job for k, job in earlier.items() if job.job_id in states}
-        new = {label: job for label, job in jobs.items() if label not in self._submitted}
-        if not new:
-            return
-        for job in new.values():
-            stop_file(job.run).unlink(missing_ok=True)
-        executor.update_parameters(slurm_array_parallelism=len(new))
-        try:
-            submitted = executor.submit_array([SlurmJob(**vars(job)) for job in new.values()])
-        except submitit.core.utils.FailedJobError as error:
-            said = " ".join(str(error).split())
-            raise SpecError(f"sbatch rejected the jobs: {said}") from None
-        for label, found in zip(new, submitted, strict=True):
-            write_json(_job_path(new[label].run), {"job": found.job_id})
-            self._submitted[label] = found
-
-    def poll(self) -> tuple[Sequence[str], Ended]:
-        """Wait a little; return the runs that run and those that have ended."""
-        time.sleep(_POLL_SECONDS)
-        states = _states(self._unfinished().values())
-        for label, job in self._unfinished().items():
-            if job.job_id not in states:
-                self._ended[label] = self._outcome(label)
-        return [k for k, job in self._submitted.items() if states.get(job.job_id)], self._ended
-
-    def _unfinished(self) -> dict[str, Any]:
-        return {label: job for label, job in self._submitted.items() if label not in self._ended}
-
-    def _outcome(self, label: str) -> str | None:
-        job, submitted = self._jobs[label], self._submitted[label]
-        for _ in range(_SETTLE_SECONDS + 1):
-            if is_complete(job.run, job.spec, job.split):
-                return None
-            time.sleep(_SETTLE_SECONDS > 0)
-        output, since = job.run.output_path, _job_path(job.run).stat().st_mtime
-        if output.is_file() and output.stat().st_mtime >= since:
-            return job.reason(None)
-        return f"job {submitted.job_id} ended without a word (see {submitted.paths.stderr})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not KeyboardInterrupt:
-            return
-        for label in self._unfinished():
-            stop_file(self._jobs[label].run).touch()
-        jobs = self._unfinished().values()
+    executor = _executor(next(iter(jobs.values())).workspace, machine)
+    earlier: dict[str, Any] = {
+        label: submitit.SlurmJob(executor.folder, read_json(_job_path(job.run))["job"])
+        for label, job in jobs.items()
+        if _CLUSTER == "slurm" and _job_path(job.run).is_file()
+    }
+    states = _states(earlier.values())
+    left = {label: job for label, job in earlier.items() if job.job_id in states}
+    if new := {label: job for label, job in jobs.items() if label not in left}:
+        left |= _submitted(new, executor)
+    ended: dict[str, str | None] = {}
+    try:
+        while left:
+            time.sleep(_POLL_SECONDS)
+            states = _states(left.values())
+            for label, job in list(left.items()):
+                if job.job_id not in states:
+                    ended[label] = _outcome(jobs[label], left.pop(label))
+            yield [label for label, job in left.items() if states[job.job_id]], ended
+    except KeyboardInterrupt:
+        for label in left:
+            stop_file(jobs[label].run).touch()
         for what in ("--state=PENDING", "--signal=TERM"):
-            _scancel(what, *(job.job_id for job in jobs))
+            _scancel(what, *(job.job_id for job in left.values()))
         deadline = time.monotonic() + _GRACE_SECONDS
-        while _states(jobs) and time.monotonic() < deadline:
+        while _states(left.values()) and time.monotonic() < deadline:
             time.sleep(1)
-        _scancel(*_states(jobs))
+        _scancel(*_states(left.values()))
+        raise
+
+
+def _submitted(new: Mapping[str, Job], executor: submitit.AutoExecutor) -> dict[str, Any]:
+    """Submit an array of jobs, which are found again by a file in the folder of each run."""
+    for job in new.values():
+        stop_file(job.run).unlink(missing_ok=True)
+    executor.update_parameters(slurm_array_parallelism=len(new))
+    try:
+        submitted = executor.submit_array([SlurmJob(**vars(job)) for job in new.values()])
+    except submitit.core.utils.FailedJobError as error:
+        said = " ".join(str(error).split())
+        raise SpecError(f"sbatch rejected the jobs: {said}") from None
+    for job, found in zip(new.values(), submitted, strict=True):
+        write_json(_job_path(job.run), {"job": found.job_id})
+    return dict(zip(new, submitted, strict=True))
+
+
+def _outcome(job: Job, submitted: Any) -> str | None:
+    """Why the run of a job that has ended failed, as ``Ended`` has it."""
+    for _ in range(_SETTLE_SECONDS + 1):
+        if is_complete(job.run, job.spec, job.split):
+            return None
+        time.sleep(_SETTLE_SECONDS > 0)
+    output, since = job.run.output_path, _job_path(job.run).stat().st_mtime
+    if output.is_file() and output.stat().st_mtime >= since:
+        return job.reason(None)
+    return f"job {submitted.job_id} ended without a word (see {submitted.paths.stderr})"
 
 
 def sbatch_options(machine: Resources) -> dict[str, Any]:

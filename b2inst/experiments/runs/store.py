@@ -1,16 +1,10 @@
-"""The run store: one folder a run, named by the hash of what the run is, or as the user says.
-
-``runs/<hash>/`` holds ``spec.json``, ``provenance.json``, ``log.jsonl`` and ``checkpoint.pt`` from
-training, ``model.safetensors`` when training is done, and for each split it was evaluated on
-``<split>/predictions.jsonl.gz``, ``resampled.npz`` and ``metrics.json``. Every file appears whole
-or not at all, so the files tell what is done.
-"""
+"""The run store: a folder for each run, whose files appear whole or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -64,10 +58,7 @@ class Run:
         return parse_spec(RunSpec, read_json(self.spec_path), source=self.spec_path)
 
     def begin(self, spec: RunSpec) -> RunSpec:
-        """Write the spec, unless the run was begun before; return what it was begun as.
-
-        What a spec says of the data may change: where they are, and how they are evaluated.
-        """
+        """Write the spec, or only where its data are now; return what the run was begun as."""
         begun = spec if self.status is RunStatus.NEW else self.spec()
         if begun is spec or begun.data != spec.data:
             begun = begun.model_copy(update={"data": spec.data})
@@ -90,12 +81,10 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """Read the training log so far, without a line cut short by a kill."""
-        lines = []
-        if self.log_path.is_file():
-            for line in self.log_path.read_text(encoding="utf-8").splitlines():
-                with suppress(json.JSONDecodeError):
-                    lines.append(json.loads(line))
-        return lines
+        if not self.log_path.is_file():
+            return []
+        lines = self.log_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def set_aside(self) -> Path:
         """Rename the folder, so that the run can be repeated without losing this one."""
@@ -130,7 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is whole or not there."""
+    """Write JSON; the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as partial:
@@ -138,7 +127,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays, as float32, so that the file is whole or not there."""
+    """Write arrays as float32; the file is whole or not there."""
     single: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **single)

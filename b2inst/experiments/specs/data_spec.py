@@ -31,8 +31,8 @@ class ScenesSplit(Spec):
     seed: NonNegativeInt
 
 
-class _Evaluated(Spec):
-    """How data are evaluated, which is no part of what they are."""
+class _Data(Spec):
+    """Data, with settings of their evaluation, which are no part of what the data are."""
 
     #: Areas in pixels² where medium and large instances begin.
     area_bounds: tuple[float, float] = (32**2, 96**2)
@@ -40,7 +40,7 @@ class _Evaluated(Spec):
     boundary_pixels: PositiveInt | None = None
 
 
-class ScenesData(_Evaluated):
+class ScenesData(_Data):
     """Square procedural scenes, which are written if they are missing."""
 
     kind: Literal["scenes"] = "scenes"
@@ -54,10 +54,7 @@ class ScenesData(_Evaluated):
     def _splits_differ(self) -> Self:
         seeds = [self.train.seed, self.val.seed, self.test.seed]
         if len(set(seeds)) < 3:
-            raise ValueError(
-                f"train, val and test are made from seeds {seeds}: give each split its own, "
-                "or the model is evaluated on scenes it has seen"
-            )
+            raise ValueError(f"train, val and test have seeds {seeds}: give each split its own")
         return self
 
     @property
@@ -92,7 +89,7 @@ class SplitFiles(Spec):
     images: Path
 
 
-class CocoData(_Evaluated):
+class CocoData(_Data):
     """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
 
     The content of the annotation files is hashed, not where they are: a folder may be moved.
@@ -126,13 +123,6 @@ class CocoData(_Evaluated):
     def name(self) -> str:
         return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
 
-    def splits(self) -> list[str]:
-        """Return the names of the folder's splits; none if its layout is unknown."""
-        try:
-            return [] if self.root is None else find_splits(self.root)
-        except DataError:
-            return []
-
     def files(self, split: SplitName) -> tuple[Path, Path]:
         """Return the annotation file and the image folder of a split."""
         part = self._part(split)
@@ -149,13 +139,11 @@ class CocoData(_Evaluated):
 
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""
-        sha256 = {}
-        for split in SPLITS if self.test is not None else SPLITS[:2]:
-            annotations, _ = self.files(split)
-            try:
-                sha256[split] = file_sha256(annotations)
-            except OSError as error:
-                raise DataError(f"{annotations}: cannot be read ({error.strerror})") from None
+        splits = SPLITS if self.test is not None else SPLITS[:2]
+        try:
+            sha256 = {split: file_sha256(self.files(split)[0]) for split in splits}
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
         return self.model_copy(update={"sha256": sha256})
 
     def identity(self) -> dict[str, Any]:
@@ -166,17 +154,13 @@ class CocoData(_Evaluated):
 
     def _folder(self) -> Path:
         if self.root is None:
-            raise SpecError(
-                "this needs a COCO-format folder (docs/data.md): name one with --data DIR"
-            )
+            raise SpecError("this needs a COCO-format folder (docs/data.md): give --data DIR")
         return self.root
 
     def _part(self, split: SplitName) -> str | SplitFiles:
         part: str | SplitFiles | None = getattr(self, split)
         if part is None:
-            raise SpecError(
-                "COCO-format data has the splits train and val here; evaluate on --split val"
-            )
+            raise SpecError("COCO-format data has train and val here; evaluate on --split val")
         return part
 
 
@@ -204,14 +188,14 @@ def coco_folder(
     """
     if val_fraction is not None and val is not None:
         raise SpecError("--val-fraction holds out training images: leave out --val-split")
-    learned = tuned = None
-    if training or val_fraction is not None:
-        learned = tuned = _split(root, "train", train, alone=val_fraction is not None)
-    if val_fraction is None:
+    if val_fraction is not None:
+        learned = tuned = _split(root, "train", train, alone=True)
+    else:
         tuned = _split(root, "val", val)
+        learned = _split(root, "train", train) if training else tuned
     return CocoData(
         root=root.resolve(),  # a run's spec is read again from other folders
-        train=learned or tuned,
+        train=learned,
         val=tuned,
         skip_bad=skip_bad,
         crowds_as_instances=crowds_as_instances,

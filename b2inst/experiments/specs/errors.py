@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 
-class ExperimentError(ValueError):
-    """An experiment that cannot be run, continued or rendered as asked."""
-
-
-class SpecError(ExperimentError):
+class SpecError(ValueError):
     """A spec, profile or table file that does not say something that can be run."""
 
 
-class RunError(ExperimentError):
+class RunError(ValueError):
     """A run that did not finish; what it had done is kept."""

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    JsonValue,
-    NonNegativeInt,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, field_validator
 
+from b2inst.data import DataError, find_splits
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.resources import Resources
@@ -36,7 +31,7 @@ Options = dict[str, JsonValue]
 class OwnData(Spec):
     """What a profile changes when it is given a COCO-format folder instead of its scenes."""
 
-    options: Options = Field(default_factory=dict)  #: that differ
+    options: Options = Field(default_factory=dict)  #: those that differ
     augmentation: Augmentation
     env: str | None = None  #: environment variable that names such a folder
 
@@ -70,12 +65,6 @@ class Profile(Spec):
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     machine: Resources = Resources()
 
-    @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)}: name each seed once")
-        return self
-
     @field_validator("start", mode="before")
     @classmethod
     def _find_start(cls, value: Any) -> Any:
@@ -86,8 +75,9 @@ class Profile(Spec):
         """Return the same profile on a COCO-format folder."""
         if isinstance(self.data, CocoData):
             kept = {name: getattr(self.data, name) for name in ("area_bounds", "boundary_pixels")}
-            if self.data.test in data.splits():
-                kept["test"] = self.data.test
+            with suppress(DataError):  # of another layout
+                if data.root is not None and self.data.test in find_splits(data.root):
+                    kept["test"] = self.data.test
             data = data.model_copy(update=kept)
         changed: dict[str, Any] = {"data": data}
         if (own := self.own_data) is not None:
@@ -97,10 +87,8 @@ class Profile(Spec):
 
     def for_batch(self, size: int) -> Profile:
         """Return the same recipes in batches of ``size`` images (``Schedule.for_batch``)."""
-        said = filter(None, (self.description, f"in batches of {size}"))
         changed = {
             "name": f"{self.name}-batch{size}",
-            "description": ", ".join(said),
             "schedule": self.schedule.for_batch(size),
             "recipes": {family: own.for_batch(size) for family, own in self.recipes.items()},
         }
@@ -110,35 +98,17 @@ class Profile(Spec):
         """Whether a row that asks for this variant is run; None is the profile's own."""
         return variant is None or variant in {self.variant, *self.variants}
 
-    def run_spec(
-        self,
-        family: str,
-        options: Options,
-        seed: int,
-        *,
-        variant: str | None = None,
-        epochs_factor: float = 1,
-    ) -> RunSpec:
-        """Describe the run of a model family at a size (see ``run_of``), the profile's by default.
-
-        ``epochs_factor`` is the multiple of the profile's schedule (``Schedule.scaled_by``).
-        """
-        if not self.offers(variant):
-            known = ", ".join({self.variant: None, **self.variants})
-            raise SpecError(f"profile {self.name} has no variant '{variant}'; it has {known}")
-        size = self.variant if variant is None else self.variants.get(variant, variant)
-        spec = self.run_of(f"{family}-{size}", options, seed)
-        return spec.model_copy(update={"schedule": spec.schedule.scaled_by(epochs_factor)})
+    def run_spec(self, family: str, options: Options, seed: int) -> RunSpec:
+        """Describe the run of a model family at the profile's own size; see ``run_of``."""
+        return self.run_of(f"{family}-{self.variant}", options, seed)
 
     def run_of(self, model: str, options: Options, seed: int) -> RunSpec:
         """Describe the run of a model, by its name in the catalog; options override the profile's.
 
-        Models of the variants in ``PRETRAINED`` start from ImageNet weights unless the options
-        or the profile say otherwise. With weights to start from, options that belong to these
-        (attention_size, msra, …) are the file's, and ImageNet weights are left out.
+        Models of the variants in ``PRETRAINED`` start from ImageNet weights by default. Weights to
+        start from take their place, and decide options that belong to them (attention_size, …).
         """
-        # Specs are read without PyTorch.
-        from b2inst.models import CATALOG, PRETRAINED, baseline_of, options_of
+        from b2inst.models import CATALOG, PRETRAINED, baseline_of, options_of  # import PyTorch
 
         if self.start == "required":
             raise SpecError(
@@ -199,13 +169,12 @@ def load_profile(
         content["recipes"] = {f: _content(p, workspace) | {"recipes": {}} for f, p in files.items()}
     profile = parse_spec(Profile, content, source=path)
     if isinstance(profile.data, CocoData) and profile.data.root is not None:
-        root = workspace.root / profile.data.root
-        here = profile.data.model_copy(update={"root": root})
+        here = profile.data.model_copy(update={"root": workspace.root / profile.data.root})
         profile = profile.model_copy(update={"data": here})
     if batch:
         profile = profile.for_batch(int(batch[2]))
-    if data is None and profile.own_data is not None and profile.own_data.env is not None:
-        folder = os.environ.get(profile.own_data.env)
+    if data is None and profile.own_data is not None:
+        folder = os.environ.get(profile.own_data.env or "")
         data = coco_folder(Path(folder)) if folder else None
     if data is not None:
         profile = profile.with_data(data)

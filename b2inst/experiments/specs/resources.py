@@ -1,7 +1,4 @@
-"""How a machine is used, which decides no number except by rounding.
-
-Sums over another number of ``threads`` round differently; profiles for CPUs therefore fix them.
-"""
+"""How a machine is used, which decides no number except by rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +18,8 @@ class Resources(Spec):
     """Processes, threads and batches."""
 
     jobs: PositiveInt = 1  #: runs at a time
-    threads: PositiveInt | None = None  #: CPU threads of each process of a run; None: ``settled``
+    #: CPU threads of each process of a run, on whose number rounding depends; None: ``settled``.
+    threads: PositiveInt | None = None
     devices: PositiveInt = 1  #: GPUs, or CPU processes, of a run on each machine
     machines: PositiveInt = 1  #: of a run; several only as jobs of a cluster
     workers: NonNegativeInt = 0  #: processes that load training data, for each run
@@ -34,17 +32,10 @@ class Resources(Spec):
     slurm: dict[str, str | int | bool] = Field(default_factory=dict)
 
     def settled(self) -> Self:
-        """Return a copy with a number of threads: as given, OMP_NUM_THREADS, or a share of cores.
-
-        Each device of each run gets an equal share of the cores that are free now, less one for
-        each process that loads data.
-        """
-        if self.threads is not None:
-            return self
+        """Return a copy with the threads given, OMP_NUM_THREADS, or a share of the free cores."""
         said = os.environ.get("OMP_NUM_THREADS", "")
-        if said.isdecimal():
-            threads = int(said)
-        else:
+        threads = self.threads or (int(said) if said.isdecimal() else 0)
+        if not threads:
             threads = round(free_cores()) // (self.jobs * self.devices) - self.workers
         return self.model_copy(update={"threads": max(threads, 1)})
 
@@ -62,8 +53,8 @@ def _quota(group: Path) -> float:
     if not files[0].is_file():
         files = [group / f"cpu/cpu.cfs_{name}_us" for name in ("quota", "period")]
     try:
-        quota, period = " ".join(file.read_text() for file in files).split()
-        return int(quota) / int(period) if int(quota) > 0 else math.inf
+        quota, period = map(int, " ".join(file.read_text() for file in files).split())
+        return quota / period if quota > 0 else math.inf
     except (OSError, ValueError):  # not Linux, or "max"
         return math.inf
 

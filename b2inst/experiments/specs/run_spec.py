@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +13,6 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    field_validator,
     model_validator,
 )
 
@@ -64,22 +62,18 @@ class StartFile(Spec):
     @classmethod
     def of(cls, path: Path) -> Self:
         """Describe a file as it is now."""
-        return cls(path=path.resolve(), sha256=_digest(path))
+        if not path.is_file():
+            raise SpecError(f"{path}: no such weights file to start from")
+        return cls(path=path.resolve(), sha256=file_sha256(path))
 
     def unchanged(self) -> Path:
         """Return the path; a SpecError if the file has changed since the run was begun."""
-        if _digest(self.path) != self.sha256:
+        if self.of(self.path).sha256 != self.sha256:
             raise SpecError(
-                f"{self.path}: is not the file that the run started from; restore it, or "
-                "start another run with --start"
+                f"{self.path}: is not the file that the run started from; restore it, or start "
+                "another run with --start"
             )
         return self.path
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise SpecError(f"{path}: no such weights file to start from")
-    return file_sha256(path)
 
 
 #: Keys that were added later: at their defaults, they do not change the hash of a run.
@@ -94,8 +88,7 @@ _LATER: dict[str, dict[str, Any]] = {
 class RunSpec(Spec):
     """One training: model, data, schedule and seed.
 
-    Two specs with the same ``hash`` are the same run. How often a run logs, on which split it is
-    evaluated, where its data are and which table began it does not belong to it.
+    How often it logs, how it is evaluated, and where its data are does not belong to its ``hash``.
     """
 
     model: str  #: name in the catalog, e.g. "b2inst-blendmask-tiny"
@@ -106,22 +99,15 @@ class RunSpec(Spec):
     precision: Precision = "32-true"
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
-    name: str | None = None  #: of its folder (default: its hash)
+    #: Of its folder (default: its hash).
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
     row: str | None = None  #: of the table that began it: "table1 · HBB"
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_name(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-            raise ValueError(f"name {name!r}: use letters, digits, '.', '_' and '-'")
-        return name
 
     @property
     def max_detections(self) -> int:
         """Detections per image that the model may find and that are evaluated."""
-        limit = self.options.get("max_detections", COCO_MAX_DETECTIONS)
-        assert isinstance(limit, int)
-        return limit
+        limit: Any = self.options.get("max_detections", COCO_MAX_DETECTIONS)
+        return int(limit)
 
     def with_image_size(self, size: int) -> RunSpec:
         """Return the same run at another image size; other sizes change in proportion.
@@ -129,18 +115,18 @@ class RunSpec(Spec):
         The size is in pixels, of the shorter side that ``predict`` looks at (of both sides for
         YOLACT), or of the crops, for runs that train on crops.
         """
+        from b2inst.models import baseline_of  # specs are read without PyTorch
+
         old, options = self.augmentation, dict(self.options)
         changes: dict[str, Any] = {"crop": size}
         if old.crop is None:
-            from b2inst.models import baseline_of  # specs are read without PyTorch
-
             square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
             key = "size" if square else "shorter"
             now: Any = options.get(key) or max(old.shorter)
             longest: Any = options.get("longer_max") or old.longer_max
-            options |= (
-                {key: size} if square else {key: size, "longer_max": round(longest * size / now)}
-            )
+            options[key] = size
+            if not square:
+                options["longer_max"] = round(longest * size / now)
             changes = {
                 "shorter": tuple(round(side * size / now) for side in old.shorter),
                 "longer_max": round((old.longer_max or 0) * size / now),
@@ -163,5 +149,5 @@ class RunSpec(Spec):
     @property  # not cached: a copy with changes would keep the hash
     def hash(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the identity's canonical JSON."""
-        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.specs.yaml_spec import Spec, parse_spec, read_yaml
 
-#: AP of a run by COCO's rules, as ``evaluate`` names it: of masks, boundaries and boxes.
+#: AP by COCO's rules, as ``evaluate`` names it: of masks, boundaries and boxes.
 RANKED = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
     "boundary_AP",
@@ -62,14 +62,14 @@ class Row(Spec):
 
     def run_spec(self, profile: Profile, seed: int) -> RunSpec:
         """Return the row's run by a profile that offers its variant; it has a model."""
-        assert self.model is not None
-        spec = profile.run_spec(
-            self.model, self.options, seed, variant=self.variant, epochs_factor=self.schedule
-        )
-        if self.setting is None or not self.setting.multi_scale or not profile.multi_scale:
-            return spec
-        varied = spec.augmentation.model_copy(update={"shorter": profile.multi_scale})
-        return spec.model_copy(update={"augmentation": varied})
+        variant = self.variant or profile.variant
+        size = variant if self.variant is None else profile.variants.get(variant, variant)
+        spec = profile.run_of(f"{self.model}-{size}", self.options, seed)
+        augmentation = spec.augmentation
+        if self.setting and self.setting.multi_scale and profile.multi_scale:
+            augmentation = augmentation.model_copy(update={"shorter": profile.multi_scale})
+        schedule = spec.schedule.scaled_by(self.schedule)
+        return spec.model_copy(update={"augmentation": augmentation, "schedule": schedule})
 
 
 class Contrast(Spec):
@@ -98,14 +98,12 @@ class TableSpec(Spec):
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"rows {names}: give each its own name")
-        known = METRICS + COSTS
-        if unknown := [c for c in self.columns if c not in known]:
-            raise ValueError(f"unknown columns {unknown}; there are {', '.join(known)}")
-        named = [self.base, *(row.base for row in self.rows)]
-        named += [name for c in self.contrasts for name in (c.row, c.base)]
-        for name in named:
-            if name is not None and name not in names:
-                raise ValueError(f"'{name}' is not a row; rows are {', '.join(names)}")
+        if unknown := [c for c in self.columns if c not in METRICS + COSTS]:
+            raise ValueError(f"unknown columns {unknown}; there are {', '.join(METRICS + COSTS)}")
+        named = {base for base in (self.base, *(row.base for row in self.rows)) if base is not None}
+        named |= {name for c in self.contrasts for name in (c.row, c.base)}
+        if unknown := sorted(named - set(names)):
+            raise ValueError(f"'{unknown[0]}' is not a row; rows are {', '.join(names)}")
         for row in self.rows:
             if strange := [c for c in row.paper if c not in self.columns]:
                 raise ValueError(f"row '{row.name}': paper cells {strange} are in no column")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Self
@@ -18,7 +16,6 @@ def shipped(folder: str) -> Path:
     return installed if installed.is_dir() else package.parent / folder
 
 
-@dataclass(frozen=True)
 class Workspace:
     """The folders of one place of work.
 
@@ -26,7 +23,10 @@ class Workspace:
     and figures) are written. The published tables lie in ``results/``.
     """
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs, self.data, self.published = root / "runs", root / "data", root / "results"
+        self.results = self.published / "local"
 
     @classmethod
     def here(cls) -> Self:
@@ -35,22 +35,6 @@ class Workspace:
         folders = (current, *current.parents)
         found = (f for f in folders if (f / "experiments" / "profiles").is_dir())
         return cls(next(found, current))
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def results(self) -> Path:
-        return self.published / "local"
-
-    @property
-    def published(self) -> Path:
-        return self.root / "results"
 
     def specs(self, kind: str = "") -> dict[str, Path]:
         """Return YAML files of tables or "profiles" by name, b2inst's where there are no own."""
@@ -67,8 +51,7 @@ class Workspace:
         specs = self.specs(kind)
         if name not in specs:
             what = kind.removesuffix("s") or "table"
-            near = "".join(f"; did you mean '{n}'?" for n in get_close_matches(name, specs, n=1))
-            raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}{near}")
+            raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}")
         return specs[name]
 
     def notebook(self, name: str) -> Path:

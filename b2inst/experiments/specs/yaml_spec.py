@@ -51,7 +51,7 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
         objects = [schema, *schema.get("$defs", {}).values()]
         known = {name for one in objects for name in one.get("properties", ())}
         close = difflib.get_close_matches(str(error["loc"][-1]), sorted(known), n=1)
-        return f"unknown key '{key}'" + (f" (did you mean '{close[0]}'?)" if close else "")
+        return f"unknown key '{key}'" + "".join(f" (did you mean '{name}'?)" for name in close)
     if error["type"] == "missing":
         return f"key '{key}' is missing"
     message = error["msg"].removeprefix("Value error, ")

@@ -75,7 +75,7 @@ def make_table(
         The table as it was written.
 
     Raises:
-        ExperimentError, DataError: The plan cannot be carried out; raised before any training.
+        SpecError, DataError: The plan cannot be carried out; raised before any training.
         RunError: A run failed; the others were completed, and the table shows them.
         KeyboardInterrupt: Stopped; what has been done is kept.
     """

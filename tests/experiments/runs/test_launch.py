@@ -33,7 +33,7 @@ from b2inst.experiments.specs.workspace import Workspace
 FAKE = """
 import json, os, time
 from b2inst.data import DataError
-from b2inst.experiments.runs import worker
+from b2inst.experiments.runs import job as module
 from b2inst.experiments.runs.store import open_run
 
 def run(spec, workspace, **_):
@@ -57,8 +57,8 @@ def run(spec, workspace, **_):
     note.write_text(json.dumps(facts | {"ended": time.time()}))
 
 def work(job):
-    worker.run = run
-    return worker.work(job)
+    module.run = run
+    return module.work(job)
 """
 
 #: A program that starts runs, and does not know that it will be killed.
@@ -83,8 +83,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from b2inst.experiments import Resources, RunSpec, Workspace
-from b2inst.experiments.runs.job import Job
-from b2inst.experiments.runs.worker import work
+from b2inst.experiments.runs.job import Job, work
 spec = RunSpec.model_validate_json(Path(sys.argv[1]).read_text())
 sys.exit(work(Job(spec, Workspace(Path(sys.argv[2])), "test", Resources())))
 """

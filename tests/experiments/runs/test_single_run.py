@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from b2inst.data import check_coco, write_scenes
-from b2inst.experiments import coco_folder
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.single_run import describe, full_model, named, single_run
 from b2inst.experiments.runs.store import open_run
@@ -57,7 +54,7 @@ def test_wrong_values_are_named_before_anything_is_written(tmp_path: Path) -> No
     plan = load_profile("smoke")
     with pytest.raises(SpecError, match="learning_rate"):
         single_run("blendmask-tiny", plan, learning_rate=0)
-    with pytest.raises(SpecError, match="name 'my run': use letters, digits"):
+    with pytest.raises(SpecError, match=r"'name': String should match .* \(got 'my run'\)"):
         named(single_run("blendmask-tiny", plan), plan, Workspace(tmp_path), "my run")
     assert list(tmp_path.iterdir()) == []
 
@@ -127,7 +124,7 @@ def test_runs_are_named(tmp_path: Path) -> None:
     assert named(longer, plan, workspace, "mine").name == "mine"
     with pytest.raises(RunError, match="seed0: holds a run of other settings"):
         named(longer, plan, workspace, first.name)
-    with pytest.raises(ValueError, match="use letters, digits"):
+    with pytest.raises(ValueError, match="String should match"):
         named(longer, plan, workspace, "../mine")
 
 
@@ -146,26 +143,7 @@ def test_a_training_says_what_it_is_about_to_do(tmp_path: Path) -> None:
     assert text.startswith("blendmask-tiny, 8 classes (star, gear, ")
     assert "to runs/mine\n" in text
     assert "600 iterations, batch size 2, adamw, learning rate 0.001" in text
-    assert "warning" not in text
-    tiny = load_profile("tiny")
-    short = single_run("blendmask-tiny", tiny, iterations=79)
-    said = describe(short, plan.model_copy(update={"schedule": tiny.schedule}), workspace)
-    assert "79 iterations, less than a tenth of the profile's 800" in said
-
-
-def test_crowds_are_counted_as_the_data_check_does(tmp_path: Path) -> None:
-    for seed, split in enumerate(("train", "val")):
-        file = write_scenes(tmp_path / "data", split=split, images=3, size=48, seed=seed)
-    content = json.loads(file.read_text())
-    content["annotations"][0]["iscrowd"] = 1
-    file.write_text(json.dumps(content))
-    workspace = Workspace(tmp_path)
-    plan = load_profile("smoke", data=coco_folder(tmp_path / "data"))
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
-    text = describe(single_run("blendmask-tiny", plan), plan, workspace)
-    instances = len(content["annotations"]) - 1
-    assert f"val: 3 images, {instances} instances and 1 crowd region" in text
-    assert f"{instances} instances and 1 crowd region" in str(check_coco(tmp_path / "data"))
+    assert "train: 8 images, " in text
 
 
 def test_runs_are_listed(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from torch.distributed.launcher import api
 
-from b2inst.experiments.runs import worker
-from b2inst.experiments.runs.job import STOPPED, Job
-from b2inst.experiments.runs.worker import work
+from b2inst.experiments.runs import job as module
+from b2inst.experiments.runs.job import STOPPED, Job, work
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -81,7 +80,7 @@ def test_a_process_for_each_device_and_the_one_that_failed_is_named(
     status: int,
     line: str,
 ) -> None:
-    monkeypatch.setattr(worker, "_exit_with", _rank)
+    monkeypatch.setattr(module, "_exit_with", _rank)
     forked = partial(api.LaunchConfig, start_method="fork")  # a new process imports everything anew
     monkeypatch.setattr(api, "LaunchConfig", forked)
     assert work(Job(spec, Workspace(tmp_path), end, Resources(devices=2, threads=1))) == status
@@ -117,7 +116,7 @@ def test_the_last_line_says_why_a_run_failed(
     def run(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(worker, "run", run)
+    monkeypatch.setattr(module, "run", run)
     assert work(Job(spec, workspace, "test", Resources())) == status
     printed = capsys.readouterr().err
     assert printed.rstrip().endswith(last)
