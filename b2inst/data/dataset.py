@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
@@ -27,6 +29,9 @@ Sample = tuple[Tensor, Targets]
 Batch = tuple[list[Tensor], list[Targets]]
 _Position = tuple[int, int]  # position in the endless sequence of samples, index of the image
 
+#: An image and, if they are kept in memory, the masks of its annotations.
+_Decoded = tuple[Image.Image, Iterable[Bytes | None] | None]
+
 
 @dataclass(eq=False)
 class CocoDataset(Dataset[Sample]):
@@ -42,6 +47,7 @@ class CocoDataset(Dataset[Sample]):
             (tv_tensors.BoundingBoxes) and ``pixels`` (tv_tensors.Mask, H×W int32; 0 means no
             pixel of the file); randomness from torch's generator.
         tight_boxes: Whether boxes are those of the masks, for crops that cut instances.
+        cache: Whether to keep decoded images and masks in memory.
 
     Raises:
         DataError: From ``__getitem__``, the image cannot be read or has another size than the
@@ -51,6 +57,8 @@ class CocoDataset(Dataset[Sample]):
     index: CocoIndex
     transforms: Callable[..., Any]
     tight_boxes: bool = False
+    cache: bool = False
+    _kept: dict[int, _Decoded] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -66,7 +74,8 @@ class CocoDataset(Dataset[Sample]):
             "crowds": _boxes([a for a in annotations if a.crowd], record),
             "pixels": tv_tensors.Mask(numbers.reshape(record.width, record.height).T),
         }
-        image, shapes = self.transforms(read_record(record), given)
+        image, masks = self._decoded(i)
+        image, shapes = self.transforms(image, given)
         boxes = shapes["boxes"].as_subclass(Tensor)
         visible = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).tolist()
         pixels = shapes["pixels"].as_subclass(Tensor).numpy().astype(np.intp)
@@ -77,11 +86,16 @@ class CocoDataset(Dataset[Sample]):
         bitmaps = np.empty((1 + sum(visible), *pixels.shape), np.uint8)
         kept: list[int] = []
         rows = iter(range(len(instances)))
-        for annotation in annotations:
-            source[1:] = annotation.mask().ravel(order="F")
+        if masks is None:
+            masks = _masks(annotations, pixels)
+        for annotation, mask in zip(annotations, masks, strict=True):
+            row = None if annotation.crowd else next(rows)
+            if mask is None:
+                continue
+            source[1:] = mask.ravel(order="F")
             bitmap = np.take(source, pixels, out=bitmaps[len(kept)], mode="clip")
             semantic[bitmap.view(bool)] = annotation.label + 1
-            if not annotation.crowd and visible[row := next(rows)] and bitmap.any():
+            if row is not None and visible[row] and bitmap.any():
                 kept.append(row)
         bitmaps.resize((len(kept), *pixels.shape), refcheck=False)  # in place, unlike a slice
 
@@ -97,6 +111,30 @@ class CocoDataset(Dataset[Sample]):
             crowds=shapes["crowds"].as_subclass(Tensor),
         )
         return F.pil_to_tensor(image), targets
+
+    def _decoded(self, i: int) -> _Decoded:
+        if i not in self._kept:
+            record = self.index.images[i]
+            if not self.cache:
+                return read_record(record), None
+            masks = [annotation.mask() for annotation in self.index.annotations[record.id]]
+            self._kept[i] = read_record(record), masks
+        return self._kept[i]
+
+
+def _masks(annotations: Sequence[Annotation], pixels: np.ndarray) -> Iterator[Bytes | None]:
+    """Decode masks one after another; None for those that lie outside of the used pixels."""
+    # Decoding takes longest in large images, of which a crop shows little.
+    used = pixels[pixels > 0] - 1
+    if not annotations or not used.size:
+        yield from [None] * len(annotations)
+        return
+    columns, rows = np.divmod(used, annotations[0].rle["size"][0])
+    left, right, top, bottom = columns.min(), columns.max(), rows.min(), rows.max()
+    for annotation in annotations:
+        x, y, width, height = coco_mask.toBbox(annotation.rle)
+        outside = x + width <= left or x > right or y + height <= top or y > bottom
+        yield None if outside else annotation.mask()
 
 
 def _boxes(annotations: Sequence[Annotation], record: ImageRecord) -> tv_tensors.BoundingBoxes:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from b2inst.experiments.runs.store import open_run as open_run
     from b2inst.experiments.specs.data_spec import CocoData as CocoData
     from b2inst.experiments.specs.data_spec import ScenesData as ScenesData
+    from b2inst.experiments.specs.data_spec import SplitName as SplitName
     from b2inst.experiments.specs.data_spec import coco_folder as coco_folder
     from b2inst.experiments.specs.errors import RunError as RunError
     from b2inst.experiments.specs.errors import SpecError as SpecError

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from b2inst.data import (
     SCENES_VERSION,
-    CocoDataset,
     CocoIndex,
     DataError,
     hold_out,
-    train_transforms,
     verify_images,
     write_scenes,
 )
@@ -19,6 +18,12 @@ from b2inst.experiments.runs.store import write_json
 from b2inst.experiments.specs.data_spec import SPLITS, CocoData, ScenesData, SplitName
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.run_spec import Augmentation
+
+if TYPE_CHECKING:
+    from b2inst.data import CocoDataset
+
+#: Training sets whose decoded images and masks take no more than this are kept in memory.
+_CACHED_BYTES = 500e6
 
 #: The classes of the example, and the scenes' classes that each is made of.
 GROUPS = {
@@ -84,10 +89,18 @@ def training_set(
     fixed_size: tuple[int, int] | None = None,
 ) -> CocoDataset:
     """Return the images of a split as a model with a preprocessor of ``fixed_size`` is trained."""
+    from b2inst.data import CocoDataset, train_transforms  # import PyTorch
+
+    decoded = (i.height * i.width * (4 + len(index.annotations[i.id])) for i in index.images)
     options = augmentation.model_dump() | {"shorter": augmentation.shorter or None}
     flip = options.pop("horizontal_flip")
     transforms = train_transforms(**options, flip=flip, fixed_size=fixed_size)
-    return CocoDataset(index, transforms, tight_boxes=augmentation.crop is not None)
+    return CocoDataset(
+        index,
+        transforms,
+        tight_boxes=augmentation.crop is not None,
+        cache=sum(decoded) <= _CACHED_BYTES,
+    )
 
 
 def write_example(root: Path, *, images: int = 10, size: int = 96) -> Path:
