@@ -84,7 +84,7 @@ def export_model(
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
             raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
-    for name in ("onnx", "onnxscript", module):
+    for name in ("onnx", "onnxscript", module, *["nncf"] * (int8 and to == "openvino")):
         import_extra(name, to)
     model = load_model(weights)
     if getattr(model, "oracle", None) is not None or "exported" in model.recipe:

@@ -15,7 +15,7 @@ from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
 
 if TYPE_CHECKING:
-    from b2inst.experiments import Run, TableResult, Workspace
+    from b2inst.experiments import Profile, Resources, Run, TableResult, Workspace
 
 
 @opt.with_groups
@@ -44,14 +44,19 @@ def table(
     tables in results/ are not changed. Without --data, uses the data of the profile. With --start,
     --row or options for splits, the table's notebook is not executed.
     """
-    from b2inst.experiments import Workspace, make_table, to_text
-    from b2inst.experiments.tables.published import comparison_text
+    from b2inst.experiments import Workspace, load_table
 
     workspace = Workspace.here()
     chosen = opt.coco_data(**vars(data))
     numbers = opt.parse_seeds(seeds)
     plan = options.load(chosen, workspace)
     machine = opt.changed(plan.machine, jobs=jobs, machines=machines, slurm=opt.parse_slurm(slurm))
+    load_table(name, workspace=workspace)
+    if launcher == "local" and not render:
+        _draw_scenes(plan, machine, workspace)
+    from b2inst.experiments import make_table, to_text  # import PyTorch
+    from b2inst.experiments.tables.published import comparison_text
+
     result = make_table(
         name,
         profile=options.profile_name,
@@ -81,6 +86,18 @@ def table(
             "data": str(data.data.resolve()) if data.data is not None else "",
         }
         _run_notebook(name, result, folder, parameters, workspace)
+
+
+def _draw_scenes(plan: Profile, machine: Resources, workspace: Workspace) -> None:
+    """Write the scenes of a first table while the process that runs are forked from starts."""
+    from b2inst.experiments import ScenesData
+    from b2inst.experiments.runs.children import start_fork_server
+    from b2inst.experiments.runs.datasets import prepare
+
+    data = plan.data
+    if isinstance(data, ScenesData) and not (workspace.data / data.name).is_dir():
+        start_fork_server(machine)
+        prepare(data, workspace.data)
 
 
 @opt.with_groups

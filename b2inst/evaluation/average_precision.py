@@ -21,7 +21,12 @@ from b2inst.evaluation.ground_truth import (
     load_ground_truth,
     touching_and_isolated,
 )
-from b2inst.evaluation.predictions import Prediction, check_against, ranked_by_class
+from b2inst.evaluation.predictions import (
+    EvaluationError,
+    Prediction,
+    check_against,
+    ranked_by_class,
+)
 
 #: What is matched: masks, their boundaries, or boxes.
 Kind = Literal["segm", "boundary", "bbox"]
@@ -121,6 +126,10 @@ def run_evaluators(
 
     Masks are ranked by ``score``, boxes by ``class_score``: mask scoring does not change them.
     """
+    for name in ("max_detections", "boundary_pixels"):
+        given: Any = options.get(name)
+        if given is not None and given < 1:
+            raise EvaluationError(f"{name} is {given}; give at least 1")
     areas = options.get("area_ranges") or COCO_AREAS
     # The evaluator stores ids as floating-point numbers.
     images, categories = (

@@ -85,6 +85,14 @@ class Schedule(BaseModel):
         scaled = {"milestones": milestones, "warmup_iterations": warmup, "iterations": iterations}
         return self.model_copy(update=scaled)
 
+    def __str__(self) -> str:
+        steps = ", ".join(map(str, self.milestones))
+        decay = "then cosine to 0" if self.policy == "one-cycle" else f"× {self.gamma:g} at {steps}"
+        return (
+            f"{self.iterations} iterations, batch size {self.batch_size}, {self.optimizer}, "
+            f"learning rate {self.learning_rate:.3g} (warm-up of {self.warmup_iterations}, {decay})"
+        )
+
     def optimizer_for(
         self, model: nn.Module, *, fused: bool = True
     ) -> tuple[torch.optim.Optimizer, LambdaLR]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
-from b2inst.data.files import replacing
+from b2inst.data.files import locked, replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
 from b2inst.data.wording import shortened
 from b2inst.evaluation import to_records
@@ -155,28 +155,30 @@ def predict_files(
         },
         "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
-    kept = {name: image for name, image in file.images.items() if name in named}
-    for name, image in kept.items():
-        if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
-            raise DataError(
-                f"{named[name]}: is not the {name} that {file.path} is of; choose another --out, "
-                "or --overwrite to start again"
-            )
-    new = [name for name in named if name not in kept]
-    pictures, maps = _output_names(named, file.images, label_maps=label_maps)
-    # Label maps without their picture are of an interrupted call.
-    first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
-    for path in [] if overwrite else [*(pictures[name] for name in new), *first]:
-        if os.path.lexists(out / path):
-            raise DataError(
-                f"{out / path}: would be replaced; choose another --out, or allow it with "
-                "--overwrite"
-            )
-    writer = _Writer(file, named, pictures, maps, ids, score_threshold)
-    file.amend = writer.add_label_map
-    with file, ExitStack() as stack:
+    busy = DataError(f"{out}: another process predicts into it; wait, or choose another --out")
+    with ExitStack() as stack:
+        stack.enter_context(locked(out, busy))
+        file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
+        kept = {name: image for name, image in file.images.items() if name in named}
+        for name, image in kept.items():
+            if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
+                raise DataError(
+                    f"{named[name]}: is not the {name} that {file.path} is of; choose another "
+                    "--out, or --overwrite to start again"
+                )
+        new = [name for name in named if name not in kept]
+        pictures, maps = _output_names(named, file.images, label_maps=label_maps)
+        # Label maps without their picture are of an interrupted call.
+        first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
+        for path in [] if overwrite else [*(pictures[name] for name in new), *first]:
+            if os.path.lexists(out / path):
+                raise DataError(
+                    f"{out / path}: would be replaced; choose another --out, or allow it with "
+                    "--overwrite"
+                )
+        writer = _Writer(file, named, pictures, maps, ids, score_threshold)
+        file.amend = writer.add_label_map
+        stack.enter_context(file)
         bar = stack.enter_context(
             tqdm(total=len(new), desc="predict", unit="image", disable=not progress)
         )

@@ -152,6 +152,10 @@ def test_what_the_limit_hides_is_told() -> None:
         evaluate([], truth | {"annotations": half})
         crowds = [a | {"iscrowd": int(a["id"] > 100)} for a in truth["annotations"]]
         evaluate([], truth | {"annotations": crowds})
+    with pytest.raises(EvaluationError, match="max_detections is 0; give at least 1"):
+        resample_ap(exact, truth, max_detections=0)
+    with pytest.raises(EvaluationError, match="boundary_pixels is 0; give at least 1"):
+        evaluate(exact, truth, boundary_pixels=0)
 
 
 def test_equals_pycocotools_on_real_annotations() -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, features
 from pycocotools.coco import COCO
 
@@ -156,6 +157,14 @@ def test_a_model_without_names_counts_its_classes(tmp_path: Path) -> None:
     run([photo(tmp_path / "a.png")], tmp_path / "out", model)
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "0"}, {"id": 2, "name": "1"}]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    image, out = photo(tmp_path / "in/a.png"), tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / ".lock"), pytest.raises(DataError, match="out: another process predicts"):
+        run([image], out)
+    assert len(run([image], out).pictures) == 1
 
 
 def test_a_second_call_goes_on(tmp_path: Path) -> None:

@@ -9,13 +9,10 @@ import tempfile
 import traceback
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import b2inst
+from b2inst.experiments.runs.children import child_environment
 from b2inst.experiments.runs.runner import run
 from b2inst.experiments.runs.store import Run, open_run
 from b2inst.experiments.specs.data_spec import SplitName
@@ -78,29 +75,6 @@ def work(job: Job, *, endpoint: str = "") -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
-
-
-def child_environment(*, threads: int | None = None) -> dict[str, str]:
-    """Return variables with which a child process finds the same package, and uses its threads."""
-    package = str(Path(b2inst.__file__).parents[1])
-    search_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    # Threads that wait leave their cores to other processes.
-    variables = {"PYTHONPATH": search_path, "OMP_WAIT_POLICY": "passive"}
-    if threads is not None:
-        variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    return variables
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that are started within."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _on_each_device(job: Job, endpoint: str) -> int:

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -22,7 +21,8 @@ import torch
 from tqdm import tqdm
 
 from b2inst.data.wording import counted
-from b2inst.experiments.runs.job import STOPPED, Job, child_environment, environment, work
+from b2inst.experiments.runs.children import child_environment, start_fork_server
+from b2inst.experiments.runs.job import STOPPED, Job, work
 from b2inst.experiments.runs.store import RunStatus, open_run
 from b2inst.experiments.specs.data_spec import SplitName
 from b2inst.experiments.specs.errors import RunError, SpecError
@@ -179,13 +179,6 @@ def local_jobs(jobs: Mapping[str, Job], machine: Resources) -> Iterator[tuple[li
             process.join(max(deadline - time.monotonic(), 0.1))
             process.kill()
             process.join()
-
-
-def start_fork_server(machine: Resources) -> None:
-    """Start the process that runs are forked from, which imports PyTorch; this one goes on."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "lightning.fabric"])
-    with environment(child_environment(threads=machine.settled().threads)):
-        forkserver.ensure_running()
 
 
 def gpus_of_jobs(machine: Resources, present: Sequence[str]) -> list[str | None]:

@@ -78,8 +78,12 @@ def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) 
 
 
 def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
-    """Describe a training before it begins: model, folder, data and schedule."""
+    """Describe a training before it begins: model, folder, data, schedule and size of images."""
     data, schedule, every = plan.data, spec.schedule, spec.schedule.eval_every
+    sides = ", ".join(map(str, spec.augmentation.shorter))
+    size = (
+        f"crops of {spec.augmentation.crop}" if spec.augmentation.crop else f"shorter side {sides}"
+    )
     splits: tuple[SplitName, ...] = ("train", data.report_split, "val")
     used = dict.fromkeys(splits if every else splits[:2])
     parts = {split: load_split(data, split, workspace.data) for split in used}
@@ -92,13 +96,17 @@ def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
             f"{counted(sum(part.class_counts().values()), 'instance')}"
             for split, part in parts.items()
         ),
-        f"{schedule.iterations} iterations, batch size {schedule.batch_size}, "
-        f"{schedule.optimizer}, learning rate {schedule.learning_rate:.3g}",
+        f"{schedule}; {size} pixels",
     ]
     if every:
         lines.append(
             f"evaluation every {counted(every, 'iteration')} on {len(early_subset(parts['val']))} "
             f"of {counted(len(parts['val']), 'image')} of {data.split_label('val')}"
+        )
+    if schedule.iterations < plan.schedule.iterations / 10:
+        lines.append(
+            f"warning: {counted(schedule.iterations, 'iteration')}, less than a tenth of the "
+            f"profile's {plan.schedule.iterations}; do not expect a usable model"
         )
     return "\n".join(lines)
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b2inst.experiments.runs.job import STOPPED, Job, child_environment, work
+from b2inst.experiments.runs.children import child_environment
+from b2inst.experiments.runs.job import STOPPED, Job, work
 from b2inst.experiments.runs.launch import Ended
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import Run, read_json, write_json

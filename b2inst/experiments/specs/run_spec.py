@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -99,9 +101,15 @@ class RunSpec(Spec):
     precision: Precision = "32-true"
     seed: NonNegativeInt
     start: StartFile | None = None  #: weights of another model to begin with
-    #: Of its folder (default: its hash).
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    name: str | None = None  #: of its folder (default: its hash)
     row: str | None = None  #: of the table that began it: "table1 · HBB"
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+            raise ValueError(f"name {name!r}: use letters, digits, '.', '_' and '-'")
+        return name
 
     @property
     def max_detections(self) -> int:

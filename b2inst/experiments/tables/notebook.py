@@ -13,7 +13,7 @@ from typing import Any
 
 import b2inst
 from b2inst.experiments import RunError, SpecError
-from b2inst.experiments.runs.job import child_environment, environment
+from b2inst.experiments.runs.children import child_environment, environment
 
 
 def execute(

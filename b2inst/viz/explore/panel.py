@@ -188,6 +188,7 @@ class Explorer(widgets.VBox):
 
 
 @lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _drawn(draw: Callable[..., DisplayedFigure], *arguments: Any) -> bytes:
     return draw(*arguments)._repr_png_()
 

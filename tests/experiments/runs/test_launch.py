@@ -20,8 +20,8 @@ import pytest
 from safetensors.torch import load_file
 
 from b2inst.experiments.runs import launch
+from b2inst.experiments.runs.children import child_environment
 from b2inst.experiments.runs.datasets import prepare
-from b2inst.experiments.runs.job import child_environment
 from b2inst.experiments.runs.launch import Progress, gpus_of_jobs, last_iteration, run_all
 from b2inst.experiments.runs.store import Run, open_run, write_json
 from b2inst.experiments.specs.errors import RunError, SpecError

@@ -1,0 +1,44 @@
+"""What processes that this one starts need, without importing PyTorch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from pathlib import Path
+
+import b2inst
+from b2inst.experiments.specs.resources import Resources
+
+
+def child_environment(*, threads: int | None = None) -> dict[str, str]:
+    """Return variables with which a child process finds the same package, and uses its threads."""
+    package = str(Path(b2inst.__file__).parents[1])
+    search_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    # Threads that wait leave their cores to other processes.
+    variables = {"PYTHONPATH": search_path, "OMP_WAIT_POLICY": "passive"}
+    if threads is not None:
+        variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return variables
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for processes that are started within."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def start_fork_server(machine: Resources) -> None:
+    """Start the process that runs are forked from, which imports PyTorch while this one goes on."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["b2inst.experiments.runs.launch", "lightning.fabric"])
+    with environment(child_environment(threads=machine.settled().threads)):
+        forkserver.ensure_running()
