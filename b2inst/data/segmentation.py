@@ -149,9 +149,9 @@ def _read_polygon(
         polygon = [number for point in polygon for number in point]
     try:
         points = np.asarray(array("d", polygon)).reshape(-1, 2)  # unlike NumPy, takes no strings
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(
-            f"has a polygon that is not [x1, y1, x2, y2, …] with two numbers a point ({error})"
+            "has a polygon that is not [x1, y1, x2, y2, …] with two numbers a point"
         ) from None
     end = (width + BORDER_TOLERANCE, height + BORDER_TOLERANCE)
     inside = ((points >= -BORDER_TOLERANCE) & (points <= end)).all(axis=1)  # NaN is not

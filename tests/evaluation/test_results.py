@@ -160,9 +160,12 @@ ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
     ("changes", "message"),
     [
         ({"segmentation": None}, "prediction 0: has no segmentation; give masks"),
-        ({"segmentation": []}, "prediction 0 has an empty segmentation"),
-        ({"segmentation": [[1, 2, 3]]}, "prediction 0 has a polygon of 3 coordinates"),
-        ({"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "prediction 0 has a polygon .* finite"),
+        ({"segmentation": []}, "prediction 0 has no polygon of at least 3"),
+        ({"segmentation": [[1, 2, 3]]}, "prediction 0 has a polygon .* two numbers a point"),
+        (
+            {"segmentation": [[1, 2, 3, 4, 5, float("nan")]]},
+            "prediction 0 has a .* y = nan, outside",
+        ),
         ({"segmentation": rle(np.ones((9, 9)))}, r"prediction 0 has a run-length code of size"),
         ({"segmentation": {"size": list(SIZE), "counts": "0"}}, "prediction 0 has run lengths add"),
         ({"segmentation": {"size": list(SIZE), "counts": [5]}}, "prediction 0 has run lengths add"),
