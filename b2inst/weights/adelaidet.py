@@ -13,7 +13,8 @@ from torch import Tensor
 from b2inst.models import Segmenter
 from b2inst.models.building import MSRA_BGR
 from b2inst.weights.detectron2 import STAGES, fcos_names
-from b2inst.weights.published import Publisher, Table, channels, new_model, resnet_depth
+from b2inst.weights.names import Table
+from b2inst.weights.published import Publisher, channels, new_model, resnet_depth
 
 NAMES: Table = (
     *fcos_names("instance_head"),

@@ -10,15 +10,8 @@ from torch import Tensor
 
 from b2inst.models import Segmenter
 from b2inst.weights.errors import WeightsError
-from b2inst.weights.published import (
-    Publisher,
-    Table,
-    channels,
-    grouped,
-    new_model,
-    resnet_depth,
-    translate,
-)
+from b2inst.weights.names import Table, grouped, translate
+from b2inst.weights.published import Publisher, channels, new_model, resnet_depth
 
 #: Stages of the ResNet below a pyramid.
 STAGES = tuple(f"backbone.bottom_up.res{n}" for n in (2, 3, 4, 5))

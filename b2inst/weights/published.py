@@ -13,6 +13,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from b2inst.models import Segmenter, create_model
 from b2inst.weights.errors import WeightsError
+from b2inst.weights.names import Table, grouped, translate
 
 _CATEGORIES: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
 _NONE = ("__background__", "N/A")
@@ -20,13 +21,6 @@ _NONE = ("__background__", "N/A")
 #: Ids and names of COCO's 80 categories, in the order of their labels; the ids have gaps.
 COCO_CATEGORY_IDS = tuple(i for i, name in enumerate(_CATEGORIES) if name not in _NONE)
 COCO_CLASS_NAMES = tuple(name for name in _CATEGORIES if name not in _NONE)
-
-#: Rows (published, ours) of names without their last component (weight, bias, …), which stays.
-#: ``{n}`` is a number, ``{n-1}`` one less; published names may have groups as in regular
-#: expressions. Of the rows that match a name, the first is used.
-Table = tuple[tuple[str, str], ...]
-
-_NUMBER = re.compile(r"\{(\w+?)([+-]\d+)?\}")
 
 #: Depth of a ResNet by the number of blocks in its stages.
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101}
@@ -55,36 +49,6 @@ def new_model(name: str, num_classes: int, **options: Any) -> Segmenter:
     """A new model; 80 classes are assumed to be COCO's."""
     names = COCO_CLASS_NAMES if num_classes == len(COCO_CLASS_NAMES) else None
     return create_model(name, num_classes=num_classes, class_names=names, **options)
-
-
-def translate(names: Iterable[str], table: Table) -> dict[str, str]:
-    """Our name of each published tensor; those that no row matches are left out."""
-    rows = [
-        (re.compile(_NUMBER.sub(r"(?P<\1>\\d+)", theirs.replace(".", r"\."))), ours)
-        for theirs, ours in table
-    ]
-    translated = {}
-    for name in names:
-        module, dot, last = name.rpartition(".")
-        for pattern, ours in rows:
-            if match := pattern.fullmatch(module):
-                numbers = match.groupdict()
-                own = _NUMBER.sub(lambda slot: str(int(numbers[slot[1]]) + int(slot[2] or 0)), ours)  # noqa: B023
-                translated[name] = own + dot + last
-                break
-    return translated
-
-
-def grouped(names: Iterable[str]) -> str:
-    """List names in one line, those of a module together: ``a.b.{weight, bias}``."""
-    modules: dict[str, list[str]] = {}
-    for name in names:
-        module, dot, last = name.rpartition(".")
-        modules.setdefault(module + dot, []).append(last)
-    return ", ".join(
-        module + (last[0] if len(last) == 1 else f"{{{', '.join(last)}}}")
-        for module, last in modules.items()
-    )
 
 
 @dataclass(frozen=True)

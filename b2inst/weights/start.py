@@ -17,8 +17,8 @@ from b2inst.modules.blender import Blender
 from b2inst.weights.detectron2 import imagenet_resnet
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.files import model_card, read_weights
+from b2inst.weights.names import grouped
 from b2inst.weights.pickles import read_checkpoint
-from b2inst.weights.published import grouped
 
 #: Attention logit of a new basis: if the four others' are 0, softmax gives it 0.5 % of the mask,
 #: and it still has a gradient.

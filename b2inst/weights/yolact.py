@@ -9,7 +9,8 @@ from pathlib import PurePath
 from torch import Tensor
 
 from b2inst.models import Segmenter
-from b2inst.weights.published import Publisher, Table, channels, new_model, resnet_depth
+from b2inst.weights.names import Table
+from b2inst.weights.published import Publisher, channels, new_model, resnet_depth
 
 #: The published YOLACT counts the pyramid's levels from the coarsest.
 NAMES: Table = (

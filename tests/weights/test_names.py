@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from b2inst.weights.published import grouped, translate
+from b2inst.weights.names import grouped, translate
 
 
 def test_numbers_in_names() -> None:
