@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from b2inst.models.catalog import create_model as create_model
     from b2inst.models.catalog import options_of as options_of
     from b2inst.models.segmenter import Explanation as Explanation
+    from b2inst.models.segmenter import ModelError as ModelError
     from b2inst.models.segmenter import Segmenter as Segmenter
     from b2inst.models.segmenter import mask_score as mask_score
     from b2inst.models.two_stage import TwoStageSegmenter as TwoStageSegmenter

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from b2inst.models.segmenter import Explanation, ImageLike, Prediction, Segmenter, rgb_array
+from b2inst.models.segmenter import (
+    Explanation,
+    ImageLike,
+    ModelError,
+    Prediction,
+    Segmenter,
+    rgb_array,
+)
 from b2inst.modules.boundary_basis import OracleBoundary
 from b2inst.modules.interfaces import Assembler, BasisPredictor, InstanceHead
 from b2inst.modules.preprocessor import Preprocessor
@@ -78,7 +85,7 @@ class BasisSegmenter(Segmenter):
         if self.oracle is None:
             return bases
         if masks is None:
-            raise ValueError(
+            raise ModelError(
                 "this model is shown the true boundaries, which an image alone does not have; "
                 "`b2inst eval` and tables can evaluate it on annotated data"
             )
@@ -152,9 +159,9 @@ class BasisSegmenter(Segmenter):
 
 
 def with_bases(model: Segmenter) -> BasisSegmenter:
-    """The model itself, for callers that need bases; a ValueError if it composes none."""
+    """The model itself, for callers that need bases; a ModelError if it composes none."""
     if not isinstance(model, BasisSegmenter):
-        raise ValueError(
+        raise ModelError(
             f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
             "blendmask, yolact or condinst families"
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
 from b2inst.inference import Precision, autocast, chosen_precision, fast_network, forget_network
-from b2inst.models.tiles import Span, merge_tiles, spans
+from b2inst.models.tiles import OVERLAP, Span, merge_tiles, spans
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.ops.images import open_image, upright_rgb
 from b2inst.result import Result
@@ -24,6 +24,10 @@ from b2inst.structures import Bases, Detections, ImageBatch, Instances, Masks, T
 
 #: An H×W×3 uint8 RGB array, a 3×H×W uint8 RGB tensor, a PIL image, or the path of a file.
 ImageLike = np.ndarray | Tensor | Image.Image | str | os.PathLike[str]
+
+
+class ModelError(ValueError):
+    """A model was asked for what it cannot do; the message is one line with a remedy."""
 
 
 @dataclass
@@ -138,8 +142,8 @@ class Segmenter(nn.Module):
                 differ in size. A single one is taken as a list of one.
 
         Raises:
-            ValueError: An array or tensor of another shape or type; or with ``tile``, the model
-                resizes images, or the tile is too small.
+            ValueError: An array or tensor of another shape or type.
+            ModelError: With ``tile``, the model resizes images, or the tile is too small.
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
@@ -156,13 +160,15 @@ class Segmenter(nn.Module):
 
     def _segment_tiles(self, image: np.ndarray, side: int) -> Instances:
         size, divisor = image.shape[:2], self.preprocessor.size_divisor
+        if side < OVERLAP + divisor:
+            raise ModelError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
 
         def tiles() -> Iterator[tuple[Span, Span, Instances]]:
             for rows, columns in product(*(spans(length, side, divisor) for length in size)):
                 tile = image[rows.start : rows.stop, columns.start : columns.stop]
                 resized = self.preprocessor.resized(np.ascontiguousarray(tile))
                 if resized.shape[1:] != tile.shape[:2]:
-                    raise ValueError(
+                    raise ModelError(
                         "tile: this model resizes images; leave it out, or train a model with "
                         "shorter=None (yolact-tiny: keep_size=True)"
                     )

@@ -33,12 +33,9 @@ class Span(NamedTuple):
 def spans(length: int, side: int, divisor: int) -> list[Span]:
     """Tiles of up to ``side`` pixels along an axis of an image.
 
-    They start at multiples of the divisor, so that the network's cells are the same. A ValueError
-    if the side is too small.
+    They start at multiples of the divisor, so that the network's cells are the same.
     """
     step = (side - OVERLAP) // divisor * divisor
-    if step < 1:
-        raise ValueError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
     starts = [0, *range(step, length - OVERLAP, step)] if length > side else [0]
     cores = [0.0, *(start + OVERLAP / 2 for start in starts[1:]), float(length)]
     return [

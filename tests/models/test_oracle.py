@@ -6,7 +6,7 @@ import torch
 from torchvision import tv_tensors
 
 from b2inst.data.transforms import _resize_bitmaps as resize_exactly
-from b2inst.models import BasisSegmenter, create_model
+from b2inst.models import BasisSegmenter, ModelError, create_model
 
 
 def model(**options: object) -> BasisSegmenter:
@@ -82,9 +82,9 @@ def test_an_image_is_predicted_as_in_a_batch() -> None:
 
 def test_without_the_truth_it_says_what_it_lacks() -> None:
     oracle = model(oracle={"as_basis": True})
-    with pytest.raises(ValueError, match="shown the true boundaries"):
+    with pytest.raises(ModelError, match="shown the true boundaries"):
         oracle.predict([picture(0)])
-    with pytest.raises(ValueError, match="shown the true boundaries"):
+    with pytest.raises(ModelError, match="shown the true boundaries"):
         oracle.explain(picture(0))
 
 

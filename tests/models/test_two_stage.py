@@ -12,7 +12,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 
 import b2inst
-from b2inst.models import TwoStageSegmenter, create_model, with_bases
+from b2inst.models import ModelError, TwoStageSegmenter, create_model, with_bases
 from b2inst.modules.center_mask import FCOSDetector
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.structures import Targets
@@ -201,7 +201,7 @@ def test_results_of_the_public_interface(picture: Picture) -> None:
     model.detector.score_threshold = 0.0
     (result,) = model.predict([picture()])
     assert isinstance(result, b2inst.Result)
-    with pytest.raises(ValueError, match="ms-rcnn-tiny has no bases to show; choose"):
+    with pytest.raises(ModelError, match="ms-rcnn-tiny has no bases to show; choose"):
         with_bases(model)
 
 
