@@ -49,4 +49,4 @@ def test_mistakes_are_one_line(copied: Path) -> None:
         assert result.exit_code == 1
         assert result.stderr.strip().splitlines()[-1].startswith("error: ")
         assert "Traceback" not in result.output
-    assert "top_layer.bias" in _call(copied).stderr
+    assert "instance_head.coefficients.bias" in _call(copied).stderr

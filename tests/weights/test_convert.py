@@ -128,3 +128,10 @@ def test_nothing_is_replaced_unless_asked_for(
     with pytest.raises(WeightsError, match=r"is there already; .* --overwrite"):
         convert(published[0], out, publisher="adelaidet")
     assert out.read_text() == "mine"
+
+
+def test_a_checkpoint_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    source = tmp_path / "a.pth"
+    source.write_bytes(b"")
+    with pytest.raises(WeightsError, match="would replace the checkpoint"):
+        convert(source, source, publisher="adelaidet", overwrite=True)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from b2inst.data import CocoIndex, find_split, write_scenes
-from b2inst.data.segmentation import to_rle
 from b2inst.evaluation import Metrics
 from b2inst.experiments.runs.measuring import measure
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -29,7 +28,7 @@ def test_masks_ranked_by_class_are_measured_beside_their_own_ranking(
             "image_id": record.id,
             "category_id": index.category_ids[random.integers(2)],
             "bbox": [0, 0, 8, 8],
-            "segmentation": to_rle(found.segmentation, record.height, record.width),
+            "segmentation": found.rle,
             "score": float(random.random()),
             "class_score": float(random.random()),
             "iou_score": 0.5,
