@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,11 +55,10 @@ def table(
     plan = options.load(chosen, workspace)
     machine = opt.changed(plan.machine, jobs=jobs, machines=machines, slurm=opt.parse_slurm(slurm))
     load_table(name, workspace=workspace)
-    if launcher == "local" and not render:
-        _draw_scenes(plan, machine, workspace)
-    from b2inst.experiments import make_table, to_text  # import PyTorch
-    from b2inst.experiments.tables.published import comparison_text
-
+    local = launcher == "local" and not render
+    with _scenes_drawn(plan, machine, workspace) if local else nullcontext():
+        from b2inst.experiments import make_table, to_text  # import PyTorch
+        from b2inst.experiments.tables.published import comparison_text
     result = make_table(
         name,
         profile=options.profile_name,
@@ -88,16 +90,26 @@ def table(
         _run_notebook(name, result, folder, parameters, workspace)
 
 
-def _draw_scenes(plan: Profile, machine: Resources, workspace: Workspace) -> None:
-    """Write the scenes of a first table while the process that runs are forked from starts."""
+@contextmanager
+def _scenes_drawn(plan: Profile, machine: Resources, workspace: Workspace) -> Iterator[None]:
+    """Write the scenes of a first table in a process beside what is done within.
+
+    The process that runs are forked from is started, too.
+    """
     from b2inst.experiments import ScenesData
     from b2inst.experiments.runs.children import start_fork_server
     from b2inst.experiments.runs.datasets import prepare
 
     data = plan.data
-    if isinstance(data, ScenesData) and not (workspace.data / data.name).is_dir():
-        start_fork_server(machine)
-        prepare(data, workspace.data)
+    if not isinstance(data, ScenesData) or (workspace.data / data.name).is_dir():
+        yield
+        return
+    start_fork_server(machine)
+    context = multiprocessing.get_context("fork")  # nothing has threads yet
+    process = context.Process(target=prepare, args=(data, workspace.data))
+    process.start()
+    yield
+    process.join()  # if it has failed, the scenes are missing, and drawing them fails again
 
 
 @opt.with_groups
