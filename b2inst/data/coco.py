@@ -177,16 +177,21 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     Raises:
         DataError: There are fewer than two images.
     """
-    if len(index) < 2:
+    files: defaultdict[Path, list[int]] = defaultdict(list)  # one may be several images
+    for image in index.images:
+        files[image.path].append(image.id)
+    if len(files) < 2:
         raise DataError(
-            f"{index.annotation_file}: {len(index)} image cannot be split by --val-fraction; "
+            f"{index.annotation_file}: {len(files)} image cannot be split by --val-fraction; "
             "annotate more images"
         )
-    shuffled = sorted(
-        index.images, key=lambda i: hashlib.sha256(f"{i.path.name} {i.id}".encode()).digest()
+    left = shuffled = sorted(
+        files, key=lambda path: hashlib.sha256(f"{path.name} {files[path][0]}".encode()).digest()
     )
-    left = [image.id for image in shuffled]
-    classes = {i: {a.label for a in index.annotations[i] if not a.crowd} for i in left}
+    classes = {
+        path: {a.label for i in files[path] for a in index.annotations[i] if not a.crowd}
+        for path in left
+    }
     wanted = min(max(round(fraction * len(left)), 1), len(left) - 1)
     # How many images of each class, and in all (None), are still to be held out.
     missing: dict[int | None, float] = defaultdict(float)
@@ -194,17 +199,20 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
         for known in found:
             missing[known] += fraction
     missing[None] = wanted
-    held_out: set[int] = set()
+    held_out: set[Path] = set()
     while left:
-        counts = Counter(label for image_id in left for label in classes[image_id])
+        counts = Counter(label for path in left for label in classes[path])
         rarest = min(counts, key=lambda label: (counts[label], label), default=None)
-        batch = {i for i in left if rarest is None or rarest in classes[i]}
-        for image_id in left:
-            if image_id in batch and missing[rarest] >= 0.5 and len(held_out) < wanted:
-                held_out.add(image_id)
-                for label in (None, *classes[image_id]):
+        batch = {path for path in left if rarest is None or rarest in classes[path]}
+        for path in left:
+            if path in batch and missing[rarest] >= 0.5 and len(held_out) < wanted:
+                held_out.add(path)
+                for label in (None, *classes[path]):
                     missing[label] -= 1
-        left = [image_id for image_id in left if image_id not in batch]
-    rest = [image.id for image in shuffled if image.id not in held_out]
+        left = [path for path in left if path not in batch]
+    rest = [path for path in shuffled if path not in held_out]
     held_out.update(rest[: wanted - len(held_out)])  # rounding class by class may leave too few
-    return index.subset(set(classes) - held_out), index.subset(held_out)
+    parts: tuple[list[int], list[int]] = [], []
+    for path, ids in files.items():
+        parts[path in held_out].extend(ids)
+    return index.subset(parts[0]), index.subset(parts[1])

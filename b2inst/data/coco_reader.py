@@ -159,7 +159,7 @@ class CocoReader:
                 continue
             found, size = files[name]
             if (first := ids.setdefault(found, entry.id)) != entry.id:
-                note = "files that are several images, each with a part of the objects"
+                note = "files that are several images, each with objects of its own"
                 self._notes[note].append(f"{found}, ids {first} and {entry.id}")
             if found != name:
                 self._notes["images found by the last part of their file_name"].append(name)

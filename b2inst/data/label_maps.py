@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 from pycocotools import mask as coco_mask
 
 from b2inst.data.conversion import SPLITS, Conversion
@@ -90,6 +91,8 @@ def read_label_map(path: Path) -> NDArray[Any]:
         with Image.open(path) as file:
             kind, pages = f"{file.format} {file.mode}", getattr(file, "n_frames", 1)
             labels = np.asarray(file)
+            if kind == "TIFF 1" and file.getexif().get(Base.PhotometricInterpretation) == 0:
+                labels = ~labels  # tifffile says that 0 is white, and means the numbers
     except Exception as error:  # decoders raise errors of any type for broken files
         raise DataError(
             f"{path}: unreadable mask ({error}); save it as TIFF or PNG of 8 to 32 bits"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,17 @@ def test_classes_keep_their_proportion() -> None:
     for label in range(4):
         total = sum(label in found for found in labels)
         assert abs(counts[label] - 0.2 * total) <= 1.5
+
+
+def test_a_file_that_is_several_images_stays_whole() -> None:
+    """Label Studio lists an image once for each of its annotators."""
+    index = index_of([{0}, {1}] * 10)
+    images = [replace(image, path=Path(f"{image.id // 2}.png")) for image in index.images]
+    parts = hold_out(replace(index, images=images), 0.3)
+    train, val = ({image.path for image in part.images} for part in parts)
+    assert not train & val
+    assert (len(train), len(val)) == (7, 3)
+    assert sum(map(len, parts)) == 20
 
 
 def test_one_image_cannot_be_split() -> None:

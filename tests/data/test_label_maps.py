@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,20 @@ def test_regions_join_over_corners(tmp_path: Path) -> None:
 def test_one_bit_masks(tmp_path: Path) -> None:
     root = write(tmp_path / "set", {"a.png": None, "a_mask.png": PIECES.astype(bool)})
     assert len(areas(converted(root, components=True))) == 3
+
+
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_one_bit_of_a_tiff_is_a_number_and_no_colour(tmp_path: Path, white_is_zero: bool) -> None:
+    """tifffile writes boolean masks as images whose 0 is white."""
+    rows = bytes([0b00000000, 0b01100000, 0b01100000])
+    tags = {256: 8, 257: 3, 258: 1, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: 3}
+    entries = b"".join(
+        struct.pack("<HHII", *(tag, 4, 1, n)) for tag, n in (tags | {279: 3}).items()
+    )
+    head = struct.pack("<2sHI", b"II", 42, 12) + rows + b"\0" + struct.pack("<H", 9)
+    (tmp_path / "a.tif").write_bytes(head + entries + struct.pack("<I", 0))
+    labels = read_label_map(tmp_path / "a.tif")
+    assert np.argwhere(labels).tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
 
 
 def test_one_object_an_image_is_not_binary(tmp_path: Path) -> None:
