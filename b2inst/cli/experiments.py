@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +18,7 @@ from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
 
 if TYPE_CHECKING:
-    from b2inst.experiments import Profile, Resources, Run, TableResult, Workspace
+    from b2inst.experiments import Profile, Resources, Run, ScenesData, TableResult, Workspace
 
 
 @opt.with_groups
@@ -98,18 +98,27 @@ def _scenes_drawn(plan: Profile, machine: Resources, workspace: Workspace) -> It
     """
     from b2inst.experiments import ScenesData
     from b2inst.experiments.runs.children import start_fork_server
-    from b2inst.experiments.runs.datasets import prepare
 
     data = plan.data
     if not isinstance(data, ScenesData) or (workspace.data / data.name).is_dir():
         yield
         return
     start_fork_server(machine)
-    context = multiprocessing.get_context("fork")  # nothing has threads yet
-    process = context.Process(target=prepare, args=(data, workspace.data))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_draw, args=(data, workspace.data)
+    )
     process.start()
-    yield
-    process.join()  # if it has failed, the scenes are missing, and drawing them fails again
+    try:
+        yield
+    finally:
+        process.join()
+
+
+def _draw(data: ScenesData, folder: Path) -> None:
+    from b2inst.experiments.runs.datasets import prepare
+
+    with suppress(Exception, KeyboardInterrupt):  # make_table fails in the same way, and says it
+        prepare(data, folder)
 
 
 @opt.with_groups

@@ -58,7 +58,7 @@ class CocoDataset(Dataset[Sample]):
     transforms: Callable[..., Any]
     tight_boxes: bool = False
     cache: bool = False
-    _kept: dict[int, _Decoded] = field(default_factory=dict, init=False)
+    _kept: dict[int, _Decoded] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.index)

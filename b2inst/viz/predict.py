@@ -135,8 +135,9 @@ def predict_files(
         progress: Show a progress bar.
 
     Raises:
-        DataError: A file would be replaced that was not made by an earlier call, or existing
-            predictions are of another model, threshold, precision or image; nothing is written.
+        DataError: A file would be replaced that was not made by an earlier call, existing
+            predictions are of another model, threshold, precision or image, or another process
+            predicts into the folder; no file is changed.
         EvaluationError: The model predicts a NaN.
     """
     named = file_names(images, folders=folders)
