@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -40,5 +41,10 @@ def start_fork_server(machine: Resources) -> None:
     """Start the process that runs are forked from, which imports PyTorch while this one goes on."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["b2inst.experiments.runs.launch", "lightning.fabric"])
-    with environment(child_environment(threads=machine.settled().threads)):
-        forkserver.ensure_running()
+    # Ctrl-C is for this process, which stops the runs. The server would print a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with environment(child_environment(threads=machine.settled().threads)):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
