@@ -33,9 +33,12 @@ class ResizeShorterSide(v2.Transform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = v2.query_size(flat_inputs)
         choice = int(torch.randint(len(self.shorter), ())) if len(self.shorter) > 1 else 0
-        return {"size": list(resized_size(height, width, self.shorter[choice], self.longer_max))}
+        size = resized_size(height, width, self.shorter[choice], self.longer_max)
+        return {"size": list(size), "same": size == (height, width)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if params["same"]:  # as scenes are; the time of a small image is that of such calls
+            return inpt
         if isinstance(inpt, tv_tensors.Mask):
             return _resize_bitmaps(inpt, params["size"])
         return self._call_kernel(F.resize, inpt, params["size"])
