@@ -166,12 +166,15 @@ def evaluate_and_resample(
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     grouped = any(group for group, *_ in wanted.values())
-    precision, values, known = {}, {}, {} if known is None else known
+    known = {} if known is None else known
+    values: Metrics = {}
+    precision = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if grouped else {})}.items():
         needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
         kinds = [kind for kind in PREFIXES if kind in {kind for kind, _ in needed}]
         evaluators = run_evaluators(part, predictions, kinds, known=known, **options)
-        values[group] = read_metrics(evaluators)
+        if not group:
+            values = read_metrics(evaluators)
         for kind, area in needed:
             matches = match(evaluators[kind], area=ranges[area])
             precision[group, kind, area] = weighted_precision(matches, weights)
@@ -179,7 +182,7 @@ def evaluate_and_resample(
         metric: 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
         for metric, (group, kind, area, thresholds) in wanted.items()
     }
-    return values[""], resampled
+    return values, resampled
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:

@@ -55,7 +55,8 @@ def measure(
     warn_of_limit(truth, max_detections=spec.max_detections)
     known: BoundaryIoUs = {}
     ranges = area_ranges(spec.data.area_bounds)
-    options = {**_RESAMPLING, **_limits(spec), "area_ranges": ranges, "known": known}
+    options: dict[str, Any] = {"area_ranges": ranges, "known": known}
+    options |= {**_RESAMPLING, **_limits(spec)}
     metrics, resampled = evaluate_and_resample(
         detections, truth, metrics=(*RANKED, *GROUPS), **options
     )
