@@ -38,6 +38,9 @@ Metrics = dict[str, float | None]
 AreaRanges = Mapping[str, tuple[float, float]]
 COCO_AREAS: AreaRanges = {"small": (0, 1024), "medium": (1024, 9216), "large": (9216, 1e10)}
 
+#: Boundary IoUs by the ids of detection and annotation, in the order of the predictions from 1.
+BoundaryIoUs = dict[tuple[int, int], float]
+
 #: Prefix of the metric names of each kind.
 PREFIXES: dict[Kind, str] = {"segm": "", "boundary": "boundary_", "bbox": "box_"}
 
@@ -80,12 +83,21 @@ def evaluate(
     truth = load_checked(predictions, annotations)
     warn_of_limit(truth, max_detections=options.get("max_detections", 100))
     metrics: Metrics = {}
+    known: BoundaryIoUs = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if groups else {})}.items():
         kinds = [kind for kind in PREFIXES if not group or kind != "bbox"]
-        for kind, evaluator in run_evaluators(part, predictions, kinds, **options).items():
-            for name, key in _STATS.items():
-                metrics[group + PREFIXES[kind] + name] = percent(evaluator, key)
+        evaluators = run_evaluators(part, predictions, kinds, known=known, **options)
+        metrics |= {group + name: value for name, value in read_metrics(evaluators).items()}
     return metrics
+
+
+def read_metrics(evaluators: Mapping[Kind, COCOeval_faster]) -> Metrics:
+    """Return the metrics of evaluators after their run, by the names of :func:`evaluate`."""
+    return {
+        PREFIXES[kind] + name: percent(evaluator, key)
+        for kind, evaluator in evaluators.items()
+        for name, key in _STATS.items()
+    }
 
 
 def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
@@ -120,11 +132,15 @@ def run_evaluators(
     truth: COCO,
     predictions: list[Prediction],
     kinds: Collection[Kind],
+    *,
+    known: BoundaryIoUs | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> dict[Kind, COCOeval_faster]:
     """Run the evaluators of some kinds, in which images and categories are numbered from 1.
 
     Masks are ranked by ``score``, boxes by ``class_score``: mask scoring does not change them.
+    Boundary IoUs that are not ``known`` are added to it, for calls with the same masks in the same
+    order and boundaries of the same width: scores and groups do not change them.
     """
     for name in ("max_detections", "boundary_pixels"):
         given: Any = options.get(name)
@@ -169,7 +185,7 @@ def run_evaluators(
         boxes = ranked_by_class(predictions)
         found["bbox"] = run("bbox", [ids(p) | {n: p[n] for n in ("bbox", "score")} for p in boxes])
     if "boundary" in kinds:
-        overlaps = boundary_overlaps(found["segm"], pixels=options.get("boundary_pixels"))
+        overlaps = boundary_overlaps(found["segm"], options.get("boundary_pixels"), known)
         found["boundary"] = copy.copy(found["segm"])
         found["boundary"].computeIoU = lambda *pair: overlaps[pair]
         found["boundary"].run()
@@ -177,7 +193,7 @@ def run_evaluators(
 
 
 def boundary_overlaps(
-    masks: COCOeval_faster, *, pixels: int | None = None
+    masks: COCOeval_faster, pixels: int | None = None, known: BoundaryIoUs | None = None
 ) -> dict[tuple[int, int], NDArray[np.float64]]:
     """Compute the overlaps that boundary AP is based on from the evaluator of masks, after its run.
 
@@ -188,6 +204,7 @@ def boundary_overlaps(
     detections, annotations = (
         by_pair(coco.dataset["annotations"]) for coco in (masks.cocoDt, masks.cocoGt)
     )
+    known = {} if known is None else known
     overlaps = {pair: np.array(found) for pair, found in masks.ious.items()}
     for pair, overlap in overlaps.items():
         if not overlap.size:
@@ -196,12 +213,21 @@ def boundary_overlaps(
         ranked = sorted(detections[pair], key=lambda d: -d["score"])
         width = boundary_width(image["height"], image["width"], pixels=pixels)
         near = (overlap >= 0.5) & [not a["iscrowd"] for a in objects]
+        places = {
+            (ranked[row]["id"], objects[column]["id"]): (row, column)
+            for row, column in np.argwhere(near).tolist()
+        }
+        new = {key: place for key, place in places.items() if key not in known}
         found, true = (  # extracting boundaries is the most expensive step of the evaluation
-            {i: inner_boundary(code_of(records[i], image), width=width) for i in np.flatnonzero(of)}
-            for records, of in ((ranked, near.any(axis=1)), (objects, near.any(axis=0)))
+            {
+                i: inner_boundary(code_of(records[i], image), width=width)
+                for i in {place[side] for place in new.values()}
+            }
+            for side, records in enumerate((ranked, objects))
         )
-        for row, column in np.argwhere(near):
+        for key, (row, column) in new.items():
             common = len(np.intersect1d(found[row], true[column], assume_unique=True))
-            iou = common / (len(found[row]) + len(true[column]) - common)
-            overlap[row, column] = min(overlap[row, column], iou)
+            known[key] = common / (len(found[row]) + len(true[column]) - common)
+        for key, place in places.items():
+            overlap[place] = min(overlap[place], known[key])
     return overlaps

@@ -20,8 +20,11 @@ from b2inst.evaluation.average_precision import (
     AREAS,
     COCO_AREAS,
     PREFIXES,
+    BoundaryIoUs,
     EvaluationOptions,
+    Metrics,
     load_checked,
+    read_metrics,
     run_evaluators,
     warn_of_limit,
 )
@@ -136,6 +139,26 @@ def resample_ap(
     Raises:
         EvaluationError: A metric is unknown, or predictions or annotations are invalid.
     """
+    return evaluate_and_resample(
+        predictions, annotations, metrics=metrics, resamples=resamples, seed=seed, **options
+    )[1]
+
+
+def evaluate_and_resample(
+    predictions: list[Prediction],
+    annotations: Annotations,
+    *,
+    metrics: Sequence[str],
+    resamples: int,
+    seed: int,
+    known: BoundaryIoUs | None = None,
+    **options: Unpack[EvaluationOptions],
+) -> tuple[Metrics, dict[str, np.ndarray]]:
+    """Compute what ``evaluate`` and ``resample_ap`` do, with one run of the evaluators.
+
+    The former without groups, of those kinds alone that ``metrics`` are of; ``known`` is as for
+    ``run_evaluators``.
+    """
     if unknown := [metric for metric in metrics if metric not in _METRICS]:
         raise EvaluationError(f"unknown metric {unknown[0]!r}; known: {', '.join(_METRICS)}")
     wanted = {metric: _METRICS[metric] for metric in metrics}
@@ -143,17 +166,23 @@ def resample_ap(
     weights = draw_weights(len(truth.imgs), resamples=resamples, seed=seed)
     ranges = {"all": (0.0, 1e10), **(options.get("area_ranges") or COCO_AREAS)}
     grouped = any(group for group, *_ in wanted.values())
+    known = {} if known is None else known
+    values: Metrics = {}
     precision = {}
     for group, part in {"": truth, **(touching_and_isolated(truth) if grouped else {})}.items():
         needed = {(kind, area) for g, kind, area, _ in wanted.values() if g == group}
-        evaluators = run_evaluators(part, predictions, {kind for kind, _ in needed}, **options)
+        kinds = [kind for kind in PREFIXES if kind in {kind for kind, _ in needed}]
+        evaluators = run_evaluators(part, predictions, kinds, known=known, **options)
+        if not group:
+            values = read_metrics(evaluators)
         for kind, area in needed:
             matches = match(evaluators[kind], area=ranges[area])
             precision[group, kind, area] = weighted_precision(matches, weights)
-    return {
+    resampled = {
         metric: 100 * precision[group, kind, area][:, thresholds].mean(axis=1)
         for metric, (group, kind, area, thresholds) in wanted.items()
     }
+    return values, resampled
 
 
 def draw_weights(images: int, *, resamples: int, seed: int) -> np.ndarray:

@@ -80,9 +80,16 @@ def _assign(
     """
     true_positive = np.zeros((len(IOU_THRESHOLDS), len(overlap)), dtype=bool)
     ignored = np.repeat(outside[None], len(IOU_THRESHOLDS), axis=0)
+    near = overlap >= IOU_THRESHOLDS[0]
+    if (near.sum(axis=0) < 2).all() and (near.sum(axis=1) < 2).all():  # no choice: masks are apart
+        rows, columns = np.nonzero(near)
+        matched = overlap[rows, columns] >= IOU_THRESHOLDS[:, None]
+        true_positive[:, rows] = matched & ~ignore[columns]
+        ignored[:, rows] = np.where(matched, ignore[columns], ignored[:, rows])
+        return true_positive, ignored
     taken = np.zeros((len(IOU_THRESHOLDS), len(crowd)), dtype=bool)
     # Most detections have no annotation of at least the lowest IoU.
-    for i in np.flatnonzero(overlap.max(axis=1, initial=0) >= IOU_THRESHOLDS[0]):
+    for i in np.flatnonzero(near.any(axis=1)):
         free = (overlap[i] >= IOU_THRESHOLDS[:, None]) & (~taken | crowd)
         # An annotation that counts precedes an ignored one, whatever their IoUs.
         counted = free & ~ignore

@@ -16,7 +16,8 @@ from b2inst.evaluation import (
     noise_band,
     resample_ap,
 )
-from b2inst.evaluation.bootstrap import draw_weights
+from b2inst.evaluation.bootstrap import draw_weights, evaluate_and_resample
+from b2inst.evaluation.predictions import ranked_by_class
 
 from .conftest import random_pair
 
@@ -78,6 +79,23 @@ def test_equals_evaluating_copied_images(seed: int) -> None:
                 assert np.isnan(values[name][i])
             else:
                 assert values[name][i] == pytest.approx(expected[name], abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*objects of a category")
+@pytest.mark.parametrize("seed", range(3))
+def test_one_run_of_the_evaluators_gives_the_numbers_of_two_calls(seed: int) -> None:
+    truth, predictions = random_pair(seed, crowds=0.15)
+    names = ["AP", "boundary_APm", "box_AP75", "touching_boundary_AP", "isolated_AP"]
+    rules: dict[str, Any] = {"area_ranges": AREAS, "max_detections": 2}
+    drawn: dict[str, Any] = {"metrics": names, "resamples": 8, "seed": seed}
+    known: dict[tuple[int, int], float] = {}
+    for ranked in (predictions, ranked_by_class(predictions), list(predictions)):
+        once = evaluate_and_resample(ranked, truth, known=known, **drawn, **rules)
+        assert once[0] == evaluate(ranked, truth, **rules)
+        expected = resample_ap(ranked, truth, **drawn, **rules)
+        assert list(once[1]) == list(expected)
+        for name in names:
+            np.testing.assert_array_equal(once[1][name], expected[name])
 
 
 @pytest.mark.parametrize("metric", ["AP", "boundary_AP", "boundary_AP75", "boundary_APm"])

@@ -49,7 +49,6 @@ def run_all(
     machine: Resources,
     launcher: Launcher = "local",
     complete: Mapping[str, RunSpec] | None = None,
-    progress: bool = True,
 ) -> None:
     """Complete runs, by the labels that progress and errors name them by, on prepared data.
 
@@ -63,7 +62,7 @@ def run_all(
     start: Any = local_jobs
     if launcher == "slurm":
         from b2inst.experiments.runs.slurm import slurm_jobs as start
-    bar = Progress(specs, workspace, complete=complete or {}, enabled=progress)
+    bar = Progress(specs, workspace, complete=complete or {})
     jobs = {label: Job(spec, workspace, split, machine) for label, spec in specs.items()}
     ended: Ended = {}
     with bar, closing(start(jobs, machine)) as states:
@@ -84,12 +83,7 @@ class Progress(tqdm):
     """A bar over the iterations of all runs, of which each counts ten, and their evaluations."""
 
     def __init__(
-        self,
-        specs: Mapping[str, RunSpec],
-        workspace: Workspace,
-        *,
-        complete: Mapping[str, RunSpec],
-        enabled: bool = True,
+        self, specs: Mapping[str, RunSpec], workspace: Workspace, *, complete: Mapping[str, RunSpec]
     ) -> None:
         every = {**complete, **specs}
         self._runs = {label: open_run(workspace.runs, spec) for label, spec in every.items()}
@@ -100,7 +94,6 @@ class Progress(tqdm):
             total=11 * sum(self._totals.values()),
             initial=self.initial,
             desc="starting: importing PyTorch",
-            disable=not enabled,
             mininterval=0.5 if sys.stderr.isatty() else 15.0,
             miniters=0,
             smoothing=0,  # what remains is estimated from all that was done since the start

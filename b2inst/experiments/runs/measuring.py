@@ -17,12 +17,13 @@ from b2inst.evaluation import (
     evaluate,
     ranked_by_class,
     read_predictions,
-    resample_ap,
     resample_counts,
     swallowed_share,
     write_predictions,
 )
-from b2inst.evaluation.ground_truth import touching
+from b2inst.evaluation.average_precision import BoundaryIoUs, warn_of_limit
+from b2inst.evaluation.bootstrap import evaluate_and_resample
+from b2inst.evaluation.ground_truth import load_ground_truth, touching
 from b2inst.experiments.runs import code_version
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import CLASS_RANKED, GROUPS, RANKED
@@ -44,20 +45,27 @@ class Measurement(NamedTuple):
 
 def measure(
     detections: list[Prediction],
-    truth: CocoIndex,
+    index: CocoIndex,
     spec: RunSpec,
     *,
     tuning: tuple[list[Prediction], CocoIndex] | None = None,
 ) -> Measurement:
     """Measure predictions as a run's spec says; a score threshold is chosen on ``tuning``."""
-    rules = {"area_ranges": area_ranges(spec.data.area_bounds), **_limits(spec)}
-    options = {**_RESAMPLING, **rules}
-    resampled = by_class = resample_ap(detections, truth, metrics=(*RANKED, *GROUPS), **options)
+    truth = load_ground_truth(index)
+    warn_of_limit(truth, max_detections=spec.max_detections)
+    known: BoundaryIoUs = {}
+    ranges = area_ranges(spec.data.area_bounds)
+    options: dict[str, Any] = {"area_ranges": ranges, "known": known}
+    options |= {**_RESAMPLING, **_limits(spec)}
+    metrics, resampled = evaluate_and_resample(
+        detections, truth, metrics=(*RANKED, *GROUPS), **options
+    )
+    by_class = resampled
     if any("iou_score" in d or "boundary_score" in d for d in detections):
-        names = tuple(CLASS_RANKED)
-        by_class = resample_ap(ranked_by_class(detections), truth, metrics=names, **options)
+        ranked, names = ranked_by_class(detections), tuple(CLASS_RANKED)
+        _, by_class = evaluate_and_resample(ranked, truth, metrics=names, **options)
     resampled |= {name: by_class[metric] for metric, name in CLASS_RANKED.items()}
-    objects = sum(truth.class_counts().values())
+    objects = sum(index.class_counts().values())
     facts = {
         "objects": objects,
         "touching": len(touching(truth)) / max(objects, 1),
@@ -67,8 +75,8 @@ def measure(
         threshold = facts["score_threshold"] = best_threshold(*tuning)
         resampled |= resample_counts(detections, truth, threshold=threshold, **_RESAMPLING)
     values = {name: float(samples[0]) for name, samples in resampled.items()}
-    metrics: Metrics = {n: None if np.isnan(value) else value for n, value in values.items()}
-    return Measurement(evaluate(detections, truth, **rules) | metrics, resampled, facts)
+    metrics |= {n: None if np.isnan(value) else value for n, value in values.items()}
+    return Measurement(metrics, resampled, facts)
 
 
 def evaluation_settings(spec: RunSpec) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from scipy.stats import spearmanr
 
 from b2inst.evaluation import Prediction, read_predictions
 from b2inst.evaluation.average_precision import (
-    PREFIXES,
+    BoundaryIoUs,
     EvaluationOptions,
     load_checked,
-    percent,
+    read_metrics,
     run_evaluators,
 )
 from b2inst.evaluation.ground_truth import Annotations, by_pair, code_of, inner_boundary
@@ -256,11 +256,13 @@ def ap_by_ranking(
     """Compute mask and boundary AP, each by name, of the same detections under different scores."""
     truth = load_checked(predictions, annotations)
     result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
+    known: BoundaryIoUs = {}
     for name, scores in rankings.items():
         ranked = [p | {"score": s} for p, s in zip(predictions, scores.tolist(), strict=True)]
-        evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], **options)
-        for kind, evaluator in evaluators.items():
-            result[PREFIXES[kind] + "AP"][name] = percent(evaluator)
+        evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], known=known, **options)
+        values = read_metrics(evaluators)
+        for metric, by_ranking in result.items():
+            by_ranking[name] = values[metric]
     return result
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from b2inst.experiments import SplitName, Workspace
 from b2inst.experiments.runs.store import read_json, write_json
-from b2inst.experiments.specs.table_spec import Setting
+from b2inst.experiments.specs.table_spec import Contrast, Setting
 from b2inst.experiments.specs.yaml_spec import parse_spec
 
 #: Printed where there is no number: an empty size range, a cell the paper does not have.
@@ -91,13 +91,11 @@ class ResultRow(_Part):
         return self
 
 
-class ContrastResult(_Part):
-    """A question, and the difference of two rows that answers it."""
+class ContrastResult(Contrast):
+    """A question with the difference that answers it."""
 
-    asks: str
-    row: str
-    base: str
-    delta: dict[str, Difference] = {}  #: empty if one of them has not been run
+    #: Empty if one of them has not been run.
+    delta: dict[str, Difference] = Field(default_factory=dict)
 
 
 class TableResult(_Part):
@@ -117,11 +115,9 @@ class TableResult(_Part):
         return max(len(row.runs) for row in self.rows)
 
     def folder(self, workspace: Workspace) -> Path:
-        """Return where the table is written."""
         return table_folder(self.profile, self.table, self.split, workspace)
 
     def row(self, name: str) -> ResultRow:
-        """Return a row by name."""
         return next(row for row in self.rows if row.name == name)
 
     def paper_difference(self, name: str, column: str) -> float | None:
@@ -134,10 +130,8 @@ class TableResult(_Part):
         return 100 * (here / there - 1) if column == "FPS" else here - there
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
     def load(cls, path: Path) -> TableResult:
-        """Read what ``save`` wrote."""
         return parse_spec(cls, read_json(path), source=path)

@@ -102,7 +102,7 @@ def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
 
 
 def _run_all(specs: dict[str, RunSpec], workspace: Workspace, **machine: Any) -> None:
-    run_all(specs, workspace, split="test", machine=Resources(**machine), progress=False)
+    run_all(specs, workspace, split="test", machine=Resources(**machine))
 
 
 def _note(workspace: Workspace, spec: RunSpec) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _specs(spec: RunSpec, *seeds: int) -> dict[str, RunSpec]:
 
 
 def _run_all(specs: dict[str, RunSpec], workspace: Workspace) -> None:
-    run_all(specs, workspace, split="test", machine=Resources(), launcher="slurm", progress=False)
+    run_all(specs, workspace, split="test", machine=Resources(), launcher="slurm")
 
 
 def test_each_run_is_a_job_and_one_that_fails_does_not_stop_the_others(
