@@ -113,10 +113,9 @@ class PointRendHead(nn.Module):
         self, outputs: RenderedMasks, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Mean cross-entropy of coarse masks, and of points with labels between pixels' ones."""
-        labels, crops = sample_masks(outputs.coarse, samples, targets)
-        own = outputs.coarse.of_class(labels)
-        points = self._training_points(own.detach())
         coarse = outputs.coarse.logits
+        labels, crops = sample_masks(coarse, samples, targets)
+        points = self._training_points(of_class(coarse, labels).detach())
         logits = self.point_logits(outputs.features, outputs.boxes, coarse, points)
         per_image = points.split([len(s) for s in samples])
         truths = [
@@ -124,8 +123,8 @@ class PointRendHead(nn.Module):
             for s, t, at in zip(samples, targets, per_image, strict=True)
         ]
         return {
-            "loss_mask": class_mask_loss(outputs.coarse, labels, crops),
-            "loss_point": class_mask_loss(RoIOutputs(logits, logits), labels, torch.cat(truths)),
+            "loss_mask": class_mask_loss(coarse, labels, crops),
+            "loss_point": class_mask_loss(logits, labels, torch.cat(truths)),
         }
 
     @torch.no_grad()

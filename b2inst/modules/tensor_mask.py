@@ -186,17 +186,11 @@ class TensorMaskHead(nn.Module):
 
 
 def all_windows(features: Features, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """List the windows of an image: levels in order, cells row by row, then sizes.
+    """List the windows of an image: boxes S×4, and the stride of each one's level, S float32.
 
-    The cell in row y and column x is taken to be at pixel (stride·x, stride·y), not at the centre
-    of the pixels that it covers.
-
-    Args:
-        features: Of which only strides and shapes are read.
-        sizes: Sides of the windows of a cell, in cells of its level; ascending.
-
-    Returns:
-        Boxes S×4, and the stride of each window's level, S float32.
+    Levels are in order, cells row by row, then sizes, in cells of the level, ascending. The cell in
+    row y and column x is taken to be at pixel (stride·x, stride·y), not at the centre of the pixels
+    that it covers.
     """
     boxes, of_level = [], []
     for stride, maps in features.items():
@@ -208,19 +202,12 @@ def all_windows(features: Features, sizes: Sequence[int]) -> tuple[Tensor, Tenso
 
 
 def assign(boxes: Tensor, windows: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the windows that are positive for exactly one object (TensorMask, label assignment).
+    """Find which of ``all_windows`` are positive for exactly one of the objects with N×4 boxes.
 
     A window is positive for an object if it contains its box, their centres are at most a stride
-    apart, and its side is at most twice the longer side of the box. Here, sides of windows count as
-    a stride less, and the smallest windows are small enough for any object.
-
-    Args:
-        boxes: N×4.
-        windows: S×4, of ``all_windows``.
-        strides: S, of ``all_windows``.
-
-    Returns:
-        Index of each positive window and of its object, P int64 each.
+    apart, and its side is at most twice the longer side of the box (TensorMask, label assignment).
+    Here, sides of windows count as a stride less, and the smallest windows are small enough for any
+    object. Returns the index of each such window and of its object, P int64 each.
     """
     centres = (windows[:, :2] + windows[:, 2:]) / 2
     sides = windows[:, 2] - windows[:, 0] - strides
