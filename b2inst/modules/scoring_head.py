@@ -55,7 +55,7 @@ class ScoringHead(nn.Module):
             nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
         self.convs = conv_tower((pooled_channels or in_channels) + 2, [channels] * 4)
-        self.convs[-3].stride = (2, 2)  # of the last convolution
+        self.convs[-3].stride = (2, 2)  # type: ignore[assignment]  # of the last convolution
         initialise(self.convs, kaiming)  # before the branches: the same whichever they are
         inputs = channels * ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict()
