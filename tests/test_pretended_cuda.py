@@ -270,7 +270,6 @@ PARTS = {
     "modules/layers.py": "blendmask",
     "modules/preprocessor.py": "blendmask",
     "modules/center_mask.py": "centermask",
-    "modules/fcis.py": "fcispp",
     "modules/mask_voting.py": "mnc",
     "modules/masklab.py": "masklab",
     "modules/point_rend.py": "pointrend",

@@ -33,7 +33,7 @@ def _normalised_mlp(inputs: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
 
 
-#: Arguments of the parts, as published; none of those that are left out.
+#: Arguments of the parts, as published; parts that are not listed have their defaults.
 FULL: dict[str, Any] = defaultdict(
     dict,
     proposals={"anchor_sizes": (32, 64, 128, 256, 512)},
