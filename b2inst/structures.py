@@ -10,7 +10,7 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels, x2 and y2 exclusive.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -122,35 +122,31 @@ class Bases(_Movable):
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-class Masks(Protocol):
+@dataclass
+class Masks(_PerInstance):
     """Soft masks of N instances, as an assembler predicts them."""
 
     probabilities: Tensor  #: N×…, in [0, 1]
     boxes: Tensor  #: N×4, in network-input pixels
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Tensor | slice) -> Self: ...
-
     def at(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Read each mask at its own pixels: N×h rows and N×w columns to N×h×w bool."""
+        raise NotImplementedError
 
     def resized(self, size: int) -> Tensor:
         """Resample the masks inside their boxes: N×size×size probabilities."""
+        raise NotImplementedError
 
     def paste(self, boxes: Tensor, size: tuple[int, int], frame: tuple[int, int]) -> Tensor:
         """Paste the masks into an image of a (height, width), ``frame`` in the network's input.
 
         Boxes are N×4 in pixels of the image; returns N×H×W bool.
         """
+        raise NotImplementedError
 
 
-@dataclass
-class RoIMasks(_PerInstance):
-    """Masks inside boxes; a pixel belongs to a mask if its probability is >= 0.5. See ``Masks``."""
-
-    probabilities: Tensor  #: N×R×R in [0, 1], over the boxes
-    boxes: Tensor  #: N×4
+class RoIMasks(Masks):
+    """Masks N×R×R over their boxes; a pixel belongs to a mask if its probability is >= 0.5."""
 
     def resized(self, size: int) -> Tensor:
         return F.adaptive_avg_pool2d(self.probabilities, size)  # exact for divisors of R
@@ -183,14 +179,12 @@ class WindowMasks:
 
 
 @dataclass
-class FrameMasks(_PerInstance):
-    """Masks on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
+class FrameMasks(Masks):
+    """Masks N×h×w on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
 
-    Linear between cells, and constant beyond the grid. See ``Masks``.
+    Linear between cells, and constant beyond the grid. They may extend beyond their boxes.
     """
 
-    probabilities: Tensor  #: N×h×w in [0, 1]
-    boxes: Tensor  #: N×4; masks may extend beyond them
     stride: float  #: input pixels per cell
     origin: float  #: x and y of the first cell's centre, in input pixels
 

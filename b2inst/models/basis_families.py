@@ -15,7 +15,6 @@ from b2inst.modules.basis_heads import BasisHead, MaskBranch, PrototypeHead
 from b2inst.modules.blender import Blender
 from b2inst.modules.dynamic_mask_head import DynamicMaskHead, at_random, best_of_objects
 from b2inst.modules.fcos_head import CondInstHead, FCOSHead
-from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.linear_assembler import LinearAssembler
 from b2inst.modules.preprocessor import Preprocessor, SquarePreprocessor
 from b2inst.modules.prior_box_head import PriorBoxHead
@@ -66,10 +65,9 @@ class FCOSFamily(ResizingFamily, BasisFamily):
         )
 
     def _instance_head(self, *, strides: Sequence[int], **arguments: int) -> FCOSHead:
-        strides = tuple(self.head_strides or strides)
         return self._head(
-            strides=strides,
-            sizes_of_interest=sizes_of_interest(strides, 8 if self.full else 4),
+            strides=self.head_strides or strides,
+            object_size=8 if self.full else 4,
             num_convs=self.tower_convs,
             num_shared_convs=self.shared_convs,
             **arguments,

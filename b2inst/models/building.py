@@ -13,9 +13,8 @@ import torch
 
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Segmenter
-from b2inst.modules.backbones import MobileNetFPN, TinyFPN
+from b2inst.modules.backbones import MobileNetFPN, TinyFPN, load_imagenet
 from b2inst.modules.boundary_basis import OracleBoundary, add_boundary
-from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.interfaces import BasisPredictor
 from b2inst.modules.preprocessor import Preprocessor
 from b2inst.modules.refinement import BoundaryDiffusion, ConvRefinement, InTurn

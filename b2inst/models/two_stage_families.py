@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,6 @@ from b2inst.modules.backbones import RCNNFPN, ResNetFPN, TensorMaskFPN
 from b2inst.modules.center_mask import CenterMaskIoUHead, FCOSDetector, SpatialAttentionMaskHead
 from b2inst.modules.faster_rcnn import FasterRCNN
 from b2inst.modules.fcis import FCISDetector
-from b2inst.modules.fcos_targets import sizes_of_interest
 from b2inst.modules.layers import RoIPooler, mlp
 from b2inst.modules.mask_heads import BoundaryPreservingHead, MaskIoUHead, RoIMaskHead
 from b2inst.modules.mask_voting import VotingDetector
@@ -33,19 +33,14 @@ def _normalised_mlp(inputs: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *mlp(inputs, hidden, norm=nn.LayerNorm))
 
 
-#: Arguments of the parts, as published.
-FULL: dict[str, Any] = {
-    "pooler": {},
-    "proposals": {"anchor_sizes": (32, 64, 128, 256, 512)},
-    "boxes": {"box_head": TwoMLPHead, "hidden": 1024},
-    "mask_head": {},
-    "scoring_head": {},
-    "window_detector": {},
-    "window_masks": {},
-    "voting": {"train_proposals": (2000, 300), "test_proposals": (1000, 300), "samples": 128},
-    "fcis": {"stride": 16},
-    "mnc": {},
-}
+#: Arguments of the parts, as published; parts that are not listed have their defaults.
+FULL: dict[str, Any] = defaultdict(
+    dict,
+    proposals={"anchor_sizes": (32, 64, 128, 256, 512)},
+    boxes={"box_head": TwoMLPHead, "hidden": 1024},
+    voting={"train_proposals": (2000, 300), "test_proposals": (1000, 300), "samples": 128},
+    fcis={"stride": 16},
+)
 _NORM: dict[str, Any] = {"norm": partial(nn.GroupNorm, 8)}
 #: Of a narrow model that learns from scratch on a CPU, with small anchors, fewer proposals and
 #: samples, one point in a bin when pooling, and normalised heads, which tolerate a large learning
@@ -177,12 +172,11 @@ class CenterMask(TwoStageFamily):
     def _parts(self, strides: Sequence[int]) -> dict[str, Callable[..., nn.Module]]:
         sizes = self._sizes
         pooler = RoIPooler(strides=strides[:3], size=14, samples=0 if self.full else 1)
-        levels = tuple(self.head_strides or (strides if self.full else (8, 16, 32)))
         return {
             "detector": partial(
                 FCOSDetector,
-                strides=levels,
-                sizes_of_interest=sizes_of_interest(levels, 8 if self.full else 4),
+                strides=self.head_strides or (strides if self.full else (8, 16, 32)),
+                object_size=8 if self.full else 4,
                 num_convs=4 if self.full else 2,
                 samples=128 if self.full else 12,  # as many as the narrow Faster R-CNN's
             ),

@@ -1,22 +1,23 @@
-"""Backbones: images to a pyramid of features."""
+"""Backbones, images to a pyramid of features, and their ImageNet weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet, get_model
+from torchvision.models import ResNet, get_model, get_model_weights
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
-from b2inst.modules.imagenet import load_imagenet
 from b2inst.modules.layers import initialise
 from b2inst.structures import Features
 
@@ -252,3 +253,40 @@ class YolactFPN(nn.Module):
         for conv in self.top:
             levels.append(conv(levels[-1]))
         return dict(zip(self.strides, levels, strict=True))
+
+
+class BackboneWeightsError(ValueError):
+    """Backbone weights that cannot be had; the message says what to do instead."""
+
+
+def load_imagenet(body: nn.Module, name: str, source: str) -> None:
+    """Fill a backbone with torchvision's ImageNet weights (``IMAGENET1K_V1``).
+
+    They are downloaded to ``$TORCH_HOME/hub/checkpoints``, unless the file is there.
+
+    Args:
+        body: A torchvision model, or the stages of a ResNet.
+        name: torchvision's name of the model: "resnet18", … "resnet101", "mobilenet_v2".
+        source: "imagenet".
+
+    Raises:
+        BackboneWeightsError: An unknown source, or weights that cannot be fetched or do not fit.
+    """
+    if source != "imagenet":
+        raise BackboneWeightsError(f"backbone_weights {source!r}: choose 'imagenet' or None")
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    remedy = (
+        f"save {weights.url} as {file}, or train from scratch with --option backbone_weights=null "
+        "(in Python: backbone_weights=None)"
+    )
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        problem = f"{file} cannot be read" if file.exists() else f"could not be fetched ({error})"
+        raise BackboneWeightsError(f"ImageNet weights of {name}: {problem}; {remedy}") from error
+    try:
+        # The stages of a ResNet have no classifier.
+        body.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    except (RuntimeError, AttributeError) as error:
+        raise BackboneWeightsError(f"{file}: not the weights of {name}; {remedy}") from error

@@ -67,11 +67,7 @@ def _resize(x: Tensor, height: int, width: int) -> Tensor:
 
 
 class MaskBranch(BasisHead):
-    """CondInst's: no upsampling, and levels are aligned at their corners (CondInst §3.2).
-
-    Args:
-        options: Arguments of ``BasisHead`` except ``upsampling`` and ``last_conv``.
-    """
+    """CondInst's: no upsampling, and levels are aligned at their corners (CondInst §3.2)."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(upsampling=1, last_conv=False, **options)

@@ -67,8 +67,8 @@ class BoundaryLoss(nn.Module):
             "dice": dice_loss(probabilities, truth).mean(),
             "crisp": crisp_boundary_loss(probabilities, truth).mean(),
         }
-        weights = {name: weight for name, weight in self.weights.items() if weight}
-        return {f"loss_boundary_{n}": share * (weights[n] * losses[n]) for n in weights}
+        used = ((name, weight) for name, weight in self.weights.items() if weight)
+        return {f"loss_boundary_{name}": share * (weight * losses[name]) for name, weight in used}
 
 
 def _truth(logits: Tensor, stride: float, masks: Sequence[Tensor], two_sided: bool) -> Tensor:

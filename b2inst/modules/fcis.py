@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
+from torchvision.ops._utils import convert_boxes_to_roi_format
 
 from b2inst.modules.layers import NormLayer, initialise
 from b2inst.modules.mask_voting import RegionOutputs, VotingDetector, mean_losses
@@ -56,8 +57,7 @@ class FCISDetector(VotingDetector):
 
     def regions(self, maps: Tensor, boxes: list[Tensor]) -> RegionOutputs:
         """Outputs for N regions: the larger of a cell's scores is for the class (FCIS §2.2)."""
-        image = torch.cat([own.new_full((len(own), 1), i) for i, own in enumerate(boxes)])
-        rois = torch.cat([image, torch.cat(boxes)], dim=1)
+        rois = convert_boxes_to_roi_format(boxes)
         cells = assemble_regions(maps, rois, self.mask_size, 1 / self.stride, self.parts)
         inside, outside = cells[:, :-4].chunk(2, dim=1)
         return RegionOutputs(

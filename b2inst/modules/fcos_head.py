@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from b2inst.losses import focal_loss, ltrb_giou_loss
-from b2inst.modules.fcos_targets import assign, box_centres, locations, mask_centroids
-from b2inst.modules.fcos_targets import sizes_of_interest as default_sizes
+from b2inst.modules.fcos_targets import assign, box_centres, locations, mask_centroids, size_ranges
 from b2inst.modules.interfaces import InstanceHead
-from b2inst.modules.layers import PositionConv, by_position, conv_layers, initialise
+from b2inst.modules.layers import PositionConv, by_position, conv_tower, initialise
 from b2inst.ops.distributed import even_share
 from b2inst.structures import Detections, Features, Positives, Targets
 
@@ -39,7 +38,7 @@ class FCOSHead(InstanceHead):
 
     Args:
         num_coefficients: D per position; 0 leaves them out.
-        sizes_of_interest: Per level, range of the largest box distance in pixels.
+        object_size: Largest box distance that a level is for, in its strides.
         num_convs, num_shared_convs: 3×3 convolutions in each of the two towers, and before both.
     """
 
@@ -57,17 +56,17 @@ class FCOSHead(InstanceHead):
         num_classes: int,
         num_coefficients: int,
         strides: Sequence[int] = (8, 16, 32, 64, 128),
-        sizes_of_interest: Sequence[tuple[float, float]] | None = None,
+        object_size: int = 8,
         num_convs: int = 4,
         num_shared_convs: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.strides = tuple(strides)
-        self.sizes_of_interest = tuple(sizes_of_interest or default_sizes(strides))
-        self.shared_tower = _tower(in_channels, num_shared_convs)
-        self.class_tower = _tower(in_channels, num_convs)
-        self.box_tower = _tower(in_channels, num_convs)
+        self.sizes_of_interest = size_ranges(strides, object_size)
+        self.shared_tower = conv_tower(in_channels, [in_channels] * num_shared_convs)
+        self.class_tower = conv_tower(in_channels, [in_channels] * num_convs)
+        self.box_tower = conv_tower(in_channels, [in_channels] * num_convs)
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
         self.distances = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
@@ -187,10 +186,6 @@ class FCOSHead(InstanceHead):
             locations((tower.shape[2], tower.shape[3]), stride, tower.device)
             for stride, tower in zip(self.strides, outputs.towers, strict=True)
         ]
-
-
-def _tower(channels: int, num_convs: int) -> nn.Module:
-    return nn.Sequential(*conv_layers(*[channels] * (num_convs + 1)))
 
 
 class LevelScale(nn.Module):

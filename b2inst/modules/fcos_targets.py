@@ -47,10 +47,8 @@ def mask_centroids(targets: Targets) -> Tensor:
     return torch.stack(moments, dim=1) / counts[0].sum(1, keepdim=True).clamp(min=1)
 
 
-def sizes_of_interest(
-    strides: Sequence[int], object_size: int = 8
-) -> tuple[tuple[float, float], ...]:
-    """Ranges of the largest box distance in pixels, per level; up to ``object_size`` strides."""
+def size_ranges(strides: Sequence[int], object_size: int) -> tuple[tuple[float, float], ...]:
+    """Sizes of interest of levels in pixels, up to ``object_size`` strides; of the last, any."""
     bounds = [float(object_size * stride) for stride in strides[:-1]]
     return tuple(zip((-1.0, *bounds), (*bounds, 1e8), strict=True))
 
@@ -65,20 +63,12 @@ def assign(
     radius: float,
     centres: Callable[[Targets], Tensor] = box_centres,
 ) -> FCOSTargets:
-    """FCOS assignment with centre sampling.
+    """FCOS assignment of the points of each level, hw×2, with centre sampling.
 
     A position is positive for a box if it lies strictly inside the box and inside the square of
     ``radius`` strides around the object's centre, and the largest of its four distances is in the
-    level's size of interest. Of several boxes the smallest wins, of equal ones the first.
-
-    Args:
-        points: Per level hw×2.
-        strides: Of the levels.
-        sizes_of_interest: Smallest and largest distance of each level, both included.
-        targets: Of each image.
-        num_classes: C.
-        radius: In strides.
-        centres: Gives the centre of each object of an image, N×2.
+    level's size of interest, ends included. Of several boxes the smallest wins, of equal ones the
+    first. ``centres`` gives the centres of an image's objects, N×2.
     """
     xy = torch.cat(list(points))
     counts = torch.tensor([len(p) for p in points], device=xy.device)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
+from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
 from b2inst.ops.roi_align import roi_align
@@ -42,18 +43,13 @@ def conv_block(channels_in: int, channels_out: int) -> nn.Module:
     return block
 
 
-def conv_layers(*widths: int, last_stride: int = 1) -> list[nn.Module]:
-    """3×3 convolutions from each width to the next, each with group norm and ReLU."""
+def conv_tower(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """3×3 convolutions to each width, each with group norm and ReLU."""
     layers: list[nn.Module] = []
-    for i, (wide_in, wide_out) in enumerate(pairwise(widths), start=2):
-        layers += Conv2dNormActivation(
-            wide_in,
-            wide_out,
-            stride=last_stride if i == len(widths) else 1,
-            norm_layer=partial(nn.GroupNorm, min(32, wide_out // 4)),
-            bias=True,
-        )
-    return layers
+    for wide_in, wide_out in pairwise([in_channels, *widths]):
+        norm = partial(nn.GroupNorm, min(32, wide_out // 4))
+        layers += Conv2dNormActivation(wide_in, wide_out, norm_layer=norm, bias=True)
+    return nn.Sequential(*layers)
 
 
 def mlp(
@@ -121,8 +117,7 @@ class RoIPooler(nn.Module):
 
         ``levels`` is which of the levels each is pooled from, N int64 (default: by its size).
         """
-        image = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
-        rois = torch.cat([image, torch.cat(boxes)], dim=1)
+        rois = convert_boxes_to_roi_format(boxes)
         levels = self.level(boxes) if levels is None else levels
         order = levels.argsort(stable=True)
         rows = order.split(levels.bincount(minlength=len(self.strides)).tolist())

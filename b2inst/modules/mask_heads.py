@@ -54,14 +54,15 @@ class RoIMaskHead(nn.Module):
         self, outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Cross-entropy of the masks of the samples' classes."""
-        return {"loss_mask": class_mask_loss(outputs, *sample_masks(outputs, samples, targets))}
+        labels, truths = sample_masks(outputs.logits, samples, targets)
+        return {"loss_mask": class_mask_loss(outputs.logits, labels, truths)}
 
 
 def sample_masks(
-    outputs: RoIOutputs, samples: list[RoISamples], targets: list[Targets]
+    logits: Tensor, samples: list[RoISamples], targets: list[Targets]
 ) -> tuple[Tensor, Tensor]:
-    """Labels of N samples, and their true masks at the size of the outputs, N×R×R, 0 or 1."""
-    size = outputs.logits.shape[-1]
+    """Labels of N samples, and their true masks at the size of the logits, N×R×R, 0 or 1."""
+    size = logits.shape[-1]
     masks = [
         crop_masks(t.masks, s.boxes, size, index=s.target_index)
         for t, s in zip(targets, samples, strict=True)
@@ -69,12 +70,12 @@ def sample_masks(
     return torch.cat([s.labels for s in samples]), torch.cat(masks)
 
 
-def class_mask_loss(outputs: RoIOutputs, labels: Tensor, truths: Tensor) -> Tensor:
+def class_mask_loss(logits: Tensor, labels: Tensor, truths: Tensor) -> Tensor:
     """Mean cross-entropy over all cells of the masks of N labels; 0 without any."""
     weight = mean_weight(labels.new_tensor(len(labels)))
     if not len(labels):
-        return outputs.logits.float().sum()  # 0, with a gradient for every parameter
-    return weight * mask_bce(outputs.of_class(labels), truths).mean()
+        return logits.float().sum()  # 0, with a gradient for every parameter
+    return weight * mask_bce(of_class(logits, labels), truths).mean()
 
 
 class BoundaryPreservingHead(nn.Module):
@@ -127,9 +128,9 @@ class BoundaryPreservingHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Cross-entropy of the masks; cross-entropy and Dice of boundaries, box edges included."""
         assert outputs.boundary_logits is not None
-        labels, truths = sample_masks(outputs, samples, targets)
+        labels, truths = sample_masks(outputs.logits, samples, targets)
         return {
-            "loss_mask": class_mask_loss(outputs, labels, truths),
+            "loss_mask": class_mask_loss(outputs.logits, labels, truths),
             "loss_boundary": boundary_loss(outputs.boundary_logits, labels, truths),
         }
 
@@ -189,7 +190,7 @@ class MaskIoUHead(nn.Module):
 
         The gradient flows on into mask head and features, as published.
         """
-        labels, truths = sample_masks(outputs, samples, targets)
+        labels, truths = sample_masks(outputs.logits, samples, targets)
         pairs = zip(targets, samples, strict=True)
         inside = [share_inside(t.masks, s.boxes, s.target_index) for t, s in pairs]
         logits = outputs.of_class(labels)

@@ -14,7 +14,7 @@ from b2inst.modules.layers import NormLayer, RoIPooler
 from b2inst.modules.mask_heads import class_mask_loss, sample_masks
 from b2inst.modules.semantic_heads import padded, smallest_mask
 from b2inst.ops.distributed import even_share
-from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
+from b2inst.structures import Features, RoISamples, Targets, of_class
 
 
 @dataclass
@@ -89,8 +89,7 @@ class MaskLabHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Cross-entropy of the masks, coarse and refined, of the classes and of the directions."""
         labels = torch.cat([own.labels for own in samples])
-        both = self.masks(outputs, labels)
-        coarse, refined = (RoIOutputs(outputs.pooled, logits) for logits in both)
+        coarse, refined = self.masks(outputs, labels)
         any_class = torch.zeros_like(labels)
         _, truths = sample_masks(refined, samples, targets)
         own = zip(*map(self._pixel_targets, targets), strict=True)

@@ -12,14 +12,6 @@ from torchvision.ops import Conv2dNormActivation
 
 from b2inst.modules.layers import NormLayer, RoIPooler, initialise, mlp
 from b2inst.modules.mask_heads import KAIMING, class_mask_loss, sample_masks
-from b2inst.ops.points import (
-    least_certain,
-    map_points,
-    place_points,
-    points_of_cells,
-    sample_mask_points,
-    uniform_points,
-)
 from b2inst.structures import Features, RoIOutputs, RoISamples, Targets, of_class
 
 
@@ -121,10 +113,9 @@ class PointRendHead(nn.Module):
         self, outputs: RenderedMasks, samples: list[RoISamples], targets: list[Targets]
     ) -> dict[str, Tensor]:
         """Mean cross-entropy of coarse masks, and of points with labels between pixels' ones."""
-        labels, crops = sample_masks(outputs.coarse, samples, targets)
-        own = outputs.coarse.of_class(labels)
-        points = self._training_points(own.detach())
         coarse = outputs.coarse.logits
+        labels, crops = sample_masks(coarse, samples, targets)
+        points = self._training_points(of_class(coarse, labels).detach())
         logits = self.point_logits(outputs.features, outputs.boxes, coarse, points)
         per_image = points.split([len(s) for s in samples])
         truths = [
@@ -132,8 +123,8 @@ class PointRendHead(nn.Module):
             for s, t, at in zip(samples, targets, per_image, strict=True)
         ]
         return {
-            "loss_mask": class_mask_loss(outputs.coarse, labels, crops),
-            "loss_point": class_mask_loss(RoIOutputs(logits, logits), labels, torch.cat(truths)),
+            "loss_mask": class_mask_loss(coarse, labels, crops),
+            "loss_point": class_mask_loss(logits, labels, torch.cat(truths)),
         }
 
     @torch.no_grad()
@@ -173,3 +164,44 @@ class PointHead(nn.Module):
         for layer in self.layers:
             x = F.relu(layer(torch.cat([x, coarse], dim=2)))
         return self.predictor(torch.cat([x, coarse], dim=2))
+
+
+def uniform_points(boxes: int, points: int, device: torch.device) -> Tensor:
+    """Random points, N×P×2, x and y in [0, 1)."""
+    return torch.rand(boxes, points, 2, device=device)
+
+
+def points_of_cells(cells: Tensor, size: int) -> Tensor:
+    """Centres of the cells of a size×size grid, numbered row by row: …×2, x and y in [0, 1]."""
+    return (torch.stack([cells % size, cells // size], dim=-1) + 0.5) / size
+
+
+def place_points(points: Tensor, boxes: Tensor) -> Tensor:
+    """Pixels x y of points N×P×2 that are given as fractions of N boxes: N×P×2."""
+    return boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
+
+
+def least_certain(logits: Tensor, count: int) -> Tensor:
+    """Indices N×count of the logits (N×M) nearest to 0, these first."""
+    return logits.abs().topk(count, largest=False).indices
+
+
+def map_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Interpolate maps (N×C×h×w), zero outside, at points (N×P×2, fractions of the map): N×P×C."""
+    grid = (2 * points - 1)[:, None]
+    return F.grid_sample(maps.float(), grid, align_corners=False)[:, :, 0].mT
+
+
+def sample_mask_points(masks: Tensor, index: Tensor, points: Tensor) -> Tensor:
+    """Interpolate masks (M×H×W), zero outside, at points N×P×2 in pixels of mask ``index`` (N)."""
+    height, width = masks.shape[1:]
+    x, y = (points - 0.5).unbind(-1)
+    left, top = x.floor(), y.floor()
+    found = torch.zeros_like(x)
+    for column in (left, left + 1):
+        for row in (top, top + 1):
+            weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            at = row.clamp(0, height - 1).long(), column.clamp(0, width - 1).long()
+            found += torch.where(inside, weight * masks[index[:, None], *at], 0)
+    return found

@@ -18,9 +18,6 @@ from b2inst.ops.distributed import even_share
 from b2inst.ops.fast_nms import fast_nms
 from b2inst.structures import Detections, Features, Positives, Targets, of_class
 
-#: Of the squares at a cell: square roots of the aspect ratios 1, 1/2 and 2 that were meant.
-FACTORS = (1.0, 0.5**0.5, 2.0**0.5)
-
 
 @dataclass
 class PriorOutputs:
@@ -47,7 +44,8 @@ class PriorBoxHead(InstanceHead):
     """
 
     outputs = PriorOutputs
-    factors = FACTORS
+    #: Of the squares at a cell: square roots of the aspect ratios 1, 1/2 and 2 that were meant.
+    factors = (1.0, 0.5**0.5, 2.0**0.5)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from b2inst.modules.layers import RoIPooler, conv_layers, initialise, mlp
+from b2inst.modules.layers import RoIPooler, conv_tower, initialise, mlp
 from b2inst.ops.boundary import laplacian_boundary
 from b2inst.ops.distributed import even_share
 from b2inst.ops.quality import mask_quality
@@ -54,8 +54,8 @@ class ScoringHead(nn.Module):
             self.project = nn.Conv2d(in_channels, pooled_channels, 1, bias=False)
             nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         kaiming = partial(nn.init.kaiming_normal_, nonlinearity="relu")
-        widths = [(pooled_channels or in_channels) + 2, *[channels] * 4]
-        self.convs = nn.Sequential(*conv_layers(*widths, last_stride=2))
+        self.convs = conv_tower((pooled_channels or in_channels) + 2, [channels] * 4)
+        self.convs[-3].stride = (2, 2)  # type: ignore[assignment]  # of the last convolution
         initialise(self.convs, kaiming)  # before the branches: the same whichever they are
         inputs = channels * ((roi_size + 1) // 2) ** 2
         self.branches = nn.ModuleDict()

@@ -17,7 +17,6 @@ from torchvision.ops import batched_nms
 
 from b2inst.losses import focal_loss_star
 from b2inst.modules.layers import NormLayer, by_position, initialise
-from b2inst.modules.windows import all_windows, assign
 from b2inst.ops.align2nat import natural_masks
 from b2inst.ops.distributed import even_share
 from b2inst.ops.masks import crop_masks
@@ -184,3 +183,42 @@ class TensorMaskHead(nn.Module):
             total = total + loss / size**2
         count = even_share(total.new_tensor(sum(map(len, samples))))
         return {"loss_mask": 2 * total / count}
+
+
+def all_windows(features: Features, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """List the windows of an image: boxes S×4, and the stride of each one's level, S float32.
+
+    Levels are in order, cells row by row, then sizes, in cells of the level, ascending. The cell in
+    row y and column x is taken to be at pixel (stride·x, stride·y), not at the centre of the pixels
+    that it covers.
+    """
+    boxes, of_level = [], []
+    for stride, maps in features.items():
+        cells = [torch.arange(float(count)) for count in maps.shape[2:]]
+        y, x, half = (torch.cartesian_prod(*cells, torch.tensor(sizes) / 2) * stride).unbind(1)
+        boxes.append(torch.stack([x - half, y - half, x + half, y + half], dim=1))
+        of_level.append(torch.full_like(x, stride))
+    return torch.cat(boxes).to(maps.device), torch.cat(of_level).to(maps.device)
+
+
+def assign(boxes: Tensor, windows: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
+    """Find which of ``all_windows`` are positive for exactly one of the objects with N×4 boxes.
+
+    A window is positive for an object if it contains its box, their centres are at most a stride
+    apart, and its side is at most twice the longer side of the box (TensorMask, label assignment).
+    Here, sides of windows count as a stride less, and the smallest windows are small enough for any
+    object. Returns the index of each such window and of its object, P int64 each.
+    """
+    centres = (windows[:, :2] + windows[:, 2:]) / 2
+    sides = windows[:, 2] - windows[:, 0] - strides
+    objects = torch.zeros_like(sides, dtype=torch.int64)
+    found = torch.zeros_like(objects)
+    for i, box in enumerate(boxes):  # all pairs at once would take much memory
+        inside = (windows[:, :2] <= box[:2]) & (windows[:, 2:] >= box[2:])
+        near = (centres - (box[:2] + box[2:]) / 2).square().sum(1) <= strides.square()
+        fits = sides <= (2 * (box[2:] - box[:2]).amax()).clamp(min=sides[0])
+        positive = inside.all(1) & near & fits
+        objects += i * positive
+        found += positive
+    chosen = (found == 1).nonzero()[:, 0]
+    return chosen, objects[chosen]

@@ -56,12 +56,8 @@ def paste_masks(
 
 def mask_window(mask: NDArray[np.bool_]) -> Window:
     """Bounding box (top, left, bottom, right) of an H×W mask; zeros if it is empty."""
-    columns = np.flatnonzero(mask.any(0))
-    if not len(columns):
-        return 0, 0, 0, 0
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    rows = np.flatnonzero(mask[:, left:right].any(1))
-    return int(rows[0]), left, int(rows[-1]) + 1, right
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return top, left, top + height, left + width
 
 
 def covered(mask: Tensor) -> tuple[int, int, Tensor]:

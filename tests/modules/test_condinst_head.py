@@ -18,7 +18,7 @@ def make_head() -> CondInstHead:
         num_classes=3,
         num_coefficients=5,
         strides=(8, 16),
-        sizes_of_interest=((-1, 24), (24, 1e8)),
+        object_size=3,
         num_convs=1,
     )
 
@@ -44,7 +44,6 @@ def test_a_single_level_has_a_size_in_strides() -> None:
         num_classes=3,
         num_coefficients=5,
         strides=(8,),
-        sizes_of_interest=((-1, 1e8),),
         num_convs=1,
     )
     outputs = head({8: features()[8]})

@@ -24,7 +24,7 @@ def make_head(num_shared_convs: int = 0, **attributes: object) -> FCOSHead:
         num_classes=3,
         num_coefficients=5,
         strides=STRIDES,
-        sizes_of_interest=((-1, 24), (24, 1e8)),
+        object_size=3,
         num_convs=1,
         num_shared_convs=num_shared_convs,
     )

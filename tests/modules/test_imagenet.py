@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torchvision.models import ResNet18_Weights, mobilenet_v2, resnet18
 
-from b2inst.modules.backbones import ResNetFPN
-from b2inst.modules.imagenet import BackboneWeightsError, load_imagenet
+from b2inst.modules.backbones import BackboneWeightsError, ResNetFPN, load_imagenet
 
 
 @pytest.mark.parametrize("frozen", [True, False])

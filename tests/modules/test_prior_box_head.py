@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from b2inst.modules.prior_box_head import FACTORS, PriorBoxHead, PriorOutputs
+from b2inst.modules.prior_box_head import PriorBoxHead, PriorOutputs
 from b2inst.modules.prior_targets import corners
 from b2inst.structures import Targets
 
@@ -51,7 +51,7 @@ def test_numbers_of_a_prior_lie_together(head: PriorBoxHead, features: dict[int,
     torch.testing.assert_close(outputs.class_logits[:, place], logits)
     offsets = head.offsets(tower)[:, which * 4 : (which + 1) * 4, row, column]
     torch.testing.assert_close(outputs.offsets[:, place], offsets)
-    expected = [(column + 0.5) / 4, (row + 0.5) / 4, *[32 / SIDE * FACTORS[which]] * 2]
+    expected = [(column + 0.5) / 4, (row + 0.5) / 4, *[32 / SIDE * PriorBoxHead.factors[which]] * 2]
     assert head.priors(outputs)[place].tolist() == pytest.approx(expected)
 
 
@@ -117,7 +117,7 @@ def test_images_of_any_shape_have_square_priors_at_the_cells_of_a_stride() -> No
     start, row, column, which = 3 * 4 * 12, 1, 4, 2
     place = start + (row * 6 + column) * 3 + which
     found, _ = head.detect(certain(outputs, {place: 1}))
-    expected = [4.5 * 16, 1.5 * 16, *[32 * FACTORS[which]] * 2]
+    expected = [4.5 * 16, 1.5 * 16, *[32 * PriorBoxHead.factors[which]] * 2]
     assert box_convert(found.boxes[0], "xyxy", "cxcywh").tolist() == pytest.approx(expected)
 
 

@@ -35,7 +35,7 @@ def test_only_the_mask_of_the_objects_class_is_trained() -> None:
     outputs.logits.retain_grad()
     truths = (torch.rand(3, 28, 28) > 0.5).float()
     labels = torch.tensor([4, 0, 2])
-    loss = class_mask_loss(outputs, labels, truths)
+    loss = class_mask_loss(outputs.logits, labels, truths)
     cells = [
         F.binary_cross_entropy(outputs.logits[i, k].sigmoid(), truths[i]).item()
         for i, k in enumerate(labels.tolist())
@@ -57,7 +57,7 @@ def test_truths_are_the_objects_of_the_samples_in_their_boxes(
     samples = [RoISamples(b, torch.tensor([3]), torch.tensor([1 - i])) for i, b in enumerate(boxes)]
     outputs = head(FEATURES, boxes)
     truths = torch.stack([targets[0].masks[1, 20:48, 10:38], targets[1].masks[0, :28, :28]]).float()
-    expected = class_mask_loss(outputs, torch.tensor([3, 3]), truths)
+    expected = class_mask_loss(outputs.logits, torch.tensor([3, 3]), truths)
     assert head.loss(outputs, samples, targets)["loss_mask"] == expected
 
 

@@ -12,8 +12,7 @@ from dense_masks import swap_align2nat
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_iou, roi_align
 
-from b2inst.modules.tensor_mask import TensorMaskHead, WindowDetector
-from b2inst.modules.windows import all_windows, assign
+from b2inst.modules.tensor_mask import TensorMaskHead, WindowDetector, all_windows, assign
 from b2inst.structures import Features, ImageBatch, Targets
 
 MakeTargets = Callable[..., Targets]

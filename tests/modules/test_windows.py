@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from b2inst.modules.windows import all_windows, assign
+from b2inst.modules.tensor_mask import all_windows, assign
 from b2inst.structures import Features
 
 SIZES = (3, 4)

@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 from b2inst.models.two_stage import CenterMaskSegmenter
 from b2inst.modules import center_mask, mask_heads
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.structures import Detections, Instances, RoIOutputs, of_class
+from b2inst.structures import Detections, Instances, of_class
 from reference.blendmask_inputs import Sample, draw
 from reference.blendmask_outputs import (
     Arrays,
@@ -168,8 +168,8 @@ def train(
         images.append(image)
         order.append(rows + sum(len(made) for _, made in chosen[:i]))
         assert len(rows) == len(own)
-    outputs, labels, truths = mask_losses[0][0]
-    rois = _roi_arrays(torch.cat(order), outputs, labels, truths, polygons) | {
+    logits, labels, truths = mask_losses[0][0]
+    rois = _roi_arrays(torch.cat(order), logits, labels, truths, polygons) | {
         name: value[torch.cat(order)]
         for name, value in arrays(
             mask_boxes=torch.cat([own.boxes for _, own in chosen]),
@@ -253,11 +253,11 @@ def _assigned(
 
 
 def _roi_arrays(
-    order: Tensor, outputs: RoIOutputs, labels: Tensor, truths: Tensor, polygons: _Polygons
+    order: Tensor, logits: Tensor, labels: Tensor, truths: Tensor, polygons: _Polygons
 ) -> Arrays:
     return arrays(
         mask_classes=labels[order],
-        mask_logits_gtclass=outputs.of_class(labels)[order],
+        mask_logits_gtclass=of_class(logits, labels)[order],
         visible_raster_area=torch.tensor(polygons.visible, dtype=torch.float64)[order],
         polygon_area=torch.tensor(polygons.whole, dtype=torch.float64)[order],
     ) | {"mask_targets_packed": np.packbits(truths[order].flatten(1).numpy() > 0, axis=1)}

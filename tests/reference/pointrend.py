@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from b2inst.models import TwoStageSegmenter
-from b2inst.ops.points import least_certain, map_points
+from b2inst.modules.point_rend import least_certain, map_points
 from b2inst.weights.detectron2 import DETECTRON2
 from reference.blendmask import DENSE, GRADIENT, LOSS, TARGET, map_checks
 from reference.blendmask_detections import ROUNDING, in_image, published_rows, ranked

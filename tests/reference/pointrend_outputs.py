@@ -13,8 +13,8 @@ from torch import Tensor
 
 from b2inst.models import TwoStageSegmenter
 from b2inst.modules import point_rend
+from b2inst.modules.point_rend import points_of_cells
 from b2inst.modules.preprocessor import Preprocessor
-from b2inst.ops.points import points_of_cells
 from b2inst.structures import ImageBatch
 from reference.blendmask_inputs import Sample
 from reference.blendmask_outputs import (

@@ -130,10 +130,9 @@ def losses_in_boxes(rows: slice) -> torch.Tensor:
     samples = RoISamples(boxes[rows], labels[rows], torch.arange(4)[rows])
     scorer = MaskIoUHead(in_channels=8, num_classes=3, channels=8, hidden=8)
     outputs = RoIOutputs(pooled[rows], logits[0, rows], logits[1, rows])
-    own = {"outputs": outputs, "labels": labels[rows], "truths": truths[rows]}
     losses = scorer.loss(outputs, [samples], [target])
-    losses["mask"] = class_mask_loss(**own)
-    losses["boundary"] = boundary_loss(logits[1, rows], own["labels"], own["truths"])
+    losses["mask"] = class_mask_loss(logits[0, rows], labels[rows], truths[rows])
+    losses["boundary"] = boundary_loss(logits[1, rows], labels[rows], truths[rows])
     return torch.stack(list(losses.values())).detach()
 
 

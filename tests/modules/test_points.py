@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from b2inst.ops.points import (
+from b2inst.modules.point_rend import (
     least_certain,
     map_points,
     place_points,
