@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from b2inst.benchmark.stages import (
     Timing,
     composed_samples,
 )
-from b2inst.models import Segmenter, baseline_of, create_model
+from b2inst.models import baseline_of, create_model
 from b2inst.weights import load_model
 
 _WARM_UP = 3  # images per model
@@ -84,11 +83,9 @@ class Benchmark:
     threads: int  #: CPU threads
 
     def speed(self, model: str) -> Speed:
-        """Return the speed of a model by its name."""
         return next(speed for speed in self.speeds if speed.model == model)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of a JSON file."""
         speeds = [asdict(speed) | {"fps": speed.fps} for speed in self.speeds]
         return asdict(self) | {"speeds": speeds}
 
@@ -127,25 +124,16 @@ def benchmark(
     """
     options, device = options or {}, torch.device(device)
     samples = composed_samples(50) if samples is None else samples
-    timed = {}
-    for name in models:
-        model = _prepared(name, options, size)
-        model.to(device).precision = precision
-        dummies = None if _trained(name) else DummyDetections(model, detections)
-        clock = _cuda_clock if device.type == "cuda" else time.perf_counter
-        timed[name] = TimedModel(model, dummies=dummies, clock=clock)
+    timed = {name: _prepared(name, options, size, detections) for name in models}
     operations = {}
     for name, one in timed.items():
+        one.model.to(device).precision = precision
         one.model.optimised = False  # operations are counted as the modules define them
         operations[name] = gflops(partial(one.predict, samples[0]))
         one.model.optimised = True
         for sample in samples[:_WARM_UP]:
             one.predict(sample)
-    timings: dict[str, list[Timing]] = {name: [] for name in models}
-    for i, sample in enumerate(tqdm(samples, desc="bench", unit="image", disable=not progress)):
-        turn = i % len(models)
-        for name in (*models[turn:], *models[:turn]):
-            timings[name].append(timed[name].predict(sample))
+    timings = _time_in_turn(timed, samples, progress=progress)
     return Benchmark(
         speeds=[
             Speed(
@@ -235,17 +223,14 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float:
     return float(np.cumsum([0, *(change for _, change in changes)]).max()) / 1e6
 
 
-def _cuda_clock() -> float:
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def _trained(name: str) -> bool:
     return name.endswith(".safetensors")
 
 
-def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | None) -> Segmenter:
-    """A model that fits images into ``size``."""
+def _prepared(
+    name: str, options: Mapping[str, Any], size: tuple[int, int] | None, detections: int
+) -> TimedModel:
+    """A model that fits images into ``size``; without trained weights, with dummy detections."""
     if _trained(name):
         model = load_model(name)
     else:
@@ -262,7 +247,19 @@ def _prepared(name: str, options: Mapping[str, Any], size: tuple[int, int] | Non
         if size[0] != size[1]:
             raise BenchmarkError(f"{name}: resizes images to squares; give --size such as 550x550")
         preprocessor.fixed_size = size
-    return model
+    return TimedModel(model, dummies=None if _trained(name) else DummyDetections(model, detections))
+
+
+def _time_in_turn(
+    timed: Mapping[str, TimedModel], samples: Sequence[Sample], *, progress: bool
+) -> dict[str, list[Timing]]:
+    timings: dict[str, list[Timing]] = {name: [] for name in timed}
+    names = [*timed]
+    for i, sample in enumerate(tqdm(samples, desc="bench", unit="image", disable=not progress)):
+        turn = i % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            timings[name].append(timed[name].predict(sample))
+    return timings
 
 
 def _summary(timings: Sequence[Timing]) -> dict[str, Any]:

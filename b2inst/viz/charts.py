@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -60,7 +61,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]]) -> Figure:
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axis in axes[len(losses) :]:
         axis.set_axis_off()
-    colours = _row_colours(logs)
+    colours = dict(zip(logs, cycle(ROW_COLOURS), strict=False))
     for axis, loss in zip(axes, losses, strict=False):
         measured = loss in _EVALUATED
         for name, log in ((name, log[loss].dropna()) for name, log in frames if loss in log):
@@ -87,7 +88,7 @@ def calibration_figure(qualities: Sequence[RowQuality], rows: Sequence[str]) -> 
         qualities: Rows of the table that have a scoring head.
         rows: Names of all rows, which have the colours of the training curves.
     """
-    colours = _row_colours(rows)
+    colours = dict(zip(rows, cycle(ROW_COLOURS), strict=False))
     figure = new_figure(7.2, 4.0)
     axes = figure.subplots(1, 2)
     for axis, (name, (score, truth)) in zip(axes, _QUALITIES.items(), strict=True):
@@ -156,12 +157,14 @@ def tradeoff_figure(result: TableResult) -> Figure:
     a point.
     """
     device = result.provenance.get("speed", {}).get("device", "not timed")
-    panels = [
-        ("FPS", "AP", f"FPS ({device})", "mask AP", False),
-        ("AP", "boundary_AP", "mask AP", "boundary AP", False),
-        ("FPS", "AP", "the paper's FPS", "the paper's mask AP", True),
+    ours = {row.name: {c: cell.mean for c, cell in row.ours.items()} for row in result.rows}
+    paper = {row.name: row.paper for row in result.rows}
+    panels: list[tuple[Mapping[str, Mapping[str, Any]], str, str, str, str]] = [
+        (ours, "FPS", "AP", f"FPS ({device})", "mask AP"),
+        (ours, "AP", "boundary_AP", "mask AP", "boundary AP"),
+        (paper, "FPS", "AP", "the paper's FPS", "the paper's mask AP"),
     ]
-    timed = [row.name for row in result.rows if _place(row, "FPS", "AP", paper=True)]
+    timed = [name for name, cells in paper.items() if _place(cells, "FPS", "AP")]
     points: defaultdict[tuple[str, ...], list[ResultRow]] = defaultdict(list)
     for row in result.rows:
         if row.runs or row.name in timed:
@@ -178,20 +181,20 @@ def tradeoff_figure(result: TableResult) -> Figure:
             looks["color"] = ROW_COLOURS[1]
         label = f"{number}  {' = '.join(row.name for row in rows)}"
         handles.append(Line2D([], [], label=label, linestyle="none", **looks))
-        for axis, (x, y, _, _, paper) in zip(axes, panels, strict=True):
-            if (place := _place(rows[0], x, y, paper=paper)) is None:
+        for axis, (cells, x, y, _, _) in zip(axes, panels, strict=True):
+            if (place := _place(cells[rows[0].name], x, y)) is None:
                 continue
-            xerr, yerr = (None if paper else rows[0].ours[column].sd for column in (x, y))
+            xerr, yerr = (rows[0].ours[c].sd if cells is ours else None for c in (x, y))
             size: dict[str, Any] = {"markersize": 12, "elinewidth": 0.8, "alpha": 0.85}
             axis.errorbar(*place, xerr=xerr, yerr=yerr, **size, **looks)
             text: dict[str, Any] = {"ha": "center", "va": "center_baseline", "size": 8}
             axis.annotate(str(number), place, color="white", **text)
             for base in {row.base for row in rows if row.base is not None}:
-                start = _place(result.row(base), x, y, paper=paper)
+                start = _place(cells[base], x, y)
                 if start is not None and start != place:
                     arrow = {"arrowstyle": "->", "color": looks["color"], "alpha": 0.6}
                     axis.annotate("", place, start, arrowprops=arrow | {"shrinkA": 7, "shrinkB": 7})
-    for axis, (_, _, across, up, _) in zip(axes, panels, strict=True):
+    for axis, (*_, across, up) in zip(axes, panels, strict=True):
         axis.margins(0.08)
         _light_grid(axis)
         axis.set_xlabel(across, fontsize=8)
@@ -230,9 +233,8 @@ def stages_figure(benchmark: Benchmark) -> Figure:
     return figure
 
 
-def _place(row: ResultRow, x: str, y: str, *, paper: bool) -> tuple[float, float] | None:
-    """Two cells of a row, the paper's or ours; None without both."""
-    cells: Mapping[str, Any] = row.paper if paper else {k: m.mean for k, m in row.ours.items()}
+def _place(cells: Mapping[str, Any], x: str, y: str) -> tuple[float, float] | None:
+    """Two cells of a row; None without both."""
     across, up = cells.get(x), cells.get(y)
     return None if across is None or up is None else (across, up)
 
@@ -261,10 +263,6 @@ def _name_lines(axis: Axes, names: Sequence[str]) -> None:
     if names:
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
-
-
-def _row_colours(rows: Iterable[str]) -> dict[str, str]:
-    return {name: ROW_COLOURS[i % len(ROW_COLOURS)] for i, name in enumerate(rows)}
 
 
 def _light_grid(axis: Axes, which: Any = "both", *, labelsize: int = 8) -> None:

@@ -135,15 +135,6 @@ class TrainedModels:
             f"{NAMES[family]} is not trained in profile {self.plan.name}: run `{command}`"
         )
 
-    def missing(self, name: str) -> str | None:
-        """Say which model a figure of ``FIGURES`` lacks and what to run; None if all are there."""
-        try:
-            for family in FIGURES[name].families:
-                self[family]
-        except RunError as error:
-            return str(error)
-        return None
-
 
 class PaperFigure(NamedTuple):
     """A figure of trained models, in pairs of a baseline and B2Inst, or of one model."""
@@ -151,42 +142,25 @@ class PaperFigure(NamedTuple):
     families: tuple[str, ...]  #: whose models it shows
     #: Number of images of largest gain ("best"), of largest loss ("worst") and "at_random".
     counts: Mapping[str, int]
-    #: Called with the images, the choices, the models by name and options of ``picture_grid``.
+    #: Called with the images, the choices, predictions and models by name, and a note.
     draw: Callable[..., Figure]
+    explained: int = 0  #: number of its models, from the last, whose boundary or bases it shows
     note: str = ""  #: how to read it
+    objects: bool = False  #: whether objects are chosen, not images
 
 
-def _comparison(
+def _bases_figure(
     index: CocoIndex,
     choices: Sequence[Choice],
-    own: Mapping[str, TrainedModel],
-    *,
-    boundary: bool = False,
+    _predictions: Mapping[str, ImagePredictions],
+    models: Mapping[str, BasisSegmenter],
     **layout: Any,
-) -> Figure:
-    """Instances of all models, and the boundary basis of the last."""
-    predictions = {name: model.predictions for name, model in own.items()}
-    last = {name: model.model for name, model in [*own.items()][-1:] if boundary}
-    side = 288 if boundary else 192
-    return comparison_figure(index, choices, predictions, last, side=side, **layout)
-
-
-def _closeups(
-    index: CocoIndex, choices: Sequence[Choice], own: Mapping[str, TrainedModel], **layout: Any
-) -> Figure:
-    predictions = {name: model.predictions for name, model in own.items()}
-    *_, last = own.values()
-    return closeup_figure(index, choices, predictions, last.model, across=2, **layout)
-
-
-def _bases(
-    index: CocoIndex, choices: Sequence[Choice], own: Mapping[str, TrainedModel], **layout: Any
 ) -> Figure:
     paths = {record.id: record.path for record in index.images}
     rows, labels = [], []
     for choice in choices:
-        for name, model in own.items():
-            lines = _basis_rows(model.model.explain(as_array(read_image(paths[choice.id]))))
+        for name, model in models.items():
+            lines = _basis_rows(model.explain(as_array(read_image(paths[choice.id]))))
             rows += lines
             labels += [f"{name}\n{choice.label}", *[""] * (len(lines) - 1)]
     columns = ["image", "boundary", "bases", *[""] * (len(rows[0]) - 3)]
@@ -219,30 +193,38 @@ _YOLACT = ("yolact", "b2inst-yolact")
 _CONDINST = ("condinst", "b2inst-condinst")
 _FEW = {"best": 2, "worst": 1, "at_random": 1}
 _RANDOM = {"at_random": 8}
-_MANY = partial(_comparison, across=2)
+_SMALL = partial(comparison_figure, side=192)
+_LARGE = partial(comparison_figure, side=288)
+_MANY = partial(_SMALL, across=2)
 
 #: By file name, in the paper's order.
 FIGURES: dict[str, PaperFigure] = {
     "fig1": PaperFigure(
-        *(_BLENDMASK, {"best": 1, "worst": 1}),
-        partial(_comparison, boundary=True, ground_truth=False),
+        _BLENDMASK, {"best": 1, "worst": 1}, partial(_LARGE, ground_truth=False), explained=1
     ),
-    "fig4": PaperFigure(_BLENDMASK, _FEW, partial(_comparison, boundary=True)),
-    "fig5": PaperFigure(_YOLACT + _BLENDMASK, _FEW | {"at_random": 2}, _comparison),
+    "fig4": PaperFigure(_BLENDMASK, _FEW, _LARGE, explained=1),
+    "fig5": PaperFigure(_YOLACT + _BLENDMASK, _FEW | {"at_random": 2}, _SMALL),
     "fig6": PaperFigure(_BLENDMASK, _RANDOM, _MANY),
     "fig7": PaperFigure(_YOLACT, _RANDOM, _MANY),
     "fig8": PaperFigure(
-        *(_BLENDMASK[1:], {"at_random": 4}), partial(_comparison, boundary=True, target=True)
+        _BLENDMASK[1:], {"at_random": 4}, partial(_LARGE, target=True), explained=1
     ),
     "fig9": PaperFigure(
-        *(_BLENDMASK, {"best": 3, "worst": 2, "at_random": 3}, _closeups),
-        "Close-ups: masks of one object (orange) and the true outline (blue). ",
+        _BLENDMASK,
+        {"best": 3, "worst": 2, "at_random": 3},
+        partial(closeup_figure, across=2),
+        explained=1,
+        note="Close-ups: masks of one object (orange) and the true outline (blue). ",
+        objects=True,
     ),
     "pairs_condinst": PaperFigure(_CONDINST, _RANDOM, _MANY),
     **{
         f"bases_{pair[0]}": PaperFigure(
-            *(pair, {"best": 1, "at_random": 1}, _bases),
-            "Each basis between its own extremes: red above zero, blue below. ",
+            pair,
+            {"best": 1, "at_random": 1},
+            _bases_figure,
+            explained=2,
+            note="Each basis between its own extremes: red above zero, blue below. ",
         )
         for pair in (_BLENDMASK, _YOLACT, _CONDINST)
     },
@@ -255,20 +237,22 @@ def draw(name: str, models: TrainedModels) -> tuple[Figure, dict[str, Any]]:
     Raises:
         RunError: A model that it needs is not trained.
     """
-    figure, index = FIGURES[name], models.index
+    figure = FIGURES[name]
     own = {NAMES[family]: models[family] for family in figure.families}
-    shown = [model.predictions for model in own.values()]
-    objects = figure.draw is _closeups
-    measure = object_gains if objects else image_gains
+    index = models.index
+    predictions = {name: model.predictions for name, model in own.items()}
+    shown = [*predictions.values()]
+    measure = object_gains if figure.objects else image_gains
     each = [measure(index, *pair) for pair in zip(shown[::2], shown[1::2], strict=False)] or [{}]
     common = [i for i in each[0] if all(i in of for of in each)]
     gains = {i: sum(of[i] for of in each) / len(each) for i in common}
-    choices = choose(gains, () if objects else index.annotations, **figure.counts)
+    choices = choose(gains, () if figure.objects else index.annotations, **figure.counts)
     rules = {"best": "of largest gain", "worst": "of largest loss", "at_random": "at random"}
     chosen = ", ".join(f"{count} {rules[kind]}" for kind, count in figure.counts.items())
     title = f"The paper's Fig. {name[-1]}" if name.startswith("fig") else "Not in the paper"
     caption = (
-        f"{title}: {', '.join(own)}. {figure.note}{'Objects' if objects else 'Images'}: {chosen}. "
+        f"{title}: {', '.join(own)}. {figure.note}"
+        f"{'Objects' if figure.objects else 'Images'}: {chosen}. "
         "Gain: difference to the baseline in √(mask IoU · boundary Dice), averaged over the "
         "objects that both find. Instances have a class score of at least 0.4, and of several in "
         "one place the best-ranked is shown."
@@ -280,7 +264,9 @@ def draw(name: str, models: TrainedModels) -> tuple[Figure, dict[str, Any]]:
         "models": [{"name": n, "row": m.row, "runs": [m.run.hash]} for n, m in own.items()],
         "chosen": [asdict(choice) for choice in choices],
     }
-    return figure.draw(index, choices, own, note=caption), record
+    explained = [*own][len(own) - figure.explained :]
+    explainers = {name: own[name].model for name in explained}
+    return figure.draw(index, choices, predictions, explainers, note=caption), record
 
 
 @dataclass(frozen=True)
@@ -301,9 +287,10 @@ def save(name: str, models: TrainedModels) -> SavedFigure:
 
     If a model that it needs is not trained, nothing is drawn and the record says what to run.
     """
-    if missing := models.missing(name):
-        return SavedFigure(None, {"name": name, "missing": missing})
-    figure, record = draw(name, models)
+    try:
+        figure, record = draw(name, models)
+    except RunError as error:
+        return SavedFigure(None, {"name": name, "missing": str(error)})
     return SavedFigure(save_print(figure, models.folder / f"{name}.png"), record)
 
 
@@ -318,7 +305,10 @@ def save_all(models: TrainedModels) -> list[SavedFigure]:
 def missing_models(models: TrainedModels) -> dict[str, list[str]]:
     """List the figures that cannot be drawn, by what to run first."""
     found: dict[str, list[str]] = {}
-    for name in FIGURES:
-        if missing := models.missing(name):
-            found.setdefault(missing, []).append(name)
+    for name, figure in FIGURES.items():
+        try:
+            for family in figure.families:
+                models[family]
+        except RunError as error:
+            found.setdefault(str(error), []).append(name)
     return found

@@ -147,27 +147,13 @@ def predict_files(
         if folder.resolve() in sources:
             raise DataError(f"{folder}: is a folder of the images; choose another --out")
     ids = list(category_ids) or list(range(1, model.recipe["num_classes"] + 1))
-    names = model.class_names or tuple(map(str, range(len(ids))))
-    head = {
-        "info": {
-            "model": _fingerprint(model),
-            "precision": model.precision,
-            "score_threshold": score_threshold,
-        },
-        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
-    }
+    head = _head(model, ids, score_threshold)
     busy = DataError(f"{out}: another process predicts into it; wait, or choose another --out")
     with ExitStack() as stack:
         stack.enter_context(locked(out, busy))
         file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
-        kept = {name: image for name, image in file.images.items() if name in named}
-        for name, image in kept.items():
-            if named[name].is_file() and file_sha256(named[name]) != image["sha256"]:
-                raise DataError(
-                    f"{named[name]}: is not the {name} that {file.path} is of; choose another "
-                    "--out, or --overwrite to start again"
-                )
-        new = [name for name in named if name not in kept]
+        _check_unchanged(file, named)
+        new = [name for name in named if name not in file.images]
         pictures, maps = _output_names(named, file.images, label_maps=label_maps)
         # Label maps without their picture are of an interrupted call.
         first = [] if file.images else [path for name, path in maps.items() if not _is_video(name)]
@@ -189,13 +175,34 @@ def predict_files(
         full = sum(count >= model.max_detections for count in counts if count is not None)
     return PredictedFiles(
         pictures=[out / pictures[name] for name in named if name not in writer.bad],
-        kept=len(kept),
+        kept=len(named) - len(new),
         full=full,
         detections=file.detections,
         drawn=file.drawn,
         best_score=file.best_score,
         bad=[writer.bad[name] for name in named if name in writer.bad],
     )
+
+
+def _head(model: Segmenter, ids: Sequence[int], score_threshold: float) -> dict[str, Any]:
+    """What a COCO file says of all its predictions."""
+    names = model.class_names or tuple(map(str, range(len(ids))))
+    made = {"model": _fingerprint(model), "precision": model.precision}
+    return {
+        "info": made | {"score_threshold": score_threshold},
+        "categories": [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)],
+    }
+
+
+def _check_unchanged(file: PredictionFile, named: Mapping[str, Path]) -> None:
+    """Check that files are those that earlier predictions are of, if they are still there."""
+    for name, path in named.items():
+        known = file.images.get(name)
+        if known and path.is_file() and file_sha256(path) != known["sha256"]:
+            raise DataError(
+                f"{path}: is not the {name} that {file.path} is of; choose another --out, or "
+                "--overwrite to start again"
+            )
 
 
 @dataclass(frozen=True)

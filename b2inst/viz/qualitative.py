@@ -90,7 +90,7 @@ def closeup_figure(
     index: CocoIndex,
     choices: Sequence[Choice],
     predictions: Mapping[str, ImagePredictions],
-    explainer: BasisSegmenter,
+    explainers: Mapping[str, BasisSegmenter],
     *,
     side: int = 192,
     **layout: Any,
@@ -101,19 +101,19 @@ def closeup_figure(
         index: Images with their ground truth.
         choices: Choices of objects.
         predictions: By name of the model, as :func:`b2inst.viz.choose.visible` returns them.
-        explainer: Model whose boundary is shown.
+        explainers: The model whose boundary is shown, by name.
         side: Small objects are enlarged to at least this size, in pixels.
         layout: Further arguments of ``picture_grid``.
     """
-    images = {a.id: record for record in index.images for a in index.annotations[record.id]}
+    (explainer,) = explainers.values()
+    objects = {a.id: (record, a) for record in index.images for a in index.annotations[record.id]}
     rows = []
-    for choice in choices:
-        record = images[choice.id]
+    for record, annotation in (objects[choice.id] for choice in choices):
         picture, row = as_array(read_image(record.path)), []
+        window = _square_window(annotation.box, (record.height, record.width))
         for found in predictions.values():
-            matches = detections(index, record, found[record.id])
-            annotation, mask = next(m for m in matches if m[0].id == choice.id)
-            window = _square_window(annotation.box, (record.height, record.width))
+            masks = {a.id: mask for a, mask in detections(index, record, found[record.id])}
+            mask = masks[annotation.id]
             row.append(_draw_closeup(picture, mask, annotation.rle, window, side=side))
         boundary = explainer.explain(picture).boundary
         assert boundary is not None
@@ -200,13 +200,21 @@ def truth_instances(index: CocoIndex, record: ImageRecord) -> Instances:
     )
 
 
+def overlapped_most(masks: Tensor, truths: Tensor) -> Tensor:
+    """Find the true mask that each of N masks overlaps most: its index, or -1, N int64."""
+    found = torch.full((len(masks),), -1)
+    if len(masks) and len(truths):
+        codes = encode_rle(truths)
+        overlap = coco_mask.iou(encode_rle(masks), codes, [0] * len(codes))
+        best, index = torch.as_tensor(overlap).max(1)
+        found = torch.where(best > 0, index, -1)
+    return found
+
+
 def _matched_colours(
     picture: Picture, instances: Instances, truth: Instances, colours: Sequence[Colour]
 ) -> list[Colour]:
     """The colours of the objects that the instances overlap most, or else contrasting ones."""
-    fixed: list[Colour | None] = [None] * len(instances)
-    if len(truth) and len(instances):
-        codes = encode_rle(truth.masks)
-        overlap = coco_mask.iou(encode_rle(instances.masks), codes, [0] * len(truth))
-        fixed = [colours[row.argmax()] if row.max() > 0 else None for row in overlap]
+    objects = overlapped_most(instances.masks, truth.masks).tolist()
+    fixed = [None if k < 0 else colours[k] for k in objects]
     return contrasting_colours(picture, instances.masks, fixed=fixed)

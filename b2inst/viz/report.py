@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,8 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         "tables": [_table(path, folder, workspace) for path in paths],
         "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),
-        "pictures": [_picture(path, folder) for path in sorted(folder.glob("*.png"))],
-        "files": [_relative(path, folder) for path in sorted(folder.glob("*.json"))],
+        "pictures": [_picture(path) for path in sorted(folder.glob("*.png"))],
+        "files": sorted(folder.glob("*.json")),
     }
     environment = Environment(
         loader=PackageLoader("b2inst.viz"),
@@ -81,6 +80,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         lstrip_blocks=True,
     )
     environment.filters["prose"] = _prose
+    environment.filters["link"] = lambda path: path.relative_to(folder).as_posix()
     page = folder / "index.html"
     text = environment.get_template("report.html.jinja").render(content)
     page.write_text(text.rstrip() + "\n", encoding="utf-8")
@@ -93,7 +93,7 @@ def _table(path: Path, folder: Path, workspace: Workspace) -> dict[str, Any]:
     beside = [p for p in sorted(path.parent.iterdir()) if p.is_file()]
     # A table that was made at another time has records of its own beside it.
     records = {
-        p.stem: {"record": _relative(p, folder), "seed": read_json(p)["spec"].get("seed")}
+        p.stem: {"record": p, "seed": read_json(p)["spec"].get("seed")}
         for at in (folder, path.parent)
         for p in at.glob("runs/*.json")
     }
@@ -112,9 +112,9 @@ def _table(path: Path, folder: Path, workspace: Workspace) -> dict[str, Any]:
         "rows": [([line[i] for i in shown], runs.get(line[0], [])) for line in lines],
         "explained": explain(result),
         "compared": compared,
-        "notebooks": [_relative(p, folder) for p in beside if p.suffix == ".html"],
-        "pictures": [_picture(p, folder) for p in beside if p.suffix == ".png"],
-        "files": [_relative(p, folder) for p in beside if p.suffix not in (".png", ".html")],
+        "notebooks": [p for p in beside if p.suffix == ".html"],
+        "pictures": [_picture(p) for p in beside if p.suffix == ".png"],
+        "files": [p for p in beside if p.suffix not in (".png", ".html")],
     }
 
 
@@ -124,28 +124,23 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
     figures = read_json(index)["figures"] if index.is_file() else []
     paths = [index.with_name(f"{figure['name']}.png") for figure in figures]
     return [
-        _picture(path, folder, figure["caption"])
+        _picture(path, figure["caption"])
         if path.is_file()
         else {"name": figure["name"], "missing": figure.get("missing", "not drawn")}
         for figure, path in zip(figures, paths, strict=True)
     ]
 
 
-def _picture(path: Path, folder: Path, caption: str | None = None) -> dict[str, Any]:
+def _picture(path: Path, caption: str | None = None) -> dict[str, Any]:
     """A picture; its alternative text is the first sentence of the caption."""
     caption = caption or _CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize())
     pdf = path.with_suffix(".pdf")
     return {
-        "src": _relative(path, folder),
+        "src": path,
         "alt": re.split(r"(?<=[.;:])\s", caption, maxsplit=1)[0].rstrip(".;:"),
         "caption": caption,
-        "pdf": _relative(pdf, folder) if pdf.is_file() else None,
+        "pdf": pdf if pdf.is_file() else None,
     }
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """As a link from the page."""
-    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _prose(text: str) -> Markup:

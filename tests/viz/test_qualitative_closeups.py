@@ -61,7 +61,7 @@ def test_an_object_is_shown_by_each_model_and_its_boundary(index: CocoIndex) -> 
     found = {i: [prediction(i, square(8, 4, 20))] for i in (1, 2, 3, 4)}
     nothing: dict[int, list[Prediction]] = {i: [] for i in (1, 2, 3, 4)}
     choices = [Choice(20, "largest gain", 0.5)]  # of image 2
-    figure = closeup_figure(index, choices, {"a": found, "b": nothing}, model, side=26)
+    figure = closeup_figure(index, choices, {"a": found, "b": nothing}, {"b": model}, side=26)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "boundary basis"]
     assert figure.axes[0].get_ylabel() == "object 20\nlargest gain\ngain +0.50"
     with_mask, without, heat = (np.asarray(axis.images[0].get_array()) for axis in figure.axes)

@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from b2inst.data.wording import counted
 from b2inst.models.basis_segmenter import BasisSegmenter
 from b2inst.models.segmenter import Explanation
 from b2inst.modules.boundary_basis import BoundaryBasis
-from b2inst.ops.masks import covered, encode_rle
+from b2inst.ops.masks import covered
 from b2inst.ops.quality import boundary_dice, mask_iou
 from b2inst.structures import Instances
 from b2inst.viz.explore import composition
 from b2inst.viz.explore.composition import Extent, Logits, refinement_steps, without
 from b2inst.viz.explore.sources import Sample, Samples
+from b2inst.viz.qualitative import overlapped_most
 
 #: The factors of the ranking score (Eq. 2).
 SCORES = {"class": "S_class", "iou": "S_IoU", "boundary": "S_boundary"}
@@ -79,7 +79,6 @@ class Inspection:
 
     @property
     def basis_names(self) -> list[str]:
-        """K names."""
         count = len(self.as_trained)
         return ["boundary" if k == self.boundary_basis else f"basis {k + 1}" for k in range(count)]
 
@@ -90,19 +89,16 @@ class Inspection:
 
     @cached_property
     def rated(self) -> RatedMasks:
-        """The masks of all instances with their quality."""
-        masks = self.instances.masks
-        each = [self._rated(mask[None], i) for i, mask in enumerate(masks)]
-        iou, dice = [one.iou for one in each], [one.dice for one in each]
-        return RatedMasks(masks, *(torch.cat([torch.zeros(0), *values]) for values in (iou, dice)))
+        return self._rated(self.instances.masks, self.objects)
 
     @torch.inference_mode()
     def refine(self, i: int, factors: Sequence[float]) -> tuple[RatedMasks, Logits]:
         """Compute one mask, with each basis times a factor, as composed and after each step."""
-        masks, logits = composition.refine(*self._parts(i), factors)
-        boxes = self.instances.boxes[i].expand(len(masks), -1)
+        soft, logits = composition.refine(*self._parts(i), factors)
+        boxes = self.instances.boxes[i].expand(len(soft), -1)
         height, width = self.explanation.image.shape[:2]
-        return self._rated(masks.paste(boxes, (height, width), self.frame), i), logits
+        masks = soft.paste(boxes, (height, width), self.frame)
+        return self._rated(masks, self.objects[i].expand(len(masks))), logits
 
     @torch.inference_mode()
     def take_apart(self, i: int, factors: Sequence[float]) -> tuple[Logits, Tensor, Tensor | None]:
@@ -126,16 +122,16 @@ class Inspection:
         found, bases = self.explanation.detections, self.explanation.bases
         return self.model.assembler, bases, found.boxes[i], found.coefficients[i]
 
-    def _rated(self, masks: Tensor, i: int) -> RatedMasks:
-        """The quality of N masks of an instance, N×H×W."""
-        if (k := int(self.objects[i])) < 0:
-            nothing = torch.full((len(masks),), torch.nan)
-            return RatedMasks(masks, nothing, nothing)
-        truth = self.sample.truth.masks[k]
-        top, left, union = covered(masks.any(0) | truth)  # where they are, for speed
-        window = (..., slice(top, top + union.shape[0]), slice(left, left + union.shape[1]))
-        pair = masks[window], truth[window]
-        return RatedMasks(masks, mask_iou(*pair), boundary_dice(*pair))
+    def _rated(self, masks: Tensor, objects: Tensor) -> RatedMasks:
+        """The quality of N masks with an object each."""
+        rated = RatedMasks(masks, *torch.full((2, len(masks)), torch.nan))
+        for n in (objects >= 0).nonzero()[:, 0].tolist():
+            truth = self.sample.truth.masks[objects[n]]
+            top, left, union = covered(masks[n] | truth)  # where they are, for speed
+            window = (slice(top, top + union.shape[0]), slice(left, left + union.shape[1]))
+            pair = masks[n][window], truth[window]
+            rated.iou[n], rated.dice[n] = mask_iou(*pair), boundary_dice(*pair)
+        return rated
 
 
 @torch.inference_mode()
@@ -149,13 +145,7 @@ def inspect_image(model: BasisSegmenter, sample: Sample, *, name: str = "model")
     """
     explanation = model.explain(sample.image)
     _, height, width = model.preprocessor.resized(sample.image).shape
-    masks, truths = explanation.instances.masks, sample.truth.masks
-    objects = torch.full((len(masks),), -1)
-    if len(truths) and len(masks):
-        codes = encode_rle(truths)
-        overlap = torch.as_tensor(coco_mask.iou(encode_rle(masks), codes, [0] * len(codes)))
-        best, index = overlap.max(1)
-        objects = torch.where(best > 0, index, -1)
+    objects = overlapped_most(explanation.instances.masks, sample.truth.masks)
     return Inspection(model, sample, explanation, objects, (height, width), name)
 
 

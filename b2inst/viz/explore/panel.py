@@ -91,6 +91,10 @@ class Explorer(widgets.VBox):
         self._inspect = lru_cache(maxsize=4)(self._inspected)
         self._choose_image()
         self._fit(instance)
+        self._listen()
+        self._react(None)
+
+    def _listen(self) -> None:
         for control in (
             *(self.model, self.beside, self.dataset, self.image, self.upload, self.instance),
             *(self.basis, self.factor, self.step, *self.exponents.values()),
@@ -99,7 +103,6 @@ class Explorer(widgets.VBox):
         self.off.on_click(lambda _: setattr(self.factor, "value", 0.0))
         self.reset.on_click(self._react)
         self.paper.on_click(self._react)
-        self._react(None)
 
     def _react(self, event: Any) -> None:
         """Answer the user, but not what the explorer itself sets meanwhile."""

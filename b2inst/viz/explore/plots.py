@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from b2inst.ops.quality import mask_iou
 from b2inst.viz.draw import draw_instances
 from b2inst.viz.explore.composition import Extent
-from b2inst.viz.explore.inspection import Example, Inspection
+from b2inst.viz.explore.inspection import Example, Inspection, RatedMasks
 from b2inst.viz.figure import DisplayedFigure
 from b2inst.viz.qualitative import gated, true_boundary
 
@@ -88,41 +88,47 @@ def instance_figure(
         beside: Inspection of the same image by another model, whose mask of the object is shown.
     """
     whole, parts, weights = view.take_apart(i, factors)
-    rated, _ = view.refine(i, factors)
-    mask = rated.masks[-1]
     extent, (maps,) = view.in_image(whole.extent), view.explanation.bases.maps
     sizes, boundary = parts.abs().mean((1, 2)), view.boundary_basis
     order = sizes.argsort(descending=True).tolist()
     shown = sorted(sorted(order, key=lambda k: k != boundary)[:_SHOWN])
-    rows = ["bases, here", "= contribution", ""]
-    if weights is None:
-        rows[1] = "lost if off"
-    else:
-        coefficients = weights.shape[1:] == (1, 1)
-        rows.insert(1, "× coefficient" if coefficients else "× attention")
-    figure, axes = _grid(len(rows), max(len(shown) + 1, 5 + (beside is not None)), _around(view, i))
-    first, *middle, last = axes
+    columns = max(len(shown) + 1, 5 + (beside is not None))
+    figure, axes = _grid(3 + (weights is not None), columns, _around(view, i))
+    bases, *weighted, sums, masks = axes
+    bases[0].set_ylabel("bases, here", fontsize=8)
+    sums[0].set_ylabel("lost if off" if weights is None else "= contribution", fontsize=8)
     limit, total = _limit(parts[shown]), sizes.sum().clamp(min=1e-12)
-    for column, k in enumerate(shown):
+    for base, part, k in zip(bases, sums, shown, strict=False):
         colour, own = _colour(view, k), _limit(maps[k])
-        _signed(first[column], maps[k] * factors[k], view.cells(*maps[k].shape), own)
+        _signed(base, maps[k] * factors[k], view.cells(*maps[k].shape), own)
         note = "off" if factors[k] == 0 else f"±{own:.2g}, times {factors[k]:.1f}"
-        _caption(first[column], view.basis_names[k], note, colour)
-        if weights is not None:
-            colours = ("BrBG", -1) if coefficients else ("cividis", 0)
-            _map(middle[0][column], weights[k], extent, *colours)
-            _caption(middle[0][column], "", f"mean {float(weights[k].mean()):.2f}", colour)
-        _signed(middle[-1][column], parts[k], extent, limit)
-        _caption(middle[-1][column], "", f"{sizes[k] / total:.0%}, ±{limit:.2g}", colour)
-    _signed(middle[-1][len(shown)], whole.values[0], extent, limit)
-    _caption(middle[-1][len(shown)], "logits", "not a sum" if weights is None else "sum of all")
-    for axis in middle[-1]:
-        _outline(axis, mask, PLAIN)
-    for row, label in zip(axes, rows, strict=True):
-        row[0].set_ylabel(label, fontsize=8)
-    _map(last[0], whole.values[0].sigmoid(), extent, "cividis")
-    _caption(last[0], "probability", "before the refinement" if view.steps else "of the logits")
-    trained, k, truth = view.instances.masks[i], int(view.objects[i]), view.sample.truth
+        _caption(base, view.basis_names[k], note, colour)
+        _signed(part, parts[k], extent, limit)
+        _caption(part, "", f"{sizes[k] / total:.0%}, ±{limit:.2g}", colour)
+    if weights is not None:
+        coefficients = weights.shape[1:] == (1, 1)
+        colours = ("BrBG", -1) if coefficients else ("cividis", 0)
+        weighted[0][0].set_ylabel("× coefficient" if coefficients else "× attention", fontsize=8)
+        for axis, k in zip(weighted[0], shown, strict=False):
+            _map(axis, weights[k], extent, *colours)
+            _caption(axis, "", f"mean {float(weights[k].mean()):.2f}", _colour(view, k))
+    _signed(sums[len(shown)], whole.values[0], extent, limit)
+    _caption(sums[len(shown)], "logits", "not a sum" if weights is None else "sum of all")
+    _map(masks[0], whole.values[0].sigmoid(), extent, "cividis")
+    _caption(masks[0], "probability", "before the refinement" if view.steps else "of the logits")
+    rated, _ = view.refine(i, factors)
+    for axis in sums:
+        _outline(axis, rated.masks[-1], PLAIN)
+    _compare_masks(masks[1:], view, i, rated, beside)
+    return figure
+
+
+def _compare_masks(
+    axes: Sequence[Axes], view: Inspection, i: int, rated: RatedMasks, beside: Inspection | None
+) -> None:
+    """The last of ``rated`` masks | that as trained | their difference | the object | beside."""
+    mask, trained = rated.masks[-1], view.instances.masks[i]
+    k, truth = int(view.objects[i]), view.sample.truth
     gained, lost = mask & ~trained, trained & ~mask
     panels = [
         ("mask", rated.text(-1), mask, MASK),
@@ -138,14 +144,13 @@ def instance_figure(
             best = int(overlaps.argmax())
             note, other = beside.rated.text(best), masks[best]
         panels.append((beside.name, note, other, MASK))
-    for axis, (title, note, part, colour) in zip(last[1:], panels, strict=False):
+    for axis, (title, note, part, colour) in zip(axes, panels, strict=False):
         opacity = 0.4 if part is gained else 0.85
         _show(axis, view.sample.image, _image(view), alpha=opacity)
         _mask(axis, part, colour)
         _caption(axis, title, note)
-    _mask(last[3], lost, LOST)
-    _outline(last[3], trained, PLAIN)
-    return figure
+    _mask(axes[2], lost, LOST)
+    _outline(axes[2], trained, PLAIN)
 
 
 def refinement_figure(
@@ -261,10 +266,8 @@ def _signed(axis: Axes, values: Tensor, extent: Extent, limit: float) -> None:
 
 
 def _mask(axis: Axes, mask: Tensor, colour: str, opacity: float = 0.5) -> None:
-    height, width = mask.shape
-    tint = np.zeros((height, width, 4))
-    tint[mask.numpy().astype(bool)] = (*to_rgb(colour), opacity)
-    axis.imshow(tint, extent=(0, width, height, 0), interpolation="nearest")
+    tint = mask.numpy()[..., None] * np.array(to_rgba(colour, opacity))
+    axis.imshow(tint, extent=(0, mask.shape[1], mask.shape[0], 0), interpolation="nearest")
     _outline(axis, mask, colour)
 
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from b2inst.data import CocoIndex
 from b2inst.data.images import as_array, read_image
-from b2inst.experiments import (
-    CocoData,
-    RunError,
-    Workspace,
-    load_profile,
-    load_table,
-    open_run,
-)
+from b2inst.experiments import CocoData, RunError, Workspace, load_profile, load_table, open_run
 from b2inst.models import CATALOG, WITHOUT_BASES, baseline_of
 from b2inst.structures import Instances
 from b2inst.viz.draw import Picture
@@ -71,7 +64,8 @@ def trained_models(
             without = spec.model.rpartition("-")[0] in WITHOUT_BASES
             if path.is_file() and not without and spec.options.get("oracle") is None:
                 label = f"{name} · {row} · seed {spec.seed}"
-                found.setdefault(path, _checkpoint(label, row, path, spec.seed))
+                one = replace(weights_file(path), label=label, short=row, seed=spec.seed)
+                found.setdefault(path, one)
     if not found:
         raise RunError(
             f"{workspace.shown(workspace.runs)}: no trained model of profile {profile}, seed "
@@ -83,7 +77,14 @@ def trained_models(
 
 def weights_file(path: str | Path) -> Checkpoint:
     """Offer any weights file of the package; WeightsError if it is missing or not one."""
-    return _checkpoint(str(path), Path(path).stem, Path(path))
+    path, card = Path(path), model_card(path)
+    name, options = card["name"], card["options"]
+    adds = name != baseline_of(name)
+    boundary = options.get("boundary", {} if adds else None)
+    branches = options.get("scoring", ("iou", "boundary") if adds else ())
+    parts = (boundary is not None) + len(branches)
+    refined = bool((vars(CATALOG[name]) | options).get("refine"))
+    return Checkpoint(str(path), path.stem, path, name, parts, refined=refined)
 
 
 def fullest(models: Sequence[Checkpoint]) -> Checkpoint:
@@ -96,17 +97,6 @@ def baseline(models: Sequence[Checkpoint], model: Checkpoint) -> Checkpoint:
     name = baseline_of(model.name)
     same = [m for m in models if m.name == name and not (m.parts or m.refined)]
     return min(same, key=lambda m: m.seed != model.seed, default=model)
-
-
-def _checkpoint(label: str, short: str, path: Path, seed: int | None = None) -> Checkpoint:
-    card = model_card(path)
-    name, options = card["name"], card["options"]
-    adds = name != baseline_of(name)
-    boundary = options.get("boundary", {} if adds else None)
-    branches = options.get("scoring", ("iou", "boundary") if adds else ())
-    parts = (boundary is not None) + len(branches)
-    refined = bool((vars(CATALOG[name]) | options).get("refine"))
-    return Checkpoint(label, short, path, name, parts, seed, refined)
 
 
 @dataclass(frozen=True)
