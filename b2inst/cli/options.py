@@ -43,7 +43,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     fields = {
         name: inspect.signature(parameter.annotation, eval_str=True).parameters
         for name, parameter in parameters.items()
-        if is_dataclass(parameter.annotation)
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
     }
 
     @wraps(command)
