@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 from typer import Argument, Option
 
+from b2inst import data
 from b2inst.cli import options as opt
 
 
@@ -19,10 +20,7 @@ def scenes(
     split: Annotated[str, Option(help="Name of the split.")] = "train",
 ) -> None:
     """Write procedural scenes in COCO format."""
-    from b2inst.data import write_scenes
-
-    file = write_scenes(folder, split=split, images=images, size=size, seed=seed)
-    typer.echo(file)
+    typer.echo(data.write_scenes(folder, split=split, images=images, size=size, seed=seed))
 
 
 def check(
@@ -36,9 +34,7 @@ def check(
 
     The exit status is 1 if there is a problem.
     """
-    from b2inst.data import check_coco
-
-    report = check_coco(
+    report = data.check_coco(
         folder,
         split=split,
         annotation_file=annotations,
@@ -62,16 +58,14 @@ def convert(
     skip_bad: opt.SkipBad = False,
 ) -> None:
     """Convert YOLO segmentation or label maps to COCO format."""
-    from b2inst.data import convert_label_maps, convert_yolo
-
     if layout == "labelmap":
-        done = convert_label_maps(
+        done = data.convert_label_maps(
             source, out, name=name or "object", components=components, skip_bad=skip_bad
         )
     elif name is not None or components:
         raise typer.BadParameter("--name and --components need --from labelmap")
     else:
-        done = convert_yolo(source, out, skip_bad=skip_bad)
+        done = data.convert_yolo(source, out, skip_bad=skip_bad)
     typer.echo(done)
 
 
@@ -82,11 +76,10 @@ def coco(
     keep_zips: Annotated[bool, Option("--keep-zips", help="Keep the archives.")] = False,
 ) -> None:
     """Download COCO 2017 and verify it; rerun to resume."""
-    from b2inst.data import fetch_coco
     from b2inst.data.coco_fetch import SITE
 
     names, address = splits.split(","), mirror or SITE
-    for file in fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
+    for file in data.fetch_coco(folder, splits=names, mirror=address, keep_zips=keep_zips):
         typer.echo(file)
 
 
@@ -96,10 +89,9 @@ def nuclei(
     mirror: Annotated[str | None, Option(help="Address instead of https://github.com.")] = None,
 ) -> None:
     """Download 664 microscopy images of nuclei; rerun to resume."""
-    from b2inst.data import fetch_nuclei
     from b2inst.data.nuclei import SITE
 
     if archive is not None and mirror is not None:
         raise typer.BadParameter("--archive downloads nothing: leave out --mirror")
-    for file in fetch_nuclei(folder, archive=archive, mirror=mirror or SITE):
+    for file in data.fetch_nuclei(folder, archive=archive, mirror=mirror or SITE):
         typer.echo(file)

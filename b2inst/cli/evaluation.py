@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+import b2inst
+from b2inst import evaluation
 from b2inst.cli import options as opt
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class _Inference:
 @opt.with_groups
 def evaluate(
     file: Annotated[Path, Argument(help="Weights, or predictions in COCO's results format.")],
-    truth: opt.TruthOptions,
+    split: opt.SplitOptions,
     inference: _Inference,
     max_detections: opt.MaxDetections = None,
     boundary_pixels: opt.BoundaryPixels = None,
@@ -51,7 +53,6 @@ def evaluate(
     Predictions are predictions.jsonl.gz of b2inst, or a COCO results file (.json) of any tool.
     With --val-fraction, evaluates on the images that train holds out with the same fraction.
     """
-    from b2inst.evaluation import evaluate as evaluate_predictions
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
     from b2inst.experiments.runs.store import write_json
@@ -60,7 +61,7 @@ def evaluate(
     written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
     if out is not None:
         _check_new(*(out / name for name in written), overwrite=overwrite)
-    index = opt.read_split(**vars(truth), with_images=not predicted).require_instances()
+    index = opt.read_split(**vars(split), with_images=not predicted).require_instances()
     objects = load_ground_truth(index)
     limit = max_detections or 100
     with tempfile.TemporaryDirectory() as temporary:
@@ -68,7 +69,7 @@ def evaluate(
         if not predicted:
             predictions = (out or Path(temporary)) / "predictions.jsonl.gz"
             limit = _predict(file, index, predictions, inference, max_detections)
-        metrics = evaluate_predictions(
+        metrics = evaluation.evaluate(
             read_results(predictions, objects),
             objects,
             max_detections=limit,
@@ -85,7 +86,7 @@ def evaluate(
 def compare(
     first: Annotated[str, Argument(metavar="A", help="Predictions; a comma between seeds.")],
     second: Annotated[str, Argument(metavar="B", help="The other model's, in the same order.")],
-    truth: opt.TruthOptions,
+    split: opt.SplitOptions,
     resamples: Annotated[int, Option(min=100, help="Number of bootstrap resamples.")] = 1000,
     max_detections: opt.MaxDetections = None,
     boundary_pixels: opt.BoundaryPixels = None,
@@ -96,7 +97,7 @@ def compare(
     """
     from b2inst.evaluation.bootstrap import compare as compare_files
 
-    index = opt.read_split(**vars(truth), with_images=False).require_instances()
+    index = opt.read_split(**vars(split), with_images=False).require_instances()
     a, b = ([Path(name) for name in names.split(",") if name] for names in (first, second))
     found = compare_files(
         a,
@@ -126,12 +127,14 @@ def submit(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise typer.BadParameter(f"--name {name}: use letters, digits, - and _ only")
     predictions = out / "predictions.jsonl.gz"
-    _check_new(predictions, submission_path(annotations, out, name=name), overwrite=overwrite)
+    submission = submission_path(annotations, out, name=name)
+    _check_new(predictions, submission, overwrite=overwrite)
     index = image_index(annotations, images, skip_bad=skip_bad)
     for line in index.skipped:
         typer.echo(f"note: {line}", err=True)
     _predict(weights, index, predictions, inference)
-    typer.echo(f"{write_submission(predictions, annotations, out, name=name)}")
+    write_submission(predictions, submission)
+    typer.echo(submission)
 
 
 @opt.with_groups
@@ -157,7 +160,7 @@ def bench(
     from b2inst.experiments.runs.store import write_json
     from b2inst.inference import resolve_device
 
-    limits = _parse_size(size)
+    limits = None if size is None else _parse_size(size)
     if json is not None:
         _check_new(json, overwrite=overwrite)
     device = resolve_device(device)
@@ -198,25 +201,21 @@ def _predict(
     max_detections: int | None = None,
 ) -> int:
     """Write the predictions for the images of an index; return the limit per image."""
-    from b2inst.evaluation import write_predictions
     from b2inst.evaluation.inference import check_classes
     from b2inst.inference import resolve_device
-    from b2inst.weights import load_model
 
-    model = load_model(
+    model = b2inst.load_model(
         weights,
         device=resolve_device(inference.device),
         precision=inference.precision,
         max_detections=max_detections,
     )
     check_classes(model, index)
-    write_predictions(model, index, file, batch_size=inference.batch)
+    evaluation.write_predictions(model, index, file, batch_size=inference.batch)
     return model.max_detections
 
 
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def _parse_size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().replace("×", "x").partition("x")
     if not (height.isdigit() and width.isdigit() and min(int(height), int(width)) >= 32):
         raise typer.BadParameter(f"--size {text}: write HEIGHTxWIDTH, such as 800x1333")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
+from b2inst import experiments
 from b2inst.cli import options as opt
 from b2inst.cli.evaluation import metrics_text
 from b2inst.data.wording import counted
 from b2inst.training.logs import LoggerName
-
-if TYPE_CHECKING:
-    from b2inst.experiments import Profile, Resources, Run, ScenesData, TableResult, Workspace
 
 
 @opt.with_groups
@@ -47,16 +44,14 @@ def table(
     tables in results/ are not changed. Without --data, uses the data of the profile. With --start,
     --row or options for splits, the table's notebook is not executed.
     """
-    from b2inst.experiments import Workspace, load_table
-
-    workspace = Workspace.here()
+    workspace = experiments.Workspace.here()
     chosen = opt.coco_data(**vars(data))
-    numbers = opt.parse_seeds(seeds)
-    plan = options.load(chosen, workspace)
-    machine = opt.changed(plan.machine, jobs=jobs, machines=machines, slurm=opt.parse_slurm(slurm))
-    load_table(name, workspace=workspace)
+    numbers = None if seeds is None else opt.parse_seeds(seeds)
+    use = {"jobs": jobs, "machines": machines, "slurm": opt.parse_slurm(slurm)}
+    plan = options.load(chosen, workspace, **use)
+    source = experiments.load_table(name, workspace=workspace).notebook
     local = launcher == "local" and not render
-    with _scenes_drawn(plan, machine, workspace) if local else nullcontext():
+    with _scenes_drawn(plan, workspace) if local else nullcontext():
         from b2inst.experiments import make_table, to_text  # import PyTorch
         from b2inst.experiments.tables.published import comparison_text
     result = make_table(
@@ -68,7 +63,7 @@ def table(
         start=options.start,
         split=split,
         workspace=workspace,
-        machine=machine,
+        machine=plan.machine,
         launcher=launcher,
         train=not render,
         rerun=rerun,
@@ -80,30 +75,31 @@ def table(
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
     # The notebook makes the table again; it has no parameters but these.
     plain = data == opt.DataOptions(data=data.data)
-    if notebook and plain and not any((render, row, split, options.start)):
+    if source and notebook and plain and not any((render, row, split, options.start)):
         named, own = options.profile_name, options.profile.endswith((".yaml", ".yml"))
         parameters = {
             "profile": os.path.abspath(named) if own else named,
             "seeds": ",".join(map(str, numbers or plan.seeds)),
             "data": str(data.data.resolve()) if data.data is not None else "",
         }
-        _run_notebook(name, result, folder, parameters, workspace)
+        _run_notebook(workspace.notebook(source), result, folder, parameters, workspace)
 
 
 @contextmanager
-def _scenes_drawn(plan: Profile, machine: Resources, workspace: Workspace) -> Iterator[None]:
+def _scenes_drawn(plan: experiments.Profile, workspace: experiments.Workspace) -> Iterator[None]:
     """Write the scenes of a first table in a process beside what is done within.
 
     The process that runs are forked from is started, too.
     """
-    from b2inst.experiments import ScenesData
+    import multiprocessing
+
     from b2inst.experiments.runs.children import start_fork_server
 
     data = plan.data
-    if not isinstance(data, ScenesData) or (workspace.data / data.name).is_dir():
+    if not isinstance(data, experiments.ScenesData) or (workspace.data / data.name).is_dir():
         yield
         return
-    start_fork_server(machine)
+    start_fork_server(plan.machine)
     process = multiprocessing.get_context("spawn").Process(
         target=_draw, args=(data, workspace.data)
     )
@@ -114,7 +110,7 @@ def _scenes_drawn(plan: Profile, machine: Resources, workspace: Workspace) -> It
         process.join()
 
 
-def _draw(data: ScenesData, folder: Path) -> None:
+def _draw(data: experiments.ScenesData, folder: Path) -> None:
     from b2inst.experiments.runs.datasets import prepare
 
     with suppress(Exception, KeyboardInterrupt):  # make_table fails in the same way, and says it
@@ -145,7 +141,6 @@ def train(
     """
     # Before PyTorch is imported, whose threads else wait in a loop that takes others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from b2inst.experiments import Workspace, open_run, run
     from b2inst.experiments.runs.datasets import prepare
     from b2inst.experiments.runs.launch import run_all
     from b2inst.experiments.runs.preflight import check_plan
@@ -162,11 +157,10 @@ def train(
     if logger is not None:
         check_logger(logger)
     model_options = opt.parse_options(option)
-    workspace = Workspace.here()
-    plan = options.load(opt.coco_data(**vars(data)), workspace)
-    machine = opt.changed(plan.machine, jobs=1, logger=logger)
-    device_name = resolve_device(machine.device)
-    machine = machine.settled()
+    workspace = experiments.Workspace.here()
+    plan = options.load(opt.coco_data(**vars(data)), workspace, jobs=1, logger=logger)
+    device_name = resolve_device(plan.machine.device)
+    machine = plan.machine.settled()
     world = join(device=machine.device)
     data_here = from_rank_zero(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
@@ -181,7 +175,7 @@ def train(
         eval_every=eval_every,
     )
     spec = named(spec, plan, workspace, name)
-    split, done = plan.data.report_split, open_run(workspace.runs, spec)
+    split, done = plan.data.report_split, experiments.open_run(workspace.runs, spec)
     label = plan.data.split_label(split)
     if from_rank_zero(lambda: is_complete(done, spec, split)):
         if world.rank == 0:
@@ -196,17 +190,16 @@ def train(
     if machine.devices > 1:
         run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
     else:
-        run(spec, workspace, split=split, machine=machine)
+        experiments.run(spec, workspace, split=split, machine=machine)
     if world.rank == 0:
         _show_run(done, label, workspace)
 
 
 def runs() -> None:
     """List the runs in runs/, the latest first, with state and mask AP."""
-    from b2inst.experiments import Workspace
     from b2inst.experiments.tables.published import run_table
 
-    typer.echo(run_table(Workspace.here()))
+    typer.echo(run_table(experiments.Workspace.here()))
 
 
 @opt.with_groups
@@ -220,13 +213,12 @@ def figures(
     Uses the trained models of the tables, and lists the figures whose models are missing, with the
     table to run first. Give the same options for data as for the tables.
     """
-    from b2inst.experiments import Workspace
     from b2inst.viz.paper import TrainedModels, missing_models, save_all
 
-    workspace = Workspace.here()
+    workspace = experiments.Workspace.here()
     models = TrainedModels.load(
         profile,
-        seeds=opt.parse_seeds(seeds) or (0,),
+        seeds=opt.parse_seeds(seeds),
         data=opt.coco_data(**vars(data)),
         workspace=workspace,
     )
@@ -242,26 +234,23 @@ def report(
     published: Annotated[bool, Option("--published", help="Of the published results.")] = False,
 ) -> None:
     """Write a page of all results of a profile."""
-    from b2inst.experiments import Workspace
     from b2inst.viz.report import make_report
 
-    workspace = Workspace.here()
+    workspace = experiments.Workspace.here()
     page = make_report(profile, workspace, published=published)
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 
 def publish(profile: opt.ProfileName = "tiny") -> None:
     """Move results/local/PROFILE to results/PROFILE; for maintainers."""
-    from b2inst.experiments import Workspace
     from b2inst.experiments.tables.published import publish as move
 
-    workspace = Workspace.here()
+    workspace = experiments.Workspace.here()
     for path in move(profile, workspace):
         typer.echo(workspace.shown(path))
 
 
-def _legend(result: TableResult) -> str:
-    """How to read the printed table."""
+def _legend(result: experiments.TableResult) -> str:
     from b2inst.experiments.tables.rendering import NOISE
 
     text = [
@@ -274,26 +263,25 @@ def _legend(result: TableResult) -> str:
 
 
 def _run_notebook(
-    name: str, result: TableResult, folder: Path, parameters: dict[str, str], workspace: Workspace
+    source: Path,
+    result: experiments.TableResult,
+    folder: Path,
+    parameters: dict[str, str],
+    workspace: experiments.Workspace,
 ) -> None:
-    """Execute the notebook of a table, if it has one, and write it beside the table's files."""
-    from b2inst.experiments import execute, load_table
-
-    source = load_table(name, workspace=workspace).notebook
-    if source is not None:
-        _, page = execute(
-            workspace.notebook(source),
-            folder / f"{result.table}.ipynb",
-            parameters,
-            folder=workspace.root,
-            inputs=repr(result.rows),
-            progress=True,
-        )
-        typer.echo(f"{workspace.shown(page)}: the table with figures")
+    """Execute the notebook of a table, and write it beside the table's files."""
+    _, page = experiments.execute(
+        source,
+        folder / f"{result.table}.ipynb",
+        parameters,
+        folder=workspace.root,
+        inputs=repr(result.rows),
+        progress=True,
+    )
+    typer.echo(f"{workspace.shown(page)}: the table with figures")
 
 
-def _show_run(run: Run, split: str, workspace: Workspace) -> None:
-    """Print the metrics of a finished run, and its files."""
+def _show_run(run: experiments.Run, split: str, workspace: experiments.Workspace) -> None:
     from b2inst.viz.charts import training_curves
     from b2inst.viz.figure import save_figure
     from b2inst.weights.files import model_card

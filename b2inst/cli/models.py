@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer import Argument, Option
 
+import b2inst
+from b2inst import experiments
 from b2inst.cli import options as opt
 from b2inst.data.wording import counted
 
@@ -78,11 +81,10 @@ def predict(
     from b2inst.data import DataError
     from b2inst.inference import resolve_device
     from b2inst.viz.predict import find_images, predict_files
-    from b2inst.weights import load_model
 
     if bool(images) == (split.data is not None):
         raise typer.BadParameter("give either images, or --data for those of a split")
-    model = load_model(
+    model = b2inst.load_model(
         weights,
         device=resolve_device(device),
         precision=precision,
@@ -90,7 +92,7 @@ def predict(
         tile=tile,
     )
     if images:
-        opt.coco_data(None, train=split.train, val=split.val, val_fraction=split.val_fraction)
+        opt.coco_data(**vars(replace(split, skip_bad=False)))  # the others need --data
         paths = find_images(images, videos=True, outside=out, skip_bad=split.skip_bad)
         folders = [path for path in images if path.is_dir()]
     else:
@@ -188,13 +190,12 @@ def models() -> None:
 
 def profiles() -> None:
     """List the profiles with data, schedule and description."""
-    from b2inst.experiments import Workspace, load_profile
     from b2inst.experiments.tables.rendering import aligned
 
-    workspace = Workspace.here()
+    workspace = experiments.Workspace.here()
     rows = [["profile", "data", "schedule", "description"]]
     for name in workspace.specs("profiles"):
-        profile = load_profile(name, workspace=workspace)
+        profile = experiments.load_profile(name, workspace=workspace)
         data = "COCO format, --data"
         if profile.data.kind == "scenes":
             data = f"scenes, {profile.data.size} pixels"

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
+from b2inst import experiments
+
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
-    from b2inst.experiments import CocoData, Profile, Resources, Workspace
+    from b2inst.experiments import CocoData, Profile, Workspace
 
 SkipBad = Annotated[bool, Option("--skip-bad", help="Skip and list bad images and objects.")]
 CrowdsAsInstances = Annotated[
@@ -37,25 +39,25 @@ BoundaryPixels = Annotated[
 
 def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take dataclasses of options, whose fields become options of the command."""
-    signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, Any] = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if is_dataclass(parameter.annotation)
+    parameters = inspect.signature(command, eval_str=True).parameters
+    fields = {
+        name: inspect.signature(parameter.annotation, eval_str=True).parameters
+        for name, parameter in parameters.items()
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
     }
-    own = {name: inspect.signature(group, eval_str=True) for name, group in groups.items()}
 
     @wraps(command)
     def flat(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field: values.pop(field) for field in own[name].parameters})
+        for name, own in fields.items():
+            group = parameters[name].annotation
+            values[name] = group(**{field: values.pop(field) for field in own})
         command(**values)
 
     vars(flat)["__signature__"] = inspect.Signature(
         [
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, given in signature.parameters.items()
-            for parameter in (own[name].parameters.values() if name in groups else [given])
+            option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in parameters.items()
+            for option in fields.get(name, {name: parameter}).values()
         ]
     )
     return flat
@@ -71,6 +73,7 @@ class _DataOptions:
         float | None, Option(min=0.01, max=0.9, help="Part of training images to validate on.")
     ] = None
     skip_bad: SkipBad = False
+    crowds_as_instances: CrowdsAsInstances = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,6 @@ class DataOptions(_DataOptions):
     val: Annotated[
         str | None, Option("--val-split", help="Validation split, or ANNOTATIONS.json:IMAGES.")
     ] = None
-    crowds_as_instances: CrowdsAsInstances = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +92,6 @@ class SplitOptions(_DataOptions):
     val: Annotated[  # without training, there is no other split that --split could mean
         str | None, Option("--split", "--val-split", help="Split, or ANNOTATIONS.json:IMAGES.")
     ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TruthOptions(SplitOptions):
-    """A split with its annotations."""
-
-    crowds_as_instances: CrowdsAsInstances = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,26 +111,20 @@ class RunOptions:
         size = self.batch_size
         return self.profile if size is None else f"{self.profile}-batch{size}"
 
-    def load(self, data: CocoData | None, workspace: Workspace) -> Profile:
-        """The profile on these data, with the batch size, weights and devices given."""
-        from b2inst.experiments import load_profile
-
-        profile = load_profile(self.profile_name, data=data, start=self.start, workspace=workspace)
-        devices = {"device": self.device, "devices": self.devices, "recompute": self.recompute}
-        return profile.model_copy(update={"machine": changed(profile.machine, **devices)})
-
-
-def changed(machine: Resources, **given: Any) -> Resources:
-    """Use of a machine, with what is given on the command line."""
-    return machine.model_copy(update={k: v for k, v in given.items() if v})
+    def load(self, data: CocoData | None, workspace: Workspace, **machine: Any) -> Profile:
+        """The profile on these data, with the batch size, weights and use of the machine given."""
+        profile = experiments.load_profile(
+            self.profile_name, data=data, start=self.start, workspace=workspace
+        )
+        machine |= {"device": self.device, "devices": self.devices, "recompute": self.recompute}
+        given = {name: value for name, value in machine.items() if value}
+        return profile.model_copy(update={"machine": profile.machine.model_copy(update=given)})
 
 
 def coco_data(data: Path | None, **options: Any) -> CocoData | None:
     """The data of --data with the options that belong to it (``coco_folder``); None without it."""
-    from b2inst.experiments import coco_folder
-
     if data is not None:
-        return coco_folder(data, **options)
+        return experiments.coco_folder(data, **options)
     if any(options.values()):
         raise typer.BadParameter("options that choose or read a split of data need --data")
     return None
@@ -163,10 +152,8 @@ def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -
     return index if given.val_fraction is None else hold_out(index, given.val_fraction)[1]
 
 
-def parse_seeds(text: str | None) -> tuple[int, ...] | None:
+def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from ``0,1,2``."""
-    if text is None:
-        return None
     seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise typer.BadParameter(f"--seeds {text}: give different whole numbers, such as 0,1,2")

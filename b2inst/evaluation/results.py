@@ -153,13 +153,10 @@ def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
     return out / f"detections_{split}_{name}_results.json"
 
 
-def write_submission(predictions: Path, image_info: Path, out: Path, *, name: str) -> Path:
-    """Write a prediction file as COCO's server takes it, if zipped; returns its path."""
-    path = submission_path(image_info, out, name=name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_submission(predictions: Path, path: Path) -> None:
+    """Write a prediction file as COCO's server takes it, if zipped."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for i, record in enumerate(iterate_predictions(predictions)):
             file.write(",\n" if i else "[\n")
             json.dump({key: record[key] for key in _SERVER_FIELDS}, file, separators=(",", ":"))
         file.write("\n]\n" if file.tell() else "[]\n")
-    return path

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from b2inst.data import DataError
 from b2inst.evaluation import write_predictions
-from b2inst.evaluation.results import image_index, write_submission
+from b2inst.evaluation.results import image_index, submission_path, write_submission
 from b2inst.structures import Instances
 
 CATEGORIES = [{"id": 7, "name": "gear"}, {"id": 3, "name": "star"}]
@@ -50,8 +50,9 @@ def test_the_file_is_what_the_server_loads(image_info: Path, tmp_path: Path) -> 
     assert index.category_ids == (3, 7)
     predictions = tmp_path / "predictions.jsonl.gz"
     write_predictions(Found(), index, predictions, progress=False)
-    path = write_submission(predictions, image_info, tmp_path / "out", name="b2inst")
+    path = submission_path(image_info, tmp_path, name="b2inst")
     assert path.name == "detections_test-dev2017_b2inst_results.json"
+    write_submission(predictions, path)
     with contextlib.redirect_stdout(io.StringIO()):
         info = COCO(str(image_info))
         info.dataset["annotations"] = []
@@ -72,7 +73,8 @@ def test_the_server_counts_it(image_info: Path, tmp_path: Path) -> None:
     index = image_index(image_info, tmp_path / "test2017")
     predictions = tmp_path / "predictions.jsonl.gz"
     write_predictions(Found(), index, predictions, progress=False)
-    path = write_submission(predictions, image_info, tmp_path, name="b2inst")
+    path = tmp_path / "results.json"
+    write_submission(predictions, path)
     content = json.loads(image_info.read_text())
     content["annotations"] = [
         detection | {"id": i, "iscrowd": 0, "area": int(coco_mask.area(detection["segmentation"]))}
