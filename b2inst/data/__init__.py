@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from b2inst.data.images import ImageRecord as ImageRecord
     from b2inst.data.images import read_image as read_image
     from b2inst.data.label_maps import convert_label_maps as convert_label_maps
-    from b2inst.data.layout import find_annotations as find_annotations
     from b2inst.data.layout import find_split as find_split
     from b2inst.data.layout import find_splits as find_splits
     from b2inst.data.nuclei import fetch_nuclei as fetch_nuclei

@@ -63,7 +63,14 @@ class CocoIndex:
         reader = CocoReader(
             annotations, folder, annotated=annotated, crowds_as_instances=crowds_as_instances
         )
-        index = CocoIndex(
+        if reader.problems and not skip_bad:
+            first, *others = reader.problems
+            more = f" (and {len(others)} more)" if others else ""
+            raise DataError(
+                f"{first}{more}; correct it (`b2inst data check` lists everything) "
+                "or go on with --skip-bad"
+            )
+        return CocoIndex(
             annotation_file=reader.path,
             image_dir=folder or reader.path.parent,
             images=reader.images,
@@ -74,17 +81,6 @@ class CocoIndex:
             notes=reader.notes(),
             fingerprint=reader.digest.hexdigest(),
         )
-        if index.skipped and not skip_bad:
-            raise DataError(
-                f"{index.first_problem}; correct it (`b2inst data check` lists everything) "
-                "or go on with --skip-bad"
-            )
-        return index
-
-    @property
-    def first_problem(self) -> str:
-        """The first thing that was left out, and how many more there are."""
-        return self.skipped[0] + (f" (and {n} more)" if (n := len(self.skipped) - 1) else "")
 
     def all_annotations(self) -> Iterator[Annotation]:
         """The annotations of all images, crowds included."""
@@ -193,26 +189,22 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
         for path in left
     }
     wanted = min(max(round(fraction * len(left)), 1), len(left) - 1)
-    # How many images of each class, and in all (None), are still to be held out.
-    missing: dict[int | None, float] = defaultdict(float)
+    missing: defaultdict[int, float] = defaultdict(float)  # images of a class, still to be held out
     for found in classes.values():
-        for known in found:
-            missing[known] += fraction
-    missing[None] = wanted
+        for label in found:
+            missing[label] += fraction
     held_out: set[Path] = set()
     while left:
         counts = Counter(label for path in left for label in classes[path])
         rarest = min(counts, key=lambda label: (counts[label], label), default=None)
-        batch = {path for path in left if rarest is None or rarest in classes[path]}
-        for path in left:
-            if path in batch and missing[rarest] >= 0.5 and len(held_out) < wanted:
+        batch = dict.fromkeys(p for p in left if rarest is None or rarest in classes[p])
+        for path in batch:
+            if len(held_out) < wanted and (rarest is None or missing[rarest] >= 0.5):
                 held_out.add(path)
-                for label in (None, *classes[path]):
+                for label in classes[path]:
                     missing[label] -= 1
         left = [path for path in left if path not in batch]
     rest = [path for path in shuffled if path not in held_out]
     held_out.update(rest[: wanted - len(held_out)])  # rounding class by class may leave too few
-    parts: tuple[list[int], list[int]] = [], []
-    for path, ids in files.items():
-        parts[path in held_out].extend(ids)
-    return index.subset(parts[0]), index.subset(parts[1])
+    ids = {image_id for path in held_out for image_id in files[path]}
+    return index.subset(index.annotations.keys() - ids), index.subset(ids)

@@ -113,10 +113,10 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
     if not image_dir.is_dir():
         raise DataError(f"{image_dir}: no such image folder")
     sizes = {
-        os.path.relpath(file.path, image_dir): file.stat().st_size
+        os.path.relpath(file.path, image_dir): length
         for folder, _, _ in os.walk(image_dir, followlinks=True)
         for file in os.scandir(folder)
-        if file.is_file()
+        if file.is_file() and (length := file.stat().st_size)
     }
     found, missing, candidates = {}, defaultdict(list), defaultdict(list)
     for name in dict.fromkeys(names):
@@ -125,8 +125,7 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
         else:
             missing[_base_name(name)].append(name)
     for path in sizes.keys() - map(os.path.normpath, found):
-        if sizes[path]:
-            candidates[_base_name(path)].append(path)
+        candidates[_base_name(path)].append(path)
     for base, (name, *others) in missing.items():
         if not others and len(paths := candidates[base]) == 1:
             found[name] = paths[0], sizes[paths[0]]

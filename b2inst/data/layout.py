@@ -33,38 +33,30 @@ def find_splits(root: Path | str) -> list[str]:
     return sorted(_splits(Path(root)))
 
 
-def find_split(root: Path | str, split: str) -> tuple[Path, Path]:
+def find_split(root: Path | str, split: str, *, with_images: bool = True) -> tuple[Path, Path]:
     """Annotation file and image folder of a split.
 
     Args:
         root: Folder in one of the layouts of ``find_splits``.
         split: Its name; "train" and "val" also find ``train2017``, ``valid`` and the like.
+        with_images: Whether the image folder must exist.
 
     Raises:
         DataError: One of them does not exist; names the splits that do.
     """
-    annotation_file, image_dir = _find(Path(root), split)
-    if not image_dir.is_dir():
+    splits = _splits(Path(root))
+    name = split if split in splits else split_of(split, splits)
+    if name is None:
+        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}")
+    annotation_file, image_dir = splits[name]
+    if with_images and not image_dir.is_dir():
         raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
     return annotation_file, image_dir
-
-
-def find_annotations(root: Path | str, split: str) -> Path:
-    """Annotation file of a split, whose images need not exist; see ``find_split``."""
-    return _find(Path(root), split)[0]
 
 
 def split_of(role: str, splits: Iterable[str]) -> str | None:
     """The name of the split for training ("train") or validation ("val")."""
     return next((name for name in _NAMES.get(role, ()) if name in splits), None)
-
-
-def _find(root: Path, split: str) -> tuple[Path, Path]:
-    splits = _splits(root)
-    name = split if split in splits else split_of(split, splits)
-    if name is None:
-        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}")
-    return splits[name]
 
 
 def _splits(root: Path) -> dict[str, tuple[Path, Path]]:

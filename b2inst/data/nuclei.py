@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _read(archive: Path) -> dict[str, bytes]:
 def _convert(pictures: Mapping[str, bytes], folder: Path) -> None:
     images: dict[str, dict[str, Any]] = {}
     annotations: list[dict[str, Any]] = []
-    kinds: dict[str, Hashable] = {}
+    kinds = defaultdict[Any, list[str]](list)  # names of images by their size and whether grey
     for path, png in tqdm(pictures.items(), desc="nuclei", disable=None):
         *_, name, role, _ = path.split("/")
         if role == "masks":  # they come after their image
@@ -126,16 +126,14 @@ def _convert(pictures: Mapping[str, bytes], folder: Path) -> None:
             continue
         rgb = np.asarray(Image.open(BytesIO(png)))[..., :3]
         height, width = rgb.shape[:2]
-        kinds[name] = (width, height, bool((rgb == rgb[..., :1]).all()))
+        kinds[width, height, bool((rgb == rgb[..., :1]).all())].append(name)
         record = {"id": len(images) + 1, "file_name": f"{name}.png", "license": 1}
         images[name] = record | {"height": height, "width": width}
     # Of n images of a kind, in the order of their names' SHA-256, round(0.15 n) are val, then as
     # many test, and the others train.
-    groups = defaultdict[Hashable, list[str]](list)
-    for name in sorted(kinds, key=lambda name: hashlib.sha256(name.encode()).hexdigest()):
-        groups[kinds[name]].append(name)
     splits: dict[str, str] = {}
-    for names in groups.values():
+    for names in kinds.values():
+        names.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
         n = round(0.15 * len(names))
         parts = {"val": names[:n], "test": names[n : 2 * n], "train": names[2 * n :]}
         splits |= {name: split for split, part in parts.items() for name in part}

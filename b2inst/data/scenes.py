@@ -23,7 +23,7 @@ from tqdm import tqdm
 from b2inst.data.files import disk_errors
 from b2inst.data.images import Bytes
 from b2inst.data.segmentation import measured
-from b2inst.data.shapes import SHAPE_CLASSES, Rng, coverage
+from b2inst.data.shapes import SHAPE_CLASSES, Points, Rng, between, coverage, polar
 from b2inst.data.wording import DataError
 
 #: Name of the generator; any change of what it draws changes it.
@@ -53,7 +53,7 @@ class Scene(NamedTuple):
 class _Body(NamedTuple):
     """What the objects placed later need to know of this one."""
 
-    centre: tuple[float, float]
+    centre: Points  #: x y
     radius: float
     label: int
     hsv: tuple[float, float, float]
@@ -74,7 +74,7 @@ def make_scene(seed: int | Sequence[int], size: int = 96) -> Scene:
     ground = _rgb((rng.random(), 0.16 * rng.random(), 0.3 + 0.5 * rng.random()))  # greyish
     texture = _relief(rng, size, size * (0.04 + 0.12 * rng.random()))
     texture = texture * int(20 + 50 * rng.random()) // 128
-    canvas = np.clip(texture[:, :, None] + np.array(ground), 0, 255).astype(np.uint8)
+    canvas = np.clip(texture[:, :, None] + ground, 0, 255).astype(np.uint8)
     owner = np.zeros((size, size), dtype=np.uint8)  # 0 background, else 1 + index of the body
     bodies: list[_Body] = []
     wanted = int(rng.integers(2, 5))
@@ -189,18 +189,16 @@ def _write_images(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
 
 def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
     """Choose centre, radius, class and colour of the next object; ``pixels`` is not known yet."""
-    low, high = _RADIUS
-    radius = size * (low + (high - low) * rng.random())
+    radius = size * between(rng, *_RADIUS)
     label = int(rng.integers(len(SHAPE_CLASSES)))
     hsv = None
     margin = 0.7 * radius
-    x, y = (margin + (size - 2 * margin) * rng.random(2)).tolist()
+    centre = margin + (size - 2 * margin) * rng.random(2)
     if bodies and rng.random() < _NEAR:
         neighbour = bodies[int(rng.integers(len(bodies)))]
         distance = (neighbour.radius + radius) * (0.6 + 0.4 * rng.random())
-        angle = 2 * np.pi * rng.random()
-        x = float(np.clip(neighbour.centre[0] + distance * np.cos(angle), margin, size - margin))
-        y = float(np.clip(neighbour.centre[1] + distance * np.sin(angle), margin, size - margin))
+        beside = neighbour.centre + polar(distance, 2 * np.pi * rng.random())
+        centre = np.clip(beside, margin, size - margin)
         if rng.random() < _SAME_CLASS:
             label = neighbour.label
             if rng.random() < _SAME_COLOUR:
@@ -210,7 +208,7 @@ def _place(rng: Rng, size: int, bodies: list[_Body]) -> _Body:
     if hsv is None:
         hue = SHAPE_CLASSES[label].hue + 10 * (rng.random() - 0.5)
         hsv = hue / 360 % 1, 0.55 + 0.4 * rng.random(), 0.55 + 0.45 * rng.random()
-    return _Body((x, y), radius, label, hsv)
+    return _Body(centre, radius, label, hsv)
 
 
 def _draw_alpha(rng: Rng, body: _Body, size: int) -> tuple[Bytes, tuple[slice, slice]]:
@@ -222,9 +220,9 @@ def _draw_alpha(rng: Rng, body: _Body, size: int) -> tuple[Bytes, tuple[slice, s
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = body.radius * turn @ np.diag([mirror * stretch, 1.0])
     reach = int(1.2 * body.radius) + _MARGIN
-    corner = np.floor(np.array(body.centre)).astype(int) - reach
-    offset = np.array(body.centre) - corner
-    alpha = coverage(kind.draw(rng), np.column_stack([linear, offset]), 2 * reach + 1)
+    corner = np.floor(body.centre).astype(int) - reach
+    transform = np.column_stack([linear, body.centre - corner])
+    alpha = coverage(kind.draw(rng), transform, 2 * reach + 1)
     x, y = corner
     left, top = np.maximum(corner, 0)
     right, bottom = np.minimum(corner + 2 * reach + 1, size)
@@ -238,9 +236,8 @@ def _paint(rng: Rng, window: Bytes, alpha: Bytes, body: _Body, size: int) -> Non
     side = max(height, width)
     shade = _relief(rng, side, size * (0.03 + 0.08 * rng.random()))[:height, :width]
     depth = int(10 + 45 * rng.random())
-    colour = np.array(_rgb(body.hsv), dtype=np.int32)
     light = (256 + shade.astype(np.int32) * depth // 128)[:, :, None]
-    fore = np.minimum(colour * light // 256, 255)
+    fore = np.minimum(_rgb(body.hsv) * light // 256, 255)
     weight = alpha.astype(np.int32)[:, :, None]
     window[:] = (window * (255 - weight) + fore * weight + 127) // 255
 
@@ -290,10 +287,9 @@ def _clouds(rng: Rng, size: int, cell: float) -> NDArray[np.int16]:
     knots = rng.integers(0, 256, (n, n), dtype=np.uint8)
     side = max(int(n * cell + 0.5), size)
     smooth = cv2.resize(knots, (side, side), interpolation=cv2.INTER_LINEAR_EXACT)
-    top, left = (side - size) // 2, (side - size) // 2
-    return smooth[top : top + size, left : left + size].astype(np.int16) - 128
+    start = (side - size) // 2
+    return smooth[start : start + size, start : start + size].astype(np.int16) - 128
 
 
-def _rgb(hsv: tuple[float, float, float]) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb(*hsv)
-    return int(255 * red + 0.5), int(255 * green + 0.5), int(255 * blue + 0.5)
+def _rgb(hsv: tuple[float, float, float]) -> NDArray[np.int32]:
+    return (255 * np.array(colorsys.hsv_to_rgb(*hsv)) + 0.5).astype(np.int32)

@@ -40,12 +40,14 @@ class ShapeClass(NamedTuple):
     draw: Callable[[Rng], list[Part]]
 
 
-def _between(rng: Rng, low: float, high: float) -> float:
+def between(rng: Rng, low: float, high: float) -> float:
+    """Draw a number, by Python's arithmetic, which is the same on every machine."""
     return low + (high - low) * rng.random()
 
 
-def _polar(radius: Points | float, angle: Points) -> Points:
-    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+def polar(radius: Points | float, angle: Points | float) -> Points:
+    """Points x y of polar coordinates: …×2."""
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
 
 
 def _turn(n: int) -> Points:
@@ -53,50 +55,46 @@ def _turn(n: int) -> Points:
     return np.linspace(0, 2 * np.pi, n, endpoint=False)
 
 
-def _along(points: Points, angle: float, length: float) -> Points:
-    return np.array([points[0] + length * np.cos(angle), points[1] + length * np.sin(angle)])
-
-
 def _star(rng: Rng) -> list[Part]:
     n = int(rng.integers(5, 10))
     radius = np.empty(2 * n)
     radius[0::2] = 0.85 + 0.3 * rng.random(n)
-    radius[1::2] = _between(rng, 0.38, 0.62)
-    return [Part((_polar(radius, _turn(2 * n)),))]
+    radius[1::2] = between(rng, 0.38, 0.62)
+    return [Part((polar(radius, _turn(2 * n)),))]
 
 
 def _gear(rng: Rng) -> list[Part]:
     n = int(rng.integers(7, 13))
-    root = _between(rng, 0.68, 0.8)
+    root = between(rng, 0.68, 0.8)
     radius = np.tile([root, 1.0, 1.0, root], n)
     offset = np.tile([-0.27, -0.17, 0.17, 0.27], n) * (2 * np.pi / n)
-    outline = _polar(radius, np.repeat(_turn(n), 4) + offset)
+    outline = polar(radius, np.repeat(_turn(n), 4) + offset)
     sides = 4 if rng.random() < 0.25 else 24
-    hole = _polar(_between(rng, 0.22, 0.42), _turn(sides))
+    hole = polar(between(rng, 0.22, 0.42), _turn(sides))
     return [Part((outline, hole))]
 
 
 def _leaf(rng: Rng) -> list[Part]:
     teeth = int(rng.integers(4, 9))
     t = np.linspace(0, 1, 8 * teeth + 1)
-    serration = 1 + _between(rng, 0.12, 0.35) * (1 - (t * teeth) % 1 - 0.5)
-    half_width = _between(rng, 0.38, 0.6) * np.sin(np.pi * t**0.85) * serration
-    bend = _between(rng, -0.35, 0.35)
+    serration = 1 + between(rng, 0.12, 0.35) * (1 - (t * teeth) % 1 - 0.5)
+    half_width = between(rng, 0.38, 0.6) * np.sin(np.pi * t**0.85) * serration
+    bend = between(rng, -0.35, 0.35)
     spine = np.stack([1.75 * t - 0.75, bend * (1 - (2 * t - 1) ** 2)], axis=1)
     side = np.stack([np.zeros_like(t), half_width], axis=1)
-    stem = np.stack([[-1.15, _between(rng, -0.25, 0.25)], spine[0], spine[2]])
+    stem = np.stack([[-1.15, between(rng, -0.25, 0.25)], spine[0], spine[2]])
     return [Part((np.concatenate([spine + side, (spine - side)[::-1]]),)), Part((stem,), 0.1)]
 
 
 def _crescent(rng: Rng) -> list[Part]:
-    inner = _between(rng, 0.6, 0.78)
-    shift = 1 - inner + _between(rng, 0.15, 0.35)
+    inner = between(rng, 0.6, 0.78)
+    shift = 1 - inner + between(rng, 0.15, 0.35)
     # The circles x²+y²=1 and (x-shift)²+y²=inner² meet at x = cos(horn).
     x = (1 + shift**2 - inner**2) / (2 * shift)
     horn = np.arccos(x)
     inner_horn = np.arctan2(np.sin(horn), x - shift)
-    outside = _polar(1.0, np.linspace(horn, 2 * np.pi - horn, 40))
-    inside = _polar(inner, np.linspace(2 * np.pi - inner_horn, inner_horn, 32))
+    outside = polar(1.0, np.linspace(horn, 2 * np.pi - horn, 40))
+    inside = polar(inner, np.linspace(2 * np.pi - inner_horn, inner_horn, 32))
     outline = np.concatenate([outside, inside + np.array([shift, 0.0])])
     return [Part((outline + np.array([0.2, 0.0]),))]
 
@@ -122,24 +120,24 @@ _LETTERS: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = (
 
 def _letter(rng: Rng) -> list[Part]:
     strokes = _LETTERS[int(rng.integers(len(_LETTERS)))]
-    width, shear = _between(rng, 0.42, 0.56), _between(rng, -0.25, 0.25)
+    width, shear = between(rng, 0.42, 0.56), between(rng, -0.25, 0.25)
     italic = np.array([[1.0, 0.0], [shear, 1.0]])
     return [Part((0.82 * np.array(points) @ italic,), width) for points in strokes]
 
 
 def _figure(rng: Rng) -> list[Part]:
-    hip, neck = np.array([0.0, 0.18]), np.array([_between(rng, -0.12, 0.12), -0.42])
-    head = neck + np.array([0.0, -0.3]) + _polar(0.29, _turn(20))
+    hip, neck = np.array([0.0, 0.18]), np.array([between(rng, -0.12, 0.12), -0.42])
+    head = neck + np.array([0.0, -0.3]) + polar(0.29, _turn(20))
     parts = [Part((head,)), Part((np.stack([neck, hip]),), 0.46)]
     for side in (-1, 1):
-        shoulder = _between(rng, -0.7, 0.9)
-        elbow = _along(neck, np.pi / 2 - side * (np.pi / 2 - shoulder), 0.46)
-        bend = shoulder + _between(rng, -1.2, 1.2)
-        hand = _along(elbow, np.pi / 2 - side * (np.pi / 2 - bend), 0.42)
+        shoulder = between(rng, -0.7, 0.9)
+        elbow = neck + polar(0.46, np.pi / 2 - side * (np.pi / 2 - shoulder))
+        bend = shoulder + between(rng, -1.2, 1.2)
+        hand = elbow + polar(0.42, np.pi / 2 - side * (np.pi / 2 - bend))
         parts.append(Part((np.stack([neck, elbow, hand]),), 0.25))
-        thigh = np.pi / 2 - side * _between(rng, 0.1, 0.75)
-        knee = _along(hip, thigh, 0.48)
-        foot = _along(knee, thigh + _between(rng, -0.5, 0.5), 0.46)
+        thigh = np.pi / 2 - side * between(rng, 0.1, 0.75)
+        knee = hip + polar(0.48, thigh)
+        foot = knee + polar(0.46, thigh + between(rng, -0.5, 0.5))
         parts.append(Part((np.stack([hip, knee, foot]),), 0.29))
     return parts
 
@@ -148,17 +146,17 @@ def _blob(rng: Rng) -> list[Part]:
     angle = _turn(72)
     radius = np.full(72, 0.8)
     for k in range(2, 8):
-        radius += _between(rng, 0.0, 0.42) / k * np.cos(k * angle + _between(rng, 0, 2 * np.pi))
-    return [Part((_polar(radius, angle),))]
+        radius += between(rng, 0.0, 0.42) / k * np.cos(k * angle + between(rng, 0, 2 * np.pi))
+    return [Part((polar(radius, angle),))]
 
 
 def _ring(rng: Rng) -> list[Part]:
-    petals, depth = int(rng.integers(6, 12)), _between(rng, 0.05, 0.14)
-    gap = _between(rng, 0.4, 0.9) if rng.random() < 0.4 else 0.0
-    inner = _between(rng, 0.45, 0.62)
+    petals, depth = int(rng.integers(6, 12)), between(rng, 0.05, 0.14)
+    gap = between(rng, 0.4, 0.9) if rng.random() < 0.4 else 0.0
+    inner = between(rng, 0.45, 0.62)
     angle = gap / 2 + np.linspace(0, 2 * np.pi - gap, 97)
-    outside = _polar(0.95 - depth * (1 - np.abs(np.cos(petals * angle / 2))), angle)
-    inside = _polar(inner, angle)
+    outside = polar(0.95 - depth * (1 - np.abs(np.cos(petals * angle / 2))), angle)
+    inside = polar(inner, angle)
     if gap:
         return [Part((np.concatenate([outside, inside[::-1]]),))]
     return [Part((outside[:-1], inside[:-1]))]

@@ -23,7 +23,7 @@ _MEAN_COLOUR = (124, 117, 104)
 
 
 class ResizeShorterSide(v2.Transform):
-    """Resize an image (PIL's antialiased bilinear; bitmaps by the nearest pixel)."""
+    """Resize an image by PIL's antialiased bilinear filter; bitmaps by the nearest pixel."""
 
     def __init__(self, shorter: int | Sequence[int], longer_max: int) -> None:
         super().__init__()
@@ -34,14 +34,11 @@ class ResizeShorterSide(v2.Transform):
         height, width = v2.query_size(flat_inputs)
         choice = int(torch.randint(len(self.shorter), ())) if len(self.shorter) > 1 else 0
         size = resized_size(height, width, self.shorter[choice], self.longer_max)
-        return {"size": list(size), "same": size == (height, width)}
+        return {"size": size, "same": size == (height, width)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        if params["same"]:  # as scenes are; the time of a small image is that of such calls
-            return inpt
-        if isinstance(inpt, tv_tensors.Mask):
-            return _resize_bitmaps(inpt, params["size"])
-        return self._call_kernel(F.resize, inpt, params["size"])
+        # Scenes have the wanted size; in images so small, calls take most of the time.
+        return inpt if params["same"] else _resized(inpt, params["size"])
 
 
 class ResizeTo(v2.Transform):
@@ -54,9 +51,7 @@ class ResizeTo(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if isinstance(inpt, Image.Image):
             return Image.fromarray(cv2.resize(np.asarray(inpt), self.size[::-1]))
-        if isinstance(inpt, tv_tensors.Mask):
-            return _resize_bitmaps(inpt, self.size)
-        return self._call_kernel(F.resize, inpt, list(self.size))
+        return _resized(inpt, self.size)
 
 
 class Transpose(v2.Transform):
@@ -101,9 +96,11 @@ class RandomCentreCrop(v2.RandomIoUCrop):
         return super().transform(inpt, params)
 
 
-def _resize_bitmaps(masks: tv_tensors.Mask, size: Sequence[int]) -> tv_tensors.Mask:
-    """By the nearest pixel; exact for any integers, which torchvision would make float32."""
-    bitmaps = masks.as_subclass(Tensor).numpy()
+def _resized(inpt: Any, size: tuple[int, int]) -> Any:
+    """Resize by torchvision; bitmaps, which it would make float32, exactly by the nearest pixel."""
+    if not isinstance(inpt, tv_tensors.Mask):
+        return F.resize(inpt, list(size))
+    bitmaps = inpt.as_subclass(Tensor).numpy()
     for axis, new in ((-2, size[0]), (-1, size[1])):
         places = torch.arange(bitmaps.shape[axis], dtype=torch.float32)[None, None]
         nearest = interpolate(places, new, mode="nearest-exact")[0, 0].long()

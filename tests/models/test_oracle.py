@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from b2inst.data.transforms import _resize_bitmaps as resize_exactly
+from b2inst.data.transforms import _resized as resize_exactly
 from b2inst.models import BasisSegmenter, ModelError, create_model
 
 

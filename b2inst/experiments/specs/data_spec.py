@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from b2inst.data import SCENES_VERSION, DataError, find_annotations, find_split, find_splits
+from b2inst.data import SCENES_VERSION, DataError, find_split, find_splits
 from b2inst.data.layout import split_of
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.yaml_spec import Spec
@@ -135,7 +135,7 @@ class CocoData(_Data):
         part = self._part(split)
         if isinstance(part, SplitFiles):
             return part.annotations
-        return find_annotations(self._folder(), part)
+        return find_split(self._folder(), part, with_images=False)[0]
 
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""
