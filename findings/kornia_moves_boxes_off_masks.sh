@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# kornia's AugmentationSequential takes boxes from corner to corner, as COCO's are once their size is added,
-# and moves them as if they were the centres of pixels: flipped, a box is one pixel left of or above its
-# object, for which it was exact; flipped once more it is back. Resized to twice the size it is 0.1 to 0.3
-# pixels off. Image and mask are right. Nothing is said. Exits 1 if that changes.
+# kornia's AugmentationSequential reads corners under the key bbox_xyxy as including the last pixel, as its
+# documentation has it, unlike COCO's, torchvision's and those of its own Boxes of mode "xyxy". A box that is
+# exact by those is, flipped, one pixel left of or above its object; flipped once more it is back. Resized to
+# twice the size it is 0.1 to 0.3 pixels off. Image and mask are right. Nothing is said. Exits 1 if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
