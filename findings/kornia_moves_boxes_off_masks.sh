@@ -2,7 +2,8 @@
 # kornia's AugmentationSequential reads corners under the key bbox_xyxy as including the last pixel, as its
 # documentation has it, unlike COCO's, torchvision's and those of its own Boxes of mode "xyxy". A box that is
 # exact by those is, flipped, one pixel left of or above its object; flipped once more it is back. Resized to
-# twice the size it is 0.1 to 0.3 pixels off. Image and mask are right. Nothing is said. Exits 1 if that changes.
+# twice the size it is 0.1 to 0.3 pixels off. Image and mask are right. Nothing is said. Exits 1 if that
+# changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
