@@ -51,6 +51,7 @@ def convert_label_maps(
     splits = _find_pairs(conversion)
     masks = {image: mask for pairs in splits.values() for image, mask in pairs.items()}
     numbered = several = False
+    doubtful: list[str] = []
 
     def read(image: Path, height: int, width: int) -> list[tuple[int, RLE]]:
         nonlocal numbered, several
@@ -61,8 +62,11 @@ def convert_label_maps(
                 f"{image} has {width}×{height}"
             )
         count, regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)
-        numbered |= len(np.unique(labels[labels > 0])) > 1
+        numbers = len(np.unique(labels[labels > 0]))
+        numbered |= numbers > 1
         several |= count > 2  # with the background
+        if numbers == 1 and count > 3 and not components:
+            doubtful.append(f"{masks[image]}: one object of {count - 1} regions; is it binary?")
         objects = np.asfortranarray(regions if components else labels)  # as COCO's run lengths
         found = ((objects == k).view(np.uint8) for k in np.unique(objects) if k)
         return [(1, coco_mask.encode(mask)) for mask in found]
@@ -77,6 +81,7 @@ def convert_label_maps(
             "one), so it is not known what is one object; number the objects, or take each "
             "connected region as one with --components"
         )
+    conversion.notes += doubtful
     conversion.write({1: name})
     return conversion
 

@@ -123,7 +123,7 @@ def warn_of_limit(truth: COCO, *, max_detections: int) -> None:
         warnings.warn(
             f"{dense} of {len(truth.imgs)} images ({dense / len(truth.imgs):.1%}) have more than "
             f"{max_detections} objects of a category: not all can be found; raise max_detections "
-            "(--max-detections)",
+            "(--max-detections; of train, --option max_detections=N)",
             stacklevel=3,
         )
 

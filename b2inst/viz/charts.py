@@ -68,7 +68,7 @@ def training_curves(logs: Mapping[str, Sequence[Log]]) -> Figure:
             curve = log.ewm(com=0 if measured else _SMOOTHING * len(log)).mean()
             marker = "." if measured else ""
             axis.plot(curve.index, curve, color=colours[name], linewidth=1, marker=marker)
-        axis.set_title(loss, fontsize=9)
+        axis.set_title(f"{loss} (%)" if measured else loss, fontsize=9)
         axis.update_datalim([(0, 0)], updatex=False)  # so that flat curves have a margin, too
         axis.set_ylim(bottom=0)  # no loss or AP is negative
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -270,7 +270,7 @@ def test_a_table_says_how_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(n): number of seeds" in text
     assert "≈: the interval contains zero" in text
     assert "The numbers mean nothing." in text
-    assert "No published table to compare with." in text
+    assert "results/ has no table1 of profile smoke and these data to compare with." in text
 
 
 def test_batch_size_and_start_reach_the_runs(

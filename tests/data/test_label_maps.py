@@ -207,6 +207,14 @@ def test_one_object_an_image_is_not_binary(tmp_path: Path) -> None:
     assert areas(converted(write(tmp_path / "set", files))) == [36, 36]
 
 
+def test_a_binary_mask_among_label_maps_is_noted(tmp_path: Path) -> None:
+    files = {"a.png": None, "a_mask.png": PIECES, "b.png": None, "b_mask.png": LABELS}
+    files |= {"c.png": None, "c_mask.png": np.where(LABELS == 300, 7, 0).astype(np.uint8)}
+    done = convert_label_maps(write(tmp_path / "set", files), tmp_path / "out")
+    (note,) = done.notes
+    assert note.endswith("a_mask.png: one object of 3 regions; is it binary?")
+
+
 def test_a_label_map_of_one_object_in_pieces(tmp_path: Path) -> None:
     files = {"a.png": None, "a_mask.png": PIECES, "b.png": None, "b_mask.png": LABELS}
     root = write(tmp_path / "set", files)

@@ -55,7 +55,7 @@ def test_metrics_of_early_looks_are_drawn_as_they_are(log: list) -> None:
     log[29] |= {"AP": 9.0, "boundary_AP": 8.0}
     figure = training_curves({"baseline": [log]})
     panels = {axis.get_title(): axis for axis in figure.axes}
-    (line,) = panels["AP"].lines
+    (line,) = panels["AP (%)"].lines
     assert list(zip(*line.get_data(), strict=True)) == [(10, 2), (30, 9)]
     assert line.get_marker() == "."  # a single look is seen, too
 

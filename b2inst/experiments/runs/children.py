@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import b2inst
@@ -41,7 +41,9 @@ def start_fork_server(machine: Resources) -> None:
     """Start the process that runs are forked from, which imports PyTorch while this one goes on."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["b2inst.experiments.runs.launch", "lightning.fabric"])
-    # Ctrl-C is for this process, which stops the runs. The server would print a traceback.
+    # Ctrl-C is for this process, which stops the runs. The server would print a traceback. Starting
+    # the tracker, which starting the server includes, lets the signal through again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with environment(child_environment(threads=machine.settled().threads)):

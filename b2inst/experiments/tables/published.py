@@ -102,7 +102,8 @@ def comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str
     data = result.provenance.get("data")
     published = load_published(result.profile, result.table, workspace, data=data)
     if published is None or not result.seeds:
-        return [], "No published table to compare with."
+        wanted = f"{result.table} of profile {result.profile} and these data"
+        return [], f"results/ has no {wanted} to compare with."
     column = next(c for c in result.columns if c not in COSTS)
     there, here = (counted(n, "seed") for n in (published.seeds, result.seeds))
     name = heading(column)

@@ -36,6 +36,7 @@ def trained_models(
     seeds: Sequence[int],
     *,
     data: CocoData | None = None,
+    besides: Sequence[Checkpoint] = (),
     workspace: Workspace | None = None,
 ) -> list[Checkpoint]:
     """List the tables' rows with bases that have been trained, in the order of the tables.
@@ -47,10 +48,11 @@ def trained_models(
         profile: Name or path of a profile.
         seeds: Seeds of the runs.
         data: COCO-format folder that the runs were trained on instead of the profile's data.
+        besides: Other models, which come first.
         workspace: Where the runs are (default: the current folder).
 
     Raises:
-        RunError: There is none.
+        RunError: There is none, and no other.
     """
     workspace = workspace or Workspace.here()
     plan = load_profile(profile, data=data, workspace=workspace)
@@ -66,13 +68,13 @@ def trained_models(
                 label = f"{name} · {row} · seed {spec.seed}"
                 one = replace(weights_file(path), label=label, short=row, seed=spec.seed)
                 found.setdefault(path, one)
-    if not found:
+    if not found and not besides:
         raise RunError(
             f"{workspace.shown(workspace.runs)}: no trained model of profile {profile}, seed "
             f"{', '.join(map(str, seeds))}; train some with `b2inst table table1 --profile "
             f"{profile}`, or name a weights file with B2INST_WEIGHTS=…/model.safetensors"
         )
-    return list(found.values())
+    return [*besides, *found.values()]
 
 
 def weights_file(path: str | Path) -> Checkpoint:

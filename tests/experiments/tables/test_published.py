@@ -22,6 +22,8 @@ from b2inst.experiments.tables.published import (
 from b2inst.experiments.tables.score_quality import ScoreQuality
 from b2inst.experiments.tables.table_result import TableResult
 
+NOTHING_PUBLISHED = "results/ has no table1 of profile smoke and these data to compare with."
+
 
 def _table(workspace: Workspace, fake_run: Any, seeds: tuple[int, ...]) -> TableResult:
     """Two rows of Table 1; AP of baseline is 40 plus the seed, that of HBB one more."""
@@ -77,8 +79,8 @@ def test_other_seeds_cannot_be_compared(workspace: Workspace, fake_run: Any) -> 
 def test_nothing_published(workspace: Workspace, fake_run: Any) -> None:
     result = _table(workspace, fake_run, (0,))
     assert load_published("smoke", "table1", workspace) is None
-    assert comparison_text(result, workspace) == "No published table to compare with."
-    assert comparison_markdown(result, workspace) == "No published table to compare with."
+    assert comparison_text(result, workspace) == NOTHING_PUBLISHED
+    assert comparison_markdown(result, workspace) == NOTHING_PUBLISHED
 
 
 def test_a_published_table_of_other_data_is_not_compared(
@@ -88,7 +90,7 @@ def test_a_published_table_of_other_data_is_not_compared(
     published.provenance["data"] = "coco-1234"
     published.save(workspace.published / "smoke/table1/table1.json")
     result = _table(workspace, fake_run, (0,))
-    assert comparison_text(result, workspace) == "No published table to compare with."
+    assert comparison_text(result, workspace) == NOTHING_PUBLISHED
     assert load_published("smoke", "table1", workspace) == published
 
 

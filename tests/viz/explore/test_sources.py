@@ -43,6 +43,15 @@ def test_what_has_been_trained_is_listed_by_row_and_seed(workspace: Workspace) -
     assert only.label == "table1 · baseline · seed 0"
 
 
+def test_other_models_come_first_and_suffice(workspace: Workspace, tmp_path: Path) -> None:
+    own = weights_file(next(workspace.runs.glob("*/model.safetensors")))
+    found = trained_models("smoke", [0, 1], besides=[own], workspace=workspace)
+    assert (found[0], len(found)) == (own, 5)
+    assert trained_models("smoke", [7], besides=[own], workspace=workspace) == [own]
+    with pytest.raises(RunError, match="B2INST_WEIGHTS"):
+        trained_models("smoke", [7], workspace=workspace)
+
+
 def test_models_without_bases_are_not_listed(workspace: Workspace) -> None:
     (spec,) = load_table("table4").run_specs(load_profile("smoke"), (0,))["MS R-CNN R-50"]
     run = open_run(workspace.runs, spec)
