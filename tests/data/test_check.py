@@ -37,6 +37,16 @@ def test_all_splits_are_checked(tmp_path: Path) -> None:
     assert "000001.png" in check_coco(tmp_path).problems[0]
 
 
+def test_an_image_of_another_size_precedes_what_follows_from_it(tmp_path: Path) -> None:
+    path = write_scenes(tmp_path, split="train", images=2, size=96, seed=0)
+    content = json.loads(path.read_text())
+    content["images"][0]["width"] = 40
+    path.write_text(json.dumps(content))
+    first, *others = check_coco(tmp_path).problems
+    assert "is 96×96 but its annotations say 40×96" in first
+    assert others
+
+
 def test_images_are_read_to_their_end(content, write) -> None:
     annotation_file, image_dir = write(content)
     data = (image_dir / "b.png").read_bytes()
