@@ -149,8 +149,8 @@ def run_evaluators(
     areas = options.get("area_ranges") or COCO_AREAS
     # The evaluator stores ids as floating-point numbers.
     images, categories = (
-        {key: number for number, key in enumerate(sorted(known), start=1)}
-        for known in (truth.imgs, truth.cats)
+        {key: number for number, key in enumerate(sorted(entries), start=1)}
+        for entries in (truth.imgs, truth.cats)
     )
 
     def ids(record: dict[str, Any]) -> dict[str, int]:
