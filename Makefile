@@ -101,7 +101,9 @@ lab: setup ## open the explorer and the other notebooks in JupyterLab
 	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb
 
 explorer: setup ## serve the explorer as a web page, with voila
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila notebooks/explore_bases.ipynb
+	@test -n "$$B2INST_WEIGHTS$(filter smoke,$(PROFILE))" || ls runs/*/model.safetensors >/dev/null 2>&1 || \
+		{ echo "runs/: no trained model; run make table1, or name one: B2INST_WEIGHTS=.../model.safetensors make explorer" >&2; exit 2; }
+	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila --show_tracebacks=True notebooks/explore_bases.ipynb
 
 # Tests that train nothing and build few whole models. Converting all nuclei alone takes a minute.
 FAST = tests/ops tests/modules tests/data tests/test_losses.py tests/test_structures.py \

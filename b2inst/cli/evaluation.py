@@ -15,6 +15,7 @@ from typer import Argument, Option
 import b2inst
 from b2inst import evaluation
 from b2inst.cli import options as opt
+from b2inst.data.wording import folded
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -130,7 +131,7 @@ def submit(
     submission = submission_path(annotations, out, name=name)
     _check_new(predictions, submission, overwrite=overwrite)
     index = image_index(annotations, images, skip_bad=skip_bad)
-    for line in index.skipped:
+    for line in folded(index.skipped):
         typer.echo(f"note: {line}", err=True)
     _predict(weights, index, predictions, inference)
     write_submission(predictions, submission)

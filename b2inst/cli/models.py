@@ -12,7 +12,7 @@ from typer import Argument, Option
 import b2inst
 from b2inst import experiments
 from b2inst.cli import options as opt
-from b2inst.data.wording import counted
+from b2inst.data.wording import counted, folded
 
 if TYPE_CHECKING:
     from b2inst.viz.predict import PredictedFiles
@@ -115,7 +115,7 @@ def predict(
             f"{counted(model.max_detections, 'detection')}; raise it with --max-detections",
             err=True,
         )
-    for line in found.bad if split.skip_bad else found.bad[1:]:
+    for line in folded(found.bad if split.skip_bad else found.bad[1:]):
         typer.echo(f"skipped: {line}", err=True)
     if found.bad and not (split.skip_bad and found.pictures):
         raise DataError(found.bad[0])

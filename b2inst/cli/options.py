@@ -13,6 +13,7 @@ import typer
 from typer import Option
 
 from b2inst import experiments
+from b2inst.data.wording import folded
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -147,7 +148,7 @@ def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -
     index = CocoIndex.load(*files, skip_bad=skip_bad, crowds_as_instances=crowds)
     if skip_bad and with_images:
         index = verify_images(index, skip_bad=True)
-    for line in (*index.notes, *index.skipped):
+    for line in (*index.notes, *folded(index.skipped)):
         typer.echo(f"note: {line}", err=True)
     return index if given.val_fraction is None else hold_out(index, given.val_fraction)[1]
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from b2inst.data.coco import CocoIndex
 from b2inst.data.images import ImageRecord, check_size, probe_image
 from b2inst.data.layout import find_split, find_splits
-from b2inst.data.wording import DataError, counted, shortened
+from b2inst.data.wording import DataError, counted, folded, shortened
 from b2inst.ops.ahead import ahead
 
 
@@ -23,7 +23,7 @@ class Report:
     """What is valid in each split of a data set, and what is wrong; ``print`` it."""
 
     splits: list[CocoIndex]
-    problems: list[str]  #: a line each, the file first
+    problems: list[str]  #: a line each, the file first; printed are ten of each kind
 
     @property
     def ok(self) -> bool:
@@ -33,7 +33,7 @@ class Report:
         lines = [_describe(index) for index in self.splits]
         files = {"/".join(i.annotation_file.parts[-2:]): i.class_counts() for i in self.splits}
         lines += [f"note: {note}" for note in missing_classes(files)]
-        lines += [f"problem: {problem}" for problem in self.problems]
+        lines += [f"problem: {problem}" for problem in folded(self.problems)]
         return "\n".join([*lines, "ok" if self.ok else counted(len(self.problems), "problem")])
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
 from b2inst.data.segmentation import Segmentation, measured, to_rle
-from b2inst.data.wording import DataError, counted
+from b2inst.data.wording import DataError, counted, folded
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -118,5 +118,5 @@ class Conversion:
             for split, (images, empty, objects) in self.splits.items()
         ]
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"left out: {line}" for line in self.skipped]
+        lines += [f"left out: {line}" for line in folded(self.skipped)]
         return "\n".join(lines)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+#: What messages of one kind differ in: numbers, paths and names of files.
+_VARYING = re.compile(r"\S*[\d/\\]\S*|\S+\.\w\S*")
 
 
 class DataError(ValueError):
@@ -17,3 +22,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def shortened(names: Sequence[str], shown: int = 5) -> str:
     """Join the first of some names with commas."""
     return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
+
+
+def folded(messages: Iterable[str], shown: int = 10) -> list[str]:
+    """Keep the first messages of each kind, and say how many more there are."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for message in messages:
+        kinds[_VARYING.sub("…", message)].append(message)
+    lines: list[str] = []
+    for kind in kinds.values():
+        lines += kind[:shown]
+        if more := kind[shown:]:
+            lines.append(f"… and {len(more)} more of this kind, such as {more[-1]}")
+    return lines

@@ -277,8 +277,8 @@ def load_imagenet(body: nn.Module, name: str, source: str) -> None:
     weights = get_model_weights(name)["IMAGENET1K_V1"]
     file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     remedy = (
-        f"save {weights.url} as {file}, or train from scratch with --option backbone_weights=null "
-        "(in Python: backbone_weights=None)"
+        f"save {weights.url} as {file} (or set TORCH_HOME), or train from scratch with "
+        "--option backbone_weights=null (in Python: backbone_weights=None)"
     )
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)

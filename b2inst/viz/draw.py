@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes
 
 from b2inst.ops.masks import mask_window
 from b2inst.structures import Instances
@@ -138,19 +137,20 @@ def draw_instances(
     drawn = draw_masks(picture, masks, chosen, opacity=0.0 if crowded else 0.45, side=side)
     if crowded or not captions or not len(shown):
         return drawn
-    names, scores = instances.names, instances.scores.tolist()
-    captioned = draw_bounding_boxes(
-        torch.from_numpy(drawn).permute(2, 0, 1),
-        (instances.boxes.cpu()[shown] * (drawn.shape[0] // picture.shape[0])).round(),
-        [f"{names[i]} {scores[i]:.2f}" for i in shown],
-        colors=list(chosen),
-        font=str(_FONT),
-        font_size=max(min(drawn.shape[:2]) // 32, 10),
-        fill_labels=True,
-        label_colors="white",
-        label_background_colors=[tuple(round(255 * (c / 400)) for c in rgb) for rgb in chosen],
-    )
-    return np.ascontiguousarray(captioned.permute(1, 2, 0).numpy())
+    image = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.truetype(_FONT, max(min(image.size) // 32, 10))
+    boxes = (instances.boxes.cpu()[shown] * (image.height // picture.shape[0])).round().tolist()
+    for i, (left, top, right, bottom), colour in zip(shown, boxes, chosen, strict=True):
+        pen.rectangle((left, top, right, bottom), outline=colour)
+        caption = f"{instances.names[i]} {instances.scores[i]:.2f}"
+        _, _, width, height = map(int, font.getbbox(caption, anchor="lt"))
+        # Above the box, whose object it may be as large as.
+        x, y = max(min(left, image.width - width - 1), 0), max(top - height - 1, 0)
+        dark = tuple(round(255 * (value / 400)) for value in colour)
+        pen.rectangle((x, y, x + width, y + height), fill=dark)
+        pen.text((x, y), caption, "white", font, anchor="lt")
+    return np.array(image)
 
 
 def label_map(masks: Tensor, scores: Tensor, *, score_threshold: float = 0.3) -> NDArray[np.uint16]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -187,7 +186,7 @@ def test_many_instances_are_outlines_alone(count: int) -> None:
 
 
 def slowly(found: Instances, picture: np.ndarray, colours: list[tuple[int, int, int]], side: int):
-    """What is drawn, pixel by pixel, and its captions by torchvision."""
+    """What is drawn, pixel by pixel."""
     scale = max(-(-side // min(picture.shape[:2])), 1)
     drawn = picture.repeat(scale, 0).repeat(scale, 1)
     height, width = drawn.shape[:2]
@@ -202,20 +201,7 @@ def slowly(found: Instances, picture: np.ndarray, colours: list[tuple[int, int, 
         elif on:
             old, colour = drawn[y, x].astype(np.float32), np.float32(colours[on[0]])
             drawn[y, x] = np.floor(old * np.float32(0.55) + colour * np.float32(0.45))
-    framed = draw_bounding_boxes(
-        torch.from_numpy(drawn).permute(2, 0, 1),
-        (found.boxes * scale).round(),
-        [f"gear {score:.2f}" for score in found.scores.tolist()],
-        colors=colours,
-        font=str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"),
-        font_size=max(min(height, width) // 32, 10),
-        label_colors="white",
-        label_background_colors=[
-            tuple(round(255 * (value / 400)) for value in colour) for colour in colours
-        ],
-        fill_labels=True,
-    )
-    return framed.permute(1, 2, 0).numpy()
+    return drawn
 
 
 @pytest.mark.parametrize("side", [1, 60])
@@ -235,8 +221,26 @@ def test_the_drawing_is_that_of_the_slow_way(side: int) -> None:
     picture = rng.integers(0, 256, (30, 37, 3), dtype=np.uint8)
     colours = [(10, 20 * k, 250 - 20 * k) for k in range(9)]
     expected = slowly(found, picture, colours, side)
-    drawn = draw_instances(picture, found, colours=colours, side=side)
+    drawn = draw_instances(picture, found, colours=colours, side=side, captions=False)
     np.testing.assert_array_equal(drawn, expected)
+
+
+@pytest.mark.parametrize(("top", "left"), [(30, 20), (0, 20), (30, 190), (0, 196), (116, 0)])
+def test_captions_lie_above_their_boxes_and_in_the_picture(top: int, left: int) -> None:
+    picture = np.full((120, 200, 3), 100, np.uint8)
+    found = instances(square(top, left, 4, (120, 200))[None], [0.9])
+    colours = [(0, 114, 178)]
+    plain = draw_instances(picture, found, colours=colours, captions=False)
+    drawn = draw_instances(picture, found, colours=colours)
+    boxes = (found.boxes * (drawn.shape[0] // 120)).round()
+    pixels = torch.from_numpy(plain).permute(2, 0, 1)
+    framed = draw_bounding_boxes(pixels, boxes, colors=colours).permute(1, 2, 0).numpy()
+    changed = np.argwhere((drawn != framed).any(2))
+    (high, first), (low, last) = changed.min(0), changed.max(0)
+    width, height = last - first + 1, low - high + 1
+    assert 10 <= height <= 20 <= 60 <= width, "a line of text, whole"
+    assert low < boxes[0, 1] or high == 0
+    assert first == boxes[0, 0] or last == drawn.shape[1] - 1
 
 
 def test_heat_spans_the_colour_map() -> None:

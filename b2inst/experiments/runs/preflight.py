@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from b2inst.data import CocoIndex
 from b2inst.data.check import missing_classes
+from b2inst.data.wording import folded
 from b2inst.evaluation.average_precision import warn_of_limit
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.experiments.runs.datasets import load_split
@@ -48,7 +49,8 @@ def check_plan(
         parts[data.split_label(part)] = index
         lines += index.notes
         if index.skipped:
-            lines.append("\n".join([f"skipped entries ({len(index.skipped)}):", *index.skipped]))
+            skipped = [f"skipped entries ({len(index.skipped)}):", *folded(index.skipped)]
+            lines.append("\n".join(skipped))
     train = parts[data.split_label("train")]
     for label, index in parts.items():
         if index.class_names != train.class_names:

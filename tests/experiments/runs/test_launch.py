@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -31,7 +32,7 @@ from b2inst.experiments.specs.workspace import Workspace
 
 #: The worker with another ``run``: it notes when it ran, then ends as the run's seed says.
 FAKE = """
-import json, os, time
+import json, os, resource, time
 from b2inst.data import DataError
 from b2inst.experiments.runs import job as module
 from b2inst.experiments.runs.store import open_run
@@ -41,6 +42,10 @@ def run(spec, workspace, **_):
     note = folder / "note.json"
     facts = {"begun": time.time(), "process": os.getpid(), "parent": os.getppid()}
     facts |= {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        b"x" * 2**26
+    facts["page_faults"] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     note.write_text(json.dumps(facts))
     if spec.seed == 7:
         print("a first line")
@@ -181,6 +186,14 @@ def test_each_run_has_the_threads_of_its_machine(
         assert note["OMP_NUM_THREADS"] == str(threads)
         assert note["OMP_WAIT_POLICY"] == "passive"
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+@pytest.mark.usefixtures("fake_worker")
+def test_runs_keep_their_memory(spec: RunSpec, workspace: Workspace) -> None:
+    _run_all(_specs(spec, 0), workspace)
+    pages = 2**26 // os.sysconf("SC_PAGE_SIZE")
+    assert _note(workspace, _specs(spec, 0)["row seed 0"])["page_faults"] < 2 * pages  # not 20
 
 
 @pytest.mark.usefixtures("fake_worker")
