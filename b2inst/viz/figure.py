@@ -16,7 +16,7 @@ from b2inst.viz.draw import PALETTE, Picture
 #: Black and the colours of instances: one per row of a table.
 ROW_COLOURS = ("#000000", *(f"#{bytes(colour).hex().upper()}" for colour in PALETTE))
 
-_PRINT_DPI = 200
+_PRINT_DPI = 150
 _PAGE = 7.2  # inches, the width of a printed text of two columns
 _LARGEST_PNG = 2**20  # bytes
 _DISPLAY_DPI = 100

@@ -20,7 +20,7 @@ def test_print_has_text_as_text_and_equal_figures_equal_bytes(tmp_path: Path) ->
     assert b"/FontFile2" in pdf
     assert pdf == (tmp_path / "b.pdf").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (600, 400)
+        assert image.size == (450, 300)
 
 
 def test_a_png_is_small_enough_to_be_committed(tmp_path: Path) -> None:
