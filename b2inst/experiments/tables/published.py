@@ -127,6 +127,6 @@ def comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str
         return cells, f"{counted(same, 'run')} published too: all metrics agree exactly."
     return cells, (
         f"{counted(len(gaps), 'run')} published too, {same} with exactly the same metrics; the "
-        f"largest difference of any metric is {max(gaps):.2g}. Other processors, and other versions "
-        "of PyTorch and of this code, round differently, which training amplifies."
+        f"largest difference of any metric is {max(gaps):.2g}. Other processors, and other "
+        "versions of PyTorch and of this code, round differently, which training amplifies."
     )
