@@ -2,8 +2,8 @@
 
     .venv/bin/python experiments/detectron2_agreement.py DATA
 
-Trains two tiny models on a COCO-format folder, where they are not there yet (run again after
-Ctrl-C, it goes on), evaluates both splits natively and through detectron2, and writes
+Trains two tiny models on a COCO-format folder, if they do not exist (rerun after Ctrl-C to
+resume), evaluates both splits natively and through detectron2, and writes
 ``results/detectron2_agreement.json``. Needs detectron2 (docs/detectron2.md).
 """
 

@@ -3,9 +3,9 @@
     make gpu                                            # or: python3 experiments/gpu.py
     python3 experiments/gpu.py --tiny --out /tmp/gpu    # each step in small, on a CPU
 
-Steps come in the order of their worth. Each is a process with a limit of its own, and leaves a
-file with provenance in ``results/gpu/``; a step whose file is there is not taken again, so that the
-same command goes on. Table 1 comes last and takes what time is left; its runs go on, too.
+The most important steps come first. Each is a process with its own time limit and writes a file
+with provenance to ``results/gpu/``. Rerun to resume: steps whose file exists are skipped. Table 1
+comes last and takes the time that is left; its runs resume, too.
 
 On a machine without a network that has PyTorch but not all that b2inst needs, carry the rest:
 

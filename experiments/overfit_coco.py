@@ -4,8 +4,8 @@
 
 Takes the first images of a split that hold objects, by image id; nothing is picked by hand. A tiny
 model should reach a mask AP of at least 50 on what it has seen; a lower figure
-points at a bug in data, losses or evaluation, not at a small model. Run again after Ctrl-C, it
-goes on. Writes ``metrics.json``, predictions and weights into ``--out``.
+points at a bug in data, losses or evaluation, not at a small model. Rerun after Ctrl-C to
+resume. Writes ``metrics.json``, predictions and weights into ``--out``.
 """
 
 from __future__ import annotations
