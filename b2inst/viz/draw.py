@@ -145,7 +145,7 @@ def draw_instances(
         pen.rectangle((left, top, right, bottom), outline=colour)
         caption = f"{instances.names[i]} {instances.scores[i]:.2f}"
         _, _, width, height = map(int, font.getbbox(caption, anchor="lt"))
-        # Above the box, whose object it may be as large as.
+        # Above the box, since it would cover a small object.
         x, y = max(min(left, image.width - width - 1), 0), max(top - height - 1, 0)
         dark = tuple(round(255 * (value / 400)) for value in colour)
         pen.rectangle((x, y, x + width, y + height), fill=dark)
