@@ -23,7 +23,7 @@ class Report:
     """What is valid in each split of a data set, and what is wrong; ``print`` it."""
 
     splits: list[CocoIndex]
-    problems: list[str]  #: a line each, the file first; printed are ten of each kind
+    problems: list[str]  #: a line each, the file first; printing shows ten of each kind
 
     @property
     def ok(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-#: What messages of one kind differ in: numbers, paths and names of files.
+#: Numbers, paths and names of files.
 _VARYING = re.compile(r"\S*[\d/\\]\S*|\S+\.\w\S*")
 
 
@@ -25,7 +25,10 @@ def shortened(names: Sequence[str], shown: int = 5) -> str:
 
 
 def folded(messages: Iterable[str], shown: int = 10) -> list[str]:
-    """Keep the first messages of each kind, and say how many more there are."""
+    """List the first messages of each kind, and say how many more there are.
+
+    Messages are of one kind if they differ in numbers, paths and names of files alone.
+    """
     kinds: defaultdict[str, list[str]] = defaultdict(list)
     for message in messages:
         kinds[_VARYING.sub("…", message)].append(message)

@@ -197,7 +197,8 @@ class _Training:
             values = dict(zip(losses, mean, strict=True)) | metrics
             if log:
                 log.write(iteration, rate, values)
-            shown = {"loss": values["total"], **{f"{name} (%)": metrics[name] for name in metrics}}
+            shown = {"loss": values["total"]}
+            shown |= {f"{name} (%)": value for name, value in metrics.items()}
         if iteration % plan.checkpoint_every == 0 and not last:
             self.save(iteration)
         return shown
