@@ -112,7 +112,7 @@ def measure(case: Case, device: str) -> dict[str, Any]:
     (recompute_activations if case.recompute else recompute_normalised)(model)
     optimizer, _ = Schedule(learning_rate=1e-6).optimizer_for(model)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    images, targets = _batch(case)
+    images, targets = noise_with_discs(case)
     targets = [target.to(fabric.device) for target in targets]
 
     def step() -> None:
@@ -155,7 +155,7 @@ def mask_rcnn_gflops(case: Case) -> float:
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=81).train()
     for part in (model.backbone.body.conv1, model.backbone.body.layer1):
         part.requires_grad_(False)
-    images, targets = _batch(case)
+    images, targets = noise_with_discs(case)
     truths = [{"boxes": t.boxes, "labels": t.labels + 1, "masks": t.masks} for t in targets]
 
     def step() -> None:
@@ -164,7 +164,7 @@ def mask_rcnn_gflops(case: Case) -> float:
     return gflops(step)
 
 
-def _batch(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:
+def noise_with_discs(case: Case) -> tuple[list[torch.Tensor], list[Targets]]:
     """Images of noise, and discs at random places as their objects."""
     torch.manual_seed(0)
     size = (case.height, case.width)

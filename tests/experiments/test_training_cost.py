@@ -18,7 +18,7 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_objects_are_discs_in_their_boxes(script: ModuleType) -> None:
-    images, targets = script._batch(script.Case("blendmask-r18", 200, 300, batch=2))
+    images, targets = script.noise_with_discs(script.Case("blendmask-r18", 200, 300, batch=2))
     assert [image.shape for image in images] == [(3, 200, 300)] * 2
     for target in targets:
         for box, mask, diameter in zip(target.boxes, target.masks, script.DIAMETERS, strict=True):

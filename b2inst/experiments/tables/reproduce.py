@@ -22,7 +22,7 @@ from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
-from b2inst.experiments.specs.table_spec import load_table
+from b2inst.experiments.specs.table_spec import TableSpec, load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import load_published
@@ -100,26 +100,11 @@ def make_table(
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
     runs = _runs(table.name, specs, workspace)
-    every = [row.name for row in table.rows]
-    if unknown := [row for row in rows or () if row not in every]:
-        raise SpecError(f"{table.name} has no rows {unknown}; it has {every}")
-    chosen = {s.hash for row in rows or every for s in specs.get(row, ()) if s.seed in asked}
-    wanted = [label for label, (spec, _) in runs.items() if spec.hash in chosen]
+    wanted = _wanted(table, rows, specs, runs, asked)
     for run in (runs[label][1] for label in wanted if rerun):
         if is_stale(run):
             run.set_aside()
-    for spec, run in runs.values():
-        if run.status is RunStatus.TRAINED:
-            run.begin(spec)
-    warn_of_stale({label: run for label, (_, run) in runs.items()})
-    missing = {  # trained runs of earlier calls too, if the current code has not evaluated them
-        label: spec
-        for label, (spec, run) in runs.items()
-        if (label in wanted or run.status is RunStatus.TRAINED)
-        and not is_complete(run, spec, split)
-    }
-    # The longest first, so that none is left alone at the end.
-    missing = dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))
+    missing = _missing(runs, wanted, split)
     if missing:
         published = load_published(plan.name, table.name, workspace, data=plan.data.name)
         shown = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
@@ -135,13 +120,14 @@ def make_table(
 
     try:
         if missing:
+            complete = {label: runs[label][0] for label in wanted if label not in missing}
             run_all(
                 missing,
                 workspace,
                 split=split,
                 machine=machine,
                 launcher=launcher,
-                complete={label: runs[label][0] for label in wanted if label not in missing},
+                complete=complete,
             )
         speed = None
         if table.costs and rows is None:  # all of them are timed together, or none
@@ -159,6 +145,40 @@ def make_table(
             write(None)
         raise
     return write(speed)
+
+
+def _wanted(
+    table: TableSpec,
+    rows: Sequence[str] | None,
+    specs: Mapping[str, Sequence[RunSpec]],
+    runs: Runs,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Labels of the runs of these rows and seeds; a SpecError if the table has no such row."""
+    every = [row.name for row in table.rows]
+    if unknown := [row for row in rows or () if row not in every]:
+        raise SpecError(f"{table.name} has no rows {unknown}; it has {every}")
+    asked = [spec for row in rows or every for spec in specs.get(row, ())]
+    hashes = {spec.hash for spec in asked if spec.seed in seeds}
+    return [label for label, (spec, _) in runs.items() if spec.hash in hashes]
+
+
+def _missing(runs: Runs, wanted: Sequence[str], split: SplitName) -> dict[str, RunSpec]:
+    """What is to be run, the longest first, so that none is left alone at the end.
+
+    Trained runs of earlier calls too, if the current code has not evaluated them.
+    """
+    for spec, run in runs.values():
+        if run.status is RunStatus.TRAINED:
+            run.begin(spec)
+    warn_of_stale({label: run for label, (_, run) in runs.items()})
+    missing = {
+        label: spec
+        for label, (spec, run) in runs.items()
+        if (label in wanted or run.status is RunStatus.TRAINED)
+        and not is_complete(run, spec, split)
+    }
+    return dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))
 
 
 def _earlier_seeds(stored: Path, data: str, asked: Sequence[int]) -> Sequence[int]:
