@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -46,7 +47,9 @@ class DeviceError(ValueError):
 
 
 def resolve_device(name: str) -> str:
-    """Return "cuda" or "cpu" for "auto"; DeviceError if there is no GPU for another name."""
+    """Return "cuda" or "cpu" for "auto"; DeviceError if this machine lacks another one."""
+    if name not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", name):
+        raise DeviceError(f"device {name}: choose auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(
             f"device {name}: PyTorch finds no GPU here; leave --device out, or check the driver"

@@ -167,9 +167,12 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
 
     try:
         split = [pair.split("=", 1) for pair in pairs or []]
-        return {name: yaml.safe_load(value) for name, value in split}
+        options = {name: yaml.safe_load(value) for name, value in split}
     except (ValueError, yaml.YAMLError):
         raise typer.BadParameter(f"--option {pairs}: write NAME=VALUE, the value as YAML") from None
+    if of_data := options.keys() & {"name", "num_classes", "class_names"}:
+        raise typer.BadParameter(f"--option {', '.join(sorted(of_data))}: follows from the data")
+    return options
 
 
 def parse_slurm(texts: list[str] | None) -> dict[str, str | bool] | None:

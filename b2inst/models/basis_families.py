@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from b2inst.models.building import IMAGENET_RGB, BasisFamily, ResizingFamily
+from b2inst.models.building import IMAGENET_RGB, BasisFamily, ResizingFamily, levels_of
 from b2inst.modules.backbones import ResNetFPN, YolactFPN
 from b2inst.modules.basis_heads import BasisHead, MaskBranch, PrototypeHead
 from b2inst.modules.blender import Blender
@@ -66,7 +66,7 @@ class FCOSFamily(ResizingFamily, BasisFamily):
 
     def _instance_head(self, *, strides: Sequence[int], **arguments: int) -> FCOSHead:
         return self._head(
-            strides=self.head_strides or strides,
+            strides=levels_of(strides, self.head_strides),
             object_size=8 if self.full else 4,
             num_convs=self.tower_convs,
             num_shared_convs=self.shared_convs,
@@ -212,7 +212,7 @@ class Yolact(BasisFamily):
             in_channels=in_channels,
             side=self.size,
             square=not self.keep_size,
-            strides=self.head_strides or strides,
+            strides=levels_of(strides, self.head_strides),
             scales=self.prior_sizes or (published if self.full else small),
             norm=None if self.full else partial(nn.GroupNorm, in_channels // 4),
             coefficient_gain=1.0 if self.full else 0.1,

@@ -25,6 +25,9 @@ IMAGENET_RGB: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.39
 MSRA_BGR: dict[str, Any] = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "bgr": True}
 
 
+BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101")
+
+
 class PartSeeds:
     """Seeds of a model's parts, by name.
 
@@ -48,7 +51,7 @@ class Family:
     """Builds the models of a family; its fields are their options.
 
     Args:
-        backbone: "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2" or "tiny".
+        backbone: One of ``BACKBONES``.
         backbone_weights: "imagenet" (downloaded by torchvision) or None, random.
         frozen_norm: Batch norm with fixed statistics in the backbone (default: with weights).
     """
@@ -75,6 +78,8 @@ class Family:
         options = {option: value for option, value in resnet_options.items() if value}
         frozen = weights is not None if self.frozen_norm is None else self.frozen_norm
         unknown = [] if self.full else list(options)
+        if name not in BACKBONES:
+            raise ValueError(f"backbone {name!r}: choose from {list(BACKBONES)}")
         if name == "tiny" and frozen:
             unknown.append("frozen_norm" if weights is None else "backbone_weights")
         if unknown:
@@ -87,6 +92,13 @@ class Family:
         if weights is not None:
             load_imagenet(pyramid.body, name, weights)
         return pyramid
+
+
+def levels_of(strides: Sequence[int], chosen: Sequence[int]) -> Sequence[int]:
+    """Return the chosen levels of a pyramid, or all; a ValueError if it does not have one."""
+    if not set(chosen) <= set(strides):
+        raise ValueError(f"head_strides {list(chosen)}: choose from {list(strides)}")
+    return chosen or strides
 
 
 @dataclass(frozen=True, kw_only=True)

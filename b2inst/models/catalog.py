@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
@@ -85,8 +86,8 @@ CATALOG |= {
 }
 CATALOG["centermask-mobilenetv2"] = CenterMask(**_320)
 
-#: What an option may be, by the type of its default.
-_TYPES: dict[type, Any] = {bool: bool, int: int, str: str, tuple: (list, tuple)}
+#: Types of options, by the type of their default, that do not hold numbers.
+_TYPES: dict[type, Any] = {bool: bool, str: str, tuple: (list, tuple), type: type}
 
 
 def baseline_of(name: str) -> str:
@@ -101,6 +102,19 @@ def options_of(name: str) -> dict[str, Any]:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown model {name!r}; {hint}`b2inst models` lists all models")
     return {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _fits(value: Any, default: Any, *, name: str) -> bool:
+    """Whether an option of this name and default may have a value; numbers are positive."""
+    if type(default) is int:
+        return _positive(value) or (value == 0 and name.endswith("_convs"))
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return all(isinstance(one, str) or (isinstance(one, Real) and one > 0) for one in value)
+    return isinstance(value, _TYPES.get(type(default), object))
 
 
 def create_model(
@@ -127,8 +141,9 @@ def create_model(
         ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
     known = options_of(name)
-    if num_classes < 1:
-        raise ValueError(f"num_classes {num_classes}: give the number of object classes, 1 or more")
+    for count, value in {"num_classes": num_classes, "max_detections": max_detections}.items():
+        if (value is not None or count == "num_classes") and not _positive(value):
+            raise ValueError(f"{count} {value!r}: give a whole number, 1 or more")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"class_names has length {len(class_names)}, num_classes is {num_classes}")
     if unknown := [option for option in options if option not in known]:
@@ -136,8 +151,7 @@ def create_model(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
         )
     for option, value in options.items():
-        expected = _TYPES.get(type(known[option]), object)
-        if value is not None and not isinstance(value, expected):
+        if value is not None and not _fits(value, known[option], name=option):
             raise ValueError(
                 f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
             )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import nn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
-from b2inst.models.building import PartSeeds, ResizingFamily
+from b2inst.models.building import PartSeeds, ResizingFamily, levels_of
 from b2inst.models.two_stage import (
     CenterMaskSegmenter,
     TensorMaskSegmenter,
@@ -175,7 +175,7 @@ class CenterMask(TwoStageFamily):
         return {
             "detector": partial(
                 FCOSDetector,
-                strides=self.head_strides or (strides if self.full else (8, 16, 32)),
+                strides=levels_of(strides, self.head_strides or (() if self.full else (8, 16, 32))),
                 object_size=8 if self.full else 4,
                 num_convs=4 if self.full else 2,
                 samples=128 if self.full else 12,  # as many as the narrow Faster R-CNN's

@@ -159,9 +159,7 @@ class FCOSHead(InstanceHead):
             scores = probability.flatten()[chosen].sqrt()
             reach = outputs.distances[b, position] * stride[position]
             boxes = torch.cat([xy[position] - reach[:, :2], xy[position] + reach[:, 2:]], 1)
-            keep = batched_nms(boxes, scores, labels, self.nms_iou)
-            if len(keep) > most:  # ties with the last one stay, as published
-                keep = keep[scores[keep] >= scores[keep[most - 1]]]
+            keep = batched_nms(boxes, scores, labels, self.nms_iou)[:most]
             image = torch.full_like(keep, b)
             coefficients = self.coefficients_at(outputs, image, position[keep])
             detections.append(Detections(boxes[keep], scores[keep], labels[keep], coefficients))

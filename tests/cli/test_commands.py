@@ -116,6 +116,9 @@ def test_mistakes_are_one_line() -> None:
     )
     option = _error("train", "blendmask-tiny", "--profile", "smoke", "--option", "wings=2")
     assert option.startswith("error: blendmask-tiny has no option wings; ")
+    for device in ("tpu", "mps", "cudax"):
+        told = f"error: device {device}: choose auto, cpu or cuda"
+        assert _error("train", "blendmask-tiny", "--profile", "smoke", "--device", device) == told
     assert "which split" not in _error("table", "table1", "--data", "nowhere")
     if find_spec("wandb") is None:
         told = "logger wandb: not installed; pip install wandb"
@@ -131,6 +134,7 @@ def test_mistakes_are_one_line() -> None:
         ["table", "table1", "--seeds", "1,1"],
         ["table", "table1", "--skip-bad"],
         ["train", "blendmask-tiny", "--option", "scoring"],
+        ["train", "blendmask-tiny", "--option", "num_classes=3"],
         ["train", "blendmask-tiny", "--tensorboard", "--logger", "csv"],
         ["eval", "x.safetensors"],
         ["data", "scenes", "d", "--images", "0"],

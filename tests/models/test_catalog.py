@@ -23,7 +23,7 @@ from b2inst.structures import Targets
 def create(name: str, **options: Any) -> BasisSegmenter:
     """Without memory for weights, so that the large ones are quick too."""
     with torch.device("meta"):
-        return create_model(name, num_classes=80, **options)
+        return create_model(name, **{"num_classes": 80, **options})
 
 
 def parameters(module: torch.nn.Module) -> float:
@@ -211,6 +211,22 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
             {"class_names": ("one",)},
             r"class_names has length 1, num_classes is 80",
         ),
+        ("blendmask-tiny", {"num_classes": 2.5}, r"num_classes 2\.5: give a whole number"),
+        ("blendmask-tiny", {"num_classes": "3"}, "num_classes '3': give a whole number"),
+        ("pointrend-tiny", {"max_detections": 2.5}, r"max_detections 2\.5: give a whole number"),
+        (
+            "pointrend-tiny",
+            {"max_detections": 0},
+            "max_detections 0: give a whole number, 1 or more",
+        ),
+        ("centermask-tiny", {"shorter": 0}, "shorter is 0; give a value like 96"),
+        ("blendmask-tiny", {"shorter": -5}, "shorter is -5; give a value like 96"),
+        ("blendmask-tiny", {"attention_size": True}, "attention_size is True; give a value like 7"),
+        ("fcispp-tiny", {"scales": [1, -1]}, r"scales is \[1, -1\]; give a value like \(0\.6,"),
+        ("pointrend-tiny", {"mask_head": "x"}, "mask_head is 'x'; give a value like"),
+        ("centermask-tiny", {"head_strides": [3]}, r"head_strides \[3\]: choose from \[4, 8"),
+        ("yolact-r50", {"head_strides": [8, 3]}, r"head_strides \[8, 3\]: choose from \[8, 16"),
+        ("blendmask-r50", {"backbone": "vgg"}, r"backbone 'vgg': choose from \['tiny'"),
         ("masklab-tiny", {"scoring": True}, "scoring: masks of MaskLabHead cannot be rated"),
         ("yolact-r50", {"head_strides": [8, 16]}, r"head_strides \[8, 16\] and prior_sizes \["),
         ("blendmask-r18", {"msra": True}, r"bottleneck ResNet"),

@@ -130,7 +130,8 @@ class Profile(Spec):
         if self.start is not None:
             from b2inst.weights.start import start_options
 
-            chosen = {**chosen, **start_options(self.start.path), **options}
+            of_weights = start_options(self.start.path)
+            chosen |= {k: value for k, value in of_weights.items() if k in known} | options
             chosen.pop("backbone_weights", None)
         return RunSpec(
             model=model,

@@ -333,6 +333,12 @@ def test_weights_to_start_from_are_every_runs(tmp_path: Path, trained: Path) -> 
     assert load_profile("coco-1x").run_spec("blendmask", {}, 0).start is None
 
 
+def test_a_model_starts_from_the_weights_of_another_without_their_options(trained: Path) -> None:
+    plan = load_profile("tiny", start=trained)
+    assert plan.run_of("blendmask-tiny", {}, 0).options["attention_size"] == 5
+    assert "attention_size" not in plan.run_of("pointrend-tiny", {}, 0).options
+
+
 def test_weights_to_start_from_take_the_place_of_imagenets(trained: Path) -> None:
     plan = load_profile("tiny", start=trained)
     assert "backbone_weights" not in plan.run_of("blendmask-mobilenetv2", {}, 0).options
