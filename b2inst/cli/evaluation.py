@@ -58,7 +58,11 @@ def evaluate(
     from b2inst.evaluation.results import SUFFIXES, read_results
     from b2inst.experiments.runs.store import write_json
 
-    predicted = file.name.endswith(SUFFIXES)
+    predicted = file.name.lower().endswith(SUFFIXES)
+    if not predicted and "json" in "".join(file.suffixes).lower():
+        raise evaluation.EvaluationError(
+            f"{file}: is no kind of predictions that eval reads; give one of {', '.join(SUFFIXES)}"
+        )
     written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
     if out is not None:
         _check_new(*(out / name for name in written), overwrite=overwrite)

@@ -115,10 +115,14 @@ def predict(
             f"{counted(model.max_detections, 'detection')}; raise it with --max-detections",
             err=True,
         )
-    for line in folded(found.bad if split.skip_bad else found.bad[1:]):
+    advice = " or leave it out with --skip-bad"
+    bad = [line.removesuffix(advice).removesuffix(",") for line in found.bad]
+    for line in folded(bad if split.skip_bad else found.bad[1:]):
         typer.echo(f"skipped: {line}", err=True)
-    if found.bad and not (split.skip_bad and found.pictures):
+    if found.bad and not split.skip_bad:
         raise DataError(found.bad[0])
+    if not found.pictures:
+        raise DataError("none of the images can be read; restore them or give others")
 
 
 def convert(
@@ -217,9 +221,11 @@ def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: 
         lines.append(f"{out}: label maps, *_masks.png")
     drawn = f"{found.drawn} of them drawn (score of at least {threshold:g})"
     if found.detections and not found.drawn:
+        rounded = (f"{found.best_score:.{digits}g}" for digits in range(2, 18))
+        best = next(text for text in rounded if float(text) < threshold)
         drawn = (
-            f"none drawn: the highest score is {found.best_score:.2g}, less than --threshold "
-            f"{threshold:g}; lower it and add --overwrite"
+            f"none drawn: the highest score is {best}, less than --threshold {threshold}; "
+            "lower it and add --overwrite"
         )
     lines.append(f"{out / 'predictions.json'}: {counted(found.detections, 'detection')}, {drawn}")
     return "\n".join(lines)

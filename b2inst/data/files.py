@@ -16,7 +16,8 @@ from b2inst.data.wording import DataError
 @contextmanager
 def locked(folder: Path, busy: Exception) -> Iterator[None]:
     """Hold a folder, made if need be, for this process; raise ``busy`` if another has it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         held = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:

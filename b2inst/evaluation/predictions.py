@@ -25,6 +25,13 @@ if TYPE_CHECKING:  # files are read without PyTorch
 Prediction = dict[str, Any]
 
 
+#: What is wrong with the predictions of an unknown image or category, and the remedy.
+NOT_EVALUATED = (
+    "is not among the {} evaluated; evaluate with the annotations, and --val-fraction if any, the "
+    "predictions were made for"
+)
+
+
 class EvaluationError(ValueError):
     """Predictions or ground truth that cannot be evaluated; names which, and a remedy."""
 
@@ -152,12 +159,12 @@ def check_against(predictions: Iterable[Prediction], truth: COCO, file: str = ""
 
 def check_ids(record: Prediction, where: str, truth: COCO) -> None:
     """Raise EvaluationError if the ground truth lacks a detection's image or category."""
-    for name, known in (("image_id", truth.imgs), ("category_id", truth.cats)):
+    for name, known, part in (
+        ("image_id", truth.imgs, "images"),
+        ("category_id", truth.cats, "categories"),
+    ):
         if record[name] not in known:
-            raise EvaluationError(
-                f"{where}: {name} {record[name]} is not in the annotation file; "
-                "evaluate with the annotations the predictions were made for"
-            )
+            raise EvaluationError(f"{where}: {name} {record[name]} {NOT_EVALUATED.format(part)}")
 
 
 _Number = Annotated[FiniteFloat, Strict()]

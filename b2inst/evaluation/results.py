@@ -16,8 +16,10 @@ from b2inst.data import CocoIndex, verify_images
 from b2inst.data.coco_reader import whole_number
 from b2inst.data.files import replacing
 from b2inst.data.segmentation import read_segmentation
+from b2inst.data.wording import shortened
 from b2inst.evaluation.ground_truth import Annotations, load_ground_truth
 from b2inst.evaluation.predictions import (
+    NOT_EVALUATED,
     EvaluationError,
     Prediction,
     check_against,
@@ -43,7 +45,7 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
     EvaluationError names file and detection.
     """
     path, truth = Path(path), load_ground_truth(annotations)
-    if path.name.endswith(".jsonl.gz"):
+    if path.name.lower().endswith(".jsonl.gz"):
         predictions = read_predictions(path)
         check_against(predictions, truth, f"{path}: ")
         return predictions
@@ -71,26 +73,41 @@ def _replace_ids(content: dict[str, Any], truth: COCO, path: Path) -> None:
         ("image_id", "file_name", "images"),
         ("category_id", "name", "categories"),
     ):
-        names = _names(content.get(part), key)
-        ids = _ids_by_name(names, _names(truth.dataset[part], key))
-        if field == "category_id" and not ids:
-            continue  # the model's classes have no names
+        own, true_names = _names(content.get(part), key), _names(truth.dataset[part], key)
+        names = {number: name for number, name in own.items() if isinstance(name, str)}
+        ids = _ids_by_name(names, true_names)
         for i, record in enumerate(content["annotations"]):
             number = whole_number(record.get(field)) if isinstance(record, dict) else None
+            if own and number is not None and number not in own:
+                raise EvaluationError(
+                    f"{path}: prediction {i}: {field} {number} is not among the file's own {part}; "
+                    "add it there or correct the prediction"
+                )
             if number in ids:
                 record[field] = ids[number]
-            elif number in names:
-                raise EvaluationError(
-                    f"{path}: prediction {i}: {key} {names[number]!r} is not in the "
-                    "annotation file; evaluate with the annotations the predictions were made for"
+            elif number in names and (ids or field == "image_id"):  # else, classes have no names
+                problem, base = NOT_EVALUATED.format(part), _base(names[number])
+                alike, truly = (
+                    shortened([name for name in some.values() if _base(name) == base])
+                    for some in (names, true_names)
                 )
+                if truly:
+                    problem = (
+                        f"is ambiguous: the file has {alike}, and the {part} evaluated {truly}; "
+                        "use the names of the annotation file, each once"
+                    )
+                raise EvaluationError(f"{path}: prediction {i}: {key} {names[number]!r} {problem}")
 
 
-def _names(entries: Any, key: str) -> dict[int, str]:
-    """Names by id of the entries that have both."""
+def _names(entries: Any, key: str) -> dict[int, Any]:
+    """Names, or whatever they have instead, by id of the entries."""
     found = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-    pairs = ((entry.get("id"), entry.get(key)) for entry in found)
-    return {i: name for i, name in pairs if isinstance(i, int) and isinstance(name, str)}
+    numbers = [(whole_number(entry.get("id")), entry.get(key)) for entry in found]
+    return {number: name for number, name in numbers if number is not None}
+
+
+def _base(name: str) -> str:
+    return PureWindowsPath(name).name  # takes both / and \
 
 
 def _ids_by_name(names: dict[int, str], true_names: dict[int, str]) -> dict[int, int]:
@@ -101,10 +118,10 @@ def _ids_by_name(names: dict[int, str], true_names: dict[int, str]) -> dict[int,
     known: defaultdict[Any, set[int]] = defaultdict(set)
     for number, name in true_names.items():
         known[name].add(number)
-        known["", PureWindowsPath(name).name].add(number)  # takes both / and \
+        known["", _base(name)].add(number)
     found: dict[int, int] = {}
     for number, name in names.items():
-        same = known.get(name) or known["", PureWindowsPath(name).name]
+        same = known.get(name) or known["", _base(name)]
         if number in same or len(same) == 1:
             found[number] = number if number in same else min(same)
     often = Counter(found.values())
@@ -131,7 +148,7 @@ def _prediction(record: Any, where: str, truth: COCO) -> Prediction:
     try:
         code = read_segmentation(record["segmentation"], *size, lambda note: None)
     except ValueError as error:
-        raise EvaluationError(f"{where} {error}") from None
+        raise EvaluationError(f"{where} {error}; correct or remove this prediction") from None
     found["segmentation"] = {"size": list(size), "counts": code["counts"].decode()}
     found["bbox"] = record.get("bbox") or coco_mask.toBbox(code).tolist()
     check_record(found, where)

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from operator import call
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -152,7 +153,7 @@ def predict_files(
     with ExitStack() as stack:
         stack.enter_context(locked(out, busy))
         file = PredictionFile(out / "predictions.json", head, overwrite=overwrite)
-        _check_unchanged(file, named)
+        named = _named_as_before(named, file)
         new = [name for name in named if name not in file.images]
         pictures, maps = _output_names(named, file.images, label_maps=label_maps)
         # Label maps without their picture are of an interrupted call.
@@ -194,15 +195,36 @@ def _head(model: Segmenter, ids: Sequence[int], score_threshold: float) -> dict[
     }
 
 
-def _check_unchanged(file: PredictionFile, named: Mapping[str, Path]) -> None:
-    """Check that files are those that earlier predictions are of, if they are still there."""
+def _named_as_before(named: Mapping[str, Path], file: PredictionFile) -> dict[str, Path]:
+    """Give images that were predicted before the names of then, which other folders can change.
+
+    They have the same content, and one name is the end of the other. A file that is gone is known
+    by its name. DataError: an image has the name of another.
+    """
+    known, digest = defaultdict(list), cache(file_sha256)
+    for name in file.images:
+        known[PurePosixPath(name).name].append(name)
+    alike = (
+        (abs(name.count("/") - earlier.count("/")), name, earlier)
+        for name in named
+        for earlier in known[PurePosixPath(name).name]
+        if f"/{name}".endswith(f"/{earlier}") or f"/{earlier}".endswith(f"/{name}")
+    )
+    before: dict[str, str] = {}
+    taken = set()
+    for folders, name, earlier in sorted(alike):  # equal names first
+        if name not in before and earlier not in taken:
+            path, content = named[name], file.images[earlier]["sha256"]
+            if digest(path) == content if path.is_file() else not folders:
+                before[name] = earlier
+                taken.add(earlier)
     for name, path in named.items():
-        known = file.images.get(name)
-        if known and path.is_file() and file_sha256(path) != known["sha256"]:
+        if name in file.images and name not in before:
             raise DataError(
                 f"{path}: is not the {name} that {file.path} is of; choose another --out, or "
                 "--overwrite to start again"
             )
+    return {before.get(name, name): path for name, path in named.items()}
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,41 @@ def test_crowds_that_are_none(
         assert read.stdout.splitlines()[1].split()[1] == "100.0"
 
 
+def test_predictions_of_images_that_are_not_held_out(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "coco", split="val", images=4, size=48, seed=0)
+    truth = json.loads((tmp_path / "coco/annotations/instances_val.json").read_text())
+    for annotation in truth["annotations"]:
+        annotation["score"] = 0.9
+    data = ("--data", tmp_path / "coco", "--val-fraction", 0.5)
+    for content, named in ((truth, "file_name"), (truth["annotations"], "image_id")):
+        (tmp_path / "p.json").write_text(json.dumps(content))
+        line = _error("eval", tmp_path / "p.json", *data)
+        assert f": {named} " in line
+        assert (
+            "is not among the images evaluated; evaluate with the annotations, and --val-" in line
+        )
+
+
+_ENDINGS = "is no kind of predictions that eval reads; give one of .json, .json.gz, .jsonl.gz"
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.ndjson", "p.json.zip"])
+def test_predictions_of_another_ending_are_not_taken_for_weights(
+    tmp_path: Path, perfect: list[dict[str, Any]], name: str
+) -> None:
+    (tmp_path / name).write_text("".join(json.dumps(p) + "\n" for p in perfect))
+    line = _error("eval", tmp_path / name, "--data", tmp_path / "coco")
+    assert line.endswith(f"{name}: {_ENDINGS}")
+
+
+def test_endings_may_have_capitals(tmp_path: Path, perfect: list[dict[str, Any]]) -> None:
+    lines = "".join(json.dumps(p) + "\n" for p in perfect).encode()
+    for name, content in (("P.JSON", json.dumps(perfect).encode()), ("P.JSONL.GZ", lines)):
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        done = _call("eval", tmp_path / name, "--data", tmp_path / "coco", "--split", "val")
+        assert done.exit_code == 0, done.output
+
+
 def test_compare_has_the_same_errors(
     tmp_path: Path, truth: dict[str, Any], perfect: list[dict[str, Any]]
 ) -> None:
@@ -138,7 +173,7 @@ def test_compare_has_the_same_errors(
     foreign = [p | {"image_id": 77} for p in perfect]
     for content, message in (
         (boxes, "has no segmentation; give masks, boxes are not enough"),
-        (foreign, "image_id 77 is not in the annotation file"),
+        (foreign, "image_id 77 is not among the images evaluated"),
         ([perfect[0] | {"score": float("nan")}], "score is nan: input should be a finite number"),
         (truth, "has no score"),
         ({}, "has no predictions"),

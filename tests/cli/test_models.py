@@ -18,9 +18,11 @@ from command_line import error as _error
 from PIL import Image
 
 from b2inst.cli import STOPPED
+from b2inst.cli.models import _written
 from b2inst.data import SCENE_CLASSES, write_scenes
 from b2inst.models import create_model
 from b2inst.viz import predict as module
+from b2inst.viz.predict import PredictedFiles
 from b2inst.weights import save_model
 
 
@@ -119,6 +121,24 @@ def test_predict_counts_what_it_found(tmp_path: Path) -> None:
     assert "b: no such file or folder" in nowhere
 
 
+@pytest.mark.parametrize(
+    ("score", "threshold", "shown"),
+    [
+        (0.2997, 0.3, "0.2997"),
+        (0.1234, 0.3, "0.12"),
+        (0.29999999, 0.3, "0.29999999"),
+        (0.9, 0.9000001, "0.9"),
+        (0.0, 1e-9, "0"),
+    ],
+)
+def test_a_score_below_the_threshold_is_shown_below_it(
+    score: float, threshold: float, shown: str
+) -> None:
+    found = PredictedFiles([], kept=0, full=0, detections=1, drawn=0, best_score=score, bad=[])
+    text = _written(found, Path("o"), threshold=threshold, label_maps=False)
+    assert f": the highest score is {shown}, less than --threshold {threshold}; " in text
+
+
 def test_predict_warns_of_images_that_reached_the_limit(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = create_model("blendmask-tiny", num_classes=2, shorter=None)
@@ -200,9 +220,22 @@ def test_predict_tells_of_too_large_images_in_one_line(
 
 
 def test_all_images_damaged_is_an_error(tmp_path: Path, weights: Path) -> None:
+    """Which advises nothing that was done, and repeats nothing."""
     (tmp_path / "a.png").write_text("no image")
-    done = _call("predict", weights, tmp_path / "a.png", "--out", tmp_path / "o", "--skip-bad")
+    call = ("predict", weights, tmp_path / "a.png", tmp_path / "gone.mp4", tmp_path / "nope")
+    done = _call(*call, "--out", tmp_path / "o", "--skip-bad")
     assert done.exit_code == 1
+    *skipped, last = [line for line in done.stderr.splitlines() if ": " in line][-4:]
+    assert [line.split(": ")[1] for line in skipped] == [str(path) for path in call[2:]]
+    assert last == "error: none of the images can be read; restore them or give others"
+    assert "--skip-bad" not in done.stderr
+
+
+def test_a_file_in_place_of_the_out_folder(tmp_path: Path, weights: Path) -> None:
+    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    (tmp_path / "o").touch()
+    line = _error("predict", weights, tmp_path / "a.png", "--out", tmp_path / "o")
+    assert line.startswith(f"error: {tmp_path / 'o'}: cannot be written (File exists); ")
 
 
 def test_names_that_are_not_utf8_are_printed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from b2inst.data import DataError
 from b2inst.data.files import locked, replacing
 
 
@@ -43,3 +44,11 @@ with locked(Path({str(tmp_path)!r}), RuntimeError("busy")):
         refused = subprocess.run(call, capture_output=True, text=True)
     assert refused.stderr.endswith("RuntimeError: busy\n")
     subprocess.run(call, check=True)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for path in (tmp_path / "a", tmp_path / "a/b"):
+        refused = pytest.raises(DataError, match=rf"^{path}: cannot be written \(.*choose another")
+        with refused, locked(path, RuntimeError("busy")):
+            pass

@@ -322,7 +322,7 @@ def test_ids_that_floating_point_numbers_cannot_tell_apart() -> None:
     ))  # fmt: skip
     for metric in metrics:
         np.testing.assert_array_equal(one[metric], same[metric])
-    with pytest.raises(EvaluationError, match=f"image_id {2**63 + 1} is not in the"):
+    with pytest.raises(EvaluationError, match=f"image_id {2**63 + 1} is not among"):
         evaluate([found[0] | {"image_id": 2**63 + 1}], other)
 
 
@@ -339,8 +339,8 @@ def test_input_is_left_alone(pair: tuple[dict[str, Any], list[Prediction]], tmp_
     ("changes", "message"),
     [
         ({"score": float("nan")}, "prediction 0: score is nan: .* finite"),
-        ({"image_id": 5}, "prediction 0: image_id 5 is not in the annotation file"),
-        ({"category_id": 5}, "prediction 0: category_id 5 is not in the annotation file"),
+        ({"image_id": 5}, "prediction 0: image_id 5 is not among the images evaluated"),
+        ({"category_id": 5}, "prediction 0: category_id 5 is not among the categories evaluated"),
         ({"segmentation": {"size": [5, 5], "counts": "0"}}, "prediction 0: its mask is 5×5"),
         ({"bbox": None}, "prediction 0: bbox is None: .* tuple"),
         ({"score": "high"}, "prediction 0: score is 'high': .* number"),

@@ -80,7 +80,7 @@ def test_files_that_do_not_go_together(files: Files, tmp_path: Path) -> None:
     for key, value in (("image_id", 999), ("category_id", 5)):
         wrong = tmp_path / "wrong.json"
         wrong.write_text(json.dumps([models["a0"][0] | {key: value}]))
-        with pytest.raises(EvaluationError, match=rf"wrong\.json.*{key} {value} is not in the"):
+        with pytest.raises(EvaluationError, match=rf"wrong\.json.*{key} {value} is not among the"):
             compare([wrong], [paths["b0"]], annotations)
     empty = tmp_path / "empty.json"
     empty.write_text("[]")

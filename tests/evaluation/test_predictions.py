@@ -198,8 +198,8 @@ def test_damaged_files_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_id": 999}, r"prediction 3: image_id 999 is not in the annotation file"),
-        ({"category_id": 1}, r"prediction 3: category_id 1 is not in the annotation file"),
+        ({"image_id": 999}, r"prediction 3: image_id 999 is not among the images evaluated"),
+        ({"category_id": 1}, r"prediction 3: category_id 1 is not among the categories evaluated"),
         ({"segmentation": {"size": [96, 72], "counts": "0"}}, r"prediction 3: its mask is 96×72"),
         ({"bbox": [0, 0, float("nan"), 1]}, r"prediction 3: bbox.2 is nan: .* finite"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, r"prediction 3: segmentation is .* dictionary"),

@@ -48,7 +48,7 @@ def as_annotations(
     }
 
 
-@pytest.mark.parametrize("name", ["results.json", "results.json.gz"])
+@pytest.mark.parametrize("name", ["results.json", "results.json.gz", "R.JSON"])
 def test_coco_results_are_read_also_without_boxes(tmp_path: Path, truth: COCO, name: str) -> None:
     assert read_results(write(tmp_path / name, PREDICTIONS), truth) == PREDICTIONS
     for missing in ({}, {"bbox": None}, {"bbox": []}):
@@ -134,9 +134,27 @@ def test_two_categories_of_one_name_keep_their_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "categories", "message"),
     [
-        ({10: "a.png", 11: "11.png", 12: "12.png"}, {}, "file_name 'a.png' is not in the annot"),
-        ({10: "x/10.png", 11: "y/10.png", 12: "12.png"}, {}, r"file_name '[xy]/10\.png' is not in"),
-        ({}, {2: "class 2", 3: "class 3", 7: "cat"}, "prediction .*: name 'cat' is not in the"),
+        (
+            {10: "a.png", 11: "11.png", 12: "12.png"},
+            {},
+            "file_name 'a.png' is not among the images evaluated",
+        ),
+        (
+            {10: "x/10.png", 11: "y/10.png", 12: "12.png"},
+            {},
+            r"file_name '[xy]/10\.png' is ambiguous: the file has x/10\.png, y/10\.png, and the "
+            r"images evaluated 10\.png; use the names",
+        ),
+        (
+            {10: "10.png", 11: "sub/10.png", 12: "12.png"},
+            {},
+            r"'(sub/)?10\.png' is ambiguous: the file has 10\.png, sub/10\.png, and",
+        ),
+        (
+            {},
+            {2: "class 2", 3: "class 3", 7: "cat"},
+            "prediction .*: name 'cat' is not among the categories evaluated",
+        ),
     ],
 )
 def test_names_that_the_truth_does_not_have(
@@ -153,6 +171,22 @@ def test_names_that_the_truth_does_not_have(
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("images", "categories", "message"),
+    [
+        ({1: "11.png"}, {2: "class 2"}, "image_id 10 is not among the file's own images; add it"),
+        ({10: "10.png"}, {5: "class 3"}, "category_id 2 is not among the file's own categories"),
+        ({10: "10.png"}, {5: "1"}, "category_id 2 is not among the file's own categories"),
+    ],
+)
+def test_ids_that_only_the_truth_has(
+    tmp_path: Path, truth: COCO, images: dict[int, str], categories: dict[int, str], message: str
+) -> None:
+    path = write(tmp_path / "p.json", as_annotations([ONE], images, categories))
+    with pytest.raises(EvaluationError, match=rf"p\.json: prediction 0: {message}"):
+        read_results(path, truth)
+
+
 ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
 
 
@@ -160,7 +194,10 @@ ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
     ("changes", "message"),
     [
         ({"segmentation": None}, "prediction 0: has no segmentation; give masks"),
-        ({"segmentation": []}, "prediction 0 has no polygon of at least 3"),
+        (
+            {"segmentation": []},
+            "prediction 0 has no polygon of at least 3 points; correct or remove this prediction$",
+        ),
         ({"segmentation": [[1, 2, 3]]}, "prediction 0 has a polygon .* two numbers a point"),
         (
             {"segmentation": [[1, 2, 3, 4, 5, float("nan")]]},
@@ -177,9 +214,9 @@ ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
         ({"bbox": [1, 2, -3, 4]}, "prediction 0: bbox.2 is -3: .* write x y w h"),
         ({"image_id": "10"}, "prediction 0: image_id '10' is not a whole number"),
         ({"image_id": 10.5}, "prediction 0: image_id 10.5 is not a whole number"),
-        ({"image_id": 13}, "prediction 0: image_id 13 is not in the annotation file"),
+        ({"image_id": 13}, "prediction 0: image_id 13 is not among the images evaluated"),
         ({"category_id": [2]}, r"prediction 0: category_id \[2\] is not a whole number"),
-        ({"category_id": 4}, "prediction 0: category_id 4 is not in the annotation file"),
+        ({"category_id": 4}, "prediction 0: category_id 4 is not among the categories eval"),
     ],
 )
 def test_what_is_wrong_with_a_detection_is_named(

@@ -454,6 +454,40 @@ def test_names_keep_the_subfolders_of_the_given_folder(tmp_path: Path) -> None:
         photo(tmp_path / "in/b/x.png")
 
 
+def test_an_image_keeps_its_name_when_others_of_elsewhere_are_added(tmp_path: Path) -> None:
+    """Names are relative to a folder that the images of a call share."""
+    out = tmp_path / "out"
+    images = [photo(tmp_path / f"in/{n}.png", grey) for n, grey in (("a", 1), ("sub/a", 1))]
+    images.append(film(tmp_path / "in/clip.avi", frames=2))
+    first = run(images, out)
+    before = names(out)
+    assert before == ["a.png", "sub/a.png", "clip.avi/000000.png", "clip.avi/000001.png"]
+    images.append(photo(tmp_path / "more/a.png", 2))
+    with pytest.raises(KeyboardInterrupt):
+        run(images, out, Model(stop_at=0), label_maps=True)
+    found = run(images, out, label_maps=True)
+    assert names(out) == [*before, "more/a.png"]
+    assert found.pictures == [*first.pictures, out / "more/a.png"]
+    assert (found.kept, found.detections) == (3, 10)
+    content = json.loads((out / "predictions.json").read_text())
+    assert all((out / image["label_map"]).is_file() for image in content["images"])
+    whole = files(out)
+    for again in (images, images[:3], images[1:], images[:2]):
+        assert run(again, out, Model(stop_at=0), label_maps=True).kept == len(again)
+    assert files(out) == whole
+    assert run(images[3:], out, Model(stop_at=0)).kept == 1  # a.png, but not that of before
+    run(images, out, overwrite=True)
+    assert names(out)[:2] == ["in/a.png", "in/sub/a.png"]
+    assert run(images[:2], out, Model(stop_at=0)).kept == 2
+
+
+def test_an_image_of_the_same_name_and_content_elsewhere_is_another(tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"in/{n}/a.png") for n in "xy"]
+    run(images[:1], tmp_path / "out")
+    assert run(images, tmp_path / "out").kept == 1
+    assert names(tmp_path / "out") == ["a.png", "y/a.png"]
+
+
 def numbers(path: Path) -> Any:
     with Image.open(path) as image:
         assert image.mode == "I;16"
