@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from pydantic import AllowInfNan, BaseModel, BeforeValidator, Strict, ValidationError
 
 from b2inst.data.images import ImageRecord, find_image_files
-from b2inst.data.segmentation import BORDER_TOLERANCE, Annotation, read_segmentation
+from b2inst.data.segmentation import BORDER_TOLERANCE, Annotation, fits_mask, read_segmentation
 from b2inst.data.wording import DataError, shortened
 
 #: COCO has 1 to 2 % crowds. A larger share that coincides with run lengths is an exporter's.
@@ -205,8 +205,12 @@ class CocoReader:
         if not area:
             note("annotations with no area (counted from the mask)")
             area = float(pixels)
-        if box is None:
-            note("annotations with no bbox in the image (taken from the mask)")
+        elif isinstance(entry.segmentation, list) and pixels > 1.1 * area + 50:
+            note("annotations whose polygons cover more than their area (holes are filled)")
+        if box is None or not fits_mask(box, code, entry.segmentation):
+            wrong = "a bbox that is not x, y, width, height of their mask in pixels"
+            what = "no bbox in the image" if box is None else wrong
+            note(f"annotations with {what} (taken from the mask)")
             box = tuple(coco_mask.toBbox(code).tolist())
         if entry.iscrowd is None:
             note("annotations without iscrowd, read as 0")

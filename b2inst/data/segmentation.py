@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +52,29 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> RLE:
         return coco_mask.frPyObjects(segmentation, height, width)
     encoded = counts.encode() if isinstance(counts, str) else counts
     return {"size": [height, width], "counts": encoded}
+
+
+def fits_mask(box: Sequence[float], code: RLE, segmentation: Segmentation) -> bool:
+    """Whether a box (x, y, width, height) is roughly that of the mask that a segmentation draws.
+
+    It is if their IoU is at least 0.5, or no side differs by more than three pixels. The box of all
+    points of the polygons, which is COCO's, does as well: some parts are too thin for a pixel.
+    """
+
+    def near(other: Sequence[float]) -> bool:
+        (x, y, w, h), (u, v, p, q) = box, other
+        apart = (x - u, y - v, x + w - u - p, y + h - v - q)
+        if max(apart) <= BORDER_TOLERANCE and min(apart) >= -BORDER_TOLERANCE:
+            return True
+        across, down = min(x + w, u + p) - max(x, u), min(y + h, v + q) - max(y, v)
+        return 3 * max(across, 0) * max(down, 0) >= w * h + p * q  # IoU >= 0.5, without a division
+
+    if near(coco_mask.toBbox(code).tolist()):
+        return True
+    parts = segmentation if isinstance(segmentation, list) else [segmentation]
+    outlines = [part.get("exterior", ()) if isinstance(part, dict) else part for part in parts]
+    points = np.concatenate([np.ravel(outline) for outline in outlines]).reshape(-1, 2)
+    return len(points) > 0 and near(np.r_[points.min(axis=0), np.ptp(points, axis=0)].tolist())
 
 
 def measured(code: RLE) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from b2inst.data.images import walk_images
 from b2inst.data.wording import DataError
 
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
+_NO_VALUE = ("", "null", "~")  # as text
 
 #: Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's sides.
 Labels = list[tuple[int, NDArray[np.float64]]]
@@ -126,6 +127,11 @@ def _read_config(source: Path) -> tuple[Path, dict[str, Any]]:
         raise DataError(f"{source}: not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict):
         raise DataError(f"{source}: has no keys such as train, val and names")
+    if config.get("kpt_shape", "") not in _NO_VALUE:
+        raise DataError(
+            f"{source}: has kpt_shape, so its labels are keypoints, which have no mask; outline "
+            "objects as polygons, or delete kpt_shape if they are"
+        )
     return source.parent, config
 
 
@@ -142,7 +148,7 @@ def _class_names(root: Path, config: Mapping[str, Any]) -> dict[int, str] | None
 
 
 def _find_images(root: Path, config: Mapping[str, Any]) -> dict[str, list[Path]]:
-    entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in ("", "null", "~")}
+    entries = {SPLITS[k]: config[k] for k in SPLITS if config.get(k, "") not in _NO_VALUE}
     if not entries:
         folders = [(s, p) for s in SPLITS for p in (f"images/{s}", f"{s}/images")]
         entries = {SPLITS[name]: path for name, path in folders if (root / path).is_dir()}

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from b2inst.data import CocoIndex, DataError, find_split
+from b2inst.data import CocoIndex, DataError, check_coco, find_split
 
 
 def test_labels_are_contiguous_in_order_of_category_id(content, write) -> None:
@@ -141,6 +143,75 @@ def test_byte_order_marks(content, write) -> None:
         index = CocoIndex.load(annotation_file, image_dir)
         assert [a.id for a in index.all_annotations()] == [1, 2, 5]
     assert "byte-order mark" in index.notes[0]
+
+
+@pytest.mark.parametrize("form", ["polygon", "run lengths"])
+@pytest.mark.parametrize(
+    "box",
+    [
+        [0.125, 1 / 6, 0.25, 1 / 3],  # fractions of the image's sides
+        [50, 40, 20, 15],  # beside the mask
+        [10, 10, 30, 30],  # x1, y1, x2, y2
+        [0, 0, 80, 60],
+    ],
+)
+def test_a_box_that_contradicts_its_mask_is_the_masks(
+    box: list[float], form: str, content, write
+) -> None:
+    content["images"] = [{"id": 7, "file_name": "a.png", "height": 60, "width": 80}]
+    polygon = [[10, 10, 30, 10, 30, 30, 10, 30]]
+    code = coco_mask.merge(coco_mask.frPyObjects(polygon, 60, 80))
+    lengths = {"size": [60, 80], "counts": code["counts"].decode()}
+    segmentation = polygon if form == "polygon" else lengths
+    common = {"image_id": 7, "category_id": 2, "segmentation": segmentation, "area": 400}
+    content["annotations"] = [
+        common | {"id": 1, "bbox": box, "iscrowd": 0},
+        common | {"id": 2, "bbox": [9.5, 10, 25, 22], "iscrowd": 0},
+    ]
+    file, folder = write(content)
+    Image.new("RGB", (80, 60)).save(folder / "a.png")
+    replaced, rough = CocoIndex.load(file, folder).all_annotations()
+    assert replaced.box == (10, 10, 30, 30)
+    assert rough.bbox == (9.5, 10, 25, 22)
+    report = check_coco(annotation_file=file, image_dir=folder)
+    assert report.ok
+    (note,) = report.splits[0].notes
+    assert note == (
+        f"{file}: annotations with a bbox that is not x, y, width, height of their mask in pixels "
+        "(taken from the mask): 1 (annotation 1 (image 7))"
+    )
+    assert note in str(report)
+
+
+def test_a_hole_that_is_written_as_a_polygon_is_noted(content, write) -> None:
+    content["images"] = [{"id": 7, "file_name": "a.png", "height": 60, "width": 80}]
+    square, hole = [10, 10, 50, 10, 50, 50, 10, 50], [20, 20, 40, 20, 40, 40, 20, 40]
+    common = {"image_id": 7, "category_id": 2, "bbox": [10, 10, 40, 40], "iscrowd": 0}
+    content["annotations"] = [
+        common | {"id": 1, "segmentation": [square, hole], "area": 1200},
+        common | {"id": 2, "segmentation": [square, hole], "area": 1600},
+        common | {"id": 3, "segmentation": [square], "area": 1420},
+    ]
+    file, folder = write(content)
+    Image.new("RGB", (80, 60)).save(folder / "a.png")
+    assert [int(a.mask().sum()) for a in CocoIndex.load(file, folder).all_annotations()] == [
+        1600
+    ] * 3
+    (note,) = check_coco(annotation_file=file, image_dir=folder).splits[0].notes
+    assert note == (
+        f"{file}: annotations whose polygons cover more than their area (holes are filled): 1 "
+        "(annotation 1 (image 7))"
+    )
+
+
+def test_boxes_of_coco_are_not_touched(coco_tiny) -> None:
+    for split in ("train2017", "val2017"):
+        file = coco_tiny / f"annotations/instances_{split}.json"
+        index = CocoIndex.load(file)
+        assert index.notes == []
+        found = {a.id: list(a.bbox) for a in index.all_annotations()}
+        truth = {a["id"]: a["bbox"] for a in json.loads(file.read_text())["annotations"]}
+        assert found == truth
 
 
 def test_what_the_file_lacks_comes_from_the_mask(content, write) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from b2inst.data.segmentation import read_segmentation, run_lengths, to_rle
+from b2inst.data.segmentation import fits_mask, read_segmentation, run_lengths, to_rle
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=70)
 bitmaps = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 1))
@@ -132,3 +132,50 @@ def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
 def test_what_is_no_segmentation(value: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read(value)
+
+
+CLOSE = [[10, 3, 14, 3, 14, 13, 10, 13]]  # x, y, width, height 10, 3, 4, 10
+FAR = [25, 18, 25.2, 18, 25.2, 18.2]  # covers no pixel
+
+
+@pytest.mark.parametrize(
+    ("box", "value", "fits"),
+    [
+        ([10, 3, 4, 10], CLOSE, True),
+        ([10, 3, 8, 10], CLOSE, True),  # IoU 1/2
+        ([10, 3, 8.1, 10], CLOSE, False),
+        ([10, 3, 4, 4.9], CLOSE, False),
+        ([7, 6, 4, 10], CLOSE, True),  # IoU 7/73, but all sides within three pixels
+        ([6.9, 6, 4, 10], CLOSE, False),
+        ([10, 3, 15.2, 15.2], CLOSE, False),
+        ([10, 3, 15.2, 15.2], [*CLOSE, FAR], True),
+        ([10, 3, 15.2, 15], [*CLOSE, [25, 18]], True),
+        ([10, 3, 15.2, 15], [[[10, 3], [14, 3], [14, 13]], [[25, 18]]], True),
+        ([10, 3, 15.2, 15.2], [{"exterior": p} for p in (*CLOSE, FAR)], True),
+        ([10, 3, 15.2, 15.2], {"exterior": CLOSE[0], "interiors": [FAR]}, False),
+        ([10, 3, 4, 10], CLOSE[0], True),
+        ([10, 3, 15, 15], CLOSE[0], False),
+        ([10, 0, 5, 20], {"size": [20, 30], "counts": [200, 100, 300]}, True),
+        ([0, 0, 30, 20], {"size": [20, 30], "counts": [200, 100, 300]}, False),
+    ],
+)
+def test_boxes_that_fit_their_masks(box: list[float], value: Any, fits: bool) -> None:
+    code = read_segmentation(value, 20, 30, lambda _: None)
+    assert fits_mask(box, code, value) is fits
+
+
+boxes = st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 30)] * 2)
+
+
+@given(boxes, boxes)
+def test_boxes_by_their_iou(box: tuple[int, ...], other: tuple[int, ...]) -> None:
+    mask = np.zeros((60, 60), dtype=np.uint8, order="F")
+    x, y, w, h = other
+    mask[y : y + h, x : x + w] = 1
+    code = coco_mask.encode(mask)
+    iou = coco_mask.iou(np.array([box], float), np.array([other], float), [0]).item()
+    corners = np.array([box, other])
+    corners[:, 2:] += corners[:, :2]
+    near = np.abs(corners[0] - corners[1]).max() <= 3
+    value = {"size": [60, 60], "counts": code["counts"]}
+    assert fits_mask(box, code, value) is bool(iou >= 0.5 or near)

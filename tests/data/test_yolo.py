@@ -90,6 +90,7 @@ def test_a_data_set_with_two_splits(tmp_path: Path) -> None:
         ("train: /data/set/images/train", "images/train/x.png", "labels/train/x.txt"),
         (r"train: C:\data\set\images\train", "images/train/x.png", "labels/train/x.txt"),
         ("path: coco8-seg\ntrain: images/train", "images/train/x.png", "labels/train/x.txt"),
+        ("train: images/train\nkpt_shape:", "images/train/x.png", "labels/train/x.txt"),
         ("train: images/train\nval: null\ntest:", "images/train/x.png", "labels/train/x.txt"),
         ("train: photos", "photos/x.png", "photos/x.txt"),
         (None, "images/x.png", "labels/x.txt"),
@@ -301,6 +302,10 @@ def test_class_names_without_yaml(tmp_path: Path) -> None:
         ({"data.yaml": "train: images/train\nval: gone"}, r"val is gone, which is not there"),
         ({"data.yaml": "train: [images"}, r"data.yaml: not a YAML file"),
         ({"data.yaml": "images/train"}, r"data.yaml: has no keys"),
+        (
+            {"data.yaml": f"train: images/train\nkpt_shape: [3, 2]\n{NAMES}"},
+            r"data.yaml: has kpt_shape, so its labels are keypoints, .*delete kpt_shape",
+        ),
         ({"data.yaml": "train: images/train\nnames: {a: 0}"}, r"names must be a list"),
         ({"data.yaml": "train: images/train\nnames: cat"}, r"names must be a list"),
         ({"data.yaml": "train: empty", "empty/notes.md": ""}, r"no images found"),
