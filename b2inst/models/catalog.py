@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
@@ -105,7 +105,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+    return type(value) is not bool and isinstance(value, Integral) and int(value) >= 1
 
 
 def _fits(value: Any, default: Any, *, name: str) -> bool:
@@ -113,7 +113,8 @@ def _fits(value: Any, default: Any, *, name: str) -> bool:
     if type(default) is int:
         return _positive(value) or (value == 0 and name.endswith("_convs"))
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        return all(isinstance(one, str) or (isinstance(one, Real) and one > 0) for one in value)
+        numbers = [one for one in value if not isinstance(one, str)]
+        return all(isinstance(one, int | float) and one > 0 for one in numbers)
     return isinstance(value, _TYPES.get(type(default), object))
 
 
