@@ -58,7 +58,7 @@ def test_other_tensors_and_arrays_are_refused_with_the_right_form(image: Any) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "num_classes 0: give the number of object classes, 1 or more"),
+        ({"num_classes": 0}, "num_classes 0: give a whole number, 1 or more"),
         ({"num_classes": 2, "basis": 4}, "has no option basis; it has max_detections, .*num_bases"),
         ({"num_classes": 2, "boundary": {"wide": 1}}, "options of b2inst-blendmask-tiny: .*wide"),
         ({"num_classes": 2, "class_names": ("a",)}, "class_names has length 1, num_classes is 2"),
