@@ -3,9 +3,9 @@
     .venv/bin/python experiments/overhanging_boxes.py table1 --row baseline --seeds 0,1,2
 
 BlendMask's published code predicts a mask over its whole box, clips the box to the image, and
-resizes the mask to what is left, which moves and squeezes it. So do our models on FCOS. Takes the
-runs of a table from the run store, predicts again with masks pasted into whole boxes, and writes
-the differences to ``results/<profile>/<table>/overhanging_boxes.json``.
+resizes the mask to what is left, which moves and squeezes it. So do our BlendMask and CenterMask.
+Takes the runs of a table from the run store, predicts again with masks pasted into whole boxes, and
+writes the differences to ``results/<profile>/<table>/overhanging_boxes.json``.
 """
 
 from __future__ import annotations

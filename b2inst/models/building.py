@@ -24,7 +24,7 @@ from b2inst.modules.scoring_head import ScoringHead
 IMAGENET_RGB: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 MSRA_BGR: dict[str, Any] = {"mean": (103.53, 116.28, 123.675), "std": (1.0, 1.0, 1.0), "bgr": True}
 
-
+#: Backbones by name.
 BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101")
 
 

@@ -120,14 +120,13 @@ def make_table(
 
     try:
         if missing:
-            complete = {label: runs[label][0] for label in wanted if label not in missing}
             run_all(
                 missing,
                 workspace,
                 split=split,
                 machine=machine,
                 launcher=launcher,
-                complete=complete,
+                complete={label: runs[label][0] for label in wanted if label not in missing},
             )
         speed = None
         if table.costs and rows is None:  # all of them are timed together, or none
