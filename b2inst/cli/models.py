@@ -115,12 +115,11 @@ def predict(
             f"{counted(model.max_detections, 'detection')}; raise it with --max-detections",
             err=True,
         )
-    advice = " or leave it out with --skip-bad"
-    bad = [line.removesuffix(advice).removesuffix(",") for line in found.bad]
-    for line in folded(bad if split.skip_bad else found.bad[1:]):
+    skipped = found.bad if split.skip_bad else found.bad[1:]
+    for line in folded(error.problem for error in skipped):
         typer.echo(f"skipped: {line}", err=True)
     if found.bad and not split.skip_bad:
-        raise DataError(found.bad[0])
+        raise found.bad[0]
     if not found.pictures:
         raise DataError("none of the images can be read; restore them or give others")
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from b2inst.data.coco import CocoIndex
 from b2inst.data.images import ImageRecord, check_size, probe_image
 from b2inst.data.layout import find_split, find_splits
-from b2inst.data.wording import DataError, counted, folded, shortened
+from b2inst.data.wording import BadFileError, DataError, counted, folded, shortened
 from b2inst.ops.ahead import ahead
 
 
@@ -104,26 +104,26 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
         progress: Whether to show a progress bar.
 
     Raises:
-        DataError: An image cannot be read or has another size than its annotations say.
+        BadFileError: An image cannot be read or has another size than its annotations say.
     """
     workers = min(16, 2 * (os.cpu_count() or 1))  # some wait for the disk
     problems = ahead(_image_problem, index.images, workers=workers, most=4 * workers)
     hidden = None if progress else True  # None: if no terminal shows it
     bar = tqdm(problems, desc="checking images", total=len(index), disable=hidden)
-    bad = {image.id: line for image, line in zip(index.images, bar, strict=True) if line}
+    bad = {image.id: error for image, error in zip(index.images, bar, strict=True) if error}
     if not bad:
         return index
     if not skip_bad:
-        raise DataError(next(iter(bad.values())))
+        raise next(iter(bad.values()))
     left = index.subset(image.id for image in index.images if image.id not in bad)
-    return replace(left, skipped=index.skipped + list(bad.values()))
+    return replace(left, skipped=index.skipped + [error.problem for error in bad.values()])
 
 
-def _image_problem(record: ImageRecord) -> str | None:
+def _image_problem(record: ImageRecord) -> BadFileError | None:
     try:
         check_size(record, *probe_image(record.path))
-    except DataError as error:
-        return str(error)
+    except BadFileError as error:
+        return error
     return None
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from b2inst.data.files import new_folder
 from b2inst.data.images import file_names, probe_image
 from b2inst.data.segmentation import Segmentation, measured, to_rle
-from b2inst.data.wording import DataError, counted, folded
+from b2inst.data.wording import BadFileError, DataError, counted, folded
 
 #: Names of splits in data sets, and the split that is written.
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -46,12 +46,11 @@ class Conversion:
         if self.source.resolve() in self.folder.resolve().parents:
             raise DataError(f"{self.folder}: lies in {self.source}; choose a folder outside of it")
 
-    def leave_out(self, problem: str) -> None:
-        """List a problem in ``skipped``; without ``skip_bad``, raise it."""
+    def leave_out(self, error: DataError) -> None:
+        """List an error in ``skipped``; without ``skip_bad``, raise it, with a remedy."""
         if not self.skip_bad:
-            remedy = "" if "--skip-bad" in problem else "; correct it or go on with --skip-bad"
-            raise DataError(problem + remedy)
-        self.skipped.append(problem)
+            raise error if isinstance(error, BadFileError) else BadFileError(f"{error}; correct it")
+        self.skipped.append(str(error.args[0]))
 
     def read(self, split: str, images: Iterable[Path], read: ReadObjects) -> None:
         """Read the images of a split and their objects, as far as they are valid.
@@ -67,7 +66,7 @@ class Conversion:
                 height, width = probe_image(image)
                 objects = read(image, height, width)
             except DataError as error:
-                self.leave_out(str(error))
+                self.leave_out(error)
                 continue
             links[name] = image
             number = len(links)

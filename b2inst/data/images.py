@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from b2inst.data.wording import DataError
+from b2inst.data.wording import BadFileError, DataError
 from b2inst.ops.images import load, open_image, orientation, upright_rgb
 
 Bytes = NDArray[np.uint8]
@@ -38,14 +38,14 @@ def read_image(path: Path | str) -> Image.Image:
     """Read an image of any format that Pillow opens as upright 8-bit RGB.
 
     Raises:
-        DataError: The file is missing, not an image, truncated, or larger than Pillow's limit.
+        BadFileError: The file is missing, not an image, truncated, or larger than Pillow's limit.
     """
     with _opened(path) as image:
         return upright_rgb(image)
 
 
 def read_record(record: ImageRecord) -> Image.Image:
-    """Read the image of a record; DataError also if it has another size than the record."""
+    """Read the image of a record; BadFileError also if it has another size than the record."""
     image = read_image(record.path)
     check_size(record, image.height, image.width)
     return image
@@ -68,11 +68,11 @@ def as_array(image: Image.Image) -> Bytes:
 
 
 def check_size(record: ImageRecord, height: int, width: int) -> None:
-    """Raise a DataError if the size is not the one that the annotations are for."""
+    """Raise a BadFileError if the size is not the one that the annotations are for."""
     if (height, width) != (record.height, record.width):
-        raise DataError(
+        raise BadFileError(
             f"{record.path}: the upright image is {width}×{height} but its annotations say "
-            f"{record.width}×{record.height}; correct one of them or leave it out with --skip-bad"
+            f"{record.width}×{record.height}; correct one of them"
         )
 
 
@@ -145,8 +145,6 @@ def _opened(path: Path | str) -> Iterator[Image.Image]:
         with open_image(path) as image:
             yield image
     except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such image; restore it or leave it out with --skip-bad"
-        ) from None
+        raise BadFileError(f"{path}: no such image; restore it") from None
     except UnidentifiedImageError as error:
-        raise DataError(f"{error} or leave it out with --skip-bad") from error
+        raise BadFileError(str(error)) from error

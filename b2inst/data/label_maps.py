@@ -150,10 +150,9 @@ def _find_pairs(conversion: Conversion) -> dict[str, dict[Path, Path]]:
             splits.setdefault(split, {})[paths[0]] = found[0]
         else:
             others = ", ".join(map(str, [*paths[1:], *found])) or "no mask"
-            conversion.leave_out(
-                f"{paths[0]}: must have one mask of its name, but has {others}; give a mask of "
-                "zeros to an image without objects"
-            )
+            problem = f"{paths[0]}: must have one mask of its name, but has {others}"
+            remedy = "give a mask of zeros to an image without objects"
+            conversion.leave_out(DataError(f"{problem}; {remedy}"))
     for mask in sorted(alone):
-        conversion.leave_out(f"{mask}: is a mask without an image")
+        conversion.leave_out(DataError(f"{mask}: is a mask without an image"))
     return {split: splits[split] for split in SPLITS.values() if split in splits}

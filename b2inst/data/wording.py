@@ -14,6 +14,18 @@ class DataError(ValueError):
     """Something is wrong with the data; the message is one line that names file, value, remedy."""
 
 
+class BadFileError(DataError):
+    """A single file of the data cannot be used; the message adds that --skip-bad leaves it out."""
+
+    @property
+    def problem(self) -> str:
+        """The message without that option."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.problem} or leave it out with --skip-bad"
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return "1 image" or "2 images"; ``plural`` is for nouns that do not just take an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -11,17 +11,18 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from b2inst.models import BasisSegmenter
 from b2inst.modules.boundary_basis import BoundaryBasis, BoundarySupervision
+from b2inst.structures import Features
 from b2inst.viz.figure import ROW_COLOURS, new_figure
 from b2inst.viz.qualitative import gated
 
 _TILES = (ROW_COLOURS[3], ROW_COLOURS[7], ROW_COLOURS[2], ROW_COLOURS[1])  # Fig. 3's, in its order
 _BOUNDARY, _LINE, _UNUSED = "#CC0000", "#333333", "#BBBBBB"
-_UPPER, _LOWER = 4.5, 1.4  # heights of the bases' and of the boundary's row
-_SIDE = 128  # pixels of an image that has all levels of the pyramid
 _ACROSS = 3
+_UPPER, _LOWER = 4.5, 1.4  # heights of the bases' and of the boundary's row
 
 
 @dataclass(frozen=True)
@@ -37,37 +38,34 @@ class Wiring:
     loss: str | None = None  #: where the boundary is trained: "over the image", "in each box"
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def find_wiring(model: BasisSegmenter) -> Wiring:
-    """Find a model's wiring; a head reads a level if its output changes with it."""
+    """Find a model's wiring; a head reads a level if its output has a gradient there."""
     model = deepcopy(model).cpu().eval()
     head: Any = model.basis_head
-    pyramid = model.backbone(torch.zeros(1, 3, _SIDE, _SIDE))
-    generator = torch.Generator().manual_seed(0)
-    noise, other = (
-        {stride: torch.randn(level.shape, generator=generator) for stride, level in pyramid.items()}
-        for _ in range(2)
-    )
-    bases = head(noise)
-    changed = {stride: head({**noise, stride: other[stride]}) for stride in noise}
+    pyramid = model.backbone(torch.zeros(1, 3, 128, 128))  # so large that it has all levels
+    levels = {stride: level.detach().requires_grad_() for stride, level in pyramid.items()}
+    bases = head(levels)
     num_bases = bases.maps.shape[1] - isinstance(head, BoundaryBasis)
-    own = bases.maps[:, :num_bases]
-    read = tuple(s for s, found in changed.items() if not found.maps[:, :num_bases].equal(own))
+    read = _levels_of(bases.maps[:, :num_bases], levels)
     if not isinstance(head, BoundarySupervision):
-        return Wiring(tuple(noise), num_bases, read)
-    boundary = bases.boundary_logits
+        return Wiring(tuple(levels), num_bases, read)
     trained = "in each box" if head.criterion.local else "over the image"
     return Wiring(
-        levels=tuple(noise),
+        levels=tuple(levels),
         num_bases=num_bases,
         bases_read=read,
-        boundary_read=tuple(
-            s for s, found in changed.items() if not found.boundary_logits.equal(boundary)
-        ),
+        boundary_read=_levels_of(bases.boundary_logits, levels),
         shared=head.branch is None,
         use=("a basis",) * isinstance(head, BoundaryBasis) + ("a gate",) * gated(model),
         loss=trained if any(head.criterion.weights.values()) else None,
     )
+
+
+def _levels_of(maps: Tensor, levels: Features) -> tuple[int, ...]:
+    inputs = [*levels.values()]
+    gradients = torch.autograd.grad(maps.sum(), inputs, retain_graph=True, allow_unused=True)
+    return tuple(s for s, found in zip(levels, gradients, strict=True) if found is not None)
 
 
 def diagram_figure(models: Mapping[str, BasisSegmenter]) -> Figure:

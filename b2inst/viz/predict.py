@@ -25,7 +25,7 @@ from tqdm import tqdm
 from b2inst.data import DataError, read_image
 from b2inst.data.files import locked, replacing
 from b2inst.data.images import as_array, file_names, image_suffixes
-from b2inst.data.wording import shortened
+from b2inst.data.wording import BadFileError, shortened
 from b2inst.evaluation import to_records
 from b2inst.experiments.specs.data_spec import file_sha256
 from b2inst.models import Segmenter
@@ -47,7 +47,7 @@ class PredictedFiles:
     detections: int  #: number of detections in ``predictions.json``
     drawn: int  #: number of them that reach the score threshold
     best_score: float  #: highest score of them; 0 if there are none
-    bad: list[str]  #: a line for each file that could not be read
+    bad: list[BadFileError]  #: of each file that could not be read
 
 
 def find_images(
@@ -77,9 +77,7 @@ def find_images(
         elif path.exists() or skip_bad:
             found.append(path)
         else:
-            raise DataError(
-                f"{path}: no such file or folder; correct the path, or skip it with --skip-bad"
-            )
+            raise BadFileError(f"{path}: no such file or folder; correct the path")
     return found
 
 
@@ -237,15 +235,15 @@ class _Writer:
     maps: Mapping[str, str]  # label maps or, of videos, their folders
     ids: Sequence[int]
     score_threshold: float
-    bad: dict[str, str] = field(default_factory=dict)  # messages by name
+    bad: dict[str, BadFileError] = field(default_factory=dict)  # by name
 
     def jobs(
         self, model: Segmenter, new: Sequence[str], bar: tqdm, stack: ExitStack
     ) -> Iterator[Callable[[], int | None]]:
         """Calls that write what has just been predicted."""
         for name, opened in zip(new, ahead(self._open, new, workers=2, most=4), strict=True):
-            if isinstance(opened, DataError):
-                self.bad[name] = str(opened)
+            if isinstance(opened, BadFileError):
+                self.bad[name] = opened
                 bar.update()
                 continue
             content, digest = opened
@@ -270,12 +268,12 @@ class _Writer:
             if film:
                 yield film.close
 
-    def _open(self, name: str) -> tuple[Iterable[Picture], str] | DataError:
+    def _open(self, name: str) -> tuple[Iterable[Picture], str] | BadFileError:
         path = self.named[name]
         try:
             content = Video(path) if _is_video(name) else [as_array(read_image(path))]
             return content, file_sha256(path)
-        except DataError as error:
+        except BadFileError as error:
             return error
 
     def _write(

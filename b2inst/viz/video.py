@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from b2inst.data import DataError
+from b2inst.data.wording import BadFileError
 from b2inst.viz.draw import Picture
 
 # Our own error takes the place of what these would print.
@@ -27,17 +28,17 @@ class Video:
     """A video file; iterating over it decodes its frames, H×W×3 uint8 RGB, upright.
 
     Raises:
-        DataError: It is missing or cannot be decoded.
+        BadFileError: It is missing or cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise DataError(f"{path}: no such video; restore it or leave it out with --skip-bad")
+            raise BadFileError(f"{path}: no such video; restore it")
         capture = _capture(path)
         if not capture.grab():
-            raise DataError(
-                f"{path}: OpenCV cannot decode this video; convert it, as by ffmpeg -i "
-                f"{path.name} converted.mp4, or leave it out with --skip-bad"
+            raise BadFileError(
+                f"{path}: OpenCV cannot decode this video; convert it (ffmpeg -i {path.name} "
+                "converted.mp4)"
             )
         rate = capture.get(cv2.CAP_PROP_FPS)
         length = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))

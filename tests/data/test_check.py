@@ -59,11 +59,12 @@ def test_images_are_read_to_their_end(content, write) -> None:
     assert "c.png: the upright image is 20×30 but its annotations say 30×20" in report.problems[1]
 
     index = CocoIndex.load(annotation_file, image_dir)
-    with pytest.raises(DataError, match=r"b.png: unreadable image"):
+    with pytest.raises(DataError, match=r"b.png: unreadable image .* leave it out with --skip-bad"):
         verify_images(index)
     left = verify_images(index, skip_bad=True)
     assert [image.id for image in left.images] == [7]
     assert left.skipped == report.problems
+    assert not any("--skip-bad" in line for line in left.skipped)  # which was given
 
 
 def test_verified_images_are_left_alone(content, write) -> None:

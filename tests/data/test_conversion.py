@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from b2inst.data import DataError
 from b2inst.data.conversion import Conversion
+from b2inst.data.wording import BadFileError
 
 SQUARE = [[2.0, 3.0, 10.0, 3.0, 10.0, 13.0, 2.0, 13.0]]  # 8×10 pixels
 
@@ -124,12 +125,12 @@ def test_a_data_set_without_objects_is_an_error(image: Path, tmp_path: Path) -> 
 
 def test_problems_are_raised_or_listed(tmp_path: Path) -> None:
     strict = Conversion(tmp_path, tmp_path.with_name("new"))
-    with pytest.raises(DataError, match=r"^a; correct it or go on with --skip-bad$"):
-        strict.leave_out("a")
-    with pytest.raises(DataError, match=r"^leave it out with --skip-bad$"):
-        strict.leave_out("leave it out with --skip-bad")
+    with pytest.raises(DataError, match=r"^a; correct it or leave it out with --skip-bad$"):
+        strict.leave_out(DataError("a"))
+    with pytest.raises(DataError, match=r"^b; restore it or leave it out with --skip-bad$"):
+        strict.leave_out(BadFileError("b; restore it"))
     lenient = Conversion(tmp_path, tmp_path.with_name("new"), skip_bad=True)
-    for problem in ("a", "b"):
-        lenient.leave_out(problem)
-    assert lenient.skipped == ["a", "b"]
-    assert "left out: a\nleft out: b" in str(lenient)
+    for error in (DataError("a"), BadFileError("b; restore it")):
+        lenient.leave_out(error)
+    assert lenient.skipped == ["a", "b; restore it"]
+    assert "left out: a\nleft out: b; restore it" in str(lenient)

@@ -248,7 +248,7 @@ def test_bad_labels(tmp_path: Path, labels: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         converted(tmp_path)
     assert "b.txt" in str(error.value)
-    assert str(error.value).endswith("; correct it or go on with --skip-bad")
+    assert str(error.value).endswith("; correct it or leave it out with --skip-bad")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
     conversion = convert_yolo(root, tmp_path / "out", skip_bad=True)

@@ -397,7 +397,7 @@ def test_bad_images_are_passed_over_and_named(tmp_path: Path) -> None:
     images.insert(0, tmp_path / "in/gone.png")
     found = run(images, tmp_path / "out")
     assert [p.name for p in found.pictures] == ["a.png", "c.png"]
-    assert [Path(line.split(": ")[0]).name for line in found.bad] == ["gone.png", "b.png"]
+    assert [Path(e.problem.split(": ")[0]).name for e in found.bad] == ["gone.png", "b.png"]
     photo(images[2])  # repaired
     found = run(images, tmp_path / "out")
     assert (found.kept, len(found.bad)) == (2, 1)

@@ -103,18 +103,15 @@ def training_set(
     )
 
 
-def write_example(root: Path, *, images: int = 10, size: int = 96) -> Path:
-    """Write scenes with the classes ``GROUPS`` as a COCO-format folder; existing splits stay.
+def write_example(root: Path) -> Path:
+    """Write ten scenes a split with the classes ``GROUPS`` to a COCO-format folder, and return it.
 
-    Args:
-        root: The folder, which is also returned.
-        images: Images of each of the splits train and val.
-        size: Side of an image in pixels.
+    Splits that are there already stay.
     """
     for split, seed in (("train", 103), ("val", 104)):  # seeds of no profile
         if (root / f"annotations/instances_{split}.json").is_file():
             continue
-        file = write_scenes(root, split=split, images=images, size=size, seed=seed)
+        file = write_scenes(root, split=split, images=10, size=96, seed=seed)
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in content["categories"]}
         group_of = {name: i for i, group in enumerate(GROUPS.values(), 1) for name in group}

@@ -54,9 +54,8 @@ def measure(
     truth = load_ground_truth(index)
     warn_of_limit(truth, max_detections=spec.max_detections)
     known: BoundaryIoUs = {}
-    ranges = area_ranges(spec.data.area_bounds)
-    options: dict[str, Any] = {"area_ranges": ranges, "known": known}
-    options |= {**_RESAMPLING, **_limits(spec)}
+    options: dict[str, Any] = {**_RESAMPLING, **_limits(spec), "known": known}
+    options["area_ranges"] = area_ranges(spec.data.area_bounds)
     metrics, resampled = evaluate_and_resample(
         detections, truth, metrics=(*RANKED, *GROUPS), **options
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from b2inst.data import CocoIndex
 from b2inst.data.check import missing_classes
@@ -22,7 +22,7 @@ from b2inst.training.logs import check_logger
 
 
 def check_plan(
-    specs: Iterable[RunSpec],
+    specs: Sequence[RunSpec],
     workspace: Workspace,
     split: SplitName,
     machine: Resources,
@@ -30,7 +30,6 @@ def check_plan(
     progress: bool = False,
 ) -> None:
     """Check data, models and devices of runs that are about to begin, and warn of what is odd."""
-    specs = list(specs)
     resolve_device(machine.device)
     if machine.logger is not None:
         check_logger(machine.logger)

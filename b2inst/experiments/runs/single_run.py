@@ -48,10 +48,9 @@ def single_run(
         plan = plan.model_copy(update={"start": StartFile.of(start)})
     spec = plan.run_of(model, options or {}, seed)
     schedule = spec.schedule if iterations is None else spec.schedule.of_length(iterations)
-    content = schedule.model_dump()
-    content["learning_rate"] = schedule.learning_rate if learning_rate is None else learning_rate
-    content["eval_every"] = eval_every or schedule.eval_every
-    schedule = parse_spec(Schedule, content, source="schedule")
+    given = {"learning_rate": learning_rate, "eval_every": eval_every}
+    changes = {name: value for name, value in given.items() if value is not None}
+    schedule = parse_spec(Schedule, schedule.model_dump() | changes, source="schedule")
     spec = spec.model_copy(update={"schedule": schedule})
     return spec if image_size is None else spec.with_image_size(image_size)
 
@@ -80,10 +79,8 @@ def named(spec: RunSpec, plan: Profile, workspace: Workspace, name: str | None) 
 def describe(spec: RunSpec, plan: Profile, workspace: Workspace) -> str:
     """Describe a training before it begins: model, folder, data, schedule and size of images."""
     data, schedule, every = plan.data, spec.schedule, spec.schedule.eval_every
-    sides = ", ".join(map(str, spec.augmentation.shorter))
-    size = (
-        f"crops of {spec.augmentation.crop}" if spec.augmentation.crop else f"shorter side {sides}"
-    )
+    crop, sides = spec.augmentation.crop, ", ".join(map(str, spec.augmentation.shorter))
+    size = f"crops of {crop}" if crop else f"shorter side {sides}"
     splits: tuple[SplitName, ...] = ("train", data.report_split, "val")
     used = dict.fromkeys(splits if every else splits[:2])
     parts = {split: load_split(data, split, workspace.data) for split in used}

@@ -110,12 +110,11 @@ def open_run(runs: Path, spec: RunSpec) -> Run:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises a RunError that names the file if it is damaged."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{path}: cannot be read ({error}); remove it, and rerun to create it again"
         ) from None
-    return content
 
 
 def write_json(path: Path, content: Any) -> None:

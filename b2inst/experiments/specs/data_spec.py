@@ -123,19 +123,14 @@ class CocoData(_Data):
     def name(self) -> str:
         return "-".join(["coco", *(digest[:8] for digest in self.sha256.values())])
 
-    def files(self, split: SplitName) -> tuple[Path, Path]:
-        """Return the annotation file and the image folder of a split."""
+    def files(self, split: SplitName, *, with_images: bool = True) -> tuple[Path, Path]:
+        """Return the annotation file and the image folder, which must exist ``with_images``."""
         part = self._part(split)
         if isinstance(part, SplitFiles):
             return part.annotations, part.images
-        return find_split(self._folder(), part)
-
-    def annotation_file(self, split: SplitName) -> Path:
-        """Return the annotation file of a split; its images may be missing."""
-        part = self._part(split)
-        if isinstance(part, SplitFiles):
-            return part.annotations
-        return find_split(self._folder(), part, with_images=False)[0]
+        if self.root is None:
+            raise SpecError("this needs a COCO-format folder (docs/data.md): give --data DIR")
+        return find_split(self.root, part, with_images=with_images)
 
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""
@@ -151,11 +146,6 @@ class CocoData(_Data):
         content = self.model_dump(include={"kind", "skip_bad", "sha256"})
         later = self.model_dump(include={"crowds_as_instances", "val_fraction"})
         return content | {name: value for name, value in later.items() if value}
-
-    def _folder(self) -> Path:
-        if self.root is None:
-            raise SpecError("this needs a COCO-format folder (docs/data.md): give --data DIR")
-        return self.root
 
     def _part(self, split: SplitName) -> str | SplitFiles:
         part: str | SplitFiles | None = getattr(self, split)

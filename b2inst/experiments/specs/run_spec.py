@@ -123,17 +123,16 @@ class RunSpec(Spec):
         The size is in pixels, of the shorter side that ``predict`` looks at (of both sides for
         YOLACT), or of the crops, for runs that train on crops.
         """
-        from b2inst.models import baseline_of  # specs are read without PyTorch
+        from b2inst.models import options_of  # specs are read without PyTorch
 
         old, options = self.augmentation, dict(self.options)
         changes: dict[str, Any] = {"crop": size}
         if old.crop is None:
-            square = baseline_of(self.model.rpartition("-")[0]) == "yolact"
-            key = "size" if square else "shorter"
+            key = "size" if "size" in options_of(self.model) else "shorter"
             now: Any = options.get(key) or max(old.shorter)
             longest: Any = options.get("longer_max") or old.longer_max
             options[key] = size
-            if not square:
+            if key == "shorter":
                 options["longer_max"] = round(longest * size / now)
             changes = {
                 "shorter": tuple(round(side * size / now) for side in old.shorter),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +65,19 @@ def write_table(result: TableResult, folder: Path) -> dict[str, Path]:
 
 def to_text(result: TableResult) -> str:
     """Render the summary by row for a terminal."""
-    return "\n\n".join(map(aligned, [summary(result), *_costs(result)]))
+    return "\n\n".join(aligned(cells) for cells in (summary(result), _costs(result)) if cells)
 
 
 def to_markdown(result: TableResult) -> str:
     """Render a summary by row, then all cells, then what they were measured on."""
     bold = "**{}**"
-    tables = [summary(result, bold), *_costs(result), _all_cells(result, bold), *_contrasts(result)]
+    tables = (summary(result, bold), _costs(result), _all_cells(result, bold), _contrasts(result))
     lines = [
         f"# {result.table}: {result.provenance['title']}",
         "",
         f"Profile `{result.profile}`. Paper: {result.provenance['source']}.",
         "",
-        *(line for table in tables for line in (*markdown_lines(table), "")),
+        *(line for table in tables if table for line in (*markdown_lines(table), "")),
         explain(result),
         "",
     ]
@@ -91,36 +91,34 @@ def to_csv(result: TableResult) -> str:
     """Render a line for each cell: row, metric, paper, ours_mean, ours_sd, n, delta and more."""
     import pandas as pd  # slow to import
 
-    lines = [_csv_line(row, column) for row in result.rows for column in result.columns]
+    lines: list[dict[str, Any]] = []
+    for row, column in product(result.rows, result.columns):
+        ours = row.ours.get(column, Measured(mean=None))
+        delta = row.delta.get(column, Difference(mean=None, base=""))
+        low, high = delta.ci95 or (None, None)
+        band_low, band_high = delta.band95 or (None, None)
+        line = {
+            "row": row.name,
+            "metric": column,
+            "paper": row.paper.get(column),
+            "ours_mean": ours.mean,
+            "ours_sd": ours.sd,
+            "n": ours.n,
+            "delta": delta.mean,
+            "delta_low": low,
+            "delta_high": high,
+            "base": delta.base,
+            "status": row.status,
+            "delta_sd": delta.sd,
+            "band_low": band_low,
+            "band_high": band_high,
+            "inside_noise": delta.inside_noise,
+        }
+        lines.append(line | (vars(row.setting) if row.setting else {}))
     frame = pd.DataFrame(lines).round(4)
     if "epochs" in frame:
         frame = frame.astype({"epochs": "Int64"})
     return frame.replace({True: "true", False: "false"}).to_csv(index=False)
-
-
-def _csv_line(row: ResultRow, column: str) -> dict[str, Any]:
-    ours = row.ours.get(column, Measured(mean=None))
-    delta = row.delta.get(column, Difference(mean=None, ci95=None, base=""))
-    low, high = delta.ci95 or (None, None)
-    band_low, band_high = delta.band95 or (None, None)
-    return {
-        "row": row.name,
-        "metric": column,
-        "paper": row.paper.get(column),
-        "ours_mean": ours.mean,
-        "ours_sd": ours.sd,
-        "n": ours.n,
-        "delta": delta.mean,
-        "delta_low": low,
-        "delta_high": high,
-        "base": delta.base,
-        "status": row.status,
-        "delta_sd": delta.sd,
-        "band_low": band_low,
-        "band_high": band_high,
-        "inside_noise": delta.inside_noise,
-        **(vars(row.setting) if row.setting else {}),
-    }
 
 
 def to_latex(result: TableResult) -> str:
@@ -163,11 +161,10 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
 
     def cells(row: ResultRow) -> Cells:
         line = [row.name]
-        if settings and row.setting is None:
+        if (how := row.setting) is not None:
+            line += [how.backbone, str(how.epochs), "✓" if how.multi_scale else NOTHING]
+        elif settings:
             line += [NOTHING] * 3
-        elif row.setting is not None:
-            aug = "✓" if row.setting.multi_scale else NOTHING
-            line += [row.setting.backbone, str(row.setting.epochs), aug]
         line += _beside(result, row, first)
         if boundary:
             line += [measured_text(row, "boundary_AP"), _difference(row, "boundary_AP")]
@@ -176,8 +173,8 @@ def summary(result: TableResult, group: str = "{}") -> Cells:
     return _by_group(result, head, cells, group)
 
 
-def _costs(result: TableResult) -> list[Cells]:
-    """A table of what rows cost, if the table has such columns."""
+def _costs(result: TableResult) -> Cells:
+    """A table of what rows cost; empty if the table has no such columns."""
     if not set(COSTS) & set(result.columns):
         return []
     others = [c for c in result.columns if c in COSTS and c != "FPS"]
@@ -187,7 +184,7 @@ def _costs(result: TableResult) -> list[Cells]:
         for row in result.rows
         if "FPS" in row.paper or row.status != "published only"
     ]
-    return [[head, *lines]]
+    return [head, *lines]
 
 
 def _all_cells(result: TableResult, group: str | None = None) -> Cells:
@@ -204,14 +201,14 @@ def _all_cells(result: TableResult, group: str | None = None) -> Cells:
     return _by_group(result, ["row", "", *map(heading, result.columns)], cells, group)
 
 
-def _contrasts(result: TableResult) -> list[Cells]:
-    """A table of the questions with the differences that answer them, if any are asked."""
+def _contrasts(result: TableResult) -> Cells:
+    """A table of the questions with the differences that answer them; empty without questions."""
     columns = [column for column in result.columns if column not in COSTS]
     lines = [
         [c.asks, f"{c.row} − {c.base}", *(_difference(c, column) for column in columns)]
         for c in result.contrasts
     ]
-    return [[["question", "difference", *map(heading, columns)], *lines]] if lines else []
+    return [["question", "difference", *map(heading, columns)], *lines] if lines else []
 
 
 def _by_group(
@@ -284,18 +281,12 @@ def _signed(value: float, digits: int = 1) -> str:
 
 def explain(result: TableResult) -> str:
     """Say what the numbers are and what they were measured on, in a paragraph."""
-    seeds = result.provenance.get("seeds") or []
-    if not seeds:
-        return "Nothing has been run yet; the cells are the paper's."
-    return " ".join(filter(None, _explanations(result, seeds)))
-
-
-def _explanations(result: TableResult, seeds: list[int]) -> Iterator[str | None]:
-    """Explanations of all columns, of those that are not COCO's, and of settings."""
     facts, columns = result.provenance, set(result.columns)
-    spread = f"seed {seeds[0]} alone"
-    if len(seeds) > 1:
-        spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
+    if not (seeds := facts.get("seeds")):
+        return "Nothing has been run yet; the cells are the paper's."
+    spread = f"mean ± sd over seeds {', '.join(map(str, seeds))}"
+    if len(seeds) == 1:
+        spread = f"seed {seeds[0]} alone"
     medium, large = facts["area_bounds"]
     dirty = " with local changes" if facts.get("dirty") else ""
     several = len({row.base for row in result.rows} - {None}) > 1
@@ -304,7 +295,7 @@ def _explanations(result: TableResult, seeds: list[int]) -> Iterator[str | None]
     if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
         noise = " and Student's interval over the differences of the seeds (if there are several)"
         noise += ", combined"
-    yield (
+    said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} on the "
         "same images and seeds, with its 95 % interval from a paired bootstrap over images "
@@ -313,29 +304,29 @@ def _explanations(result: TableResult, seeds: list[int]) -> Iterator[str | None]
         f"separated at areas of {medium:g} and {large:g} pixels². The paper's cells are on COCO: "
         f"on other data, compare differences, not levels. {NOTHING}: no such objects, or no such "
         f"cell. Code: commit {(facts.get('commit') or 'unknown')[:12]}{dirty}."
-    )
+    ]
     if (limit := facts.get("max_detections", COCO_MAX_DETECTIONS)) != COCO_MAX_DETECTIONS:
-        yield f"Up to {limit} detections per image are evaluated, instead of COCO's 100."
+        said.append(f"Up to {limit} detections per image are evaluated, instead of COCO's 100.")
     if "boundary_AP" in columns and facts.get("swallowed") is not None:
         pixels = facts.get("boundary_pixels")
         width = "2 % of the image diagonal" if pixels is None else f"{pixels} pixels"
-        yield (
+        said.append(
             f"Boundaries are {width} wide; {facts['swallowed']:.1%} of the objects are no wider "
             "than their boundary, so their boundary IoU equals their mask IoU."
         )
     if columns & set(GROUPS) and facts.get("touching") is not None:
-        yield (
+        said.append(
             f"{facts['touching']:.1%} of the {facts['objects']} objects touch another one, with "
             "at most one pixel between them; columns of one group ignore the objects of the other."
         )
     if columns & set(THRESHOLDED):
-        yield (
+        said.append(
             "DSB AP is TP / (TP + FP + FN) over all objects, averaged over IoU thresholds from "
             "0.5 to 0.95 (2018 Data Science Bowl), and PQ is panoptic quality; both use the "
             "detections above the score that is best on split val, without overlaps."
         )
     if (speed := facts.get("speed")) is not None:
-        yield (
+        said.append(
             "FPS: images per second, one at a time, from the image array to the run-length codes "
             f"of its full-size masks; median over {speed['images']} images "
             f"({speed['image_source']}), with the weights of seed {speed['seed']}, all rows in "
@@ -344,4 +335,4 @@ def _explanations(result: TableResult, seeds: list[int]) -> Iterator[str | None]
             "The paper's FPS are of other hardware. Parameters in millions; GFLOPs: 10⁹ operations "
             "of convolutions and matrix products for the first image, two per multiply-add."
         )
-    yield facts.get("note")
+    return " ".join(filter(None, [*said, facts.get("note")]))

@@ -110,7 +110,7 @@ def make_table(
         shown = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
         text = _announcement(shown, missing, machine.jobs, published)
         tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
-        check_plan(missing.values(), workspace, split, machine, progress=True)
+        check_plan([*missing.values()], workspace, split, machine, progress=True)
 
     def write(speed: TableSpeed | None) -> TableResult:
         result = build_table(table, plan, specs, workspace, split=split, speed=speed)

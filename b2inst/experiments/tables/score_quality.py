@@ -255,15 +255,13 @@ def ap_by_ranking(
 ) -> dict[str, dict[str, float | None]]:
     """Compute mask and boundary AP, each by name, of the same detections under different scores."""
     truth = load_checked(predictions, annotations)
-    result: dict[str, dict[str, float | None]] = {"AP": {}, "boundary_AP": {}}
+    found = {}
     known: BoundaryIoUs = {}
     for name, scores in rankings.items():
         ranked = [p | {"score": s} for p, s in zip(predictions, scores.tolist(), strict=True)]
         evaluators = run_evaluators(truth, ranked, ["segm", "boundary"], known=known, **options)
-        values = read_metrics(evaluators)
-        for metric, by_ranking in result.items():
-            by_ranking[name] = values[metric]
-    return result
+        found[name] = read_metrics(evaluators)
+    return {m: {name: of[m] for name, of in found.items()} for m in ("AP", "boundary_AP")}
 
 
 def quality_markdown(quality: ScoreQuality) -> str:

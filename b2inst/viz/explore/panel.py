@@ -190,7 +190,6 @@ class Explorer(widgets.VBox):
             control.disabled, control.value = name not in paper, paper.get(name, 0.0)
 
 
-@lru_cache(maxsize=16)
 @lru_cache(maxsize=32)
 def _drawn(draw: Callable[..., DisplayedFigure], *arguments: Any) -> bytes:
     return draw(*arguments)._repr_png_()

@@ -23,6 +23,8 @@ PLAIN, BOUNDARY = "#444444", "#D55E00"  # frames; those of the boundary are oran
 MASK, TRUTH, GAINED, LOST = "#0072B2", "#009E73", "#56B4E9", "#CC79A7"
 _LINE = LinearSegmentedColormap.from_list("boundary", ["white", BOUNDARY, "#4A1F00"])
 _BLUE = LinearSegmentedColormap.from_list("mask", ["white", MASK])
+# Teal where positive, brown where negative, which colour-blind readers can distinguish.
+_SIGNED = ("BrBG", -1)
 _COLUMNS, _SHOWN = 9, 7  # bases in a row; of an instance, those that contribute most
 
 
@@ -71,7 +73,7 @@ def all_bases(view: Inspection) -> DisplayedFigure:
     figure, axes = _grid(-(-len(maps) // _COLUMNS), min(len(maps), _COLUMNS), _image(view))
     for k, (axis, values) in enumerate(zip(axes.flat, maps, strict=False)):
         limit = _limit(values)
-        _signed(axis, values, view.cells(*values.shape), limit)
+        _map(axis, values / limit, view.cells(*values.shape), *_SIGNED)
         _caption(axis, view.basis_names[k], f"±{limit:.2g}", _colour(view, k))
     return figure
 
@@ -100,19 +102,19 @@ def instance_figure(
     limit, total = _limit(parts[shown]), sizes.sum().clamp(min=1e-12)
     for base, part, k in zip(bases, sums, shown, strict=False):
         colour, own = _colour(view, k), _limit(maps[k])
-        _signed(base, maps[k] * factors[k], view.cells(*maps[k].shape), own)
+        _map(base, maps[k] * factors[k] / own, view.cells(*maps[k].shape), *_SIGNED)
         note = "off" if factors[k] == 0 else f"±{own:.2g}, times {factors[k]:.1f}"
         _caption(base, view.basis_names[k], note, colour)
-        _signed(part, parts[k], extent, limit)
+        _map(part, parts[k] / limit, extent, *_SIGNED)
         _caption(part, "", f"{sizes[k] / total:.0%}, ±{limit:.2g}", colour)
     if weights is not None:
         coefficients = weights.shape[1:] == (1, 1)
-        colours = ("BrBG", -1) if coefficients else ("cividis", 0)
+        colours = _SIGNED if coefficients else ("cividis", 0)
         weighted[0][0].set_ylabel("× coefficient" if coefficients else "× attention", fontsize=8)
         for axis, k in zip(weighted[0], shown, strict=False):
             _map(axis, weights[k], extent, *colours)
             _caption(axis, "", f"mean {float(weights[k].mean()):.2f}", _colour(view, k))
-    _signed(sums[len(shown)], whole.values[0], extent, limit)
+    _map(sums[len(shown)], whole.values[0] / limit, extent, *_SIGNED)
     _caption(sums[len(shown)], "logits", "not a sum" if weights is None else "sum of all")
     _map(masks[0], whole.values[0].sigmoid(), extent, "cividis")
     _caption(masks[0], "probability", "before the refinement" if view.steps else "of the logits")
@@ -258,11 +260,6 @@ def _map(
     """The cells of a map as they are, from ``low`` to 1."""
     looks = {"vmin": low, "vmax": 1, "alpha": alpha, "interpolation": "nearest"}
     _show(axis, values.numpy(), extent, cmap=cmap, **looks)
-
-
-def _signed(axis: Axes, values: Tensor, extent: Extent, limit: float) -> None:
-    """Teal where positive, brown where negative, which colour-blind readers can distinguish."""
-    _map(axis, values / limit, extent, "BrBG", low=-1)
 
 
 def _mask(axis: Axes, mask: Tensor, colour: str, opacity: float = 0.5) -> None:
