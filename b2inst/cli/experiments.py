@@ -41,15 +41,23 @@ def table(
     """Reproduce a table of the paper; rerun to resume.
 
     Trains and evaluates what is missing, and writes the table to results/local/PROFILE/. Published
-    tables in results/ are not changed. Without --data, uses the data of the profile. With --start,
-    --row or options for splits, the table's notebook is not executed.
+    tables in results/ are not changed; --render shows them where nothing has been run. Without
+    --data, uses the data of the profile. With --start, --row or options for splits, the table's
+    notebook is not executed.
     """
+    if render and (seeds or row or rerun):
+        raise typer.BadParameter("--render runs nothing: leave out --seeds, --row and --rerun")
     workspace = experiments.Workspace.here()
     chosen = opt.coco_data(**vars(data))
     numbers = None if seeds is None else opt.parse_seeds(seeds)
     use = {"jobs": jobs, "machines": machines, "slurm": opt.parse_slurm(slurm)}
     plan = options.load(chosen, workspace, **use)
     source = experiments.load_table(name, workspace=workspace).notebook
+    if source and notebook and not workspace.notebook(source).is_file():
+        raise experiments.SpecError(
+            f"{name}: notebook {source} is not in {workspace.root / 'notebooks'}; correct it, or "
+            "add --no-notebook"
+        )
     local = launcher == "local" and not render
     with _scenes_drawn(plan, workspace) if local else nullcontext():
         from b2inst.experiments import make_table, to_text  # import PyTorch
@@ -69,9 +77,13 @@ def table(
         rerun=rerun,
     )
     typer.echo(f"{to_text(result)}\n{_legend(result)}")
+    folder = result.folder(workspace)
+    if render and not (folder / f"{result.table}.md").is_file():
+        numbers = "the numbers are the published ones" if result.seeds else "cells are the paper's"
+        typer.echo(f"Nothing has been run here; {numbers}.")
+        return
     if result.split is None and result.seeds:
         typer.echo(f"\n{comparison_text(result, workspace)}\n")
-    folder = result.folder(workspace)
     typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
     # The notebook makes the table again; it has no parameters but these.
     plain = data == opt.DataOptions(data=data.data)

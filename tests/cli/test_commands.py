@@ -259,6 +259,25 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     assert table.given["train"] is False
 
 
+def test_rendering_shows_what_there_is(tmp_path: Path) -> None:
+    result = _call("table", "table1", "--profile", "smoke", "--render")
+    assert result.exit_code == 0, result.output
+    assert result.output.endswith("Nothing has been run here; cells are the paper's.\n")
+    assert "on this machine" not in result.output
+    for option in (("--seeds", "0,1"), ("--row", "HBB"), ("--rerun",)):
+        refused = _call("table", "table1", "--profile", "smoke", "--render", *option)
+        assert "--render runs nothing: leave out" in " ".join(refused.output.split())
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_missing_notebook_is_found_before_training(tmp_path: Path) -> None:
+    rows = "rows: [{name: a, model: blendmask}]"
+    Path("t.yaml").write_text(f"title: t\nsource: none\nnotebook: nope.ipynb\n{rows}\n")
+    error = _error("table", "t.yaml", "--profile", "smoke")
+    assert error.startswith("error: t.yaml: notebook nope.ipynb is not in ")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_table_says_how_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Measured(mean=40.0, n=1)
     row = ResultRow(name="baseline", paper={"AP": 35.8}, ours={"AP": cell}, status="run")

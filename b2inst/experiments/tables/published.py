@@ -46,7 +46,8 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
         What was replaced or added: folders of tables, and files.
 
     Raises:
-        RunError: No results, a table of uncommitted code, or fewer seeds than are published.
+        RunError: No results, a table of uncommitted code or of runs that have no record here, or
+            fewer seeds than are published.
     """
     source, target = workspace.results / profile, workspace.published / profile
     if not source.is_dir():
@@ -54,13 +55,17 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
     tables = [p for p in sorted(source.glob("*/*.json")) if "columns" in read_json(p)]
     for path in tables:
         table = TableResult.load(path)
+        costs = table.provenance["runs"]
+        if not costs or not all((source / f"runs/{name}.json").is_file() for name in costs):
+            raise RunError(
+                f"{workspace.shown(path)}: was not run here; run it, or delete {path.parent.name}/"
+            )
         known = target / path.relative_to(source)
         if known.is_file() and table.seeds < (seeds := TableResult.load(known).seeds):
             raise RunError(
                 f"{workspace.shown(path)}: {table.seeds} of the {seeds} seeds of the published "
                 "table; run the others, or delete the published table first"
             )
-        costs = table.provenance["runs"]
         if unclean := [name for name, cost in costs.items() if cost["dirty"] is not False]:
             raise RunError(
                 f"{workspace.shown(path)}: runs {', '.join(unclean)} were made from code that was "

@@ -67,12 +67,12 @@ def make_table(
         workspace: Where all files are (default: the checkout of the current folder).
         machine: How to use the machine (default: as the profile says).
         launcher: "local" for processes of this machine, "slurm" for jobs of a cluster.
-        train: False runs nothing: this machine's table is rendered again, else the published one;
-            without any, rows say "not run".
+        train: False runs nothing and ignores ``seeds`` and ``rows``: this machine's table of these
+            data is written again, else the published one returned; without any, rows say "not run".
         rerun: Train again the runs of other versions of the code; the old ones are kept aside.
 
     Returns:
-        The table as it was written.
+        The table as it was written, or a published one.
 
     Raises:
         SpecError, DataError: The plan cannot be carried out; raised before any training.
@@ -86,17 +86,20 @@ def make_table(
     other_split = None if split == plan.data.report_split else split
     target = table_folder(plan.name, table.name, other_split, workspace)
     stored = target / f"{table.name}.json"
-    if not train:
-        if stored.is_file():
-            result = TableResult.load(stored)
-        else:
-            published = load_published(plan.name, table.name, workspace)
-            result = published or build_table(table, plan, {}, workspace, split=split)
-        write_table(result, target)
-        return result
-
     machine = machine or plan.machine
-    plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    if train or data is not None:
+        plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+    if not train:
+        of = None if data is None else plan.data.name
+        if stored.is_file() and of in (None, TableResult.load(stored).provenance["data"]):
+            result = TableResult.load(stored)
+            write_table(result, target)
+            return result
+        published = (
+            None if other_split else load_published(plan.name, table.name, workspace, data=of)
+        )
+        return published or build_table(table, plan, {}, workspace, split=split)
+
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
     runs = _runs(table.name, specs, workspace)

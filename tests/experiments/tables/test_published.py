@@ -130,6 +130,24 @@ def test_only_committed_code_is_published(workspace: Workspace, fake_run: Any) -
     assert path.is_file()
 
 
+@pytest.mark.parametrize("seeds", [(), (0,)])
+def test_only_what_was_run_here_is_published(
+    workspace: Workspace, fake_run: Any, seeds: tuple[int, ...]
+) -> None:
+    old = _published(workspace, fake_run, (0,))
+    result = (
+        old
+        if seeds
+        else build_table(load_table("table1"), load_profile("smoke"), {}, workspace, split="test")
+    )
+    result.save(workspace.results / "smoke/table1/table1.json")
+    with pytest.raises(
+        RunError, match=r"table1\.json: was not run here; run it, or delete table1/"
+    ):
+        publish("smoke", workspace)
+    assert load_published("smoke", "table1", workspace) == old
+
+
 def test_a_table_of_another_split_is_checked_too(workspace: Workspace, fake_run: Any) -> None:
     result = _table(workspace, fake_run, (0,))
     result.provenance["runs"][result.row("HBB").runs[0]]["dirty"] = True

@@ -329,6 +329,21 @@ def test_without_runs_and_results_rows_say_not_run(
     assert not workspace.data.exists()  # nor are data asked for
 
 
+def test_published_numbers_are_shown_but_are_not_ours(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    made = _smoke(workspace)
+    published = workspace.published / "smoke"
+    shutil.move(workspace.results / "smoke", published)
+    assert _smoke(workspace, train=False) == made
+    assert not (workspace.results / "smoke").exists()
+    for split in ("train", "val"):
+        write_scenes(tmp_path / "own", split=split, images=2, size=48, seed=1)
+    for other in ({"split": "val"}, {"data": coco_folder(tmp_path / "own")}):
+        result = _smoke(workspace, train=False, **other)
+        assert {row.status for row in result.rows} == {"not run"}
+
+
 def test_another_split_does_not_touch_what_is_reported(
     workspace: Workspace, runs: Fabricator
 ) -> None:
