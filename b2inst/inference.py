@@ -52,7 +52,7 @@ def resolve_device(name: str) -> str:
         raise DeviceError(f"device {name}: choose auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceError(
-            f"device {name}: PyTorch finds no GPU here; leave --device out, or check the driver"
+            f"device {name}: PyTorch finds no GPU here; choose auto or cpu, or check the driver"
         )
     if name != "auto":
         return name

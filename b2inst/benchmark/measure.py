@@ -26,11 +26,13 @@ from b2inst.benchmark.stages import (
     Timing,
     composed_samples,
 )
+from b2inst.inference import resolve_device
 from b2inst.models import baseline_of, create_model
 from b2inst.weights import load_model
 
 _WARM_UP = 3  # images per model
 _CLASSES = 80  # of COCO
+_PARTS = ("boundary", "scoring", "refine", "oracle")  # options that a baseline does not have
 
 
 class BenchmarkError(ValueError):
@@ -122,7 +124,7 @@ def benchmark(
         BenchmarkError: No model or option of this name, or a size that a model does not support.
         WeightsError: A weights file that cannot be read.
     """
-    options, device = options or {}, torch.device(device)
+    options, device = options or {}, torch.device(resolve_device(str(device)))
     samples = composed_samples(50) if samples is None else samples
     timed = {name: _prepared(name, options, size, detections) for name in models}
     operations = {}
@@ -146,7 +148,7 @@ def benchmark(
             )
             for name, one in timed.items()
         ],
-        overheads=_overheads({n: str(m.model.recipe["name"]) for n, m in timed.items()}, timings),
+        overheads=_overheads({name: one.model.recipe for name, one in timed.items()}, timings),
         images=len(samples),
         image_source=image_source,
         stand_in_detections=None if all(map(_trained, models)) else detections,
@@ -165,9 +167,10 @@ def to_text(result: Benchmark) -> str:
         f"{result.dtype}, CPU threads: {result.threads}"
     ]
     if result.stand_in_detections is not None:
+        options = next((f"; options: {one.options}" for one in result.speeds if one.options), "")
         lines.append(
             f"models without trained weights: {result.stand_in_detections} detections at the "
-            "image's own objects replace theirs"
+            f"image's own objects replace theirs{options}"
         )
     columns = {
         speed.model: {
@@ -192,8 +195,9 @@ def to_text(result: Benchmark) -> str:
         if overhead.percent_ci95 is not None:
             interval = "95 % interval {:+.1f} to {:+.1f}".format(*overhead.percent_ci95)
         lines.append(
-            f"{overhead.model} takes {overhead.percent:+.1f} % more time than "
-            f"{overhead.baseline} ({interval}): {overhead.ratio:.3f} times its images/s"
+            f"{overhead.model} takes {abs(overhead.percent):.1f} % "
+            f"{'less' if overhead.percent < 0 else 'more'} time than {overhead.baseline} "
+            f"({interval}): {overhead.ratio:.3f} times its images/s"
         )
     return "\n".join(lines)
 
@@ -231,6 +235,8 @@ def _prepared(
     name: str, options: Mapping[str, Any], size: tuple[int, int] | None, detections: int
 ) -> TimedModel:
     """A model that fits images into ``size``; without trained weights, with dummy detections."""
+    if name.endswith((".onnx", ".xml")):
+        raise BenchmarkError(f"{name}: exported models cannot be timed by stage; give weights")
     if _trained(name):
         model = load_model(name)
     else:
@@ -276,15 +282,19 @@ def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
 
 
 def _overheads(
-    catalog_names: Mapping[str, str], timings: Mapping[str, Sequence[Timing]]
+    recipes: Mapping[str, Mapping[str, Any]], timings: Mapping[str, Sequence[Timing]]
 ) -> list[Overhead]:
-    """Compare each model with its baseline, if that is measured too."""
+    """Compare each model with its baseline, if that is measured too and no part is added to it."""
     from scipy.stats import quantile_test  # slow to import
 
-    names = {catalog_name: name for name, catalog_name in catalog_names.items()}
+    baselines = {
+        recipe["name"]: name
+        for name, recipe in recipes.items()
+        if all(recipe["options"].get(part) in (None, (), []) for part in _PARTS)
+    }
     overheads = []
-    for name, catalog_name in catalog_names.items():
-        baseline = names.get(baseline_of(catalog_name))
+    for name, recipe in recipes.items():
+        baseline = baselines.get(baseline_of(recipe["name"]))
         if baseline in {None, name}:
             continue
         ours, theirs = (np.array([t.total for t in timings[n]]) for n in (name, baseline))

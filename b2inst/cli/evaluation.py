@@ -15,7 +15,7 @@ from typer import Argument, Option
 import b2inst
 from b2inst import evaluation
 from b2inst.cli import options as opt
-from b2inst.data.wording import folded
+from b2inst.data.wording import counted, folded
 
 if TYPE_CHECKING:
     from b2inst.data import CocoIndex
@@ -138,8 +138,9 @@ def submit(
     for line in folded(index.skipped):
         typer.echo(f"note: {line}", err=True)
     _predict(weights, index, predictions, inference)
-    write_submission(predictions, submission)
-    typer.echo(submission)
+    found = write_submission(predictions, submission)
+    number = counted(found.total(), "detection")
+    typer.echo(f"{submission}: {number} in {len(found)} of {counted(len(index), 'image')}")
 
 
 @opt.with_groups

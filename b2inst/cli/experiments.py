@@ -79,8 +79,8 @@ def table(
     typer.echo(f"{to_text(result)}\n{_legend(result)}")
     folder = result.folder(workspace)
     if render and not (folder / f"{result.table}.md").is_file():
-        numbers = "the numbers are the published ones" if result.seeds else "cells are the paper's"
-        typer.echo(f"Nothing has been run here; {numbers}.")
+        cells = "the numbers are the published ones" if result.seeds else "cells are the paper's"
+        typer.echo(f"Nothing has been run here; {cells}.")
         return
     if result.split is None and result.seeds:
         typer.echo(f"\n{comparison_text(result, workspace)}\n")

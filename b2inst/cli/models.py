@@ -142,8 +142,11 @@ def convert(
     classes = None
     if names is not None:
         from_file = "," not in names and Path(names).is_file()
-        parts = Path(names).read_text("utf-8-sig").splitlines() if from_file else names.split(",")
-        classes = [part.strip() for part in parts if part.strip()]
+        try:
+            text = Path(names).read_text("utf-8-sig") if from_file else names.replace(",", "\n")
+        except UnicodeDecodeError:
+            raise typer.BadParameter(f"--names {names}: not UTF-8 text; save it as UTF-8") from None
+        classes = [part.strip() for part in text.splitlines() if part.strip()]
     typer.echo(convert(source, out, publisher=publisher, names=classes, overwrite=overwrite))
 
 

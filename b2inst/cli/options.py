@@ -156,8 +156,9 @@ def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from ``0,1,2``."""
     seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise typer.BadParameter(f"--seeds {text}: give different whole numbers, such as 0,1,2")
+    if not 0 <= min(seeds) <= max(seeds) < 2**32 or len(set(seeds)) < len(seeds):
+        hint = "give different whole numbers below 2**32, such as 0,1,2"
+        raise typer.BadParameter(f"--seeds {text}: {hint}")
     return tuple(seeds)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -213,7 +214,8 @@ def compare(
     """Compare two models on the same images, by metric.
 
     Each has prediction files (see ``read_results``), one per training seed in the same order. An
-    EvaluationError of any of them is raised before any evaluation.
+    EvaluationError of any of them is raised before any evaluation. Warns if one has detections in
+    clearly fewer images with objects than the other, as if some had not been predicted.
     """
     if len(first) != len(second):
         both = f"{len(first)} and {len(second)}"
@@ -226,6 +228,15 @@ def compare(
         if images[one] and images[other] and not images[one] & images[other]:
             raise EvaluationError(
                 f"{other}: has no image in common with {one}; predict both on the same images"
+            )
+    annotated = {image for image, objects in truth.imgToAnns.items() if objects}
+    for pair in zip(first, second, strict=True):
+        fewer, more = sorted((len(images[file] & annotated), str(file)) for file in pair)
+        if 10 * (more[0] - fewer[0]) > len(annotated):
+            warnings.warn(
+                f"of {len(annotated)} images with objects, {fewer[1]} has detections in {fewer[0]} "
+                f"and {more[1]} in {more[0]}; check that both are predicted on all images",
+                stacklevel=2,
             )
 
     def resampled(file: Path) -> dict[str, np.ndarray]:

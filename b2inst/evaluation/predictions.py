@@ -186,6 +186,7 @@ class _Detection(TypedDict):
 
 
 _DETECTION = TypeAdapter(_Detection)
+_LISTS = {"bbox": "not four numbers x y w h", "segmentation.size": "not height and width"}
 _REMEDIES = {
     "finite_number": "the model has diverged or its weights are damaged",
     "greater_than_equal": "write x y w h",
@@ -198,9 +199,12 @@ def check_record(record: Any, where: str) -> None:
         _DETECTION.validate_python(record)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the detection"
-        problem = f"has no {field}"
-        if first["type"] != "missing":
-            problem = f"{field} is {first['input']!r:.60}: {first['msg'].lower()}"
-        remedy = _REMEDIES.get(first["type"], "predict again")
+        place, missing = first["loc"], first["type"] == "missing"
+        if missing and isinstance(place[-1], int):  # a list is too short
+            place, missing = place[:-1], False
+        field = ".".join(map(str, place)) or "the detection"
+        problem, remedy = f"has no {field}", _REMEDIES.get(first["type"], "predict again")
+        if not missing:
+            reason = _LISTS.get(field, first["msg"].lower())
+            problem = f"{field} is {first['input']!r:.60}: {reason}"
         raise EvaluationError(f"{where}: {problem}; {remedy}") from None

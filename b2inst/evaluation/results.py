@@ -32,6 +32,8 @@ from b2inst.evaluation.predictions import (
 #: Suffixes of prediction files.
 SUFFIXES = (".json", ".json.gz", ".jsonl.gz")
 
+_WEIGHTS = (".safetensors", ".onnx", ".xml")
+
 #: Fields COCO's server reads. Not the box: if given, APs, APm and APl would go by its area instead
 #: of the mask's.
 _SERVER_FIELDS = ("image_id", "category_id", "score", "segmentation")
@@ -49,9 +51,16 @@ def read_results(path: str | Path, annotations: Annotations) -> list[Prediction]
         predictions = read_predictions(path)
         check_against(predictions, truth, f"{path}: ")
         return predictions
+    if path.name.lower().endswith(_WEIGHTS):
+        raise EvaluationError(
+            f"{path}: has weights, not predictions; run `b2inst eval {path} --data … --out DIR`, "
+            "and give DIR/predictions.jsonl.gz"
+        )
     try:
         raw = path.read_bytes()
         content = json.loads(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+    except FileNotFoundError:
+        raise EvaluationError(f"{path}: no such prediction file; predict again") from None
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise EvaluationError(
             f"{path}: cannot be read as predictions ({error}); give a JSON list of detections"
@@ -159,9 +168,16 @@ def image_index(image_info: Path, images: Path, *, skip_bad: bool = False) -> Co
     """Load the images of a file such as ``image_info_test-dev2017.json``, without annotations.
 
     With ``skip_bad``, images that are missing or cannot be read are left out.
+
+    Raises:
+        DataError: A file cannot be read or is wrong.
+        EvaluationError: No images are left.
     """
     index = CocoIndex.load(image_info, images, annotated=False, skip_bad=skip_bad)
-    return verify_images(index, skip_bad=True) if skip_bad else index
+    index = verify_images(index, skip_bad=True) if skip_bad else index
+    if not index.images:
+        raise EvaluationError(f"{image_info}: has no images to predict; give those of the split")
+    return index
 
 
 def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
@@ -170,10 +186,13 @@ def submission_path(image_info: Path, out: Path, *, name: str) -> Path:
     return out / f"detections_{split}_{name}_results.json"
 
 
-def write_submission(predictions: Path, path: Path) -> None:
-    """Write a prediction file as COCO's server takes it, if zipped."""
+def write_submission(predictions: Path, path: Path) -> Counter[int]:
+    """Write a prediction file as COCO's server takes it, if zipped; count detections by image."""
+    counts: Counter[int] = Counter()
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for i, record in enumerate(iterate_predictions(predictions)):
             file.write(",\n" if i else "[\n")
             json.dump({key: record[key] for key in _SERVER_FIELDS}, file, separators=(",", ":"))
-        file.write("\n]\n" if file.tell() else "[]\n")
+            counts[record["image_id"]] += 1
+        file.write("\n]\n" if counts else "[]\n")
+    return counts

@@ -80,7 +80,7 @@ class BlendMask(FCOSFamily):
 
     Args:
         attention_size, roi_size: See ``Blender``.
-        basis_stride: Of the grid of the bases, in pixels.
+        basis_stride: Of the grid of the bases, in pixels; a divisor of their finest level's.
     """
 
     num_bases: int = 4
@@ -89,7 +89,10 @@ class BlendMask(FCOSFamily):
     roi_size: int = 56
 
     def _branch(self, **arguments: Any) -> BasisHead:
-        return BasisHead(upsampling=self._basis_strides[0] // self.basis_stride, **arguments)
+        finest = self._basis_strides[0]
+        if finest % self.basis_stride:
+            raise ValueError(f"basis_stride {self.basis_stride}: choose a divisor of {finest}")
+        return BasisHead(upsampling=finest // self.basis_stride, **arguments)
 
     def _auxiliary(self, **shared: int) -> SemanticHead | None:
         return SemanticHead(**shared) if self.full else None

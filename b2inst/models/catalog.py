@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from numbers import Integral
@@ -87,7 +88,14 @@ CATALOG |= {
 CATALOG["centermask-mobilenetv2"] = CenterMask(**_320)
 
 #: Types of options, by the type of their default, that do not hold numbers.
-_TYPES: dict[type, Any] = {bool: bool, str: str, tuple: (list, tuple), type: type}
+_TYPES: dict[type, Any] = {bool: bool, str: str, tuple: (list, tuple), dict: Mapping, type: type}
+
+#: Values of options that are not set by default.
+_EXAMPLES: dict[str, Any] = (
+    {"boundary": {}, "refine": {"diffusion": {}}, "oracle": {}, "scoring": ("iou", "boundary")}
+    | {"head_strides": (8, 16, 32), "prior_sizes": (24, 48, 96), "scales": (0.75, 1.0)}
+    | {"backbone_weights": "imagenet", "frozen_norm": True, "top_levels": 2, "best_per_image": 64}
+)
 
 
 def baseline_of(name: str) -> str:
@@ -114,7 +122,9 @@ def _fits(value: Any, default: Any, *, name: str) -> bool:
         return _positive(value) or (value == 0 and name.endswith("_convs"))
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         numbers = [one for one in value if not isinstance(one, str)]
-        return all(isinstance(one, int | float) and one > 0 for one in numbers)
+        words = [one for one in value if isinstance(one, str)]
+        positive = all(isinstance(one, int | float) and one > 0 for one in numbers)
+        return positive and len(set(words)) == len(words)
     return isinstance(value, _TYPES.get(type(default), object))
 
 
@@ -122,7 +132,7 @@ def create_model(
     name: str,
     *,
     num_classes: int,
-    class_names: tuple[str, ...] | None = None,
+    class_names: Sequence[str] | None = None,
     max_detections: int | None = None,
     **options: Any,
 ) -> Segmenter:
@@ -133,7 +143,7 @@ def create_model(
     Args:
         name: A key of ``CATALOG``, such as "b2inst-blendmask-r50".
         num_classes: C.
-        class_names: Name of each label, kept in results and saved weights.
+        class_names: Name of each label, in order, kept in results and saved weights.
         max_detections: Largest number of instances per image (default: 100, as COCO evaluates;
             CenterMask: 50).
         options: Of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
@@ -145,6 +155,8 @@ def create_model(
     for count, value in {"num_classes": num_classes, "max_detections": max_detections}.items():
         if (value is not None or count == "num_classes") and not _positive(value):
             raise ValueError(f"{count} {value!r}: give a whole number, 1 or more")
+    if isinstance(class_names, str):
+        raise ValueError(f"class_names {class_names!r}: give a sequence of names, one per class")
     if class_names is not None and len(class_names) != num_classes:
         raise ValueError(f"class_names has length {len(class_names)}, num_classes is {num_classes}")
     if unknown := [option for option in options if option not in known]:
@@ -152,17 +164,17 @@ def create_model(
             f"{name} has no option {', '.join(unknown)}; it has max_detections, {', '.join(known)}"
         )
     for option, value in options.items():
-        if value is not None and not _fits(value, known[option], name=option):
-            raise ValueError(
-                f"{name}: option {option} is {value!r}; give a value like {known[option]!r}"
-            )
+        like = _EXAMPLES.get(option) if known[option] in (None, ()) else known[option]
+        if value is not None and not _fits(value, like, name=option):
+            raise ValueError(f"{name}: option {option} is {value!r}; give a value like {like!r}")
     try:
         model = replace(CATALOG[name], **options).build(num_classes)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        # Their contents have not been checked; anything else is our own mistake.
+        if not any(value is None or isinstance(value, Mapping) for value in options.values()):
             raise
         raise ValueError(f"options of {name}: {error}") from error  # of ``boundary``, for example
-    model.class_names = class_names
+    model.class_names = None if class_names is None else tuple(class_names)
     # The weights to start from are no part of what the finished model is.
     kept = {key: value for key, value in options.items() if key != "backbone_weights"}
     if options.get("backbone_weights") is not None:

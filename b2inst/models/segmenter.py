@@ -75,10 +75,7 @@ class Segmenter(nn.Module):
         self.class_names: tuple[str, ...] | None = None
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
-        #: Side in pixels of the tiles that ``predict`` cuts images into to save memory, of models
-        #: that do not resize images; None for whole images. Away from tile borders results are
-        #: unchanged, except by group norms. Instances larger than 128 pixels may be cut.
-        self.tile: int | None = None
+        self._tile: int | None = None
         self._precision: Precision = "float32"
         #: Predict through a ``FastNetwork``, equal up to rounding, or as the modules define it.
         self.optimised: bool = True
@@ -93,6 +90,22 @@ class Segmenter(nn.Module):
         if limit < 1:
             raise ValueError(f"max_detections {limit}: give 1 or more")
         self._detector.max_detections = limit
+
+    @property
+    def tile(self) -> int | None:
+        """Side in pixels of the tiles that ``predict`` cuts images into to save memory.
+
+        Of models that do not resize images; None for whole images. Away from tile borders results
+        are unchanged, except by group norms. Instances larger than 128 pixels may be cut.
+        """
+        return self._tile
+
+    @tile.setter
+    def tile(self, side: int | None) -> None:
+        least = OVERLAP + self.preprocessor.size_divisor
+        if side is not None and side < least:
+            raise ModelError(f"tile {side}: give {least} pixels or more, or None")
+        self._tile = side
 
     @property
     def precision(self) -> Precision:
@@ -142,8 +155,8 @@ class Segmenter(nn.Module):
                 differ in size. A single one is taken as a list of one.
 
         Raises:
-            ValueError: An array or tensor of another shape or type.
-            ModelError: With ``tile``, the model resizes images, or the tile is too small.
+            ValueError: An image of another type, or an array or tensor of another shape or type.
+            ModelError: With ``tile``, the model resizes images.
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
@@ -160,8 +173,6 @@ class Segmenter(nn.Module):
 
     def _segment_tiles(self, image: np.ndarray, side: int) -> Instances:
         size, divisor = image.shape[:2], self.preprocessor.size_divisor
-        if side < OVERLAP + divisor:
-            raise ModelError(f"tile {side}: give {OVERLAP + divisor} pixels or more, or None")
 
         def tiles() -> Iterator[tuple[Span, Span, Instances]]:
             for rows, columns in product(*(spans(length, side, divisor) for length in size)):
@@ -235,12 +246,16 @@ def rgb_array(image: ImageLike) -> np.ndarray:
     """An image as H×W×3 uint8 RGB, of files and PIL images as ``upright_rgb`` converts them.
 
     Raises:
-        ValueError: An array or tensor of another shape or type.
+        ValueError: An image of another type, or an array or tensor of another shape or type.
         FileNotFoundError, PIL.UnidentifiedImageError: A path that is no readable image.
     """
     if isinstance(image, Image.Image):
         return np.asarray(upright_rgb(image))
     if not isinstance(image, np.ndarray | Tensor):
+        given: Any = image
+        if not isinstance(given, str | os.PathLike) and not hasattr(given, "read"):
+            kinds = "give an array, a tensor, a PIL image or a path"
+            raise ValueError(f"image of type {type(given).__name__}; {kinds}")
         with open_image(image) as opened:
             return np.asarray(upright_rgb(opened))
     array, form = (image, "H×W×3")

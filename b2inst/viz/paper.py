@@ -74,7 +74,7 @@ class TrainedModel:
 class TrainedModels:
     """The trained models of a profile, and the images that they are compared on."""
 
-    plan: Profile  #: on prepared data
+    plan: Profile  #: on scenes or identified data
     workspace: Workspace  #: where the runs are
     seeds: Sequence[int] = (0,)  #: of the tables; the first that was run is shown
     profile: str | None = None  #: name or path of the profile, for messages (default: its name)
@@ -89,17 +89,18 @@ class TrainedModels:
         data: CocoData | None = None,
         workspace: Workspace | None = None,
     ) -> Self:
-        """Load a profile by name or path and write its scenes where missing."""
+        """Load a profile by name or path; its scenes are written when a model is found."""
         workspace = workspace or Workspace.here()
         plan = load_profile(profile, data=data, workspace=workspace)
-        plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
+        if isinstance(plan.data, CocoData):  # runs are named by the content of its files
+            plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
         return cls(plan, workspace, seeds, profile)
 
     @cached_property
     def index(self) -> CocoIndex:
         """The images that figures choose from, of the split that tables report on."""
-        split = self.plan.data.report_split
-        return candidates(load_split(self.plan.data, split, self.workspace.data))
+        data = prepare(self.plan.data, self.workspace.data)
+        return candidates(load_split(data, data.report_split, self.workspace.data))
 
     @property
     def split(self) -> str:
@@ -295,7 +296,14 @@ def save(name: str, models: TrainedModels) -> SavedFigure:
 
 
 def save_all(models: TrainedModels) -> list[SavedFigure]:
-    """Save all figures that can be drawn, and what they show as ``figures.json``."""
+    """Save all figures that can be drawn, and what they show as ``figures.json``.
+
+    Raises:
+        RunError: There is no model for any of them; nothing is written.
+    """
+    missing = missing_models(models)
+    if sum(map(len, missing.values())) == len(FIGURES):
+        raise RunError(f"no figure can be drawn: {next(iter(missing))}")
     saved = [save(name, models) for name in tqdm(FIGURES, desc="figures", unit="figure")]
     records = {"figures": [one.record for one in saved], "provenance": describe_machine()}
     write_json(models.folder / "figures.json", records)

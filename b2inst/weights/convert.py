@@ -52,6 +52,8 @@ def convert(
     if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
     tensors = read_checkpoint(source)
+    if any(name.startswith(("instance_head.", "detector.")) for name in tensors):
+        raise WeightsError(f"{source}: is a model of b2inst already; use it without converting")
     model = _PUBLISHERS[publisher].load(tensors, source=str(source))
     classes = model.recipe["num_classes"]
     if names is not None:

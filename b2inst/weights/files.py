@@ -13,11 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from b2inst.data.files import replacing
+from b2inst.inference import resolve_device
 from b2inst.models import Segmenter
 from b2inst.models.catalog import create_model
 from b2inst.weights.errors import WeightsError
 from b2inst.weights.exported import RUNTIMES, attach, read_exported
-from b2inst.weights.pickles import read_checkpoint
+from b2inst.weights.pickles import read_checkpoint, refuse_page
 
 _KEY = "b2inst"
 _REMEDY = "give a file that b2inst train or save_model wrote"
@@ -68,21 +69,22 @@ def load_model(
 
     Args:
         path: Weights file, or exported file (``.onnx``, ``.xml``).
-        device: Device of the model; an exported network always runs on the CPU.
+        device: "cpu", "cuda" or "auto"; an exported network always runs on the CPU.
         max_detections: Largest number of instances per image (default: as the model was made, 100
             for most).
-        tile: Side in pixels of the overlapping tiles that images are cut into, which saves memory
-            (default: whole images).
+        tile: Side in pixels of the overlapping tiles that images are cut into, which saves memory,
+            at least 160 for most models (default: whole images).
         precision: "float32"; "bfloat16", faster where the device supports it, with slightly
             different results; or "auto", bfloat16 where the device supports it. ONNX Runtime has
             float32 only.
 
     Raises:
-        ValueError: The precision is unknown, or ``max_detections`` is below 1.
+        ValueError: The precision is unknown, ``max_detections`` is below 1, the tile is too small,
+            or this machine lacks the device.
         WeightsError: The file is missing, damaged, not one of ours or from another version, or its
             runtime is not installed.
     """
-    path = Path(path)
+    path, device = Path(path), resolve_device(str(device))
     exported = path.suffix in RUNTIMES
     card, tensors, run = read_exported(path) if exported else (*read_weights(path), None)
     try:
@@ -124,6 +126,7 @@ def read_weights(
         inside = path / "model.safetensors"
         found = f"; did you mean {inside}?" if inside.is_file() else ""
         raise WeightsError(f"{path}: no such weights file{found}")
+    refuse_page(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata, names = file.metadata() or {}, list(file.keys())

@@ -39,6 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file")
+    refuse_page(path)
     try:
         if path.suffix == ".pkl":
             content = _ArrayUnpickler(BytesIO(path.read_bytes()), encoding="latin1").load()
@@ -62,6 +63,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def refuse_page(path: Path) -> None:
+    """Raise WeightsError if a file is a web page, as where a link does not lead to the weights."""
+    with path.open("rb") as file:
+        if re.match(rb"\s*<[!?\w][\w-]", file.read(99)):
+            raise WeightsError(f"{path}: an HTML page, not weights; download the file itself")
 
 
 # Python's implementation: C's would allocate gigabytes for lengths that a few bytes only claim.

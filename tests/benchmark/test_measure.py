@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +79,35 @@ def test_few_images_give_no_interval(calls: list[str], samples: list[Sample]) ->
     assert benchmark(PAIR[1:], samples=samples[:2], progress=False).overheads == []
 
 
+@pytest.mark.parametrize(
+    ("options", "compared"),
+    [
+        ({"attention_size": 5}, True),
+        ({"scoring": []}, True),  # a baseline has none
+        ({"scoring": ["iou"]}, False),
+        ({"boundary": {}}, False),
+        ({"refine": {"diffusion": {}}}, False),
+    ],
+)
+def test_a_baseline_that_has_parts_of_b2inst_too_is_none(
+    calls: list[str], samples: list[Sample], options: dict[str, Any], compared: bool
+) -> None:
+    result = benchmark(PAIR, samples=samples[:2], options=options, progress=False)
+    assert [one.baseline for one in result.overheads] == [PAIR[0]] * compared
+    text = to_text(result)
+    assert text.splitlines()[1].endswith(f"own objects replace theirs; options: {options}")
+    assert ("times its images/s" in text) == compared
+
+
+def test_more_and_less_time(calls: list[str], samples: list[Sample]) -> None:
+    result = benchmark(PAIR, samples=samples, progress=False)
+    assert "b2inst-blendmask-tiny takes 15.5 % more time than blendmask-tiny (" in to_text(result)
+    (overhead,) = result.overheads
+    faster = replace(overhead, percent=-0.14, percent_ci95=(-0.5, 0.2))
+    text = to_text(replace(result, overheads=[faster]))
+    assert "takes 0.1 % less time than blendmask-tiny (95 % interval -0.5 to +0.2): " in text
+
+
 @pytest.fixture(scope="module")
 def real() -> Benchmark:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
@@ -131,6 +162,10 @@ def test_what_cannot_be_measured(sample: Callable[..., Sample]) -> None:
         benchmark(["blendmask-huge"], samples=one)
     with pytest.raises(BenchmarkError, match="blendmask-tiny has no option wings"):
         benchmark(["blendmask-tiny"], options={"wings": 2}, samples=one)
+    with pytest.raises(BenchmarkError, match=r"m\.onnx: exported models cannot be timed by stage"):
+        benchmark(["runs/m.onnx"], samples=one)
+    with pytest.raises(ValueError, match="device gpu: choose auto, cpu or cuda"):
+        benchmark(["blendmask-tiny"], samples=one, device="gpu")
 
 
 def test_operations_of_a_convolution_and_a_linear_layer() -> None:

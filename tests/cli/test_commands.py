@@ -74,6 +74,8 @@ def test_submission_of_images_without_annotations(tmp_path: Path) -> None:
     made = _call(*call, "--out", "o", "--name", "mine")
     assert made.exit_code == 0, made.output
     (file,) = (tmp_path / "o").glob("*.json")
+    count = len(json.loads(file.read_text()))
+    assert made.stdout == f"o/{file.name}: {count} detections in 2 of 2 images\n"
     assert file.name == "detections_test-dev2017_mine_results.json"
     found = json.loads(file.read_text())
     assert {d["image_id"] for d in found} <= {image["id"] for image in content["images"]}

@@ -25,7 +25,7 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
 
     monkeypatch.setattr(paper, "save_all", draw)
     result = CliRunner().invoke(app, ["figures", "--profile", "smoke", "--seeds", "0,1"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     *listed, begun = result.stdout.splitlines()
     assert begun == "drawing"
     names = [name for line in listed for name in line.split(";")[0].split(": ")[1].split(", ")]
@@ -34,7 +34,11 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
         "left out: fig1, fig4, fig6, fig9, bases_blendmask; BlendMask is not trained in profile "
         "smoke: run `b2inst table table1 --profile smoke --seeds 0,1`"
     )
-    assert made.is_file()
+    assert result.stderr == (
+        "error: no figure can be drawn: BlendMask is not trained in profile smoke: run `b2inst "
+        "table table1 --profile smoke --seeds 0,1`\n"
+    )
+    assert not made.exists()
 
 
 def test_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import b2inst.experiments
 from b2inst.cli import app
-from b2inst.cli.options import parse_slurm, read_split
+from b2inst.cli.options import parse_seeds, parse_slurm, read_split
 from b2inst.data import write_scenes
 from b2inst.experiments import coco_folder
 from b2inst.experiments.runs.datasets import load_split
@@ -23,6 +23,13 @@ def test_options_of_sbatch() -> None:
     expected = {"partition": "gpu", "time": "24:00:00", "exclusive": True, "comment": "a=b"}
     assert parse_slurm(given) == expected
     assert parse_slurm(None) is None
+
+
+@pytest.mark.parametrize("text", ["0,0", "-1", "0,x", "", "4294967296", "99999999999999999999"])
+def test_seeds_are_different_and_not_too_large(text: str) -> None:
+    assert parse_seeds("4294967295,0") == (2**32 - 1, 0)
+    with pytest.raises(BadParameter, match=f"--seeds {text}: give different .* below 2"):
+        parse_seeds(text)
 
 
 @pytest.mark.parametrize(

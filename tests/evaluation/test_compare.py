@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +85,28 @@ def test_files_that_do_not_go_together(files: Files, tmp_path: Path) -> None:
             compare([wrong], [paths["b0"]], annotations)
     empty = tmp_path / "empty.json"
     empty.write_text("[]")
-    nothing = compare([empty], [halves[0]], annotations, metrics=["AP"], resamples=5)
+    with pytest.warns(UserWarning, match="empty.json has detections in 0 and .*low.json in "):
+        nothing = compare([empty], [halves[0]], annotations, metrics=["AP"], resamples=5)
     assert nothing["AP"].first == [0.0]
+
+
+def test_predictions_of_a_part_of_the_images_are_told(files: Files, tmp_path: Path) -> None:
+    truth, models, paths, annotations = files
+    full = [p["image_id"] for p in truth["annotations"]]
+    part, missing = tmp_path / "part.json", sorted({*full} & {p["image_id"] for p in models["a0"]})
+
+    def compared(left_out: int) -> None:
+        kept = [p for p in models["a0"] if p["image_id"] not in missing[:left_out]]
+        part.write_text(json.dumps(kept))
+        compare([paths["b0"]], [part], annotations, metrics=["AP"], resamples=2)
+
+    tenth = len({*full}) // 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        compared(tenth)
+    count = len(missing)
+    expected = (
+        rf"of {len({*full})} .*part\.json has .* {count - tenth - 1} and .*b0\.json in {count};"
+    )
+    with pytest.warns(UserWarning, match=expected):
+        compared(tenth + 1)

@@ -177,6 +177,12 @@ def test_reading_names_file_and_line(tmp_path: Path) -> None:
     nan = json.dumps(json.loads(lines[0]) | {"score": float("nan")})
     with pytest.raises(EvaluationError, match=r"line 2: score is nan: .* finite"):
         reading(lines[1], nan)
+    run_lengths = {"segmentation": {"size": [5], "counts": "0"}}
+    short = json.dumps(json.loads(lines[0]) | run_lengths)
+    with pytest.raises(
+        EvaluationError, match=r"line 1: segmentation.size is \[5\]: not height and"
+    ):
+        reading(short)
     negative = json.dumps(json.loads(lines[0]) | {"bbox": [1, 2, -3, 4]})
     with pytest.raises(EvaluationError, match=r"line 1: bbox.2 is -3: .* write x y w h"):
         reading(negative)

@@ -210,7 +210,9 @@ ONE = prediction(10, 2, ellipse(np.random.default_rng(0)), 0.5)
         ({"score": float("nan")}, "prediction 0: score is nan: .* finite"),
         ({"score": float("inf")}, "prediction 0: score is inf: .* finite"),
         ({"class_score": "1"}, "prediction 0: class_score is '1': .* number"),
-        ({"bbox": [1, 2, 3]}, "prediction 0: has no bbox.3; predict again"),
+        ({"bbox": [1, 2, 3]}, r"prediction 0: bbox is \[1, 2, 3\]: not four numbers x y w h; pred"),
+        ({"bbox": [1, 2, 3, 4, 5]}, r"prediction 0: bbox is \[1, 2, 3, 4, 5\]: not four numb"),
+        ({"bbox": "1 2 3 4"}, "prediction 0: bbox is '1 2 3 4': not four numbers x y w h; predict"),
         ({"bbox": [1, 2, -3, 4]}, "prediction 0: bbox.2 is -3: .* write x y w h"),
         ({"image_id": "10"}, "prediction 0: image_id '10' is not a whole number"),
         ({"image_id": 10.5}, "prediction 0: image_id 10.5 is not a whole number"),
@@ -275,10 +277,20 @@ def test_wrong_values_anywhere_are_read_or_refused(tmp_path: Path, truth: COCO, 
 
 
 def test_files_that_cannot_be_read(tmp_path: Path, truth: COCO) -> None:
-    for name, content in (("none.json", None), ("cut.json", b"[{"), ("cut.json.gz", b"\x1f\x8b8")):
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
+    for name, content in (("cut.json", b"[{"), ("cut.json.gz", b"\x1f\x8b8")):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(EvaluationError, match=rf"{name}: cannot be read as predictions"):
             read_results(tmp_path / name, truth)
-    with pytest.raises(EvaluationError, match="no such prediction file"):
-        read_results(tmp_path / "none.jsonl.gz", truth)
+    for name in ("none.json", "none.jsonl.gz"):
+        with pytest.raises(
+            EvaluationError, match=f"{name}: no such prediction file; predict again"
+        ):
+            read_results(tmp_path / name, truth)
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "m.onnx", "m.xml"])
+def test_weights_are_no_predictions(tmp_path: Path, truth: COCO, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x95\x00")
+    with pytest.raises(EvaluationError, match=rf"has weights, not .*`b2inst eval .*{name} --data"):
+        read_results(path, truth)

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from b2inst.data import DataError
-from b2inst.evaluation import write_predictions
+from b2inst.evaluation import EvaluationError, save_predictions, write_predictions
 from b2inst.evaluation.results import image_index, submission_path, write_submission
 from b2inst.structures import Instances
 
@@ -52,7 +52,7 @@ def test_the_file_is_what_the_server_loads(image_info: Path, tmp_path: Path) -> 
     write_predictions(Found(), index, predictions, progress=False)
     path = submission_path(image_info, tmp_path, name="b2inst")
     assert path.name == "detections_test-dev2017_b2inst_results.json"
-    write_submission(predictions, path)
+    assert write_submission(predictions, path) == {5: 2, 6: 2}
     with contextlib.redirect_stdout(io.StringIO()):
         info = COCO(str(image_info))
         info.dataset["annotations"] = []
@@ -89,6 +89,22 @@ def test_the_server_counts_it(image_info: Path, tmp_path: Path) -> None:
         server.accumulate()
         server.summarize()
     assert server.stats[0] == pytest.approx(1)
+
+
+def test_nothing_found_is_an_empty_list(tmp_path: Path) -> None:
+    save_predictions(tmp_path / "none.jsonl.gz", [])
+    assert not write_submission(tmp_path / "none.jsonl.gz", tmp_path / "results.json")
+    assert (tmp_path / "results.json").read_text() == "[]\n"
+
+
+def test_without_images_there_is_nothing_to_submit(image_info: Path, tmp_path: Path) -> None:
+    for image in (tmp_path / "test2017").iterdir():
+        image.write_text("no image")
+    with pytest.raises(EvaluationError, match=r"dev2017\.json: has no images to predict"):
+        image_index(image_info, tmp_path / "test2017", skip_bad=True)
+    image_info.write_text(json.dumps(json.loads(image_info.read_text()) | {"images": []}))
+    with pytest.raises(EvaluationError, match=r"dev2017\.json: has no images to predict"):
+        image_index(image_info, tmp_path / "test2017")
 
 
 def test_what_is_wrong_is_told_first(image_info: Path, tmp_path: Path) -> None:

@@ -206,6 +206,27 @@ def test_shared_parts_start_from_equal_weights_whatever_else_there_is() -> None:
         ("yolact-mobilenetv2", {"size": [96]}, r"size is \[96\]; give a value like 320"),
         ("blendmask-tiny", {"scoring": 1}, "scoring is 1; give a value like"),
         ("blendmask-tiny", {"scoring": ("dice",)}, r"\['dice'\]: choose from"),
+        ("blendmask-tiny", {"scoring": ["iou", "iou"]}, r"\['iou', 'iou'\]; give .* \('iou', 'b"),
+        ("b2inst-blendmask-tiny", {"boundary": True}, "boundary is True; give a value like {}"),
+        ("condinst-tiny", {"boundary": "yes"}, "boundary is 'yes'; give a value like {}"),
+        ("gated-yolact-tiny", {"refine": ["diffusion"]}, r"refine is \['diffusion'\]; give"),
+        (
+            "blendmask-tiny",
+            {"refine": {"diffusion": True}},
+            "options of blendmask-tiny: .* mapping",
+        ),
+        ("blendmask-tiny", {"boundary": {"branch_channels": "x"}}, "options of blendmask-tiny: "),
+        ("blendmask-tiny", {"boundary": {1: 2}}, "options of blendmask-tiny: keywords must be"),
+        ("blendmask-tiny", {"oracle": 3}, "oracle is 3; give a value like {}"),
+        ("blendmask-r50", {"frozen_norm": "no"}, "frozen_norm is 'no'; give a value like True"),
+        ("blendmask-r50", {"top_levels": [1]}, r"top_levels is \[1\]; give a value like 2"),
+        ("condinst-tiny", {"best_per_image": 0}, "best_per_image is 0; give a value like 64"),
+        ("yolact-tiny", {"prior_sizes": 24}, r"prior_sizes is 24; give a value like \(24, 48"),
+        ("blendmask-tiny", {"attention_size": None}, "options of blendmask-tiny: .*NoneType"),
+        ("blendmask-tiny", {"basis_stride": 3}, "basis_stride 3: choose a divisor of 4"),
+        ("blendmask-tiny", {"basis_stride": 8}, "basis_stride 8: choose a divisor of 4"),
+        ("blendmask-r50", {"basis_stride": 16}, "basis_stride 16: choose a divisor of 8"),
+        ("blendmask-tiny", {"class_names": "ab", "num_classes": 2}, "class_names 'ab': give a seq"),
         (
             "blendmask-tiny",
             {"class_names": ("one",)},
@@ -238,6 +259,13 @@ def test_wrong_names_and_options_are_said_clearly(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         create(name, **options)
+
+
+def test_options_may_be_left_out_and_class_names_be_a_list() -> None:
+    nothing: dict[str, Any] = {"boundary": None, "refine": None, "shorter": None}
+    model = create("b2inst-blendmask-tiny", num_classes=2, class_names=["a", "a"], **nothing)
+    assert model.class_names == ("a", "a")  # COCO's categories may have equal names
+    assert isinstance(model.basis_head, BasisHead)
 
 
 def test_a_model_on_mobilenet_has_the_options_of_its_family() -> None:

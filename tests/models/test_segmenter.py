@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,14 @@ def test_who_resizes_images_themselves_gets_the_same(tiny: Build, picture: Pictu
 def test_other_arrays_are_refused(tiny: Build, wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="give H×W×3 uint8 in RGB order"):
         tiny().predict([wrong])
+
+
+@pytest.mark.parametrize("wrong", [[np.zeros((8, 8, 3), np.uint8)], None, 3, b"a.png"])
+def test_what_is_no_image_is_refused(tiny: Build, wrong: Any) -> None:
+    message = f"image of type {type(wrong).__name__}; give an array, a tensor, a PIL image or a"
+    for call in (tiny().explain, lambda image: tiny().predict([image])):
+        with pytest.raises(ValueError, match=message):
+            call(wrong)
 
 
 def test_empty_tensors_are_refused(tiny: Build) -> None:

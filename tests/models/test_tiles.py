@@ -109,11 +109,12 @@ def test_models_that_resize_have_no_tiles() -> None:
         model.predict([np.zeros((200, 300, 3), np.uint8)])
 
 
-def test_a_tile_no_larger_than_the_overlap_is_refused() -> None:
+@pytest.mark.parametrize("side", [0, 10, 150])
+def test_a_tile_no_larger_than_the_overlap_is_refused(side: int) -> None:
     model = _local("blendmask-tiny")
-    model.tile = 150
-    with pytest.raises(ModelError, match="tile 150: give 160 pixels or more, or None"):
-        model.predict([np.zeros((200, 300, 3), np.uint8)])
+    with pytest.raises(ModelError, match=f"tile {side}: give 160 pixels or more, or None"):
+        model.tile = side
+    assert model.tile is None
 
 
 def test_instances_come_to_their_places_and_the_best_remain() -> None:

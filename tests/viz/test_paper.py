@@ -133,9 +133,22 @@ def test_without_any_run_every_figure_says_what_to_run(
     assert sorted(name for names in missing_models(empty).values() for name in names) == sorted(
         FIGURES
     )
+    with pytest.raises(RunError, match=r"no figure can be drawn: BlendMask is not .* --seeds 1`"):
+        save_all(empty)
     assert not (tmp_path / "results").exists()
     with pytest.raises(RunError, match="BlendMask is not trained in profile smoke"):
         empty["blendmask"]
+
+
+def test_scenes_are_not_drawn_for_models_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("B2INST_COCO_TINY", raising=False)
+    empty = TrainedModels.load("smoke", workspace=Workspace(tmp_path))
+    assert missing_models(empty)
+    assert not (tmp_path / "data").exists()
+    assert len(empty.index) > 0  # where a model is there
+    assert (tmp_path / "data").is_dir()
 
 
 def test_the_first_seed_that_was_run_is_shown(models: TrainedModels) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from b2inst.cli import app
-from b2inst.weights import WeightsError, load_model
+from b2inst.models import create_model
+from b2inst.weights import WeightsError, load_model, save_model
 from b2inst.weights.adelaidet import ADELAIDET
 from b2inst.weights.convert import convert
 from b2inst.weights.files import model_card
@@ -118,6 +119,27 @@ def test_classes_can_be_named(
         assert model_card(out)["category_ids"] == list(range(1, 81))
     with pytest.raises(WeightsError, match="has 80 classes, but 2 names given"):
         convert(source, out, publisher="adelaidet", names=["a", "b"], overwrite=True)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_class_names_in_another_encoding_are_refused(tmp_path: Path, encoding: str) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("Gerät\nStern\n", encoding)
+    call = ["convert", "a.pth", str(tmp_path / "b.safetensors"), "--from", "yolact", "--names"]
+    result = CliRunner().invoke(app, [*call, str(names)])
+    assert result.exit_code == 2, result.output
+    assert "not UTF-8 text; save it as UTF-8" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["b2inst-yolact-tiny", "pointrend-tiny"])
+def test_a_model_of_ours_needs_no_conversion(tmp_path: Path, name: str) -> None:
+    model, out = create_model(name, num_classes=2), tmp_path / "out.safetensors"
+    save_model(model, tmp_path / "m.safetensors")
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    for source in ("m.safetensors", "m.pth"):
+        with pytest.raises(WeightsError, match=f"{source}: is a model of b2inst already; use it"):
+            convert(tmp_path / source, out, publisher="yolact")
+    assert not out.exists()
 
 
 def test_nothing_is_replaced_unless_asked_for(

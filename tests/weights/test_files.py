@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,28 @@ def test_without_class_names(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "device gpu: choose auto, cpu or cuda"),
+        (
+            {"device": "cuda"},
+            "device cuda: PyTorch finds no GPU here; choose auto or cpu, or check",
+        ),
+        ({"device": torch.device("cuda", 0)}, "device cuda:0: PyTorch finds no GPU here"),
+        ({"tile": 0}, "tile 0: give 160 pixels or more"),
+        ({"tile": 10}, "tile 10: give 160 pixels or more"),
+    ],
+)
+def test_what_a_model_cannot_be_loaded_for(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        load_model(saved, **options)
+    assert load_model(saved, device="auto").preprocessor.mean.device.type == "cpu"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no such weights file"):
         load_model(tmp_path / "nowhere.safetensors")
@@ -99,6 +122,13 @@ def test_a_checkpoint_is_told_from_a_damaged_file(tmp_path: Path, name: str) -> 
         assert f"b2inst convert {path} NEW.safetensors --from adelaidet|" in str(error.value)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(WeightsError, match=r"not a readable safetensors file .*b2inst train or"):
+        load_model(path)
+
+
+def test_a_web_page_in_place_of_weights_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_text("<html><body>Not found</body></html>")
+    with pytest.raises(WeightsError, match=r"m\.safetensors: an HTML page, not weights; download"):
         load_model(path)
 
 

@@ -142,7 +142,8 @@ def saved(content: object, kind: str) -> bytes:
     ("content", "message"),
     [
         (b"", "not a readable checkpoint"),
-        (b"<!DOCTYPE html>\n<p>Not found", "not a readable checkpoint"),
+        (b"<!DOCTYPE html>\n<p>Not found", "an HTML page, not weights; download the file itself"),
+        (b"\r\n <html>", "an HTML page, not weights; download the file itself"),
         (b"PK\x03\x04", "not a readable checkpoint"),
         ([1, 2], "holds a list in place of tensors by name"),
         ({}, "holds a dict in place of tensors by name"),

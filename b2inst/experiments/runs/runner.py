@@ -114,6 +114,9 @@ def build_model(spec: RunSpec, *, class_names: tuple[str, ...]) -> Segmenter:
     Raises:
         SpecError: There is no such model, or it does not take these options.
     """
+    if of_data := spec.options.keys() & {"name", "num_classes", "class_names"}:
+        named = ", ".join(sorted(of_data))
+        raise SpecError(f"{spec.row or spec.model}: options: leave out {named}, as the data decide")
     torch.manual_seed(spec.seed)
     options: dict[str, Any] = {**spec.options, "class_names": class_names}
     try:

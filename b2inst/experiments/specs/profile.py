@@ -6,9 +6,9 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
 
 from b2inst.data import DataError, find_splits
 from b2inst.experiments.specs.data_spec import CocoData, DataSpec, coco_folder
@@ -19,10 +19,12 @@ from b2inst.experiments.specs.run_spec import (
     Augmentation,
     Precision,
     RunSpec,
+    Seed,
     StartFile,
 )
+from b2inst.experiments.specs.table_spec import METRICS
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.specs.yaml_spec import Spec, parse_spec, read_yaml
+from b2inst.experiments.specs.yaml_spec import Spec, did_you_mean, parse_spec, read_yaml
 from b2inst.training import Schedule
 
 Options = dict[str, JsonValue]
@@ -62,14 +64,22 @@ class Profile(Spec):
     #: Per image, both found and evaluated; COCO's is 100.
     max_detections: PositiveInt = COCO_MAX_DETECTIONS
     columns: tuple[str, ...] = ()  #: of every table, besides its own
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     machine: Resources = Resources()
 
     @field_validator("start", mode="before")
     @classmethod
     def _find_start(cls, value: Any) -> Any:
-        file = isinstance(value, str | Path) and value != "required"
-        return StartFile.of(Path(value)) if file else value
+        found = value in (None, "required") or isinstance(value, StartFile)
+        return value if found else StartFile.of(Path(str(value)))
+
+    @model_validator(mode="after")
+    def _makes_tables(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)}: give each one once")
+        if unknown := [column for column in self.columns if column not in METRICS]:
+            raise ValueError(f"unknown columns {unknown}; there are {', '.join(METRICS)}")
+        return self
 
     def with_data(self, data: CocoData) -> Profile:
         """Return the same profile on a COCO-format folder."""
@@ -124,8 +134,14 @@ class Profile(Spec):
             known = options_of(model)
         except ValueError as error:
             raise SpecError(str(error)) from None
-        if unknown := recipe.options.keys() - set().union(*map(options_of, CATALOG)):
-            raise SpecError(f"profile {recipe.name}: no model has options {sorted(unknown)}")
+        families = {baseline_of(name.rpartition("-")[0]) for name in CATALOG}
+        if unknown := sorted(self.recipes.keys() - families):
+            there = ", ".join(sorted(families))
+            raise SpecError(f"profile {self.name}: recipes: no family {unknown}; there are {there}")
+        names = set().union(*map(options_of, CATALOG))
+        if unknown := sorted(recipe.options.keys() - names):
+            hint = did_you_mean(unknown[0], names)
+            raise SpecError(f"profile {recipe.name}: no model has options {unknown}{hint}")
         chosen |= {k: value for k, value in recipe.options.items() if k in known} | options
         if self.start is not None:
             from b2inst.weights.start import start_options
@@ -133,16 +149,17 @@ class Profile(Spec):
             of_weights = start_options(self.start.path)
             chosen |= {k: value for k, value in of_weights.items() if k in known} | options
             chosen.pop("backbone_weights", None)
-        return RunSpec(
-            model=model,
-            options=chosen,
-            data=self.data,
-            augmentation=recipe.augmentation,
-            schedule=recipe.schedule,
-            precision=recipe.precision,
-            seed=seed,
-            start=self.start,
-        )
+        content = {
+            "model": model,
+            "options": chosen,
+            "data": self.data,
+            "augmentation": recipe.augmentation,
+            "schedule": recipe.schedule,
+            "precision": recipe.precision,
+            "seed": seed,
+            "start": self.start,
+        }
+        return parse_spec(RunSpec, content, source=f"profile {self.name}")
 
 
 def load_profile(
@@ -166,8 +183,9 @@ def load_profile(
     content = _content(path, workspace)
     recipes = content.get("recipes", {})
     if isinstance(recipes, dict):  # whose profiles may extend this one, and so have recipes too
-        files = {f: workspace.spec_file(str(of), kind="profiles") for f, of in recipes.items()}
-        content["recipes"] = {f: _content(p, workspace) | {"recipes": {}} for f, p in files.items()}
+        content["recipes"] = {
+            family: _content(file, workspace) | {"recipes": {}} for family, file in recipes.items()
+        }
     profile = parse_spec(Profile, content, source=path)
     if isinstance(profile.data, CocoData) and profile.data.root is not None:
         here = profile.data.model_copy(update={"root": workspace.root / profile.data.root})
@@ -183,22 +201,39 @@ def load_profile(
 
 
 def _content(path: Path, workspace: Workspace, *, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a file, over those of the profile that it extends."""
-    if path in below:
+    """The keys of a file, which names files beside it, over those of the profile it extends."""
+    if path.resolve() in below:
         raise SpecError(f"{below[0]}: extends itself, by {', '.join(map(str, below))}")
     content = {**read_yaml(path), "name": path.stem}
+    if isinstance(recipes := content.get("recipes"), dict):
+        content["recipes"] = {f: _named_by(path, of, workspace) for f, of in recipes.items()}
+    start = content.get("start")
+    if isinstance(start, str) and (path.parent / start).is_file():
+        content["start"] = path.parent / start
     extended = content.pop("extends", None)
     if extended is None:
         return content
-    base = workspace.spec_file(str(extended), kind="profiles")
-    inherited = _content(base, workspace, below=(*below, path))
+    base = _named_by(path, extended, workspace)
+    inherited = _content(base, workspace, below=(*below, path.resolve()))
     return _merged({**inherited, "description": ""}, content)
 
 
+def _named_by(path: Path, name: object, workspace: Workspace) -> Path:
+    """The file of a profile that another one names: beside it, or as a call names it."""
+    beside = path.parent / str(name)
+    try:
+        by_call = beside.suffix not in (".yaml", ".yml") or not beside.is_file()
+        return workspace.spec_file(str(name), kind="profiles") if by_call else beside
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` over ``base``, mappings key by key."""
+    """``changes`` over ``base``, mappings of one kind key by key."""
     merged = dict(base)
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if both else value
+        old: Any = base.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        alike = both and value.get("kind") in (None, old.get("kind"))
+        merged[key] = _merged(old, value) if alike else value
     return merged

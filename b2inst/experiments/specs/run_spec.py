@@ -12,7 +12,6 @@ from pydantic import (
     Field,
     JsonValue,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveInt,
     field_validator,
     model_validator,
@@ -27,6 +26,8 @@ from b2inst.training import Schedule
 COCO_MAX_DETECTIONS = 100
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+#: As NumPy takes them.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -99,7 +100,7 @@ class RunSpec(Spec):
     augmentation: Augmentation
     schedule: Schedule
     precision: Precision = "32-true"
-    seed: NonNegativeInt
+    seed: Seed
     start: StartFile | None = None  #: weights of another model to begin with
     name: str | None = None  #: of its folder (default: its hash)
     row: str | None = None  #: of the table that began it: "table1 · HBB"

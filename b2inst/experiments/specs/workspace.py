@@ -44,11 +44,14 @@ class Workspace:
 
     def spec_file(self, name: str, *, kind: str) -> Path:
         """Return the YAML file of a name ("tiny", "table1") or path; ``kind`` as in ``specs``."""
-        if name.endswith((".yaml", ".yml")):
-            if Path(name).is_file():
-                return Path(name)
-            raise SpecError(f"{name}: no such file")
         specs = self.specs(kind)
+        if name.endswith((".yaml", ".yml")):
+            path = Path(name)
+            if not path.is_file():
+                raise SpecError(f"{name}: no such file")
+            if (other := specs.get(path.stem, path)) and not other.samefile(path):
+                raise SpecError(f"{name}: results of {other} have this name, too; rename the file")
+            return path
         if name not in specs:
             what = kind.removesuffix("s") or "table"
             raise SpecError(f"no {what} '{name}'; there are {', '.join(specs)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +19,13 @@ Model = TypeVar("Model", bound=BaseModel)
 #: libyaml's where PyYAML was built with it, which is many times faster.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+#: What to write where pydantic names types of Python.
+_EXPECTED = {
+    "tuple_type": "write a list, [a, b]",
+    "path_type": "write a path",
+    **dict.fromkeys(("dict_type", "model_type"), "write a mapping, {key: value}"),
+}
+
 
 class Spec(BaseModel):
     """A frozen model in which an unknown key is an error."""
@@ -28,7 +37,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file; a SpecError if it is not valid."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not UTF-8 ({error}); save the file as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # of an impossible date, for example
         raise SpecError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
@@ -40,19 +51,38 @@ def parse_spec(model: type[Model], content: dict[str, Any], *, source: object) -
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_describe(model, e) for e in error.errors(include_url=False))
-        raise SpecError(f"{source}: {problems}") from None
+        found = [(_path(content, e), e) for e in error.errors(include_url=False)]
+        # Where a part is wrong, so is the whole: it has too few rows, or is of no allowed type.
+        wholes = {path[:end] for path, _ in found for end in range(len(path))}
+        problems = [_describe(model, path, e) for path, e in found if path not in wholes]
+        raise SpecError(f"{source}: {'; '.join(problems)}") from None
 
 
-def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
-    key = ".".join(map(str, error["loc"]))
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the other name that is closest, or an empty text if none is close."""
+    close = difflib.get_close_matches(name, sorted({*known} - {name}), n=1)
+    return "".join(f" (did you mean '{other}'?)" for other in close)
+
+
+def _path(content: Any, error: ErrorDetails) -> tuple[int | str, ...]:
+    """The keys that lead to an error, without the branches of unions that pydantic puts between."""
+    path: list[int | str] = []
+    for key in error["loc"]:
+        with suppress(LookupError, TypeError):
+            content = content[key]
+            path.append(key)
+    return (*path, error["loc"][-1]) if error["type"] == "missing" else tuple(path)
+
+
+def _describe(model: type[BaseModel], path: tuple[int | str, ...], error: ErrorDetails) -> str:
+    key = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
         schema = model.model_json_schema()
-        objects = [schema, *schema.get("$defs", {}).values()]
+        parts = schema.get("$defs", {})  # one of which it is, if it is a branch of a union
+        objects = [parts[k] for k in error["loc"] if k in parts] or [schema, *parts.values()]
         known = {name for one in objects for name in one.get("properties", ())}
-        close = difflib.get_close_matches(str(error["loc"][-1]), sorted(known), n=1)
-        return f"unknown key '{key}'" + "".join(f" (did you mean '{name}'?)" for name in close)
+        return f"unknown key '{key}'{did_you_mean(str(path[-1]), known)}"
     if error["type"] == "missing":
         return f"key '{key}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
+    message = _EXPECTED.get(error["type"], error["msg"].removeprefix("Value error, "))
     return f"'{key}': {message} (got {error['input']!r})" if key else message

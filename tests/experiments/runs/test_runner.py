@@ -211,6 +211,8 @@ def test_initial_weights_come_from_the_seed(spec: RunSpec) -> None:
     [
         ({"model": "blendmask-huge"}, "^unknown model 'blendmask-huge'"),
         ({"options": {"colour": "red"}}, "^blendmask-tiny has no option colour; "),
+        ({"options": {"num_classes": 4}}, "^blendmask-tiny: options: leave out num_classes"),
+        ({"options": {"name": "x", "class_names": ["c"]}}, "leave out class_names, name"),
         ({"options": {"frozen_norm": True}}, "^blendmask-tiny: frozen_norm: not with the backbone"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -214,7 +215,10 @@ def test_models_get_the_options_that_they_have() -> None:
     }.items():
         assert profile.run_spec(family, {}, 0).options == options
     wrong = profile.model_copy(update={"options": {"atention_size": 7}})
-    with pytest.raises(SpecError, match=r"profile tiny: no model has options \['atention_size'\]"):
+    with pytest.raises(SpecError, match=r"profile tiny: .*\['atention_size'\] .*'attention_size'"):
+        wrong.run_spec("blendmask", {}, 0)
+    wrong = profile.model_copy(update={"recipes": {"yolac": profile}})
+    with pytest.raises(SpecError, match=r"profile tiny: recipes: .*\['yolac'\]; .*, yolact$"):
         wrong.run_spec("blendmask", {}, 0)
     with pytest.raises(SpecError, match="unknown model 'blendmask-tini'; did you mean"):
         profile.run_of("blendmask-tini", {}, 0)
@@ -233,6 +237,16 @@ def test_a_pretrained_variant_starts_from_imagenet_unless_told_otherwise() -> No
     offering = tiny.model_copy(update={"variants": {"mobilenetv2": "mobilenetv2"}})
     row = Row(name="a row", model="gated-blendmask", variant="mobilenetv2")
     assert row.run_spec(offering, 0) == tiny.run_of(name, {}, 0)
+
+
+def test_seeds_are_those_that_numpy_takes() -> None:
+    profile = load_profile("smoke")
+    np.random.RandomState(2**32 - 1)
+    assert profile.run_spec("blendmask", {}, 2**32 - 1).seed == 2**32 - 1
+    with pytest.raises(ValueError, match="between 0 and"):
+        np.random.RandomState(2**32)
+    with pytest.raises(SpecError, match=r"^profile smoke: 'seed': .* \(got 4294967296\)$"):
+        profile.run_spec("blendmask", {}, 2**32)
 
 
 def test_a_row_may_ask_for_a_variant_and_a_longer_schedule() -> None:
@@ -268,6 +282,30 @@ def test_a_profile_extends_another_by_what_differs(tmp_path: Path) -> None:
     assert mine.model_dump(exclude=changed) == tiny.model_dump(exclude=changed)
 
 
+def test_files_lie_beside_the_profile_that_names_them_or_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    text = "extends: base.yaml\nstart: weights\nrecipes: {yolact: ../recipe.yaml}"
+    name = _mine(folder, text)
+    monkeypatch.chdir(tmp_path)
+    for place, iterations in ((tmp_path, 3), (folder, 4)):  # beside comes first
+        (place / "base.yaml").write_text(f"extends: smoke\nschedule: {{iterations: {iterations}}}")
+        (place / "weights").write_text(str(iterations))
+        (tmp_path / "recipe.yaml").write_text("extends: tiny")
+        plan = load_profile(name)
+        assert plan.schedule.iterations == iterations
+        assert plan.start == StartFile.of(place / "weights")
+        assert plan.recipes["yolact"].schedule == load_profile("tiny").schedule
+
+
+def test_data_of_another_kind_are_those_of_the_file_alone(tmp_path: Path) -> None:
+    kept = load_profile(_mine(tmp_path, "extends: smoke\ndata: {size: 64}")).data
+    assert kept == load_profile("smoke").data.model_copy(update={"size": 64})
+    plan = load_profile(_mine(tmp_path, "extends: smoke\ndata: {kind: coco, val: a}"))
+    assert plan.data == CocoData(val="a")
+
+
 def test_a_profile_needs_no_description(tmp_path: Path) -> None:
     name = _mine(tmp_path, "extends: tiny\nseeds: [4]")
     assert load_profile(name).description == ""
@@ -288,11 +326,16 @@ def test_a_family_may_follow_another_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("extends: tinny\ndescription: x", "no profile 'tinny'; there are .*tiny"),
+        ("extends: tinny\ndescription: x", "mine.yaml: no profile 'tinny'; there are .*tiny"),
+        ("extends: other.yaml", "mine.yaml: other.yaml: no such file"),
+        ("extends: tiny\nseeds: [0, 0]", r"mine.yaml: seeds \[0, 0\]: give each one once"),
+        ("extends: tiny\nseeds: [4294967296]", "mine.yaml: 'seeds.0': .*4294967295"),
+        ("extends: tiny\ncolumns: [Q]", r"mine.yaml: .*columns \['Q'\]; there are AP, .*PQ"),
+        ("extends: tiny\ncolumns: [FPS]", r"mine.yaml: unknown columns \['FPS'\]"),
         ("extends: tiny\ndescription: x\nschedule: {batchsize: 3}", "mean 'batch_size'"),
         ("extends: {here}\ndescription: x", "mine.yaml: extends itself"),
         ("extends: tiny\ndescription: x\nrecipes: [yolact]", "mine.yaml: 'recipes'"),
-        ("extends: tiny\ndescription: x\nrecipes: {yolact: none}", "no profile 'none'"),
+        ("extends: tiny\ndescription: x\nrecipes: {yolact: none}", "mine.yaml: no profile 'none'"),
         ("extends: tiny\ndescription: x\nstart: gone.pth", "'start': gone.pth: no such weights"),
     ],
 )

@@ -151,6 +151,7 @@ def test_unknown_and_impossible_values_are_errors(spec: RunSpec) -> None:
         ("augmentation.shorter", []),
         ("augmentation.transpose", 1.5),
         ("seed", -1),
+        ("seed", 2**32),
     ):
         with pytest.raises(ValidationError):
             _changed(spec, path, value)

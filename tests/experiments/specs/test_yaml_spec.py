@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import Profile
@@ -28,13 +29,18 @@ def _read(tmp_path: Path, text: str) -> Profile:
     [
         ("variant:", "varient:", ["'varient'", "did you mean 'variant'", "'variant' is missing"]),
         ("batch_size:", "batchsize:", ["'schedule.batchsize'", "did you mean 'batch_size'"]),
-        ("  size: 48", "  sizes: 48", ["'data.scenes.sizes'", "did you mean 'size'"]),
+        ("  size: 48", "  sizes: 48", ["'data.sizes'", "did you mean 'size'"]),
         ("{images: 8, seed: 1}", "{image: 8, seed: 1}", ["train.image'", "did you mean 'images'"]),
         ("iterations: 6", "iterations: six", ["'schedule.iterations'", "(got 'six')"]),
         ("seed: 2}", "seed: 1}", ["seeds [1, 1, 3]", "give each split its own"]),
         ("seeds: [0]", "colour: red", ["unknown key 'colour'"]),
         ("kind: scenes", "kind: voc", ["'data'", "voc"]),
         ("variant:", "variant: [", ["not valid YAML"]),
+        ("description: a", "description: 2024-13-45\nnote: a", ["not valid YAML: month"]),
+        ("seeds: [0]", "seeds: 3", ["'seeds': write a list, [a, b] (got 3)"]),
+        ("shorter: [48]", "shorter: 48", ["'augmentation.shorter': write a list, [a, b] (got 48)"]),
+        ("seeds: [0]", "start: 5", ["'start': 5: no such weights file"]),
+        ("machine: {", "machine: 2 # {", ["'machine': write a mapping, {key: value} (got 2)"]),
     ],
 )
 def test_error_is_one_line_that_names_file_and_key(
@@ -52,6 +58,51 @@ def test_error_is_one_line_that_names_file_and_key(
 
 def test_shipped_file_is_read(tmp_path: Path, smoke: str) -> None:
     assert _read(tmp_path, smoke).schedule.iterations == 6
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_is_utf_8(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("description: café", encoding=encoding)
+    with pytest.raises(
+        SpecError, match=r"mine\.yaml: not UTF-8 \(.* byte .*save the file as UTF-8"
+    ):
+        read_yaml(path)
+    path.write_text("description: café", encoding="utf-8-sig")
+    assert read_yaml(path) == {"description": "café"}
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        (
+            5,
+            "'data.train': Input should be a valid string (got 5); 'data.train': write a mapping, ",
+        ),
+        (
+            {"annotations": "a", "imges": "b"},
+            "key 'data.train.images' is missing; "
+            "unknown key 'data.train.imges' (did you mean 'images'?)",
+        ),
+        (
+            {"annotations": "a", "images": 8, "seed": 1},
+            "'data.train.images': write a path (got 8); unknown key 'data.train.seed'",
+        ),
+    ],
+)
+def test_what_fits_no_branch_of_a_union_is_told_by_the_nearest(
+    tmp_path: Path, smoke: str, train: object, said: str
+) -> None:
+    content = yaml.safe_load(smoke) | {"name": "mine", "data": {"kind": "coco", "train": train}}
+    with pytest.raises(SpecError) as error:
+        parse_spec(Profile, content, source="mine.yaml")
+    assert str(error.value).startswith(f"mine.yaml: {said}")
+    assert "SplitFiles" not in str(error.value)
+
+
+def test_a_key_in_the_wrong_place_is_not_its_own_remedy(tmp_path: Path, smoke: str) -> None:
+    with pytest.raises(SpecError, match=r"unknown key 'seed' \(did you mean 'seeds'\?\)$"):
+        _read(tmp_path, smoke + "\nseed: 3\n")
 
 
 def test_something_else_than_keys(tmp_path: Path) -> None:
