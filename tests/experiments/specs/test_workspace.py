@@ -73,9 +73,7 @@ def test_a_file_may_not_take_the_name_of_another(tmp_path: Path) -> None:
     """Whose results it would replace."""
     workspace, path = Workspace(tmp_path), tmp_path / "smoke.yaml"
     path.write_text("extends: smoke")
-    with pytest.raises(
-        SpecError, match=r"smoke\.yaml: results of .*smoke\.yaml have this"
-    ):
+    with pytest.raises(SpecError, match=r"smoke\.yaml: results of .*smoke\.yaml have this"):
         workspace.spec_file(str(path), kind="profiles")
     assert workspace.spec_file(str(path), kind="") == path  # there is no table of this name
     shipped = workspace.spec_file("smoke", kind="profiles")
