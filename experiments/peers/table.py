@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 from b2inst.data import CocoIndex, find_split
+from b2inst.data.wording import counted
 from b2inst.evaluation import count_matches, evaluate
 from b2inst.evaluation.ground_truth import load_ground_truth
 from b2inst.evaluation.results import read_results
@@ -98,7 +99,7 @@ def our_lines(table: TableResult, workspace: Workspace) -> dict[str, Line]:
         line["training_cpu_minutes"] = statistics.fmean(s["cpu_seconds"] for s in steps) / 60
         fps = row.ours["FPS"].mean
         line["ms_per_image"] = None if fps is None else 1000 / fps
-        lines[f"{row.name} ({len(runs)} seeds)"] = {key: line.get(key) for key in COLUMNS}
+        lines[f"{row.name} ({counted(len(runs), 'seed')})"] = {key: line.get(key) for key in COLUMNS}
     return lines
 
 
