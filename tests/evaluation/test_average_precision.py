@@ -342,7 +342,7 @@ def test_input_is_left_alone(pair: tuple[dict[str, Any], list[Prediction]], tmp_
         ({"image_id": 5}, "prediction 0: image_id 5 is not among the images evaluated"),
         ({"category_id": 5}, "prediction 0: category_id 5 is not among the categories evaluated"),
         ({"segmentation": {"size": [5, 5], "counts": "0"}}, "prediction 0: its mask is 5×5"),
-        ({"bbox": None}, "prediction 0: bbox is None: .* tuple"),
+        ({"bbox": None}, "prediction 0: bbox is None: not four numbers"),
         ({"score": "high"}, "prediction 0: score is 'high': .* number"),
     ],
 )
