@@ -99,7 +99,8 @@ def our_lines(table: TableResult, workspace: Workspace) -> dict[str, Line]:
         line["training_cpu_minutes"] = statistics.fmean(s["cpu_seconds"] for s in steps) / 60
         fps = row.ours["FPS"].mean
         line["ms_per_image"] = None if fps is None else 1000 / fps
-        lines[f"{row.name} ({counted(len(runs), 'seed')})"] = {key: line.get(key) for key in COLUMNS}
+        seeds = counted(len(runs), "seed")
+        lines[f"{row.name} ({seeds})"] = {key: line.get(key) for key in COLUMNS}
     return lines
 
 
