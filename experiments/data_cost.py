@@ -28,7 +28,6 @@ import typer
 
 from b2inst.data import CocoIndex, verify_images
 from b2inst.experiments import Workspace
-from b2inst.experiments.runs.provenance import describe_machine
 from b2inst.experiments.runs.store import write_json
 
 IMAGES, ANNOTATIONS = 118_287, 860_001
@@ -38,6 +37,9 @@ def main(
     source: Path = typer.Option(..., envvar="B2INST_COCO_TINY"), images_read: int = 12_000
 ) -> None:
     """Measure, print and store."""
+    # Not above: the measured processes would import PyTorch, too.
+    from b2inst.experiments.runs.provenance import describe_machine
+
     with tempfile.TemporaryDirectory() as name:
         file, folder = _large(source, Path(name))
         alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
