@@ -100,6 +100,7 @@ class CocoReader:
             )
         self._content = {key: list(content[key]) for key in _LISTS}
         listed = {whole_number(e.get("id")) for e in content["images"] if isinstance(e, dict)}
+        del content  # so that entries are freed once they are used
         self.names = self._read_categories()  # by id, in ascending order
         self.images = self._read_images(folder)
         self._sizes = {image.id: (image.height, image.width) for image in self.images}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pycocotools import mask as coco_mask
 
-from b2inst.data import CocoIndex, DataError, check_coco
+from b2inst.data import CocoIndex, DataError, check_coco, coco_reader
 
 NAN, INF = float("nan"), float("inf")
 Break = Callable[[dict[str, Any]], Any]
@@ -248,3 +249,27 @@ def test_an_empty_image_file_is_missing(content, write) -> None:
     (image_dir / "c.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"image 9 \(c.png\) is missing"):
         CocoIndex.load(annotation_file, image_dir)
+
+
+def test_memory_of_annotations_is_freed_while_they_are_read(
+    content, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the memory of a large file stays taken, since what is kept lies between."""
+    first, *_ = content["annotations"]
+    long = {"segmentation": [[1, 2, 9, 2, 9, 8, *[1, 8] * 1000]], "bbox": [1, 2, 8, 6], "area": 48}
+    content["annotations"] = [first | long | {"id": i} for i in range(100)]
+    held, read = [], coco_reader.read_segmentation
+
+    def read_segmentation(*arguments: Any) -> Any:
+        held.append(tracemalloc.get_traced_memory()[0])
+        return read(*arguments)
+
+    monkeypatch.setattr(coco_reader, "read_segmentation", read_segmentation)
+    annotation_file, _ = write(content)
+    tracemalloc.start()
+    try:
+        index = CocoIndex.load(annotation_file)
+    finally:
+        tracemalloc.stop()
+    assert len(held) == len(index.annotations[first["image_id"]]) == 100
+    assert held[-1] < held[0] / 2
