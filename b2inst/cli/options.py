@@ -143,9 +143,10 @@ def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -
     if given is None:
         raise typer.BadParameter("give --data")
     with_images = with_images or given.val_fraction is not None  # as training read them
-    files = given.files("val") if with_images else (given.files("val", with_images=False)[0], None)
+    file, images = given.files("val", with_images=with_images)
     crowds, skip_bad = given.crowds_as_instances, given.skip_bad
-    index = CocoIndex.load(*files, skip_bad=skip_bad, crowds_as_instances=crowds)
+    folder = images if with_images else None
+    index = CocoIndex.load(file, folder, skip_bad=skip_bad, crowds_as_instances=crowds)
     if skip_bad and with_images:
         index = verify_images(index, skip_bad=True)
     for line in (*index.notes, *folded(index.skipped)):
