@@ -82,14 +82,35 @@ def test_rows_of_the_papers_have_its_backbone_and_schedule() -> None:
             assert row.schedule == (1 if row.model == "yolact" else row.setting.epochs / 12)
 
 
-def test_rows_that_were_run_on_other_profiles_are_those_of_the_backbones_they_have() -> None:
+def test_every_row_of_the_paper_is_run_where_the_profile_has_its_backbone() -> None:
     table = load_table("table4")
-    tiny, coco = (table.run_specs(load_profile(name), (0,)) for name in ("tiny", "coco-1x"))
-    assert all(row.endswith(("R-50", "R-50 12", "R-50 36")) for row in tiny)
-    assert set(coco) - set(tiny) == {
-        row.name for row in table.rows if row.model is not None and row.variant == "r101"
-    }
-    assert {spec.model for (spec,) in (*tiny.values(), *coco.values())} <= set(CATALOG)
+    names = ("smoke", "tiny", "nuclei", "coco-1x", "small")
+    runs = {name: table.run_specs(load_profile(name), (0,)) for name in names}
+    for name in ("smoke", "tiny", "nuclei", "coco-1x"):
+        assert list(runs[name]) == [row.name for row in table.rows]
+    assert list(runs["small"]) == [row.name for row in table.rows if row.variant == "r50"]
+    assert {spec.model for rows in runs.values() for (spec,) in rows.values()} <= set(CATALOG)
+
+
+def test_rows_of_both_backbones_share_a_run_where_a_profile_has_one() -> None:
+    tiny = load_table("table4").run_specs(load_profile("tiny"), (0, 1))
+    for method in ("Mask R-CNN", "MS R-CNN", "BMask R-CNN", "TensorMask"):
+        assert tiny[f"{method} R-101"] == tiny[f"{method} R-50"]
+    assert tiny["B2Inst-Blend R-101 36"] == tiny["B2Inst-Blend R-50 36"]
+    assert tiny["Mask R-CNN* R-101"] != tiny["Mask R-CNN R-101"]  # three times as long
+
+
+def test_yolact_700_is_yolact_on_larger_images() -> None:
+    table = load_table("table4")
+    (coco,) = table.run_specs(load_profile("coco-1x"), (0,))["YOLACT-700 R-101"]
+    assert coco == load_profile("coco-1x").run_of("yolact-r101", {}, 0).with_image_size(700)
+    assert coco.options["size"] == 700
+    assert (coco.augmentation.shorter, coco.augmentation.longer_max) == ((700,), 700)
+    assert coco.augmentation.ssd  # in place of several sizes
+    (tiny,) = table.run_specs(load_profile("tiny"), (0,))["YOLACT-700 R-101"]
+    assert tiny.options["size"] == round(96 * 700 / 550)
+    nuclei = table.run_specs(load_profile("nuclei"), (0,))  # looks at images at their own size
+    assert nuclei["YOLACT-700 R-101"] == nuclei["YOLACT R-50"]
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "coco-1x"])

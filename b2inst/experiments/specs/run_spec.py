@@ -118,22 +118,30 @@ class RunSpec(Spec):
         limit: Any = self.options.get("max_detections", COCO_MAX_DETECTIONS)
         return int(limit)
 
+    @property
+    def _size_option(self) -> str:
+        from b2inst.models import options_of  # specs are read without PyTorch
+
+        return "size" if "size" in options_of(self.model) else "shorter"
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the size that ``with_image_size`` changes."""
+        now: Any = self.augmentation.crop or self.options.get(self._size_option)
+        return int(now or max(self.augmentation.shorter))
+
     def with_image_size(self, size: int) -> RunSpec:
         """Return the same run at another image size; other sizes change in proportion.
 
         The size is in pixels, of the shorter side that ``predict`` looks at (of both sides for
         YOLACT), or of the crops, for runs that train on crops.
         """
-        from b2inst.models import options_of  # specs are read without PyTorch
-
-        old, options = self.augmentation, dict(self.options)
+        old, options, now = self.augmentation, dict(self.options), self.image_size
         changes: dict[str, Any] = {"crop": size}
         if old.crop is None:
-            key = "size" if "size" in options_of(self.model) else "shorter"
-            now: Any = options.get(key) or max(old.shorter)
             longest: Any = options.get("longer_max") or old.longer_max
-            options[key] = size
-            if key == "shorter":
+            options[self._size_option] = size
+            if self._size_option == "shorter":
                 options["longer_max"] = round(longest * size / now)
             changes = {
                 "shorter": tuple(round(side * size / now) for side in old.shorter),

@@ -56,6 +56,8 @@ class Row(Spec):
     options: dict[str, JsonValue] = Field(default_factory=dict)
     variant: str | None = None  #: size of the model, "r50" (default: the profile's own)
     schedule: Annotated[float, Field(gt=0)] = 1  #: times the profile's
+    #: Times the profile's image size; where training is on crops, sizes are the images' own.
+    image_scale: Annotated[float, Field(gt=0)] = 1
     base: str | None = None  #: the row its differences are taken to, if not the table's
     paper: dict[str, float] = Field(default_factory=dict)  #: the paper's cells, AP in percent
     source: str | None = None  #: place of the cells in the paper
@@ -67,10 +69,14 @@ class Row(Spec):
         size = variant if self.variant is None else profile.variants.get(variant, variant)
         spec = profile.run_of(f"{self.model}-{size}", self.options, seed)
         augmentation = spec.augmentation
-        if self.setting and self.setting.multi_scale and profile.multi_scale:
+        several = self.setting and self.setting.multi_scale and profile.multi_scale
+        if several and not augmentation.ssd:  # which crops and expands images
             augmentation = augmentation.model_copy(update={"shorter": profile.multi_scale})
         schedule = spec.schedule.scaled_by(self.schedule)
-        return spec.model_copy(update={"augmentation": augmentation, "schedule": schedule})
+        spec = spec.model_copy(update={"augmentation": augmentation, "schedule": schedule})
+        if self.image_scale == 1 or augmentation.crop is not None:
+            return spec
+        return spec.with_image_size(round(spec.image_size * self.image_scale))
 
 
 class Contrast(Spec):
