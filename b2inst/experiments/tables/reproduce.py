@@ -91,14 +91,10 @@ def make_table(
         plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     if not train:
         of = None if data is None else plan.data.name
-        if stored.is_file() and of in (None, TableResult.load(stored).provenance["data"]):
-            result = TableResult.load(stored)
-            write_table(result, target)
-            return result
-        published = (
-            None if other_split else load_published(plan.name, table.name, workspace, data=of)
-        )
-        return published or build_table(table, plan, {}, workspace, split=split)
+        found = _rendered(stored, of)
+        if found is None and other_split is None:
+            found = load_published(plan.name, table.name, workspace, data=of)
+        return found or build_table(table, plan, {}, workspace, split=split)
 
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
@@ -147,6 +143,17 @@ def make_table(
             write(None)
         raise
     return write(speed)
+
+
+def _rendered(stored: Path, data: str | None) -> TableResult | None:
+    """This machine's table, written again; None without one of these data (None: of any)."""
+    if not stored.is_file():
+        return None
+    result = TableResult.load(stored)
+    if data not in (None, result.provenance["data"]):
+        return None
+    write_table(result, stored.parent)
+    return result
 
 
 def _wanted(
