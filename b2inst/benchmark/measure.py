@@ -284,19 +284,23 @@ def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
 def _overheads(
     recipes: Mapping[str, Mapping[str, Any]], timings: Mapping[str, Sequence[Timing]]
 ) -> list[Overhead]:
-    """Compare each model with its baseline, if that is measured too and no part is added to it."""
+    """Compare each model with each of its baselines that is measured too, without added parts."""
     from scipy.stats import quantile_test  # slow to import
 
     baselines = {
-        recipe["name"]: name
+        name: recipe["name"]
         for name, recipe in recipes.items()
-        if all(recipe["options"].get(part) in (None, (), []) for part in _PARTS)
+        if recipe["name"] == baseline_of(recipe["name"])
+        and all(recipe["options"].get(part) in (None, (), []) for part in _PARTS)
     }
+    pairs = [
+        (name, baseline)
+        for name, recipe in recipes.items()
+        for baseline, of in baselines.items()
+        if name not in baselines and of == baseline_of(recipe["name"])
+    ]
     overheads = []
-    for name, recipe in recipes.items():
-        baseline = baselines.get(baseline_of(recipe["name"]))
-        if baseline in {None, name}:
-            continue
+    for name, baseline in pairs:
         ours, theirs = (np.array([t.total for t in timings[n]]) for n in (name, baseline))
         percents = 100 * (ours / theirs - 1)
         middle = float(np.median(percents))

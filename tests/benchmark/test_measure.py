@@ -99,6 +99,17 @@ def test_a_baseline_that_has_parts_of_b2inst_too_is_none(
     assert ("times its images/s" in text) == compared
 
 
+def test_a_model_is_compared_with_each_weights_of_its_baseline(
+    calls: list[str], samples: list[Sample], tmp_path: Path
+) -> None:
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("short", "long")]
+    for file in files:
+        b2inst.save_model(b2inst.create_model(PAIR[0], num_classes=2), Path(file))
+    result = benchmark([*files, PAIR[1]], samples=samples[:2], progress=False)
+    pairs = [(one.model, one.baseline) for one in result.overheads]
+    assert pairs == [(PAIR[1], file) for file in files]
+
+
 def test_more_and_less_time(calls: list[str], samples: list[Sample]) -> None:
     result = benchmark(PAIR, samples=samples, progress=False)
     assert "b2inst-blendmask-tiny takes 15.5 % more time than blendmask-tiny (" in to_text(result)
