@@ -170,7 +170,7 @@ def tradeoff_figure(result: TableResult) -> Figure:
         if row.runs or row.name in timed:
             points[tuple(row.runs) or (row.name,)].append(row)
     panels = panels[: 3 if timed else 2]
-    figure = new_figure(2 + 4.0 * len(panels), 3.6)
+    figure = new_figure(2 + 4.0 * len(panels), max(3.6, 0.2 * len(points)))  # the legend fits
     axes = figure.subplots(1, len(panels))
     handles = []
     for number, rows in enumerate(points.values(), start=1):

@@ -58,6 +58,18 @@ def test_rows_that_share_a_run_share_a_point(result: TableResult) -> None:
     assert names == ["1  a = a again", "2  b", "3  c", "4  d"]
 
 
+def test_the_legend_fits_many_rows(result: TableResult) -> None:
+    more = [
+        result.row("a").model_copy(update={"name": f"row {i}", "runs": [f"run {i}"]})
+        for i in range(24)
+    ]
+    figure = tradeoff_figure(result.model_copy(update={"rows": [*result.rows, *more]}))
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y0 >= 0
+    assert legend.y1 <= figure.bbox.height
+
+
 def test_tables_that_were_not_run_show_the_papers_points_alone(result: TableResult) -> None:
     rows = [row.model_copy(update={"ours": {}, "runs": []}) for row in result.rows]
     empty = result.model_copy(update={"rows": rows, "provenance": {}})
