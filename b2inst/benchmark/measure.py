@@ -62,7 +62,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Time that a B2Inst takes in addition to its baseline, image by image."""
+    """Time that a model takes in addition to its baseline, image by image."""
 
     baseline: str
     model: str
@@ -102,6 +102,7 @@ def benchmark(
     detections: int = 100,
     device: torch.device | str = "cpu",
     precision: str = "float32",
+    pairs: Sequence[tuple[str, str]] | None = None,
     progress: bool = True,
 ) -> Benchmark:
     """Measure latency by stage, size and cost of models, one image at a time.
@@ -118,6 +119,8 @@ def benchmark(
         detections: Number of detections per image of models with untrained weights.
         device: "cpu" or "cuda".
         precision: Precision of the network: "float32", "bfloat16" or "auto".
+        pairs: Models and those of ``models`` that each is compared with (default: every B2Inst
+            with its baselines).
         progress: Whether to show a progress bar.
 
     Raises:
@@ -148,7 +151,7 @@ def benchmark(
             )
             for name, one in timed.items()
         ],
-        overheads=_overheads({name: one.model.recipe for name, one in timed.items()}, timings),
+        overheads=_overheads(_baseline_pairs(timed) if pairs is None else pairs, timings),
         images=len(samples),
         image_source=image_source,
         stand_in_detections=None if all(map(_trained, models)) else detections,
@@ -281,24 +284,28 @@ def _summary(timings: Sequence[Timing]) -> dict[str, Any]:
     }
 
 
+def _baseline_pairs(timed: Mapping[str, TimedModel]) -> list[tuple[str, str]]:
+    """Each model and each of its baselines that is measured too and has no added parts."""
+    families = {name: one.model.recipe["name"] for name, one in timed.items()}
+    baselines = [
+        name
+        for name, one in timed.items()
+        if families[name] == baseline_of(families[name])
+        and all(one.model.recipe["options"].get(part) in (None, (), []) for part in _PARTS)
+    ]
+    return [
+        (name, baseline)
+        for name in timed
+        for baseline in baselines
+        if name not in baselines and families[baseline] == baseline_of(families[name])
+    ]
+
+
 def _overheads(
-    recipes: Mapping[str, Mapping[str, Any]], timings: Mapping[str, Sequence[Timing]]
+    pairs: Sequence[tuple[str, str]], timings: Mapping[str, Sequence[Timing]]
 ) -> list[Overhead]:
-    """Compare each model with each of its baselines that is measured too, without added parts."""
     from scipy.stats import quantile_test  # slow to import
 
-    baselines = {
-        name: recipe["name"]
-        for name, recipe in recipes.items()
-        if recipe["name"] == baseline_of(recipe["name"])
-        and all(recipe["options"].get(part) in (None, (), []) for part in _PARTS)
-    }
-    pairs = [
-        (name, baseline)
-        for name, recipe in recipes.items()
-        for baseline, of in baselines.items()
-        if name not in baselines and of == baseline_of(recipe["name"])
-    ]
     overheads = []
     for name, baseline in pairs:
         ours, theirs = (np.array([t.total for t in timings[n]]) for n in (name, baseline))

@@ -110,6 +110,13 @@ def test_a_model_is_compared_with_each_weights_of_its_baseline(
     assert pairs == [(PAIR[1], file) for file in files]
 
 
+def test_pairs_may_be_chosen(calls: list[str], samples: list[Sample]) -> None:
+    result = benchmark(PAIR, samples=samples, pairs=[PAIR], progress=False)
+    (overhead,) = result.overheads
+    assert (overhead.model, overhead.baseline) == PAIR
+    assert overhead.percent == pytest.approx(100 * (1 / 1.155 - 1), abs=0.01)
+
+
 def test_more_and_less_time(calls: list[str], samples: list[Sample]) -> None:
     result = benchmark(PAIR, samples=samples, progress=False)
     assert "b2inst-blendmask-tiny takes 15.5 % more time than blendmask-tiny (" in to_text(result)

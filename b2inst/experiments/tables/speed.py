@@ -109,17 +109,21 @@ def table_speed(
     if file.is_file() and read_json(file).get("measured") == measured:
         return TableSpeed.load(file)
     index = load_split(data, split, workspace.data)
+    pairs = [
+        (row, base)
+        for row, base in bases.items()
+        if {row, base} <= paths.keys() and paths[row] != paths[base]
+    ]
     result = benchmark(
         list(dict.fromkeys(paths.values())),  # rows may share a run
         samples=index_samples(index, min(_IMAGES[kind], len(index))),
         image_source=f"split {label}",
         device=device,
+        pairs=[(paths[row], paths[base]) for row, base in pairs],
     )
     overheads = [
         replace(overhead, model=row, baseline=base)
-        for row, base in bases.items()
-        for overhead in result.overheads
-        if (overhead.model, overhead.baseline) == (paths.get(row), paths.get(base))
+        for overhead, (row, base) in zip(result.overheads, pairs, strict=True)
     ]
     speeds = [replace(result.speed(path), model=row) for row, path in paths.items()]
     speed = TableSpeed(

@@ -22,11 +22,12 @@ TIMES = (10.0, 12.5, 20.0)
 
 
 class Stopwatch:
-    """Stands in for ``benchmark``: the second model is compared with the first."""
+    """Stands in for ``benchmark``."""
 
     def __init__(self) -> None:
         self.models: list[tuple[str, ...]] = []
         self.samples: Sequence[Sample] = ()
+        self.pairs: list[tuple[str, str]] = []
         self.fails = False
 
     def __call__(
@@ -36,6 +37,7 @@ class Stopwatch:
         samples: Sequence[Sample],
         image_source: str,
         device: str,
+        pairs: Sequence[tuple[str, str]],
     ) -> Benchmark:
         self.models.append(tuple(models))
         self.samples = samples
@@ -56,16 +58,20 @@ class Stopwatch:
             )
             for name, time in zip(models, TIMES, strict=False)
         ]
-        overhead = Overhead(
-            baseline=models[0],
-            model=models[1],
-            ratio=0.8,
-            percent=25.0,
-            percent_ci95=(0.0, 100.0),
-        )
+        self.pairs = [*pairs]
+        overheads = [
+            Overhead(
+                baseline=baseline,
+                model=model,
+                ratio=0.8,
+                percent=25.0,
+                percent_ci95=(0.0, 100.0),
+            )
+            for model, baseline in pairs
+        ]
         return Benchmark(
             speeds=speeds,
-            overheads=[overhead],
+            overheads=overheads,
             images=len(samples),
             image_source=image_source,
             stand_in_detections=None,
@@ -120,6 +126,8 @@ def test_rows_are_timed_together_on_images_of_the_split(
     assert [sample.image.shape for sample in stopwatch.samples] == [(48, 48, 3)] * 3  # all of test
     assert all(len(sample.boxes) for sample in stopwatch.samples)
     assert [s.model for s in speed.benchmark.speeds] == ["base", "more", "again"]
+    pair = (str(runs["more"].model_path), str(runs["base"].model_path))
+    assert stopwatch.pairs == [pair]  # "again" has the run of its base row
     assert speed.conditions()["images"] == 3
     assert speed.conditions()["image_source"] == "split test"
     assert speed.conditions()["seed"] == 0
