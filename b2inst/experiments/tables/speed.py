@@ -100,6 +100,7 @@ def table_speed(
     paths = {row: str(run.model_path) for row, run in rows.items()}
     measured = {
         "weights": {row: file_sha256(run.model_path) for row, run in rows.items()},
+        "bases": dict(bases),
         "data": data.name,
         "split": label,
         "images": _IMAGES[kind],

@@ -103,11 +103,18 @@ Measure = Callable[[], TableSpeed]
 
 
 @pytest.fixture
-def measure(runs: dict[str, Run], spec: RunSpec, workspace: Workspace) -> Measure:
+def bases() -> dict[str, str]:
+    return {"more": "base", "again": "more"}
+
+
+@pytest.fixture
+def measure(
+    runs: dict[str, Run], bases: dict[str, str], spec: RunSpec, workspace: Workspace
+) -> Measure:
     def call() -> TableSpeed:
         return table_speed(
             runs,
-            {"more": "base", "again": "more"},
+            bases,
             workspace.results / "speed.json",
             data=spec.data,
             split="test",
@@ -154,6 +161,7 @@ def test_it_is_read_back_until_something_changes(
     measure: Measure,
     stopwatch: Stopwatch,
     runs: dict[str, Run],
+    bases: dict[str, str],
     workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -171,6 +179,10 @@ def test_it_is_read_back_until_something_changes(
     monkeypatch.setattr(code_version, "PREDICTION", 7)
     measure()
     assert len(stopwatch.models) == 3
+
+    bases["again"] = "base"
+    assert measure().differences("again", "base")["FPS"].mean == pytest.approx(-20.0)
+    assert len(stopwatch.models) == 4
 
 
 def test_an_interrupt_leaves_what_was_there(
