@@ -113,12 +113,13 @@ check: export OMP_NUM_THREADS = 1
 check: lint ## lint and the fast tests, for every commit: about a minute on 2 cores
 	env -u B2INST_NUCLEI $(BIN)/pytest -q -n 2 $(FAST)
 
-# Two worker processes with one thread each: more threads slow each other down. Notebooks run one after
-# the other, because their tables share runs, which only one process can use at a time.
+# Two worker processes with one thread each: more threads slow each other down. Notebooks come first, since
+# one process runs them all.
 test: export OMP_NUM_THREADS = 1
+test: export B2INST_PROFILE = smoke
 test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
-	$(BIN)/pytest -n 2
-	B2INST_PROFILE=smoke $(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 7200 notebooks
+	$(BIN)/pytest -n 2 --no-loadscope-reorder notebooks tests \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout 7200
 
 test-browser: export OMP_NUM_THREADS = 1
 test-browser: setup ## test the explorer and the report in Chromium, which must be installed

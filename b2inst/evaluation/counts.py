@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from faster_coco_eval import COCO
-from scipy.optimize import linear_sum_assignment
 
 from b2inst.evaluation.average_precision import load_checked
 from b2inst.evaluation.bootstrap import draw_weights
@@ -151,6 +150,8 @@ def _match(ious: np.ndarray) -> np.ndarray:
     if (near.sum(axis=0) < 2).all() and (near.sum(axis=1) < 2).all():  # no choice: masks are apart
         best = ious.max(axis=1, initial=0)
         return np.where(best >= _THRESHOLDS[:, None], best, 0)
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     matched = np.zeros((len(_THRESHOLDS), len(ious)))
     for own, threshold in zip(matched, _THRESHOLDS, strict=True):
         # One more pair outweighs all IoUs, which add up to at most one per detection.

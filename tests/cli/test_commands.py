@@ -347,18 +347,22 @@ def test_the_notebook_is_run_with_the_same_choice(
     assert len(executed) == 1
 
 
+#: Its data are small; those of the default profile take a while to draw.
+TABLE = ("table", "table1", "--profile", "smoke")
+
+
 def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table(RunError("HBB seed 0: no disk space"))
     monkeypatch.setattr(b2inst.experiments, "make_table", table)
-    assert _error("table", "table1") == "error: HBB seed 0: no disk space"
+    assert _error(*TABLE) == "error: HBB seed 0: no disk space"
     table.error = KeyboardInterrupt()
-    result = _call("table", "table1")
+    result = _call(*TABLE)
     assert result.exit_code == STOPPED
     assert result.stderr == "stopped; rerun to resume\n"
     table.error = OSError(28, "No space left on device", "runs/x")
-    assert "No space left on device: 'runs/x'" in _error("table", "table1")
+    assert "No space left on device: 'runs/x'" in _error(*TABLE)
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(b2inst.experiments, "make_table", Table(ZeroDivisionError()))
-    assert isinstance(_call("table", "table1").exception, ZeroDivisionError)
+    assert isinstance(_call(*TABLE).exception, ZeroDivisionError)

@@ -64,6 +64,8 @@ class Profile(Spec):
     #: Per image, both found and evaluated; COCO's is 100.
     max_detections: PositiveInt = COCO_MAX_DETECTIONS
     columns: tuple[str, ...] = ()  #: of every table, besides its own
+    #: Images that rows are timed on, at most (default: 50, on a GPU 200).
+    timed_images: PositiveInt | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     machine: Resources = Resources()
 

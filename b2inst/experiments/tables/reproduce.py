@@ -137,6 +137,7 @@ def make_table(
                 split=split,
                 workspace=workspace,
                 device=resolve_device(machine.device),
+                images=plan.timed_images,
             )
     except BaseException:
         if any(is_complete(run, spec, split) for spec, run in runs.values()):

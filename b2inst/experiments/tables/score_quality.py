@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel
-from scipy.stats import spearmanr
 
 from b2inst.evaluation import Prediction, read_predictions
 from b2inst.evaluation.average_precision import (
@@ -228,6 +227,8 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
     """Compute Spearman's correlation in [-1, 1]; None if it is undefined (constant, too few)."""
     if min(np.unique(one).size, np.unique(other).size) < 2:
         return None
+    from scipy.stats import spearmanr  # slow to import
+
     return float(spearmanr(one, other).statistic)
 
 

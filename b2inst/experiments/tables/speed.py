@@ -19,7 +19,7 @@ from b2inst.experiments.specs.data_spec import DataSpec, file_sha256
 from b2inst.experiments.specs.yaml_spec import parse_spec
 from b2inst.experiments.tables.table_result import Difference, Measured
 
-#: Images that are timed, at most; on a GPU each takes less, and more of them are needed.
+#: Images that are timed by default; on a GPU each takes less, and more of them are needed.
 _IMAGES = {"cpu": 50, "cuda": 200}
 
 
@@ -84,6 +84,7 @@ def table_speed(
     split: SplitName,
     workspace: Workspace,
     device: str,
+    images: int | None = None,
 ) -> TableSpeed:
     """Time the trained weights of all rows on the same images, unless nothing has changed.
 
@@ -91,19 +92,21 @@ def table_speed(
         rows: A finished run for each row.
         bases: The row that a row is compared with, if it has one.
         file: Where the measurement is kept (JSON).
-        data: Source of the images: up to 50 (on a GPU 200), evenly spaced.
+        data: Source of the images, which are evenly spaced.
         split: The split of them.
         workspace: Where they are.
         device: "cpu" or "cuda".
+        images: Largest number of images (default: 50, on a GPU 200).
     """
     kind, label = device.partition(":")[0], data.split_label(split)
+    images = images or _IMAGES[kind]
     paths = {row: str(run.model_path) for row, run in rows.items()}
     measured = {
         "weights": {row: file_sha256(run.model_path) for row, run in rows.items()},
         "bases": dict(bases),
         "data": data.name,
         "split": label,
-        "images": _IMAGES[kind],
+        "images": images,
         "code": code_version.PREDICTION,
         "device": kind,
     }
@@ -117,7 +120,7 @@ def table_speed(
     ]
     result = benchmark(
         list(dict.fromkeys(paths.values())),  # rows may share a run
-        samples=index_samples(index, min(_IMAGES[kind], len(index))),
+        samples=index_samples(index, min(images, len(index))),
         image_source=f"split {label}",
         device=device,
         pairs=[(paths[row], paths[base]) for row, base in pairs],

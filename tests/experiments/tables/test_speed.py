@@ -99,7 +99,7 @@ def runs(spec: RunSpec, workspace: Workspace, fake_run: Any) -> dict[str, Run]:
     return {**made, "again": made["more"]}
 
 
-Measure = Callable[[], TableSpeed]
+Measure = Callable[..., TableSpeed]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def bases() -> dict[str, str]:
 def measure(
     runs: dict[str, Run], bases: dict[str, str], spec: RunSpec, workspace: Workspace
 ) -> Measure:
-    def call() -> TableSpeed:
+    def call(images: int | None = None) -> TableSpeed:
         return table_speed(
             runs,
             bases,
@@ -120,6 +120,7 @@ def measure(
             split="test",
             workspace=workspace,
             device="cpu",
+            images=images,
         )
 
     return call
@@ -183,6 +184,9 @@ def test_it_is_read_back_until_something_changes(
     bases["again"] = "base"
     assert measure().differences("again", "base")["FPS"].mean == pytest.approx(-20.0)
     assert len(stopwatch.models) == 4
+
+    measure(images=2)
+    assert len(stopwatch.samples) == 2
 
 
 def test_an_interrupt_leaves_what_was_there(
