@@ -37,11 +37,13 @@ help: ## this list
 
 setup: $(STAMP) ## create .venv with the locked dependencies (other targets do this as needed)
 
+# Bytecode is compiled here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would
+# compile PyTorch again, which takes 5 seconds.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with: make setup PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
