@@ -60,8 +60,7 @@ def table(
         )
     local = launcher == "local" and not render
     with _scenes_drawn(plan, workspace) if local else nullcontext():
-        from b2inst.experiments import make_table, to_text  # import PyTorch
-        from b2inst.experiments.tables.published import comparison_text
+        from b2inst.experiments import make_table  # imports PyTorch
     result = make_table(
         name,
         profile=options.profile_name,
@@ -76,15 +75,7 @@ def table(
         train=not render,
         rerun=rerun,
     )
-    typer.echo(f"{to_text(result)}\n{_legend(result)}")
-    folder = result.folder(workspace)
-    if render and not (folder / f"{result.table}.md").is_file():
-        cells = "the numbers are the published ones" if result.seeds else "cells are the paper's"
-        typer.echo(f"Nothing has been run here; {cells}.")
-        return
-    if result.split is None and result.seeds:
-        typer.echo(f"\n{comparison_text(result, workspace)}\n")
-    typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
+    _show_table(result, workspace, rendered=render)
     # The notebook makes the table again; it has no parameters but these.
     plain = data == opt.DataOptions(data=data.data)
     if source and notebook and plain and not any((render, row, split, options.start)):
@@ -94,7 +85,7 @@ def table(
             "seeds": ",".join(map(str, numbers or plan.seeds)),
             "data": str(data.data.resolve()) if data.data is not None else "",
         }
-        _run_notebook(workspace.notebook(source), result, folder, parameters, workspace)
+        _run_notebook(workspace.notebook(source), result, parameters, workspace)
 
 
 @contextmanager
@@ -154,10 +145,7 @@ def train(
     # Before PyTorch is imported, whose threads else wait in a loop that takes others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from b2inst.experiments.runs.datasets import prepare
-    from b2inst.experiments.runs.launch import run_all
-    from b2inst.experiments.runs.preflight import check_plan
-    from b2inst.experiments.runs.runner import is_complete
-    from b2inst.experiments.runs.single_run import describe, named, single_run
+    from b2inst.experiments.runs.single_run import named, single_run
     from b2inst.inference import resolve_device
     from b2inst.ops.distributed import from_rank_zero
     from b2inst.training.devices import join
@@ -171,9 +159,8 @@ def train(
     model_options = opt.parse_options(option)
     workspace = experiments.Workspace.here()
     plan = options.load(opt.coco_data(**vars(data)), workspace, jobs=1, logger=logger)
-    device_name = resolve_device(plan.machine.device)
-    machine = plan.machine.settled()
-    world = join(device=machine.device)
+    resolve_device(plan.machine.device)  # an error now, not after data are prepared
+    join(device=plan.machine.device)
     data_here = from_rank_zero(lambda: prepare(plan.data, workspace.data))
     plan = plan.model_copy(update={"data": data_here})
     spec = single_run(
@@ -186,25 +173,7 @@ def train(
         image_size=image_size,
         eval_every=eval_every,
     )
-    spec = named(spec, plan, workspace, name)
-    split, done = plan.data.report_split, experiments.open_run(workspace.runs, spec)
-    label = plan.data.split_label(split)
-    if from_rank_zero(lambda: is_complete(done, spec, split)):
-        if world.rank == 0:
-            ap = (done.metrics(label) or {})["metrics"]["AP"]
-            known = "" if ap is None else f", mask AP {ap:.1f}"
-            typer.echo(f"{workspace.shown(done.folder)}: is complete{known}")
-        return
-    check_plan([spec], workspace, split, machine, progress=world.rank == 0)
-    if world.rank == 0:
-        typer.echo(describe(spec, plan, workspace))
-        typer.echo(f"device {device_name}, {counted(machine.threads or 1, 'CPU thread')}")
-    if machine.devices > 1:
-        run_all({f"{model} seed {seed}": spec}, workspace, split=split, machine=machine)
-    else:
-        experiments.run(spec, workspace, split=split, machine=machine)
-    if world.rank == 0:
-        _show_run(done, label, workspace)
+    _complete(named(spec, plan, workspace, name), plan, workspace)
 
 
 def runs() -> None:
@@ -262,6 +231,23 @@ def publish(profile: opt.ProfileName = "tiny") -> None:
         typer.echo(workspace.shown(path))
 
 
+def _show_table(
+    result: experiments.TableResult, workspace: experiments.Workspace, *, rendered: bool
+) -> None:
+    """Print a table beside the published one, and where its files are."""
+    from b2inst.experiments.tables.published import comparison_text
+
+    typer.echo(f"{experiments.to_text(result)}\n{_legend(result)}")
+    folder = result.folder(workspace)
+    if rendered and not (folder / f"{result.table}.md").is_file():
+        cells = "the numbers are the published ones" if result.seeds else "cells are the paper's"
+        typer.echo(f"Nothing has been run here; {cells}.")
+        return
+    if result.split is None and result.seeds:
+        typer.echo(f"\n{comparison_text(result, workspace)}\n")
+    typer.echo(f"{workspace.shown(folder)}: {result.table}.md, .csv, .tex, .json")
+
+
 def _legend(result: experiments.TableResult) -> str:
     from b2inst.experiments.tables.rendering import NOISE
 
@@ -277,20 +263,53 @@ def _legend(result: experiments.TableResult) -> str:
 def _run_notebook(
     source: Path,
     result: experiments.TableResult,
-    folder: Path,
     parameters: dict[str, str],
     workspace: experiments.Workspace,
 ) -> None:
     """Execute the notebook of a table, and write it beside the table's files."""
     _, page = experiments.execute(
         source,
-        folder / f"{result.table}.ipynb",
+        result.folder(workspace) / f"{result.table}.ipynb",
         parameters,
         folder=workspace.root,
         inputs=repr(result.rows),
         progress=True,
     )
     typer.echo(f"{workspace.shown(page)}: the table with figures")
+
+
+def _complete(
+    spec: experiments.RunSpec, plan: experiments.Profile, workspace: experiments.Workspace
+) -> None:
+    """Train and evaluate what is missing of a run; the process of rank 0 prints."""
+    from b2inst.experiments.runs.launch import run_all
+    from b2inst.experiments.runs.preflight import check_plan
+    from b2inst.experiments.runs.runner import is_complete
+    from b2inst.experiments.runs.single_run import describe
+    from b2inst.inference import resolve_device
+    from b2inst.ops.distributed import from_rank_zero
+    from b2inst.training.devices import World
+
+    first, machine = World.from_environment().rank == 0, plan.machine.settled()
+    split, run = plan.data.report_split, experiments.open_run(workspace.runs, spec)
+    label = plan.data.split_label(split)
+    if from_rank_zero(lambda: is_complete(run, spec, split)):
+        if first:
+            ap = (run.metrics(label) or {})["metrics"]["AP"]
+            known = "" if ap is None else f", mask AP {ap:.1f}"
+            typer.echo(f"{workspace.shown(run.folder)}: is complete{known}")
+        return
+    check_plan([spec], workspace, split, machine, progress=first)
+    if first:
+        typer.echo(describe(spec, plan, workspace))
+        device, threads = resolve_device(machine.device), machine.threads or 1
+        typer.echo(f"device {device}, {counted(threads, 'CPU thread')}")
+    if machine.devices > 1:
+        run_all({f"{spec.model} seed {spec.seed}": spec}, workspace, split=split, machine=machine)
+    else:
+        experiments.run(spec, workspace, split=split, machine=machine)
+    if first:
+        _show_run(run, label, workspace)
 
 
 def _show_run(run: experiments.Run, split: str, workspace: experiments.Workspace) -> None:
