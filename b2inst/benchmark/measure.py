@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -220,6 +221,7 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints that it has no GPU
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     with tempfile.TemporaryDirectory() as folder:

@@ -218,7 +218,7 @@ def report(
     from b2inst.viz.report import make_report
 
     workspace = experiments.Workspace.here()
-    page = make_report(profile, workspace, published=published)
+    page = make_report(opt.stem(profile), workspace, published=published)
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 
@@ -227,7 +227,7 @@ def publish(profile: opt.ProfileName = "tiny") -> None:
     from b2inst.experiments.tables.published import publish as move
 
     workspace = experiments.Workspace.here()
-    for path in move(profile, workspace):
+    for path in move(opt.stem(profile), workspace):
         typer.echo(workspace.shown(path))
 
 

@@ -17,6 +17,7 @@ from b2inst.models.segmenter import (
     ModelError,
     Prediction,
     Segmenter,
+    no_bases,
     rgb_array,
 )
 from b2inst.modules.boundary_basis import OracleBoundary
@@ -161,8 +162,5 @@ class BasisSegmenter(Segmenter):
 def with_bases(model: Segmenter) -> BasisSegmenter:
     """The model itself, for callers that need bases; a ModelError if it composes none."""
     if not isinstance(model, BasisSegmenter):
-        raise ModelError(
-            f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
-            "blendmask, yolact or condinst families"
-        )
+        raise no_bases(model)
     return model

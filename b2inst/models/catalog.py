@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -121,10 +122,9 @@ def _fits(value: Any, default: Any, *, name: str) -> bool:
     if type(default) is int:
         return _positive(value) or (value == 0 and name.endswith("_convs"))
     if isinstance(default, tuple) and isinstance(value, list | tuple):
-        numbers = [one for one in value if not isinstance(one, str)]
-        words = [one for one in value if isinstance(one, str)]
-        positive = all(isinstance(one, int | float) and one > 0 for one in numbers)
-        return positive and len(set(words)) == len(words)
+        if isinstance(default[0], str):
+            return all(isinstance(one, str) for one in value) and len({*value}) == len(value)
+        return all(isinstance(one, int | float) and 0 < one < math.inf for one in value)
     return isinstance(value, _TYPES.get(type(default), object))
 
 
@@ -166,7 +166,10 @@ def create_model(
     for option, value in options.items():
         like = _EXAMPLES.get(option) if known[option] in (None, ()) else known[option]
         if value is not None and not _fits(value, like, name=option):
-            raise ValueError(f"{name}: option {option} is {value!r}; give a value like {like!r}")
+            shown = f"a value like {like!r}"
+            if isinstance(like, type):
+                shown = f"a class, in Python, such as {like.__name__}"
+            raise ValueError(f"{name}: option {option} is {value!r}; give {shown}")
     try:
         model = replace(CATALOG[name], **options).build(num_classes)
     except TypeError as error:

@@ -58,6 +58,14 @@ class Prediction(NamedTuple):
     bases: Bases | None = None
 
 
+def no_bases(model: Segmenter) -> ModelError:
+    """The error of a model that composes no bases where some are needed."""
+    return ModelError(
+        f"{model.recipe.get('name', 'this model')} has no bases to show; choose one of the "
+        "blendmask, yolact or condinst families"
+    )
+
+
 class Segmenter(nn.Module):
     """An instance segmenter; ``BasisSegmenter`` and ``TwoStageSegmenter`` implement it.
 
@@ -119,6 +127,10 @@ class Segmenter(nn.Module):
     @precision.setter
     def precision(self, name: str) -> None:
         self._precision = chosen_precision(name, self.preprocessor.mean.device)
+
+    def explain(self, image: ImageLike) -> Explanation:
+        """Predict one image and keep the bases behind its masks; a ModelError without bases."""
+        raise no_bases(self)
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; ``predict`` works only in evaluation mode."""

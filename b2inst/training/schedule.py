@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # specs are read without PyTorch
 class Schedule(BaseModel):
     """Optimiser and learning-rate schedule, by default the paper's (§7), else BlendMask's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     iterations: int = Field(default=90_000, ge=1)
     batch_size: int = Field(default=16, ge=1)  #: images per iteration, over all devices

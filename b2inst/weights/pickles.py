@@ -141,5 +141,6 @@ def _tensor(value: object, name: object, path: Path) -> Tensor:
     if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         return value.detach()
     raise WeightsError(
-        f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers"
+        f"{path}: {name!r} is a {type(value).__name__} in place of a tensor of numbers; give a "
+        "checkpoint of weights alone"
     )

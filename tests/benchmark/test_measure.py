@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,3 +210,12 @@ def test_peak_is_of_what_is_held_together() -> None:
         del two, three
 
     assert peak_memory_mb(work, torch.device("cpu")) == pytest.approx(6.0, rel=0.01)
+
+
+def test_the_profiler_prints_nothing() -> None:
+    program = (
+        "import torch; from b2inst.benchmark.measure import peak_memory_mb; "
+        "peak_memory_mb(lambda: torch.zeros(9), torch.device('cpu'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout + done.stderr == b""

@@ -44,9 +44,10 @@ def test_what_is_left_out_is_listed_before_anything_is_drawn(
 def test_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/local/mine").mkdir(parents=True)
-    result = CliRunner().invoke(app, ["report", "--profile", "mine"])
-    assert result.exit_code == 0, result.output
-    assert result.output == "results/local/mine/index.html: open it in a browser\n"
+    for profile in ("mine", "profiles/mine.yaml"):
+        result = CliRunner().invoke(app, ["report", "--profile", profile])
+        assert result.exit_code == 0, result.output
+        assert result.output == "results/local/mine/index.html: open it in a browser\n"
     assert (tmp_path / "results/local/mine/index.html").is_file()
 
 

@@ -201,8 +201,9 @@ def test_results_of_the_public_interface(picture: Picture) -> None:
     model.detector.score_threshold = 0.0
     (result,) = model.predict([picture()])
     assert isinstance(result, b2inst.Result)
-    with pytest.raises(ModelError, match="ms-rcnn-tiny has no bases to show; choose"):
-        with_bases(model)
+    for call in (lambda: with_bases(model), lambda: model.explain(picture())):
+        with pytest.raises(ModelError, match="ms-rcnn-tiny has no bases to show; choose"):
+            call()
 
 
 def test_no_prediction_in_training_mode(picture: Picture) -> None:

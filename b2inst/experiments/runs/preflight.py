@@ -61,8 +61,9 @@ def check_plan(
         lines += missing_classes({label: index.class_counts() for label, index in parts.items()})
     for line in lines:
         warnings.warn(line, stacklevel=3)
-    most = max(spec.max_detections for spec in specs)
+    most = 0
+    for spec in {repr((spec.model, spec.options, spec.start)): spec for spec in specs}.values():
+        model = build_model(spec, class_names=train.class_names)
+        start_weights(model, spec)
+        most = max(most, min(spec.max_detections, model.max_detections))
     warn_of_limit(load_ground_truth(parts[data.split_label(split)]), max_detections=most)
-    models = {repr((spec.model, spec.options, spec.start)): spec for spec in specs}
-    for spec in models.values():
-        start_weights(build_model(spec, class_names=train.class_names), spec)

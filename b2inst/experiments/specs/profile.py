@@ -106,9 +106,12 @@ class Profile(Spec):
         }
         return self.model_copy(update=changed)
 
-    def offers(self, variant: str | None) -> bool:
-        """Whether a row that asks for this variant is run; None is the profile's own."""
-        return variant is None or variant in {self.variant, *self.variants}
+    def size_of(self, variant: str | None) -> str | None:
+        """Return what a variant that a row asks for is here; None if such rows are not run."""
+        own = self.variant
+        return (
+            own if variant is None else self.variants.get(variant, own if variant == own else None)
+        )
 
     def run_spec(self, family: str, options: Options, seed: int) -> RunSpec:
         """Describe the run of a model family at the profile's own size; see ``run_of``."""

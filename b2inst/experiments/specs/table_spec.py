@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, JsonValue, PositiveInt, model_validator
 
+from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.workspace import Workspace
-from b2inst.experiments.specs.yaml_spec import Spec, parse_spec, read_yaml
+from b2inst.experiments.specs.yaml_spec import Spec, did_you_mean, parse_spec, read_yaml
 
 if TYPE_CHECKING:  # it imports the names of the metrics
     from b2inst.experiments.specs.profile import Profile
@@ -48,7 +49,7 @@ class Setting(Spec):
 class Row(Spec):
     """One row: the model that is trained for it and what the paper says."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     group: str | None = None  #: heading that the row stands under, with its neighbours
     setting: Setting | None = None
     model: str | None = None  #: family, e.g. "b2inst-blendmask"; None: published only
@@ -64,10 +65,8 @@ class Row(Spec):
     origin: str | None = None  #: where the paper has them from, and what else is published
 
     def run_spec(self, profile: Profile, seed: int) -> RunSpec:
-        """Return the row's run by a profile that offers its variant; it has a model."""
-        variant = self.variant or profile.variant
-        size = variant if self.variant is None else profile.variants.get(variant, variant)
-        spec = profile.run_of(f"{self.model}-{size}", self.options, seed)
+        """Return the row's run by a profile that has its variant; it has a model."""
+        spec = profile.run_of(f"{self.model}-{profile.size_of(self.variant)}", self.options, seed)
         augmentation = spec.augmentation
         several = self.setting and self.setting.multi_scale and profile.multi_scale
         if several and not augmentation.ssd:  # which crops and expands images
@@ -138,12 +137,31 @@ class TableSpec(Spec):
         return {name: base for name, base in named.items() if base is not None and base != name}
 
     def run_specs(self, profile: Profile, seeds: tuple[int, ...]) -> dict[str, tuple[RunSpec, ...]]:
-        """Return the runs of each row that the profile trains, in the order of the seeds."""
-        return {
-            row.name: tuple(row.run_spec(profile, seed) for seed in seeds)
-            for row in self.rows
-            if row.model is not None and profile.offers(row.variant)
-        }
+        """Return the runs of each row that the profile trains, in the order of the seeds.
+
+        Rows of a variant that the profile does not have, or their family, are not run.
+
+        Raises:
+            SpecError: There is no such model, variant or option.
+        """
+        from b2inst.models import CATALOG  # imports PyTorch
+
+        families, sizes = ({name.rpartition("-")[i] for name in CATALOG} for i in (0, 2))
+        known: dict[str, set[str]] = {"model": families, "variant": sizes | {*profile.variants}}
+        if unknown := sorted({profile.variant, *profile.variants.values()} - sizes):
+            hint = did_you_mean(unknown[0], sizes)
+            raise SpecError(
+                f"profile {profile.name}: no model has the variant '{unknown[0]}'{hint}"
+            )
+        found = {}
+        for row in (row for row in self.rows if row.model is not None):
+            for key, names in known.items():
+                if (name := getattr(row, key)) is not None and name not in names:
+                    hint = did_you_mean(name, names)
+                    raise SpecError(f"{self.name}: row '{row.name}': unknown {key} '{name}'{hint}")
+            if f"{row.model}-{profile.size_of(row.variant)}" in CATALOG:
+                found[row.name] = tuple(row.run_spec(profile, seed) for seed in seeds)
+        return found
 
 
 def load_table(name: str, *, workspace: Workspace | None = None) -> TableSpec:

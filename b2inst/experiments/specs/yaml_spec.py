@@ -30,7 +30,9 @@ _EXPECTED = {
 class Spec(BaseModel):
     """A frozen model in which an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -135,7 +135,8 @@ def to_latex(result: TableResult) -> str:
 
 def markdown_lines(cells: Cells) -> list[str]:
     """Render cells as a Markdown table."""
-    head, *body = ["| " + " | ".join(line) + " |" for line in cells]
+    escaped = ([cell.replace("|", r"\|") for cell in line] for line in cells)
+    head, *body = ["| " + " | ".join(line) + " |" for line in escaped]
     return [head, "|" + "---|" * len(cells[0]), *body]
 
 

@@ -98,6 +98,9 @@ def make_table(
 
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
+    if not specs:
+        sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
+        raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
     runs = _runs(table.name, specs, workspace)
     wanted = _wanted(table, rows, specs, runs, asked)
     for run in (runs[label][1] for label in wanted if rerun):

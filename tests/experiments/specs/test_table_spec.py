@@ -41,6 +41,9 @@ def test_rows_without_a_model_are_published_only(tmp_path: Path) -> None:
         ("base: a", "base: a\ncolumns: [AP, fps]", r"unknown columns \['fps'\]; there are .*FPS"),
         ("paper: {AP: 2.0}", "base: z", "'z' is not a row; rows are a, b, c"),
         ("AP: 2.0", "AR: 2.0", r"row 'b': paper cells \['AR'\]"),
+        ("AP: 2.0", "AP: .nan", r"'rows\.1\.paper\.AP': Input should be a finite number"),
+        ("name: b,", "name: b, schedule: .inf,", r"'rows\.1\.schedule': Input .* finite number"),
+        ("name: b,", "name: '',", r"'rows\.1\.name': String should have at least 1 character"),
         ("base: a", "base: a\ncolumns: [AP, AP60]", r"unknown columns \['AP60'\]"),
     ],
 )
@@ -54,6 +57,29 @@ def test_a_mistake_in_a_row_is_the_only_one(tmp_path: Path) -> None:
         _load(tmp_path, TABLE.replace("name: b,", "name: b, schedule: -1,"))
     with pytest.raises(SpecError, match=r"'rows': .* at least 1 item"):
         _load(tmp_path, "title: t\nsource: s\nrows: []")
+
+
+def test_models_and_variants_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    profile = load_profile("tiny")
+    for old, new, said in (
+        ("c, model: blendmask", "c, model: blendmusk", r"unknown model 'blendmusk' \(did you mean"),
+        ("c, model", "c, variant: r500, model", r"unknown variant 'r500' \(did you mean 'r50'\?\)"),
+    ):
+        with pytest.raises(SpecError, match=f"mine: row 'c': {said}"):
+            _load(tmp_path, TABLE.replace(old, new)).run_specs(profile, (0,))
+    wrong = profile.model_copy(update={"variants": {"r50": "r500"}})
+    with pytest.raises(SpecError, match="profile tiny: no model has the variant 'r500'"):
+        _load(tmp_path, TABLE).run_specs(wrong, (0,))
+
+
+def test_rows_without_a_model_of_their_variant_are_not_run(tmp_path: Path) -> None:
+    text = TABLE.replace("name: a, model: blendmask", "name: a, variant: r50, model: mnc")
+    table, profile = _load(tmp_path, text), load_profile("tiny")
+    assert list(table.run_specs(profile, (0,))) == ["a", "c"]
+    without = profile.model_copy(update={"variants": {}})
+    assert list(table.run_specs(without, (0,))) == ["c"]
+    larger = profile.model_copy(update={"variants": {"r50": "mobilenetv2"}})  # MNC has none
+    assert list(table.run_specs(larger, (0,))) == ["c"]
 
 
 def test_a_row_may_name_its_own_base(tmp_path: Path) -> None:

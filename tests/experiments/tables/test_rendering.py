@@ -73,6 +73,13 @@ def result() -> TableResult:
     )
 
 
+def test_a_bar_in_a_name_does_not_end_its_cell(result: TableResult) -> None:
+    result.rows[1].name = "a | b"
+    lines = [line for line in to_markdown(result).splitlines() if line.startswith("| a ")]
+    assert lines
+    assert all(line.startswith(r"| a \| b | ") for line in lines)
+
+
 def test_markdown(result: TableResult) -> None:
     lines = to_markdown(result).splitlines()
     assert lines[0] == "# table1: A title"

@@ -24,6 +24,7 @@ from b2inst.experiments.tables import reproduce
 from b2inst.experiments.tables.reproduce import make_table
 from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import create_model
+from b2inst.models.two_stage import CenterMaskSegmenter
 from b2inst.weights import WeightsError, save_model
 
 ROWS = [row.name for row in load_table("table1").rows]
@@ -395,6 +396,19 @@ def test_mistakes_are_found_before_any_training(
     (tmp_path / "bad.yaml").write_text(text.replace("scoring: [iou]", "scorings: [iou]"))
     with pytest.raises(SpecError, match="scorings"):
         make_table(str(tmp_path / "bad.yaml"), profile="smoke", workspace=workspace)
+    (tmp_path / "bad.yaml").write_text(text.replace("scoring: [iou]", "max_detections: many"))
+    with pytest.raises(SpecError, match="max_detections 'many': give a whole number"):
+        make_table(str(tmp_path / "bad.yaml"), profile="smoke", workspace=workspace)
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("extends: smoke\ndescription: d\nschedule: {learning_rate: .inf}\n")
+    with pytest.raises(SpecError, match=r"'schedule\.learning_rate': Input .* finite number"):
+        make_table("table1", profile=str(wrong), workspace=workspace)
+    text = "title: t\nsource: s\ncolumns: [AP, FPS]\nrows:\n  - {name: a, paper: {AP: 1}}\n"
+    (tmp_path / "none.yaml").write_text(text)
+    with pytest.raises(
+        SpecError, match=r"no row is run in profile smoke, whose .* tiny, r50, r101"
+    ):
+        make_table(str(tmp_path / "none.yaml"), profile="smoke", workspace=workspace)
 
     coco = tmp_path / "coco"
     for seed, split in enumerate(("train", "val")):
@@ -422,6 +436,16 @@ def test_skipped_data_are_listed(workspace: Workspace, runs: Fabricator, tmp_pat
     with pytest.warns(UserWarning, match=r"skipped entries \(1\):\n.*000001\.png"):
         _smoke(workspace, data=coco_folder(coco, skip_bad=True))
     assert len(runs.calls[0]) == 5
+
+
+def test_the_least_of_both_limits_of_detections_is_told(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CenterMaskSegmenter, "max_detections", 1)  # 50 by default, others have 100
+    table = tmp_path / "one.yaml"
+    table.write_text("title: t\nsource: s\nrows:\n  - {name: a, model: centermask}\n")
+    with pytest.warns(UserWarning, match="have more than 1 objects of a category"):
+        make_table(str(table), profile="smoke", workspace=workspace)
 
 
 def test_more_objects_than_detections_are_told_once(
