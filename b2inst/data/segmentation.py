@@ -91,8 +91,8 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
     """Read and check a segmentation.
 
     Besides COCO's forms, it may consist of polygons with ``exterior`` and ``interiors`` (kwcoco),
-    of polygons of points ``[[x, y], …]``, or of one polygon that is not within a list: ``note`` is
-    called with a description. Polygons of fewer than three points are left out.
+    of polygons of points ``[[x, y], …]``, or of one of either that is not within a list: ``note``
+    is called with a description. Polygons of fewer than three points are left out.
 
     Raises:
         ValueError: It is none of these, or is not within its image; the message is half a line.
@@ -109,6 +109,9 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
     if value and isinstance(value[0], int | float):
         note("polygons not within a list")
         value = [value]
+    elif len(value) >= 3 and all(isinstance(p, list | array) and len(p) == 2 for p in value):
+        note("polygons written as points [x, y], not within a list")
+        value = [[number for point in value for number in point]]
     polygons = [_read_polygon(part, height, width, note) for part in value]
     kept = [polygon for polygon in polygons if len(polygon) >= 6]
     if not kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,8 @@ def drawn(*polygons: list[float]) -> np.ndarray:
         ([[float(n) for n in SQUARE]], False),
         (SQUARE, True),  # not within a list
         ([[[x, y] for x, y in zip(SQUARE[::2], SQUARE[1::2], strict=True)]], True),
+        ([[x, y] for x, y in zip(SQUARE[::2], SQUARE[1::2], strict=True)], True),  # of one polygon
+        ([array("d", SQUARE[i : i + 2]) for i in (0, 2, 4, 6)], True),  # as read from a file
         ([SQUARE, [3, 3, 4, 4]], True),  # a piece of two points
         ([SQUARE, []], True),
         ([[3, 3, 4, 4], SQUARE], True),
@@ -120,6 +123,8 @@ def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
     ("value", "words"),
     [
         ([[1, 1, 5, 5]], "no polygon of at least 3 points"),
+        ([[1, 1], [5, 5]], "no polygon of at least 3 points"),
+        ([[1, 1], [5, 5], ["a", 5]], "two numbers a point"),
         ({"exterior": [1, 1, 5]}, "two numbers a point"),
         ({"exterior": SQUARE, "interiors": 5}, "interiors 5"),
         ([{"exterior": SQUARE}, SQUARE], "with and without exterior"),
