@@ -38,7 +38,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             or has no tensors by name.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        what = "is a folder; name a checkpoint in it" if path.is_dir() else "no such weights file"
+        raise WeightsError(f"{path}: {what}")
     refuse_page(path)
     try:
         if path.suffix == ".pkl":

@@ -163,9 +163,10 @@ def test_files_that_are_no_checkpoints(
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.pth", tmp_path):
-        with pytest.raises(WeightsError, match="no such weights file"):
-            read_checkpoint(path)
+    with pytest.raises(WeightsError, match=r"none\.pth: no such weights file"):
+        read_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="is a folder; name a checkpoint in it"):
+        read_checkpoint(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")
