@@ -108,10 +108,9 @@ class Profile(Spec):
 
     def size_of(self, variant: str | None) -> str | None:
         """Return what a variant that a row asks for is here; None if such rows are not run."""
-        own = self.variant
-        return (
-            own if variant is None else self.variants.get(variant, own if variant == own else None)
-        )
+        if variant is None:
+            return self.variant
+        return ({self.variant: self.variant} | self.variants).get(variant)
 
     def run_spec(self, family: str, options: Options, seed: int) -> RunSpec:
         """Describe the run of a model family at the profile's own size; see ``run_of``."""
