@@ -114,7 +114,7 @@ def comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str
     name = heading(column)
     cells = [["row", f"{name} published, {there}", f"{name} on this machine, {here}"]]
     others = {row.name: row for row in published.rows if row.runs}
-    gaps = []  # the largest of any metric, of each run that both have
+    gaps: dict[str, float] = {}  # the largest of any metric, of each run that both have
     for row in (row for row in result.rows if row.runs):
         theirs = measured_text(others[row.name], column) if row.name in others else NOTHING
         cells.append([row.name, theirs, measured_text(row, column)])
@@ -124,14 +124,14 @@ def comparison(result: TableResult, workspace: Workspace) -> tuple[list[list[str
             if all(path.is_file() for path in paths):
                 old, new = (read_json(path)["evaluation"]["metrics"] for path in paths)
                 both = [k for k in old.keys() & new.keys() if old[k] is not None is not new[k]]
-                gaps.append(max(abs(old[key] - new[key]) for key in both))
-    same = gaps.count(0)
+                gaps[run] = max(abs(old[key] - new[key]) for key in both)
+    same = [*gaps.values()].count(0)
     if not gaps:
         return cells, "No run here has the settings and the seed of a published one."
     if same == len(gaps):
         return cells, f"{counted(same, 'run')} published too: all metrics agree exactly."
     return cells, (
         f"{counted(len(gaps), 'run')} published too, {same} with exactly the same metrics; the "
-        f"largest difference of any metric is {max(gaps):.2g}. Other processors, and other "
-        "versions of PyTorch and of this code, round differently, which training amplifies."
+        f"largest difference of any metric is {max(gaps.values()):.2g}. Other processors, and "
+        "other versions of PyTorch and of this code, round differently, which training amplifies."
     )

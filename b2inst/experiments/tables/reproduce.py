@@ -19,7 +19,7 @@ from b2inst.experiments.runs.runner import is_complete, is_stale, warn_of_stale
 from b2inst.experiments.runs.store import Run, RunStatus, open_run
 from b2inst.experiments.specs.data_spec import CocoData, SplitName
 from b2inst.experiments.specs.errors import SpecError
-from b2inst.experiments.specs.profile import load_profile
+from b2inst.experiments.specs.profile import Profile, load_profile
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import TableSpec, load_table
@@ -91,10 +91,7 @@ def make_table(
         plan = plan.model_copy(update={"data": prepare(plan.data, workspace.data)})
     if not train:
         of = None if data is None else plan.data.name
-        found = _rendered(stored, of)
-        if found is None and other_split is None:
-            found = load_published(plan.name, table.name, workspace, data=of)
-        return found or build_table(table, plan, {}, workspace, split=split)
+        return _shown(table, plan, stored, split, of, workspace)
 
     asked = tuple(plan.seeds if seeds is None else seeds)
     specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
@@ -113,8 +110,9 @@ def make_table(
         text = _announcement(shown, missing, machine.jobs, published)
         tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan([*missing.values()], workspace, split, machine, progress=True)
+    done = {label: runs[label][0] for label in wanted if label not in missing}
 
-    def write(speed: TableSpeed | None) -> TableResult:
+    def write(speed: TableSpeed | None = None) -> TableResult:
         result = build_table(table, plan, specs, workspace, split=split, speed=speed)
         save_runs(result, workspace)
         write_table(result, target)
@@ -123,17 +121,13 @@ def make_table(
     try:
         if missing:
             run_all(
-                missing,
-                workspace,
-                split=split,
-                machine=machine,
-                launcher=launcher,
-                complete={label: runs[label][0] for label in wanted if label not in missing},
+                missing, workspace, split=split, machine=machine, launcher=launcher, complete=done
             )
         speed = None
         if table.costs and rows is None:  # all of them are timed together, or none
+            first = {row: open_run(workspace.runs, of[0]) for row, of in specs.items()}
             speed = table_speed(
-                {row: open_run(workspace.runs, of[0]) for row, of in specs.items()},
+                first,
                 table.bases,
                 target / "speed.json",
                 data=plan.data,
@@ -144,20 +138,29 @@ def make_table(
             )
     except BaseException:
         if any(is_complete(run, spec, split) for spec, run in runs.values()):
-            write(None)
+            write()
         raise
     return write(speed)
 
 
-def _rendered(stored: Path, data: str | None) -> TableResult | None:
-    """This machine's table, written again; None without one of these data (None: of any)."""
-    if not stored.is_file():
-        return None
-    result = TableResult.load(stored)
-    if data not in (None, result.provenance["data"]):
-        return None
-    write_table(result, stored.parent)
-    return result
+def _shown(
+    table: TableSpec,
+    plan: Profile,
+    stored: Path,
+    split: SplitName,
+    data: str | None,
+    workspace: Workspace,
+) -> TableResult:
+    """This machine's table of these data (None: of any), else the published or an empty one."""
+    if stored.is_file():
+        result = TableResult.load(stored)
+        if data in (None, result.provenance["data"]):
+            write_table(result, stored.parent)
+            return result
+    found = None
+    if split == plan.data.report_split:
+        found = load_published(plan.name, table.name, workspace, data=data)
+    return found or build_table(table, plan, {}, workspace, split=split)
 
 
 def _wanted(

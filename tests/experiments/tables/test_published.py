@@ -59,6 +59,13 @@ def test_equal_runs_agree_exactly(workspace: Workspace, fake_run: Any) -> None:
     assert summary == "2 runs published too: all metrics agree exactly."
 
 
+def test_a_run_that_rows_share_counts_once(workspace: Workspace, fake_run: Any) -> None:
+    result = _published(workspace, fake_run, (0,))
+    _table(workspace, fake_run, (0,))
+    twice = result.model_copy(update={"rows": [*result.rows, result.rows[-1]]})
+    assert "2 runs published too" in comparison_text(twice, workspace)
+
+
 def test_a_difference_is_told(workspace: Workspace, fake_run: Any) -> None:
     result = _published(workspace, fake_run, (0,))
     record = workspace.published / f"smoke/runs/{result.row('HBB').runs[0]}.json"
