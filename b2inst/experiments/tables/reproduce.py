@@ -59,7 +59,7 @@ def make_table(
         name: A table ("table1") or the path of its YAML file.
         profile: A profile ("tiny") or the path of its YAML file.
         seeds: One run of each row for each (default: the profile's).
-        rows: Names of the rows to run (default: all, which are then timed together).
+        rows: Names of the rows to run (default: all). Rows are timed together, once all have run.
         data: A COCO-format folder to use instead of the profile's data.
         start: Weights that every run begins with (default: the profile's).
         split: The split to evaluate on (default: the one that is reported on); the table of another
@@ -94,7 +94,8 @@ def make_table(
         return _shown(table, plan, stored, split, of, workspace)
 
     asked = tuple(plan.seeds if seeds is None else seeds)
-    specs = table.run_specs(plan, (*asked, *_earlier_seeds(stored, plan.data.name, asked)))
+    seeds = sorted({*asked, *_earlier_seeds(stored, plan.data.name, asked)})
+    specs = table.run_specs(plan, seeds)
     if not specs:
         sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
         raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
@@ -124,10 +125,12 @@ def make_table(
                 missing, workspace, split=split, machine=machine, launcher=launcher, complete=done
             )
         speed = None
-        if table.costs and rows is None:  # all of them are timed together, or none
-            first = {row: open_run(workspace.runs, of[0]) for row, of in specs.items()}
+        first = {row: runs_of[0] for row, runs_of in specs.items()}
+        timed = {row: open_run(workspace.runs, spec) for row, spec in first.items()}
+        # All are timed together, or none; further seeds change nothing.
+        if table.costs and all(is_complete(run, first[row], split) for row, run in timed.items()):
             speed = table_speed(
-                first,
+                timed,
                 table.bases,
                 target / "speed.json",
                 data=plan.data,

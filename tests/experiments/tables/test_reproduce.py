@@ -288,6 +288,28 @@ def test_only_tables_with_columns_of_costs_are_timed(
     assert timed == [[row.name for row in load_table("table3").rows]]
 
 
+def test_rows_are_timed_once_all_have_run_whichever_call_ran_them(
+    workspace: Workspace, runs: Fabricator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[set[int]] = []
+
+    def time(rows: Any, *_: Any, **__: Any) -> None:
+        seeds.append({run.spec().seed for run in rows.values()})
+
+    monkeypatch.setattr(reproduce, "table_speed", time)
+    names = [row.name for row in load_table("table3").rows if row.model]
+
+    def run(seed: int, rows: Any) -> None:
+        make_table("table3", profile="smoke", seeds=(seed,), rows=rows, workspace=workspace)
+
+    run(1, names[:-1])
+    assert seeds == []
+    run(1, names[-1:])
+    assert seeds == [{1}]
+    run(2, names[:1])
+    assert seeds[1:] == [{1}]  # the same weights, which need not be timed again
+
+
 def test_what_stops_the_timing_leaves_the_table(
     workspace: Workspace, runs: Fabricator, timed: list[list[str]]
 ) -> None:
