@@ -84,13 +84,10 @@ def image_suffixes() -> set[str]:
 
 
 def walk_images(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted, without hidden ones."""
+    """The image files in a folder and its subfolders, sorted, without hidden ones of either."""
     suffixes = image_suffixes()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(p for p in images if "/." not in f"/{p.relative_to(folder).as_posix()}")
 
 
 def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[str, Path]:

@@ -230,7 +230,7 @@ def test_what_is_no_photograph_is_none() -> None:
 
 
 def test_subfolders_are_walked_and_hidden_files_passed_over(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a/c.tif", "._b.png", "a/notes.txt"):
+    for name in ("b.PNG", "a/c.tif", "._b.png", ".thumbnails/b.png", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert walk_images(tmp_path) == [tmp_path / "a/c.tif", tmp_path / "b.PNG"]

@@ -94,8 +94,8 @@ def make_table(
         return _shown(table, plan, stored, split, of, workspace)
 
     asked = tuple(plan.seeds if seeds is None else seeds)
-    seeds = sorted({*asked, *_earlier_seeds(stored, plan.data.name, asked)})
-    specs = table.run_specs(plan, seeds)
+    earlier = _earlier_seeds(stored, plan.data.name, asked)
+    specs = table.run_specs(plan, tuple(sorted({*asked, *earlier})))
     if not specs:
         sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
         raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
