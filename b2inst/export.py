@@ -83,7 +83,7 @@ def export_model(
         raise WeightsError(f"{out}: a file for {to} ends with {suffix}")
     for file in (out, out.with_suffix(".bin")) if to == "openvino" else (out,):
         if os.path.lexists(file) and not overwrite:
-            raise FileExistsError(f"{file}: is there already; choose another, or --overwrite")
+            raise FileExistsError(f"{file}: already exists; choose another, or add --overwrite")
     for name in ("onnx", "onnxscript", module, *["nncf"] * (int8 and to == "openvino")):
         import_extra(name, to)
     model = load_model(weights)

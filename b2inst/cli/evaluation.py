@@ -61,7 +61,7 @@ def evaluate(
     predicted = file.name.lower().endswith(SUFFIXES)
     if not predicted and "json" in "".join(file.suffixes).lower():
         raise evaluation.EvaluationError(
-            f"{file}: is no kind of predictions that eval reads; give one of {', '.join(SUFFIXES)}"
+            f"{file}: not a prediction file; give one of {', '.join(SUFFIXES)}"
         )
     written = ["metrics.json"] if predicted else ["predictions.jsonl.gz", "metrics.json"]
     if out is not None:
@@ -89,11 +89,11 @@ def evaluate(
 
 @opt.with_groups
 def compare(
-    first: Annotated[str, Argument(metavar="A", help="Predictions; a comma between seeds.")],
+    first: Annotated[str, Argument(metavar="A", help="Prediction files, one per seed: a,b.")],
     second: Annotated[str, Argument(metavar="B", help="The other model's, in the same order.")],
     split: opt.SplitOptions,
     resamples: Annotated[int, Option(min=100, help="Number of bootstrap resamples.")] = 1000,
-    max_detections: opt.MaxDetections = None,
+    max_detections: Annotated[int, Option(min=1, help="Maximum per image and class.")] = 100,
     boundary_pixels: opt.BoundaryPixels = None,
 ) -> None:
     """Compare the AP of two models, with confidence intervals.
@@ -109,7 +109,7 @@ def compare(
         b,
         index,
         resamples=resamples,
-        max_detections=max_detections or 100,
+        max_detections=max_detections,
         boundary_pixels=boundary_pixels,
     )
     typer.echo(comparison_text(found, resamples=resamples))

@@ -31,8 +31,8 @@ def table(
     jobs: Annotated[int | None, Option(min=1, help="Number of runs at a time.")] = None,
     machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
     launcher: Annotated[Literal["local", "slurm"], Option(help="Where to start runs.")] = "local",
-    slurm: Annotated[list[str] | None, Option(help="For sbatch, as partition=gpu,mem=9G.")] = None,
-    rerun: Annotated[bool, Option("--rerun", help="Repeat runs of other code versions.")] = False,
+    slurm: Annotated[list[str] | None, Option(help="sbatch options: partition=gpu,mem=9G.")] = None,
+    rerun: Annotated[bool, Option("--rerun", help="Train stale runs again (older code).")] = False,
     render: Annotated[bool, Option("--render", help="Run nothing, show what there is.")] = False,
     notebook: Annotated[
         bool, Option("--notebook/--no-notebook", help="Execute the table's notebook.")
@@ -177,7 +177,7 @@ def train(
 
 
 def runs() -> None:
-    """List the runs in runs/, the latest first, with state and mask AP."""
+    """List the runs in runs/, newest first, with state and mask AP."""
     from b2inst.experiments.tables.published import run_table
 
     typer.echo(run_table(experiments.Workspace.here()))
@@ -212,7 +212,7 @@ def figures(
 
 def report(
     profile: opt.ProfileName = "tiny",
-    published: Annotated[bool, Option("--published", help="Of the published results.")] = False,
+    published: Annotated[bool, Option("--published", help="Use the published results.")] = False,
 ) -> None:
     """Write a page of all results of a profile."""
     from b2inst.viz.report import make_report

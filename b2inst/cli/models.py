@@ -67,6 +67,9 @@ def predict(
     ] = False,
     overwrite: opt.Overwrite = False,
     max_detections: opt.MaxDetections = None,
+    min_score: Annotated[
+        float, Option(min=0, max=1, help="Minimum score to write; higher is faster.")
+    ] = 0,
     tile: Annotated[int | None, Option(min=160, help="Cut images into tiles of this side.")] = None,
     precision: opt.Precision = "auto",
     device: opt.Device = "auto",
@@ -89,6 +92,7 @@ def predict(
         device=resolve_device(device),
         precision=precision,
         max_detections=max_detections,
+        min_score=min_score,
         tile=tile,
     )
     if images:

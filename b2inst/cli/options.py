@@ -101,10 +101,10 @@ class RunOptions:
 
     profile: ProfileName = "tiny"
     start: Annotated[Path | None, Option(help="Weights to start from: b2inst or R-50.pkl.")] = None
-    batch_size: Annotated[int | None, Option(min=1, help="Images a step; scales schedule.")] = None
+    batch_size: Annotated[int | None, Option(min=1, help="Batch size; scales the schedule.")] = None
     device: Annotated[str | None, Option(help="cpu, cuda, auto (default: the profile's).")] = None
     devices: Annotated[int | None, Option(min=1, help="GPUs or CPU processes per run.")] = None
-    recompute: Annotated[bool, Option("--recompute", help="Need less memory, more time.")] = False
+    recompute: Annotated[bool, Option("--recompute", help="Less memory, but more time.")] = False
 
     @property
     def profile_name(self) -> str:
@@ -127,7 +127,7 @@ def coco_data(data: Path | None, **options: Any) -> CocoData | None:
     if data is not None:
         return experiments.coco_folder(data, **options)
     if any(options.values()):
-        raise typer.BadParameter("options that choose or read a split of data need --data")
+        raise typer.BadParameter("options that select or read a split need --data")
     return None
 
 
@@ -178,7 +178,7 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError):
         raise typer.BadParameter(f"--option {pairs}: write NAME=VALUE, the value as YAML") from None
     if of_data := options.keys() & {"name", "num_classes", "class_names"}:
-        raise typer.BadParameter(f"--option {', '.join(sorted(of_data))}: follows from the data")
+        raise typer.BadParameter(f"--option {', '.join(sorted(of_data))}: is set by the data")
     return options
 
 

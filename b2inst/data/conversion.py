@@ -42,7 +42,7 @@ class Conversion:
         if not self.source.exists():
             raise DataError(f"{self.source}: no such file or folder")
         if self.folder.exists() and not (self.folder.is_dir() and not os.listdir(self.folder)):
-            raise DataError(f"{self.folder}: is there already; delete it or choose another folder")
+            raise DataError(f"{self.folder}: already exists; delete it or choose another folder")
         if self.source.resolve() in self.folder.resolve().parents:
             raise DataError(f"{self.folder}: lies in {self.source}; choose a folder outside of it")
 

@@ -166,7 +166,7 @@ class BasisFamily(Family):
 
     def build(self, num_classes: int) -> BasisSegmenter:
         if self.boundary is not None and self.oracle is not None:
-            raise ValueError("boundary and oracle: one is predicted, one true; give one")
+            raise ValueError("boundary (predicted) and oracle (true) exclude each other; give one")
         boundary_sizes, scoring_sizes = self._sizes if self.full else _SMALL
         seeds = PartSeeds()
         oracle = None if self.oracle is None else OracleBoundary(**self.oracle)

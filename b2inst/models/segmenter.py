@@ -84,6 +84,7 @@ class Segmenter(nn.Module):
         self.category_ids: tuple[int, ...] = ()  #: the data set's id of each label, where known
         self.recipe: dict[str, Any] = {}  #: name, number of classes and options it was built from
         self._tile: int | None = None
+        self._min_score = 0.0
         self._precision: Precision = "float32"
         #: Predict through a ``FastNetwork``, equal up to rounding, or as the modules define it.
         self.optimised: bool = True
@@ -98,6 +99,20 @@ class Segmenter(nn.Module):
         if limit < 1:
             raise ValueError(f"max_detections {limit}: give 1 or more")
         self._detector.max_detections = limit
+
+    @property
+    def min_score(self) -> float:
+        """Smallest ranking score of the instances that ``predict`` returns, from 0 to 1.
+
+        No mask is computed of what cannot reach it, which saves time.
+        """
+        return self._min_score
+
+    @min_score.setter
+    def min_score(self, score: float) -> None:
+        if not 0 <= score <= 1:
+            raise ValueError(f"min_score {score}: give a number from 0 to 1")
+        self._min_score = score
 
     @property
     def tile(self) -> int | None:
@@ -157,6 +172,10 @@ class Segmenter(nn.Module):
 
     def _predict(self, batch: ImageBatch) -> Prediction:
         raise NotImplementedError
+
+    def _able(self, detections: list[Detections]) -> list[Detections]:
+        """Those that can reach ``min_score``: qualities only lower a score (Eq. 2)."""
+        return [found[~(found.scores < self.min_score)] for found in detections]  # keeps NaN
 
     @torch.inference_mode()
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
@@ -239,7 +258,8 @@ class Segmenter(nn.Module):
             boxes = clip_boxes_to_image(detections.boxes * scale.repeat(2), (height, width))
             scores = mask_score(detections.scores, qualities)
             order = scores.argsort(descending=True, stable=True)
-            order = order[(boxes[:, 2:] > boxes[:, :2]).all(1)[order]]
+            valid = (boxes[:, 2:] > boxes[:, :2]).all(1) & ~(scores < self.min_score)
+            order = order[valid[order]]
             boxes, detections = boxes[order], detections[order]
             instances = Instances(
                 boxes=boxes,

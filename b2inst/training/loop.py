@@ -88,7 +88,7 @@ def train(
         KeyboardInterrupt: Ctrl-C or SIGTERM was received; a checkpoint was written.
     """
     if schedule.eval_every and evaluate is None:
-        raise ValueError("schedule.eval_every: says when to evaluate; give evaluate, which does it")
+        raise ValueError("schedule.eval_every is set; pass a function as evaluate")
     if isinstance(logger, str):
         logger = create_logger(logger, out)
     fabric = launch(device=device, precision=precision)

@@ -144,7 +144,7 @@ def predict_files(
     for folder in {(out / name).parent for name in named}:
         # The next call would predict the pictures.
         if folder.resolve() in sources:
-            raise DataError(f"{folder}: is a folder of the images; choose another --out")
+            raise DataError(f"{folder}: contains input images; choose another --out")
     ids = list(category_ids) or list(range(1, model.recipe["num_classes"] + 1))
     head = _head(model, ids, score_threshold)
     busy = DataError(f"{out}: another process predicts into it; wait, or choose another --out")
@@ -219,7 +219,7 @@ def _named_as_before(named: Mapping[str, Path], file: PredictionFile) -> dict[st
     for name, path in named.items():
         if name in file.images and name not in before:
             raise DataError(
-                f"{path}: is not the {name} that {file.path} is of; choose another --out, or "
+                f"{path}: differs from the {name} in {file.path}; choose another --out, or "
                 "--overwrite to start again"
             )
     return {before.get(name, name): path for name, path in named.items()}
@@ -354,7 +354,8 @@ def _save_png(picture: NDArray[Any], path: Path) -> None:
 
 def _fingerprint(model: Segmenter) -> str:
     """A digest of a model's recipe, limits and weights."""
-    made = {**model.recipe, "max_detections": model.max_detections, "tile": model.tile}
+    limits = {name: getattr(model, name) for name in ("max_detections", "min_score", "tile")}
+    made = {**model.recipe, **limits}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -121,7 +121,7 @@ class PredictionFile:
             head = {key: content[key] for key in self._head}
             head["info"]["model"]
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path}: is not of b2inst predict; {_REMEDY}") from error
+            raise DataError(f"{self.path}: was not written by b2inst predict; {_REMEDY}") from error
         self._check(head)
         for i, image in images.items():
             yield {"images": [image], "annotations": own[i]}
@@ -130,7 +130,11 @@ class PredictionFile:
         for key, value in self._head["info"].items():
             if (before := head["info"].get(key)) != value:
                 option = f"--{key.removeprefix('score_')} {before}, not {value}"
-                made = "other weights, --max-detections or --tile" if key == "model" else option
+                made = (
+                    "other weights, --max-detections, --min-score or --tile"
+                    if key == "model"
+                    else option
+                )
                 raise DataError(f"{self.path}: was made with {made}; {_REMEDY}")
         if head["categories"] != self._head["categories"]:
             raise DataError(f"{self.path}: has other categories than the model; {_REMEDY}")

@@ -48,7 +48,7 @@ def convert(
     """
     source, target = Path(source), Path(target)
     if target.exists() and not overwrite:
-        raise WeightsError(f"{target}: is there already; name another file or add --overwrite")
+        raise WeightsError(f"{target}: already exists; choose another, or add --overwrite")
     if target.exists() and source.exists() and target.samefile(source):
         raise WeightsError(f"{target}: would replace the checkpoint it is made of; name another")
     tensors = read_checkpoint(source)

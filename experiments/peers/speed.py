@@ -659,7 +659,7 @@ def _commit(checkout: Path) -> str | None:
 def to_markdown(rows: Mapping[str, Row]) -> str:
     """A line for each of ours beside its peer."""
     text = [
-        "| | peer | its | ours | ours | peer by ours | agree |",
+        "| | peer | peer's time | our variant | our time | peer / ours | agreement |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

@@ -145,7 +145,7 @@ def test_predictions_of_images_that_are_not_held_out(tmp_path: Path) -> None:
         )
 
 
-_ENDINGS = "is no kind of predictions that eval reads; give one of .json, .json.gz, .jsonl.gz"
+_ENDINGS = "not a prediction file; give one of .json, .json.gz, .jsonl.gz"
 
 
 @pytest.mark.parametrize("name", ["p.jsonl", "p.ndjson", "p.json.zip"])

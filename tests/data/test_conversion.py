@@ -95,7 +95,7 @@ def test_images_are_copied_where_there_can_be_no_link(
 def test_nothing_is_written_to_a_folder_with_files(image: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     convert(image, tmp_path / "out")
-    with pytest.raises(DataError, match="out: is there already"):
+    with pytest.raises(DataError, match="out: already exists"):
         convert(image, tmp_path / "out")
     with pytest.raises(DataError, match=r"lies in .*choose a folder outside"):
         convert(image, image.parent / "out")

@@ -89,5 +89,5 @@ def test_without_the_truth_it_says_what_it_lacks() -> None:
 
 
 def test_a_boundary_is_shown_or_predicted() -> None:
-    with pytest.raises(ValueError, match="one is predicted, one true"):
+    with pytest.raises(ValueError, match=r"boundary \(predicted\) and oracle \(true\)"):
         model(oracle={}, boundary={})

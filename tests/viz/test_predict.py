@@ -45,10 +45,12 @@ class Model(torch.nn.Module):
         bias: float = 0,
         stop_at: int | None = None,
         max_detections: int = 100,
+        min_score: float = 0.0,
         precision: str = "float32",
     ) -> None:
         super().__init__()
         self.precision = precision
+        self.min_score = min_score
         self.max_detections = max_detections
         self.register_buffer("bias", torch.tensor(bias))
         self.class_names: tuple[str, ...] | None = ("star", "gear")
@@ -301,8 +303,15 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": Model(bias=1)}, "was made with other weights, --max-detections or --tile"),
-        ({"model": Model(max_detections=300)}, "other weights, --max-detections or --tile"),
+        (
+            {"model": Model(bias=1)},
+            "was made with other weights, --max-detections, --min-score or --tile",
+        ),
+        ({"model": Model(min_score=0.2)}, "other weights, --max-detections, --min-score or --tile"),
+        (
+            {"model": Model(max_detections=300)},
+            "other weights, --max-detections, --min-score or --tile",
+        ),
         ({"score_threshold": 0.5}, "was made with --threshold 0.3, not 0.5; .*--overwrite"),
         ({"model": Model(precision="bfloat16")}, "--precision float32, not bfloat16"),
         ({"category_ids": (3, 7)}, "other categories"),
@@ -371,7 +380,7 @@ def test_pictures_do_not_come_to_lie_among_the_images(tmp_path: Path) -> None:
     """They would be predicted by the next call."""
     images = [photo(tmp_path / "a/x.jpg"), photo(tmp_path / "b/x.jpg")]
     before = files(tmp_path)
-    with pytest.raises(DataError, match="is a folder of the images"):
+    with pytest.raises(DataError, match="contains input images"):
         run(images, tmp_path)
     assert files(tmp_path) == before
 

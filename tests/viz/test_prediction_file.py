@@ -136,6 +136,6 @@ def test_only_the_same_is_continued(path: Path, head: dict[str, Any], message: s
 )
 def test_files_of_other_programs_stay_as_they_are(path: Path, content: str) -> None:
     path.write_text(content)
-    with pytest.raises(DataError, match=r"predictions\.json: is not of b2inst predict.*--out"):
+    with pytest.raises(DataError, match=r"predictions\.json: was not written by b2inst predict.*--out"):
         PredictionFile(path, HEAD)
     assert path.read_text() == content

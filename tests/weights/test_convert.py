@@ -147,7 +147,7 @@ def test_nothing_is_replaced_unless_asked_for(
 ) -> None:
     out = tmp_path / "there.safetensors"
     out.write_text("mine")
-    with pytest.raises(WeightsError, match=r"is there already; .* --overwrite"):
+    with pytest.raises(WeightsError, match=r"already exists; .* --overwrite"):
         convert(published[0], out, publisher="adelaidet")
     assert out.read_text() == "mine"
 

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def _outcome(job: Job, submitted: Any) -> str | None:
     output, since = job.run.output_path, _job_path(job.run).stat().st_mtime
     if output.is_file() and output.stat().st_mtime >= since:
         return job.reason(None)
-    return f"job {submitted.job_id} ended without a word (see {submitted.paths.stderr})"
+    return f"job {submitted.job_id} ended without output (see {submitted.paths.stderr})"
 
 
 def sbatch_options(machine: Resources) -> dict[str, Any]:
@@ -147,9 +148,11 @@ def sbatch_options(machine: Resources) -> dict[str, Any]:
         )
     cpus = machine.devices * (max(machine.threads or 1, 1) + machine.workers)
     derived: dict[str, Any] = {"time": "1-00:00:00", "cpus_per_task": cpus}
-    on_gpus = machine.device == "cuda" or (machine.device == "auto" and machine.devices > 1)
-    if on_gpus and not any("gpu" in name or name == "gres" for name in given):
-        derived["gpus_per_node"] = machine.devices
+    if machine.device != "cpu" and not any("gpu" in name or name == "gres" for name in given):
+        if machine.device == "cuda" or machine.devices > 1:
+            derived["gpus_per_node"] = machine.devices
+        else:
+            warnings.warn("jobs get no GPU; request one with --device cuda", stacklevel=2)
     return derived | given
 
 

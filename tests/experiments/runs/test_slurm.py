@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def test_each_run_is_a_job_and_one_that_fails_does_not_stop_the_others(
     _run_all(_specs(spec, 0, 1), workspace)
 
 
-def test_a_job_without_a_word_is_told_with_its_log(
+def test_a_job_without_output_is_told_with_its_log(
     spec: RunSpec, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the node died; what an earlier job has printed is no reason."""
@@ -94,7 +95,7 @@ def test_a_job_without_a_word_is_told_with_its_log(
     run.output_path.write_text("SpecError: of another time\n")
     os.utime(run.output_path, (1, 1))
     monkeypatch.setattr(SlurmJob, "__call__", lambda _: 1)
-    with pytest.raises(RunError, match=r"job DEBUG_\d+ ended without a word \(see .*_0_log.err\)"):
+    with pytest.raises(RunError, match=r"job DEBUG_\d+ ended without output \(see .*_0_log.err\)"):
         _run_all(specs, workspace)
 
 
@@ -178,6 +179,15 @@ def test_several_machines_meet_at_the_first(job: SlurmJob, monkeypatch: pytest.M
 )
 def test_what_a_job_asks_for(machine: dict[str, Any], expected: dict[str, Any]) -> None:
     assert sbatch_options(Resources(**machine)) == expected
+
+
+def test_jobs_without_a_gpu_are_told() -> None:
+    with pytest.warns(UserWarning, match="jobs get no GPU; request one with --device cuda"):
+        assert "gpus_per_node" not in sbatch_options(Resources())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for machine in ({"device": "cpu"}, {"device": "cuda"}, {"slurm": {"gpus": "1"}}):
+            sbatch_options(Resources(**machine))  # type: ignore[arg-type]
 
 
 def test_some_options_are_not_the_users() -> None:

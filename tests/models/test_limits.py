@@ -1,4 +1,4 @@
-"""The limit of instances in an image, through every family."""
+"""Limits of the number and the score of instances, through every family."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ FAMILIES = {
 
 def _finds_much(name: str, **options: object) -> Segmenter:
     torch.manual_seed(0)
-    model = create_model(name, num_classes=1, **FAMILIES[name], **options).eval()
+    settings = FAMILIES[name.removeprefix("b2inst-")]
+    model = create_model(name, num_classes=1, **settings, **options).eval()
     if isinstance(model, TwoStageSegmenter):
         model.detector.score_threshold = 0.0
     else:
@@ -59,3 +60,48 @@ def test_the_limit_is_an_option_that_the_recipe_keeps(name: str) -> None:
     assert again.max_detections == 7
     with pytest.raises(ValueError, match="max_detections 0: give 1 or more"):
         model.max_detections = 0
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "b2inst-blendmask-tiny"])
+def test_a_minimum_score_leaves_out_what_is_below(name: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    model = _finds_much(name, max_detections=20)
+    (plain,) = model.predict([image])
+    middle = float(plain.scores.sort().values[len(plain) // 2])
+    model.min_score = middle
+    (found,) = model.predict([image])
+    assert 0 < len(found) == int((plain.scores >= middle).sum()) < len(plain)
+    rows = slice(len(found))
+    torch.testing.assert_close(found.scores, plain.scores[rows])
+    torch.testing.assert_close(found.boxes, plain.boxes[rows])
+    assert found.masks.ne(plain.masks[rows]).float().mean() < 1e-4  # other sums of other batches
+    model.min_score = 1.0
+    assert model.predict([image])[0].masks.shape == (0, 96, 96)
+
+
+def test_no_mask_is_made_of_what_cannot_reach_the_minimum_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    model = _finds_much("b2inst-blendmask-tiny")
+    assert isinstance(model, BasisSegmenter)
+    (plain,) = model.predict([image])
+    made: list[int] = []
+    assemble = model.assembler.assemble
+
+    def counted(bases: object, boxes: object, coefficients: torch.Tensor) -> object:
+        made.append(len(coefficients))
+        return assemble(bases, boxes, coefficients)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model.assembler, "assemble", counted)
+    model.min_score = float(plain.class_scores.median())
+    model.predict([image])
+    assert made == [int((plain.class_scores >= model.min_score).sum())]
+    assert made[0] < len(plain)
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.5, float("nan")])
+def test_the_minimum_score_is_a_probability(score: float) -> None:
+    model = create_model("blendmask-tiny", num_classes=1)
+    with pytest.raises(ValueError, match=f"min_score {score}: give a number from 0 to 1"):
+        model.min_score = score
