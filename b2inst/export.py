@@ -88,7 +88,9 @@ def export_model(
         import_extra(name, to)
     model = load_model(weights)
     if getattr(model, "oracle", None) is not None or "exported" in model.recipe:
-        raise WeightsError(f"{weights}: only a model that predicts by itself can be exported")
+        raise WeightsError(
+            f"{weights}: is exported already, or needs true masks; give other weights"
+        )
     network = _Network(model).eval()
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
 

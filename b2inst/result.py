@@ -68,7 +68,7 @@ class Result(Instances):
 
         known = self.category_ids if category_ids is None else category_ids
         count = int(self.labels.max()) + 1 if len(self) else 0
-        return to_records(image_id, self, known or range(1, count + 1))
+        return to_records(image_id, self, list(known) or range(1, count + 1))
 
     def to_supervision(self) -> Any:
         """Convert the instances to ``supervision.Detections``, with ranking scores as confidence.

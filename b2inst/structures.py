@@ -42,8 +42,10 @@ class _PerInstance(_Movable):
     def __len__(self) -> int:
         return len(next(iter(self._tensors().values())))
 
-    def __getitem__(self, index: Tensor | slice) -> Self:
-        """Select instances with a boolean mask, an index tensor or a slice."""
+    def __getitem__(self, index: Tensor | slice | int) -> Self:
+        """Select instances with a boolean mask, an index tensor or a slice; one with an integer."""
+        if hasattr(index, "__index__") and not getattr(index, "ndim", 0):
+            index = torch.tensor([range(len(self))[index]])  # an IndexError ends a loop
         picked = {name: value[index] for name, value in self._tensors().items() if value.ndim}
         return replace(self, **picked)  # type: ignore[type-var]
 

@@ -35,6 +35,14 @@ def test_instances_are_picked_together(index: torch.Tensor | slice, expected: li
     assert picked.coefficients.shape == (len(expected), 7)
 
 
+def test_an_integer_picks_one_and_loops_end() -> None:
+    assert [one.labels.tolist() for one in detections(3)] == [[0], [1], [2]]
+    for last in (-1, np.int64(2), torch.tensor(2)):
+        assert detections(3)[last].boxes.tolist() == [[2.0] * 4]
+    with pytest.raises(IndexError):
+        detections(3)[3]
+
+
 def test_absent_fields_stay_absent_and_names_follow_labels() -> None:
     instances = Instances(
         boxes=torch.zeros(2, 4),

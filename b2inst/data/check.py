@@ -58,9 +58,11 @@ def check_coco(
         DataError: There is nothing to check, or a file that cannot be read at all.
     """
     if annotation_file is not None and image_dir is not None:
+        if root is not None or split is not None:
+            raise DataError("a folder (with a split) and an annotation file are given; give one")
         pairs = [(Path(annotation_file), Path(image_dir))]
-    elif root is None:
-        raise DataError("nothing to check: give a folder, or both annotation file and image folder")
+    elif root is None or annotation_file is not None or image_dir is not None:
+        raise DataError("give a folder to check, or both annotation file and image folder")
     else:
         pairs = [find_split(root, name) for name in ([split] if split else find_splits(root))]
     splits, problems = [], []

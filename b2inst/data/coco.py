@@ -13,7 +13,9 @@ from typing import Any, Self
 from b2inst.data.coco_reader import CocoReader
 from b2inst.data.images import ImageRecord
 from b2inst.data.segmentation import Annotation
-from b2inst.data.wording import DataError
+from b2inst.data.wording import DataError, counted
+
+_EMPTY = -1  # in place of a label: an image without objects
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class CocoIndex:
         if not self.images:
             cause = "no images that can be used"
         elif not any(self.annotations.values()):
-            cause = "none of its images has an instance; annotate some"
+            cause = f"{counted(len(self), 'image')} without any instance; annotate some"
         else:
             cause = (
                 "no instances, since all annotations have iscrowd 1; if they are single objects, "
@@ -161,14 +163,15 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     """Split the images in two, each class in the same proportion as far as possible.
 
     Iterative stratification (Sechidis et al. 2011): the images of the rarest class are assigned
-    first. Nothing is random.
+    first; those without objects are one more class, and come last. Nothing is random.
 
     Args:
         index: Split to divide.
         fraction: Share of the images to hold out, in (0, 1).
 
     Returns:
-        The images to train on and those held out; at least one image in each.
+        The images to train on and those held out; at least one image in each, and one with objects
+        if there are two.
 
     Raises:
         DataError: There are fewer than two images.
@@ -186,8 +189,10 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     )
     classes = {
         path: {a.label for i in files[path] for a in index.annotations[i] if not a.crowd}
+        or {_EMPTY}
         for path in left
     }
+    empty = {path for path in left if classes[path] == {_EMPTY}}
     wanted = min(max(round(fraction * len(left)), 1), len(left) - 1)
     missing: defaultdict[int, float] = defaultdict(float)  # images of a class, still to be held out
     for found in classes.values():
@@ -196,15 +201,21 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
     held_out: set[Path] = set()
     while left:
         counts = Counter(label for path in left for label in classes[path])
-        rarest = min(counts, key=lambda label: (counts[label], label), default=None)
-        batch = dict.fromkeys(p for p in left if rarest is None or rarest in classes[p])
+        rarest = min(counts, key=lambda label: (label == _EMPTY, counts[label], label))
+        batch = dict.fromkeys(path for path in left if rarest in classes[path])
         for path in batch:
-            if len(held_out) < wanted and (rarest is None or missing[rarest] >= 0.5):
+            if len(held_out) < wanted and missing[rarest] >= 0.5:
                 held_out.add(path)
                 for label in classes[path]:
                     missing[label] -= 1
         left = [path for path in left if path not in batch]
-    rest = [path for path in shuffled if path not in held_out]
-    held_out.update(rest[: wanted - len(held_out)])  # rounding class by class may leave too few
+    # Rounding class by class may leave too few; or no objects in a part, of rare ones.
+    rest = sorted((path for path in shuffled if path not in held_out), key=empty.__contains__)
+    held_out.update(rest[: wanted - len(held_out)])
+    filled = [path for path in shuffled if path not in empty]
+    inside = [path for path in filled if path in held_out]
+    if len(filled) > 1 and len(inside) in (0, len(filled)):
+        swapped = empty - held_out if inside else empty & held_out
+        held_out ^= {filled[0], *[path for path in shuffled if path in swapped][:1]}
     ids = {image_id for path in held_out for image_id in files[path]}
     return index.subset(index.annotations.keys() - ids), index.subset(ids)

@@ -37,9 +37,10 @@ def whole_number(value: object) -> int | None:
 _Whole = Annotated[int, Strict(), BeforeValidator(whole_number)]
 _Number = Annotated[float, Strict(), AllowInfNan(False)]
 _Size = Annotated[_Number, Ge(0)]
+_Box = tuple[_Number, _Number, _Size, _Size]  # x, y, width, height in pixels
 
 
-class _Category(BaseModel):
+class _Category(BaseModel, coerce_numbers_to_str=True):
     id: _Whole
     name: str
 
@@ -59,7 +60,7 @@ class _Annotation(BaseModel):
     image_id: _Whole
     category_id: _Whole
     segmentation: Any = None
-    bbox: tuple[_Number, _Number, _Size, _Size] | None = None  # x, y, width, height in pixels
+    bbox: Annotated[_Box | None, BeforeValidator(lambda box: None if box == [] else box)] = None
     area: _Size | None = None  # pixels
     iscrowd: Annotated[int, Ge(0), Le(1)] | None = None
 
@@ -132,7 +133,8 @@ class CocoReader:
         found = sorted(self._entries(_Category, "categories"), key=lambda category: category.id)
         names = {category.id: category.name for category in found}
         if not names:
-            raise DataError(f"{self.path}: no categories; a COCO file lists its classes there")
+            nothing = f"{self.path}: no categories; a COCO file lists its classes there"
+            raise DataError(next(iter(self.problems), nothing))
         numbers: defaultdict[str, list[str]] = defaultdict(list)
         for number, name in names.items():
             numbers[name].append(str(number))
@@ -208,6 +210,10 @@ class CocoReader:
             area = float(pixels)
         elif isinstance(entry.segmentation, list) and pixels > 1.1 * area + 50:
             note("annotations whose polygons cover more than their area (holes are filled)")
+        elif area > 1.1 * pixels + 50:
+            note(
+                "annotations whose area is larger than their mask (it says what is small or large)"
+            )
         if box is None or not fits_mask(box, code, entry.segmentation):
             wrong = "a bbox that is not x, y, width, height of their mask in pixels"
             what = "no bbox in the image" if box is None else wrong

@@ -102,7 +102,8 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
     """Find the files of the given names that exist and are not empty: their paths and sizes.
 
     A name that is a web address, has folders that do not exist, or has letters in another case is
-    found by its last part if only one file, and only one name, has it.
+    found by its last parts, as many as it shares with only one file, which shares them with no
+    other such name.
 
     Raises:
         DataError: There is no such folder.
@@ -115,25 +116,33 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
         for file in os.scandir(folder)
         if file.is_file() and (length := file.stat().st_size)
     }
-    found, missing, candidates = {}, defaultdict(list), defaultdict(list)
+    found, missing = {}, []
     for name in dict.fromkeys(names):
         if size := sizes.get(os.path.normpath(name)):
             found[name] = name, size
         else:
-            missing[_base_name(name)].append(name)
+            missing.append(name)
+    files, others = defaultdict(list), defaultdict(list)  # by each of their endings
     for path in sizes.keys() - map(os.path.normpath, found):
-        candidates[_base_name(path)].append(path)
-    for base, (name, *others) in missing.items():
-        if not others and len(paths := candidates[base]) == 1:
+        for ending in _endings(path):
+            files[ending].append(path)
+    for name in missing:
+        for ending in _endings(name):
+            others[ending].append(name)
+    for name in missing:
+        known = next((ending for ending in _endings(name) if ending in files), "")
+        if len(paths := files[known]) == len(others[known]) == 1:
             found[name] = paths[0], sizes[paths[0]]
     return found
 
 
-def _base_name(name: str) -> str:
-    """The last part of a path of any system, or of a web address, in lower case."""
+def _endings(name: str) -> list[str]:
+    """A path of any system, or of a web address, in lower case, without ever more first parts."""
     if "://" in name:
         name = unquote(urlsplit(name).path)
-    return unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1]).casefold()
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/")).casefold().strip("/")
+    parts = plain.split("/")
+    return ["/".join(parts[k:]) for k in range(len(parts))]
 
 
 @contextmanager

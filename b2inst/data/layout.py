@@ -47,7 +47,8 @@ def find_split(root: Path | str, split: str, *, with_images: bool = True) -> tup
     splits = _splits(Path(root))
     name = split if split in splits else split_of(split, splits)
     if name is None:
-        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}")
+        path = "; a path is written as ANNOTATIONS.json:IMAGES" if split.endswith(".json") else ""
+        raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}{path}")
     annotation_file, image_dir = splits[name]
     if with_images and not image_dir.is_dir():
         raise DataError(f"{image_dir}: no such folder; the images of split {split!r} belong there")
@@ -62,14 +63,16 @@ def split_of(role: str, splits: Iterable[str]) -> str | None:
 def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
     """Annotation file and image folder by the name of the split."""
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        remedy = "is a file; give its folder, or ANNOTATIONS.json:IMAGES as a split"
+        raise DataError(f"{root}: {remedy if root.exists() else 'no such folder'}")
     if splits := _found(root):
         return splits
     if meant := next(_near(root), None):
         raise DataError(f"{root}: is no COCO-format folder; did you mean {meant}?")
     found = shortened(sorted(path.name + "/" * path.is_dir() for path in root.iterdir()), 10)
     raise DataError(
-        f"{root}: no COCO-format annotations; known are {_LAYOUTS}; found: {found or 'nothing'}"
+        f"{root}: no COCO-format annotations; known are {_LAYOUTS}; found: {found or 'nothing'}; "
+        "`b2inst data convert` reads YOLO labels and label maps"
     )
 
 

@@ -99,6 +99,10 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
     """
     if isinstance(value, dict) and "exterior" in value:
         value = [value]
+    alone = value[0] if isinstance(value, list) and len(value) == 1 else None
+    if isinstance(alone, dict) and "counts" in alone:
+        note("run lengths within a list")
+        value = alone
     if isinstance(value, dict):
         return _read_run_lengths(value, height, width)
     if not isinstance(value, list):
@@ -157,7 +161,9 @@ def _read_run_lengths(code: Any, height: int, width: int) -> RLE:
         raise ValueError(f"has a broken run-length code ({error})") from None
     if runs.dtype.kind not in "if" or (runs % 1 != 0).any():
         raise ValueError("has run lengths that are not whole numbers")
-    if (runs < 0).any() or runs.sum() != height * width:
+    if (runs < 0).any():
+        raise ValueError(f"has a negative run length, {runs.min():g}")
+    if runs.sum() != height * width:
         raise ValueError(
             f"has run lengths adding up to {runs.sum():.0f}, not to the "
             f"{height * width} pixels of its {width}×{height} image"
@@ -198,7 +204,7 @@ def _cut_holes(parts: list[dict[str, Any]], height: int, width: int) -> RLE:
     mask = np.zeros((height, width), dtype=np.uint8)
     for part in parts:
         if not isinstance(part, dict) or "exterior" not in part:
-            raise ValueError("has polygons with and without exterior")
+            raise ValueError("has a part that is neither a list of numbers nor has an exterior")
         holes = part.get("interiors") or []
         if not isinstance(holes, list):
             raise ValueError(f"has interiors {holes!r:.40}, not a list of polygons")

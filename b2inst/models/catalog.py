@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
 from b2inst.models.building import Family
 from b2inst.models.segmenter import Segmenter
@@ -152,6 +154,7 @@ def create_model(
         ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
     known = options_of(name)
+    options = {key: v.item() if isinstance(v, np.generic) else v for key, v in options.items()}
     for count, value in {"num_classes": num_classes, "max_detections": max_detections}.items():
         if (value is not None or count == "num_classes") and not _positive(value):
             raise ValueError(f"{count} {value!r}: give a whole number, 1 or more")
@@ -171,7 +174,7 @@ def create_model(
                 shown = f"a class, in Python, such as {like.__name__}"
             raise ValueError(f"{name}: option {option} is {value!r}; give {shown}")
     try:
-        model = replace(CATALOG[name], **options).build(num_classes)
+        model = replace(CATALOG[name], **options).build(int(num_classes))
     except TypeError as error:
         # Their contents have not been checked; anything else is our own mistake.
         if not any(value is None or isinstance(value, Mapping) for value in options.values()):
@@ -183,6 +186,6 @@ def create_model(
     if options.get("backbone_weights") is not None:
         kept.setdefault("frozen_norm", True)
     if max_detections is not None:
-        model.max_detections = kept["max_detections"] = max_detections
-    model.recipe = {"name": name, "num_classes": num_classes, "options": kept}
+        model.max_detections = kept["max_detections"] = int(max_detections)
+    model.recipe = {"name": name, "num_classes": int(num_classes), "options": kept}
     return model.eval()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -58,6 +59,10 @@ class Prediction(NamedTuple):
     bases: Bases | None = None
 
 
+def _whole(value: Any, *, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
+
+
 def no_bases(model: Segmenter) -> ModelError:
     """The error of a model that composes no bases where some are needed."""
     return ModelError(
@@ -96,9 +101,9 @@ class Segmenter(nn.Module):
 
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
-        if limit < 1:
-            raise ValueError(f"max_detections {limit}: give 1 or more")
-        self._detector.max_detections = limit
+        if not _whole(limit, least=1):
+            raise ValueError(f"max_detections {limit!r}: give a whole number, 1 or more")
+        self._detector.max_detections = int(limit)
 
     @property
     def min_score(self) -> float:
@@ -126,8 +131,8 @@ class Segmenter(nn.Module):
     @tile.setter
     def tile(self, side: int | None) -> None:
         least = OVERLAP + self.preprocessor.size_divisor
-        if side is not None and side < least:
-            raise ModelError(f"tile {side}: give {least} pixels or more, or None")
+        if side is not None and not _whole(side, least=least):
+            raise ModelError(f"tile {side!r}: give {least} pixels or more, or None")
         self._tile = side
 
     @property
@@ -191,7 +196,8 @@ class Segmenter(nn.Module):
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
-        single = isinstance(images, str | os.PathLike | Image.Image)
+        single = isinstance(images, str | bytes | os.PathLike | Image.Image)
+        single |= hasattr(images, "read") or not isinstance(images, Iterable)
         if single or (isinstance(images, np.ndarray | Tensor) and images.ndim < 4):
             images = [images]  # type: ignore[list-item]
         arrays = [rgb_array(image) for image in images]  # type: ignore[union-attr]

@@ -105,9 +105,11 @@ class PredictionFile:
     def _lines(self) -> Iterator[_Entry]:
         with self._partial.open(encoding="utf-8") as lines:
             complete = (json.loads(line) for line in lines if line.endswith("\n"))
-            if head := next(complete, None):
-                self._check(head)
-            yield from complete
+            head = next(complete, None)
+            for number, entry in enumerate(complete):
+                if head and not number:
+                    self._check(head)
+                yield entry
 
     def _whole(self) -> Iterator[_Entry]:
         if not self.path.exists():
@@ -122,7 +124,8 @@ class PredictionFile:
             head["info"]["model"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.path}: was not written by b2inst predict; {_REMEDY}") from error
-        self._check(head)
+        if images:  # without, a file may be of any settings
+            self._check(head)
         for i, image in images.items():
             yield {"images": [image], "annotations": own[i]}
 

@@ -70,6 +70,8 @@ def read_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
         what stays in Python; and the network.
     """
     extra = RUNTIMES[path.suffix]
+    if extra == "openvino" and path.is_file() and not path.with_suffix(".bin").is_file():
+        raise WeightsError(f"{path}: {path.stem}.bin is missing beside it; copy both files")
     read, module = (_read_onnx, "onnxruntime") if extra == "onnx" else (_read_openvino, extra)
     runtime = import_extra(module, extra)
     try:

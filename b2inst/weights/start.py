@@ -16,6 +16,7 @@ from b2inst.models import Segmenter, with_bases
 from b2inst.modules.blender import Blender
 from b2inst.weights.detectron2 import imagenet_resnet
 from b2inst.weights.errors import WeightsError
+from b2inst.weights.exported import RUNTIMES
 from b2inst.weights.files import model_card, read_weights
 from b2inst.weights.names import grouped
 from b2inst.weights.pickles import read_checkpoint
@@ -109,6 +110,8 @@ def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if path.suffix == ".pkl":
         return {"msra": True, "frozen_norm": True}
+    if path.suffix in RUNTIMES:
+        raise WeightsError(f"{path}: an exported model cannot be trained; give a .safetensors file")
     options = model_card(path)["options"]
     return {name: options[name] for name in _SHARED_OPTIONS if name in options}
 

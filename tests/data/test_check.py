@@ -96,8 +96,13 @@ def test_ctrl_c_does_not_wait_for_the_other_images(
 def test_nothing_to_check(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no COCO-format annotations; known are"):
         check_coco(tmp_path)
-    with pytest.raises(DataError, match="nothing to check"):
-        check_coco()
+    file = tmp_path / "a.json"
+    for half in ({}, {"annotation_file": file}, {"root": tmp_path, "image_dir": tmp_path}):
+        with pytest.raises(DataError, match="give a folder to check, or both annotation file and"):
+            check_coco(**half)
+    for more in ({"root": tmp_path}, {"split": "val"}):
+        with pytest.raises(DataError, match="an annotation file are given; give one"):
+            check_coco(annotation_file=file, image_dir=tmp_path, **more)
 
 
 def test_coco_is_sound(coco_tiny: Path) -> None:

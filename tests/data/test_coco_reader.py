@@ -156,7 +156,7 @@ BROKEN: dict[str, tuple[Break, str, int, int]] = {
     ),
     "code of another size": (rle([600], (30, 20)), "size [30, 20]", 3, 2),
     "code too short": (rle([200, 100]), "adding up to 300, not to the 600 pixels", 3, 2),
-    "code with a negative run": (rle([700, -100]), "adding up to 600", 3, 2),
+    "code with a negative run": (rle([700, -100]), "a negative run length, -100", 3, 2),
     "code of strings": (rle(["200", "400"]), "not whole numbers", 3, 2),
     "code without counts": (rle(None), "broken run-length code", 3, 2),
     "compressed code too short": (rle("12"), "adding up to 3, not to the 600", 3, 2),
@@ -187,6 +187,27 @@ def test_bad_input(name: str, content, write) -> None:
     report = check_coco(annotation_file=annotation_file, image_dir=image_dir)
     assert not report.ok
     assert words in str(report)
+
+
+def test_a_problem_of_all_categories_is_told(content, write) -> None:
+    for category in content["categories"]:
+        del category["name"]
+    with pytest.raises(DataError, match=r"category \d+ has no name"):
+        CocoIndex.load(*write(content))
+
+
+def test_names_may_be_numbers_and_boxes_empty(content, write) -> None:
+    content["categories"][0]["name"] = 7
+    content["annotations"][0]["bbox"] = []
+    index = CocoIndex.load(*write(content))
+    assert "7" in index.class_names
+    assert any("no bbox in the image" in note for note in index.notes)
+
+
+def test_an_area_far_above_the_mask_is_told(content, write) -> None:
+    """As SuperAnnotate writes it."""
+    content["annotations"][0]["area"] = 11_800
+    assert any("area is larger than their mask" in n for n in CocoIndex.load(*write(content)).notes)
 
 
 def test_several_problems_are_counted(content, write) -> None:

@@ -68,7 +68,7 @@ def test_a_split_without_instances_is_not_ok(empty: str, content, write) -> None
     report = check_coco(annotation_file=file, image_dir=folder)
     expected = {
         "crowds": "no instances, since all annotations have iscrowd 1",
-        "annotations": "none of its images has an instance",
+        "annotations": "without any instance",
         "images": "no images",
     }
     assert [expected[empty] in problem for problem in report.problems] == [True]

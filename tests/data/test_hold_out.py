@@ -29,7 +29,7 @@ def index_of(labels: list[set[int]]) -> CocoIndex:
     images = [
         {"id": i, "file_name": f"{i}.png", "height": 10, "width": 10} for i in range(len(labels))
     ]
-    categories = [{"id": i, "name": str(i)} for i in range(4)]
+    categories = [{"id": i, "name": str(i)} for i in range(max({3}.union(*labels)) + 1)]
     return CocoIndex.load({"images": images, "annotations": annotations, "categories": categories})
 
 
@@ -45,6 +45,9 @@ def test_a_partition_of_the_right_size(labels: list[set[int]], fraction: float) 
     assert len(val) == min(max(round(fraction * len(labels)), 1), len(labels) - 1)
     again, _ = hold_out(index_of(labels), fraction)
     assert again.images == train.images
+    if sum(map(bool, labels)) > 1:
+        assert len(train.annotated())
+        assert len(val.annotated())
 
 
 def test_classes_keep_their_proportion() -> None:
@@ -56,6 +59,19 @@ def test_classes_keep_their_proportion() -> None:
     for label in range(4):
         total = sum(label in found for found in labels)
         assert abs(counts[label] - 0.2 * total) <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("classes", "of_each", "empty", "fraction", "expected"),
+    [(20, 4, 20, 0.1, (8, 2)), (10, 2, 80, 0.2, (4, 16)), (10, 4, 20, 0.1, (4, 2))],
+)
+def test_images_without_objects_take_their_share_only(
+    classes: int, of_each: int, empty: int, fraction: float, expected: tuple[int, int]
+) -> None:
+    """Also where each class is too rare to have an image held out by rounding."""
+    labels = [{k} for k in range(classes) for _ in range(of_each)] + [set() for _ in range(empty)]
+    _, val = hold_out(index_of(labels), fraction)
+    assert (len(val.annotated()), len(val) - len(val.annotated())) == expected
 
 
 def test_a_file_that_is_several_images_stays_whole() -> None:

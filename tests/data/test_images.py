@@ -189,6 +189,9 @@ def folder(tmp_path: Path) -> Path:
         ("A.PNG", "a.png"),
         ("two/same.png", "two/same.png"),
         ("same.png", None),  # which of the two?
+        ("data/two/same.png", "two/same.png"),
+        ("TWO\\Same.PNG", "two/same.png"),
+        ("three/same.png", None),
         ("empty.png", None),
         ("dangling.png", None),
         ("folder.png", None),

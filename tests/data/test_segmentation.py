@@ -119,6 +119,15 @@ def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(coco_mask.decode(found), mask)
 
 
+@given(bitmaps)
+def test_run_lengths_within_a_list(mask: np.ndarray) -> None:
+    code = {"size": list(mask.shape), "counts": lengths_of(mask)}
+    notes: list[str] = []
+    found = read_segmentation([code], *mask.shape, notes.append)
+    np.testing.assert_array_equal(coco_mask.decode(found), mask)
+    assert notes == ["run lengths within a list"]
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -127,11 +136,12 @@ def test_run_lengths_with_a_decimal_point(mask: np.ndarray) -> None:
         ([[1, 1], [5, 5], ["a", 5]], "two numbers a point"),
         ({"exterior": [1, 1, 5]}, "two numbers a point"),
         ({"exterior": SQUARE, "interiors": 5}, "interiors 5"),
-        ([{"exterior": SQUARE}, SQUARE], "with and without exterior"),
+        ([{"exterior": SQUARE}, SQUARE], "neither a list of numbers nor has an exterior"),
         ({"size": [20, 30], "counts": [600.5]}, "not whole numbers"),
         ({"size": [20, 30], "counts": [float("nan")]}, "not whole numbers"),
         ({"size": [20, 30], "counts": [float("inf")]}, "not whole numbers"),
         ({"size": None, "counts": [600]}, "size None"),
+        ({"size": [20, 30], "counts": [700, -100]}, "a negative run length, -100"),
     ],
 )
 def test_what_is_no_segmentation(value: Any, words: str) -> None:

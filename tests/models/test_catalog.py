@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -273,6 +275,18 @@ def test_options_may_be_left_out_and_class_names_be_a_list() -> None:
     model = create("b2inst-blendmask-tiny", num_classes=2, class_names=["a", "a"], **nothing)
     assert model.class_names == ("a", "a")  # COCO's categories may have equal names
     assert isinstance(model.basis_head, BasisHead)
+
+
+def test_numpy_s_numbers_become_python_s() -> None:
+    model = create_model(
+        "blendmask-tiny",
+        num_classes=np.int64(3),  # type: ignore[arg-type]
+        max_detections=np.int32(7),  # type: ignore[arg-type]
+        num_bases=np.int64(5),
+    )
+    options = {"num_bases": 5, "max_detections": 7}
+    recipe = {"name": "blendmask-tiny", "num_classes": 3, "options": options}
+    assert json.loads(json.dumps(model.recipe)) == recipe
 
 
 def test_a_model_on_mobilenet_has_the_options_of_its_family() -> None:

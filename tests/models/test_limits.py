@@ -58,8 +58,9 @@ def test_the_limit_is_an_option_that_the_recipe_keeps(name: str) -> None:
     assert model.recipe["options"] == {"max_detections": 7}
     again = create_model(name, num_classes=1, **model.recipe["options"])
     assert again.max_detections == 7
-    with pytest.raises(ValueError, match="max_detections 0: give 1 or more"):
-        model.max_detections = 0
+    for wrong in (0, 2.5, "5"):
+        with pytest.raises(ValueError, match=f"max_detections {wrong!r}: give a whole number"):
+            model.max_detections = wrong  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "b2inst-blendmask-tiny"])

@@ -271,7 +271,7 @@ def test_a_look_changes_no_bit_of_any_family(
 
 
 def test_a_look_needs_an_evaluation(run: Run, dataset: MakeDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"schedule\.eval_every.*give evaluate"):
+    with pytest.raises(ValueError, match=r"schedule\.eval_every.*pass a function as evaluate"):
         run(tmp_path, dataset(), schedule=Schedule(eval_every=5))
 
 

@@ -335,7 +335,7 @@ def test_another_image_of_the_same_name_is_not_taken_for_it(tmp_path: Path) -> N
     out = tmp_path / "out"
     run([photo(tmp_path / "in/a.png")], out)
     run([photo(tmp_path / "copy/a.png")], out)  # of the same content
-    with pytest.raises(DataError, match=r"other/a\.png: is not the a\.png.*--overwrite"):
+    with pytest.raises(DataError, match=r"other/a\.png: differs from the a\.png.*--overwrite"):
         run([photo(tmp_path / "other/a.png", 91)], out)
     assert names(out) == ["a.png"]
 

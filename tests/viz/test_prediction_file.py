@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ def test_an_image_whose_picture_is_gone_is_not_there(path: Path) -> None:
     assert scores(path) == {"b": [0.8], "a": [0.7]}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_file_without_images_is_of_any_settings(path: Path, killed: bool) -> None:
+    """As a call leaves it that failed at the first image."""
+    with PredictionFile(path, HEAD):
+        if killed:
+            shutil.copy(path.with_name(f".{path.name}.partial"), path.with_name("kept"))
+    if killed:
+        path.unlink()
+        path.with_name("kept").rename(path.with_name(f".{path.name}.partial"))
+    other = HEAD | {"info": {"model": "def", "score_threshold": 0.3}}
+    with PredictionFile(path, other) as file:
+        add(file, "a", 0.9)
+    assert scores(path) == {"a": [0.9]}
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [
@@ -136,6 +152,8 @@ def test_only_the_same_is_continued(path: Path, head: dict[str, Any], message: s
 )
 def test_files_of_other_programs_stay_as_they_are(path: Path, content: str) -> None:
     path.write_text(content)
-    with pytest.raises(DataError, match=r"predictions\.json: was not written by b2inst predict.*--out"):
+    with pytest.raises(
+        DataError, match=r"predictions\.json: was not written by b2inst predict.*--out"
+    ):
         PredictionFile(path, HEAD)
     assert path.read_text() == content

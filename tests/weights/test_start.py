@@ -226,6 +226,8 @@ def test_files_that_cannot_be_the_start(baseline_file: Path, tmp_path: Path) -> 
         start_from(build("blendmask-tiny"), tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="no such weights file"):
         start_from(build("blendmask-tiny"), tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"a\.onnx: an exported model cannot be trained"):
+        start_from(build("blendmask-tiny"), tmp_path / "a.onnx")
 
 
 def test_options_are_those_of_the_file(tmp_path: Path) -> None:

@@ -94,9 +94,18 @@ def area_ranges(bounds: tuple[float, float]) -> dict[str, tuple[float, float]]:
 
 
 def early_subset(index: CocoIndex) -> CocoIndex:
-    """Return the part of a split that early looks evaluate: at most 100 evenly spaced images."""
-    every, n = len(index), min(len(index), 100)
-    return index.subset(index.images[i * every // n].id for i in range(n)).require_instances()
+    """Return the part of a split that early looks evaluate: at most 100 evenly spaced images.
+
+    Those with and without instances are in proportion, at least one with.
+    """
+    n, every = min(len(index), 100), len(index.require_instances())
+    filled = index.annotated()
+    others = index.subset({image.id for image in index.images} - filled.annotations.keys())
+    share = max(1, round(n * len(filled) / every))
+    parts = ((filled.images, share), (others.images, n - share))
+    return index.subset(
+        images[i * len(images) // k].id for images, k in parts for i in range(k) if images
+    )
 
 
 def early_evaluation(

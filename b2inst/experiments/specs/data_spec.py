@@ -177,7 +177,9 @@ def coco_folder(
         SpecError: It is not clear which split is meant.
     """
     if val_fraction is not None and val is not None:
-        raise SpecError("--val-fraction holds out training images: leave out --val-split")
+        raise SpecError(
+            "--val-fraction holds out training images: leave out --split or --val-split"
+        )
     if val_fraction is not None:
         learned = tuned = _split(root, "train", train, alone=True)
     else:

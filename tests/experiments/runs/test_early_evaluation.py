@@ -36,6 +36,18 @@ def test_at_most_100_evenly_spaced_images(index: CocoIndex, images: int, steps: 
     assert set(np.diff(ids)) == steps
 
 
+def test_images_with_instances_keep_their_share_and_are_never_left_out(index: CocoIndex) -> None:
+    one, some = index.images[0], index.annotations[index.images[0].id]
+    for images, filled, expected in ((250, {1}, 1), (1000, set(range(0, 1000, 4)), 25)):
+        many = replace(
+            index,
+            images=[replace(one, id=i) for i in range(images)],
+            annotations={i: some if i in filled else [] for i in range(images)},
+        )
+        subset = early_subset(many)
+        assert (len(subset), len(subset.annotated())) == (100, expected)
+
+
 def test_nothing_to_look_at_is_an_error(index: CocoIndex) -> None:
     with pytest.raises(DataError):
         early_subset(replace(index, annotations={image.id: [] for image in index.images}))
