@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -177,14 +178,14 @@ def coco_folder(
         SpecError: It is not clear which split is meant.
     """
     if val_fraction is not None and val is not None:
-        raise SpecError(
-            "--val-fraction holds out training images: leave out --split or --val-split"
-        )
+        raise SpecError("--val-fraction holds out training images: leave out --val-split, --split")
     if val_fraction is not None:
         learned = tuned = _split(root, "train", train, alone=True)
     else:
         tuned = _split(root, "val", val)
         learned = _split(root, "train", train) if training else tuned
+        if training and learned == tuned:
+            warnings.warn(f"{root}: training and validation images are the same", stacklevel=2)
     return CocoData(
         root=root.resolve(),  # a run's spec is read again from other folders
         train=learned,

@@ -89,6 +89,11 @@ def test_splits_of_other_names_must_be_named(folder: Path) -> None:
     assert coco_folder(folder, val="a").val == "a"
 
 
+def test_evaluating_on_the_training_images_is_told(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="training and validation images are the same"):
+        coco_folder(folder, train="val")
+
+
 def test_other_layouts_by_explicit_paths(folder: Path) -> None:
     text = f"{folder}/annotations/instances_val.json:{folder}/val"
     data = coco_folder(folder, train=text, val=text)
