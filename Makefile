@@ -134,7 +134,7 @@ verify: setup ## compare our models with published implementations: make verify 
 	PYTHONPATH=tests $(BIN)/python -m reference $(REFERENCE) $(CASE)
 
 docs: .venv-docs/.setup-done ## build the documentation site: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # An environment of its own: the API pages are read from the sources, without PyTorch.
 .venv-docs/.setup-done: pyproject.toml

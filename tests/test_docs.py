@@ -57,6 +57,18 @@ def test_a_command_can_be_called_so(page: str, words: list[str]) -> None:
         command.make_context(name, list(words), resilient_parsing=False)
 
 
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives headings: letters, digits and hyphens, spaces as hyphens."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    for name, anchor in re.findall(r"\]\(([\w./]*)#([^)]+)\)", page.read_text("utf-8")):
+        assert anchor in _anchors(page.parent / name if name else page), f"{name}#{anchor}"
+
+
 def test_the_readmes_python(tmp_path: Path) -> None:
     (code,) = _blocks(ROOT / "README.md", "python")
     small = b2inst.create_model(
