@@ -27,7 +27,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(BIN)/uv)
 .DEFAULT:
 	@echo "no target $@; make alone lists them" >&2; exit 2
 
-.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test test-browser wheel verify docs lint format lock clean
+.PHONY: help setup table1 table2 table3 table4 beyond beyond-schedule beyond-steps figures report publish bench gpu lab explorer check test pytest test-browser wheel verify docs lint format lock clean
 
 help: ## this list
 	@echo "usage: make TARGET [PROFILE=$(PROFILE)] [SEEDS=$(SEEDS)] [DATA=folder]"; echo
@@ -116,10 +116,13 @@ check: lint ## lint and the fast tests, for every commit: about a minute on 2 co
 	env -u B2INST_NUCLEI $(BIN)/pytest -q -n 2 $(FAST)
 
 # Two worker processes with one thread each: more threads slow each other down. Notebooks come first, since
-# one process runs them all.
-test: export OMP_NUM_THREADS = 1
-test: export B2INST_PROFILE = smoke
-test: lint ## lint, types, layers, unit tests, and every notebook in the smoke profile
+# one process runs them all. Lint has only one thread, so it runs beside.
+test: setup ## lint, types, layers, unit tests, and every notebook in the smoke profile
+	$(MAKE) --no-print-directory -j 2 lint pytest
+
+pytest: export OMP_NUM_THREADS = 1
+pytest: export B2INST_PROFILE = smoke
+pytest: setup
 	$(BIN)/pytest -n 2 --no-loadscope-reorder notebooks tests \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 7200
 
