@@ -209,10 +209,16 @@ def hold_out(index: CocoIndex, fraction: float) -> tuple[CocoIndex, CocoIndex]:
                 for label in classes[path]:
                     missing[label] -= 1
         left = [path for path in left if path not in batch]
-    # Rounding class by class may leave too few; or no objects in a part, of rare ones.
-    rest = sorted((path for path in shuffled if path not in held_out), key=empty.__contains__)
-    held_out.update(rest[: wanted - len(held_out)])
-    filled = [path for path in shuffled if path not in empty]
+    rest = defaultdict[frozenset[int], list[Path]](list)
+    for path in reversed(shuffled):
+        if path not in held_out:
+            rest[frozenset(classes[path])].append(path)
+    while len(held_out) < wanted:  # rounding class by class may leave too few: what is missed most
+        alike = max(filter(rest.get, rest), key=lambda labels: min(missing[k] for k in labels))
+        held_out.add(rest[alike].pop())
+        for label in alike:
+            missing[label] -= 1
+    filled = [path for path in shuffled if path not in empty]  # and each part shall have some
     inside = [path for path in filled if path in held_out]
     if len(filled) > 1 and len(inside) in (0, len(filled)):
         swapped = empty - held_out if inside else empty & held_out

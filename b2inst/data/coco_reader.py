@@ -210,7 +210,7 @@ class CocoReader:
             area = float(pixels)
         elif isinstance(entry.segmentation, list) and pixels > 1.1 * area + 50:
             note("annotations whose polygons cover more than their area (holes are filled)")
-        elif area > 1.1 * pixels + 50:
+        elif entry.iscrowd != 1 and area > 1.1 * pixels + 50:
             note(
                 "annotations whose area is larger than their mask (it says what is small or large)"
             )
