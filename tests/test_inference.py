@@ -236,6 +236,15 @@ def test_changes_of_the_model_are_seen(change: Callable[[Segmenter], None]) -> N
     assert _close(_maps(model), expected)
 
 
+def test_changes_are_seen_of_models_made_in_inference_mode() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        one, other = (create_model("b2inst-yolact-tiny", num_classes=2) for _ in range(2))
+        one.predict(image)
+        one.load_state_dict(other.state_dict())
+        torch.testing.assert_close(one.predict(image)[0].scores, other.predict(image)[0].scores)
+
+
 def test_what_is_folded_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model("blendmask-tiny", num_classes=3).eval()
     model.predict([IMAGE])

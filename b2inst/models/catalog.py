@@ -10,6 +10,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
 
 from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
 from b2inst.models.building import Family
@@ -130,6 +131,16 @@ def _fits(value: Any, default: Any, *, name: str) -> bool:
     return isinstance(value, _TYPES.get(type(default), object))
 
 
+def _plain(value: Any) -> Any:
+    """Python's numbers and lists in place of NumPy's, which weights files cannot hold."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+@torch.inference_mode(False)  # else later changes of the weights cannot be noticed
 def create_model(
     name: str,
     *,
@@ -154,7 +165,7 @@ def create_model(
         ValueError: If a name or an option is unknown, or an option's value has a wrong type.
     """
     known = options_of(name)
-    options = {key: v.item() if isinstance(v, np.generic) else v for key, v in options.items()}
+    options = _plain(options)
     for count, value in {"num_classes": num_classes, "max_detections": max_detections}.items():
         if (value is not None or count == "num_classes") and not _positive(value):
             raise ValueError(f"{count} {value!r}: give a whole number, 1 or more")
@@ -180,7 +191,7 @@ def create_model(
         if not any(value is None or isinstance(value, Mapping) for value in options.values()):
             raise
         raise ValueError(f"options of {name}: {error}") from error  # of ``boundary``, for example
-    model.class_names = None if class_names is None else tuple(class_names)
+    model.class_names = None if class_names is None else tuple(map(str, class_names))
     # The weights to start from are no part of what the finished model is.
     kept = {key: value for key, value in options.items() if key != "backbone_weights"}
     if options.get("backbone_weights") is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
-from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -60,7 +59,13 @@ class Prediction(NamedTuple):
 
 
 def _whole(value: Any, *, least: int) -> bool:
-    return isinstance(value, Integral) and int(value) >= least
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and int(value) >= least
+
+
+def _probability(value: Any) -> bool:
+    number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    return number and 0 <= float(value) <= 1
 
 
 def no_bases(model: Segmenter) -> ModelError:
@@ -115,9 +120,9 @@ class Segmenter(nn.Module):
 
     @min_score.setter
     def min_score(self, score: float) -> None:
-        if not 0 <= score <= 1:
-            raise ValueError(f"min_score {score}: give a number from 0 to 1")
-        self._min_score = score
+        if not _probability(score):
+            raise ValueError(f"min_score {score!r}: give a number from 0 to 1")
+        self._min_score = float(score)
 
     @property
     def tile(self) -> int | None:
@@ -133,7 +138,7 @@ class Segmenter(nn.Module):
         least = OVERLAP + self.preprocessor.size_divisor
         if side is not None and not _whole(side, least=least):
             raise ModelError(f"tile {side!r}: give {least} pixels or more, or None")
-        self._tile = side
+        self._tile = None if side is None else int(side)
 
     @property
     def precision(self) -> Precision:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import torch
 
@@ -14,6 +15,9 @@ from b2inst.ops.distributed import gathered
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+
+_CONTENT = {"iteration", "random", "precision", "model", "optimizer", "scheduler"}
 
 
 class CheckpointError(ValueError):
@@ -94,8 +98,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, **facts: dict[str, Any]) -> Any:
     """Read a checkpoint, which must have these facts of the training."""
     try:
+        with ZipFile(path) as archive:  # PyTorch does not look at the checksums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
         known = {name: state.get(name) for name in facts}
+        if lacking := _CONTENT - state.keys():
+            raise ValueError(f"it lacks {min(lacking)}")
     except Exception as error:  # damaged files cause errors of any type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(

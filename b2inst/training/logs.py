@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -40,14 +41,21 @@ def create_logger(name: LoggerName, out: Path) -> Logger:
     return CSVLogger(out, name) if name == "csv" else TensorBoardLogger(out, name="", version="")
 
 
+def _iteration(line: str) -> float:
+    """Of a line of the log; infinite if it is cut off, as the last may be, or damaged."""
+    try:
+        return float(json.loads(line)["iteration"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
 class Log:
     """JSON lines, without those after ``start``, where training resumes; and a logger."""
 
     def __init__(self, out: Path, start: int, logger: Logger | None) -> None:
         path = out / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]  # the last may be cut off
-        kept = [line for line in whole if json.loads(line)["iteration"] <= start]
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        kept = [line for line in text.splitlines(keepends=True) if _iteration(line) <= start]
         earlier = json.loads(kept[-1])["seconds"] if kept else 0.0
         self._began = time.perf_counter() - earlier
         path.write_text("".join(kept), encoding="utf-8")

@@ -63,9 +63,18 @@ def convert(
         model.class_names = tuple(names)
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))
+    own = _PUBLISHERS[publisher].own_names(tensors)
+    for name, value in tensors.items():
+        if (
+            name in own
+            and value.ndim
+            and not (value.is_floating_point() and value.isfinite().all())
+        ):
+            raise WeightsError(
+                f"{source}: {name} has values that are no finite floats; give another"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, target, category_ids=ids)
-    own = _PUBLISHERS[publisher].own_names(tensors)
     left = [name for name in tensors if name not in own]
     named = "COCO's" if coco else ", ".join(model.class_names or ["--names gives them names"])
     options = ", ".join(f"{key} {value}" for key, value in model.recipe["options"].items())

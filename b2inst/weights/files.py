@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from b2inst.weights.exported import RUNTIMES, attach, read_exported
 from b2inst.weights.pickles import read_checkpoint, refuse_page
 
 _KEY = "b2inst"
+_FIELDS = {"name", "num_classes", "options", "class_names", "category_ids"}  # and notes
 _REMEDY = "give a file that b2inst train or save_model wrote"
 
 
@@ -28,7 +29,7 @@ def save_model(
     model: Segmenter,
     path: str | os.PathLike[str],
     *,
-    category_ids: tuple[int, ...] = (),
+    category_ids: Sequence[int] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write weights and recipe to one file, atomically.
@@ -36,7 +37,8 @@ def save_model(
     Args:
         model: Model to save.
         path: File, ``.safetensors``.
-        category_ids: The data set's id of each label, for COCO-format results.
+        category_ids: The data set's id of each label, for COCO-format results (default: the
+            model's, as they were loaded).
         notes: Further entries of the header (``model_card``), such as an iteration; JSON values.
 
     Raises:
@@ -46,7 +48,8 @@ def save_model(
     path = Path(path)
     if "exported" in model.recipe:
         raise WeightsError(f"{path}: an exported model has no weights to save; copy its file")
-    card = model.recipe | {"class_names": model.class_names, "category_ids": category_ids}
+    ids = model.category_ids if category_ids is None else category_ids
+    card = model.recipe | {"class_names": model.class_names, "category_ids": [int(i) for i in ids]}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     try:
         with replacing(path) as partial:
@@ -138,7 +141,13 @@ def read_weights(
         raise WeightsError(f"{path}: {_not_ours(path, error)}") from error
     if _KEY not in metadata:
         raise WeightsError(f"{path}: holds no b2inst recipe, only {len(names)} tensors; {_REMEDY}")
-    return json.loads(metadata[_KEY]), values
+    try:
+        card = json.loads(metadata[_KEY])
+        if isinstance(card, dict) and card.keys() >= _FIELDS:
+            return card, values
+    except ValueError:
+        pass
+    raise WeightsError(f"{path}: its b2inst recipe is damaged; {_REMEDY}")
 
 
 def _not_ours(path: Path, error: SafetensorError) -> str:

@@ -283,8 +283,11 @@ def test_numpy_s_numbers_become_python_s() -> None:
         num_classes=np.int64(3),  # type: ignore[arg-type]
         max_detections=np.int32(7),  # type: ignore[arg-type]
         num_bases=np.int64(5),
+        head_strides=(np.int64(8), np.int64(16)),
+        boundary={"bce_weight": np.float32(2)},
     )
-    options = {"num_bases": 5, "max_detections": 7}
+    options = {"num_bases": 5, "head_strides": [8, 16], "boundary": {"bce_weight": 2.0}}
+    options["max_detections"] = 7
     recipe = {"name": "blendmask-tiny", "num_classes": 3, "options": options}
     assert json.loads(json.dumps(model.recipe)) == recipe
 

@@ -21,12 +21,16 @@ from b2inst.training.checkpoints import (
 )
 
 FACTS: dict[str, Any] = {"recipe": {"name": "tiny", "options": {}}, "schedule": {"iterations": 5}}
+REST: dict[str, Any] = {
+    **{"model": {"weight": torch.arange(500)}, "optimizer": {}, "scheduler": {}},
+    **{"random": [], "precision": {}, "iteration": 3},
+}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, FACTS | {"model": {"weight": torch.arange(500)}, "iteration": 3})
+    save_checkpoint(path, FACTS | REST)
     return path
 
 
@@ -44,6 +48,20 @@ def test_of_another_run(path: Path, what: str, name: str) -> None:
     with pytest.raises(CheckpointError, match=rf"checkpoint\.pt: checkpoint of {name}") as caught:
         load_checkpoint(path, **FACTS | {what: {"name": "other"}})
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_changed_byte_is_noticed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(100, 103).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"unreadable checkpoint \(.* is damaged\)"):
+        load_checkpoint(path, **FACTS)
+
+
+def test_all_that_training_needs_is_there(path: Path) -> None:
+    save_checkpoint(path, FACTS | {"iteration": 3})
+    with pytest.raises(CheckpointError, match="it lacks model"):
+        load_checkpoint(path, **FACTS)
 
 
 def saved(value: object) -> bytes:
@@ -105,7 +123,7 @@ def test_random_states_and_gradient_scaler_are_restored(
     scaler.scale(torch.ones(1))
     gpu = fabric("cuda", MixedPrecision("16-mixed", "cuda", scaler))
     torch.manual_seed(3)
-    save_checkpoint(path, FACTS | random_state(gpu))
+    save_checkpoint(path, FACTS | REST | random_state(gpu))
     expected = torch.rand(5)
     scaler.update(2.0)
     on_gpu["state"] = torch.zeros(16, dtype=torch.uint8)
@@ -117,7 +135,7 @@ def test_random_states_and_gradient_scaler_are_restored(
 
 def test_a_random_state_moves_between_devices(path: Path) -> None:
     cpu = fabric("cpu", Precision())
-    save_checkpoint(path, FACTS | random_state(cpu))
+    save_checkpoint(path, FACTS | REST | random_state(cpu))
     expected = torch.rand(5)
     cpu.global_rank = 3  # of more processes than have written it
     restore_random_state(cpu, load_checkpoint(path, **FACTS))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from b2inst.training import Schedule, logs
-from b2inst.training.logs import LoggerError, create_logger
+from b2inst.training.logs import Log, LoggerError, create_logger
 
 
 @pytest.fixture
@@ -52,3 +52,15 @@ def test_a_missing_package_is_told_with_its_remedy(
     create_logger("csv", tmp_path)  # needs none
     with pytest.raises(LoggerError, match=r"logger wandb: not installed; pip install wandb$"):
         create_logger("wandb", tmp_path)
+
+
+def test_damaged_lines_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    good = b'{"iteration": 1, "lr": 0.1, "seconds": 2.0}\n'
+    path.write_bytes(good + b"\xff\xfe\n" + b"[]\n" + good.replace(b"1,", b"2,") + b'{"iterat')
+    log = Log(tmp_path, 1, None)
+    log.write(2, 0.1, {"total": 1.0})
+    log.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 2]
+    assert lines[1]["seconds"] >= 2.0

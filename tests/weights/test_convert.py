@@ -56,6 +56,19 @@ def test_there_and_back(published: tuple[Path, dict[str, Tensor]], tmp_path: Pat
     assert result.masks.shape[1:] == (64, 96)
 
 
+@pytest.mark.parametrize(
+    "spoil", [Tensor.int, lambda t: t.to(torch.complex64), lambda t: t / 0, lambda t: t > 0]
+)
+def test_only_finite_floats_are_weights(
+    published: tuple[Path, dict[str, Tensor]], tmp_path: Path, spoil: Callable[[Tensor], Tensor]
+) -> None:
+    name = "basis_module.seg_head.6.weight"
+    torch.save(published[1] | {name: spoil(published[1][name])}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=rf"{name} has values that are no finite floats"):
+        convert(tmp_path / "a.pth", tmp_path / "a.safetensors", publisher="adelaidet")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
 def test_categories_of_another_data_set_are_counted(
     published: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:

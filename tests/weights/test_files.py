@@ -61,6 +61,23 @@ def test_card(saved: Path) -> None:
     assert card["category_ids"] == [1, 5, 9]
 
 
+def test_loading_and_saving_keeps_the_categories(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again.safetensors"
+    save_model(load_model(saved), path)
+    assert model_card(path) == model_card(saved)
+    save_model(load_model(saved), path, category_ids=np.array([7, 8, 9]))  # type: ignore[arg-type]
+    assert load_model(path).category_ids == (7, 8, 9)
+
+
+@pytest.mark.parametrize("header", ["{", "[]", '{"name": "blendmask-tiny"}'])
+def test_a_damaged_header_is_told(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, metadata={"b2inst": header})
+    for read in (load_model, model_card):
+        with pytest.raises(WeightsError, match="its b2inst recipe is damaged"):
+            read(path)
+
+
 def test_without_class_names(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_model(create_model("blendmask-tiny", num_classes=2), path)
@@ -133,8 +150,9 @@ def test_a_web_page_in_place_of_weights_is_told(tmp_path: Path) -> None:
 
 
 def recipe(path: Path, **changes: object) -> None:
-    card = {"name": "blendmask-tiny", "num_classes": 2, "options": {}, "class_names": None}
-    save_file({"weight": torch.zeros(3)}, path, metadata={"b2inst": json.dumps(card | changes)})
+    card = {"name": "blendmask-tiny", "num_classes": 2, "options": {}}
+    card |= {"class_names": None, "category_ids": []} | changes
+    save_file({"weight": torch.zeros(3)}, path, metadata={"b2inst": json.dumps(card)})
 
 
 @pytest.mark.parametrize(

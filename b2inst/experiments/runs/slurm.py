@@ -148,8 +148,9 @@ def sbatch_options(machine: Resources) -> dict[str, Any]:
         )
     cpus = machine.devices * (max(machine.threads or 1, 1) + machine.workers)
     derived: dict[str, Any] = {"time": "1-00:00:00", "cpus_per_task": cpus}
-    if machine.device != "cpu" and not any("gpu" in name or name == "gres" for name in given):
-        if machine.device == "cuda" or machine.devices > 1:
+    asked = any(name.startswith(("gres", "tres", "gpus")) for name in given)
+    if machine.device != "cpu" and not asked:
+        if machine.device.startswith("cuda") or machine.devices > 1:
             derived["gpus_per_node"] = machine.devices
         else:
             warnings.warn("jobs get no GPU; request one with --device cuda", stacklevel=2)

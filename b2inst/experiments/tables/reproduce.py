@@ -94,7 +94,8 @@ def make_table(
         return _shown(table, plan, stored, split, of, workspace)
 
     asked = tuple(plan.seeds if seeds is None else seeds)
-    earlier = _earlier_seeds(stored, plan.data.name, asked)
+    own = _own_table(stored, plan.data.name)
+    earlier = TableResult.load(own).provenance["seeds"] if own else ()
     specs = table.run_specs(plan, tuple(sorted({*asked, *earlier})))
     if not specs:
         sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
@@ -116,6 +117,7 @@ def make_table(
     def write(speed: TableSpeed | None = None) -> TableResult:
         result = build_table(table, plan, specs, workspace, split=split, speed=speed)
         save_runs(result, workspace)
+        _make_way(stored, plan.data.name)
         write_table(result, target)
         return result
 
@@ -129,6 +131,7 @@ def make_table(
         timed = {row: open_run(workspace.runs, spec) for row, spec in first.items()}
         # All are timed together, or none; further seeds change nothing.
         if table.costs and all(is_complete(run, first[row], split) for row, run in timed.items()):
+            _make_way(stored, plan.data.name)
             speed = table_speed(
                 timed,
                 table.bases,
@@ -155,11 +158,10 @@ def _shown(
     workspace: Workspace,
 ) -> TableResult:
     """This machine's table of these data (None: of any), else the published or an empty one."""
-    if stored.is_file():
-        result = TableResult.load(stored)
-        if data in (None, result.provenance["data"]):
-            write_table(result, stored.parent)
-            return result
+    if own := _own_table(stored, data):
+        result = TableResult.load(own)
+        write_table(result, own.parent)
+        return result
     found = None
     if split == plan.data.report_split:
         found = load_published(plan.name, table.name, workspace, data=data)
@@ -200,19 +202,27 @@ def _missing(runs: Runs, wanted: Sequence[str], split: SplitName) -> dict[str, R
     return dict(sorted(missing.items(), key=lambda item: -item[1].schedule.iterations))
 
 
-def _earlier_seeds(stored: Path, data: str, asked: Sequence[int]) -> Sequence[int]:
-    """Other seeds of this machine's table; one of other data makes way for it."""
-    if not stored.is_file():
-        return ()
-    provenance, folder = TableResult.load(stored).provenance, stored.parent
-    if provenance["data"] == data:
-        return [seed for seed in provenance["seeds"] if seed not in asked]
-    kept = folder.rename(folder.with_name(f"{folder.name}-{provenance['data']}"))
-    warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=3)
-    earlier = folder.with_name(f"{folder.name}-{data}")
-    if earlier.is_dir():
-        earlier.rename(folder)
-    return _earlier_seeds(stored, data, asked)
+def _own_table(stored: Path, data: str | None) -> Path | None:
+    """This machine's table of these data (None: of any), also if another took its place."""
+    aside = stored.parent.with_name(f"{stored.parent.name}-{data}") / stored.name
+    for path in filter(Path.is_file, (stored, aside)):
+        if data in (None, TableResult.load(path).provenance["data"]):
+            return path
+    return None
+
+
+def _make_way(stored: Path, data: str) -> None:
+    """Move a table of other data aside, and an earlier one of these data back, before writing."""
+    own, folder = _own_table(stored, data), stored.parent
+    if stored.is_file() and own != stored:
+        other = TableResult.load(stored).provenance["data"]
+        kept = folder.with_name(f"{folder.name}-{other}")
+        while kept.exists():
+            kept = kept.with_name(f"{kept.name}-earlier")
+        folder.rename(kept)
+        warnings.warn(f"an earlier table of other data was moved to {kept}", stacklevel=4)
+    if own not in (None, stored) and not folder.exists():
+        own.parent.rename(folder)
 
 
 def _runs(table: str, specs: Mapping[str, Sequence[RunSpec]], workspace: Workspace) -> Runs:

@@ -181,12 +181,22 @@ def test_what_a_job_asks_for(machine: dict[str, Any], expected: dict[str, Any]) 
     assert sbatch_options(Resources(**machine)) == expected
 
 
+_TRES = {"slurm": {"tres_per_node": "gres/gpu:1"}}
+
+
+@pytest.mark.parametrize("options", [{}, {"cpus_per_gpu": 4}, {"mem_per_gpu": "9G"}])
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_gpu_is_asked_for(device: str, options: dict[str, Any]) -> None:
+    asked = sbatch_options(Resources(device=device, slurm=options))
+    assert asked["gpus_per_node"] == 1
+
+
 def test_jobs_without_a_gpu_are_told() -> None:
     with pytest.warns(UserWarning, match="jobs get no GPU; request one with --device cuda"):
         assert "gpus_per_node" not in sbatch_options(Resources())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for machine in ({"device": "cpu"}, {"device": "cuda"}, {"slurm": {"gpus": "1"}}):
+        for machine in ({"device": "cpu"}, {"device": "cuda"}, {"slurm": {"gpus": "1"}}, _TRES):
             sbatch_options(Resources(**machine))  # type: ignore[arg-type]
 
 

@@ -228,6 +228,29 @@ def test_tables_of_two_data_sets_make_way_for_each_other(
     assert len(list(folder.glob("table1*"))) == 2
 
 
+def test_a_refused_or_interrupted_call_leaves_the_table_of_other_data(
+    workspace: Workspace, runs: Fabricator, tmp_path: Path
+) -> None:
+    for split in ("train", "val"):
+        write_scenes(tmp_path / "mine", split=split, images=2, size=48, seed=len(split))
+    mine = coco_folder(tmp_path / "mine")
+    _smoke(workspace, seeds=(0,))
+    with pytest.raises(SpecError, match="has no rows"):
+        _smoke(workspace, seeds=(0,), data=mine, rows=["nope"])
+    runs.limit = 0
+    with pytest.raises(KeyboardInterrupt):
+        _smoke(workspace, seeds=(0,), data=mine)
+    runs.limit = 100
+    assert _smoke(workspace, seeds=(1,), rows=ROWS[:1]).provenance["seeds"] == [0, 1]
+    with pytest.warns(UserWarning, match="an earlier table of other data was moved to"):
+        _smoke(workspace, seeds=(0,), data=mine)
+    assert _smoke(workspace, data=mine, train=False).seeds == 1
+    with pytest.warns(UserWarning, match="an earlier table of other data was moved to"):
+        scenes = _smoke(workspace, seeds=(2,))
+    assert scenes.provenance["seeds"] == [0, 1, 2]
+    assert len(list((workspace.results / "smoke").glob("table1*"))) == 2
+
+
 def test_it_says_what_will_be_run_and_about_how_long_it_takes(
     workspace: Workspace, runs: Fabricator, capsys: pytest.CaptureFixture[str]
 ) -> None:
