@@ -22,8 +22,12 @@ from b2inst.training.checkpoints import (
 
 FACTS: dict[str, Any] = {"recipe": {"name": "tiny", "options": {}}, "schedule": {"iterations": 5}}
 REST: dict[str, Any] = {
-    **{"model": {"weight": torch.arange(500)}, "optimizer": {}, "scheduler": {}},
-    **{"random": [], "precision": {}, "iteration": 3},
+    "model": {"weight": torch.arange(500)},
+    "optimizer": {},
+    "scheduler": {},
+    "random": [],
+    "precision": {},
+    "iteration": 3,
 }
 
 
