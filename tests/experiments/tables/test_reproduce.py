@@ -14,7 +14,7 @@ from b2inst.data import DataError, write_scenes
 from b2inst.experiments.runs import preflight
 from b2inst.experiments.runs.runner import build_model
 from b2inst.experiments.runs.store import Run, open_run, read_json, write_json
-from b2inst.experiments.specs.data_spec import coco_folder
+from b2inst.experiments.specs.data_spec import CocoData, coco_folder
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.resources import Resources
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -210,12 +210,17 @@ def test_the_published_table_stays(workspace: Workspace, runs: Fabricator) -> No
     assert published.read_bytes() == before
 
 
-def test_tables_of_two_data_sets_make_way_for_each_other(
-    workspace: Workspace, runs: Fabricator, tmp_path: Path
-) -> None:
+@pytest.fixture
+def mine(tmp_path: Path) -> CocoData:
+    """Other data than the profile's."""
     for split in ("train", "val"):
         write_scenes(tmp_path / "mine", split=split, images=2, size=48, seed=len(split))
-    mine = coco_folder(tmp_path / "mine")
+    return coco_folder(tmp_path / "mine")
+
+
+def test_tables_of_two_data_sets_make_way_for_each_other(
+    workspace: Workspace, runs: Fabricator, mine: CocoData
+) -> None:
     (folder := workspace.results / "smoke").mkdir(parents=True)
     _smoke(workspace, seeds=(0,))
     for seed in (1, 2):  # both keep the seeds that they have
@@ -229,11 +234,8 @@ def test_tables_of_two_data_sets_make_way_for_each_other(
 
 
 def test_a_refused_or_interrupted_call_leaves_the_table_of_other_data(
-    workspace: Workspace, runs: Fabricator, tmp_path: Path
+    workspace: Workspace, runs: Fabricator, mine: CocoData
 ) -> None:
-    for split in ("train", "val"):
-        write_scenes(tmp_path / "mine", split=split, images=2, size=48, seed=len(split))
-    mine = coco_folder(tmp_path / "mine")
     _smoke(workspace, seeds=(0,))
     with pytest.raises(SpecError, match="has no rows"):
         _smoke(workspace, seeds=(0,), data=mine, rows=["nope"])
