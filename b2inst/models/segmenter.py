@@ -167,6 +167,8 @@ class Segmenter(nn.Module):
         """A context in which the parts of the network run fast."""
         if self.training:
             raise RuntimeError("the model is in training mode; call model.eval() before predicting")
+        if (dtype := self.preprocessor.mean.dtype) != torch.float32:
+            raise ModelError(f"the model is {dtype}; call model.float(), and set model.precision")
         if not self.optimised:
             return autocast(self.preprocessor.mean.device, self.precision)
         return fast_network(self, self.precision)
@@ -197,7 +199,7 @@ class Segmenter(nn.Module):
 
         Raises:
             ValueError: An image of another type, or an array or tensor of another shape or type.
-            ModelError: With ``tile``, the model resizes images.
+            ModelError: The parameters are not float32 or, with ``tile``, the model resizes images.
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """

@@ -178,6 +178,14 @@ def test_no_prediction_in_training_mode(tiny: Build, picture: Picture) -> None:
         tiny().train().predict([picture()])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_of_parameters_are_told(
+    tiny: Build, picture: Picture, dtype: torch.dtype
+) -> None:
+    with pytest.raises(ValueError, match=f"the model is {dtype}; call model.float"):
+        tiny().to(dtype).predict(picture())
+
+
 def test_explanation_shows_what_lies_behind(tiny: Build, picture: Picture) -> None:
     model, image = tiny(), picture(75, 120)  # looked at as 96×154, padded to 96×160
     explained = model.explain(image)
