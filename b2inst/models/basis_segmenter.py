@@ -118,7 +118,7 @@ class BasisSegmenter(Segmenter):
         with self._network():
             features, outputs, bases = self.network(batch.images)
         bases = self._with_true_boundary(bases, truths)
-        detections = self._able(self.instance_head.detect(outputs))
+        detections = self._candidates(self.instance_head.detect(outputs))
         boxes = [d.boxes for d in detections]
         coefficients = torch.cat([d.coefficients for d in detections])
         masks = self.assembler.assemble(bases, boxes, coefficients)

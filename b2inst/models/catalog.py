@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 
 from b2inst.models.basis_families import SMALL_FCOS, SMALL_YOLACT, BlendMask, CondInst, Yolact
 from b2inst.models.building import Family
-from b2inst.models.segmenter import Segmenter
+from b2inst.models.segmenter import Segmenter, is_whole
 from b2inst.models.two_stage_families import CenterMask, MaskRCNN, PointRend, TensorMask, Voting
 from b2inst.modules.mask_heads import BoundaryPreservingHead
 from b2inst.modules.masklab import MaskLabHead
@@ -116,14 +115,10 @@ def options_of(name: str) -> dict[str, Any]:
     return {field.name: getattr(CATALOG[name], field.name) for field in fields(CATALOG[name])}
 
 
-def _positive(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Integral) and int(value) >= 1
-
-
 def _fits(value: Any, default: Any, *, name: str) -> bool:
     """Whether an option of this name and default may have a value; numbers are positive."""
     if type(default) is int:
-        return _positive(value) or (value == 0 and name.endswith("_convs"))
+        return is_whole(value, least=1) or (value == 0 and name.endswith("_convs"))
     if isinstance(default, tuple) and isinstance(value, list | tuple):
         if isinstance(default[0], str):
             return all(isinstance(one, str) for one in value) and len({*value}) == len(value)
@@ -167,7 +162,7 @@ def create_model(
     known = options_of(name)
     options = _plain(options)
     for count, value in {"num_classes": num_classes, "max_detections": max_detections}.items():
-        if (value is not None or count == "num_classes") and not _positive(value):
+        if (value is not None or count == "num_classes") and not is_whole(value, least=1):
             raise ValueError(f"{count} {value!r}: give a whole number, 1 or more")
     if isinstance(class_names, str):
         raise ValueError(f"class_names {class_names!r}: give a sequence of names, one per class")

@@ -58,7 +58,8 @@ class Prediction(NamedTuple):
     bases: Bases | None = None
 
 
-def _whole(value: Any, *, least: int) -> bool:
+def is_whole(value: Any, *, least: int) -> bool:
+    """Whether a value is a whole number, Python's or NumPy's, of at least so much."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and int(value) >= least
 
@@ -106,7 +107,7 @@ class Segmenter(nn.Module):
 
     @max_detections.setter
     def max_detections(self, limit: int) -> None:
-        if not _whole(limit, least=1):
+        if not is_whole(limit, least=1):
             raise ValueError(f"max_detections {limit!r}: give a whole number, 1 or more")
         self._detector.max_detections = int(limit)
 
@@ -136,7 +137,7 @@ class Segmenter(nn.Module):
     @tile.setter
     def tile(self, side: int | None) -> None:
         least = OVERLAP + self.preprocessor.size_divisor
-        if side is not None and not _whole(side, least=least):
+        if side is not None and not is_whole(side, least=least):
             raise ModelError(f"tile {side!r}: give {least} pixels or more, or None")
         self._tile = None if side is None else int(side)
 
@@ -185,7 +186,7 @@ class Segmenter(nn.Module):
     def _predict(self, batch: ImageBatch) -> Prediction:
         raise NotImplementedError
 
-    def _able(self, detections: list[Detections]) -> list[Detections]:
+    def _candidates(self, detections: list[Detections]) -> list[Detections]:
         """Those that can reach ``min_score``: qualities only lower a score (Eq. 2)."""
         return [found[~(found.scores < self.min_score)] for found in detections]  # keeps NaN
 

@@ -59,7 +59,7 @@ class TwoStageSegmenter(Segmenter):
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
             features: Features = self.backbone(batch.images)
-            detections = self._able(self.detector.detect(features, batch))
+            detections = self._candidates(self.detector.detect(features, batch))
             boxes = [d.boxes for d in detections]
             labels = torch.cat([d.labels for d in detections])
             outputs = self._masks(features, boxes, batch)
@@ -84,7 +84,7 @@ class TensorMaskSegmenter(TwoStageSegmenter):
     def _predict(self, batch: ImageBatch) -> Prediction:
         with self._network():
             features = self.backbone(batch.images)
-            detections = self._able(self.detector.detect(features, batch))
+            detections = self._candidates(self.detector.detect(features, batch))
             windows = [found.coefficients for found in detections]
             groups = self.mask_head(features, windows)
         masks: dict[int, Tensor] = {}

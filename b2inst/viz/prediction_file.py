@@ -105,10 +105,9 @@ class PredictionFile:
     def _lines(self) -> Iterator[_Entry]:
         with self._partial.open(encoding="utf-8") as lines:
             complete = (json.loads(line) for line in lines if line.endswith("\n"))
-            head = next(complete, None)
-            for number, entry in enumerate(complete):
-                if head and not number:
-                    self._check(head)
+            head: dict[str, Any] = next(complete, {})
+            for entry in complete:
+                self._check(head)
                 yield entry
 
     def _whole(self) -> Iterator[_Entry]:
@@ -133,11 +132,8 @@ class PredictionFile:
         for key, value in self._head["info"].items():
             if (before := head["info"].get(key)) != value:
                 option = f"--{key.removeprefix('score_')} {before}, not {value}"
-                made = (
-                    "other weights, --max-detections, --min-score or --tile"
-                    if key == "model"
-                    else option
-                )
+                limits = "other weights, --max-detections, --min-score or --tile"
+                made = limits if key == "model" else option
                 raise DataError(f"{self.path}: was made with {made}; {_REMEDY}")
         if head["categories"] != self._head["categories"]:
             raise DataError(f"{self.path}: has other categories than the model; {_REMEDY}")

@@ -64,15 +64,10 @@ def convert(
     coco = model.class_names == COCO_CLASS_NAMES
     ids = COCO_CATEGORY_IDS if coco else tuple(range(1, classes + 1))
     own = _PUBLISHERS[publisher].own_names(tensors)
-    for name, value in tensors.items():
-        if (
-            name in own
-            and value.ndim
-            and not (value.is_floating_point() and value.isfinite().all())
-        ):
-            raise WeightsError(
-                f"{source}: {name} has values that are no finite floats; give another"
-            )
+    for name in own:
+        value = tensors[name]
+        if value.ndim and not (value.is_floating_point() and value.isfinite().all()):
+            raise WeightsError(f"{source}: {name} has values that are no finite floats")
     target.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, target, category_ids=ids)
     left = [name for name in tensors if name not in own]

@@ -143,11 +143,11 @@ def read_weights(
         raise WeightsError(f"{path}: holds no b2inst recipe, only {len(names)} tensors; {_REMEDY}")
     try:
         card = json.loads(metadata[_KEY])
-        if isinstance(card, dict) and card.keys() >= _FIELDS:
-            return card, values
     except ValueError:
-        pass
-    raise WeightsError(f"{path}: its b2inst recipe is damaged; {_REMEDY}")
+        card = None
+    if not isinstance(card, dict) or not card.keys() >= _FIELDS:
+        raise WeightsError(f"{path}: its b2inst recipe is damaged; {_REMEDY}")
+    return card, values
 
 
 def _not_ours(path: Path, error: SafetensorError) -> str:

@@ -127,10 +127,9 @@ def make_table(
                 missing, workspace, split=split, machine=machine, launcher=launcher, complete=done
             )
         speed = None
-        first = {row: runs_of[0] for row, runs_of in specs.items()}
-        timed = {row: open_run(workspace.runs, spec) for row, spec in first.items()}
+        timed = {row: open_run(workspace.runs, of[0]) for row, of in specs.items()}
         # All are timed together, or none; further seeds change nothing.
-        if table.costs and all(is_complete(run, first[row], split) for row, run in timed.items()):
+        if table.costs and all(is_complete(timed[row], specs[row][0], split) for row in specs):
             _make_way(stored, plan.data.name)
             speed = table_speed(
                 timed,
