@@ -49,11 +49,13 @@ def match(
         empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
         parts = [(np.zeros(0, dtype=np.int64), np.zeros(0), empty, empty)]
         for position, image in enumerate(sorted(truth.imgs)):
-            own = annotations[image, category]
+            own, found = (group.get((image, category), []) for group in (annotations, detections))
+            if not (own or found):
+                continue  # most pairs, of data with many categories
             crowd = np.array([bool(a["iscrowd"]) for a in own], dtype=bool)
             ignore = crowd | _outside(own, area)
             positives[position] = np.count_nonzero(~ignore)
-            if ranked := sorted(detections[image, category], key=lambda d: -d["score"])[:most]:
+            if ranked := sorted(found, key=lambda d: -d["score"])[:most]:
                 overlap = np.asarray(evaluator.ious[image, category], dtype=np.float64)
                 overlap = overlap.reshape(len(ranked), len(own))
                 matches = _assign(overlap, crowd, ignore, _outside(ranked, area))
@@ -137,6 +139,8 @@ def _category_precision(
     result = np.zeros((len(weights), len(IOU_THRESHOLDS)))
     for t, true_positive in enumerate(category.true_positive):
         hits, skipped = np.flatnonzero(true_positive), np.flatnonzero(category.ignored[t])
+        if not hits.size:
+            continue  # AP is 0
         found = np.cumsum(copies[:, hits], axis=1, dtype=np.int32)  # B×(true positives)
         passed = np.pad(np.cumsum(copies[:, skipped], axis=1, dtype=np.int32), ((0, 0), (1, 0)))
         counted = seen[:, hits] - passed[:, np.searchsorted(skipped, hits)]
