@@ -19,6 +19,8 @@ Segmentation = list[Any] | dict[str, Any]
 #: COCO itself has points and boxes slightly over the border; further out is an error. Pixels.
 BORDER_TOLERANCE = 3.0
 
+_GROUPS = 7  # most groups of five bits in a run length, of 32 bits and a sign
+
 
 class Annotation(NamedTuple):
     """One object, or a crowd region, of an image."""
@@ -125,26 +127,28 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
     return to_rle(kept, height, width)
 
 
-def run_lengths(counts: str | bytes) -> list[int]:
+def run_lengths(counts: str | bytes) -> NDArray[np.int64]:
     """Return the run lengths of a compressed code, background first; ValueError if it is invalid.
 
     Each is stored as groups of five bits in printable characters, least significant first; from the
     fourth on, as the difference to the one before the last.
     """
-    runs: list[int] = []
-    value = bits = 0
-    for character in counts.encode("ascii") if isinstance(counts, str) else counts:
-        group = character - 48
-        if not 0 <= group < 64:
-            raise ValueError("not a compressed run-length code")
-        value |= (group & 31) << bits
-        bits += 5
-        if group < 32:  # the last group, whose highest bit is the sign
-            value -= (group & 16) << (bits - 4)
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = bits = 0
-    if bits:
+    characters = counts.encode("ascii") if isinstance(counts, str) else counts
+    groups = np.frombuffer(characters, dtype=np.uint8).astype(np.int64) - 48
+    last = groups < 32  # of the groups of a number; its highest bit is the sign
+    ends = np.flatnonzero(last) + 1
+    starts = np.zeros_like(ends)
+    starts[1:] = ends[:-1]
+    sizes = ends - starts
+    if ((groups < 0) | (groups >= 64)).any() or (sizes > _GROUPS).any():
+        raise ValueError("not a compressed run-length code")
+    if not last.all() and not last[-1]:
         raise ValueError("a compressed run-length code that ends too early")
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, sizes))
+    runs = np.add.reduceat((groups & 31) << shifts, starts)
+    runs -= (groups[last] & 16) << (5 * sizes - 4)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
     return runs
 
 

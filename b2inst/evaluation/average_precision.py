@@ -17,6 +17,7 @@ from b2inst.evaluation.ground_truth import (
     boundary_width,
     by_pair,
     code_of,
+    count_common,
     inner_boundary,
     load_ground_truth,
     touching_and_isolated,
@@ -226,8 +227,8 @@ def boundary_overlaps(
             for side, records in enumerate((ranked, objects))
         )
         for key, (row, column) in new.items():
-            common = len(np.intersect1d(found[row], true[column], assume_unique=True))
-            known[key] = common / (len(found[row]) + len(true[column]) - common)
+            common = count_common(found[row], true[column])
+            known[key] = common / (found[row][1].sum() + true[column][1].sum() - common)
         for key, place in places.items():
             overlap[place] = min(overlap[place], known[key])
     return overlaps

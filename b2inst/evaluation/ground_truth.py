@@ -25,6 +25,7 @@ Annotations: TypeAlias = str | Path | dict[str, Any] | CocoIndex | COCO
 GROUPS = ("touching_", "isolated_")
 
 Window = tuple[slice, slice]  # rows and columns of an image
+WindowMask = tuple[Window, NDArray[np.bool_]]  # a mask inside a window only
 
 _STEPS = 2  # to any of the 8 neighbours, between objects that touch
 
@@ -64,8 +65,8 @@ def code_of(record: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     return to_rle(record["segmentation"], image["height"], image["width"])
 
 
-def decode_window(code: dict[str, Any], *, margin: int = 0) -> tuple[Window, NDArray[np.bool_]]:
-    """Decode a mask inside its bounding box, with a margin, only; returns that window first."""
+def decode_window(code: dict[str, Any], *, margin: int = 0) -> WindowMask:
+    """Decode a mask inside its bounding box, with a margin, only."""
     left, top, width, height = coco_mask.toBbox(code).astype(int).tolist()
     image_height, image_width = code["size"]
     window = (
@@ -129,7 +130,7 @@ def swallowed_share(annotations: Annotations, *, boundary_pixels: int | None = N
     for image_id, image in truth.imgs.items():
         width = boundary_width(image["height"], image["width"], pixels=boundary_pixels)
         codes = [code_of(a, image) for a in truth.imgToAnns[image_id] if not a["iscrowd"]]
-        swallowed += [len(inner_boundary(c, width=width)) == coco_mask.area(c) for c in codes]
+        swallowed += [inner_boundary(c, width=width)[1].sum() == coco_mask.area(c) for c in codes]
     return sum(swallowed) / max(len(swallowed), 1)
 
 
@@ -141,13 +142,24 @@ def boundary_width(height: int, width: int, *, pixels: int | None = None) -> int
     return pixels or max(1, round(0.02 * math.hypot(height, width)))
 
 
-def inner_boundary(code: dict[str, Any], *, width: int) -> NDArray[np.int64]:
-    """Find the pixels of a mask within ``width`` pixels of its contour or the image border.
-
-    Returns ascending indices into the row-major image.
-    """
+def inner_boundary(code: dict[str, Any], *, width: int) -> WindowMask:
+    """Find the pixels of a mask within ``width`` pixels of its contour or the image border."""
     window, mask = decode_window(code)
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
     core = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    rows, columns = np.nonzero(mask & (core == 0))
-    return (rows + window[0].start) * code["size"][1] + columns + window[1].start
+    return window, mask & (core == 0)
+
+
+def count_common(one: WindowMask, other: WindowMask) -> int:
+    """Count the pixels that two masks of an image have in common."""
+    pairs = zip(one[0], other[0], strict=True)
+    spans = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs]
+    if any(stop <= start for start, stop in spans):
+        return 0
+    first, second = (
+        mask[
+            tuple(slice(a - w.start, b - w.start) for (a, b), w in zip(spans, window, strict=True))
+        ]
+        for window, mask in (one, other)
+    )
+    return int(np.count_nonzero(first & second))

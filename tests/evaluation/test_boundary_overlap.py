@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from b2inst.evaluation.average_precision import boundary_overlaps, load_checked, run_evaluators
-from b2inst.evaluation.ground_truth import boundary_width, inner_boundary, swallowed_share
+from b2inst.evaluation.ground_truth import (
+    boundary_width,
+    count_common,
+    decode_window,
+    inner_boundary,
+    swallowed_share,
+)
 
 from .conftest import SIZE, annotation, dataset, prediction, random_pair, rle
 
@@ -47,9 +54,17 @@ def test_boundaries_are_what_an_erosion_leaves(size: tuple[int, int], seed: int)
     mask = noise > np.quantile(noise, rng.uniform(0, 0.9))
     if not mask.any():
         return
-    found = inner_boundary(rle(mask), width=boundary_width(*size))
+    window, inside = inner_boundary(rle(mask), width=boundary_width(*size))
+    found = np.zeros_like(mask)
+    found[window] = inside
     expected = ring(mask, max(1, int(np.rint(0.02 * np.sqrt(size[0] ** 2 + size[1] ** 2)))))
-    np.testing.assert_array_equal(found, np.flatnonzero(expected))
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(hnp.arrays(bool, (2, 6, 5), elements=st.sampled_from([True, False, False])))
+def test_common_pixels_of_masks_in_their_windows(masks: np.ndarray) -> None:
+    one, other = (decode_window(rle(mask)) for mask in masks)
+    assert count_common(one, other) == (masks[0] & masks[1]).sum()
 
 
 @pytest.mark.parametrize("size", HALVES)

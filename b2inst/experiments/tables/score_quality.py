@@ -20,7 +20,13 @@ from b2inst.evaluation.average_precision import (
     read_metrics,
     run_evaluators,
 )
-from b2inst.evaluation.ground_truth import Annotations, by_pair, code_of, inner_boundary
+from b2inst.evaluation.ground_truth import (
+    Annotations,
+    by_pair,
+    code_of,
+    count_common,
+    inner_boundary,
+)
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.store import write_json
 from b2inst.experiments.specs.workspace import Workspace
@@ -190,9 +196,9 @@ def rate(predictions: list[Prediction], annotations: Annotations) -> pd.DataFram
             if overlap[row, best] > 0:
                 i, one, other = records[row]["number"], codes[row], boundaries[best]
                 boundary = inner_boundary(one, width=1)
-                common = len(np.intersect1d(boundary, other, assume_unique=True))
+                sizes = boundary[1].sum() + other[1].sum()
                 iou[i] = overlap[row, best]
-                dice[i] = (2 * common + EPSILON) / (len(boundary) + len(other) + EPSILON)
+                dice[i] = (2 * count_common(boundary, other) + EPSILON) / (sizes + EPSILON)
                 of_object[i] = box_overlap[row, best] >= 0.5
     fields = {name: f for name, f in QUALITIES.items() if predictions and f in predictions[0]}
     fields |= {"class": "class_score", "mask": "score"}
