@@ -31,9 +31,14 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def one_line(text: str) -> str:
+    """Replace line breaks, which names of classes and files may have, by spaces."""
+    return " ".join(text.splitlines())
+
+
 def shortened(names: Sequence[str], shown: int = 5) -> str:
     """Join the first of some names with commas."""
-    return ", ".join([*names[:shown], *["…"] * (len(names) > shown)])
+    return ", ".join([*map(one_line, names[:shown]), *["…"] * (len(names) > shown)])
 
 
 def folded(messages: Iterable[str], shown: int = 10) -> list[str]:

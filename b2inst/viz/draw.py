@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from b2inst.data.wording import one_line
 from b2inst.ops.masks import mask_window
 from b2inst.structures import Instances
 
@@ -143,7 +144,7 @@ def draw_instances(
     boxes = (instances.boxes.cpu()[shown] * (image.height // picture.shape[0])).round().tolist()
     for i, (left, top, right, bottom), colour in zip(shown, boxes, chosen, strict=True):
         pen.rectangle((left, top, right, bottom), outline=colour)
-        caption = f"{instances.names[i]} {instances.scores[i]:.2f}"
+        caption = f"{one_line(instances.names[i])} {instances.scores[i]:.2f}"
         _, _, width, height = map(int, font.getbbox(caption, anchor="lt"))
         # Above the box, since it would cover a small object.
         x, y = max(min(left, image.width - width - 1), 0), max(top - height - 1, 0)

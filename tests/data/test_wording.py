@@ -20,6 +20,7 @@ def test_one_is_singular_and_all_else_plural() -> None:
 def test_only_the_first_names_are_listed() -> None:
     assert shortened(["a", "b"]) == "a, b"
     assert shortened([*"abc"], 2) == "a, b, …"
+    assert shortened(["cat\n", "fire\r\ntruck"]) == "cat, fire truck", "one line"
 
 
 def test_messages_of_one_kind_are_folded() -> None:

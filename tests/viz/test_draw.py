@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib
@@ -241,6 +242,14 @@ def test_captions_lie_above_their_boxes_and_in_the_picture(top: int, left: int) 
     assert 10 <= height <= 20 <= 60 <= width, "a line of text, whole"
     assert low < boxes[0, 1] or high == 0
     assert first == boxes[0, 0] or last == drawn.shape[1] - 1
+
+
+@pytest.mark.parametrize("name", ["gear\n", "\rgear", "a\ngear"])
+def test_a_line_break_in_a_name_is_a_space(picture: np.ndarray, name: str) -> None:
+    found = instances(square(6, 8, 9)[None], [0.9])
+    drawn = draw_instances(picture, replace(found, class_names=(name,)))
+    plain = draw_instances(picture, replace(found, class_names=(" ".join(name.splitlines()),)))
+    np.testing.assert_array_equal(drawn, plain)
 
 
 def test_heat_spans_the_colour_map() -> None:
