@@ -36,7 +36,9 @@ class Commands(TyperGroup):
         except Exception as error:
             if not type(error).__module__.startswith("b2inst.") and not isinstance(error, OSError):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            options = {option.name for option in self.commands[ctx.invoked_subcommand].params}
+            message = error if "skip_bad" in options else getattr(error, "problem", error)
+            typer.echo(f"error: {message}", err=True)
             raise typer.Exit(1) from None
 
 

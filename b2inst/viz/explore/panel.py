@@ -113,7 +113,8 @@ class Explorer(widgets.VBox):
             self._update(getattr(event, "owner", event))
             self.message.value = ""
         except DataError as error:
-            self.message.value = f"<b>{html.escape(str(error))}</b>"
+            problem = str(getattr(error, "problem", error))  # without an option of commands
+            self.message.value = f"<b>{html.escape(problem)}</b>"
         finally:
             self._updating = False
 

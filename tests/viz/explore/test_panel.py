@@ -126,6 +126,7 @@ def test_other_images(panel: Explorer) -> None:
 def test_an_image_that_cannot_be_read_is_named(panel: Explorer) -> None:
     panel.dataset.value = "missing"
     assert "gone.png" in panel.message.value
+    assert "--skip-bad" not in panel.message.value, "an option of commands"
     panel.dataset.value = "one"
     assert panel.message.value == ""
 
