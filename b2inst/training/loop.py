@@ -151,7 +151,7 @@ class _Training:
         look: Evaluate | None,
     ) -> None:
         self.fabric, self.model, self.schedule, self.out = fabric, model, schedule, out
-        self.category_ids, self.look = index.category_ids, look
+        self.look, model.category_ids = look, index.category_ids
         fused = fabric.strategy.precision.precision != "16-mixed"
         optimizer, self.scheduler = schedule.optimizer_for(model, fused=fused)
         self.wrapped, self.optimizer = fabric.setup(model, optimizer)
@@ -236,14 +236,13 @@ class _Training:
             before = model_card(self.best)["AP"] if self.best.exists() else -math.inf
             if found["AP"] > before:
                 notes = {"iteration": iteration, **found}
-                save_model(self.model, self.best, category_ids=self.category_ids, notes=notes)
+                save_model(self.model, self.best, notes=notes)
         self.wrapped.train()
         return {name: value for name, value in found.items() if value is not None}
 
     def finish(self) -> None:
         """Save the final weights in place of the checkpoint."""
-        final = self.out / "model.safetensors"
-        save_model(self.model.eval(), final, category_ids=self.category_ids)
+        save_model(self.model.eval(), self.out / "model.safetensors")
         self.checkpoint.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -60,6 +61,16 @@ def test_a_run_leaves_a_log_and_weights(
     assert not equal(whole["state"], model().state_dict())
     loaded = load_model(out / "model.safetensors")
     assert equal(whole["state"], loaded.state_dict())
+
+
+def test_a_trained_model_knows_the_category_ids(
+    run: Run, model: MakeModel, dataset: MakeDataset, schedule: Schedule, tmp_path: Path
+) -> None:
+    data, trained = dataset(), model()
+    ids = tuple(range(3, 11))
+    data.index = replace(data.index, category_ids=ids)
+    run(tmp_path, data, model=trained, schedule=schedule.model_copy(update={"iterations": 1}))
+    assert trained.category_ids == load_model(tmp_path / "model.safetensors").category_ids == ids
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
