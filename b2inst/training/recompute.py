@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -21,8 +21,13 @@ def recompute_activations(model: nn.Module) -> None:
     Losses and gradients are bitwise equal, and running statistics are updated once.
     """
     for unit in _units(model):
-        contexts = partial(lambda unit: (nullcontext(), _statistics_kept(unit)), unit)
+        contexts = partial(_contexts, unit)
         unit.forward = partial(checkpoint, unit.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Those of the first and of the second time; no lambda, so that models can be pickled."""
+    return nullcontext(), _statistics_kept(unit)
 
 
 def recompute_normalised(model: nn.Module) -> None:

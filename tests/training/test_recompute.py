@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,8 @@ def test_it_predicts_as_before(model: Callable[..., BasisSegmenter]) -> None:
     (one,), (other,) = plain.predict([image]), lean.predict([image])
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.masks, other.masks)
+    (again,) = pickle.loads(pickle.dumps(lean)).predict([image])
+    assert torch.equal(again.scores, one.scores)
 
 
 def test_pyramids_and_projections_are_not_computed_twice(
