@@ -219,6 +219,9 @@ def _content(path: Path, workspace: Workspace, *, below: tuple[Path, ...] = ()) 
         return content
     base = _named_by(path, extended, workspace)
     inherited = _content(base, workspace, below=(*below, path.resolve()))
+    if isinstance(own := inherited.get("own_data"), dict):  # which would take the place of these
+        changes = {k: v for k, v in content.items() if k in ("options", "augmentation")}
+        inherited["own_data"] = _merged(own, changes)
     return _merged({**inherited, "description": ""}, content)
 
 

@@ -12,7 +12,7 @@ from b2inst.data import write_scenes
 from b2inst.experiments.specs.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.run_spec import StartFile
+from b2inst.experiments.specs.run_spec import Augmentation, StartFile
 from b2inst.experiments.specs.table_spec import Row
 from b2inst.models import CATALOG, WITHOUT_BASES, create_model
 from b2inst.modules.preprocessor import Preprocessor
@@ -167,6 +167,23 @@ def test_own_data_take_the_place_of_the_scenes(
     monkeypatch.setenv("B2INST_COCO_TINY", str(tmp_path))
     assert load_profile("smoke") == given
     assert isinstance(load_profile("tiny").data, ScenesData)
+
+
+def test_what_a_profile_changes_holds_for_own_data_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: tiny\noptions: {shorter: null, longer_max: null}\n"
+        "augmentation: {shorter: [], longer_max: null, crop: 256}\n"
+    )
+    (tmp_path / "other.yaml").write_text(
+        "extends: mine.yaml\nown_data: {augmentation: {crop: 128}}\n"
+    )
+    tiny, mine, other = (
+        load_profile(name, data=CocoData(root=tmp_path))
+        for name in ("tiny", str(tmp_path / "mine.yaml"), str(tmp_path / "other.yaml"))
+    )
+    assert mine.options == tiny.options | {"shorter": None, "longer_max": None}
+    assert mine.augmentation == Augmentation(crop=256)
+    assert other.augmentation == Augmentation(crop=128)
 
 
 def test_data_of_a_profile_may_lie_elsewhere(tmp_path: Path) -> None:
