@@ -222,6 +222,8 @@ def compare(
         raise EvaluationError(f"{both} files to compare; give as many of each, one a seed")
     truth = load_ground_truth(annotations)
     warn_of_limit(truth, max_detections=options.get("max_detections", 100))
+    if len(truth.imgs) == 1:
+        warnings.warn("1 image: intervals over images have no width, and say nothing", stacklevel=2)
     files = (*first, *second)  # read twice, since the detections of all may not fit in memory
     images = {file: {record["image_id"] for record in read_results(file, truth)} for file in files}
     for one, other in combinations(images, 2):

@@ -110,3 +110,20 @@ def test_predictions_of_a_part_of_the_images_are_told(files: Files, tmp_path: Pa
     )
     with pytest.warns(UserWarning, match=expected):
         compared(tenth + 1)
+
+
+def test_intervals_of_one_image_are_told(files: Files, tmp_path: Path) -> None:
+    truth, models, _, _ = files
+    first = truth["images"][0]["id"]
+    one = truth | {
+        "images": truth["images"][:1],
+        "annotations": [a for a in truth["annotations"] if a["image_id"] == first],
+    }
+    paths = [tmp_path / f"{name}_one.json" for name in ("a0", "b0")]
+    for path, name in zip(paths, ("a0", "b0"), strict=True):
+        path.write_text(json.dumps([p for p in models[name] if p["image_id"] == first]))
+    with pytest.warns(UserWarning, match="1 image: intervals over images have no width"):
+        found = compare(paths[:1], paths[1:], one, metrics=["AP"], resamples=10)
+    difference = found["AP"].difference
+    assert difference is not None
+    assert difference.band.low == pytest.approx(difference.band.high)
