@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -242,14 +243,23 @@ class Segmenter(nn.Module):
     ) -> list[Instances]:
         """``predict`` for callers who resize images themselves.
 
+        Images of one size go through the network together: group norms would see the padding of
+        others.
+
         Args:
             images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
             sizes: (height, width) of each one's original, in whose pixels instances are.
         """
-        if not images:
-            return []
-        batch = self.preprocessor(list(images))
-        return [found for found, _ in self._ranked(self._predict(batch), batch.sizes, sizes)]
+        batches: defaultdict[torch.Size, list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            batches[image.shape].append(i)
+        found: dict[int, Instances] = {}
+        for chosen in batches.values():
+            batch = self.preprocessor([images[i] for i in chosen])
+            own = [sizes[i] for i in chosen]
+            ranked = self._ranked(self._predict(batch), batch.sizes, own)
+            found |= zip(chosen, (instances for instances, _ in ranked), strict=True)
+        return [found[i] for i in range(len(images))]
 
     def _ranked(
         self,

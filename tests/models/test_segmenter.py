@@ -101,9 +101,12 @@ def test_a_batch_gives_what_single_images_give(tiny: Build, picture: Picture) ->
 
 def test_images_of_several_sizes_in_one_call(tiny: Build, picture: Picture) -> None:
     sizes = [(96, 96), (40, 200), (33, 31), (480, 640)]
-    results = tiny().predict([picture(*size) for size in sizes])
-    for found, size in zip(results, sizes, strict=True):
-        check(found, *size)
+    model, images = tiny(), [picture(*size) for size in sizes]
+    for found, image in zip(model.predict(images), images, strict=True):
+        check(found, *image.shape[:2])
+        (alone,) = model.predict([image])
+        assert found.scores.equal(alone.scores)
+        assert found.masks.equal(alone.masks)
 
 
 def test_arrays_pil_images_and_files_are_the_same(
