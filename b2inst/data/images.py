@@ -86,8 +86,18 @@ def image_suffixes() -> set[str]:
 def walk_images(folder: Path) -> list[Path]:
     """The image files in a folder and its subfolders, sorted, without hidden ones of either."""
     suffixes = image_suffixes()
-    images = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(p for p in images if "/." not in f"/{p.relative_to(folder).as_posix()}")
+    images = (path for path in walk_files(folder) if path.suffix.lower() in suffixes)
+    return [p for p in images if "/." not in f"/{p.relative_to(folder).as_posix()}"]
+
+
+def walk_files(folder: Path) -> list[Path]:
+    """The files in a folder and its subfolders, also in linked ones that do not hold it, sorted."""
+    files: list[Path] = []
+    for path, folders, names in os.walk(folder, followlinks=True):
+        here = Path(path).resolve()
+        folders[:] = [f for f in folders if not here.is_relative_to(Path(path, f).resolve())]
+        files += [Path(path, name) for name in names]
+    return sorted(files)
 
 
 def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[str, Path]:

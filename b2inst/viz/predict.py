@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from b2inst.data import DataError, read_image
 from b2inst.data.files import locked, replacing
-from b2inst.data.images import as_array, file_names, image_suffixes
+from b2inst.data.images import as_array, file_names, image_suffixes, walk_files
 from b2inst.data.wording import BadFileError, shortened
 from b2inst.evaluation import to_records
 from b2inst.experiments.specs.data_spec import file_sha256
@@ -85,7 +85,7 @@ def _images_in(folder: Path, outside: Path | None, suffixes: set[str]) -> list[P
     excluded = None if outside is None else outside.resolve()
     images: list[Path] = []
     others: list[str] = []
-    for path in sorted(folder.rglob("*")):
+    for path in walk_files(folder):
         hidden = any(part.startswith(".") for part in path.parent.relative_to(folder).parts)
         own = excluded != folder.resolve() and excluded in path.resolve().parents
         if path.is_file() and not hidden and not own:

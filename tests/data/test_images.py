@@ -237,3 +237,13 @@ def test_subfolders_are_walked_and_hidden_files_passed_over(tmp_path: Path) -> N
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert walk_images(tmp_path) == [tmp_path / "a/c.tif", tmp_path / "b.PNG"]
+
+
+def test_linked_folders_are_walked_but_not_around_in_a_circle(tmp_path: Path) -> None:
+    for name in ("in/a.png", "elsewhere/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "in/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to("..")
+    (tmp_path / "in/itself").symlink_to(".")
+    assert walk_images(tmp_path / "in") == [tmp_path / "in/a.png", tmp_path / "in/linked/b.png"]

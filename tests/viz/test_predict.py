@@ -441,7 +441,10 @@ def test_folders_mean_the_images_in_them(tmp_path: Path) -> None:
     linked.symlink_to(b)
     below = photo(tmp_path / "in/folder.png/deep/a.JPG")
     photo(tmp_path / "in/.hidden/a.png")
-    assert find_images([tmp_path / "in", b]) == [a, b, below, linked, b]
+    photo(tmp_path / "elsewhere/a.png")
+    (tmp_path / "in/more").symlink_to(tmp_path / "elsewhere")
+    others = [linked, tmp_path / "in/more/a.png"]
+    assert find_images([tmp_path / "in", b]) == [a, b, below, *others, b]
 
 
 def test_what_is_written_into_a_folder_of_images_is_not_predicted(tmp_path: Path) -> None:
