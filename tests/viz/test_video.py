@@ -36,6 +36,17 @@ def test_what_is_written_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
         assert np.abs(a.astype(int) - b).mean() < 4  # of 255; the compression loses some
 
 
+@pytest.mark.parametrize("rate", [23.976, 59.94, 119.873, 239.963, 998.77])
+def test_any_frame_rate_can_be_written(tmp_path: Path, rate: float) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", rate)
+    for frame in frames((48, 64), 3):
+        writer.write(frame)
+    writer.close()
+    video = Video(tmp_path / "a.mp4")
+    assert video.rate == pytest.approx(rate, rel=0.0005)
+    assert len(list(video)) == 3
+
+
 def test_a_video_that_is_not_complete_is_discarded(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "a.mp4", 10)
     writer.discard()  # nothing was written
