@@ -81,6 +81,7 @@ class VideoWriter:
         height, width = (side // 2 * 2 for side in frame.shape[:2])
         if not self._writer.isOpened():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)  # or it is taken for this one if that is interrupted
             code = cv2.VideoWriter.fourcc(*"mp4v")
             if not self._writer.open(str(self._partial), code, self._rate, (width, height)):
                 raise DataError(

@@ -55,6 +55,14 @@ def test_a_video_that_is_not_complete_is_discarded(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_video_that_is_replaced_goes_with_the_first_frame(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    writer.write(frames((48, 64), 1)[0])
+    assert not (tmp_path / "a.mp4").exists()  # predict takes a picture for that of all frames
+    writer.discard()
+
+
 def test_frames_that_are_missing_are_told(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(
         str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240)
