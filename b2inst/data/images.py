@@ -91,11 +91,12 @@ def walk_images(folder: Path) -> list[Path]:
 
 
 def walk_files(folder: Path) -> list[Path]:
-    """The files in a folder and its subfolders, also in linked ones that do not hold it, sorted."""
+    """The files in a folder and its subfolders, sorted, also in linked ones not yet on the way."""
     files: list[Path] = []
     for path, folders, names in os.walk(folder, followlinks=True):
-        here = Path(path).resolve()
-        folders[:] = [f for f in folders if not here.is_relative_to(Path(path, f).resolve())]
+        way = [passed.resolve() for passed in (Path(path), *Path(path).parents)]
+        targets = {name: Path(path, name).resolve() for name in folders}
+        folders[:] = [f for f in folders if not any(p.is_relative_to(targets[f]) for p in way)]
         files += [Path(path, name) for name in names]
     return sorted(files)
 

@@ -247,3 +247,14 @@ def test_linked_folders_are_walked_but_not_around_in_a_circle(tmp_path: Path) ->
     (tmp_path / "elsewhere/back").symlink_to("..")
     (tmp_path / "in/itself").symlink_to(".")
     assert walk_images(tmp_path / "in") == [tmp_path / "in/a.png", tmp_path / "in/linked/b.png"]
+
+
+def test_folders_that_link_to_each_other_are_walked_once_on_each_way(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").touch()
+        for other in set(names) - {name}:
+            (tmp_path / name / other).symlink_to(tmp_path / other)
+    found = [path.relative_to(tmp_path).as_posix() for path in walk_images(tmp_path / "a")]
+    assert found == ["a/a.png", "a/b/b.png", "a/b/c/c.png", "a/c/b/b.png", "a/c/c.png"]
