@@ -223,8 +223,9 @@ def _written(found: PredictedFiles, out: Path, *, threshold: float, label_maps: 
     written += f" and {counted(videos, 'annotated video')}" if videos else ""
     kept = f" ({found.kept} from an earlier call)" if found.kept else ""
     lines = [f"{out}: {written}{kept}"]
-    if label_maps:
-        lines.append(f"{out}: label maps, *_masks.png")
+    kinds = ["*_masks.png"] * (len(found.pictures) > videos) + ["*.mp4_masks/*.png"] * (videos > 0)
+    if label_maps and kinds:
+        lines.append(f"{out}: label maps, {' and '.join(kinds)}")
     drawn = f"{found.drawn} of them drawn (score of at least {threshold:g})"
     if found.detections and not found.drawn:
         rounded = (f"{found.best_score:.{digits}g}" for digits in range(2, 18))

@@ -204,9 +204,10 @@ def test_predict_takes_folders_with_videos(tmp_path: Path, weights: Path) -> Non
     writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     for kept in ("", " (2 from an earlier call)"):
-        done = _call("predict", weights, folder, "--out", out)
+        done = _call("predict", weights, folder, "--out", out, "--label-maps")
         assert done.exit_code == 0, done.output
         assert f"{out}: 1 annotated image and 1 annotated video{kept}\n" in done.stdout
+        assert f"{out}: label maps, *_masks.png and *.mp4_masks/*.png\n" in done.stdout
     (folder / "b.mp4").write_text("no video")
     last = _call("predict", weights, folder, "--out", out).stderr.strip().splitlines()[-1]
     assert last.startswith(f"error: {folder / 'b.mp4'}: OpenCV cannot decode this video")
