@@ -16,6 +16,7 @@ import b2inst
 from b2inst.cli import app
 from b2inst.data import write_scenes
 from b2inst.models import CATALOG, create_model
+from b2inst.viz.video import SUFFIXES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,6 +94,11 @@ def test_the_python_of_the_page_on_data(tmp_path: Path) -> None:
     exec(compile(code.replace("batch_size=16", "batch_size=1"), "data.md", "exec"), names)
     images, targets = next(iter(names["batches"]))
     assert len(images) == len(targets) == 1
+
+
+def test_the_page_on_data_names_every_ending_of_a_video() -> None:
+    (listed,) = re.findall(r"\*\*Videos\*\* \((.*?)\)", (ROOT / "docs/data.md").read_text("utf-8"))
+    assert {ending.strip("`") for ending in listed.split(", ")} == SUFFIXES
 
 
 def test_the_page_on_models_names_every_part() -> None:
