@@ -92,13 +92,15 @@ def walk_images(folder: Path) -> list[Path]:
 
 def walk_files(folder: Path) -> list[Path]:
     """The files in a folder and its subfolders, sorted, also in linked ones not yet on the way."""
-    files: list[Path] = []
+    return sorted(Path(path, name) for path, names in _walk(folder) for name in names)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     for path, folders, names in os.walk(folder, followlinks=True):
         way = [passed.resolve() for passed in (Path(path), *Path(path).parents)]
         targets = {name: Path(path, name).resolve() for name in folders}
         folders[:] = [f for f in folders if not any(p.is_relative_to(targets[f]) for p in way)]
-        files += [Path(path, name) for name in names]
-    return sorted(files)
+        yield path, names
 
 
 def file_names(images: Iterable[Path], *, folders: Iterable[Path] = ()) -> dict[str, Path]:
@@ -123,7 +125,7 @@ def find_image_files(image_dir: Path, names: Iterable[str]) -> dict[str, tuple[s
         raise DataError(f"{image_dir}: no such image folder")
     sizes = {
         os.path.relpath(file.path, image_dir): length
-        for folder, _, _ in os.walk(image_dir, followlinks=True)
+        for folder, _ in _walk(image_dir)
         for file in os.scandir(folder)
         if file.is_file() and (length := file.stat().st_size)
     }

@@ -258,3 +258,9 @@ def test_folders_that_link_to_each_other_are_walked_once_on_each_way(tmp_path: P
             (tmp_path / name / other).symlink_to(tmp_path / other)
     found = [path.relative_to(tmp_path).as_posix() for path in walk_images(tmp_path / "a")]
     assert found == ["a/a.png", "a/b/b.png", "a/b/c/c.png", "a/c/b/b.png", "a/c/c.png"]
+
+
+def test_a_folder_that_links_to_itself_has_its_images_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "again").symlink_to(".")  # "ln -s", called twice
+    assert find_image_files(tmp_path, ["s/a.png"]) == {"s/a.png": ("a.png", 1)}
