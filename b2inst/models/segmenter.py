@@ -211,11 +211,22 @@ class Segmenter(nn.Module):
             images = [images]  # type: ignore[list-item]
         arrays = [rgb_array(image) for image in images]  # type: ignore[union-attr]
         if self.tile is None:
-            resized = [self.preprocessor.resized(array) for array in arrays]
-            instances = self.segment(resized, [array.shape[:2] for array in arrays])
+            instances = self._segment_whole(arrays)
         else:
             instances = [self._segment_tiles(array, self.tile) for array in arrays]
         return self._results(instances, arrays)
+
+    def _segment_whole(self, images: list[np.ndarray]) -> list[Instances]:
+        """Images of one size in the network together, so that results do not depend on others."""
+        batches: defaultdict[torch.Size, list[int]] = defaultdict(list)
+        resized = [self.preprocessor.resized(image) for image in images]
+        for i, image in enumerate(resized):
+            batches[image.shape].append(i)
+        found: dict[int, Instances] = {}
+        for batch in batches.values():
+            sizes = [images[i].shape[:2] for i in batch]
+            found |= zip(batch, self.segment([resized[i] for i in batch], sizes), strict=True)
+        return [found[i] for i in range(len(images))]
 
     def _segment_tiles(self, image: np.ndarray, side: int) -> Instances:
         size, divisor = image.shape[:2], self.preprocessor.size_divisor
@@ -241,25 +252,18 @@ class Segmenter(nn.Module):
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """``predict`` for callers who resize images themselves.
+        """``predict`` for callers who resize images themselves, with all images in one batch.
 
-        Images of one size go through the network together: group norms would see the padding of
-        others.
+        Smaller ones are padded, and group norms see the padding.
 
         Args:
             images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
             sizes: (height, width) of each one's original, in whose pixels instances are.
         """
-        batches: defaultdict[torch.Size, list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            batches[image.shape].append(i)
-        found: dict[int, Instances] = {}
-        for chosen in batches.values():
-            batch = self.preprocessor([images[i] for i in chosen])
-            own = [sizes[i] for i in chosen]
-            ranked = self._ranked(self._predict(batch), batch.sizes, own)
-            found |= zip(chosen, (instances for instances, _ in ranked), strict=True)
-        return [found[i] for i in range(len(images))]
+        if not images:
+            return []
+        batch = self.preprocessor(list(images))
+        return [found for found, _ in self._ranked(self._predict(batch), batch.sizes, sizes)]
 
     def _ranked(
         self,

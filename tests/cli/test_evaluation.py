@@ -90,6 +90,7 @@ def test_more_objects_than_detections_count(tmp_path: Path) -> None:
             assert _call(*call).stdout.splitlines()[1].split()[1] == "83.2"
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", "1 image: intervals")
             seen = _call(*call, "--max-detections", 120, "--boundary-pixels", 1)
         assert seen.stdout.splitlines()[1].split()[1] == "100.0"
     done = _call(*evaluated, "--max-detections", 120, "--groups")

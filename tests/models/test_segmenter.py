@@ -139,8 +139,10 @@ def test_who_resizes_images_themselves_gets_the_same(tiny: Build, picture: Pictu
         ).permute(2, 0, 1)
         for image, size in zip(images, [(154, 96), (96, 148)], strict=True)
     ]
-    found = model.segment(resized, [(75, 120), (200, 130)])
-    for instances, expected in zip(found, model.predict(images), strict=True):
+    for one, size, expected in zip(
+        resized, [(75, 120), (200, 130)], model.predict(images), strict=True
+    ):
+        (instances,) = model.segment([one], [size])
         assert len(instances) > 0
         assert instances.scores.equal(expected.scores)
         assert instances.masks.equal(expected.masks)

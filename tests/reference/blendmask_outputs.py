@@ -52,7 +52,9 @@ def predict(model: BasisSegmenter, samples: list[Sample]) -> Predictions:
         "bases": model.basis_head,
     }
     with watch(parts) as seen:
-        instances = model.eval().predict([sample.original for sample in samples])
+        originals = [sample.original for sample in samples]
+        sizes = [original.shape[:2] for original in originals]
+        instances = model.eval().segment([*map(preprocessor.resized, originals)], sizes)
     batch: ImageBatch = seen["batch"]
     bases: Bases = seen["bases"]
     with torch.inference_mode():
