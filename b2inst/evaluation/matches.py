@@ -5,6 +5,7 @@ COCO's greedy assignment is repeated here because the evaluator does not return 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,19 +44,21 @@ def match(
     annotations, detections = (
         by_pair(coco.dataset["annotations"]) for coco in (truth, evaluator.cocoDt)
     )
+    positions = {image: position for position, image in enumerate(sorted(truth.imgs))}
+    images_of = defaultdict[int, list[int]](list)  # that have something of a category
+    for image, category in sorted(annotations.keys() | detections.keys()):
+        images_of[category].append(image)
     categories = []
     for category in sorted(truth.cats):
         positives = np.zeros(len(truth.imgs), dtype=np.int64)
         empty = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
         parts = [(np.zeros(0, dtype=np.int64), np.zeros(0), empty, empty)]
-        for position, image in enumerate(sorted(truth.imgs)):
-            own, found = (group.get((image, category), []) for group in (annotations, detections))
-            if not (own or found):
-                continue  # most pairs, of data with many categories
+        for image in images_of[category]:
+            position, own = positions[image], annotations[image, category]
             crowd = np.array([bool(a["iscrowd"]) for a in own], dtype=bool)
             ignore = crowd | _outside(own, area)
             positives[position] = np.count_nonzero(~ignore)
-            if ranked := sorted(found, key=lambda d: -d["score"])[:most]:
+            if ranked := sorted(detections[image, category], key=lambda d: -d["score"])[:most]:
                 overlap = np.asarray(evaluator.ious[image, category], dtype=np.float64)
                 overlap = overlap.reshape(len(ranked), len(own))
                 matches = _assign(overlap, crowd, ignore, _outside(ranked, area))
