@@ -91,15 +91,17 @@ def walk_images(folder: Path) -> list[Path]:
 
 
 def walk_files(folder: Path) -> list[Path]:
-    """The files in a folder and its subfolders, sorted, also in linked ones not yet on the way."""
+    """The files in a folder and its subfolders, sorted, also in linked ones, but not in circles."""
     return sorted(Path(path, name) for path, names in _walk(folder) for name in names)
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder and the names of its files; links to what holds a folder on the way are left."""
     for path, folders, names in os.walk(folder, followlinks=True):
-        way = [passed.resolve() for passed in (Path(path), *Path(path).parents)]
-        targets = {name: Path(path, name).resolve() for name in folders}
-        folders[:] = [f for f in folders if not any(p.is_relative_to(targets[f]) for p in way)]
+        if links := {f: Path(path, f).resolve() for f in folders if Path(path, f).is_symlink()}:
+            way = [passed.resolve() for passed in (Path(path), *Path(path).parents)]
+            back = {f for f, to in links.items() if any(p.is_relative_to(to) for p in way)}
+            folders[:] = [f for f in folders if f not in back]
         yield path, names
 
 

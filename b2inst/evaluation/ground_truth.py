@@ -156,10 +156,9 @@ def count_common(one: WindowMask, other: WindowMask) -> int:
     spans = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs]
     if any(stop <= start for start, stop in spans):
         return 0
-    first, second = (
-        mask[
-            tuple(slice(a - w.start, b - w.start) for (a, b), w in zip(spans, window, strict=True))
-        ]
-        for window, mask in (one, other)
-    )
-    return int(np.count_nonzero(first & second))
+
+    def inside(window: Window, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        shifted = zip(spans, window, strict=True)
+        return mask[tuple(slice(a - own.start, b - own.start) for (a, b), own in shifted)]
+
+    return int(np.count_nonzero(inside(*one) & inside(*other)))
