@@ -33,6 +33,9 @@ def table(
     launcher: Annotated[Literal["local", "slurm"], Option(help="Where to start runs.")] = "local",
     slurm: Annotated[list[str] | None, Option(help="sbatch options: partition=gpu,mem=9G.")] = None,
     rerun: Annotated[bool, Option("--rerun", help="Train stale runs again (older code).")] = False,
+    published: Annotated[
+        bool, Option("--published", help="Take published runs instead of repeating them.")
+    ] = False,
     render: Annotated[bool, Option("--render", help="Run nothing, show what there is.")] = False,
     notebook: Annotated[
         bool, Option("--notebook/--no-notebook", help="Execute the table's notebook.")
@@ -41,12 +44,14 @@ def table(
     """Reproduce a table of the paper; rerun to resume.
 
     Trains and evaluates what is missing, and writes the table to results/local/PROFILE/. Published
-    tables in results/ are not changed; --render shows them where nothing has been run. Without
-    --data, uses the data of the profile. With --start, --row or options for splits, the table's
-    notebook is not executed.
+    tables in results/ are not changed; --render shows them where nothing has been run, --published
+    repeats none of their runs. Without --data, uses the data of the profile. With --published,
+    --start, --row or options for splits, the table's notebook is not executed.
     """
-    if render and (seeds or row or rerun):
-        raise typer.BadParameter("--render runs nothing: leave out --seeds, --row and --rerun")
+    if render and (seeds or row or rerun or published):
+        raise typer.BadParameter(
+            "--render runs nothing: leave out --seeds, --row, --rerun and --published"
+        )
     workspace = experiments.Workspace.here()
     chosen = opt.coco_data(**vars(data))
     numbers = None if seeds is None else opt.parse_seeds(seeds)
@@ -74,11 +79,12 @@ def table(
         launcher=launcher,
         train=not render,
         rerun=rerun,
+        published=published,
     )
     _show_table(result, workspace, rendered=render)
     # The notebook makes the table again; it has no parameters but these.
     plain = data == opt.DataOptions(data=data.data)
-    if source and notebook and plain and not any((render, row, split, options.start)):
+    if source and notebook and plain and not any((published, render, row, split, options.start)):
         named, own = options.profile_name, options.profile.endswith((".yaml", ".yml"))
         parameters = {
             "profile": os.path.abspath(named) if own else named,

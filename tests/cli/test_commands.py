@@ -259,6 +259,9 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     assert "results/local/smoke/table1" in result.output
     _call("table", "table1", "--render")
     assert table.given["train"] is False
+    assert table.given["published"] is False
+    _call("table", "table1", "--published")  # executes no notebook
+    assert table.given["published"] is True
 
 
 def test_rendering_shows_what_there_is(tmp_path: Path) -> None:
@@ -266,7 +269,7 @@ def test_rendering_shows_what_there_is(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.output.endswith("Nothing has been run here; cells are the paper's.\n")
     assert "on this machine" not in result.output
-    for option in (("--seeds", "0,1"), ("--row", "HBB"), ("--rerun",)):
+    for option in (("--seeds", "0,1"), ("--row", "HBB"), ("--rerun",), ("--published",)):
         refused = _call("table", "table1", "--profile", "smoke", "--render", *option)
         assert "--render runs nothing: leave out" in " ".join(refused.output.split())
     assert not (tmp_path / "results").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from b2inst.data import CocoIndex
 from b2inst.evaluation import noise_band
 from b2inst.experiments import Profile, Run, RunError, RunSpec, SplitName, TableSpec, Workspace
@@ -13,6 +15,7 @@ from b2inst.experiments.runs.measuring import RESAMPLES
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import open_run, write_json
+from b2inst.experiments.tables.published_run import PublishedRun, published_run
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import (
     ContrastResult,
@@ -31,6 +34,7 @@ def build_table(
     *,
     split: SplitName,
     speed: TableSpeed | None = None,
+    published: bool = False,
 ) -> TableResult:
     """Put the paper's cells and ours side by side.
 
@@ -41,13 +45,17 @@ def build_table(
         workspace: Where the runs are.
         split: The split that they were evaluated on.
         speed: What the columns of costs show; without it they are empty.
+        published: Take the records of published runs in place of those that are not complete.
     """
+
+    def find(spec: RunSpec) -> Run | None:
+        run = open_run(workspace.runs, spec)
+        if is_complete(run, spec, split):
+            return run
+        return published_run(spec, profile.name, split, workspace) if published else None
+
     done = {
-        name: {
-            spec.seed: run
-            for spec in row_specs
-            if is_complete(run := open_run(workspace.runs, spec), spec, split)
-        }
+        name: {spec.seed: run for spec in row_specs if (run := find(spec)) is not None}
         for name, row_specs in specs.items()
     }
     label = profile.data.split_label(split)
@@ -88,11 +96,13 @@ def build_table(
 def save_runs(result: TableResult, workspace: Workspace) -> None:
     """Write ``<results>/<profile>/runs/<hash>.json``: each run's spec, provenance and metrics.
 
-    A table of another split than the reported one has the records of its runs beside it.
+    A table of another split than the reported one has the records of its runs beside it. Published
+    runs have theirs.
     """
     label, folder = result.provenance["split"], workspace.results / result.profile
     folder = folder if result.split is None else result.folder(workspace)
-    for name in dict.fromkeys(name for row in result.rows for name in row.runs):
+    costs = result.provenance["runs"]
+    for name in (name for name, cost in costs.items() if not cost["published"]):
         run = Run(workspace.runs / name)
         content = {
             "hash": run.hash,
@@ -127,13 +137,15 @@ def evaluated_split(result: TableResult, run: Run, workspace: Workspace) -> Coco
 def _differences(
     table: TableSpec, done: Mapping[str, Mapping[int, Run]], label: str, row: str, base: str
 ) -> dict[str, Difference]:
-    """The metrics of a row minus those of another, over the seeds both have."""
+    """The metrics of a row minus those of another, over the seeds both have.
+
+    With published runs, which have no resamples, only the noise of the seeds is known.
+    """
     runs, others = done.get(row, {}), done.get(base, {})
-    pairs = [
-        (runs[seed].resampled(label), others[seed].resampled(label))
-        for seed in runs
-        if seed in others
-    ]
+    both_runs = [(runs[seed], others[seed]) for seed in runs if seed in others]
+    known = not any(isinstance(run, PublishedRun) for pair in both_runs for run in pair)
+    read = (lambda run: run.resampled(label)) if known else (lambda run: _constant(run, label))
+    pairs = [(read(run), read(other)) for run, other in both_runs]
     differences = {}
     for column in table.metrics if pairs else ():
         differences[column] = Difference(mean=None, base=base)
@@ -143,12 +155,18 @@ def _differences(
         if noise is not None:
             differences[column] = Difference(
                 mean=noise.band.mean,
-                ci95=(noise.images.low, noise.images.high),
+                ci95=(noise.images.low, noise.images.high) if known else None,
                 base=base,
                 sd=noise.seed_sd,
-                band95=(noise.band.low, noise.band.high),
+                band95=(noise.band.low, noise.band.high) if known or len(both) > 1 else None,
             )
     return differences
+
+
+def _constant(run: Run, label: str) -> dict[str, np.ndarray]:
+    """The metrics of a run, as resamples without noise."""
+    metrics = (run.metrics(label) or {})["metrics"]
+    return {name: np.full(2, value, dtype=np.float64) for name, value in metrics.items()}
 
 
 def _provenance(
@@ -169,6 +187,7 @@ def _provenance(
         costs[name] |= {
             "wall_seconds": round(sum(step["wall_seconds"] for step in steps), 1),
             "peak_memory_mb": max((s.get("peak_memory_mb") or 0 for s in steps), default=None),
+            "published": isinstance(run, PublishedRun),
         }
     return {
         **describe_machine(),

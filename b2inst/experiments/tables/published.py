@@ -56,7 +56,8 @@ def publish(profile: str, workspace: Workspace) -> list[Path]:
     for path in tables:
         table = TableResult.load(path)
         costs = table.provenance["runs"]
-        if not costs or not all((source / f"runs/{name}.json").is_file() for name in costs):
+        here = {name for name, cost in costs.items() if not cost.get("published")}
+        if not here or not all((source / f"runs/{name}.json").is_file() for name in here):
             raise RunError(
                 f"{workspace.shown(path)}: was not run here; run it, or delete {path.parent.name}/"
             )

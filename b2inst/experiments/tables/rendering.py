@@ -293,9 +293,12 @@ def explain(result: TableResult) -> str:
     several = len({row.base for row in result.rows} - {None}) > 1
     base = "the row named (its own base)" if several else "the base row"
     noise = ", without the variation between seeds"
-    if any(delta.sd is not None for row in result.rows for delta in row.delta.values()):
+    deltas = [delta for row in result.rows for delta in row.delta.values()]
+    if any(delta.sd is not None for delta in deltas):
         noise = " and Student's interval over the differences of the seeds (if there are several)"
         noise += ", combined"
+    if any(delta.sd is not None and delta.ci95 is None for delta in deltas):
+        noise += "; with published runs, which have no resamples here, from the latter alone"
     said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} on the "

@@ -26,8 +26,9 @@ from b2inst.experiments.specs.table_spec import TableSpec, load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import load_published
+from b2inst.experiments.tables.published_run import published_run
 from b2inst.experiments.tables.rendering import write_table
-from b2inst.experiments.tables.speed import TableSpeed, table_speed
+from b2inst.experiments.tables.speed import TableSpeed, published_speed, table_speed
 from b2inst.experiments.tables.table_result import TableResult, table_folder
 from b2inst.inference import resolve_device
 
@@ -49,6 +50,7 @@ def make_table(
     launcher: Launcher = "local",
     train: bool = True,
     rerun: bool = False,
+    published: bool = False,
 ) -> TableResult:
     """Run what is missing of a table, and write it to ``results/local/<profile>/<table>/``.
 
@@ -70,6 +72,8 @@ def make_table(
         train: False runs nothing and ignores ``seeds`` and ``rows``: this machine's table of these
             data is written again, else the published one returned; without any, rows say "not run".
         rerun: Train again the runs of other versions of the code; the old ones are kept aside.
+        published: Take the metrics of published runs instead of repeating these. They come without
+            resamples of the images: differences with them have the interval of the seeds alone.
 
     Returns:
         The table as it was written, or a published one.
@@ -101,21 +105,30 @@ def make_table(
         sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
         raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
     runs = _runs(table.name, specs, workspace)
+    if published:
+        runs = {
+            label: (spec, run)
+            for label, (spec, run) in runs.items()
+            if is_complete(run, spec, split)
+            or published_run(spec, plan.name, split, workspace) is None
+        }
     wanted = _wanted(table, rows, specs, runs, asked)
     for run in (runs[label][1] for label in wanted if rerun):
         if is_stale(run):
             run.set_aside()
     missing = _missing(runs, wanted, split)
     if missing:
-        published = load_published(plan.name, table.name, workspace, data=plan.data.name)
+        known = load_published(plan.name, table.name, workspace, data=plan.data.name)
         shown = {label: runs[label] for label in dict.fromkeys((*wanted, *missing))}
-        text = _announcement(shown, missing, machine.jobs, published)
+        text = _announcement(shown, missing, machine.jobs, known)
         tqdm.write(f"{table.name}, profile {plan.name}: {text}", file=sys.stderr)
         check_plan([*missing.values()], workspace, split, machine, progress=True)
     done = {label: runs[label][0] for label in wanted if label not in missing}
 
     def write(speed: TableSpeed | None = None) -> TableResult:
-        result = build_table(table, plan, specs, workspace, split=split, speed=speed)
+        result = build_table(
+            table, plan, specs, workspace, split=split, speed=speed, published=published
+        )
         save_runs(result, workspace)
         _make_way(stored, plan.data.name)
         write_table(result, target)
@@ -126,26 +139,43 @@ def make_table(
             run_all(
                 missing, workspace, split=split, machine=machine, launcher=launcher, complete=done
             )
+        _make_way(stored, plan.data.name)
         speed = None
-        timed = {row: open_run(workspace.runs, of[0]) for row, of in specs.items()}
-        # All are timed together, or none; further seeds change nothing.
-        if table.costs and all(is_complete(timed[row], specs[row][0], split) for row in specs):
-            _make_way(stored, plan.data.name)
-            speed = table_speed(
-                timed,
-                table.bases,
-                target / "speed.json",
-                data=plan.data,
-                split=split,
-                workspace=workspace,
-                device=resolve_device(machine.device),
-                images=plan.timed_images,
-            )
+        if table.costs:
+            speed = _speed(table, plan, specs, workspace, split, machine, target / "speed.json")
+            if speed is None and published and other_split is None:
+                theirs = workspace.published / plan.name / table.name / "speed.json"
+                speed = published_speed(theirs, target / "speed.json", specs)
     except BaseException:
         if any(is_complete(run, spec, split) for spec, run in runs.values()):
             write()
         raise
     return write(speed)
+
+
+def _speed(
+    table: TableSpec,
+    plan: Profile,
+    specs: Mapping[str, Sequence[RunSpec]],
+    workspace: Workspace,
+    split: SplitName,
+    machine: Resources,
+    file: Path,
+) -> TableSpeed | None:
+    """Time all rows together, or none; further seeds change nothing."""
+    timed = {row: open_run(workspace.runs, of[0]) for row, of in specs.items()}
+    if not all(is_complete(timed[row], of[0], split) for row, of in specs.items()):
+        return None
+    return table_speed(
+        timed,
+        table.bases,
+        file,
+        data=plan.data,
+        split=split,
+        workspace=workspace,
+        device=resolve_device(machine.device),
+        images=plan.timed_images,
+    )
 
 
 def _shown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from b2inst.experiments.runs.store import read_json, write_json
 from b2inst.experiments.specs.errors import RunError
 from b2inst.experiments.specs.profile import load_profile
-from b2inst.experiments.specs.table_spec import METRICS, load_table
+from b2inst.experiments.specs.table_spec import COSTS, METRICS, load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables.build import build_table, save_runs
 from b2inst.experiments.tables.published import (
@@ -170,3 +171,38 @@ def test_fewer_seeds_do_not_replace_more(workspace: Workspace, fake_run: Any) ->
     ):
         _published(workspace, fake_run, (0,))
     assert load_published("smoke", "table1", workspace).seeds == 2  # type: ignore[union-attr]
+
+
+PUBLISHED = Path(__file__).parents[3] / "results"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(PUBLISHED.glob("*/*/*.json")) if "columns" in read_json(path)],
+    ids=lambda path: str(path.relative_to(PUBLISHED)),
+)
+def test_published_tables_follow_from_the_records_of_their_runs(path: Path) -> None:
+    table = TableResult.load(path)
+
+    def record(name: str) -> dict[str, Any]:
+        beside, common = (folder / f"runs/{name}.json" for folder in path.parents[:2])
+        return read_json(beside if beside.is_file() else common)
+
+    records = {row.name: [record(name) for name in row.runs] for row in table.rows}
+
+    def values(row: str, column: str) -> dict[int, float]:
+        found = {r["spec"]["seed"]: r["evaluation"]["metrics"].get(column) for r in records[row]}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    for row in table.rows:
+        for column in set(row.ours) - {*COSTS}:
+            ours = list(values(row.name, column).values())
+            cell = row.ours[column]
+            assert cell.n == len(ours)
+            assert cell.mean == (pytest.approx(statistics.fmean(ours)) if ours else None)
+            assert cell.sd == (pytest.approx(statistics.stdev(ours)) if len(ours) > 1 else None)
+            delta = row.delta.get(column)
+            if delta is not None and delta.mean is not None:
+                here, there = values(row.name, column), values(delta.base, column)
+                both = [here[seed] - there[seed] for seed in here.keys() & there.keys()]
+                assert delta.mean == pytest.approx(statistics.fmean(both), abs=1e-4)

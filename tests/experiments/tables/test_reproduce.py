@@ -8,7 +8,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from b2inst.data import DataError, write_scenes
 from b2inst.experiments.runs import preflight
@@ -21,6 +23,8 @@ from b2inst.experiments.specs.run_spec import RunSpec
 from b2inst.experiments.specs.table_spec import load_table
 from b2inst.experiments.specs.workspace import Workspace
 from b2inst.experiments.tables import reproduce
+from b2inst.experiments.tables.published import comparison_text, publish
+from b2inst.experiments.tables.rendering import to_markdown
 from b2inst.experiments.tables.reproduce import make_table
 from b2inst.experiments.tables.table_result import TableResult
 from b2inst.models import create_model
@@ -208,6 +212,89 @@ def test_the_published_table_stays(workspace: Workspace, runs: Fabricator) -> No
     runs.limit = 100
     assert _smoke(workspace).seeds == 1
     assert published.read_bytes() == before
+
+
+def _publish(workspace: Workspace) -> None:
+    """As in a fresh clone: results, but no runs."""
+    (workspace.results / "smoke").rename(workspace.published / "smoke")
+    shutil.rmtree(workspace.runs)
+
+
+def test_published_runs_need_not_be_repeated(workspace: Workspace, runs: Fabricator) -> None:
+    earlier = {row.name: row.ours["AP"] for row in _smoke(workspace, seeds=(0, 1)).rows}
+    _publish(workspace)
+    result = _smoke(workspace, seeds=(0, 1, 2), published=True)
+    assert runs.calls[1:] == [[f"{row} seed 2" for row in ROWS]]
+    added = {row: 40.0 + place for place, row in enumerate(ROWS)}  # as the stand-in numbers them
+    values = {
+        row: (40.0 + 2 * place, 41.0 + 2 * place, added[row]) for place, row in enumerate(ROWS)
+    }
+    for row in result.rows:
+        assert earlier[row.name].mean == np.mean(values[row.name][:2])
+        cell = row.ours["AP"]
+        assert (cell.mean, cell.n) == (pytest.approx(np.mean(values[row.name])), 3)
+        assert cell.sd == pytest.approx(np.std(values[row.name], ddof=1))
+    delta = result.row("HBB").delta["AP"]
+    differences = np.subtract(values["HBB"], values["baseline"])
+    expected = stats.t.interval(0.95, 2, loc=differences.mean(), scale=stats.sem(differences))
+    assert delta.ci95 is None
+    assert delta.band95 == pytest.approx(expected)
+    assert "have no resamples here, from the latter alone" in to_markdown(result)
+    # Records are of what has been run here alone.
+    records = {path.stem for path in (workspace.results / "smoke/runs").iterdir()}
+    assert records == {row.runs[2] for row in result.rows}
+    assert comparison_text(result, workspace).endswith("seed of a published one.")
+    assert publish("smoke", workspace)
+    assert len(list((workspace.published / "smoke/runs").iterdir())) == 15
+
+
+def test_one_published_seed_has_no_interval(workspace: Workspace, runs: Fabricator) -> None:
+    _smoke(workspace)
+    _publish(workspace)
+    result = _smoke(workspace, published=True)
+    delta = result.row("HBB").delta["AP"]
+    assert (delta.mean, delta.sd, delta.ci95, delta.band95) == (1.0, None, None, None)
+    assert "| +1 |" in to_markdown(result)
+    assert len(runs.calls) == 1
+
+
+def test_runs_published_by_another_evaluation_are_repeated(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    result = _smoke(workspace)
+    _publish(workspace)
+    record = workspace.published / f"smoke/runs/{result.row('HBB').runs[0]}.json"
+    content = read_json(record)
+    content["evaluation"]["code"] = "older"
+    write_json(record, content)
+    assert {row.status for row in _smoke(workspace, published=True).rows} == {"run"}
+    assert runs.calls[1:] == [["HBB seed 0"]]
+
+
+def test_published_runs_keep_their_published_speed(
+    workspace: Workspace, runs: Fabricator, specs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "table_speed", lambda *_, **__: None)
+
+    def make(seeds: tuple[int, ...]) -> TableResult:
+        return make_table(
+            "table3", profile="smoke", seeds=seeds, workspace=workspace, published=True
+        )
+
+    stored = read_json(specs.parent / "results/tiny/table3/speed.json")
+    theirs = workspace.published / "smoke/table3/speed.json"
+    stored["provenance"]["runs"] = {row.name: row.runs[0] for row in make((0,)).rows if row.runs}
+    _publish(workspace)
+    write_json(theirs, stored)
+    assert stored["benchmark"]["speeds"]
+    result = make((0, 1))
+    for speed in stored["benchmark"]["speeds"]:
+        cell = result.row(speed["model"]).ours["FPS"]
+        assert cell.mean == pytest.approx(1e3 / speed["median_ms"])
+    assert read_json(workspace.results / "smoke/table3/speed.json") == stored
+    stored["provenance"]["runs"]["YOLACT"] = "another"
+    write_json(theirs, stored)
+    assert make((0, 1)).row("YOLACT").ours["FPS"].mean is None
 
 
 @pytest.fixture
