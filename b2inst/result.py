@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(repr=False, kw_only=True)
 class Result(Instances):
-    """Instances of one image, with their image (not a copy) and conversions for other tools.
+    """Predicted instances of one image, with the image (not a copy) and conversions to other tools.
 
-    ``result[result.scores > 0.5]`` selects instances.
+    Select instances with a mask or an index: ``result[result.scores > 0.5]``.
     """
 
     image: np.ndarray  #: H×W×3 uint8 RGB, the original
@@ -28,7 +28,7 @@ class Result(Instances):
     def of(
         cls, instances: Instances, image: np.ndarray, category_ids: tuple[int, ...] = ()
     ) -> Self:
-        """Add the image to its instances."""
+        """Create a result from the instances of an image."""
         return cls(**vars(instances), image=image, category_ids=category_ids)
 
     def __repr__(self) -> str:
@@ -36,9 +36,15 @@ class Result(Instances):
         return f"<{len(self)} instances in {height}×{width} pixels>"
 
     def plot(self, *, score_threshold: float = 0.3, captions: bool = True) -> Figure:
-        """Draw the instances with at least a ranking score; ``figure.axes[0]`` is in pixels.
+        """Draw the instances on the image.
 
-        ``captions`` are boxes with class name and score, left out if there are more than 50.
+        Args:
+            score_threshold: Minimum ranking score of the instances that are drawn.
+            captions: Draw boxes with class names and scores, unless there are more than 50
+                instances.
+
+        Returns:
+            A figure; the coordinates of ``figure.axes[0]`` are pixels of the image.
         """
         from b2inst.viz.draw import draw_instances
         from b2inst.viz.figure import picture_figure
@@ -49,7 +55,7 @@ class Result(Instances):
     def to_coco(
         self, image_id: int = 1, *, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """Convert the instances to COCO results, one dictionary each.
+        """Convert the instances to COCO results, one dictionary per instance.
 
         Args:
             image_id: COCO id of the image.
@@ -71,9 +77,9 @@ class Result(Instances):
         return to_records(image_id, self, list(known) or range(1, count + 1))
 
     def to_supervision(self) -> Any:
-        """Convert the instances to ``supervision.Detections``, with ranking scores as confidence.
+        """Convert the instances to ``supervision.Detections``; confidences are the ranking scores.
 
-        Class names and the other scores, if predicted, are in ``data``.
+        ``data`` contains class names and the other scores, if predicted.
 
         Raises:
             ImportError: The package ``supervision`` is not installed.

@@ -26,13 +26,15 @@ def scenes(
 def check(
     folder: Annotated[Path | None, Argument(help="Folder with COCO-format data.")] = None,
     split: Annotated[str | None, Option(help="Split (default: all).")] = None,
-    annotations: Annotated[Path | None, Option(help="File, instead of a folder.")] = None,
+    annotations: Annotated[
+        Path | None, Option(help="Annotation file, instead of a folder.")
+    ] = None,
     images: Annotated[Path | None, Option(help="Image folder, with --annotations.")] = None,
     crowds_as_instances: opt.CrowdsAsInstances = False,
 ) -> None:
     """Check all annotations and images of a data set.
 
-    The exit status is 1 if there is a problem.
+    The exit status is 1 if any problem is found.
     """
     report = data.check_coco(
         folder,
@@ -53,8 +55,10 @@ def convert(
         Literal["yolo", "labelmap"],
         Option("--from", help="Format: YOLO segmentation, or instance masks as images."),
     ],
-    name: Annotated[str | None, Option(help="Class of label maps (default: object).")] = None,
-    components: Annotated[bool, Option("--components", help="Split binary masks.")] = False,
+    name: Annotated[str | None, Option(help="Class name for label maps (default: object).")] = None,
+    components: Annotated[
+        bool, Option("--components", help="Split binary masks into objects.")
+    ] = False,
     skip_bad: opt.SkipBad = False,
 ) -> None:
     """Convert YOLO segmentation or label maps to COCO format."""
@@ -86,7 +90,9 @@ def coco(
 def nuclei(
     folder: Annotated[Path, Argument(help="Folder to write.")],
     archive: Annotated[Path | None, Option(help="Local copy of the archive.")] = None,
-    mirror: Annotated[str | None, Option(help="Address instead of https://github.com.")] = None,
+    mirror: Annotated[
+        str | None, Option(help="Address to use instead of https://github.com.")
+    ] = None,
 ) -> None:
     """Download 664 microscopy images of nuclei; rerun to resume."""
     from b2inst.data.nuclei import SITE

@@ -33,7 +33,7 @@ _GROUPS = {
 class _Inference:
     """How weights predict."""
 
-    batch: Annotated[int, Option(min=1, help="Images that are predicted together.")] = 1
+    batch: Annotated[int, Option(min=1, help="Number of images per batch.")] = 1
     precision: opt.Precision = "float32"
     device: opt.Device = "auto"
 
@@ -45,14 +45,16 @@ def evaluate(
     inference: _Inference,
     max_detections: opt.MaxDetections = None,
     boundary_pixels: opt.BoundaryPixels = None,
-    groups: Annotated[bool, Option("--groups", help="Add touching and isolated objects.")] = False,
+    groups: Annotated[
+        bool, Option("--groups", help="Add AP of touching and isolated objects.")
+    ] = False,
     out: Annotated[Path | None, Option(help="Folder for predictions and metrics.")] = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Compute mask, boundary and box AP of a model or of predictions.
 
-    Predictions are predictions.jsonl.gz of b2inst, or a COCO results file (.json) of any tool.
-    With --val-fraction, evaluates on the images that train holds out with the same fraction.
+    Predictions are a predictions.jsonl.gz file of b2inst, or a COCO results file (.json) of any
+    tool. With --val-fraction, uses the images that train holds out with the same fraction.
     """
     from b2inst.evaluation.ground_truth import load_ground_truth
     from b2inst.evaluation.results import SUFFIXES, read_results
@@ -89,8 +91,10 @@ def evaluate(
 
 @opt.with_groups
 def compare(
-    first: Annotated[str, Argument(metavar="A", help="Prediction files, one per seed: a,b.")],
-    second: Annotated[str, Argument(metavar="B", help="The other model's, in the same order.")],
+    first: Annotated[str, Argument(metavar="A", help="Predictions of A, one file per seed: a,b.")],
+    second: Annotated[
+        str, Argument(metavar="B", help="Predictions of B, seeds in the same order.")
+    ],
     split: opt.SplitOptions,
     resamples: Annotated[int, Option(min=100, help="Number of bootstrap resamples.")] = 1000,
     max_detections: Annotated[int, Option(min=1, help="Maximum per image and class.")] = 100,
@@ -98,7 +102,7 @@ def compare(
 ) -> None:
     """Compare the AP of two models, with confidence intervals.
 
-    Predictions are predictions.jsonl.gz of b2inst, or a COCO results file (.json) of any tool.
+    Predictions are predictions.jsonl.gz files of b2inst, or COCO results files (.json) of any tool.
     """
     from b2inst.evaluation.bootstrap import compare as compare_files
 
@@ -119,10 +123,10 @@ def compare(
 def submit(
     weights: Annotated[Path, Argument(help="Weights file.")],
     annotations: Annotated[Path, Option(help="COCO's image_info_test-dev2017.json.")],
-    images: Annotated[Path, Option(help="Folder of its images.")],
+    images: Annotated[Path, Option(help="Folder with its images.")],
     out: Annotated[Path, Option(help="Folder to write to.")],
     inference: _Inference,
-    name: Annotated[str, Option(help="Name of the method, for the file name.")] = "b2inst",
+    name: Annotated[str, Option(help="Name of the method in the file name.")] = "b2inst",
     skip_bad: opt.SkipBad = False,
     overwrite: opt.Overwrite = False,
 ) -> None:
@@ -148,8 +152,12 @@ def bench(
     models: Annotated[list[str], Argument(help="Model names or weights files.")],
     split: opt.SplitOptions,
     size: Annotated[str | None, Option(help="HEIGHTxWIDTH to fit images into.")] = None,
-    images: Annotated[int | None, Option(min=1, help="Number (default: 50, GPU: 200).")] = None,
-    detections: Annotated[int, Option(min=1, help="Per image, of untrained models.")] = 100,
+    images: Annotated[
+        int | None, Option(min=1, help="Number of images (default: 50, GPU: 200).")
+    ] = None,
+    detections: Annotated[
+        int, Option(min=1, help="Detections per image of untrained models.")
+    ] = 100,
     option: opt.ModelOptions = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "float32",
@@ -158,8 +166,8 @@ def bench(
 ) -> None:
     """Measure the speed of models, by stage.
 
-    Times one image at a time, from the image to full-size masks. Without --data, images are
-    procedural scenes. A B2Inst model is compared with its baseline if both are given.
+    Times one image at a time, from the image to full-size masks. Without --data, the images are
+    procedural scenes. If both a B2Inst model and its baseline are given, they are compared.
     """
     from b2inst.benchmark import benchmark, composed_samples, index_samples, to_text
     from b2inst.experiments.runs.provenance import describe_machine

@@ -23,7 +23,9 @@ def table(
     name: Annotated[str, Argument(help="Table, such as table1, or path to its YAML file.")],
     data: opt.DataOptions,
     options: opt.RunOptions,
-    seeds: Annotated[str | None, Option(help="Seeds, as 0,1,2 (default: the profile's).")] = None,
+    seeds: Annotated[
+        str | None, Option(help="Seeds, such as 0,1,2 (default: the profile's).")
+    ] = None,
     row: Annotated[list[str] | None, Option(help="Row to run (default: all); repeatable.")] = None,
     split: Annotated[
         Literal["train", "val", "test"] | None, Option(help="Split (default: the profile's).")
@@ -32,21 +34,22 @@ def table(
     machines: Annotated[int | None, Option(min=1, help="Machines per run, with Slurm.")] = None,
     launcher: Annotated[Literal["local", "slurm"], Option(help="Where to start runs.")] = "local",
     slurm: Annotated[list[str] | None, Option(help="sbatch options: partition=gpu,mem=9G.")] = None,
-    rerun: Annotated[bool, Option("--rerun", help="Train stale runs again (older code).")] = False,
+    rerun: Annotated[bool, Option("--rerun", help="Retrain runs of older code.")] = False,
     published: Annotated[
-        bool, Option("--published", help="Take published runs instead of repeating them.")
+        bool, Option("--published", help="Use published runs instead of repeating them.")
     ] = False,
-    render: Annotated[bool, Option("--render", help="Run nothing, show what there is.")] = False,
+    render: Annotated[bool, Option("--render", help="Run nothing; show existing results.")] = False,
     notebook: Annotated[
         bool, Option("--notebook/--no-notebook", help="Execute the table's notebook.")
     ] = True,
 ) -> None:
     """Reproduce a table of the paper; rerun to resume.
 
-    Trains and evaluates what is missing, and writes the table to results/local/PROFILE/. Published
-    tables in results/ are not changed; --render shows them where nothing has been run, --published
-    repeats none of their runs. Without --data, uses the data of the profile. With --published,
-    --start, --row or options for splits, the table's notebook is not executed.
+    Trains and evaluates what is missing, and writes the table to results/local/PROFILE/. Without
+    --data, uses the data of the profile. Published tables in results/ are never changed. --render
+    shows them if nothing has been run here, and --published uses their runs for the rows and seeds
+    that have not been run here. With --published, --start, --row or options for splits, the table's
+    notebook is not executed.
     """
     if render and (seeds or row or rerun or published):
         raise typer.BadParameter(
@@ -132,21 +135,25 @@ def train(
     data: opt.DataOptions,
     options: opt.RunOptions,
     seed: Annotated[int, Option(min=0, help="Random seed.")] = 0,
-    iterations: Annotated[int | None, Option(min=1, help="Length; scales the schedule.")] = None,
+    iterations: Annotated[
+        int | None, Option(min=1, help="Iterations; scales the schedule.")
+    ] = None,
     lr: Annotated[float | None, Option(help="Learning rate (default: the profile's).")] = None,
     image_size: Annotated[int | None, Option(min=32, help="Shorter side of images.")] = None,
     name: Annotated[str | None, Option(help="Folder in runs/ (default: model and data).")] = None,
     option: opt.ModelOptions = None,
     eval_every: Annotated[int | None, Option(min=1, help="Evaluate every N iterations.")] = None,
-    logger: Annotated[LoggerName | None, Option(help="Logger to use besides log.jsonl.")] = None,
-    tensorboard: Annotated[bool, Option("--tensorboard", help="As --logger tensorboard.")] = False,
+    logger: Annotated[LoggerName | None, Option(help="Logger in addition to log.jsonl.")] = None,
+    tensorboard: Annotated[
+        bool, Option("--tensorboard", help="Same as --logger tensorboard.")
+    ] = False,
 ) -> None:
     """Train a model and evaluate it; rerun to resume.
 
     Without --data, uses the data of the profile. With --start, options that belong to the weights
-    (attention_size, msra, …) come from their file unless --option sets them.
+    (attention_size, msra, …) are read from their file unless --option sets them.
 
-    On several machines, start this command on each with torchrun --no-python.
+    To train on several machines, start this command on each of them with torchrun --no-python.
     """
     # Before PyTorch is imported, whose threads else wait in a loop that takes others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -183,7 +190,7 @@ def train(
 
 
 def runs() -> None:
-    """List the runs in runs/, newest first, with state and mask AP."""
+    """List the runs in runs/, newest first, with status and mask AP."""
     from b2inst.experiments.tables.published import run_table
 
     typer.echo(run_table(experiments.Workspace.here()))
@@ -193,12 +200,12 @@ def runs() -> None:
 def figures(
     data: opt.DataOptions,
     profile: opt.ProfileName = "tiny",
-    seeds: Annotated[str, Option(help="Random seeds; the first that was run is drawn.")] = "0",
+    seeds: Annotated[str, Option(help="Seeds; the first one that was run is drawn.")] = "0",
 ) -> None:
     """Draw the paper's figures as PDF and PNG.
 
-    Uses the trained models of the tables, and lists the figures whose models are missing, with the
-    table to run first. Give the same options for data as for the tables.
+    Uses the trained models of the tables. Figures whose models are missing are listed, with the
+    table to run first. Give the same data options as for the tables.
     """
     from b2inst.viz.paper import TrainedModels, missing_models, save_all
 
@@ -220,7 +227,7 @@ def report(
     profile: opt.ProfileName = "tiny",
     published: Annotated[bool, Option("--published", help="Use the published results.")] = False,
 ) -> None:
-    """Write a page of all results of a profile."""
+    """Write all results of a profile to one page."""
     from b2inst.viz.report import make_report
 
     workspace = experiments.Workspace.here()
@@ -258,7 +265,7 @@ def _legend(result: experiments.TableResult) -> str:
     from b2inst.experiments.tables.rendering import NOISE
 
     text = [
-        f"(n): number of seeds. Δ: difference to the base row, with its 95 % interval. {NOISE}: "
+        f"(n): number of seeds. Δ: difference from the base row, with its 95 % interval. {NOISE}: "
         "the interval contains zero, so the difference is not statistically significant."
     ]
     if result.seeds == 1:

@@ -70,14 +70,16 @@ def predict(
     min_score: Annotated[
         float, Option(min=0, max=1, help="Minimum score to write; higher is faster.")
     ] = 0,
-    tile: Annotated[int | None, Option(min=160, help="Cut images into tiles of this side.")] = None,
+    tile: Annotated[
+        int | None, Option(min=160, help="Cut images into tiles of N×N pixels.")
+    ] = None,
     precision: opt.Precision = "auto",
     device: opt.Device = "auto",
 ) -> None:
     """Predict images and videos.
 
     Writes annotated pictures and videos, and predictions.json with all detections in COCO format.
-    Give images, or --data for those of a split. Folders are searched with their subfolders.
+    Give images, or use --data to predict a split. Folders are searched with their subfolders.
 
     Rerun with the same --out to resume, or to add images or label maps.
     """
@@ -133,7 +135,7 @@ def convert(
     out: Annotated[Path, Argument(help="Weights file to write (.safetensors).")],
     publisher: Annotated[
         Literal["adelaidet", "detectron2", "yolact"],
-        Option("--from", help="Project of the checkpoint."),
+        Option("--from", help="Project that published it."),
     ],
     names: Annotated[
         str | None, Option(help="Class names in order: a,b,c or a text file, one per line.")
@@ -163,12 +165,12 @@ def export(
         str | None,
         Option(metavar="DIR[:SPLIT]", help="Images for --int8: a folder, or COCO-format data."),
     ] = None,
-    calibration_images: Annotated[int, Option(min=1, help="Maximum number of them.")] = 128,
+    calibration_images: Annotated[int, Option(min=1, help="Maximum number of images.")] = 128,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Export a model to ONNX Runtime or OpenVINO.
 
-    eval, predict, submit and load_model take the exported file like weights.
+    eval, predict, submit and load_model accept the exported file in place of weights.
     """
     if int8 != (calibrate is not None):
         raise typer.BadParameter("--int8 and --calibrate need each other")

@@ -71,7 +71,7 @@ class _DataOptions:
         str | None, Option("--train-split", help="Training split, or ANNOTATIONS.json:IMAGES.")
     ] = None
     val_fraction: Annotated[
-        float | None, Option(min=0.01, max=0.9, help="Part of training images to validate on.")
+        float | None, Option(min=0.01, max=0.9, help="Fraction of training images to hold out.")
     ] = None
     skip_bad: SkipBad = False
     crowds_as_instances: CrowdsAsInstances = False
@@ -100,11 +100,13 @@ class RunOptions:
     """The profile of runs, and what is changed of it."""
 
     profile: ProfileName = "tiny"
-    start: Annotated[Path | None, Option(help="Weights to start from: b2inst or R-50.pkl.")] = None
+    start: Annotated[Path | None, Option(help="Weights to start from: b2inst's or R-50.pkl.")] = (
+        None
+    )
     batch_size: Annotated[int | None, Option(min=1, help="Batch size; scales the schedule.")] = None
     device: Annotated[str | None, Option(help="cpu, cuda, auto (default: the profile's).")] = None
     devices: Annotated[int | None, Option(min=1, help="GPUs or CPU processes per run.")] = None
-    recompute: Annotated[bool, Option("--recompute", help="Less memory, but more time.")] = False
+    recompute: Annotated[bool, Option("--recompute", help="Save memory, but take longer.")] = False
 
     @property
     def profile_name(self) -> str:

@@ -31,15 +31,15 @@ from b2inst.structures import Bases, Features, ImageBatch, Positives, Targets
 class BasisSegmenter(Segmenter):
     """A single-stage segmenter that composes instance coefficients with global bases.
 
-    The instance head predicts boxes and coefficients, the basis head bases, the assembler makes
-    masks of both, the scoring head (if any) rates them.
+    The instance head predicts boxes and coefficients, and the basis head predicts bases. The
+    assembler combines both into masks, and the scoring head, if any, scores them.
 
     Args:
         preprocessor, backbone: See ``Segmenter``.
         instance_head, basis_head, assembler: See ``b2inst.modules.interfaces``.
         scoring_head: Without one, the ranking score is the classification score.
-        oracle: Uses true boundaries instead of predicted ones, at inference too (an upper bound).
-            Such a model needs the true masks to predict an image.
+        oracle: Replaces predicted boundaries by the true ones, also at inference (an upper bound).
+            Such a model needs the true masks of an image to predict it.
         exported: Computes ``network`` in place of the parts, in models that only predict.
     """
 
@@ -75,7 +75,7 @@ class BasisSegmenter(Segmenter):
         return losses | self._scoring_loss(features, bases, positives, targets)
 
     def network(self, images: Tensor) -> tuple[Features, Any, Bases]:
-        """All that is dense, of preprocessed images: features, instance head's outputs, bases."""
+        """Compute features, outputs of the instance head and bases of preprocessed images."""
         if self.exported is not None:
             return self.exported(images)
         features = self.backbone(images)
@@ -133,7 +133,7 @@ class BasisSegmenter(Segmenter):
     def predict_with_truth(
         self, images: Sequence[ImageLike], truths: Sequence[Tensor]
     ) -> list[Result]:
-        """``predict`` of a model with an oracle, by the N×H×W uint8 true masks of each image."""
+        """Predict images with an oracle model, given the true masks of each, N×H×W uint8."""
         arrays = [rgb_array(image) for image in images]
         batch = self.preprocessor([self.preprocessor.resized(array) for array in arrays])
         masks = [
@@ -146,7 +146,7 @@ class BasisSegmenter(Segmenter):
 
     @torch.inference_mode()
     def explain(self, image: ImageLike) -> Explanation:
-        """Predict one image and keep the bases, boundary and coefficients behind its masks."""
+        """Predict one image; also return the bases, boundary and coefficients behind its masks."""
         array = rgb_array(image)
         batch = self.preprocessor([self.preprocessor.resized(array)])
         prediction = self._predict(batch)

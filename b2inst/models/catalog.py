@@ -144,20 +144,24 @@ def create_model(
     max_detections: int | None = None,
     **options: Any,
 ) -> Segmenter:
-    """Build a model by name, with fresh weights, ready to predict.
+    """Build a model by name, with untrained weights, in evaluation mode.
 
-    Call ``train()`` on it before training it in a loop of your own.
+    Call ``model.train()`` before you train it in your own loop.
 
     Args:
         name: A key of ``CATALOG``, such as "b2inst-blendmask-r50".
-        num_classes: C.
-        class_names: Name of each label, in order, kept in results and saved weights.
-        max_detections: Largest number of instances per image (default: 100, as COCO evaluates;
-            CenterMask: 50).
-        options: Of the family, e.g. ``attention_size``, ``boundary``, ``scoring``.
+        num_classes: Number of classes.
+        class_names: Name of each label, in order; kept in results and saved weights.
+        max_detections: Maximum number of instances per image (default: 100, COCO's limit; 50 for
+            CenterMask).
+        options: Options of the model's family, such as ``attention_size``, ``boundary`` or
+            ``scoring``.
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: If a name or an option is unknown, or an option's value has a wrong type.
+        ValueError: A name or an option is unknown, or the value of an option has the wrong type.
     """
     known = options_of(name)
     options = _plain(options)

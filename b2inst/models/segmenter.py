@@ -79,11 +79,11 @@ def no_bases(model: Segmenter) -> ModelError:
 
 
 class Segmenter(nn.Module):
-    """An instance segmenter; ``BasisSegmenter`` and ``TwoStageSegmenter`` implement it.
+    """Base class of instance segmenters, such as ``BasisSegmenter`` and ``TwoStageSegmenter``.
 
     Args:
-        preprocessor: Images to the network's input.
-        backbone: Images to features by stride.
+        preprocessor: Converts images to the network's input.
+        backbone: Computes features by stride from the network's input.
     """
 
     _detector: Any  #: the part that detects instances
@@ -103,7 +103,7 @@ class Segmenter(nn.Module):
 
     @property
     def max_detections(self) -> int:
-        """Largest number of instances per image; the best are kept. COCO evaluates 100."""
+        """Maximum number of instances per image; the best are kept. COCO evaluates 100."""
         return int(self._detector.max_detections)
 
     @max_detections.setter
@@ -114,9 +114,9 @@ class Segmenter(nn.Module):
 
     @property
     def min_score(self) -> float:
-        """Smallest ranking score of the instances that ``predict`` returns, from 0 to 1.
+        """Minimum ranking score of the instances that ``predict`` returns, from 0 to 1.
 
-        No mask is computed of what cannot reach it, which saves time.
+        No masks are computed for detections that cannot reach it, which saves time.
         """
         return self._min_score
 
@@ -130,8 +130,9 @@ class Segmenter(nn.Module):
     def tile(self) -> int | None:
         """Side in pixels of the tiles that ``predict`` cuts images into to save memory.
 
-        Of models that do not resize images; None for whole images. Away from tile borders results
-        are unchanged, except by group norms. Instances larger than 128 pixels may be cut.
+        None predicts whole images. Only models that do not resize images support tiles. Away from
+        tile borders, results are the same, except for the effect of group norms. Instances larger
+        than 128 pixels may be cut.
         """
         return self._tile
 
@@ -144,10 +145,11 @@ class Segmenter(nn.Module):
 
     @property
     def precision(self) -> Precision:
-        """Precision of convolutions and linear layers in prediction; training has its own.
+        """Precision of convolutions and linear layers in prediction; training does not use it.
 
-        "bfloat16" is faster where the device supports it and changes boxes, scores and masks a
-        little. Setting "auto" selects one of the two by the model's device.
+        "bfloat16" is faster on devices that support it, and changes boxes, scores and masks
+        slightly. Setting "auto" selects "bfloat16" if the model's device supports it, and "float32"
+        otherwise.
         """
         return self._precision
 
@@ -156,7 +158,11 @@ class Segmenter(nn.Module):
         self._precision = chosen_precision(name, self.preprocessor.mean.device)
 
     def explain(self, image: ImageLike) -> Explanation:
-        """Predict one image and keep the bases behind its masks; a ModelError without bases."""
+        """Predict one image; also return the bases behind its masks.
+
+        Raises:
+            ModelError: The model has no bases.
+        """
         raise no_bases(self)
 
     def train(self, mode: bool = True) -> Self:
@@ -176,11 +182,11 @@ class Segmenter(nn.Module):
         return fast_network(self, self.precision)
 
     def forward(self, images: list[Tensor], targets: list[Targets]) -> dict[str, Tensor]:
-        """Losses by name; training minimises their plain sum.
+        """Compute the losses by name; training minimises their unweighted sum.
 
         Args:
-            images: B tensors 3×H×W uint8 RGB at the network's size.
-            targets: B, in the same pixels.
+            images: B tensors of 3×H×W uint8 RGB, already resized to the network's input size.
+            targets: The ground truth of each image, in pixels of the resized image.
         """
         raise NotImplementedError
 
@@ -193,15 +199,19 @@ class Segmenter(nn.Module):
 
     @torch.inference_mode()
     def predict(self, images: ImageLike | Sequence[ImageLike]) -> list[Result]:
-        """Instances of each image, ranked by score, in the image's own pixels.
+        """Predict the instances of each image, ranked by score, in pixels of the given image.
 
         Args:
             images: H×W×3 uint8 RGB arrays, 3×H×W uint8 RGB tensors, PIL images or paths; they may
-                differ in size. A single one is taken as a list of one.
+                differ in size. A single image is treated as a list of one.
+
+        Returns:
+            One result for each image, in the same order.
 
         Raises:
-            ValueError: An image of another type, or an array or tensor of another shape or type.
-            ModelError: The parameters are not float32 or, with ``tile``, the model resizes images.
+            ValueError: An image has another type, or an array or tensor has another shape or dtype.
+            ModelError: The parameters are not float32, or ``tile`` is set and the model resizes
+                images.
             FileNotFoundError, PIL.UnidentifiedImageError: A path is not a readable image.
             RuntimeError: The model is in training mode.
         """
@@ -252,13 +262,13 @@ class Segmenter(nn.Module):
     def segment(
         self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
     ) -> list[Instances]:
-        """``predict`` for callers who resize images themselves, with all images in one batch.
+        """Predict images that the caller has already resized, all in one batch.
 
-        Smaller ones are padded, and group norms see the padding.
+        Smaller images are padded to the size of the largest, and group norms see the padding.
 
         Args:
-            images: B tensors 3×h×w RGB, 0 to 255, at the network's size.
-            sizes: (height, width) of each one's original, in whose pixels instances are.
+            images: B tensors of 3×h×w RGB, 0 to 255, already resized to the network's input size.
+            sizes: (height, width) of each original image. Instances are in pixels of the original.
         """
         if not images:
             return []
@@ -336,8 +346,8 @@ def mask_score(class_scores: Tensor, qualities: dict[str, Tensor]) -> Tensor:
 
     Args:
         class_scores: S_class, N in [0, 1].
-        qualities: Predicted qualities by name, N each in [0, 1]. A single one is multiplied as it
-            is; without any, the score is S_class itself.
+        qualities: Predicted qualities by name, each N in [0, 1]. With only one, the score is its
+            product with S_class; with none, the score is S_class.
     """
     if not qualities:
         return class_scores

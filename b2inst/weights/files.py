@@ -32,18 +32,18 @@ def save_model(
     category_ids: Sequence[int] | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write weights and recipe to one file, atomically.
+    """Save the weights of a model, and all that is needed to build it, to one file, atomically.
 
     Args:
         model: Model to save.
-        path: File, ``.safetensors``.
-        category_ids: The data set's id of each label, for COCO-format results (default: the
-            model's, as they were loaded).
-        notes: Further entries of the header (``model_card``), such as an iteration; JSON values.
+        path: File to write (``.safetensors``).
+        category_ids: Category id of each label, for COCO-format results (default:
+            ``model.category_ids``).
+        notes: Further entries of the header, such as an iteration; their values must be valid JSON.
 
     Raises:
-        WeightsError: The model is an exported one, which lacks some of its weights, or the file
-            cannot be written; an earlier file is kept.
+        WeightsError: The model was loaded from an exported file, which lacks some of its weights,
+            or the file cannot be written. An existing file is then kept.
     """
     path = Path(path)
     if "exported" in model.recipe:
@@ -69,26 +69,29 @@ def load_model(
     tile: int | None = None,
     precision: str = "float32",
 ) -> Segmenter:
-    """Load the model of a weights file, or of one that ``b2inst export`` wrote, for prediction.
+    """Load a model for prediction, from a weights file or a file written by ``b2inst export``.
 
     Args:
         path: Weights file, or exported file (``.onnx``, ``.xml``).
-        device: "cpu", "cuda" or "auto"; an exported network always runs on the CPU.
-        max_detections: Largest number of instances per image (default: as the model was made, 100
-            for most).
-        min_score: Smallest ranking score of the instances that are predicted, from 0 to 1. A higher
-            one saves time, most with many detections.
-        tile: Side in pixels of the overlapping tiles that images are cut into, which saves memory,
-            at least 160 for most models (default: whole images).
-        precision: "float32"; "bfloat16", faster where the device supports it, with slightly
-            different results; or "auto", bfloat16 where the device supports it. ONNX Runtime has
-            float32 only.
+        device: "cpu", "cuda" or "auto". An exported network always runs on the CPU.
+        max_detections: Maximum number of instances per image (default: the model's own limit, 100
+            for most models).
+        min_score: Minimum ranking score of predicted instances, from 0 to 1. A higher value saves
+            time, especially with many detections.
+        tile: Side in pixels of the overlapping tiles that images are cut into to save memory, at
+            least 160 for most models (default: whole images).
+        precision: "float32"; "bfloat16", which is faster on devices that support it and gives
+            slightly different results; or "auto", which is "bfloat16" if the device supports it and
+            "float32" otherwise. ONNX Runtime supports "float32" only.
+
+    Returns:
+        The model, in evaluation mode.
 
     Raises:
         ValueError: The precision is unknown, ``max_detections`` is below 1, ``min_score`` is not
-            from 0 to 1, the tile is too small, or this machine lacks the device.
-        WeightsError: The file is missing, damaged, not one of ours or from another version, or its
-            runtime is not installed.
+            between 0 and 1, the tile is too small, or the device is not available.
+        WeightsError: The file is missing, damaged, not a file of b2inst or from another version, or
+            the runtime it needs is not installed.
     """
     path, device = Path(path), resolve_device(str(device))
     exported = path.suffix in RUNTIMES
