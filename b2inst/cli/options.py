@@ -100,9 +100,7 @@ class RunOptions:
     """The profile of runs, and what is changed of it."""
 
     profile: ProfileName = "tiny"
-    start: Annotated[Path | None, Option(help="Weights to start from: b2inst's or R-50.pkl.")] = (
-        None
-    )
+    start: Annotated[Path | None, Option(help="Weights file to start from, or R-50.pkl.")] = None
     batch_size: Annotated[int | None, Option(min=1, help="Batch size; scales the schedule.")] = None
     device: Annotated[str | None, Option(help="cpu, cuda, auto (default: the profile's).")] = None
     devices: Annotated[int | None, Option(min=1, help="GPUs or CPU processes per run.")] = None
