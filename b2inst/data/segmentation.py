@@ -131,7 +131,7 @@ def run_lengths(counts: str | bytes) -> NDArray[np.int64]:
     """Return the run lengths of a compressed code, background first; ValueError if it is invalid.
 
     Each is stored as groups of five bits in printable characters, least significant first; from the
-    fourth on, as the difference to the one before the last.
+    fourth on, as the difference from the one before the last.
     """
     characters = counts.encode("ascii") if isinstance(counts, str) else counts
     groups = np.frombuffer(characters, dtype=np.uint8).astype(np.int64) - 48

@@ -99,7 +99,7 @@ class TableFigures:
         return self._save(charts.contrasts_figure(self.result), "contrasts")
 
     def differences(self) -> Path:
-        """Draw the differences to the base rows."""
+        """Draw the differences from the base rows."""
         return self._save(charts.differences_figure(self.result), "differences")
 
     def tradeoffs(self) -> Path:

@@ -231,7 +231,7 @@ def _paper(row: ResultRow, column: str) -> str:
 
 
 def _beside(result: TableResult, row: ResultRow, column: str) -> list[str]:
-    """The paper's cell and difference to the base row, and ours."""
+    """The paper's cell and difference from the base row, and ours."""
     difference = result.paper_difference(row.name, column)
     text = NOTHING if difference is None else _signed(difference) + _unit(column)
     return [_paper(row, column), text, measured_text(row, column), _difference(row, column)]
@@ -301,7 +301,7 @@ def explain(result: TableResult) -> str:
         noise += "; with published runs, which have no resamples here, from the latter alone"
     said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
-        f"{facts['images']} images of split `{facts['split']}`. Δ: difference to {base} on the "
+        f"{facts['images']} images of split `{facts['split']}`. Δ: difference from {base} on the "
         "same images and seeds, with its 95 % interval from a paired bootstrap over images "
         f"({facts['resamples']} resamples){noise}. {NOISE}: the interval contains zero, so the "
         "difference is not statistically significant. Small, medium and large objects are "
