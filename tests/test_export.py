@@ -265,6 +265,22 @@ def test_the_command_says_what_goes_together(tmp_path: Path) -> None:
     assert "ends with .onnx" in result.output
 
 
+def test_an_option_that_the_command_lacks_is_no_remedy(
+    exported: Callable[..., tuple[Any, Any]], tmp_path: Path
+) -> None:
+    plain, _ = exported("b2inst-blendmask-tiny", "onnx")
+    save_model(plain, tmp_path / "m.safetensors")
+    write_scenes(tmp_path, split="val", images=3, size=48, seed=1)
+    image = tmp_path / "val/000001.png"
+    image.write_bytes(image.read_bytes()[:1000])
+    arguments = ["export", str(tmp_path / "m.safetensors"), "--to", "onnx"]
+    result = CliRunner().invoke(app, [*arguments, "--int8", "--calibrate", str(tmp_path / "val")])
+    assert result.exit_code == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {image}: unreadable image")
+    assert last.endswith("; replace it")
+
+
 def test_an_oracle_is_not_exported(tmp_path: Path) -> None:
     needs("onnx")
     path = tmp_path / "m.safetensors"

@@ -65,13 +65,6 @@ def test_the_remedy_for_a_damaged_image_works(tmp_path: Path, weights: Path, sce
     assert [image["file_name"] for image in found["images"]] == ["000000.png", "000002.png"]
 
 
-def test_an_option_that_a_command_lacks_is_no_remedy(weights: Path, scenes: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    stopped = _call("export", weights, "--to", "onnx", "--int8", "--calibrate", scenes / "val")
-    assert stopped.exit_code == 1
-    assert stopped.stderr.strip().splitlines()[-1].endswith("; replace it")
-
-
 def test_predict_names_bad_images_when_the_others_are_done(
     tmp_path: Path, weights: Path, scenes: Path
 ) -> None:
