@@ -6,14 +6,13 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 
-from b2inst.structures import Targets
+if TYPE_CHECKING:  # PyTorch takes seconds, and the process that hands out the tests runs none
+    from b2inst.structures import Targets
 
 settings.register_profile("b2inst", deadline=None)  # a busy machine is no defect
 settings.load_profile("b2inst")
@@ -79,12 +78,16 @@ def imagenet_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-MakeTargets = Callable[..., Targets]
+MakeTargets = Callable[..., "Targets"]
 
 
 @pytest.fixture(scope="session")
 def make_targets() -> MakeTargets:
     """A function: size and tight boxes (x1 y1 x2 y2, whole pixels) to targets with full masks."""
+    import numpy as np
+    import torch
+
+    from b2inst.structures import Targets
 
     def make(
         size: tuple[int, int],
