@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from b2inst.data.files import replacing
 from b2inst.inference import resolve_device
@@ -53,7 +53,8 @@ def save_model(
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     try:
         with replacing(path) as partial:
-            save_file(tensors, partial, metadata={_KEY: json.dumps(card | dict(notes or {}))})
+            # Not save_file, which hides its file from other users.
+            partial.write_bytes(save(tensors, {_KEY: json.dumps(card | dict(notes or {}))}))
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path}: weights could not be written ({error}); free disk space or save elsewhere"

@@ -179,15 +179,22 @@ def test_no_space_leaves_the_earlier_file(
     path = tmp_path / "model.safetensors"
     shutil.copy(saved, path)
 
-    def fail(tensors: object, partial: Path, **_: object) -> None:
-        Path(partial).write_bytes(b"half")
+    def fail(partial: Path, content: bytes) -> None:
+        partial.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(b2inst.weights.files, "save_file", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(WeightsError, match=r"model\.safetensors: .*No space left.*free disk space"):
         save_model(model, path)
     assert path.read_bytes() == saved.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_others_may_read_a_file_as_any_other(model: BasisSegmenter, tmp_path: Path) -> None:
+    path, other = tmp_path / "model.safetensors", tmp_path / "other"
+    other.touch()
+    save_model(model, path)
+    assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_a_folder_that_is_not_there(model: BasisSegmenter, tmp_path: Path) -> None:
