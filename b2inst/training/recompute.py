@@ -20,9 +20,16 @@ def recompute_activations(model: nn.Module) -> None:
 
     Losses and gradients are bitwise equal, and running statistics are updated once.
     """
+    _restore(model)
     for unit in _units(model):
         contexts = partial(_contexts, unit)
         unit.forward = partial(checkpoint, unit.forward, use_reentrant=False, context_fn=contexts)
+
+
+def _restore(model: nn.Module) -> None:
+    """Undo what an earlier call has chosen."""
+    for module in model.modules():
+        vars(module).pop("forward", None)
 
 
 def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -32,6 +39,7 @@ def _contexts(unit: nn.Module) -> tuple[AbstractContextManager[None], AbstractCo
 
 def recompute_normalised(model: nn.Module) -> None:
     """Recompute large outputs of group norms and ReLUs between convolutions, in place."""
+    _restore(model)
     for sequence in model.modules():
         if isinstance(sequence, nn.Sequential):
             layers = list(sequence)

@@ -77,6 +77,18 @@ def test_it_predicts_as_before(model: Callable[..., BasisSegmenter]) -> None:
     assert torch.equal(again.scores, one.scores)
 
 
+def test_the_last_choice_counts(model: Callable[..., BasisSegmenter]) -> None:
+    def calls(*choices: Callable[[Any], None]) -> list[Callable[..., Any]]:
+        segmenter = model()
+        for choose in choices:
+            choose(segmenter)
+        changed = (vars(module).get("forward") for module in segmenter.modules())
+        return [forward.func for forward in changed if forward]
+
+    expected = calls(recompute_normalised)
+    assert calls(recompute_activations, recompute_normalised) == expected
+
+
 def test_pyramids_and_projections_are_not_computed_twice(
     model: Callable[..., BasisSegmenter],
 ) -> None:
