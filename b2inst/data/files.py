@@ -29,7 +29,7 @@ def locked(folder: Path, busy: Exception) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file, unique to this writer, that finally replaces ``path``."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    partial = path.with_name(f".{uuid4().hex}.partial")  # names have 255 bytes at most
     try:
         yield partial
         partial.replace(path)

@@ -69,7 +69,7 @@ class VideoWriter:
     def __init__(self, path: Path, rate: float) -> None:
         # MPEG-4 divides a second into 65,535 parts at most; OpenCV needs some for each digit.
         self._path, self._rate = path, round(rate, 3 if rate < 65 else 2 if rate < 650 else 1)
-        self._partial = path.with_name(f".partial-{path.name}")
+        self._partial = path.with_name(".partial.mp4")
         self._writer = cv2.VideoWriter()
 
     def write(self, frame: Picture) -> None:

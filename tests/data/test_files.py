@@ -23,6 +23,13 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+
+
 def test_writers_do_not_share_their_temporary_files(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     with replacing(path) as first, replacing(path) as second:

@@ -20,14 +20,14 @@ def frames(size: tuple[int, int], count: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("size", [(48, 64), (49, 65)])
 def test_what_is_written_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
-    path = tmp_path / "deep/a.mp4"
+    path = tmp_path / "deep" / f"{'a' * 251}.mp4"  # 255 bytes, as many as a name may have
     writer = VideoWriter(path, 12.5)
     for frame in frames(size, 4):
         writer.write(frame)
     assert not path.exists()
     writer.close()
     writer.discard()  # of nothing
-    assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]
+    assert [*path.parent.iterdir()] == [path]
     video = Video(path)
     assert (video.rate, video.length) == (12.5, 4)
     found = list(video)
