@@ -103,6 +103,28 @@ def test_every_family_keeps_its_maps(name: str, precision: Any) -> None:
     assert all(_close(f.float(), e, share) for f, e in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_predictions_do_not_depend_on_the_callers_types(name: str) -> None:
+    torch.manual_seed(0)
+    model = _drawn(create_model(name, num_classes=8))
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    (expected,) = model.predict(IMAGE)  # type: ignore[operator]
+    assert len(expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (mixed,) = model.predict(IMAGE)  # type: ignore[operator]
+    torch.set_default_dtype(torch.float64)
+    try:
+        (double,) = model.predict(IMAGE)  # type: ignore[operator]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for found in (mixed, double):
+        for field, value in vars(expected).items():
+            if isinstance(value, Tensor):
+                assert getattr(found, field).dtype == value.dtype
+                assert getattr(found, field).equal(value)
+
+
 @pytest.mark.parametrize(
     "backbone",
     [

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from b2inst.inference import autocast
 from b2inst.models.segmenter import (
     Explanation,
     ImageLike,
@@ -118,10 +119,11 @@ class BasisSegmenter(Segmenter):
         with self._network():
             features, outputs, bases = self.network(batch.images)
         bases = self._with_true_boundary(bases, truths)
-        detections = self._candidates(self.instance_head.detect(outputs))
-        boxes = [d.boxes for d in detections]
-        coefficients = torch.cat([d.coefficients for d in detections])
-        masks = self.assembler.assemble(bases, boxes, coefficients)
+        with autocast(batch.images.device, "float32"):  # also where the caller casts
+            detections = self._candidates(self.instance_head.detect(outputs))
+            boxes = [d.boxes for d in detections]
+            coefficients = torch.cat([d.coefficients for d in detections])
+            masks = self.assembler.assemble(bases, boxes, coefficients)
         qualities: dict[str, Tensor] = {}
         if self.scoring_head is not None:
             with self._network():

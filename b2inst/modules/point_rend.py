@@ -173,7 +173,7 @@ def uniform_points(boxes: int, points: int, device: torch.device) -> Tensor:
 
 def points_of_cells(cells: Tensor, size: int) -> Tensor:
     """Centres of the cells of a size×size grid, numbered row by row: …×2, x and y in [0, 1]."""
-    return (torch.stack([cells % size, cells // size], dim=-1) + 0.5) / size
+    return (torch.stack([cells % size, cells // size], dim=-1).float() + 0.5) / size
 
 
 def place_points(points: Tensor, boxes: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def aligned_bilinear(maps: Tensor, factor: int) -> Tensor:
 
 def pixel_centres(pixels: int, frame: int) -> Tensor:
     """Map centres of an image's rows (or columns) to its frame in the network's input, clamped."""
-    centres = (torch.arange(pixels) + 0.5) * (frame / pixels)
+    centres = (torch.arange(pixels).float() + 0.5) * (frame / pixels)
     return centres.clamp(0.5, frame - 0.5)
 
 

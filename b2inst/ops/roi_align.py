@@ -95,7 +95,7 @@ def _samples(
     start: Tensor, stop: Tensor, size: int, samples: int, cells: int
 ) -> tuple[Tensor, Tensor]:
     """Indices and weights of the two cells at S points in R bins of N boxes, N×R×2S each."""
-    steps = (torch.arange(size * samples, device=start.device) + 0.5) / samples
+    steps = (torch.arange(size * samples, device=start.device).to(start) + 0.5) / samples
     at = start[:, None] + (stop - start)[:, None] / size * steps
     known = (at >= -1) & (at <= cells)  # closer than a cell to the map, whose border they read
     at = at.clamp(0, cells - 1)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import b2inst.weights.files
 from b2inst.models import BasisSegmenter, create_model
 from b2inst.weights import WeightsError, load_model, save_model
 from b2inst.weights.files import model_card
