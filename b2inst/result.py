@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(repr=False, kw_only=True)
+@dataclass(eq=False, repr=False, kw_only=True)
 class Result(Instances):
     """Predicted instances of one image, with the image (not a copy) and conversions to other tools.
 

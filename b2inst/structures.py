@@ -25,7 +25,7 @@ Features = dict[int, Tensor]
 
 
 class _Movable:
-    """A dataclass whose tensors are moved together."""
+    """A dataclass whose tensors are moved together; it equals only itself."""
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
@@ -50,7 +50,7 @@ class _PerInstance(_Movable):
         return replace(self, **picked)  # type: ignore[type-var]
 
 
-@dataclass
+@dataclass(eq=False)
 class Targets(_Movable):
     """Ground truth of one image, in pixels of the network's input (resized, not padded).
 
@@ -68,7 +68,7 @@ class Targets(_Movable):
         return len(self.labels)
 
 
-@dataclass
+@dataclass(eq=False)
 class ImageBatch(_Movable):
     """Normalised images, zero-padded at the right and bottom to one size."""
 
@@ -76,7 +76,7 @@ class ImageBatch(_Movable):
     sizes: list[tuple[int, int]]  #: (height, width) of each image before padding
 
 
-@dataclass
+@dataclass(eq=False)
 class Positives(_PerInstance):
     """Positions of the instance head whose masks are trained."""
 
@@ -88,7 +88,7 @@ class Positives(_PerInstance):
     scores: Tensor | None = None  #: P in [0, 1], scores, if the head predicts them
 
 
-@dataclass
+@dataclass(eq=False)
 class RoISamples(_PerInstance):
     """Boxes of one image whose masks are trained, without gradient."""
 
@@ -97,7 +97,7 @@ class RoISamples(_PerInstance):
     target_index: Tensor  #: P int64, row in the image's targets
 
 
-@dataclass
+@dataclass(eq=False)
 class RoIOutputs:
     """Outputs of a mask head for N boxes."""
 
@@ -115,7 +115,7 @@ def of_class(maps: Tensor, labels: Tensor) -> Tensor:
     return maps[torch.arange(len(labels), device=labels.device), labels].float()
 
 
-@dataclass
+@dataclass(eq=False)
 class Bases(_Movable):
     """Global bases of a batch; the boundary basis, if any, is the last of ``maps``."""
 
@@ -124,7 +124,7 @@ class Bases(_Movable):
     boundary_logits: Tensor | None = None  #: B×1×h×w, supervised boundary before the sigmoid
 
 
-@dataclass
+@dataclass(eq=False)
 class Masks(_PerInstance):
     """Soft masks of N instances, as an assembler predicts them."""
 
@@ -160,7 +160,7 @@ class RoIMasks(Masks):
         return paste_masks(self.probabilities, boxes, size)
 
 
-@dataclass
+@dataclass(eq=False)
 class WindowMasks:
     """Masks of any sizes over windows, not boxes; a pixel belongs to a mask if it is >= 0.5."""
 
@@ -180,7 +180,7 @@ class WindowMasks:
         return masks
 
 
-@dataclass
+@dataclass(eq=False)
 class FrameMasks(Masks):
     """Masks N×h×w on a grid over the network's input; a pixel belongs to a mask if it is > 0.5.
 
@@ -218,7 +218,7 @@ class FrameMasks(Masks):
         return ((coordinates - self.origin) / self.stride).to(self.probabilities.device)
 
 
-@dataclass
+@dataclass(eq=False)
 class Detections(_PerInstance):
     """Detections of one image before their masks, in network-input pixels (not clipped)."""
 
@@ -228,7 +228,7 @@ class Detections(_PerInstance):
     coefficients: Tensor  #: N×D; D is 0 if masks are predicted from the boxes' features
 
 
-@dataclass
+@dataclass(eq=False)
 class Instances(_PerInstance):
     """Predicted instances of one image, in pixels of the original image."""
 

@@ -49,6 +49,14 @@ def test_selected_instances_keep_their_image() -> None:
     assert sure.category_ids == (3, 7)
 
 
+def test_results_can_be_searched_and_be_keys() -> None:
+    """As models and other objects of tensors, one equals itself only."""
+    results = [found(), found()]
+    assert results.index(results[1]) == 1
+    assert found() not in results
+    assert len({*results, results[0]}) == 2
+
+
 def drawn(figure: Any) -> np.ndarray:
     file = io.BytesIO()
     figure.savefig(file)

@@ -31,7 +31,7 @@ class ModelError(ValueError):
     """A model was asked for what it cannot do; the message is one line with a remedy."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Explanation:
     """How the instances of one image were composed."""
 
