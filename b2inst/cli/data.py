@@ -24,25 +24,17 @@ def scenes(
 
 
 def check(
-    folder: Annotated[Path | None, Argument(help="Folder with COCO-format data.")] = None,
-    split: Annotated[str | None, Option(help="Split (default: all).")] = None,
-    annotations: Annotated[
-        Path | None, Option(help="Annotation file, instead of a folder.")
+    folder: Annotated[Path, Argument(help="Folder with COCO-format data.")],
+    split: Annotated[
+        str | None, Option(help="Split, or ANNOTATIONS.json:IMAGES (default: all).")
     ] = None,
-    images: Annotated[Path | None, Option(help="Image folder, with --annotations.")] = None,
     crowds_as_instances: opt.CrowdsAsInstances = False,
 ) -> None:
     """Check all annotations and images of a data set.
 
     The exit status is 1 if any problem is found.
     """
-    report = data.check_coco(
-        folder,
-        split=split,
-        annotation_file=annotations,
-        image_dir=images,
-        crowds_as_instances=crowds_as_instances,
-    )
+    report = data.check_coco(folder, split=split, crowds_as_instances=crowds_as_instances)
     typer.echo(report)
     if not report.ok:
         raise typer.Exit(1)

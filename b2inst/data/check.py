@@ -38,35 +38,21 @@ class Report:
 
 
 def check_coco(
-    root: Path | str | None = None,
-    *,
-    split: str | None = None,
-    annotation_file: Path | str | None = None,
-    image_dir: Path | str | None = None,
-    crowds_as_instances: bool = False,
+    root: Path | str, *, split: str | None = None, crowds_as_instances: bool = False
 ) -> Report:
     """Read every annotation and every image of a data set.
 
     Args:
         root: Folder in one of the layouts of ``find_splits``.
-        split: Only this one (default: all that are there).
-        annotation_file: For another layout, instead of ``root``, with ``image_dir``.
-        image_dir: Folder of the images of ``annotation_file``.
+        split: Only this one, as of ``find_split`` (default: all that are there).
         crowds_as_instances: Read annotations with ``iscrowd`` 1 as single objects.
 
     Raises:
         DataError: There is nothing to check, or a file that cannot be read at all.
     """
-    if annotation_file is not None and image_dir is not None:
-        if root is not None or split is not None:
-            raise DataError("a folder (with a split) and an annotation file are given; give one")
-        pairs = [(Path(annotation_file), Path(image_dir))]
-    elif root is None or annotation_file is not None or image_dir is not None:
-        raise DataError("give a folder to check, or both annotation file and image folder")
-    else:
-        pairs = [find_split(root, name) for name in ([split] if split else find_splits(root))]
     splits, problems = [], []
-    for file, folder in pairs:
+    for name in [split] if split else find_splits(root):
+        file, folder = find_split(root, name)
         found = CocoIndex.load(file, folder, skip_bad=True, crowds_as_instances=crowds_as_instances)
         index = verify_images(found, skip_bad=True, progress=True)
         splits.append(index)

@@ -38,12 +38,16 @@ def find_split(root: Path | str, split: str, *, with_images: bool = True) -> tup
 
     Args:
         root: Folder in one of the layouts of ``find_splits``.
-        split: Its name; "train" and "val" also find ``train2017``, ``valid`` and the like.
+        split: Its name; "train" and "val" also find ``train2017``, ``valid`` and the like. Or, for
+            another layout, ``ANNOTATIONS.json:IMAGES``.
         with_images: Whether the image folder must exist.
 
     Raises:
         DataError: One of them does not exist; names the splits that do.
     """
+    annotations, found, images = split.partition(".json:")
+    if found:
+        return Path(f"{annotations}.json"), Path(images)
     splits = _splits(Path(root))
     name = split if split in splits else split_of(split, splits)
     if name is None:

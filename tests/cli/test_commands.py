@@ -57,8 +57,7 @@ def test_scenes_and_check(tmp_path: Path) -> None:
     checked = _call("data", "check", "d")
     assert checked.exit_code == 1
     assert "77" in checked.output
-    layout = ["--annotations", file, "--images", tmp_path / "d/train"]
-    assert _call("data", "check", *layout).exit_code == 1
+    assert _call("data", "check", "d", "--split", f"{file}:{tmp_path}/d/train").exit_code == 1
 
 
 def test_submission_of_images_without_annotations(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -
         file = tmp_path / "instances.json"
         file.write_text(json.dumps(content))
         try:
-            report = check_coco(annotation_file=file, image_dir=image_dir)
+            report = check_coco(image_dir, split=f"{file}:{image_dir}")
         except DataError:  # no COCO file at all
             with pytest.raises(DataError, match=re.escape(str(file))):
                 CocoIndex.load(file, image_dir, skip_bad=True)
@@ -161,7 +161,7 @@ def test_damaged_text(seed: int, image_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "instances.json"
     file.write_bytes(text)
     try:
-        report = check_coco(annotation_file=file, image_dir=image_dir)
+        report = check_coco(image_dir, split=f"{file}:{image_dir}")
     except DataError:
         return
     if report.ok:

@@ -83,13 +83,6 @@ class ScenesData(_Data):
         return self.model_dump(mode="json", exclude={"area_bounds", "boundary_pixels"})
 
 
-class SplitFiles(Spec):
-    """A split in another layout than COCO's."""
-
-    annotations: Path
-    images: Path
-
-
 class CocoData(_Data):
     """A COCO-format folder, in one of the layouts of ``b2inst.data.find_splits``.
 
@@ -98,9 +91,10 @@ class CocoData(_Data):
 
     kind: Literal["coco"] = "coco"
     root: Path | None = None
-    train: str | SplitFiles = "train2017"
-    val: str | SplitFiles = "val2017"
-    test: str | SplitFiles | None = None  #: reported on, if given
+    #: Splits by name, or as ``ANNOTATIONS.json:IMAGES``.
+    train: str = "train2017"
+    val: str = "val2017"
+    test: str | None = None  #: reported on, if given
     obtain: str | None = None  #: what to do if the folder is missing
     skip_bad: bool = False  #: leave out what cannot be used instead of stopping
     crowds_as_instances: bool = False  #: read annotations with iscrowd 1 as single objects
@@ -118,7 +112,7 @@ class CocoData(_Data):
 
     def split_label(self, split: SplitName) -> str:
         part = self._part(split)
-        return part if isinstance(part, str) and self.val_fraction is None else split
+        return split if ".json:" in part or self.val_fraction is not None else part
 
     @property
     def name(self) -> str:
@@ -126,12 +120,9 @@ class CocoData(_Data):
 
     def files(self, split: SplitName, *, with_images: bool = True) -> tuple[Path, Path]:
         """Return the annotation file and the image folder, which must exist ``with_images``."""
-        part = self._part(split)
-        if isinstance(part, SplitFiles):
-            return part.annotations, part.images
         if self.root is None:
             raise SpecError("this needs a COCO-format folder (docs/data.md): give --data DIR")
-        return find_split(self.root, part, with_images=with_images)
+        return find_split(self.root, self._part(split), with_images=with_images)
 
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""
@@ -148,8 +139,8 @@ class CocoData(_Data):
         later = self.model_dump(include={"crowds_as_instances", "val_fraction"})
         return content | {name: value for name, value in later.items() if value}
 
-    def _part(self, split: SplitName) -> str | SplitFiles:
-        part: str | SplitFiles | None = getattr(self, split)
+    def _part(self, split: SplitName) -> str:
+        part: str | None = getattr(self, split)
         if part is None:
             raise SpecError("COCO-format data has train and val here; evaluate on --split val")
         return part
@@ -170,8 +161,7 @@ def coco_folder(
 ) -> CocoData:
     """Describe a COCO-format folder (see ``CocoData``); splits that are not named are found.
 
-    A split is a name, or ``ANNOTATIONS.json:IMAGE_FOLDER`` for another layout. Without ``training``
-    only the validation split is used, and no other need exist.
+    Without ``training`` only the validation split is used, and no other need exist.
 
     Raises:
         DataError: The folder has no annotations in a known layout.
@@ -180,10 +170,10 @@ def coco_folder(
     if val_fraction is not None and val is not None:
         raise SpecError("--val-fraction holds out training images: leave out --val-split, --split")
     if val_fraction is not None:
-        learned = tuned = _split(root, "train", train, alone=True)
+        learned = tuned = train or _split(root, "train", alone=True)
     else:
-        tuned = _split(root, "val", val)
-        learned = _split(root, "train", train) if training else tuned
+        tuned = val or _split(root, "val")
+        learned = (train or _split(root, "train")) if training else tuned
         if training and learned == tuned:
             warnings.warn(f"{root}: training and validation images are the same", stacklevel=2)
     return CocoData(
@@ -196,13 +186,8 @@ def coco_folder(
     )
 
 
-def _split(root: Path, role: str, text: str | None, *, alone: bool = False) -> str | SplitFiles:
-    """The split that ``text`` names, else that of the usual name; ``alone``: or the only one."""
-    if text is not None:
-        annotations, found, images = text.partition(".json:")
-        if not found:
-            return text
-        return SplitFiles(annotations=Path(f"{annotations}.json"), images=Path(images))
+def _split(root: Path, role: str, *, alone: bool = False) -> str:
+    """The split of the usual name; ``alone``: or the only one."""
     splits = find_splits(root)
     if name := split_of(role, splits):
         return name

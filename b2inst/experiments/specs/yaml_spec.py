@@ -80,9 +80,8 @@ def _describe(model: type[BaseModel], path: tuple[int | str, ...], error: ErrorD
     key = ".".join(map(str, path))
     if error["type"] == "extra_forbidden":
         schema = model.model_json_schema()
-        parts = schema.get("$defs", {})  # one of which it is, if it is a branch of a union
-        objects = [parts[k] for k in error["loc"] if k in parts] or [schema, *parts.values()]
-        known = {name for one in objects for name in one.get("properties", ())}
+        parts = (schema, *schema.get("$defs", {}).values())
+        known = {name for one in parts for name in one.get("properties", ())}
         return f"unknown key '{key}'{did_you_mean(str(path[-1]), known)}"
     if error["type"] == "missing":
         return f"key '{key}' is missing"

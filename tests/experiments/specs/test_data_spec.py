@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from b2inst.data import DataError, write_scenes
-from b2inst.experiments.specs.data_spec import CocoData, ScenesData, SplitFiles, coco_folder
+from b2inst.experiments.specs.data_spec import CocoData, ScenesData, coco_folder
 from b2inst.experiments.specs.errors import SpecError
 from b2inst.experiments.specs.run_spec import RunSpec
 
@@ -97,7 +97,7 @@ def test_evaluating_on_the_training_images_is_told(folder: Path) -> None:
 def test_other_layouts_by_explicit_paths(folder: Path) -> None:
     text = f"{folder}/annotations/instances_val.json:{folder}/val"
     data = coco_folder(folder, train=text, val=text)
-    assert isinstance(data.train, SplitFiles)
+    assert data.split_label("train") == "train"
     assert data.files("train") == (folder / "annotations/instances_val.json", folder / "val")
     assert data.identified().sha256["train"] == data.identified().sha256["val"]
 
