@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -40,35 +37,10 @@ class Resources(Spec):
         return self.model_copy(update={"threads": max(threads, 1)})
 
 
-def free_cores(root: Path = Path("/")) -> float:
+def free_cores() -> float:
     """Return the number of CPU cores that this process may use and no other process uses now."""
-    cores = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return min(allowed, _quota(root / "sys/fs/cgroup"), _idle(root / "proc/stat") * cores)
+    import joblib  # both take a while
+    import psutil
 
-
-def _quota(group: Path) -> float:
-    """Cores' worth of time that a container may use, by either version of Linux's cgroups."""
-    files = [group / "cpu.max"]
-    if not files[0].is_file():
-        files = [group / f"cpu/cpu.cfs_{name}_us" for name in ("quota", "period")]
-    try:
-        quota, period = map(int, " ".join(file.read_text() for file in files).split())
-        return quota / period if quota > 0 else math.inf
-    except (OSError, ValueError):  # not Linux, or "max"
-        return math.inf
-
-
-def _idle(stat: Path, seconds: float = 0.5) -> float:
-    """Share of the machine's time that its cores are idle; 1 where it does not tell."""
-
-    def times() -> list[int]:  # user, nice, system, idle, waiting for disks, …
-        return [int(field) for field in stat.read_text().split("\n", 1)[0].split()[1:]]
-
-    try:
-        before = times()
-        time.sleep(seconds)
-        spent = [b - a for a, b in zip(before, times(), strict=True)]
-        return sum(spent[3:5]) / sum(spent)
-    except (OSError, ValueError, ZeroDivisionError):
-        return 1.0
+    idle = 1 - psutil.cpu_percent(interval=0.5) / 100
+    return min(joblib.cpu_count(), idle * (os.cpu_count() or 1))
