@@ -15,8 +15,7 @@ import b2inst
 ROOT = Path(b2inst.__file__).parent
 LAZY = [
     ".".join(("b2inst", *path.parent.relative_to(ROOT).parts))
-    for path in sorted(ROOT.rglob("__init__.py"))
-    if "lazy_names(" in path.read_text("utf-8")
+    for path in sorted(ROOT.rglob("__init__.pyi"))
 ]
 
 
@@ -40,13 +39,13 @@ def test_names_of_a_package(name: str) -> None:
         path.stem for path in Path(package.__file__).parent.iterdir()
     }
     assert not [n for n in package.__all__ if isinstance(getattr(package, n), ModuleType)]
-    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=f"{name}.* attribute.* nothing"):
         _ = package.nothing
 
 
 def test_packages_import_nothing_of_theirs_at_once() -> None:
     found = _imported("\n".join(f"import {name}" for name in LAZY))
-    assert {name for name in found if name.startswith("b2inst")} == {*LAZY, "b2inst.lazy"}
+    assert {name for name in found if name.startswith("b2inst")} == {*LAZY}
     assert not found & {"torch", "numpy", "pydantic"}
 
 

@@ -1,0 +1,9 @@
+from .measure import Benchmark as Benchmark
+from .measure import BenchmarkError as BenchmarkError
+from .measure import Overhead as Overhead
+from .measure import Speed as Speed
+from .measure import benchmark as benchmark
+from .measure import to_text as to_text
+from .stages import Sample as Sample
+from .stages import composed_samples as composed_samples
+from .stages import index_samples as index_samples

@@ -1,0 +1,16 @@
+from .average_precision import Metrics as Metrics
+from .average_precision import evaluate as evaluate
+from .bootstrap import Interval as Interval
+from .bootstrap import noise_band as noise_band
+from .bootstrap import resample_ap as resample_ap
+from .counts import best_threshold as best_threshold
+from .counts import count_matches as count_matches
+from .counts import resample_counts as resample_counts
+from .ground_truth import swallowed_share as swallowed_share
+from .inference import write_predictions as write_predictions
+from .predictions import EvaluationError as EvaluationError
+from .predictions import Prediction as Prediction
+from .predictions import ranked_by_class as ranked_by_class
+from .predictions import read_predictions as read_predictions
+from .predictions import save_predictions as save_predictions
+from .predictions import to_records as to_records

@@ -1,0 +1,13 @@
+from .basis_segmenter import BasisSegmenter as BasisSegmenter
+from .basis_segmenter import with_bases as with_bases
+from .catalog import CATALOG as CATALOG
+from .catalog import PRETRAINED as PRETRAINED
+from .catalog import WITHOUT_BASES as WITHOUT_BASES
+from .catalog import baseline_of as baseline_of
+from .catalog import create_model as create_model
+from .catalog import options_of as options_of
+from .segmenter import Explanation as Explanation
+from .segmenter import ModelError as ModelError
+from .segmenter import Segmenter as Segmenter
+from .segmenter import mask_score as mask_score
+from .two_stage import TwoStageSegmenter as TwoStageSegmenter
