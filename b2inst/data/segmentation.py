@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ Segmentation = list[Any] | dict[str, Any]
 #: COCO itself has points and boxes slightly over the border; further out is an error. Pixels.
 BORDER_TOLERANCE = 3.0
 
-_GROUPS = 7  # most groups of five bits in a run length, of 32 bits and a sign
+#: Groups of five bits, in printable characters: up to six that are continued, and a last one.
+_CODE = re.compile(rb"([P-o]{0,6}[0-O])*")
 
 
 class Annotation(NamedTuple):
@@ -130,22 +132,18 @@ def read_segmentation(value: object, height: int, width: int, note: Callable[[st
 def run_lengths(counts: str | bytes) -> NDArray[np.int64]:
     """Return the run lengths of a compressed code, background first; ValueError if it is invalid.
 
-    Each is stored as groups of five bits in printable characters, least significant first; from the
-    fourth on, as the difference from the one before the last.
+    Each is stored as groups of five bits, least significant first; from the fourth on, as the
+    difference from the one before the last.
     """
     characters = counts.encode("ascii") if isinstance(counts, str) else counts
+    if not _CODE.fullmatch(characters):
+        raise ValueError("not a compressed run-length code")
     groups = np.frombuffer(characters, dtype=np.uint8).astype(np.int64) - 48
     last = groups < 32  # of the groups of a number; its highest bit is the sign
     ends = np.flatnonzero(last) + 1
-    starts = np.zeros_like(ends)
-    starts[1:] = ends[:-1]
-    sizes = ends - starts
-    if ((groups < 0) | (groups >= 64)).any() or (sizes > _GROUPS).any():
-        raise ValueError("not a compressed run-length code")
-    if not last.all() and not last[-1]:
-        raise ValueError("a compressed run-length code that ends too early")
-    shifts = 5 * (np.arange(len(groups)) - np.repeat(starts, sizes))
-    runs = np.add.reduceat((groups & 31) << shifts, starts)
+    sizes = np.diff(ends, prepend=0)
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(ends - sizes, sizes))
+    runs = np.add.reduceat((groups & 31) << shifts, ends - sizes)
     runs -= (groups[last] & 16) << (5 * sizes - 4)
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
