@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from b2inst.experiments import SplitName, Workspace
 from b2inst.experiments.runs.store import read_json, write_json
@@ -83,12 +83,6 @@ class ResultRow(_Part):
     group: str | None = None  #: heading that the row stands under, with its neighbours
     setting: Setting | None = None  #: how the paper says it was trained
     origin: str | None = None  #: where the paper has its cells from, and what else is published
-
-    @model_validator(mode="after")
-    def _base_of_differences(self) -> Self:
-        """The first published tables do not name the base row apart."""
-        self.base = self.base or next((delta.base for delta in self.delta.values()), None)
-        return self
 
 
 class ContrastResult(Contrast):

@@ -45,6 +45,7 @@ def result() -> TableResult:
             "paper": {"AP": 36.2, "APl": 51.3},
             "ours": {"AP": _cell(39.95), "APl": _cell(None, n=0), "boundary_AP": _cell(8.96)},
             "delta": {"AP": delta, "APl": empty, "boundary_AP": noisy},
+            "base": "baseline",
             "runs": ["d"],
             "status": "run",
         },
