@@ -47,9 +47,11 @@ $(STAMP): requirements.lock pyproject.toml
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# abspath would take a path with spaces for several.
+GIVEN = $(if $(DATA),--data "$(DATA)")
 TABLE = $(BIN)/b2inst table $@ --profile $(PROFILE) --seeds $(SEEDS) --launcher $(LAUNCHER) \
-	$(if $(DATA),--data $(abspath $(DATA))) $(if $(BATCH),--batch-size $(BATCH)) \
-	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start $(START)) $(if $(SLURM),--slurm $(SLURM))
+	$(GIVEN) $(if $(BATCH),--batch-size $(BATCH)) \
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start "$(START)") $(if $(SLURM),--slurm $(SLURM))
 
 table1: setup ## reproduce the paper's Table 1 (trains and evaluates what is missing)
 	$(TABLE)
@@ -76,7 +78,7 @@ beyond-steps: setup ## the same with other numbers of diffusion steps and RoI re
 	$(TABLE)
 
 figures: setup ## draw the paper's figures from trained models, after a list of those left out: results/local/PROFILE/figures/
-	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(if $(DATA),--data $(abspath $(DATA)))
+	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(GIVEN)
 
 report: setup ## show all results of PROFILE on one page, with their provenance: results/local/PROFILE/index.html
 	$(BIN)/b2inst report --profile $(PROFILE)
@@ -87,25 +89,28 @@ publish: setup ## for maintainers: move results/local/PROFILE to results/PROFILE
 
 bench: setup ## time the R-50 models by stage, with and without B2Inst: results/local/bench-*.json
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-800x1333.json --overwrite
+		--size 800x1333 $(GIVEN) --json results/local/bench-800x1333.json --overwrite
 	$(BIN)/b2inst bench yolact-r50 b2inst-yolact-r50 blendmask-550-r50 b2inst-blendmask-550-r50 \
-		--size 550x550 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-550x550.json --overwrite
+		--size 550x550 $(GIVEN) --json results/local/bench-550x550.json --overwrite
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 gated-blendmask-r50 \
-		--size 800x1333 $(if $(DATA),--data $(abspath $(DATA))) --json results/local/bench-gate-800x1333.json --overwrite
+		--size 800x1333 $(GIVEN) --json results/local/bench-gate-800x1333.json --overwrite
 
 gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, one seed of Table 1: results/gpu/
-	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei --data $(abspath $(DATA)))
+	$(BIN)/python experiments/gpu.py $(if $(DATA),--profile nuclei) $(GIVEN)
 
 # Jupyter refuses to run as root, as one is in most containers, unless told otherwise.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# Notebooks run in their own folder.
+SHOWN = B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA="$(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA))"
+
 lab: setup ## open the explorer and the other notebooks in JupyterLab
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb
+	$(SHOWN) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb
 
 explorer: setup ## serve the explorer as a web page, with voila
 	@test -n "$$B2INST_WEIGHTS$(filter smoke,$(PROFILE))" || ls runs/*/model.safetensors >/dev/null 2>&1 || \
 		{ echo "runs/: no trained model; run make table1, or name one: B2INST_WEIGHTS=.../model.safetensors make explorer" >&2; exit 2; }
-	B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA=$(abspath $(DATA)) $(BIN)/voila --show_tracebacks=True notebooks/explore_bases.ipynb
+	$(SHOWN) $(BIN)/voila --show_tracebacks=True notebooks/explore_bases.ipynb
 
 # Tests that train nothing and build few whole models. Converting all nuclei alone takes a minute.
 FAST = tests/ops tests/modules tests/data tests/test_losses.py tests/test_structures.py \

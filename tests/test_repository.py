@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,23 @@ def test_make_targets_exist(targets: set[str]) -> None:
     listed = re.findall(r"^make (\w.* \| .*)$", PROMISED, flags=re.MULTILINE)
     promised |= set(re.findall(r"[\w-]+", " ".join(listed)))
     assert promised <= targets
+
+
+@pytest.mark.parametrize("target", ["table1", "figures", "bench", "gpu"])
+def test_paths_may_have_spaces(target: str) -> None:
+    call = ["make", "-n", target, "DATA=my data", "START=my weights"]
+    command = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = shlex.split(command.stdout.replace("\\\n", ""))
+    assert "my data" in words
+    assert ("my weights" in words) == (target == "table1")
+
+
+def test_notebooks_are_given_whole_paths(tmp_path: Path) -> None:
+    makefile = f"include {ROOT / 'Makefile'}\nshow: ; @$(SHOWN) printenv B2INST_DATA\n"
+    for given, expected in (("my data", tmp_path / "my data"), ("/my data", "/my data"), ("", "")):
+        call = ["make", "-f", "-", "show", f"DATA={given}"]
+        shown = subprocess.run(call, cwd=tmp_path, input=makefile, capture_output=True, text=True)
+        assert shown.stdout == f"{expected}\n"
 
 
 def test_jupyter_is_allowed_to_run_as_root() -> None:
