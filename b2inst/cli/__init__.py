@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import b2inst
 from b2inst.cli import data, evaluation, experiments, models
+from b2inst.data.wording import BadFileError
 
 #: Commands that go on where they were stopped.
 _RESUMED = ("table", "train", "predict", "nuclei", "coco")
@@ -37,8 +38,9 @@ class Commands(TyperGroup):
             if not type(error).__module__.startswith("b2inst.") and not isinstance(error, OSError):
                 raise
             options = {option.name for option in self.commands[ctx.invoked_subcommand].params}
-            message = error if "skip_bad" in options else getattr(error, "problem", error)
-            typer.echo(f"error: {message}", err=True)
+            skipped = isinstance(error, BadFileError) and "skip_bad" in options
+            remedy = " or leave it out with --skip-bad" if skipped else ""
+            typer.echo(f"error: {error}{remedy}", err=True)
             raise typer.Exit(1) from None
 
 

@@ -122,7 +122,7 @@ def predict(
             err=True,
         )
     skipped = found.bad if split.skip_bad else found.bad[1:]
-    for line in folded(error.problem for error in skipped):
+    for line in folded(map(str, skipped)):
         typer.echo(f"skipped: {line}", err=True)
     if found.bad and not split.skip_bad:
         raise found.bad[0]

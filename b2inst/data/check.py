@@ -104,7 +104,7 @@ def verify_images(index: CocoIndex, *, skip_bad: bool = False, progress: bool = 
     if not skip_bad:
         raise next(iter(bad.values()))
     left = index.subset(image.id for image in index.images if image.id not in bad)
-    return replace(left, skipped=index.skipped + [error.problem for error in bad.values()])
+    return replace(left, skipped=[*index.skipped, *map(str, bad.values())])
 
 
 def _image_problem(record: ImageRecord) -> BadFileError | None:

@@ -50,7 +50,7 @@ class Conversion:
         """List an error in ``skipped``; without ``skip_bad``, raise it, with a remedy."""
         if not self.skip_bad:
             raise error if isinstance(error, BadFileError) else BadFileError(f"{error}; correct it")
-        self.skipped.append(str(error.args[0]))
+        self.skipped.append(str(error))
 
     def read(self, split: str, images: Iterable[Path], read: ReadObjects) -> None:
         """Read the images of a split and their objects, as far as they are valid.

@@ -15,15 +15,7 @@ class DataError(ValueError):
 
 
 class BadFileError(DataError):
-    """A single file of the data cannot be used; the message adds that --skip-bad leaves it out."""
-
-    @property
-    def problem(self) -> str:
-        """The message without that option."""
-        return str(self.args[0])
-
-    def __str__(self) -> str:
-        return f"{self.problem} or leave it out with --skip-bad"
+    """A single file of the data cannot be used; commands say if --skip-bad leaves it out."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

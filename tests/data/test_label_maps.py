@@ -243,7 +243,7 @@ def test_pairs_that_are_none(
     root = write(tmp_path / "set", {**pair, **sound, **files})
     with pytest.raises(DataError, match=message) as error:
         converted(root)
-    assert str(error.value).endswith("; correct it or leave it out with --skip-bad")
+    assert str(error.value).endswith("; correct it")
     conversion = convert_label_maps(root, tmp_path / "out", skip_bad=True)
     ambiguous = {"masks/a.tif", "images/a.tif"} & files.keys()
     assert conversion.splits["train"][0] == (1 if ambiguous else 2)

@@ -1,15 +1,6 @@
 from __future__ import annotations
 
-import pickle
-
-from b2inst.data.wording import BadFileError, counted, folded, shortened
-
-
-def test_a_bad_file_can_be_left_out_and_crosses_processes() -> None:
-    error = BadFileError("a.png: no such image; restore it")
-    for one in (error, pickle.loads(pickle.dumps(error))):
-        assert one.problem == "a.png: no such image; restore it"
-        assert str(one) == "a.png: no such image; restore it or leave it out with --skip-bad"
+from b2inst.data.wording import counted, folded, shortened
 
 
 def test_one_is_singular_and_all_else_plural() -> None:

@@ -248,7 +248,7 @@ def test_bad_labels(tmp_path: Path, labels: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as error:
         converted(tmp_path)
     assert "b.txt" in str(error.value)
-    assert str(error.value).endswith("; correct it or leave it out with --skip-bad")
+    assert str(error.value).endswith("; correct it")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
     conversion = convert_yolo(root, tmp_path / "out", skip_bad=True)
@@ -265,7 +265,7 @@ def test_a_split_of_bad_labels_is_left_empty(tmp_path: Path) -> None:
 def test_an_unreadable_image(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     (root / "images/train/b.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"b.png: unreadable image .*--skip-bad$"):
+    with pytest.raises(DataError, match=r"b.png: unreadable image .*; replace it$"):
         converted(tmp_path)
     assert len(converted(tmp_path, skip_bad=True)["images"]) == 1
 

@@ -80,7 +80,7 @@ def test_frames_that_are_missing_are_told(tmp_path: Path) -> None:
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     for name, content in (("empty.mp4", b""), ("text.mov", b"no video" * 99)):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=f"{name}: OpenCV cannot decode .* --skip-bad"):
+        with pytest.raises(DataError, match=f"{name}: OpenCV cannot decode .*; convert it"):
             Video(tmp_path / name)
     with pytest.raises(DataError, match=r"gone\.mpg: no such video"):
         Video(tmp_path / "gone.mpg")

@@ -113,8 +113,7 @@ class Explorer(widgets.VBox):
             self._update(getattr(event, "owner", event))
             self.message.value = ""
         except DataError as error:
-            problem = str(getattr(error, "problem", error))  # without an option of commands
-            self.message.value = f"<b>{html.escape(problem)}</b>"
+            self.message.value = f"<b>{html.escape(str(error))}</b>"
         finally:
             self._updating = False
 
