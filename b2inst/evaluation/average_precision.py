@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
@@ -109,6 +109,8 @@ def percent(evaluator: COCOeval_faster, key: str = "AP_all") -> float | None:
 
 def load_checked(predictions: list[Prediction], annotations: Annotations) -> COCO:
     """Load ground truth and check predictions against it."""
+    if isinstance(predictions, Iterator):  # nothing would be left after the check
+        raise EvaluationError("predictions: can be read only once; give a list")
     truth = load_ground_truth(annotations)
     check_against(predictions, truth)
     return truth

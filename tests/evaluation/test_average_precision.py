@@ -243,6 +243,14 @@ def test_no_predictions_score_0(pair: tuple[dict[str, Any], list[Prediction]]) -
     assert set(metrics.values()) == {0.0}
 
 
+def test_predictions_that_are_read_only_once_are_refused(
+    pair: tuple[dict[str, Any], list[Prediction]],
+) -> None:
+    truth, predictions = pair
+    with pytest.raises(EvaluationError, match="can be read only once; give a list"):
+        evaluate(iter(predictions), truth)  # type: ignore[arg-type]
+
+
 def test_without_annotations_there_is_no_ap() -> None:
     found = [prediction(10, 2, square(20), 0.9)]
     assert set(evaluate(found, dataset([], images=2)).values()) == {None}
