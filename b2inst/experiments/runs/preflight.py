@@ -59,6 +59,13 @@ def check_plan(
             )
     if isinstance(data, CocoData):  # scenes have all classes, but for a handful of images
         lines += missing_classes({label: index.class_counts() for label, index in parts.items()})
+    plans = {(spec.schedule.warmup_iterations, spec.schedule.iterations) for spec in specs}
+    lines += [
+        f"the warm-up of {warmup} iterations does not end in a training of {iterations}; lower "
+        "schedule.warmup_iterations in the profile"
+        for warmup, iterations in sorted(plans)
+        if warmup >= iterations
+    ]
     for line in lines:
         warnings.warn(line, stacklevel=3)
     most = 0
