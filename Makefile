@@ -122,13 +122,14 @@ check: lint ## lint and the fast tests, for every commit: about a minute on 2 co
 
 # Two worker processes with one thread each: more threads slow each other down. Notebooks come first, since
 # one process runs them all. Lint has only one thread, so it runs beside. Bytecode is kept, as by setup: to
-# compile the tests takes each process seconds.
+# compile the tests takes each process seconds. So is memory, as in runs (b2inst/experiments/runs/children.py).
 test: setup ## lint, types, layers, unit tests, and every notebook in the smoke profile
 	$(MAKE) --no-print-directory -j 2 lint pytest
 
 pytest: export OMP_NUM_THREADS = 1
 pytest: export B2INST_PROFILE = smoke
 pytest: export PYTHONDONTWRITEBYTECODE =
+pytest: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1073741824
 pytest: setup
 	$(BIN)/pytest -n 2 --no-loadscope-reorder notebooks tests \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 7200
