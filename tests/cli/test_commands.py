@@ -221,6 +221,10 @@ def test_eval_on_other_classes(coco: Path, tmp_path: Path) -> None:
         assert message in _error("eval", "m.safetensors", "--data", coco, "--split", "val")
 
 
+#: Followed by data, as scenes are drawn before any table.
+TABLE = ("table", "table1", "--profile", "smoke", "--data")
+
+
 class Table:
     """Stands in for ``make_table``."""
 
@@ -259,7 +263,7 @@ def test_table_options_reach_the_runs(monkeypatch: pytest.MonkeyPatch, coco: Pat
     _call("table", "table1", "--render")
     assert table.given["train"] is False
     assert table.given["published"] is False
-    _call("table", "table1", "--published")  # executes no notebook
+    _call("table", "table1", "--published", "--data", coco)  # executes no notebook
     assert table.given["published"] is True
 
 
@@ -301,13 +305,13 @@ def test_a_table_says_how_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batch_size_and_start_reach_the_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, coco: Path
 ) -> None:
     table = Table()
     monkeypatch.setattr(b2inst.experiments, "make_table", table)
     monkeypatch.setattr(b2inst.experiments, "execute", None)  # the notebook knows of no --start
     save_model(b2inst.create_model("blendmask-tiny", num_classes=8), tmp_path / "m.safetensors")
-    call = ("table", "table1", "--profile", "smoke", "--batch-size", 4, "--start")
+    call = (*TABLE, coco, "--batch-size", 4, "--start")
     result = _call(*call, "m.safetensors")
     assert result.exit_code == 0, result.output
     assert table.given["profile"] == "smoke-batch4"
@@ -345,26 +349,22 @@ def test_the_notebook_is_run_with_the_same_choice(
     assert out == tmp_path / "results/local/smoke/table1/table1.ipynb"
     assert parameters == {"profile": "smoke", "seeds": "0", "data": str(coco)}
     for option in (["--split", "val"], ["--render"]):
-        _call("table", "table1", "--profile", "smoke", *option)
+        _call(*TABLE, coco, *option)
     assert len(executed) == 1
 
 
-#: Its data are small; those of the default profile take a while to draw.
-TABLE = ("table", "table1", "--profile", "smoke")
-
-
-def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_and_ctrl_c_of_a_table(monkeypatch: pytest.MonkeyPatch, coco: Path) -> None:
     table = Table(RunError("HBB seed 0: no disk space"))
     monkeypatch.setattr(b2inst.experiments, "make_table", table)
-    assert _error(*TABLE) == "error: HBB seed 0: no disk space"
+    assert _error(*TABLE, coco) == "error: HBB seed 0: no disk space"
     table.error = KeyboardInterrupt()
-    result = _call(*TABLE)
+    result = _call(*TABLE, coco)
     assert result.exit_code == STOPPED
     assert result.stderr == "stopped; rerun to resume\n"
     table.error = OSError(28, "No space left on device", "runs/x")
-    assert "No space left on device: 'runs/x'" in _error(*TABLE)
+    assert "No space left on device: 'runs/x'" in _error(*TABLE, coco)
 
 
-def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, coco: Path) -> None:
     monkeypatch.setattr(b2inst.experiments, "make_table", Table(ZeroDivisionError()))
-    assert isinstance(_call(*TABLE).exception, ZeroDivisionError)
+    assert isinstance(_call(*TABLE, coco).exception, ZeroDivisionError)
