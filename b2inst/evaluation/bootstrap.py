@@ -108,8 +108,14 @@ def noise_band(
         return NoiseBand(band=images, images=images, seed_sd=None)
     sd = statistics.stdev(float(a[0] - b[0]) for a, b in zip(runs_a, runs_b, strict=True))
     seeds = float(stdtrit(count - 1, (1 + level) / 2)) * sd / math.sqrt(count)
+    return NoiseBand(band=combined(images, seeds), images=images, seed_sd=sd)
+
+
+def combined(images: Interval, seeds: float) -> Interval:
+    """Widen an interval over images by the distance of Student's over seeds, added as squares."""
+    mean, low, high = images
     below, above = (math.hypot(max(side, 0.0), seeds) for side in (mean - low, high - mean))
-    return NoiseBand(band=Interval(mean, mean - below, mean + above), images=images, seed_sd=sd)
+    return Interval(mean, mean - below, mean + above)
 
 
 def resample_ap(

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from b2inst.data import CocoIndex
-from b2inst.evaluation import noise_band
+from b2inst.evaluation import Interval, noise_band
+from b2inst.evaluation.bootstrap import combined
 from b2inst.experiments import Profile, Run, RunError, RunSpec, SplitName, TableSpec, Workspace
 from b2inst.experiments.runs.datasets import load_split, prepare
 from b2inst.experiments.runs.measuring import RESAMPLES
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import open_run, write_json
+from b2inst.experiments.tables.published import load_published
 from b2inst.experiments.tables.published_run import PublishedRun, published_run
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import (
@@ -58,13 +60,14 @@ def build_table(
         name: {spec.seed: run for spec in row_specs if (run := find(spec)) is not None}
         for name, row_specs in specs.items()
     }
+    earlier = load_published(profile.name, table.name, workspace) if published else None
     label = profile.data.split_label(split)
     rows = []
     for row in table.rows:
         runs, base = done.get(row.name, {}), table.bases.get(row.name)
         measured = [(run.metrics(label) or {})["metrics"] for run in runs.values()]
         ours = {c: Measured.of(found.get(c) for found in measured) for c in table.columns}
-        delta = {} if base is None else _differences(table, done, label, row.name, base)
+        delta = {} if base is None else _differences(table, done, label, row.name, base, earlier)
         if speed is not None and runs:
             ours |= speed.costs(row.name)
         if speed is not None and base is not None and delta:
@@ -86,7 +89,9 @@ def build_table(
         columns=list(table.columns),
         rows=rows,
         contrasts=[
-            ContrastResult(**c.model_dump(), delta=_differences(table, done, label, c.row, c.base))
+            ContrastResult(
+                **c.model_dump(), delta=_differences(table, done, label, c.row, c.base, earlier)
+            )
             for c in table.contrasts
         ],
         provenance=_provenance(table, profile, done, label, speed),
@@ -135,16 +140,22 @@ def evaluated_split(result: TableResult, run: Run, workspace: Workspace) -> Coco
 
 
 def _differences(
-    table: TableSpec, done: Mapping[str, Mapping[int, Run]], label: str, row: str, base: str
+    table: TableSpec,
+    done: Mapping[str, Mapping[int, Run]],
+    label: str,
+    row: str,
+    base: str,
+    earlier: TableResult | None,
 ) -> dict[str, Difference]:
     """The metrics of a row minus those of another, over the seeds both have.
 
-    With published runs, which have no resamples, only the noise of the seeds is known.
+    Published runs have no resamples: with them, the noise of the images is the earlier table's.
     """
     runs, others = done.get(row, {}), done.get(base, {})
     both_runs = [(runs[seed], others[seed]) for seed in runs if seed in others]
-    known = not any(isinstance(run, PublishedRun) for pair in both_runs for run in pair)
-    read = (lambda run: run.resampled(label)) if known else (lambda run: _constant(run, label))
+    here = not any(isinstance(run, PublishedRun) for pair in both_runs for run in pair)
+    known = {} if here or earlier is None else earlier.differences(row, base)
+    read = (lambda run: run.resampled(label)) if here else (lambda run: _constant(run, label))
     pairs = [(read(run), read(other)) for run, other in both_runs]
     differences = {}
     for column in table.metrics if pairs else ():
@@ -152,15 +163,32 @@ def _differences(
         # Not all metrics are measured on the split that score thresholds are chosen on.
         both = [(a[column], b[column]) for a, b in pairs if column in a.keys() & b.keys()]
         noise = noise_band(*zip(*both, strict=True)) if both else None
-        if noise is not None:
-            differences[column] = Difference(
-                mean=noise.band.mean,
-                ci95=(noise.images.low, noise.images.high) if known else None,
-                base=base,
-                sd=noise.seed_sd,
-                band95=(noise.band.low, noise.band.high) if known or len(both) > 1 else None,
-            )
+        if noise is None:
+            continue
+        band: Interval | None = noise.band
+        images: Interval | None = noise.images
+        if not here:  # the band is Student's, if there are several seeds
+            images = _images(noise.band.mean, known.get(column))
+            if images is not None:
+                band = combined(images, noise.band.high - noise.band.mean)
+            elif len(both) == 1:
+                band = None
+        differences[column] = Difference(
+            mean=noise.band.mean,
+            ci95=images and images[1:],
+            base=base,
+            sd=noise.seed_sd,
+            band95=band and band[1:],
+        )
     return differences
+
+
+def _images(mean: float, earlier: Difference | None) -> Interval | None:
+    """The interval over images of an earlier table, about another mean."""
+    if earlier is None or earlier.mean is None or earlier.ci95 is None:
+        return None
+    low, high = (mean + bound - earlier.mean for bound in earlier.ci95)
+    return Interval(mean, low, high)
 
 
 def _constant(run: Run, label: str) -> dict[str, np.ndarray]:

@@ -297,8 +297,8 @@ def explain(result: TableResult) -> str:
     if any(delta.sd is not None for delta in deltas):
         noise = " and Student's interval over the differences of the seeds (if there are several)"
         noise += ", combined"
-    if any(delta.sd is not None and delta.ci95 is None for delta in deltas):
-        noise += "; with published runs, which have no resamples here, from the latter alone"
+    if any(cost.get("published") for cost in facts.get("runs", {}).values()):
+        noise += "; with published runs, the former is as wide as in the table published before"
     said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{facts['images']} images of split `{facts['split']}`. Δ: difference from {base} on the "

@@ -73,7 +73,7 @@ def make_table(
             data is written again, else the published one returned; without any, rows say "not run".
         rerun: Train again the runs of other versions of the code; the old ones are kept aside.
         published: Take the metrics of published runs instead of repeating these. They come without
-            resamples of the images: differences with them have the interval of the seeds alone.
+            resamples: intervals over images have the width that the published table gives them.
 
     Returns:
         The table as it was written, or a published one.

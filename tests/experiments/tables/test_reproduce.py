@@ -221,7 +221,13 @@ def _publish(workspace: Workspace) -> None:
 
 
 def test_published_runs_need_not_be_repeated(workspace: Workspace, runs: Fabricator) -> None:
-    earlier = {row.name: row.ours["AP"] for row in _smoke(workspace, seeds=(0, 1)).rows}
+    first = _smoke(workspace, seeds=(0, 1))
+    earlier = {row.name: row.ours["AP"] for row in first.rows}
+    known = first.row("HBB").delta["AP"]
+    first.row("HBB").delta["AP"] = known.model_copy(
+        update={"ci95": (known.mean - 0.2, known.mean + 0.3)}
+    )
+    first.save(workspace.results / "smoke/table1/table1.json")
     _publish(workspace)
     result = _smoke(workspace, seeds=(0, 1, 2), published=True)
     assert runs.calls[1:] == [[f"{row} seed 2" for row in ROWS]]
@@ -236,10 +242,10 @@ def test_published_runs_need_not_be_repeated(workspace: Workspace, runs: Fabrica
         assert cell.sd == pytest.approx(np.std(values[row.name], ddof=1))
     delta = result.row("HBB").delta["AP"]
     differences = np.subtract(values["HBB"], values["baseline"])
-    expected = stats.t.interval(0.95, 2, loc=differences.mean(), scale=stats.sem(differences))
-    assert delta.ci95 is None
-    assert delta.band95 == pytest.approx(expected)
-    assert "have no resamples here, from the latter alone" in to_markdown(result)
+    mean, seeds = differences.mean(), stats.t.ppf(0.975, 2) * stats.sem(differences)
+    assert delta.ci95 == pytest.approx((mean - 0.2, mean + 0.3))
+    assert delta.band95 == pytest.approx((mean - np.hypot(0.2, seeds), mean + np.hypot(0.3, seeds)))
+    assert "the former is as wide as in the table published before" in to_markdown(result)
     # Records are of what has been run here alone.
     records = {path.stem for path in (workspace.results / "smoke/runs").iterdir()}
     assert records == {row.runs[2] for row in result.rows}
@@ -248,13 +254,18 @@ def test_published_runs_need_not_be_repeated(workspace: Workspace, runs: Fabrica
     assert len(list((workspace.published / "smoke/runs").iterdir())) == 15
 
 
-def test_one_published_seed_has_no_interval(workspace: Workspace, runs: Fabricator) -> None:
-    _smoke(workspace)
+def test_published_runs_of_no_published_table_have_the_interval_of_the_seeds(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    _smoke(workspace, seeds=(0, 1))
     _publish(workspace)
-    result = _smoke(workspace, published=True)
+    (workspace.published / "smoke/table1/table1.json").unlink()
+    delta = _smoke(workspace, seeds=(0,), published=True).row("HBB").delta["AP"]
+    assert (delta.mean, delta.sd, delta.ci95, delta.band95) == (2.0, None, None, None)
+    shutil.rmtree(workspace.results)
+    result = _smoke(workspace, seeds=(0, 1), published=True)
     delta = result.row("HBB").delta["AP"]
-    assert (delta.mean, delta.sd, delta.ci95, delta.band95) == (1.0, None, None, None)
-    assert "| +1 |" in to_markdown(result)
+    assert (delta.mean, delta.sd, delta.ci95, delta.band95) == (2.0, 0.0, None, (2.0, 2.0))
     assert len(runs.calls) == 1
 
 
