@@ -94,7 +94,7 @@ def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> int:
 
 @of("supervision_tiny")
 def test_supervision_of_small_objects(case: Path) -> None:
-    checked = call("data", "check", "--annotations", "sv_tiny.json", "--images", "images")
+    checked = call("data", "check", "--split", "sv_tiny.json:images")
     assert checked.exit_code == 1
     assert checked.output.count("has no polygon of at least 3 points") == 3
     content = json.loads((case / "sv_tiny.json").read_text())

@@ -24,7 +24,7 @@ def scenes(
 
 
 def check(
-    folder: Annotated[Path, Argument(help="Folder with COCO-format data.")],
+    folder: Annotated[Path, Argument(help="Folder with COCO-format data.")] = Path(),
     split: Annotated[
         str | None, Option(help="Split, or ANNOTATIONS.json:IMAGES (default: all).")
     ] = None,

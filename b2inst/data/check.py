@@ -38,7 +38,7 @@ class Report:
 
 
 def check_coco(
-    root: Path | str, *, split: str | None = None, crowds_as_instances: bool = False
+    root: Path | str = ".", *, split: str | None = None, crowds_as_instances: bool = False
 ) -> Report:
     """Read every annotation and every image of a data set.
 

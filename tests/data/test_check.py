@@ -52,7 +52,7 @@ def test_images_are_read_to_their_end(content, write) -> None:
     data = (image_dir / "b.png").read_bytes()
     (image_dir / "b.png").write_bytes(data[: len(data) // 2])
     Image.new("RGB", (20, 30)).save(image_dir / "c.png")
-    report = check_coco(image_dir, split=f"{annotation_file}:{image_dir}")
+    report = check_coco(split=f"{annotation_file}:{image_dir}")
     assert not report.ok
     assert len(report.problems) == 2
     assert "b.png: unreadable image" in report.problems[0]
@@ -122,7 +122,7 @@ def test_classes_without_instances_are_told(tmp_path: Path) -> None:
 def test_classes_of_one_name_are_counted_apart(content, write) -> None:
     content["categories"][0]["name"] = "kite"
     file, folder = write(content)
-    report = check_coco(folder, split=f"{file}:{folder}")
+    report = check_coco(split=f"{file}:{folder}")
     assert "kite (id 44) 1, kite (id 90) 1" in str(report)
     assert "'kite', ids 44 and 90" in report.splits[0].notes[0]
 

@@ -173,7 +173,7 @@ def test_a_box_that_contradicts_its_mask_is_the_masks(
     replaced, rough = CocoIndex.load(file, folder).all_annotations()
     assert replaced.box == (10, 10, 30, 30)
     assert rough.bbox == (9.5, 10, 25, 22)
-    report = check_coco(folder, split=f"{file}:{folder}")
+    report = check_coco(split=f"{file}:{folder}")
     assert report.ok
     (note,) = report.splits[0].notes
     assert note == (
@@ -197,7 +197,7 @@ def test_a_hole_that_is_written_as_a_polygon_is_noted(content, write) -> None:
     assert [int(a.mask().sum()) for a in CocoIndex.load(file, folder).all_annotations()] == [
         1600
     ] * 3
-    (note,) = check_coco(folder, split=f"{file}:{folder}").splits[0].notes
+    (note,) = check_coco(split=f"{file}:{folder}").splits[0].notes
     assert note == (
         f"{file}: annotations whose polygons cover more than their area (holes are filled): 1 "
         "(annotation 1 (image 7))"

@@ -184,7 +184,7 @@ def test_bad_input(name: str, content, write) -> None:
     assert sum(map(len, index.annotations.values())) == annotations
     assert words in "\n".join(index.skipped)
 
-    report = check_coco(image_dir, split=f"{annotation_file}:{image_dir}")
+    report = check_coco(split=f"{annotation_file}:{image_dir}")
     assert not report.ok
     assert words in str(report)
 

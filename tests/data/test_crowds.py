@@ -65,7 +65,7 @@ def test_a_split_without_instances_is_not_ok(empty: str, content, write) -> None
     if empty == "images":
         content["images"] = []
     file, folder = write(content)
-    report = check_coco(folder, split=f"{file}:{folder}")
+    report = check_coco(split=f"{file}:{folder}")
     expected = {
         "crowds": "no instances, since all annotations have iscrowd 1",
         "annotations": "without any instance",

@@ -78,7 +78,7 @@ def as_it_is(image: Any, shapes: Any) -> Any:
 
 def count_everywhere(file: Path, images: Path) -> tuple[int, int]:
     """Images and annotations, which all that read the file must agree on; it is sound."""
-    report = check_coco(annotation_file=file, image_dir=images)
+    report = check_coco(split=f"{file}:{images}")
     index = CocoIndex.load(file, images)
     dataset = CocoDataset(index, as_it_is)
     samples = [dataset[i][1] for i in range(len(index))]
@@ -127,7 +127,7 @@ def test_mutated_annotation_files(block: int, image_dir: Path, tmp_path: Path) -
         file = tmp_path / "instances.json"
         file.write_text(json.dumps(content))
         try:
-            report = check_coco(image_dir, split=f"{file}:{image_dir}")
+            report = check_coco(split=f"{file}:{image_dir}")
         except DataError:  # no COCO file at all
             with pytest.raises(DataError, match=re.escape(str(file))):
                 CocoIndex.load(file, image_dir, skip_bad=True)
@@ -161,7 +161,7 @@ def test_damaged_text(seed: int, image_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "instances.json"
     file.write_bytes(text)
     try:
-        report = check_coco(image_dir, split=f"{file}:{image_dir}")
+        report = check_coco(split=f"{file}:{image_dir}")
     except DataError:
         return
     if report.ok:
@@ -223,7 +223,7 @@ def test_damaged_images(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             content["annotations"] = content["annotations"][:1]
             file = folder / "instances.json"
             file.write_text(json.dumps(content))
-            report = check_coco(annotation_file=file, image_dir=folder)
+            report = check_coco(split=f"{file}:{folder}")
             dataset = CocoDataset(CocoIndex.load(file, folder), as_it_is)
             outcomes.add(report.ok or report.problems[0].split(": ")[1][:16])
             if report.ok:
