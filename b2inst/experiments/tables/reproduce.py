@@ -106,12 +106,15 @@ def make_table(
         raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
     runs = _runs(table.name, specs, workspace)
     if published:
-        runs = {
-            label: (spec, run)
+        records = {
+            label: record
             for label, (spec, run) in runs.items()
-            if is_complete(run, spec, split)
-            or published_run(spec, plan.name, split, workspace) is None
+            if not is_complete(run, spec, split)
+            and (record := published_run(spec, plan.name, split, workspace)) is not None
+            and not (rerun and is_stale(record))
         }
+        warn_of_stale(records)
+        runs = {label: found for label, found in runs.items() if label not in records}
     wanted = _wanted(table, rows, specs, runs, asked)
     for run in (runs[label][1] for label in wanted if rerun):
         if is_stale(run):

@@ -282,6 +282,23 @@ def test_runs_published_by_another_evaluation_are_repeated(
     assert runs.calls[1:] == [["HBB seed 0"]]
 
 
+def test_published_runs_of_older_training_code_are_told_and_repeated_on_demand(
+    workspace: Workspace, runs: Fabricator
+) -> None:
+    result = _smoke(workspace)
+    _publish(workspace)
+    name = result.row("HBB").runs[0]
+    record = workspace.published / f"smoke/runs/{name}.json"
+    content = read_json(record)
+    content["provenance"]["code"] = {"training": 0}
+    write_json(record, content)
+    with pytest.warns(UserWarning, match=rf"1 of 5 runs: .*HBB seed 0 \({name}\).*--rerun"):
+        _smoke(workspace, published=True)
+    assert len(runs.calls) == 1
+    _smoke(workspace, published=True, rerun=True)
+    assert runs.calls[1:] == [["HBB seed 0"]]
+
+
 def test_published_runs_keep_their_published_speed(
     workspace: Workspace, runs: Fabricator, specs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
