@@ -120,9 +120,10 @@ class CocoData(_Data):
 
     def files(self, split: SplitName, *, with_images: bool = True) -> tuple[Path, Path]:
         """Return the annotation file and the image folder, which must exist ``with_images``."""
-        if self.root is None:
+        part = self._part(split)
+        if self.root is None and ".json:" not in part:
             raise SpecError("this needs a COCO-format folder (docs/data.md): give --data DIR")
-        return find_split(self.root, self._part(split), with_images=with_images)
+        return find_split(self.root or Path(), part, with_images=with_images)
 
     def identified(self) -> CocoData:
         """Return a copy with the SHA-256 of the annotation files."""

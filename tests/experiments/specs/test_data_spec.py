@@ -100,6 +100,7 @@ def test_other_layouts_by_explicit_paths(folder: Path) -> None:
     assert data.split_label("train") == "train"
     assert data.files("train") == (folder / "annotations/instances_val.json", folder / "val")
     assert data.identified().sha256["train"] == data.identified().sha256["val"]
+    assert CocoData(train=text, val=text).files("val") == data.files("val")  # needs no folder
 
 
 def test_evaluating_needs_no_split_to_train_on(folder: Path) -> None:
