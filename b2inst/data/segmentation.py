@@ -20,8 +20,9 @@ Segmentation = list[Any] | dict[str, Any]
 #: COCO itself has points and boxes slightly over the border; further out is an error. Pixels.
 BORDER_TOLERANCE = 3.0
 
-#: Groups of five bits, in printable characters: up to six that are continued, and a last one.
-_CODE = re.compile(rb"([P-o]{0,6}[0-O])*")
+#: Groups of five bits, in printable characters: up to six that are continued, and a last one. A
+#: possessive repetition (``*+``) keeps nothing to go back to, which would take much memory.
+_CODE = re.compile(rb"(?:[P-o]{0,6}[0-O])*+")
 
 
 class Annotation(NamedTuple):
