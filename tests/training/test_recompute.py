@@ -89,6 +89,13 @@ def test_the_last_choice_counts(model: Callable[..., BasisSegmenter]) -> None:
     assert calls(recompute_activations, recompute_normalised) == expected
 
 
+def test_a_forward_of_the_callers_own_stays(model: Callable[..., BasisSegmenter]) -> None:
+    segmenter, own = model(), lambda images, targets: {}
+    segmenter.forward = own  # type: ignore[method-assign]
+    recompute_normalised(segmenter)
+    assert segmenter.forward is own
+
+
 def test_pyramids_and_projections_are_not_computed_twice(
     model: Callable[..., BasisSegmenter],
 ) -> None:
