@@ -298,7 +298,10 @@ def explain(result: TableResult) -> str:
         noise = " and Student's interval over the differences of the seeds (if there are several)"
         noise += ", combined"
     if any(cost.get("published") for cost in facts.get("runs", {}).values()):
-        noise += "; with published runs, the former is as wide as in the table published before"
+        noise += (
+            "; with published runs, the interval over images is as wide as in the table published "
+            "before, and left out for rows that it lacks"
+        )
     said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "
         f"{facts['images']} images of split `{facts['split']}`. Δ: difference from {base} on the "

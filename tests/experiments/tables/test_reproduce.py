@@ -245,7 +245,9 @@ def test_published_runs_need_not_be_repeated(workspace: Workspace, runs: Fabrica
     mean, seeds = differences.mean(), stats.t.ppf(0.975, 2) * stats.sem(differences)
     assert delta.ci95 == pytest.approx((mean - 0.2, mean + 0.3))
     assert delta.band95 == pytest.approx((mean - np.hypot(0.2, seeds), mean + np.hypot(0.3, seeds)))
-    assert "the former is as wide as in the table published before" in to_markdown(result)
+    assert "the interval over images is as wide as in the table published before" in to_markdown(
+        result
+    )
     # Records are of what has been run here alone.
     records = {path.stem for path in (workspace.results / "smoke/runs").iterdir()}
     assert records == {row.runs[2] for row in result.rows}
