@@ -39,7 +39,7 @@ def find_split(root: Path | str, split: str, *, with_images: bool = True) -> tup
     Args:
         root: Folder in one of the layouts of ``find_splits``.
         split: Its name; "train" and "val" also find ``train2017``, ``valid`` and the like. Or, for
-            another layout, ``ANNOTATIONS.json:IMAGES``.
+            another layout, ``ANNOTATIONS.json:IMAGES``, which need not exist.
         with_images: Whether the image folder must exist.
 
     Raises:
