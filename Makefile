@@ -129,7 +129,7 @@ test: setup ## lint, types, layers, unit tests, and every notebook in the smoke 
 pytest: export OMP_NUM_THREADS = 1
 pytest: export B2INST_PROFILE = smoke
 pytest: export PYTHONDONTWRITEBYTECODE =
-pytest: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1073741824
+pytest: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1073741824
 pytest: setup
 	$(BIN)/pytest -n 2 --no-loadscope-reorder notebooks tests \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 7200

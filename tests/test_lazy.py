@@ -17,6 +17,7 @@ LAZY = [
     ".".join(("b2inst", *path.parent.relative_to(ROOT).parts))
     for path in sorted(ROOT.rglob("__init__.pyi"))
 ]
+assert "b2inst.models" in LAZY
 
 
 def _imported(program: str, *arguments: object) -> set[str]:

@@ -45,13 +45,13 @@ def find_split(root: Path | str, split: str, *, with_images: bool = True) -> tup
     Raises:
         DataError: One of them does not exist; names the splits that do.
     """
-    annotations, found, images = split.partition(".json:")
-    if found:
+    annotations, _, images = split.partition(".json:")
+    if images:
         return Path(f"{annotations}.json"), Path(images)
     splits = _splits(Path(root))
     name = split if split in splits else split_of(split, splits)
     if name is None:
-        path = "; a path is written as ANNOTATIONS.json:IMAGES" if split.endswith(".json") else ""
+        path = "; a path is written as ANNOTATIONS.json:IMAGES" if ".json" in split else ""
         raise DataError(f"{root}: no split {split!r}; it has {', '.join(sorted(splits))}{path}")
     annotation_file, image_dir = splits[name]
     if with_images and not image_dir.is_dir():

@@ -16,8 +16,12 @@ from b2inst.experiments.runs.measuring import RESAMPLES
 from b2inst.experiments.runs.provenance import describe_machine, now
 from b2inst.experiments.runs.runner import is_complete
 from b2inst.experiments.runs.store import open_run, write_json
-from b2inst.experiments.tables.published import load_published
-from b2inst.experiments.tables.published_run import PublishedRun, published_run
+from b2inst.experiments.tables.published_run import (
+    PublishedDifferences,
+    PublishedRun,
+    published_differences,
+    published_run,
+)
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import (
     ContrastResult,
@@ -60,7 +64,7 @@ def build_table(
         name: {spec.seed: run for spec in row_specs if (run := find(spec)) is not None}
         for name, row_specs in specs.items()
     }
-    earlier = load_published(profile.name, table.name, workspace) if published else None
+    earlier = [*published_differences(profile.name, workspace)] if published else []
     label = profile.data.split_label(split)
     rows = []
     for row in table.rows:
@@ -145,16 +149,19 @@ def _differences(
     label: str,
     row: str,
     base: str,
-    earlier: TableResult | None,
+    earlier: Sequence[PublishedDifferences],
 ) -> dict[str, Difference]:
     """The metrics of a row minus those of another, over the seeds both have.
 
-    Published runs have no resamples: with them, the noise of the images is the earlier table's.
+    Published runs have no resamples: with them, the noise of the images is that of the published
+    difference which shares most runs.
     """
     runs, others = done.get(row, {}), done.get(base, {})
     both_runs = [(runs[seed], others[seed]) for seed in runs if seed in others]
     here = not any(isinstance(run, PublishedRun) for pair in both_runs for run in pair)
-    known = {} if here or earlier is None else earlier.differences(row, base)
+    names = ({run.hash for run in runs.values()}, {run.hash for run in others.values()})
+    best = max(earlier, key=lambda one: one.common(*names), default=None)
+    known = best.delta if best is not None and best.common(*names) else {}
     read = (lambda run: run.resampled(label)) if here else (lambda run: _constant(run, label))
     pairs = [(read(run), read(other)) for run, other in both_runs]
     differences = {}

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from b2inst.data.wording import counted
-from b2inst.experiments import Run, RunError, RunStatus, Workspace
+from b2inst.experiments import Run, RunError, RunStatus, SpecError, Workspace
 from b2inst.experiments.runs.launch import last_iteration
 from b2inst.experiments.runs.single_run import data_name
 from b2inst.experiments.runs.store import read_json
@@ -89,7 +89,13 @@ def run_table(workspace: Workspace) -> str:
     lines = [["run", "row", "model", "data", "seed", "iterations", "status", "mask AP"]]
     for path in sorted(paths, key=lambda path: -path.stat().st_mtime):
         run = Run(path.parent)
-        spec = run.spec()
+        try:
+            spec = run.spec()
+        except SpecError:
+            lines.append(
+                [workspace.shown(run.folder), *[NOTHING] * 5, "of another version", NOTHING]
+            )
+            continue
         reported = run.metrics(spec.data.split_label(spec.data.report_split))
         ap = reported["metrics"]["AP"] if reported else None
         total, status = spec.schedule.iterations, str(run.status)

@@ -299,8 +299,8 @@ def explain(result: TableResult) -> str:
         noise += ", combined"
     if any(cost.get("published") for cost in facts.get("runs", {}).values()):
         noise += (
-            "; with published runs, the interval over images is as wide as in the table published "
-            "before, and left out for rows that it lacks"
+            "; with published runs, the interval over images is as wide as in a published table, "
+            "and left out for rows that none has"
         )
     said = [
         f"Values in percent. Ours: {spread} (number of seeds in brackets), on the "

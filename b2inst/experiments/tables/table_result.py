@@ -114,12 +114,6 @@ class TableResult(_Part):
     def row(self, name: str) -> ResultRow:
         return next(row for row in self.rows if row.name == name)
 
-    def differences(self, row: str, base: str) -> dict[str, Difference]:
-        """Return the differences of a row from another, if the table shows them."""
-        found = [r.delta for r in self.rows if (r.name, r.base) == (row, base)]
-        found += [c.delta for c in self.contrasts if (c.row, c.base) == (row, base)]
-        return next(filter(None, found), {})
-
     def paper_difference(self, name: str, column: str) -> float | None:
         """The paper's cell minus its base row's, FPS in percent of it; None without the two."""
         row = self.row(name)

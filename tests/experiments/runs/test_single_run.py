@@ -6,7 +6,7 @@ import pytest
 
 from b2inst.experiments.runs.datasets import prepare
 from b2inst.experiments.runs.single_run import describe, full_model, named, single_run
-from b2inst.experiments.runs.store import open_run
+from b2inst.experiments.runs.store import open_run, write_json
 from b2inst.experiments.specs.errors import RunError, SpecError
 from b2inst.experiments.specs.profile import load_profile
 from b2inst.experiments.specs.run_spec import RunSpec
@@ -169,3 +169,7 @@ def test_runs_are_listed(tmp_path: Path) -> None:
         assert "  running  " in run_table(workspace)
     run.model_path.touch()
     assert "  trained  " in run_table(workspace)
+    write_json(run.spec_path, {"network": "yolact"})
+    assert run_table(workspace).splitlines()[1].split() == [
+        *("runs/mine", *"–––––", "of", "another", "version", "–")
+    ]

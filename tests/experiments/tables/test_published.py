@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from b2inst.experiments.runs.store import read_json, write_json
 from b2inst.experiments.specs.errors import RunError
@@ -206,3 +207,8 @@ def test_published_tables_follow_from_the_records_of_their_runs(path: Path) -> N
                 here, there = values(row.name, column), values(delta.base, column)
                 both = [here[seed] - there[seed] for seed in here.keys() & there.keys()]
                 assert delta.mean == pytest.approx(statistics.fmean(both), abs=1e-4)
+                if len(both) > 1:  # the interval is no narrower than that over seeds
+                    arm = stats.t.ppf(0.975, len(both) - 1) * stats.sem(both)
+                    low, high = delta.band95 or (0.0, 0.0)
+                    assert low <= delta.mean - arm + 1e-4
+                    assert high >= delta.mean + arm - 1e-4
