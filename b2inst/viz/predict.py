@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import count
 from operator import call
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,6 +36,8 @@ from b2inst.structures import Instances
 from b2inst.viz.draw import Picture, draw_instances, label_map
 from b2inst.viz.prediction_file import PredictionFile
 from b2inst.viz.video import SUFFIXES, Video, VideoWriter
+
+_MOST_BYTES = 255  # in the name of a file
 
 
 @dataclass(frozen=True)
@@ -316,18 +319,22 @@ def _output_names(
     """Paths of all pictures and of missing label maps, relative to the output folder.
 
     A number is added to a path that is taken, also if it differs in case only, as some file
-    systems do not distinguish it.
+    systems do not distinguish it. Names that would be too long for a file are shortened.
     """
     keys = ("picture", "label_map")
     taken = {image[key].casefold() for image in earlier.values() for key in keys if key in image}
+    taken |= {path.rpartition("/")[0] for path in taken}  # the folders of videos' label maps
 
-    def free(path: PurePosixPath) -> str:
-        unique, number = path, 1
-        while str(unique).casefold() in taken:
-            number += 1
-            unique = path.with_stem(f"{path.stem}-{number}")
-        taken.add(str(unique).casefold())
-        return str(unique)
+    def free(path: PurePosixPath, mark: str = "") -> str:
+        for number in count(1):
+            stem, end = path.stem, f"{mark}{f'-{number}' if number > 1 else ''}{path.suffix}"
+            while len(os.fsencode(stem + end)) > _MOST_BYTES:
+                stem = stem[:-1]
+            unique = str(path.with_name(stem + end))
+            if unique.casefold() not in taken:
+                break
+        taken.add(unique.casefold())
+        return unique
 
     pictures, maps = {}, {}
     for name in names:
@@ -335,10 +342,9 @@ def _output_names(
         pictures[name] = earlier[name]["picture"] if name in earlier else free(wanted)
     for name in names if label_maps else ():
         if "label_map" not in earlier.get(name, {}):
-            picture = PurePosixPath(pictures[name])
-            # No picture has the name of a video's folder.
-            folder, map_ = f"{picture}_masks", picture.with_stem(f"{picture.stem}_masks")
-            maps[name] = folder if _is_video(name) else free(map_)
+            picture = pictures[name]
+            path, mark = (f"{picture}_masks", "") if _is_video(name) else (picture, "_masks")
+            maps[name] = free(PurePosixPath(path), mark)
     return pictures, maps
 
 

@@ -534,6 +534,20 @@ def test_label_maps_are_added_to_what_is_done(tmp_path: Path) -> None:
         assert files(tmp_path / "out") == files(tmp_path / "at_once")
 
 
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_names_of_any_length_have_label_maps(letter: str, tmp_path: Path) -> None:
+    """Also those that differ only in what is cut off; Linux and macOS allow 255 bytes."""
+    stem = letter * (248 // len(letter.encode()))
+    images = [photo(tmp_path / f"in/{stem}{n}.png") for n in "123"]
+    films = [film(tmp_path / f"in/{stem}{n}.avi", frames=1) for n in "45"]
+    for given in (images[:2], [*images, films[0]], [*images, *films]):
+        run(given, tmp_path / "out", label_maps=True)
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    paths = [image[key] for image in content["images"] for key in ("picture", "label_map")]
+    assert len(set(paths)) == 10
+    assert all((tmp_path / "out" / path).is_file() for path in paths)
+
+
 def test_detections_are_counted_over_all_calls(tmp_path: Path) -> None:
     images = [photo(tmp_path / f"in/{n}.png") for n in range(3)]
     run(images[:2], tmp_path / "out")
