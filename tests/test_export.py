@@ -19,6 +19,8 @@ from b2inst.cli import app
 from b2inst.data import DataError, write_scenes
 from b2inst.export import calibration_files, export_model
 from b2inst.weights import WeightsError, load_model, save_model
+from b2inst.weights.files import model_card
+from b2inst.weights.start import start_options
 
 Runtime = Literal["onnx", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = ("onnx", "openvino")
@@ -206,6 +208,20 @@ def test_what_only_predicts_is_neither_trained_nor_saved(
         save_model(other, tmp_path / "again.safetensors")
     with pytest.raises(RuntimeError, match="only predicts"):
         other.train()([torch.zeros(3, 96, 96, dtype=torch.uint8)], [])
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_endings_may_be_in_upper_case(runtime: Runtime, tmp_path: Path) -> None:
+    """As cameras, old disks and some systems write them."""
+    needs(runtime)
+    path = tmp_path / "model.safetensors"
+    save_model(b2inst.create_model("yolact-tiny", num_classes=2), path)
+    out = export_model(path, to=runtime)
+    upper = out.rename(out.with_suffix(out.suffix.upper()))
+    assert model_card(upper)["exported"]["runtime"] == runtime
+    assert load_model(upper).recipe["exported"]["runtime"] == runtime
+    with pytest.raises(WeightsError, match="exported model cannot be trained"):
+        start_options(upper)
 
 
 def test_files_that_are_none_of_ours_are_told(tmp_path: Path) -> None:

@@ -233,14 +233,14 @@ def peak_memory_mb(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _trained(name: str) -> bool:
-    return name.endswith(".safetensors")
+    return name.lower().endswith(".safetensors")
 
 
 def _prepared(
     name: str, options: Mapping[str, Any], size: tuple[int, int] | None, detections: int
 ) -> TimedModel:
     """A model that fits images into ``size``; without trained weights, with dummy detections."""
-    if name.endswith((".onnx", ".xml")):
+    if name.lower().endswith((".onnx", ".xml")):
         raise BenchmarkError(f"{name}: exported models cannot be timed by stage; give weights")
     if _trained(name):
         model = load_model(name)

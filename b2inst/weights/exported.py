@@ -69,7 +69,7 @@ def read_exported(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], Run]:
         The card as of ``weights.files``, with ``exported`` on how the file was made; the weights of
         what stays in Python; and the network.
     """
-    extra = RUNTIMES[path.suffix]
+    extra = RUNTIMES[path.suffix.lower()]
     if extra == "openvino" and path.is_file() and not path.with_suffix(".bin").is_file():
         raise WeightsError(f"{path}: {path.stem}.bin is missing beside it; copy both files")
     read, module = (_read_onnx, "onnxruntime") if extra == "onnx" else (_read_openvino, extra)

@@ -95,7 +95,7 @@ def load_model(
             the runtime it needs is not installed.
     """
     path, device = Path(path), resolve_device(str(device))
-    exported = path.suffix in RUNTIMES
+    exported = path.suffix.lower() in RUNTIMES
     card, tensors, run = read_exported(path) if exported else (*read_weights(path), None)
     try:
         names = card["class_names"]
@@ -124,8 +124,8 @@ def load_model(
 def model_card(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Recipe, class names and category ids of a weights file."""
     path = Path(path)
-    read = read_exported(path) if path.suffix in RUNTIMES else read_weights(path, tensors=False)
-    return read[0]
+    exported = path.suffix.lower() in RUNTIMES
+    return (read_exported(path) if exported else read_weights(path, tensors=False))[0]
 
 
 def read_weights(

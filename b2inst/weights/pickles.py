@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: {what}")
     refuse_page(path)
     try:
-        if path.suffix == ".pkl":
+        if path.suffix.lower() == ".pkl":
             content = _ArrayUnpickler(BytesIO(path.read_bytes()), encoding="latin1").load()
         else:
             with torch.serialization.safe_globals(_NUMPY_VALUES):

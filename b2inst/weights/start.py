@@ -68,7 +68,7 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
     """
     path = Path(path)
     msra = start_options(path).get("msra", False)
-    if path.suffix == ".pkl":
+    if path.suffix.lower() == ".pkl":
         tensors = imagenet_resnet(read_checkpoint(path), source=str(path))
     else:
         tensors = read_weights(path)[1]
@@ -108,9 +108,9 @@ def start_from(model: Segmenter, path: str | os.PathLike[str]) -> Start:
 def start_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Options of a model that is to start from a file; raises as ``start_from``."""
     path = Path(path)
-    if path.suffix == ".pkl":
+    if path.suffix.lower() == ".pkl":
         return {"msra": True, "frozen_norm": True}
-    if path.suffix in RUNTIMES:
+    if path.suffix.lower() in RUNTIMES:
         raise WeightsError(f"{path}: an exported model cannot be trained; give a .safetensors file")
     options = model_card(path)["options"]
     return {name: options[name] for name in _SHARED_OPTIONS if name in options}

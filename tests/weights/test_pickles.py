@@ -34,9 +34,10 @@ def assert_same(tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("protocol", range(5))
 @pytest.mark.parametrize("wrap", [dict, lambda a: {"model": a, "__author__": "x"}, OrderedDict])
 def test_pickled_arrays(tmp_path: Path, protocol: int, wrap: Callable[..., Any]) -> None:
-    path = tmp_path / "R-50.pkl"
-    path.write_bytes(pickle.dumps(wrap(ARRAYS), protocol))
-    assert_same(read_checkpoint(path))
+    for name in ("R-50.pkl", "R-50.PKL"):
+        path = tmp_path / name
+        path.write_bytes(pickle.dumps(wrap(ARRAYS), protocol))
+        assert_same(read_checkpoint(path))
 
 
 def test_arrays_that_python_2_pickled(tmp_path: Path) -> None:
