@@ -89,7 +89,7 @@ class CocoReader:
         self._notes: defaultdict[str, list[str]] = defaultdict(list)
         self._forms: Counter[tuple[int, bool, bool]] = Counter()  # label, crowd, run lengths
         self.path = Path("annotations") if isinstance(source, Mapping) else Path(source)
-        content: Any = source if isinstance(source, Mapping) else self._parse()
+        content = _as_file(source) if isinstance(source, Mapping) else self._parse()
         if not annotated and isinstance(content, dict):
             content = {"annotations": [], **content}
         for key in _LISTS:
@@ -284,6 +284,19 @@ class CocoReader:
 
     def _problem(self, line: str) -> None:
         self.problems.append(f"{self.path}: {line}")
+
+
+def _as_file(content: Mapping[str, Any]) -> Any:
+    """The content as a file would have it, with Python's values in place of NumPy's."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return dict(value)
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    return json.loads(json.dumps(content, default=plain), object_hook=_compact)
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
@@ -255,6 +256,21 @@ def test_files_that_are_no_coco(text: str, words: str, content, write) -> None:
     annotation_file.write_text(text)
     with pytest.raises(DataError, match=words):
         CocoIndex.load(annotation_file, image_dir, skip_bad=True)
+
+
+def test_content_may_have_values_of_numpy(content) -> None:
+    """As Python programs make it of arrays, and masks as pycocotools encodes them."""
+    plain = CocoIndex.load(content)
+    polygon, crowd, compressed = content["annotations"]
+    polygon["segmentation"] = [np.array(part, np.float32) for part in polygon["segmentation"]]
+    crowd["segmentation"] = {"size": np.array([20, 30]), "counts": np.array([200, 100, 300])}
+    compressed["segmentation"]["counts"] = compressed["segmentation"]["counts"].encode()
+    for entry in (*content["images"], *content["annotations"], *content["categories"]):
+        entry |= {key: np.int64(value) for key, value in entry.items() if type(value) is int}
+    for entry in content["annotations"]:
+        entry |= {"bbox": np.array(entry["bbox"], np.float32), "area": np.float32(entry["area"])}
+    assert CocoIndex.load(content) == plain
+    assert type(polygon["id"]) is np.int64  # what was given stays as it is
 
 
 def test_missing_files(content, write, tmp_path) -> None:
