@@ -49,7 +49,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 # abspath would take a path with spaces for several.
 GIVEN = $(if $(DATA),--data "$(DATA)")
-TABLE = $(BIN)/b2inst table $@ --profile $(PROFILE) --seeds $(SEEDS) --launcher $(LAUNCHER) \
+TABLE = $(BIN)/b2inst table $@ --profile "$(PROFILE)" --seeds $(SEEDS) --launcher $(LAUNCHER) \
 	$(GIVEN) $(if $(BATCH),--batch-size $(BATCH)) \
 	$(if $(DEVICES),--devices $(DEVICES)) $(if $(START),--start "$(START)") $(if $(SLURM),--slurm $(SLURM))
 
@@ -78,14 +78,14 @@ beyond-steps: setup ## the same with other numbers of diffusion steps and RoI re
 	$(TABLE)
 
 figures: setup ## draw the paper's figures from trained models, after a list of those left out: results/local/PROFILE/figures/
-	$(BIN)/b2inst figures --profile $(PROFILE) --seeds $(SEEDS) $(GIVEN)
+	$(BIN)/b2inst figures --profile "$(PROFILE)" --seeds $(SEEDS) $(GIVEN)
 
 report: setup ## show all results of PROFILE on one page, with their provenance: results/local/PROFILE/index.html
-	$(BIN)/b2inst report --profile $(PROFILE)
+	$(BIN)/b2inst report --profile "$(PROFILE)"
 
 publish: setup ## for maintainers: move results/local/PROFILE to results/PROFILE, and update its page
-	$(BIN)/b2inst publish --profile $(PROFILE)
-	$(BIN)/b2inst report --profile $(PROFILE) --published
+	$(BIN)/b2inst publish --profile "$(PROFILE)"
+	$(BIN)/b2inst report --profile "$(PROFILE)" --published
 
 bench: setup ## time the R-50 models by stage, with and without B2Inst: results/local/bench-*.json
 	$(BIN)/b2inst bench blendmask-r50 b2inst-blendmask-r50 condinst-r50 b2inst-condinst-r50 \
@@ -102,7 +102,7 @@ gpu: setup ## on a GPU, 12 minutes: tests, speed, memory, one seed of Table 1: r
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Notebooks run in their own folder.
-SHOWN = B2INST_PROFILE=$(PROFILE) B2INST_SEEDS=$(SEEDS) B2INST_DATA="$(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA))"
+SHOWN = B2INST_PROFILE="$(PROFILE)" B2INST_SEEDS=$(SEEDS) B2INST_DATA="$(if $(DATA),$(if $(filter /%,$(firstword $(DATA))),,$(CURDIR)/)$(DATA))"
 
 lab: setup ## open the explorer and the other notebooks in JupyterLab
 	$(SHOWN) $(BIN)/jupyter lab $(AS_ROOT) notebooks/explore_bases.ipynb

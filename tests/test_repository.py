@@ -48,13 +48,14 @@ def test_make_targets_exist(targets: set[str]) -> None:
     assert promised <= targets
 
 
-@pytest.mark.parametrize("target", ["table1", "figures", "bench", "gpu"])
+@pytest.mark.parametrize("target", ["table1", "figures", "report", "bench", "gpu"])
 def test_paths_may_have_spaces(target: str) -> None:
-    call = ["make", "-n", target, "DATA=my data", "START=my weights"]
+    call = ["make", "-n", target, "DATA=my data", "START=my weights", "PROFILE=my profile.yaml"]
     command = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
     words = shlex.split(command.stdout.replace("\\\n", ""))
-    assert "my data" in words
+    assert ("my data" in words) == (target != "report")
     assert ("my weights" in words) == (target == "table1")
+    assert ("my profile.yaml" in words) == (target in ("table1", "figures", "report"))
 
 
 def test_notebooks_are_given_whole_paths(tmp_path: Path) -> None:
