@@ -231,7 +231,7 @@ def report(
     from b2inst.viz.report import make_report
 
     workspace = experiments.Workspace.here()
-    page = make_report(opt.stem(profile), workspace, published=published)
+    page = make_report(profile, workspace, published=published)
     typer.echo(f"{workspace.shown(page)}: open it in a browser")
 
 

@@ -36,7 +36,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     of repositories show as they are. No page loads anything from elsewhere.
 
     Args:
-        profile: Name of a profile, the folder below ``results/local/``.
+        profile: Name of a profile, the folder below ``results/local/``, or path of its file.
         workspace: Where the results are.
         published: Whether to use the published results, below ``results/``, instead.
 
@@ -47,7 +47,8 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         RunError: The profile has no results yet.
         SpecError: A table is of another version of the package.
     """
-    folder = (workspace.published if published else workspace.results) / profile
+    name = Path(profile).name.removesuffix(".yaml").removesuffix(".yml")
+    folder = (workspace.published if published else workspace.results) / name
     if not folder.is_dir():
         raise RunError(
             f"{workspace.shown(folder)}: no results yet; make some with `b2inst table table1 "
@@ -65,7 +66,8 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
     paths.sort(key=lambda path: (not path.stem.startswith("table"), path.parent.name))
     made = {path.stem for path in paths}
     content = {
-        "profile": profile,
+        "profile": name,
+        "named": profile,
         "tables": [_table(path, folder, workspace) for path in paths],
         "not_run": [f"table{n}" for n in range(1, 5) if f"table{n}" not in made],
         "figures": _figures(folder),

@@ -48,13 +48,16 @@ def test_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         result = CliRunner().invoke(app, ["report", "--profile", profile])
         assert result.exit_code == 0, result.output
         assert result.output == "results/local/mine/index.html: open it in a browser\n"
-    assert (tmp_path / "results/local/mine/index.html").is_file()
+    page = (tmp_path / "results/local/mine/index.html").read_text(encoding="utf-8")
+    assert "<code>b2inst table table1 --profile profiles/mine.yaml</code>" in page
 
 
 def test_without_results_it_says_what_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["report", "--profile", "small"])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: results/local/small: no results yet")
+    for profile in ("small", "profiles/small.yaml"):
+        result = CliRunner().invoke(app, ["report", "--profile", profile])
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: results/local/small: no results yet")
+        assert f"`b2inst table table1 --profile {profile}`" in result.stderr
