@@ -18,10 +18,10 @@ def locked(folder: Path, busy: Exception) -> Iterator[None]:
     """Hold a folder, made if need be, for this process; raise ``busy`` if another has it."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise busy from None
+        try:
+            held = FileLock(folder / ".lock").acquire(timeout=0)
+        except Timeout:
+            raise busy from None
     with held:
         yield
 

@@ -59,3 +59,10 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
         refused = pytest.raises(DataError, match=rf"^{path}: cannot be written \(.*choose another")
         with refused, locked(path, RuntimeError("busy")):
             pass
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()  # as root, who runs tests in containers, may write anywhere
+    refused = pytest.raises(DataError, match=rf"^{tmp_path}/.lock: cannot be written .*another")
+    with refused, locked(tmp_path, RuntimeError("busy")):
+        pass
