@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -314,7 +314,7 @@ class _Writer:
 
 
 def _output_names(
-    names: Iterable[str], earlier: Mapping[str, Mapping[str, str]], *, label_maps: bool
+    names: Collection[str], earlier: Mapping[str, Mapping[str, str]], *, label_maps: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Paths of all pictures and of missing label maps, relative to the output folder.
 
@@ -323,7 +323,8 @@ def _output_names(
     """
     keys = ("picture", "label_map")
     taken = {image[key].casefold() for image in earlier.values() for key in keys if key in image}
-    taken |= {path.rpartition("/")[0] for path in taken}  # the folders of videos' label maps
+    used = (*taken, *map(str.casefold, names))
+    taken |= {str(folder) for path in used for folder in PurePosixPath(path).parents}
 
     def free(path: PurePosixPath, mark: str = "") -> str:
         for number in count(1):

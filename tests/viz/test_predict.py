@@ -154,6 +154,18 @@ def test_pictures_never_share_a_file(tmp_path: Path) -> None:
     assert all((tmp_path / "out" / path).is_file() for path in paths)
 
 
+def test_a_picture_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    images = [photo(tmp_path / "in" / n) for n in ("x.jpg", "x.PNG/y.jpg", "x_masks.png/z/y.jpg")]
+    run(images, tmp_path / "out", label_maps=True)
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [(i["picture"], i["label_map"]) for i in content["images"]] == [
+        ("x-2.png", "x-2_masks.png"),
+        ("x.PNG/y.png", "x.PNG/y_masks.png"),
+        ("x_masks.png/z/y.png", "x_masks.png/z/y_masks.png"),
+    ]
+    assert run(images, tmp_path / "out", label_maps=True).kept == 3
+
+
 def test_a_model_without_names_counts_its_classes(tmp_path: Path) -> None:
     model = Model()
     model.class_names = None
