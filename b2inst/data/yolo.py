@@ -15,6 +15,7 @@ from b2inst.data.images import walk_images
 from b2inst.data.wording import DataError
 
 _TOLERANCE = 0.01  # of the image's side that a point may be outside, as Ultralytics accepts
+_MOST_CLASSES = 10_000  # where they have no names, and all numbers up to the largest are classes
 _NO_VALUE = ("", "null", "~")  # as text
 
 #: Class index and polygon of each object; polygons n×2, x and y in [0, 1] of the image's sides.
@@ -86,8 +87,9 @@ def read_yolo_labels(path: Path, names: Mapping[int, str] | None = None) -> Labe
                 f"{where}: {line!r:.60} is not a class index and three or more points x y "
                 "(predictions have a score at the end; save them without)"
             )
-        if index < 0 or index % 1 or (names and index not in names):
-            known = f"one of the {len(names)} named classes" if names else "a whole number >= 0"
+        if index % 1 or not (index in names if names else 0 <= index < _MOST_CLASSES):
+            counted = f"a whole number from 0 to {_MOST_CLASSES - 1}"
+            known = f"one of the {len(names)} named classes" if names else counted
             raise DataError(f"{where}: class index {fields[0]} is not {known}")
         inside = (points >= -_TOLERANCE) & (points <= 1 + _TOLERANCE)
         if not inside.all():

@@ -121,6 +121,14 @@ def test_lists_of_images(tmp_path: Path, line: str) -> None:
     assert [image["file_name"] for image in content["images"]] == ["a/x.png", "b/x.png"]
 
 
+def test_a_number_that_is_no_class_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """All numbers up to the largest would be classes."""
+    label = RECTANGLE.replace("0 ", "99999999 ", 1)
+    small_set(tmp_path, label, yaml="train: images/train\n")
+    with pytest.raises(DataError, match=r"line 1: class index 99999999 is not a whole number from"):
+        convert_yolo(tmp_path / "set", tmp_path / "out")
+
+
 def test_a_split_of_valid_is_val(tmp_path: Path) -> None:
     write(tmp_path / "set", {"valid/images/x.png": None, "valid/labels/x.txt": RECTANGLE})
     assert len(converted(tmp_path, "val")["images"]) == 1
