@@ -61,7 +61,7 @@ def test_paths_may_have_spaces(target: str) -> None:
 def test_notebooks_are_given_whole_paths(tmp_path: Path) -> None:
     makefile = f"include {ROOT / 'Makefile'}\nshow: ; @$(SHOWN) printenv B2INST_DATA\n"
     for given, expected in (("my data", tmp_path / "my data"), ("/my data", "/my data"), ("", "")):
-        call = ["make", "-f", "-", "show", f"DATA={given}"]
+        call = ["make", "--no-print-directory", "-f", "-", "show", f"DATA={given}"]
         shown = subprocess.run(call, cwd=tmp_path, input=makefile, capture_output=True, text=True)
         assert shown.stdout == f"{expected}\n"
 
