@@ -237,10 +237,11 @@ def report(
 
 def publish(profile: opt.ProfileName = "tiny") -> None:
     """Move results/local/PROFILE to results/PROFILE; for maintainers."""
+    from b2inst.experiments.specs.profile import profile_name
     from b2inst.experiments.tables.published import publish as move
 
     workspace = experiments.Workspace.here()
-    for path in move(opt.stem(profile), workspace):
+    for path in move(profile_name(profile), workspace):
         typer.echo(workspace.shown(path))
 
 

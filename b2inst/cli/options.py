@@ -154,11 +154,6 @@ def read_split(data: Path | None, *, with_images: bool = True, **options: Any) -
     return index if given.val_fraction is None else hold_out(index, given.val_fraction)[1]
 
 
-def stem(profile: str) -> str:
-    """The name of a profile, which may be given by the path of its file."""
-    return Path(profile).stem if profile.endswith((".yaml", ".yml")) else profile
-
-
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from ``0,1,2``."""
     seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]

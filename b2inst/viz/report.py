@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from b2inst.experiments import RunError, TableResult, Workspace
 from b2inst.experiments.runs.store import read_json
+from b2inst.experiments.specs.profile import profile_name
 from b2inst.experiments.tables.notebook import to_html
 from b2inst.experiments.tables.published import comparison
 from b2inst.experiments.tables.rendering import explain, summary
@@ -47,7 +48,7 @@ def make_report(profile: str, workspace: Workspace, *, published: bool = False) 
         RunError: The profile has no results yet.
         SpecError: A table is of another version of the package.
     """
-    name = Path(profile).name.removesuffix(".yaml").removesuffix(".yml")
+    name = profile_name(profile)
     folder = (workspace.published if published else workspace.results) / name
     if not folder.is_dir():
         raise RunError(

@@ -166,6 +166,11 @@ class Profile(Spec):
         return parse_spec(RunSpec, content, source=f"profile {self.name}")
 
 
+def profile_name(profile: str) -> str:
+    """Return the name of a profile, which may be given by the path of its file."""
+    return Path(profile).stem if profile.endswith((".yaml", ".yml")) else profile
+
+
 def load_profile(
     name: str,
     *,

@@ -20,7 +20,6 @@ from b2inst.experiments.tables.published_run import (
     PublishedDifferences,
     PublishedRun,
     published_differences,
-    published_run,
 )
 from b2inst.experiments.tables.speed import TableSpeed
 from b2inst.experiments.tables.table_result import (
@@ -40,7 +39,7 @@ def build_table(
     *,
     split: SplitName,
     speed: TableSpeed | None = None,
-    published: bool = False,
+    published: Mapping[str, PublishedRun] | None = None,
 ) -> TableResult:
     """Put the paper's cells and ours side by side.
 
@@ -51,20 +50,19 @@ def build_table(
         workspace: Where the runs are.
         split: The split that they were evaluated on.
         speed: What the columns of costs show; without it they are empty.
-        published: Take the records of published runs in place of those that are not complete.
+        published: Published runs, by hash, in place of those that are not complete.
     """
+    records = published or {}
 
     def find(spec: RunSpec) -> Run | None:
         run = open_run(workspace.runs, spec)
-        if is_complete(run, spec, split):
-            return run
-        return published_run(spec, profile.name, split, workspace) if published else None
+        return run if is_complete(run, spec, split) else records.get(spec.hash)
 
     done = {
         name: {spec.seed: run for spec in row_specs if (run := find(spec)) is not None}
         for name, row_specs in specs.items()
     }
-    earlier = [*published_differences(profile.name, workspace)] if published else []
+    earlier = [*published_differences(profile.name, workspace)] if records else []
     label = profile.data.split_label(split)
     rows = []
     for row in table.rows:

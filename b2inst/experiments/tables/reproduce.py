@@ -105,16 +105,16 @@ def make_table(
         sizes = ", ".join(dict.fromkeys([plan.variant, *plan.variants]))
         raise SpecError(f"{name}: no row is run in profile {plan.name}, whose variants are {sizes}")
     runs = _runs(table.name, specs, workspace)
-    if published:
-        records = {
-            label: record
-            for label, (spec, run) in runs.items()
-            if not is_complete(run, spec, split)
-            and (record := published_run(spec, plan.name, split, workspace)) is not None
-            and not (rerun and is_stale(record))
-        }
-        warn_of_stale(records)
-        runs = {label: found for label, found in runs.items() if label not in records}
+    records = {
+        label: record
+        for label, (spec, run) in runs.items()
+        if published
+        and not is_complete(run, spec, split)
+        and (record := published_run(spec, plan.name, split, workspace)) is not None
+        and not (rerun and is_stale(record))
+    }
+    warn_of_stale(records)
+    runs = {label: found for label, found in runs.items() if label not in records}
     wanted = _wanted(table, rows, specs, runs, asked)
     for run in (runs[label][1] for label in wanted if rerun):
         if is_stale(run):
@@ -129,8 +129,9 @@ def make_table(
     done = {label: runs[label][0] for label in wanted if label not in missing}
 
     def write(speed: TableSpeed | None = None) -> TableResult:
+        taken = {record.hash: record for record in records.values()}
         result = build_table(
-            table, plan, specs, workspace, split=split, speed=speed, published=published
+            table, plan, specs, workspace, split=split, speed=speed, published=taken
         )
         save_runs(result, workspace)
         _make_way(stored, plan.data.name)
